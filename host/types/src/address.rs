@@ -1,0 +1,214 @@
+//! A mailbox address and how it is read and printed (RFC 5321 §4.1.2).
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Octets of a local part (RFC 5321 §4.5.3.1.1).
+pub const LOCAL_PART_BYTES_MAX: usize = 64;
+/// Octets of a domain (RFC 5321 §4.5.3.1.2).
+pub const DOMAIN_BYTES_MAX: usize = 255;
+/// Octets of a whole address as it stands between `<` and `>` (RFC 5321 §4.5.3.1.3, with room for a quoted local part).
+pub const ADDRESS_BYTES_MAX: usize = 2 * LOCAL_PART_BYTES_MAX + DOMAIN_BYTES_MAX + 3;
+
+/// A mailbox: the local part without quotes, the domain in lower case. A domain may be empty: such a *bare* address is
+/// completed with `myorigin` by the cleanup stage. A domain literal keeps its brackets.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Address {
+    local: String,
+    domain: String,
+}
+
+/// Why a text is not an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// Nothing before the `@`, or nothing at all.
+    #[error("the local part is empty")]
+    EmptyLocalPart,
+    /// Longer than [`LOCAL_PART_BYTES_MAX`].
+    #[error("the local part is longer than 64 octets")]
+    LocalPartTooLong,
+    /// Longer than [`DOMAIN_BYTES_MAX`].
+    #[error("the domain is longer than 255 octets")]
+    DomainTooLong,
+    /// A character that needs quotes stands outside them, or the quotes do not close.
+    #[error("the local part is not a dot-string or a quoted string")]
+    BadLocalPart,
+    /// Not a host name, not a literal in brackets.
+    #[error("the domain is neither a host name nor an address in brackets")]
+    BadDomain,
+}
+
+impl Address {
+    /// Makes an address from a local part without quotes and a domain; an empty domain makes a bare address.
+    pub fn new(local: impl Into<String>, domain: &str) -> Result<Self, AddressError> {
+        let local = local.into();
+        if local.is_empty() {
+            return Err(AddressError::EmptyLocalPart);
+        }
+        if local.len() > LOCAL_PART_BYTES_MAX {
+            return Err(AddressError::LocalPartTooLong);
+        }
+        if local.bytes().any(|b| b < 0x20 || b == 0x7f) {
+            return Err(AddressError::BadLocalPart);
+        }
+        Ok(Self { local, domain: parse_domain(domain)? })
+    }
+
+    /// Reads `local@domain`, `"quoted local"@domain` or a bare `local`, without angle brackets.
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
+        let (local, rest) = split_local(text)?;
+        match rest {
+            "" => Self::new(local, ""),
+            _ => match rest.strip_prefix('@') {
+                Some("") | None => Err(AddressError::BadDomain),
+                Some(domain) => Self::new(local, domain),
+            },
+        }
+    }
+
+    /// The local part, quotes undone.
+    #[must_use]
+    pub fn local(&self) -> &str {
+        &self.local
+    }
+
+    /// The domain in lower case; empty for a bare address.
+    #[must_use]
+    pub fn domain(&self) -> &str {
+        &self.domain
+    }
+
+    /// Has no domain yet.
+    #[must_use]
+    pub fn is_bare(&self) -> bool {
+        self.domain.is_empty()
+    }
+
+    /// The same local part at `domain`.
+    pub fn with_domain(&self, domain: &str) -> Result<Self, AddressError> {
+        Self::new(self.local.clone(), domain)
+    }
+
+    /// `local@domain` with the local part in lower case, as table keys are.
+    #[must_use]
+    pub fn lookup_key(&self) -> String {
+        let mut key = self.local.to_lowercase();
+        if !self.domain.is_empty() {
+            key.push('@');
+            key.push_str(&self.domain);
+        }
+        key
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if is_dot_string(&self.local) {
+            f.write_str(&self.local)?;
+        } else {
+            f.write_str("\"")?;
+            for c in self.local.chars() {
+                if c == '"' || c == '\\' {
+                    f.write_str("\\")?;
+                }
+                write!(f, "{c}")?;
+            }
+            f.write_str("\"")?;
+        }
+        if !self.domain.is_empty() {
+            write!(f, "@{}", self.domain)?;
+        }
+        Ok(())
+    }
+}
+
+fn split_local(text: &str) -> Result<(String, &str), AddressError> {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let end = text.rfind('@').unwrap_or(text.len());
+        let (local, rest) = text.split_at(end);
+        return if local.is_empty() {
+            Err(AddressError::EmptyLocalPart)
+        } else if is_dot_string(local) {
+            Ok((local.to_owned(), rest))
+        } else {
+            Err(AddressError::BadLocalPart)
+        };
+    };
+    let mut local = String::new();
+    let mut chars = quoted.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => return Ok((local, quoted.get(at + 1..).unwrap_or(""))),
+            '\\' => local.push(chars.next().ok_or(AddressError::BadLocalPart)?.1),
+            _ => local.push(c),
+        }
+    }
+    Err(AddressError::BadLocalPart)
+}
+
+/// RFC 5321 `Dot-string`, and RFC 6531's wider letters.
+fn is_dot_string(text: &str) -> bool {
+    !text.is_empty()
+        && text.split('.').all(|atom| {
+            !atom.is_empty()
+                && atom.chars().all(|c| c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c) || !c.is_ascii())
+        })
+}
+
+fn parse_domain(text: &str) -> Result<String, AddressError> {
+    if text.len() > DOMAIN_BYTES_MAX {
+        return Err(AddressError::DomainTooLong);
+    }
+    if let Some(inner) = text.strip_prefix('[') {
+        let inner = inner.strip_suffix(']').ok_or(AddressError::BadDomain)?;
+        let ok = !inner.is_empty() && inner.bytes().all(|b| b.is_ascii_alphanumeric() || b".:-".contains(&b));
+        return if ok { Ok(text.to_ascii_lowercase()) } else { Err(AddressError::BadDomain) };
+    }
+    let ok = text.is_empty() || text.split('.').all(is_label);
+    if ok { Ok(text.to_lowercase()) } else { Err(AddressError::BadDomain) }
+}
+
+/// A host name's label; `_` is let through because the world has it, U-labels because RFC 6531 does.
+fn is_label(label: &str) -> bool {
+    (1..=63).contains(&label.len())
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+        && label.chars().all(|c| {
+            c.is_ascii_alphanumeric() || c == '-' || c == '_' || (!c.is_ascii() && !c.is_control() && !c.is_whitespace())
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_and_prints() {
+        for (text, local, domain) in [
+            ("a@b.example", "a", "b.example"),
+            ("A.b+c@EXAMPLE.com", "A.b+c", "example.com"),
+            ("\"a b\"@c.example", "a b", "c.example"),
+            ("\"a\\\"b\"@c.example", "a\"b", "c.example"),
+            ("\"a@x\"@c.example", "a@x", "c.example"),
+            ("x@[127.0.0.1]", "x", "[127.0.0.1]"),
+            ("root", "root", ""),
+        ] {
+            let a = Address::parse(text).unwrap();
+            assert_eq!((a.local(), a.domain()), (local, domain), "{text}");
+            assert_eq!(Address::parse(&a.to_string()).unwrap(), a, "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses() {
+        for text in [
+            "", "@x", "a@", "a b@c", "a..b@c", ".a@c", "a@-b", "a@b..c", "a@b.", "\"a", "a@[]", "a@[x y]", "a\r@b", "a@@b",
+            "a@b@c",
+        ] {
+            assert!(Address::parse(text).is_err(), "{text}");
+        }
+        assert!(Address::parse(&format!("{}@b", "a".repeat(65))).is_err());
+        assert!(Address::new("a\nb", "c").is_err());
+    }
+}

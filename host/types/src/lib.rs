@@ -1,0 +1,33 @@
+//! The words that every part of Waxwing shares.
+//!
+//! Owns: addresses, envelopes, queue ids, replies, verdicts, edits, dispositions; the traits [`Session`] and [`Clock`];
+//! the bounded line splitter.
+//! Uses: nothing of ours.
+//! Used by: everything.
+//! Never: I/O, a clock, randomness, a protocol's grammar beyond an address.
+//! Start reading at: [`Envelope`], then [`Session`].
+#![forbid(unsafe_code)]
+
+mod address;
+mod body;
+mod delivery;
+mod edit;
+mod envelope;
+mod line;
+mod queue_id;
+mod reply;
+mod session;
+mod time;
+mod verdict;
+
+pub use address::{ADDRESS_BYTES_MAX, Address, AddressError, DOMAIN_BYTES_MAX, LOCAL_PART_BYTES_MAX};
+pub use body::{Body, BodyRead, MemoryBody};
+pub use delivery::{Attempt, Disposition, NextHop, Status};
+pub use edit::{Edit, Tags};
+pub use envelope::{AddressClass, BodyType, Envelope, Notify, Origin, Parameter, Recipient, Return, ReversePath, Via};
+pub use line::{Line, LineError, LineSplitter};
+pub use queue_id::{ParseQueueIdError, QueueId, QueueIds};
+pub use reply::{EnhancedCode, Reply, ReplyError};
+pub use session::{Action, Input, Session};
+pub use time::{Clock, ManualClock, Monotonic, Timestamp};
+pub use verdict::Verdict;

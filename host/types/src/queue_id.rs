@@ -1,0 +1,123 @@
+//! Names of messages: sortable by time, unique in one queue.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Timestamp;
+
+/// Digits that sort like their values and have no look-alikes.
+const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+/// Printed digits: 13 × 5 bits hold 64.
+const PRINTED: usize = 13;
+/// Low bits that count messages within a millisecond.
+const COUNTER_BITS: u32 = 20;
+
+/// 64 bits: milliseconds since 1970 above, a counter below. Printed in 13 digits of base 32 that sort alike.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct QueueId(u64);
+
+impl QueueId {
+    /// From its stored form.
+    #[must_use]
+    pub const fn from_u64(value: u64) -> Self {
+        Self(value)
+    }
+
+    /// Its stored form.
+    #[must_use]
+    pub const fn as_u64(self) -> u64 {
+        self.0
+    }
+
+    /// The key under which stores keep it: big-endian, so that keys sort by time.
+    #[must_use]
+    pub const fn to_key(self) -> [u8; 8] {
+        self.0.to_be_bytes()
+    }
+}
+
+impl fmt::Display for QueueId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = [b'0'; PRINTED];
+        let mut rest = self.0;
+        for digit in text.iter_mut().rev() {
+            *digit = DIGITS.get((rest & 31) as usize).copied().unwrap_or(b'0');
+            rest >>= 5;
+        }
+        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for QueueId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The text is not a queue id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a queue id has 13 digits and letters, without i, l, o and u")]
+pub struct ParseQueueIdError;
+
+impl FromStr for QueueId {
+    type Err = ParseQueueIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.len() != PRINTED {
+            return Err(ParseQueueIdError);
+        }
+        let mut value: u128 = 0;
+        for c in text.bytes() {
+            let digit = DIGITS.iter().position(|d| *d == c.to_ascii_lowercase()).ok_or(ParseQueueIdError)?;
+            value = value << 5 | digit as u128;
+        }
+        u64::try_from(value).map(Self).map_err(|_| ParseQueueIdError)
+    }
+}
+
+/// Hands out queue ids that only grow, also when the clock is set back.
+#[derive(Debug, Default)]
+pub struct QueueIds {
+    last: AtomicU64,
+}
+
+impl QueueIds {
+    /// Begins above `last`, the greatest id in the store.
+    #[must_use]
+    pub fn after(last: QueueId) -> Self {
+        Self { last: AtomicU64::new(last.0) }
+    }
+
+    /// The next id.
+    pub fn next(&self, now: Timestamp) -> QueueId {
+        let base = now.as_millis() << COUNTER_BITS;
+        let next = |last: u64| base.max(last.saturating_add(1));
+        let mut last = self.last.load(Ordering::Relaxed);
+        while let Err(seen) = self.last.compare_exchange_weak(last, next(last), Ordering::Relaxed, Ordering::Relaxed) {
+            last = seen;
+        }
+        QueueId(next(last))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn print_then_parse_is_identity_and_sorts() {
+        let ids = QueueIds::default();
+        let mut before = ids.next(Timestamp::from_millis(5));
+        for now in [5, 5, 3, 6, 1_800_000_000_000] {
+            let id = ids.next(Timestamp::from_millis(now));
+            assert!(id > before && id.to_string() > before.to_string() && id.to_key() > before.to_key());
+            assert_eq!(id.to_string().parse(), Ok(id));
+            before = id;
+        }
+        assert!("zzzzzzzzzzzzz".parse::<QueueId>().is_err());
+        assert!("0".parse::<QueueId>().is_err());
+    }
+}
