@@ -6,8 +6,22 @@
 //! Used by: `sandbox` alone.
 //! Never: a line of logic.
 //! Start reading at: `wit/mail/0.1.0/worlds.wit`, then [`imports`] and [`exports`].
-#![allow(unsafe_code, missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated; the documentation is in the WIT")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::too_many_lines, reason = "generated")]
+#![allow(
+    unsafe_code,
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    reason = "generated; the documentation is in the WIT"
+)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::too_many_lines,
+    reason = "generated"
+)]
 #![allow(clippy::wildcard_enum_match_arm, clippy::allow_attributes_without_reason, reason = "generated")]
 
 mod generated {

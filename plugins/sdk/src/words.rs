@@ -46,7 +46,8 @@ impl Address {
             },
         };
         let quoted = text.starts_with('"');
-        let local_ok = !local.is_empty() && local.len() <= 64 && (quoted || is_dot_string(&local)) && !local.chars().any(char::is_control);
+        let local_ok =
+            !local.is_empty() && local.len() <= 64 && (quoted || is_dot_string(&local)) && !local.chars().any(char::is_control);
         let domain_ok = domain.len() <= 255 && (domain.is_empty() || is_domain(domain));
         (local_ok && domain_ok).then(|| Self::new(local, domain))
     }
@@ -83,9 +84,12 @@ fn is_dot_string(text: &str) -> bool {
 
 fn is_domain(text: &str) -> bool {
     if let Some(inner) = text.strip_prefix('[') {
-        return inner.strip_suffix(']').is_some_and(|l| !l.is_empty() && l.bytes().all(|b| b.is_ascii_alphanumeric() || b".:-".contains(&b)));
+        return inner
+            .strip_suffix(']')
+            .is_some_and(|l| !l.is_empty() && l.bytes().all(|b| b.is_ascii_alphanumeric() || b".:-".contains(&b)));
     }
-    let letter = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || (!c.is_ascii() && !c.is_control() && !c.is_whitespace());
+    let letter =
+        |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || (!c.is_ascii() && !c.is_control() && !c.is_whitespace());
     text.split('.').all(|l| (1..=63).contains(&l.len()) && !l.starts_with('-') && !l.ends_with('-') && l.chars().all(letter))
 }
 

@@ -188,7 +188,15 @@ pub mod content {
     /// One part, the body as it is.
     pub fn parts() -> Result<Vec<MimePart>, ReadError> {
         let size = super::with(|s| s.body.len() as u64);
-        Ok(vec![MimePart { index: 0, parent: None, content_type: "text/plain".into(), charset: None, filename: None, inline: true, size }])
+        Ok(vec![MimePart {
+            index: 0,
+            parent: None,
+            content_type: "text/plain".into(),
+            charset: None,
+            filename: None,
+            inline: true,
+            size,
+        }])
     }
 
     /// A piece of it.
