@@ -74,7 +74,7 @@ class Clients(unittest.TestCase):
     def see_hooks(self, queue_id):
         """The trace names each hook of both plugins."""
         trace = self.server.ask("trace", queue_id)
-        seen = set(hooks_in(trace))
+        seen = waxwing.hooks_in(trace)
         self.assertLessEqual(HOOKS, seen, f"trace of {queue_id}: {trace}")
 
     def test_swaks(self):
@@ -124,18 +124,9 @@ class AddedFields(unittest.TestCase):
             client.mail(SENDER)
             code, text = client.rcpt("nobody-of-that-name@localhost")
         self.assertEqual(code, 550, text)
-
-
-def hooks_in(trace):
-    """Every (plugin, hook) that a trace mentions, however it is nested."""
-    if isinstance(trace, dict):
-        if "plugin" in trace and "hook" in trace:
-            yield trace["plugin"], trace["hook"]
-        for value in trace.values():
-            yield from hooks_in(value)
-    elif isinstance(trace, list):
-        for value in trace:
-            yield from hooks_in(value)
+        refused, = self.server.ask("trace", "--last", "1")
+        self.assertEqual(refused["sender"], SENDER)
+        self.assertIn("550", str(refused))
 
 
 if __name__ == "__main__":

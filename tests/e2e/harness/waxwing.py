@@ -137,12 +137,12 @@ class Waxwing:
         self.close()
 
     def ask(self, *arguments):
-        """The answer of a command that talks to the running server, as JSON."""
-        return ask("--config", self.config, arguments=arguments)
+        """The objects that a command answers which talks to the running server."""
+        return ask(self.config, *arguments)
 
     def units(self):
         """The entries of `waxwing queue list`."""
-        return entries(self.ask("queue", "list"))
+        return self.ask("queue", "list")
 
     def wait_until_idle(self, seconds=30.0):
         """Waits until the queue is empty."""
@@ -153,23 +153,18 @@ class Waxwing:
         return system.tail(self.log, 1_000_000)
 
 
-def entries(answer):
-    """The list in an answer that is a list or an object around one."""
-    if isinstance(answer, list):
-        return answer
-    lists = [value for value in answer.values() if isinstance(value, list)]
-    if len(lists) != 1:
-        raise AssertionError(f"expected one list in {json.dumps(answer)[:400]}")
-    return lists[0]
-
-
-def ask(*where, arguments):
-    """Runs `waxwing ARGUMENTS WHERE --json`."""
-    command = [program(), *arguments, *where, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+def ask(config, *arguments):
+    """The answer of a command as a list: with --json each line is one object."""
+    command = [program(), *arguments, "--config", config, "--json"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
     if done.returncode != 0:
         raise AssertionError(f"{' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}")
-    return json.loads(done.stdout)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def hooks_in(records):
+    """Every (plugin or part of the server, hook or step) in the records of a trace."""
+    return {(entry["who"], entry["step"]) for record in records for entry in record["entries"]}
 
 
 class Dev:
@@ -211,5 +206,5 @@ class Dev:
         system.remove_folder(self.folder)
 
     def ask(self, *arguments):
-        """The answer of a command that talks to the running server, as JSON."""
-        return ask("--dir", self.state, arguments=arguments)
+        """The objects that a command answers which talks to the running server."""
+        return ask(os.path.join(self.state, "waxwing.toml"), *arguments)

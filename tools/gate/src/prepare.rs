@@ -5,9 +5,11 @@ use std::process::{Command, Stdio};
 use crate::run::{is_installed, output_of, step};
 
 const WASM_TARGET: &str = "wasm32-unknown-unknown";
+/// The build of the plugins reads it too: `rustup` or `debian`.
+const FORCE: &str = "WAXWING_GUEST_TOOLCHAIN";
 /// Debian's second way: a rustc with the sources of the standard library, which is then built for wasm.
-const DEBIAN_WASM: &[&str] = &["rustc-web", "cargo-web", "rust-web-src"];
-/// Debian keeps its web toolchain beside the path of the ordinary one.
+const DEBIAN_WASM: &[&str] = &["rustc-web", "cargo-web", "rust-web-src", "lld"];
+/// Where `rust-web-src` puts the sources of the standard library.
 const DEBIAN_WASM_SOURCES: &str = "/usr/lib/rustlib/src/rust/library/Cargo.lock";
 
 /// A tool of the end-to-end tests and the Debian package that has it.
@@ -35,42 +37,59 @@ pub(crate) fn compilers() -> Result<(), String> {
     wasm()
 }
 
+/// Either toolchain will do; `WAXWING_GUEST_TOOLCHAIN` forces one, for the build as for us.
 fn wasm() -> Result<(), String> {
-    if has_rustup_target() || has_debian_toolchain() {
+    let forced = std::env::var(FORCE).unwrap_or_default();
+    let (rustup, debian) = (forced != "debian", forced != "rustup");
+    if rustup && has_rustup_target() || debian && has_debian_toolchain() {
         return Ok(());
     }
-    let rustup = if is_installed("rustup") {
+    let by_rustup = if !rustup {
+        format!("{FORCE}={forced} forbids it")
+    } else if !is_installed("rustup") {
+        "rustup is not installed".to_owned()
+    } else {
         match step("rustup", &["target", "add", WASM_TARGET]) {
             Ok(()) if has_rustup_target() => return Ok(()),
             Ok(()) => "rustup added the target, but not to the toolchain that `rustc` is".to_owned(),
             Err(error) => error,
         }
-    } else {
-        "rustup is not installed".to_owned()
     };
-    match apt(DEBIAN_WASM) {
+    let by_apt = if debian { apt(DEBIAN_WASM) } else { Err(format!("{FORCE}={forced} forbids it")) };
+    match by_apt {
         Ok(()) if has_debian_toolchain() => Ok(()),
-        Ok(()) => Err(missing_wasm(&rustup, "the packages are installed but the library's sources are not where expected")),
-        Err(apt) => Err(missing_wasm(&rustup, &apt)),
+        Ok(()) => Err(missing_wasm(&by_rustup, "the packages are installed but are not where they were expected")),
+        Err(error) => Err(missing_wasm(&by_rustup, &error)),
     }
 }
 
-fn missing_wasm(rustup: &str, apt: &str) -> String {
+fn missing_wasm(by_rustup: &str, by_apt: &str) -> String {
     format!(
         "The plugins are compiled to WebAssembly, and nothing here can do that. One of these is enough:\n  \
-         rustup target add {WASM_TARGET}       ({rustup})\n  \
-         apt-get install {}   (Debian, as root; {apt})",
+         rustup target add {WASM_TARGET}\n    ({by_rustup})\n  \
+         apt-get install {}\n    (Debian, as root; {by_apt})",
         DEBIAN_WASM.join(" ")
     )
 }
 
 fn has_rustup_target() -> bool {
-    let sysroot = output_of("rustc", &["--print", "sysroot"]);
-    sysroot.is_some_and(|sysroot| Path::new(&sysroot).join("lib/rustlib").join(WASM_TARGET).join("lib").is_dir())
+    let libraries = output_of("rustc", &["--print", "target-libdir", "--target", WASM_TARGET]);
+    libraries.is_some_and(|folder| Path::new(&folder).is_dir())
 }
 
+/// A compiler with the library's sources, and a linker: rustup's or the one of the package lld.
 fn has_debian_toolchain() -> bool {
-    Path::new(DEBIAN_WASM_SOURCES).is_file() && Path::new("/usr/bin/rustc").is_file() && Path::new("/usr/bin/cargo").is_file()
+    let there = |path: &str| Path::new(path).is_file();
+    there(DEBIAN_WASM_SOURCES)
+        && there("/usr/bin/rustc")
+        && there("/usr/bin/cargo")
+        && (is_installed("wasm-ld") || has_rust_lld())
+}
+
+fn has_rust_lld() -> bool {
+    let sysroot = output_of("rustc", &["--print", "sysroot"]).unwrap_or_default();
+    let hosts = std::fs::read_dir(Path::new(&sysroot).join("lib/rustlib")).into_iter().flatten().flatten();
+    hosts.map(|host| host.path().join("bin/rust-lld")).any(|linker| linker.is_file())
 }
 
 /// The programs that the end-to-end tests call.
