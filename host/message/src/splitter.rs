@@ -1,0 +1,168 @@
+//! Finds where the header ends in a message that comes in pieces.
+
+use bytes::Bytes;
+use memchr::memchr;
+
+use crate::HeaderBlock;
+use crate::field::field_name_len;
+
+/// The header is longer than `header_size_limit` octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the header is longer than {limit} octets")]
+pub struct HeaderTooLarge {
+    /// The limit, octets.
+    pub limit: usize,
+}
+
+/// What a piece brought.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Split {
+    /// The header goes on.
+    More,
+    /// The header, and the octets of the body that came with it.
+    Done(HeaderBlock, Bytes),
+}
+
+/// Collects a header up to a limit. It ends at the first empty line, or before the first line that is neither a field nor
+/// goes on with one.
+#[derive(Debug)]
+pub struct HeadSplitter {
+    held: Vec<u8>,
+    /// Start of the first line that was not judged yet.
+    line: usize,
+    limit: usize,
+}
+
+/// Where a header ends: octets of fields, and of the empty line behind them.
+struct End {
+    fields: usize,
+    separator: usize,
+}
+
+impl HeadSplitter {
+    /// `limit` is `header_size_limit`, octets.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self { held: Vec::new(), line: 0, limit }
+    }
+
+    /// Takes the next piece of the message.
+    pub fn push(&mut self, piece: Bytes) -> Result<Split, HeaderTooLarge> {
+        if self.held.is_empty() {
+            let end = find_end(&piece, &mut self.line);
+            self.check()?;
+            return Ok(match end {
+                Some(end) => split_at(piece, &end),
+                None => {
+                    self.held.extend_from_slice(&piece);
+                    Split::More
+                }
+            });
+        }
+        self.held.extend_from_slice(&piece);
+        let end = find_end(&self.held, &mut self.line);
+        self.check()?;
+        Ok(match end {
+            Some(end) => split_at(Bytes::from(std::mem::take(&mut self.held)), &end),
+            None => {
+                if self.held.len() > self.limit {
+                    return Err(HeaderTooLarge { limit: self.limit });
+                }
+                Split::More
+            }
+        })
+    }
+
+    /// The message has ended without an end of its header: all of it is header, or its last line is body.
+    #[must_use]
+    pub fn finish(self) -> (HeaderBlock, Bytes) {
+        let whole = Bytes::from(self.held);
+        let rest = whole.get(self.line..).unwrap_or_default();
+        let is_field = field_name_len(rest).is_some() || (self.line > 0 && matches!(rest.first(), Some(b' ' | b'\t')));
+        let fields = if is_field { whole.len() } else { self.line };
+        (HeaderBlock::parse(whole.slice(..fields), false), whole.slice(fields..))
+    }
+
+    fn check(&self) -> Result<(), HeaderTooLarge> {
+        if self.line > self.limit { Err(HeaderTooLarge { limit: self.limit }) } else { Ok(()) }
+    }
+}
+
+/// Judges whole lines from `*line` on and leaves `*line` at the first that is not judged.
+fn find_end(text: &[u8], line: &mut usize) -> Option<End> {
+    loop {
+        let rest = text.get(*line..)?;
+        let length = memchr(b'\n', rest)? + 1;
+        let this = rest.get(..length)?;
+        if matches!(this, b"\r\n" | b"\n") {
+            return Some(End { fields: *line, separator: length });
+        }
+        let goes_on = *line > 0 && matches!(this.first(), Some(b' ' | b'\t'));
+        if !goes_on && field_name_len(this).is_none() {
+            return Some(End { fields: *line, separator: 0 });
+        }
+        *line += length;
+    }
+}
+
+fn split_at(message: Bytes, end: &End) -> Split {
+    let body = message.slice(end.fields + end.separator..);
+    Split::Done(HeaderBlock::parse(message.slice(..end.fields), end.separator > 0), body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(message: &[u8], piece: usize) -> (Vec<u8>, Vec<u8>) {
+        let mut splitter = HeadSplitter::new(1000);
+        let mut body: Option<(HeaderBlock, Vec<u8>)> = None;
+        for chunk in message.chunks(piece) {
+            let chunk = Bytes::copy_from_slice(chunk);
+            match &mut body {
+                Some((_, body)) => body.extend_from_slice(&chunk),
+                None => {
+                    if let Split::Done(head, rest) = splitter.push(chunk).unwrap() {
+                        body = Some((head, rest.to_vec()));
+                        splitter = HeadSplitter::new(0);
+                    }
+                }
+            }
+        }
+        let (head, body) = body.unwrap_or_else(|| {
+            let (head, rest) = splitter.finish();
+            (head, rest.to_vec())
+        });
+        (head.to_bytes(body.is_empty()).to_vec(), body)
+    }
+
+    #[test]
+    fn any_chopping_splits_alike_and_loses_nothing() {
+        for (message, head, body) in [
+            (&b"A: 1\r\n b\r\nC: 2\r\n\r\nbody\r\n"[..], &b"A: 1\r\n b\r\nC: 2\r\n\r\n"[..], &b"body\r\n"[..]),
+            (b"A: 1\r\nno field\r\n", b"A: 1\r\n\r\n", b"no field\r\n"),
+            (b"A: 1\r\n", b"A: 1\r\n", b""),
+            (b"\r\nbody\r\n", b"\r\n", b"body\r\n"),
+            (b"just text\r\n", b"\r\n", b"just text\r\n"),
+            (b"Fr om: x\r\n", b"\r\n", b"Fr om: x\r\n"),
+            (b" folded\r\n", b"\r\n", b" folded\r\n"),
+            (b"", b"", b""),
+            (b"A: 1\r\n\r\n", b"A: 1\r\n\r\n", b""),
+        ] {
+            for piece in 1..=message.len().max(1) {
+                let (h, b) = split(message, piece);
+                assert_eq!((&h[..], &b[..]), (head, body), "{:?} in pieces of {piece}", String::from_utf8_lossy(message));
+            }
+        }
+    }
+
+    #[test]
+    fn a_header_over_the_limit_is_refused() {
+        let mut splitter = HeadSplitter::new(20);
+        assert!(splitter.push(Bytes::from_static(b"A: 0123456789\r\n")).is_ok());
+        assert_eq!(splitter.push(Bytes::from_static(b"B: 0123456789\r\n")), Err(HeaderTooLarge { limit: 20 }));
+        let mut one_line = HeadSplitter::new(20);
+        assert!(one_line.push(Bytes::from_static(b"A: 012345678901")).is_ok());
+        assert!(one_line.push(Bytes::from_static(b"0123456789")).is_err());
+    }
+}

@@ -1,0 +1,212 @@
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Mutex;
+use std::task::{Context as TaskContext, Poll, Waker};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use waxwing_message::HeaderBlock;
+use waxwing_types::{Edit, ManualClock, MemoryBody, Recipient, ReversePath, Via};
+
+use super::*;
+use crate::{Changes, Guest, HookSet, OnFault, Outcome, Plugin, When};
+
+type Script = Box<dyn Fn(&Event, &Context) -> Result<Outcome, Fault> + Send + Sync>;
+
+/// A plugin in native code that answers by a script and remembers what it was asked.
+struct Fake {
+    exports: HookSet,
+    script: Script,
+    asked: Mutex<Vec<String>>,
+}
+
+struct FakeGuest(Arc<Fake>);
+
+impl Plugin for Fake {
+    fn version(&self) -> &str {
+        "1"
+    }
+    fn exports(&self) -> HookSet {
+        self.exports
+    }
+    fn open(self: Arc<Self>) -> Box<dyn Guest> {
+        Box::new(FakeGuest(self))
+    }
+}
+
+#[async_trait]
+impl Guest for FakeGuest {
+    async fn call(&mut self, event: &Event, context: &Context) -> Result<Outcome, Fault> {
+        self.0.asked.lock().unwrap().push(event.subject());
+        (self.0.script)(event, context)
+    }
+}
+
+struct AllRemote;
+
+impl ClassOf for AllRemote {
+    fn class_of(&self, _: &Address) -> AddressClass {
+        AddressClass::Default
+    }
+}
+
+fn fake(hooks: &[Hook], script: impl Fn(&Event, &Context) -> Result<Outcome, Fault> + Send + Sync + 'static) -> Arc<Fake> {
+    Arc::new(Fake { exports: hooks.iter().copied().collect(), script: Box::new(script), asked: Mutex::default() })
+}
+
+fn says(verdict: Verdict) -> Result<Outcome, Fault> {
+    Ok(Outcome::of(Answer::Verdict(verdict)))
+}
+
+fn edits(edits: Vec<Edit>) -> Result<Outcome, Fault> {
+    let changes = Changes { edits, ..Changes::default() };
+    Ok(Outcome { answer: Answer::Verdict(Verdict::Continue), changes, log: Vec::new() })
+}
+
+fn pipeline(plugins: &[(&Arc<Fake>, Mode, OnFault)]) -> Pipeline {
+    let bind = |(i, (plugin, mode, on_fault)): (usize, &(&Arc<Fake>, Mode, OnFault))| {
+        Binding::new(&format!("p{i}"), Arc::clone(*plugin) as Arc<dyn Plugin>, When::default(), *mode, *on_fault)
+    };
+    Pipeline::new(plugins.iter().enumerate().map(bind).collect(), Arc::new(AllRemote), Arc::new(ManualClock::default()))
+}
+
+fn context() -> Context {
+    let mut c = Context::new(Via::Smtp, None);
+    c.sender = Some(Arc::new(ReversePath::Null));
+    c.push_recipient(Recipient::new(address("a@x.example")), AddressClass::Default, Vec::new());
+    c.head = Some(Arc::new(HeaderBlock::parse(Bytes::from_static(b"Subject: s\r\n"), true)));
+    c.body = Some(Arc::new(MemoryBody::new(Bytes::from_static(b"body\r\n"))));
+    c
+}
+
+fn address(text: &str) -> Address {
+    Address::parse(text).unwrap()
+}
+
+/// Fakes never wait, so one poll is enough.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut TaskContext::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("a fake waited"),
+    }
+}
+
+fn refusal() -> Verdict {
+    Verdict::Reject(Reply::fixed(550, (5, 7, 1), "no"))
+}
+
+#[test]
+fn the_first_decisive_verdict_ends_the_chain() {
+    let first = fake(&[Hook::OnMessage], |_, _| says(Verdict::Continue));
+    let second = fake(&[Hook::OnMessage], |_, _| says(refusal()));
+    let third = fake(&[Hook::OnMessage], |_, _| says(Verdict::Accept));
+    let p = pipeline(&[
+        (&first, Mode::Enforce, OnFault::Defer),
+        (&second, Mode::Enforce, OnFault::Defer),
+        (&third, Mode::Enforce, OnFault::Defer),
+    ]);
+    let mut chain = p.chain();
+    assert_eq!(now(p.verdict(&mut chain, &mut context(), Event::Message)), refusal());
+    assert_eq!(third.asked.lock().unwrap().len(), 0);
+    assert_eq!(chain.trace.iter().map(|e| e.result.as_str()).collect::<Vec<_>>(), ["next", "reject 550 5.7.1 no"]);
+}
+
+#[test]
+fn a_later_plugin_sees_what_the_earlier_left() {
+    let first = fake(&[Hook::OnMessage], |_, _| {
+        edits(vec![
+            Edit::AddHeader { name: "X".into(), value: "1".into() },
+            Edit::ChangeRecipient { index: 0, to: address("b@y.example") },
+            Edit::ReplaceBody(Bytes::from_static(b"new\r\n")),
+        ])
+    });
+    let second = fake(&[Hook::OnMessage], |_, c| {
+        assert_eq!(c.head.as_ref().unwrap().first("X").unwrap().value(), b"1");
+        assert_eq!(c.recipients[0].recipient.address.to_string(), "b@y.example");
+        assert_eq!(c.body.as_ref().unwrap().size(), 5);
+        says(Verdict::Continue)
+    });
+    let p = pipeline(&[(&first, Mode::Enforce, OnFault::Defer), (&second, Mode::Enforce, OnFault::Defer)]);
+    let mut c = context();
+    assert_eq!(now(p.verdict(&mut p.chain(), &mut c, Event::Message)), Verdict::Continue);
+    assert_eq!(second.asked.lock().unwrap().len(), 1);
+    assert!(c.replaced_body.is_some());
+}
+
+#[test]
+fn a_fault_has_the_configured_consequence_and_changes_nothing() {
+    let broken = fake(&[Hook::OnMessage], |_, _| Err(Fault::new(FaultKind::Trap, "boom")));
+    for (on_fault, expected) in
+        [(OnFault::Defer, "defer"), (OnFault::Skip, "next"), (OnFault::Reject, "reject"), (OnFault::Hold, "accept")]
+    {
+        let p = pipeline(&[(&broken, Mode::Enforce, on_fault)]);
+        let mut c = context();
+        let mut chain = p.chain();
+        assert_eq!(now(p.verdict(&mut chain, &mut c, Event::Message)).as_str(), expected);
+        assert_eq!(c.hold.is_some(), on_fault == OnFault::Hold);
+        assert_eq!(chain.trace[0].fault.as_deref(), Some("trap: boom"));
+        assert_eq!((p.status()[0].hooks[0].calls, p.status()[0].hooks[0].faults), (1, 1));
+    }
+}
+
+#[test]
+fn an_exhausted_pool_defers_whatever_is_configured() {
+    let busy = fake(&[Hook::OnMessage], |_, _| Err(Fault::new(FaultKind::PoolExhausted, "all taken")));
+    let p = pipeline(&[(&busy, Mode::Enforce, OnFault::Skip)]);
+    assert_eq!(now(p.verdict(&mut p.chain(), &mut context(), Event::Message)).as_str(), "defer");
+}
+
+#[test]
+fn an_edit_that_cannot_be_applied_is_a_fault() {
+    let bad = fake(&[Hook::OnMessage], |_, _| {
+        edits(vec![Edit::AddHeader { name: "Good".into(), value: "1".into() }, Edit::RemoveRecipient { index: 9 }])
+    });
+    let p = pipeline(&[(&bad, Mode::Enforce, OnFault::Reject)]);
+    let mut c = context();
+    assert_eq!(now(p.verdict(&mut p.chain(), &mut c, Event::Message)).as_str(), "reject");
+    assert!(c.head.as_ref().unwrap().first("Good").is_none());
+}
+
+#[test]
+fn a_shadow_is_asked_and_has_no_effect() {
+    let shadow = fake(&[Hook::OnMessage], |_, _| says(refusal()));
+    let p = pipeline(&[(&shadow, Mode::Shadow, OnFault::Defer)]);
+    let mut chain = p.chain();
+    assert_eq!(now(p.verdict(&mut chain, &mut context(), Event::Message)), Verdict::Continue);
+    assert!(chain.trace[0].shadow && chain.trace[0].result.starts_with("reject"));
+}
+
+#[test]
+fn rewriting_is_a_cascade_and_quiet_calls_share_an_entry() {
+    let upper = fake(&[Hook::OnRewriteAddress], |e, _| {
+        let Event::RewriteAddress(a, _) = e else { panic!("asked {e:?}") };
+        Ok(Outcome::of(Answer::Rewritten(a.is_bare().then(|| a.with_domain("host.example").unwrap()))))
+    });
+    let p = pipeline(&[(&upper, Mode::Enforce, OnFault::Defer), (&upper, Mode::Enforce, OnFault::Defer)]);
+    let mut chain = p.chain();
+    let mut c = context();
+    let out = now(p.rewrite(&mut chain, &mut c, address("root"), Role::EnvelopeRecipient)).unwrap();
+    assert_eq!(out.to_string(), "root@host.example");
+    for _ in 0..3 {
+        now(p.rewrite(&mut chain, &mut c, address("a@b.example"), Role::HeaderSender)).unwrap();
+    }
+    assert_eq!(upper.asked.lock().unwrap().len(), 8);
+    let entries: Vec<_> = chain.trace.iter().map(|e| (e.who.as_str(), e.result.as_str(), e.calls)).collect();
+    assert_eq!(entries, [("p0", "rewritten root@host.example", 1), ("p1", "unchanged", 4), ("p0", "unchanged", 3)]);
+}
+
+#[test]
+fn a_missing_disposition_is_deferred() {
+    let transport = fake(&[Hook::OnDeliver], |_, _| {
+        let status = Status::local(EnhancedCode::new(2, 0, 0), "ok");
+        Ok(Outcome::of(Answer::Dispositions(vec![(0, Disposition::Delivered(status))])))
+    });
+    let p = pipeline(&[(&transport, Mode::Enforce, OnFault::Defer)]);
+    let mut c = context();
+    c.push_recipient(Recipient::new(address("b@x.example")), AddressClass::Default, Vec::new());
+    let recipients = c.recipients.to_vec();
+    let hop = NextHop { transport: "p0".into(), host: String::new(), port: None };
+    let out = now(p.deliver("p0", &mut p.chain(), &mut c, hop, recipients));
+    assert!(matches!(out[0], (0, Disposition::Delivered(_))));
+    assert!(matches!(out[1], (1, Disposition::Deferred { .. })));
+}

@@ -1,0 +1,205 @@
+//! What every hook did to a message, for `waxwing trace`.
+
+use serde::{Deserialize, Serialize};
+use waxwing_types::{Edit, Timestamp};
+
+use crate::{Answer, Changes, Fault, Hook, Outcome, Resolution, Target};
+
+/// Characters of a value that a trace keeps.
+const VALUE_CHARS_MAX: usize = 200;
+
+/// One step: usually a call of a hook. Calls in a row of one hook that changed nothing are one entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraceEntry {
+    /// When it ended.
+    pub at: Timestamp,
+    /// The plugin, or the part of the server that speaks.
+    pub who: String,
+    /// The hook or step.
+    pub step: String,
+    /// What it was about; of several calls the last.
+    pub subject: String,
+    /// The verdict or answer.
+    pub result: String,
+    /// What it changed, as a diff: `+` added, `-` removed, `~` replaced.
+    pub edits: Vec<String>,
+    /// Microseconds, of all calls together.
+    pub micros: u64,
+    /// How many calls.
+    pub calls: u32,
+    /// The fault, if it ended in one.
+    pub fault: Option<String>,
+    /// Lines that it logged.
+    pub log: Vec<String>,
+    /// Its word did not count.
+    pub shadow: bool,
+}
+
+impl TraceEntry {
+    /// A step of the server itself.
+    pub fn step(at: Timestamp, who: &str, step: &str, subject: impl Into<String>, result: impl Into<String>) -> Self {
+        Self {
+            at,
+            who: who.to_owned(),
+            step: step.to_owned(),
+            subject: subject.into(),
+            result: result.into(),
+            edits: Vec::new(),
+            micros: 0,
+            calls: 1,
+            fault: None,
+            log: Vec::new(),
+            shadow: false,
+        }
+    }
+
+    pub(crate) fn call(who: &str, hook: Hook, at: Timestamp, micros: u64, subject: String, shadow: bool) -> Self {
+        Self {
+            at,
+            who: who.to_owned(),
+            step: hook.as_str().to_owned(),
+            subject,
+            result: String::new(),
+            edits: Vec::new(),
+            micros,
+            calls: 1,
+            fault: None,
+            log: Vec::new(),
+            shadow,
+        }
+    }
+
+    pub(crate) fn returned(mut self, outcome: &Outcome) -> Self {
+        self.result = describe(&outcome.answer);
+        self.edits = diff(&outcome.changes);
+        self.log.clone_from(&outcome.log);
+        self
+    }
+
+    pub(crate) fn faulted(mut self, fault: &Fault, consequence: &str) -> Self {
+        consequence.clone_into(&mut self.result);
+        self.fault = Some(fault.to_string());
+        self.log.clone_from(&fault.log);
+        self
+    }
+
+    /// Adds this entry to the list, or to one of the same step before it where both did nothing.
+    pub(crate) fn join(self, list: &mut Vec<Self>) {
+        match list.iter_mut().rev().take_while(|e| e.step == self.step).find(|e| e.is_like(&self)) {
+            Some(like) => {
+                like.at = self.at;
+                like.subject = self.subject;
+                like.micros += self.micros;
+                like.calls += 1;
+            }
+            None => list.push(self),
+        }
+    }
+
+    fn is_like(&self, other: &Self) -> bool {
+        self.did_nothing()
+            && other.did_nothing()
+            && self.who == other.who
+            && self.step == other.step
+            && self.result == other.result
+            && self.shadow == other.shadow
+    }
+
+    fn did_nothing(&self) -> bool {
+        self.edits.is_empty() && self.fault.is_none() && self.log.is_empty()
+    }
+}
+
+/// Everything known of one transaction, whether it became a message or was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraceRecord {
+    /// Its queue id.
+    pub id: String,
+    /// When this part of the record was written.
+    pub at: Timestamp,
+    /// `intake` for the way to the commit, `delivery` for an attempt.
+    pub part: String,
+    /// The client, `internal` for mail made here, or the destination of an attempt.
+    pub peer: String,
+    /// Envelope sender.
+    pub sender: String,
+    /// Envelope recipients, bounded by the writer.
+    pub recipients: Vec<String>,
+    /// Octets.
+    pub size: u64,
+    /// The final reply or disposition.
+    pub result: String,
+    /// The steps in order.
+    pub entries: Vec<TraceEntry>,
+}
+
+fn describe(answer: &Answer) -> String {
+    match answer {
+        Answer::Verdict(verdict) => match verdict {
+            waxwing_types::Verdict::Reject(reply)
+            | waxwing_types::Verdict::Defer(reply)
+            | waxwing_types::Verdict::Disconnect(reply) => format!("{} {reply}", verdict.as_str()),
+            waxwing_types::Verdict::Discard { reason } | waxwing_types::Verdict::Hold { reason } => {
+                format!("{} {reason}", verdict.as_str())
+            }
+            waxwing_types::Verdict::Continue | waxwing_types::Verdict::Accept => verdict.as_str().to_owned(),
+        },
+        Answer::Rewritten(None) => "unchanged".to_owned(),
+        Answer::Rewritten(Some(to)) => format!("rewritten {to}"),
+        Answer::Resolution(resolution) => match resolution {
+            Resolution::NotMine => "not-mine".to_owned(),
+            Resolution::Unknown => "unknown".to_owned(),
+            Resolution::Unavailable(why) => format!("unavailable {why}"),
+            Resolution::Targets(expansion) => {
+                let names: Vec<String> = expansion.targets.iter().map(target).collect();
+                shorten(&format!("targets {}", names.join(", ")))
+            }
+        },
+        Answer::Dispositions(list) => format!("{} dispositions", list.len()),
+    }
+}
+
+fn target(target: &Target) -> String {
+    match target {
+        Target::Address(address) => address.to_string(),
+        Target::Command(name) => format!("|{name}"),
+        Target::File(path) => path.clone(),
+    }
+}
+
+fn diff(changes: &Changes) -> Vec<String> {
+    let mut lines: Vec<String> = changes.edits.iter().map(edit_line).collect();
+    lines.extend(changes.quarantine.iter().map(|reason| format!("quarantine {reason}")));
+    lines.extend(changes.redirect.iter().map(|to| format!("~recipients: {to}")));
+    lines.extend(changes.discard_recipients.iter().map(|(index, reason)| format!("-recipient[{index}] discarded: {reason}")));
+    if changes.skip_rest {
+        lines.push("skip-rest".to_owned());
+    }
+    lines
+}
+
+fn edit_line(edit: &Edit) -> String {
+    match edit {
+        Edit::AddHeader { name, value } => format!("+{name}: {}", text(value)),
+        Edit::InsertHeader { at, name, value } => format!("+[{at}]{name}: {}", text(value)),
+        Edit::ReplaceHeader { name, nth, value } => format!("~{name}[{nth}]: {}", text(value)),
+        Edit::RemoveHeader { name, nth } => format!("-{name}[{nth}]"),
+        Edit::SetSender(sender, _) => format!("~sender: <{sender}>"),
+        Edit::AddRecipient(address, _) => format!("+recipient: {address}"),
+        Edit::ChangeRecipient { index, to } => format!("~recipient[{index}]: {to}"),
+        Edit::RemoveRecipient { index } => format!("-recipient[{index}]"),
+        Edit::ReplaceBody(body) => format!("~body: {} octets", body.len()),
+        Edit::Tag { name, value } => format!("+tag {name}={}", shorten(value)),
+    }
+}
+
+fn text(value: &[u8]) -> String {
+    shorten(&String::from_utf8_lossy(value).replace(['\r', '\n'], " "))
+}
+
+fn shorten(text: &str) -> String {
+    match text.char_indices().nth(VALUE_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
