@@ -47,7 +47,7 @@ impl Frames {
     }
 
     /// The next message; `None` when its line isn't whole yet.
-    pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
+    pub fn take<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
         let unseen = self.held.get(self.searched..).unwrap_or_default();
         let Some(at) = memchr::memchr(b'\n', unseen) else {
             self.searched = self.held.len();
@@ -104,7 +104,7 @@ mod tests {
             let mut got = Vec::new();
             for piece in wire.chunks(size) {
                 frames.push(piece);
-                while let Some(request) = frames.next::<Request>().unwrap() {
+                while let Some(request) = frames.take::<Request>().unwrap() {
                     got.push(request);
                 }
             }
@@ -121,8 +121,8 @@ mod tests {
             let mut frames = Frames::new(REQUEST_BYTES_MAX);
             frames.push(bad.as_bytes());
             frames.push(b"\n{\"ask\":\"ping\"}\n");
-            assert!(matches!(frames.next::<Request>(), Err(FrameError::Malformed(_))), "{bad}");
-            assert_eq!(frames.next::<Request>().unwrap(), Some(Request::Ping), "the line after {bad:?} is read");
+            assert!(matches!(frames.take::<Request>(), Err(FrameError::Malformed(_))), "{bad}");
+            assert_eq!(frames.take::<Request>().unwrap(), Some(Request::Ping), "the line after {bad:?} is read");
         }
     }
 
@@ -132,7 +132,7 @@ mod tests {
             let mut frames = Frames::new(100);
             frames.push("x".repeat(100).as_bytes());
             frames.push(tail.as_bytes());
-            assert!(matches!(frames.next::<Request>(), Err(FrameError::TooLong(100))));
+            assert!(matches!(frames.take::<Request>(), Err(FrameError::TooLong(100))));
         }
     }
 
@@ -143,7 +143,7 @@ mod tests {
         for response in [page, problem, Response::Trace { records: vec![serde_json::json!({"a": 1})] }] {
             let mut frames = Frames::new(RESPONSE_BYTES_MAX);
             frames.push(&frame(&response).unwrap());
-            assert_eq!(frames.next::<Response>().unwrap(), Some(response));
+            assert_eq!(frames.take::<Response>().unwrap(), Some(response));
         }
     }
 
@@ -154,7 +154,7 @@ mod tests {
             for piece in pieces {
                 frames.push(&piece);
                 loop {
-                    match frames.next::<Request>() {
+                    match frames.take::<Request>() {
                         Ok(Some(_)) | Err(FrameError::Malformed(_)) => {}
                         Ok(None) => break,
                         Err(FrameError::TooLong(_)) => return Ok(()),
