@@ -87,7 +87,7 @@ mod tests {
         vec![
             Request::Ping,
             Request::QueueList { after: None, limit: 7 },
-            Request::QueueList { after: Some(id), limit: 7 },
+            Request::QueueList { after: Some("d-5".into()), limit: 7 },
             Request::QueueShow { id },
             Request::Trace { id },
             Request::TraceLast { limit: 3 },
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn responses_come_back_as_they_were() {
-        let page = Response::Queue(QueuePage { next: Some(QueueId::from_u64(9)), ..QueuePage::default() });
+        let page = Response::Queue(QueuePage { next: Some("p".into()), ..QueuePage::default() });
         let problem = Response::problem(ProblemKind::NotFound, "no message has this id");
         for response in [page, problem, Response::Trace { records: vec![serde_json::json!({"a": 1})] }] {
             let mut frames = Frames::new(RESPONSE_BYTES_MAX);

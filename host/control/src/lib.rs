@@ -17,8 +17,7 @@ mod response;
 pub use frame::{FrameError, Frames, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX, frame};
 pub use plugin::{HookStatus, PluginStatus};
 pub use queue::{
-    HEAD_BYTES_MAX, QUEUE_PAGE_MAX, QueuePage, QueueState, QueueTotals, QueuedMessage, QueuedRecipient, RECIPIENTS_SHOWN_MAX,
-    ShownMessage,
+    HEAD_BYTES_MAX, LastStatus, QUEUE_PAGE_MAX, QueuePage, QueueState, QueueTotals, QueuedRecipient, QueuedUnit, ShownMessage,
 };
 pub use request::{Request, TRACE_LAST_MAX};
 pub use response::{Problem, ProblemKind, Response, ServerInfo};

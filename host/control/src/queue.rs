@@ -7,10 +7,8 @@ use waxwing_types::{QueueId, Status, Timestamp};
 
 use crate::printed;
 
-/// Messages on one page.
+/// Units on one page.
 pub const QUEUE_PAGE_MAX: u32 = 200;
-/// Recipients shown of one message in a list; `show` gives all.
-pub const RECIPIENTS_SHOWN_MAX: usize = 20;
 /// Octets shown of a message's head.
 pub const HEAD_BYTES_MAX: usize = 256 * 1024;
 
@@ -50,66 +48,71 @@ impl fmt::Display for QueueState {
     }
 }
 
+/// What the last attempt said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastStatus {
+    /// The SMTP reply code, if there was a reply.
+    pub code: Option<u16>,
+    /// RFC 3463 status, such as `4.4.1`.
+    pub enhanced: String,
+    /// The server or agent that spoke.
+    pub remote: Option<String>,
+    /// The words.
+    pub text: String,
+}
+
+impl From<&Status> for LastStatus {
+    fn from(status: &Status) -> Self {
+        Self {
+            code: status.code,
+            enhanced: status.enhanced.to_string(),
+            remote: status.remote.clone(),
+            text: status.text.clone(),
+        }
+    }
+}
+
 /// A recipient that is still to be served.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueuedRecipient {
     /// Where it goes.
     pub address: String,
+    /// What the last attempt said, if there was one.
+    pub last: Option<LastStatus>,
+}
+
+/// A part of a message that is tried as one; most messages have one unit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueuedUnit {
+    /// The message's name for life.
+    #[serde(with = "printed")]
+    pub id: QueueId,
+    /// Which of its units, from 0.
+    pub unit: u16,
     /// Its state.
     pub state: QueueState,
+    /// Why it is held or corrupt.
+    pub reason: Option<String>,
+    /// When the message came; none where its record cannot be read.
+    pub arrived_at: Option<Timestamp>,
+    /// Octets, head and body.
+    pub size: Option<u64>,
+    /// Envelope sender, empty for reports.
+    pub sender: Option<String>,
     /// Attempts so far.
     pub attempts: u32,
     /// When the next attempt is due; none for held and corrupt ones.
     pub next_at: Option<Timestamp>,
-    /// What the last attempt said.
-    pub last: Option<Status>,
-}
-
-/// A message in the queue.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct QueuedMessage {
-    /// Its name for life.
-    #[serde(with = "printed")]
-    pub id: QueueId,
-    /// When it came.
-    pub arrived_at: Timestamp,
-    /// Octets, head and body.
-    pub size: u64,
-    /// Envelope sender, empty for reports.
-    pub sender: String,
-    /// Why it is held or corrupt.
-    pub reason: Option<String>,
-    /// Those still to be served, in a list at most [`RECIPIENTS_SHOWN_MAX`].
+    /// Those still to be served.
     pub recipients: Vec<QueuedRecipient>,
-    /// How many more there are.
-    pub recipients_more: u64,
 }
 
-impl QueuedMessage {
-    /// The message's own state: the one of its recipients that asks most for the operator's eye.
-    #[must_use]
-    pub fn state(&self) -> QueueState {
-        let states = self.recipients.iter().map(|r| r.state);
-        // Active beats deferred, as in Postfix's list, where `*` marks a message under way.
-        let rank = |state: &QueueState| match state {
-            QueueState::Incoming => 0,
-            QueueState::Deferred => 1,
-            QueueState::Active => 2,
-            QueueState::Hold => 3,
-            QueueState::Corrupt => 4,
-        };
-        states.max_by_key(rank).unwrap_or(QueueState::Incoming)
-    }
-}
-
-/// Messages by state. A message of several states counts in each.
+/// Units by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueTotals {
-    /// Waiting for their first attempt.
+    /// Waiting for their first attempt, with those under way.
     pub incoming: u64,
-    /// Under way.
-    pub active: u64,
-    /// Waiting for their next attempt.
+    /// Waiting for their next attempt, with those under way.
     pub deferred: u64,
     /// Held.
     pub hold: u64,
@@ -117,14 +120,21 @@ pub struct QueueTotals {
     pub corrupt: u64,
 }
 
+impl QueueTotals {
+    /// All of them.
+    #[must_use]
+    pub fn sum(&self) -> u64 {
+        self.incoming + self.deferred + self.hold + self.corrupt
+    }
+}
+
 /// A page of the queue.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueuePage {
-    /// In the order of arrival.
-    pub messages: Vec<QueuedMessage>,
-    /// Where the next page begins; none on the last.
-    #[serde(with = "printed::option")]
-    pub next: Option<QueueId>,
+    /// Held and corrupt ones first, then by the time when they are due.
+    pub units: Vec<QueuedUnit>,
+    /// Where the next page begins, in the server's own words; none on the last.
+    pub next: Option<String>,
     /// The whole queue.
     pub totals: QueueTotals,
 }
@@ -132,10 +142,13 @@ pub struct QueuePage {
 /// All about one message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShownMessage {
-    /// Envelope, states and recipients, all of them.
-    pub message: QueuedMessage,
-    /// By which door it came.
-    pub via: String,
+    /// Its name for life.
+    #[serde(with = "printed")]
+    pub id: QueueId,
+    /// The units that still wait.
+    pub units: Vec<QueuedUnit>,
+    /// By which door it came; this and the following are absent where the record cannot be read.
+    pub via: Option<String>,
     /// The client's address, none for mail made here.
     pub peer: Option<String>,
     /// What the client said after HELO or EHLO.
@@ -147,37 +160,39 @@ pub struct ShownMessage {
     /// What hooks noted.
     pub tags: Vec<(String, String)>,
     /// The header block, at most [`HEAD_BYTES_MAX`] octets; what is not UTF-8 is replaced.
-    pub head: String,
-    /// Octets of the body.
-    pub body_size: u64,
+    pub head: Option<String>,
+    /// Octets of head and body.
+    pub size: u64,
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use waxwing_types::EnhancedCode;
 
-    #[test]
-    fn a_message_has_the_state_that_asks_for_attention() {
-        let recipient = |state| QueuedRecipient { address: "a@b".into(), state, attempts: 0, next_at: None, last: None };
-        let message = |states: &[QueueState]| QueuedMessage {
-            id: QueueId::from_u64(1),
-            arrived_at: Timestamp::from_millis(0),
-            size: 0,
-            sender: String::new(),
-            reason: None,
-            recipients: states.iter().copied().map(recipient).collect(),
-            recipients_more: 0,
-        };
-        use QueueState::{Active, Corrupt, Deferred, Hold, Incoming};
-        assert_eq!(message(&[Incoming, Deferred, Active]).state(), Active);
-        assert_eq!(message(&[Deferred, Incoming]).state(), Deferred);
-        assert_eq!(message(&[Hold, Active]).state(), Hold);
-        assert_eq!(message(&[Hold, Corrupt]).state(), Corrupt);
-        assert_eq!(message(&[]).state(), Incoming);
-    }
+    use super::*;
 
     #[test]
     fn a_state_keeps_the_width_of_a_column() {
         assert_eq!(format!("{:<9}|", QueueState::Hold), "hold     |");
+    }
+
+    #[test]
+    fn a_unit_reads_back_from_what_scripts_see() {
+        let status = Status::local(EnhancedCode::new(4, 4, 1), "no route");
+        let unit = QueuedUnit {
+            id: QueueId::from_u64(1),
+            unit: 0,
+            state: QueueState::Deferred,
+            reason: None,
+            arrived_at: Some(Timestamp::from_millis(5)),
+            size: Some(10),
+            sender: Some(String::new()),
+            attempts: 1,
+            next_at: None,
+            recipients: vec![QueuedRecipient { address: "a@b.example".into(), last: Some(LastStatus::from(&status)) }],
+        };
+        let text = serde_json::to_string(&unit).unwrap();
+        assert!(text.contains(r#""id":"0000000000001""#) && text.contains(r#""enhanced":"4.4.1""#), "{text}");
+        assert_eq!(serde_json::from_str::<QueuedUnit>(&text).unwrap(), unit);
     }
 }

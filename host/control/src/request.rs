@@ -14,12 +14,12 @@ pub const TRACE_LAST_MAX: u32 = 100;
 pub enum Request {
     /// Are you there, and who are you?
     Ping,
-    /// A page of the queue, in the order of arrival.
+    /// A page of the queue.
     QueueList {
-        /// Begin behind this message.
-        #[serde(default, with = "printed::option")]
-        after: Option<QueueId>,
-        /// Messages at most; the server takes no more than [`QUEUE_PAGE_MAX`].
+        /// Where the page before said that this one begins.
+        #[serde(default)]
+        after: Option<String>,
+        /// Units at most; the server takes no more than [`QUEUE_PAGE_MAX`].
         limit: u32,
     },
     /// All about one message.
@@ -46,9 +46,9 @@ pub enum Request {
 }
 
 impl Request {
-    /// The page limit that is in effect: what was asked, at least one, at most [`QUEUE_PAGE_MAX`].
+    /// The limit in effect for a page of the queue: what was asked, at least one, at most [`QUEUE_PAGE_MAX`].
     #[must_use]
-    pub fn page_limit(asked: u32) -> u32 {
-        asked.clamp(1, QUEUE_PAGE_MAX)
+    pub fn page_limit(asked: u32) -> usize {
+        asked.clamp(1, QUEUE_PAGE_MAX) as usize
     }
 }
