@@ -1,0 +1,169 @@
+//! The small binary encoding of all records: numbers of variable length, octets behind their length.
+
+/// The bytes are not what a record must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Malformed(pub(crate) &'static str);
+
+/// Version, then CRC.
+pub(crate) const HEADER_BYTES: usize = 5;
+
+/// Appends fields.
+#[derive(Default)]
+pub(crate) struct Writer(pub(crate) Vec<u8>);
+
+impl Writer {
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
+    /// Begins a record: a version, and room for the CRC that [`Writer::seal`] fills.
+    pub(crate) fn record(version: u8, bytes: usize) -> Self {
+        let mut writer = Self::with_capacity(HEADER_BYTES + bytes);
+        writer.0.extend_from_slice(&[version, 0, 0, 0, 0]);
+        writer
+    }
+
+    pub(crate) fn u8(&mut self, value: u8) {
+        self.0.push(value);
+    }
+
+    /// Seven bits an octet, lowest first.
+    pub(crate) fn number(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.push((value & 0x7f) as u8 | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+    }
+
+    pub(crate) fn bytes(&mut self, value: &[u8]) {
+        self.number(value.len() as u64);
+        self.0.extend_from_slice(value);
+    }
+
+    pub(crate) fn text(&mut self, value: &str) {
+        self.bytes(value.as_bytes());
+    }
+
+    /// 0, or 1 with the text behind it.
+    pub(crate) fn optional(&mut self, value: Option<&str>) {
+        match value {
+            None => self.u8(0),
+            Some(text) => {
+                self.u8(1);
+                self.text(text);
+            }
+        }
+    }
+
+    /// Ends a record: the CRC covers its key and all behind the CRC.
+    pub(crate) fn seal(mut self, key: &[u8]) -> Vec<u8> {
+        seal(&mut self.0, key);
+        self.0
+    }
+}
+
+/// Fills in the CRC of a record that begins with a version and room for it.
+pub(crate) fn seal(record: &mut [u8], key: &[u8]) {
+    if let Some((header, payload)) = record.split_at_mut_checked(HEADER_BYTES) {
+        let sum = checksum(key, payload).to_le_bytes();
+        if let Some(room) = header.get_mut(1..) {
+            room.copy_from_slice(&sum);
+        }
+    }
+}
+
+/// Checks version and CRC; returns what is behind them.
+pub(crate) fn open<'a>(record: &'a [u8], key: &[u8], version: u8) -> Result<&'a [u8], Malformed> {
+    let (header, payload) = record.split_first_chunk::<HEADER_BYTES>().ok_or(Malformed("the record is too short"))?;
+    let [found, sum @ ..] = *header;
+    if found != version {
+        return Err(Malformed("the record has a version that this program does not know"));
+    }
+    if u32::from_le_bytes(sum) != checksum(key, payload) {
+        return Err(Malformed("the record does not have its CRC"));
+    }
+    Ok(payload)
+}
+
+fn checksum(key: &[u8], payload: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(key);
+    hasher.update(payload);
+    hasher.finalize()
+}
+
+/// Takes fields from the front.
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Reader<'a> {
+    pub(crate) fn u8(&mut self) -> Result<u8, Malformed> {
+        let (first, rest) = self.0.split_first().ok_or(Malformed("the record ends early"))?;
+        self.0 = rest;
+        Ok(*first)
+    }
+
+    pub(crate) fn number(&mut self) -> Result<u64, Malformed> {
+        let mut value = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let octet = self.u8()?;
+            let bits = u64::from(octet & 0x7f);
+            if bits << shift >> shift != bits {
+                break;
+            }
+            value |= bits << shift;
+            if octet & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(Malformed("a number is too large"))
+    }
+
+    pub(crate) fn narrow<T: TryFrom<u64>>(&mut self) -> Result<T, Malformed> {
+        T::try_from(self.number()?).map_err(|_| Malformed("a number is too large"))
+    }
+
+    pub(crate) fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
+        let (taken, rest) = self.0.split_at_checked(length).ok_or(Malformed("the record ends early"))?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let (taken, rest) = self.0.split_first_chunk::<N>().ok_or(Malformed("the record ends early"))?;
+        self.0 = rest;
+        Ok(*taken)
+    }
+
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
+        let length = self.narrow()?;
+        self.take(length)
+    }
+
+    pub(crate) fn text(&mut self) -> Result<&'a str, Malformed> {
+        std::str::from_utf8(self.bytes()?).map_err(|_| Malformed("a text is not UTF-8"))
+    }
+
+    pub(crate) fn flag(&mut self) -> Result<bool, Malformed> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(Malformed("a flag is neither 0 nor 1")),
+        }
+    }
+
+    pub(crate) fn optional(&mut self) -> Result<Option<String>, Malformed> {
+        Ok(if self.flag()? { Some(self.text()?.to_owned()) } else { None })
+    }
+
+    /// A count of things that take at least an octet each, so that a broken one cannot ask for memory.
+    pub(crate) fn count(&mut self) -> Result<usize, Malformed> {
+        let count = self.narrow::<usize>()?;
+        if count > self.0.len() { Err(Malformed("a count is larger than the record")) } else { Ok(count) }
+    }
+
+    pub(crate) fn end(self) -> Result<(), Malformed> {
+        if self.0.is_empty() { Ok(()) } else { Err(Malformed("the record is longer than its fields")) }
+    }
+}

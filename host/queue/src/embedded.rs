@@ -1,0 +1,466 @@
+//! The spool inside the server's own store.
+
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use waxwing_store::{Batch, Keyspace, Permit, Store, Urgency, crash_point};
+use waxwing_types::{BodyRead, Clock, MemoryBody, Message, QueueId, QueueIds, Timestamp};
+
+use crate::blocking::Blocking;
+use crate::body::{Bodies, BodyWriter, Memory, NewBody};
+use crate::codec::Malformed;
+use crate::error::SpoolError;
+use crate::file_body::FileBody;
+use crate::files::{BodyFiles, DiskFiles};
+use crate::hints::{CountedBody, Hints};
+use crate::message::{HEAD_BYTES_MAX, NewMessage};
+use crate::record::{
+    MessageRecord, Parked, RecordBody, STATE_BYTES_MAX, make_message, make_number, make_parked, make_unit, read_message,
+    read_unit,
+};
+use crate::room::{Reservation, Room};
+use crate::schedule::{Schedule, behind};
+use crate::spool::{Fresh, Lease, Spool};
+use crate::unit::{DueKey, Settle, UNIT_RECIPIENTS_MAX, Unit, UnitRecipient, parked_key};
+use crate::view::{ListKey, ListPage, Shown, Stats};
+
+/// The keyspaces that the store must be opened with.
+pub const KEYSPACES: [&str; 4] = ["message", "due", "parked", "meta"];
+
+/// Key of the epoch in the keyspace `meta`.
+pub(crate) const EPOCH_KEY: &[u8] = b"epoch";
+/// Units that one call may ask for.
+const PAGE_MAX: usize = 10_000;
+
+/// How a spool is opened.
+#[derive(Clone)]
+pub struct SpoolSettings {
+    /// Octets that must stay free on the disk for settling and journals (`queue_minfree`).
+    pub queue_minfree: u64,
+    /// Octets that bodies on their way in may take in memory, all together (`spool_memory_bytes_max`).
+    pub spool_memory_bytes_max: u64,
+    /// Hints that may wait for the owner.
+    pub hints_max: usize,
+    /// Octets of messages that came to the owner by hint and are still in memory.
+    pub hint_bytes_max: u64,
+    /// Where time comes from.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl SpoolSettings {
+    /// The defaults: `queue_minfree` is 1.5 times the largest message, and two journals.
+    #[must_use]
+    pub fn new(message_size_limit: u64, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            queue_minfree: message_size_limit / 2 * 3 + 2 * (64 << 20),
+            spool_memory_bytes_max: 64 << 20,
+            hints_max: 4096,
+            hint_bytes_max: 16 << 20,
+            clock,
+        }
+    }
+}
+
+/// The durable spool on one server. Cheap to clone.
+#[derive(Clone)]
+pub struct EmbeddedSpool(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) store: Store,
+    pub(crate) message: Keyspace,
+    pub(crate) due: Keyspace,
+    pub(crate) parked: Keyspace,
+    pub(crate) meta: Keyspace,
+    pub(crate) bodies: Arc<Bodies>,
+    pub(crate) schedule: Mutex<Schedule>,
+    pub(crate) hints: Hints,
+    pub(crate) room: Arc<Room>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: QueueIds,
+    pub(crate) epoch: AtomicU64,
+}
+
+/// A message whose records are in a batch, ready to be submitted.
+pub(crate) struct Prepared {
+    id: QueueId,
+    units: Vec<Unit>,
+    hold: Option<String>,
+    /// For the hints, if memory allows.
+    message: Option<Message>,
+    /// Keeps memory and room until the commit.
+    body: NewBody,
+}
+
+impl EmbeddedSpool {
+    /// Opens the spool: its records are in the store, which must have the [`KEYSPACES`], its large bodies in the directory
+    /// `bodies`. Files that no record names are removed.
+    pub async fn open(store: &Store, bodies: &Path, settings: SpoolSettings) -> Result<Self, SpoolError> {
+        let path = bodies.to_owned();
+        let files = Blocking::default().run(move || DiskFiles::open(&path)).await??;
+        Self::open_with(store, Arc::new(files), settings).await
+    }
+
+    /// As [`EmbeddedSpool::open`], over other files; tests use it.
+    pub async fn open_with(store: &Store, files: Arc<dyn BodyFiles>, settings: SpoolSettings) -> Result<Self, SpoolError> {
+        let [message, due, parked, meta] = KEYSPACES.map(|name| store.keyspace(name));
+        let (message, due, parked, meta) = (message?, due?, parked?, meta?);
+        let recovery = crate::recovery::Recovery { message, due, parked, meta, files };
+        let blocking = Blocking::default();
+        let (recovery, found) = blocking.run(move || recovery.run()).await??;
+        if !found.repairs.is_empty() {
+            store.commit(found.repairs).await?;
+        }
+        let crate::recovery::Recovery { message, due, parked, meta, files } = recovery;
+        let room = Room::new(files.clone(), settings.clock.clone(), settings.queue_minfree);
+        let memory = Memory::new(settings.spool_memory_bytes_max);
+        Ok(Self(Arc::new(Inner {
+            store: store.clone(),
+            message,
+            due,
+            parked,
+            meta,
+            bodies: Arc::new(Bodies { files, blocking, memory, files_made: AtomicU64::new(0) }),
+            schedule: Mutex::new(found.schedule),
+            hints: Hints::new(settings.hints_max, settings.hint_bytes_max),
+            room,
+            clock: settings.clock,
+            ids: QueueIds::after(found.last_id),
+            epoch: AtomicU64::new(found.epoch),
+        })))
+    }
+}
+
+#[async_trait]
+impl Spool for EmbeddedSpool {
+    fn ids(&self) -> &QueueIds {
+        &self.0.ids
+    }
+
+    fn room(&self, size_hint: u64) -> Result<Reservation, SpoolError> {
+        self.0.room.reserve(size_hint)
+    }
+
+    fn body_writer(&self, id: QueueId, reservation: Reservation) -> BodyWriter {
+        BodyWriter::new(self.0.bodies.clone(), id, reservation)
+    }
+
+    async fn enqueue(&self, message: NewMessage) -> Result<(), SpoolError> {
+        let inner = &*self.0;
+        // Almost always answered without the disk: a new id is greater than all in the tables.
+        if inner.message.contains(&message.id.to_key())? {
+            return Ok(());
+        }
+        inner.room.check()?;
+        let _room = if message.body.has_room() { None } else { Some(inner.room.reserve(message.body.size())?) };
+        let mut batch = Batch::with_capacity(3);
+        let prepared = inner.prepare(message, &mut batch)?;
+        let permit = inner.permit(&batch).await?;
+        crash_point("queue.before_enqueue_commit");
+        let (new, completion) = {
+            let mut schedule = inner.schedule.lock();
+            let new = prepared.place(&mut schedule);
+            inner.ride(&mut schedule, &mut batch);
+            (new, inner.store.submit(permit, batch, Urgency::Now))
+        };
+        completion.await?;
+        crash_point("queue.after_enqueue_commit");
+        if new {
+            inner.announce(prepared);
+        }
+        Ok(())
+    }
+
+    async fn acquire(&self) -> Result<Lease, SpoolError> {
+        let inner = &*self.0;
+        let permit = inner.store.reserve(STATE_BYTES_MAX).await?;
+        let (epoch, completion) = {
+            let _order = inner.schedule.lock();
+            let epoch = inner.epoch.fetch_add(1, Ordering::AcqRel) + 1;
+            let mut batch = Batch::default();
+            batch.put(&inner.meta, EPOCH_KEY, make_number(EPOCH_KEY, epoch));
+            (epoch, inner.store.submit(permit, batch, Urgency::Now))
+        };
+        completion.await?;
+        Ok(Lease::new(epoch))
+    }
+
+    async fn scan_due(
+        &self,
+        lease: &Lease,
+        after: Option<DueKey>,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Unit>, SpoolError> {
+        self.0.check(lease)?;
+        let inner = self.0.clone();
+        let scan = move || inner.scan(after, until, limit.min(PAGE_MAX));
+        let Scanned { units, unreadable } = self.0.bodies.blocking.run(scan).await??;
+        for row in unreadable {
+            self.0.park_unreadable(row).await?;
+        }
+        Ok(units)
+    }
+
+    async fn next_due(&self, lease: &Lease, after: Option<DueKey>) -> Result<Option<Timestamp>, SpoolError> {
+        self.0.check(lease)?;
+        let inner = self.0.clone();
+        self.0.bodies.blocking.run(move || inner.first_due(after)).await?
+    }
+
+    async fn load(&self, id: QueueId) -> Result<Message, SpoolError> {
+        let inner = self.0.clone();
+        let record = self.0.bodies.blocking.run(move || inner.read(id)).await??;
+        let body: Arc<dyn BodyRead> = match record.body {
+            RecordBody::Inside(bytes) => Arc::new(MemoryBody::new(bytes)),
+            RecordBody::File(body) => Arc::new(self.0.file_body(id, body)),
+        };
+        Ok(Message { id, envelope: Arc::new(record.envelope), head: record.head, body, tags: Arc::new(record.tags) })
+    }
+
+    async fn settle(&self, lease: &Lease, settle: Settle) -> Result<Option<Unit>, SpoolError> {
+        self.0.settle(lease, settle).await
+    }
+
+    fn fresh(&self) -> mpsc::Receiver<Fresh> {
+        self.0.hints.receiver()
+    }
+
+    async fn rescan(&self) -> DueKey {
+        self.0.hints.missed().await
+    }
+
+    async fn list(&self, after: Option<ListKey>, limit: usize) -> Result<ListPage, SpoolError> {
+        let inner = self.0.clone();
+        self.0.bodies.blocking.run(move || inner.list(after, limit)).await?
+    }
+
+    async fn show(&self, id: QueueId) -> Result<Shown, SpoolError> {
+        let inner = self.0.clone();
+        self.0.bodies.blocking.run(move || inner.show(id)).await?
+    }
+
+    fn stats(&self) -> Stats {
+        let (counts, enqueued, settled) = {
+            let schedule = self.0.schedule.lock();
+            (schedule.counts, schedule.enqueued, schedule.settled)
+        };
+        Stats {
+            incoming: counts.incoming,
+            deferred: counts.deferred,
+            hold: counts.hold,
+            corrupt: counts.corrupt,
+            enqueued,
+            settled,
+            hints_dropped: self.0.hints.dropped(),
+            body_files: self.0.bodies.files_made.load(Ordering::Relaxed),
+            spool_memory_bytes: self.0.bodies.memory.used(),
+        }
+    }
+}
+
+/// What a scan found.
+struct Scanned {
+    units: Vec<Unit>,
+    unreadable: Vec<(DueKey, Bytes, Malformed)>,
+}
+
+impl Inner {
+    pub(crate) fn check(&self, lease: &Lease) -> Result<(), SpoolError> {
+        if lease.epoch() == self.epoch.load(Ordering::Acquire) { Ok(()) } else { Err(SpoolError::Fenced) }
+    }
+
+    /// Puts the records of a message into a batch: the message before its units, so that nobody finds a unit without it.
+    pub(crate) fn prepare(&self, message: NewMessage, batch: &mut Batch) -> Result<Prepared, SpoolError> {
+        let NewMessage { id, envelope, head, body, tags, hold } = message;
+        if envelope.recipients.is_empty() {
+            return Err(SpoolError::Invalid("a message without recipients"));
+        }
+        if head.len() > HEAD_BYTES_MAX {
+            return Err(SpoolError::Invalid("the head is longer than 4 MiB"));
+        }
+        let record_body = match (body.in_memory(), body.file()) {
+            (_, Some((body_id, _))) if body_id != id => return Err(SpoolError::Invalid("the body of another message")),
+            (_, Some((_, file))) => RecordBody::File(file.clone()),
+            (inside, None) => RecordBody::Inside(inside.cloned().unwrap_or_default()),
+        };
+        let made = make_message(id, &envelope, &tags, &head, &record_body).map_err(|e| SpoolError::Invalid(e.0))?;
+        let units = split(id, &envelope.recipients, envelope.origin.received_at, matches!(record_body, RecordBody::File(_)))?;
+        let guard = if hold.is_some() { None } else { self.hints.admit(made.bytes.len() as u64) };
+        batch.put(&self.message, id.to_key().to_vec(), made.bytes);
+        for unit in &units {
+            match &hold {
+                None => {
+                    let key = unit.due_key().to_bytes();
+                    batch.put(&self.due, key.to_vec(), make_unit(unit, &key));
+                }
+                Some(reason) => {
+                    let key = parked_key(id, unit.number);
+                    let parked = Parked::Held { reason: reason.clone(), unit: unit.clone() };
+                    batch.put(&self.parked, key.to_vec(), make_parked(&key, &parked));
+                }
+            }
+        }
+        let message = guard.map(|guard| {
+            let body: Arc<dyn BodyRead> = match record_body {
+                RecordBody::Inside(_) => Arc::new(CountedBody::new(made.inside, guard)),
+                RecordBody::File(file) => Arc::new(self.file_body(id, file)),
+            };
+            Message { id, envelope: Arc::new(envelope), head: made.head, body, tags: Arc::new(tags) }
+        });
+        Ok(Prepared { id, units, hold, message, body })
+    }
+
+    /// Waits for the committer to have room for a batch and the state record that may ride along.
+    pub(crate) async fn permit(&self, batch: &Batch) -> Result<Permit, SpoolError> {
+        Ok(self.store.reserve(batch.bytes() + STATE_BYTES_MAX).await?)
+    }
+
+    /// Lets the low-water cursor ride along.
+    pub(crate) fn ride(&self, schedule: &mut Schedule, batch: &mut Batch) {
+        schedule.ride(batch, &self.meta, self.clock.now(), self.clock.monotonic());
+    }
+
+    /// Tells the owner of what has become durable.
+    pub(crate) fn announce(&self, prepared: Prepared) {
+        if prepared.hold.is_some() {
+            return;
+        }
+        for unit in prepared.units {
+            match &prepared.message {
+                Some(message) => self.hints.send(Fresh { unit, message: message.clone() }),
+                None => self.hints.miss(unit.due_key()),
+            }
+        }
+    }
+
+    pub(crate) fn file_body(&self, id: QueueId, body: crate::file_body::BodyRef) -> FileBody {
+        FileBody::new(self.bodies.files.clone(), self.bodies.blocking.clone(), id, body)
+    }
+
+    /// Reads a message record. Blocks.
+    pub(crate) fn read(&self, id: QueueId) -> Result<MessageRecord, SpoolError> {
+        let record = self.message.get(&id.to_key())?.ok_or(SpoolError::NotFound)?;
+        read_message(id, &record).map_err(|error| {
+            tracing::error!(%id, %error, "a message record cannot be read");
+            SpoolError::Corrupt(format!("message {id}: {error}").into())
+        })
+    }
+
+    /// Blocks.
+    fn scan(&self, after: Option<DueKey>, until: Timestamp, limit: usize) -> Result<Scanned, SpoolError> {
+        let begun = if after.is_none() { Some(self.schedule.lock().begin_scan()) } else { None };
+        let low = || self.schedule.lock().low();
+        let mut from = after.map_or_else(low, |after| after.next().max(low()));
+        if let Some((low, _)) = begun {
+            from = low;
+        }
+        let mut found = Scanned { units: Vec::new(), unreadable: Vec::new() };
+        let mut first = None;
+        let end = behind(until);
+        while found.units.len() < limit {
+            let wanted = limit - found.units.len();
+            let rows = self.due.range(Bound::Included(&from.to_bytes()), Bound::Excluded(&end.to_bytes()), wanted)?;
+            let more = rows.len() == wanted;
+            for (key, record) in rows {
+                let Some(key) = DueKey::from_bytes(&key) else {
+                    tracing::error!(?key, "a key in the due index is none: it is passed over");
+                    continue;
+                };
+                first.get_or_insert(key);
+                from = key.next();
+                match read_unit(key, &record) {
+                    Ok(unit) => found.units.push(unit),
+                    Err(error) => found.unreadable.push((key, record, error)),
+                }
+            }
+            if !more {
+                break;
+            }
+        }
+        if let Some((_, hand_overs)) = begun {
+            self.schedule.lock().scanned(hand_overs, first.unwrap_or(end));
+        }
+        Ok(found)
+    }
+
+    /// Blocks.
+    fn first_due(&self, after: Option<DueKey>) -> Result<Option<Timestamp>, SpoolError> {
+        let low = self.schedule.lock().low();
+        let from = after.map_or(low, |after| after.next().max(low));
+        let rows = self.due.range(Bound::Included(&from.to_bytes()), Bound::Unbounded, 1)?;
+        Ok(rows.first().and_then(|(key, _)| DueKey::from_bytes(key)).map(|key| key.next_at))
+    }
+
+    /// Moves a unit whose record cannot be read to the corrupt ones, with the record as it is.
+    async fn park_unreadable(&self, (key, record, error): (DueKey, Bytes, Malformed)) -> Result<(), SpoolError> {
+        tracing::error!(id = %key.id, unit = key.number, %error, "a unit's record cannot be read: it is kept as corrupt");
+        let mut batch = Batch::with_capacity(3);
+        park(&mut batch, &self.due, &self.parked, key, record, error);
+        let permit = self.permit(&batch).await?;
+        let completion = {
+            let mut schedule = self.schedule.lock();
+            schedule.remove(key);
+            // Whether it had been tried is not known any more.
+            let due = if schedule.counts.deferred > 0 { 1 } else { 0 };
+            let count = schedule.counts.due(due);
+            *count = count.saturating_sub(1);
+            schedule.counts.corrupt += 1;
+            self.ride(&mut schedule, &mut batch);
+            self.store.submit(permit, batch, Urgency::Now)
+        };
+        Ok(completion.await?)
+    }
+}
+
+impl Prepared {
+    /// Enters the units into the schedule; to be called under the lock under which the batch is submitted. `false`: the
+    /// same message is there already.
+    pub(crate) fn place(&self, schedule: &mut Schedule) -> bool {
+        self.body.mark_named();
+        let count = self.units.len() as u64;
+        if self.hold.is_some() {
+            schedule.counts.hold += count;
+        } else {
+            let known = self.units.iter().filter(|unit| !schedule.put(unit)).count();
+            if known == self.units.len() {
+                return false;
+            }
+            schedule.counts.incoming += count;
+        }
+        schedule.open(self.id, self.units.first().map_or(0, |unit| unit.siblings));
+        schedule.enqueued += 1;
+        true
+    }
+}
+
+/// Writes what moves an unreadable unit.
+pub(crate) fn park(batch: &mut Batch, due: &Keyspace, parked: &Keyspace, key: DueKey, record: Bytes, error: Malformed) {
+    let to = parked_key(key.id, key.number);
+    let corrupt = Parked::CorruptUnit { detail: error.to_string(), next_at: key.next_at, record };
+    batch.put(parked, to.to_vec(), make_parked(&to, &corrupt));
+    batch.delete(due, key.to_bytes().to_vec());
+}
+
+fn split(
+    id: QueueId,
+    recipients: &[waxwing_types::Recipient],
+    next_at: Timestamp,
+    body_file: bool,
+) -> Result<Vec<Unit>, SpoolError> {
+    let too_many = |_| SpoolError::Invalid("too many recipients");
+    let siblings = u16::try_from(recipients.len().div_ceil(UNIT_RECIPIENTS_MAX)).map_err(too_many)?;
+    let total = u32::try_from(recipients.len()).map_err(too_many)?;
+    let unit = |number: u16| {
+        let first = u32::from(number) * UNIT_RECIPIENTS_MAX as u32;
+        let indexes = first..total.min(first + UNIT_RECIPIENTS_MAX as u32);
+        let recipients = indexes.map(|index| UnitRecipient { index, last: None }).collect();
+        Unit { id, number, recipients, attempts: 0, next_at, version: 1, siblings, body_file }
+    };
+    Ok((0..siblings).map(unit).collect())
+}

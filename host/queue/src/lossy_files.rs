@@ -1,0 +1,125 @@
+//! Body files for tests: all that is not synced is gone when they are killed, as after a power cut.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::files::{BodyFile, BodyFiles};
+
+#[derive(Clone, Default)]
+struct Content {
+    bytes: Vec<u8>,
+    synced_bytes: usize,
+    name_synced: bool,
+}
+
+#[derive(Default)]
+struct State {
+    files: BTreeMap<String, Arc<Mutex<Content>>>,
+    killed: bool,
+    free_bytes: Option<u64>,
+}
+
+/// Keeps all in memory. Clones share it. A removal is durable at once and a creation as late as allowed: the worst case
+/// for whoever relies on the order.
+#[derive(Clone, Default)]
+pub struct LossyFiles(Arc<Mutex<State>>);
+
+impl LossyFiles {
+    /// Sets what [`BodyFiles::free_bytes`] says.
+    pub fn set_free_bytes(&self, bytes: u64) {
+        self.0.lock().free_bytes = Some(bytes);
+    }
+
+    /// Every later write fails.
+    pub fn kill(&self) {
+        self.0.lock().killed = true;
+    }
+
+    /// What is found after the restart.
+    #[must_use]
+    pub fn restart(&self) -> Self {
+        let mut state = self.0.lock();
+        state.killed = true;
+        let left = |(name, content): (&String, &Arc<Mutex<Content>>)| {
+            let mut content = content.lock().clone();
+            content.bytes.truncate(content.synced_bytes);
+            content.name_synced.then(|| (name.clone(), Arc::new(Mutex::new(content))))
+        };
+        let files = state.files.iter().filter_map(left).collect();
+        Self(Arc::new(Mutex::new(State { files, killed: false, free_bytes: state.free_bytes })))
+    }
+
+    fn living(&self) -> io::Result<parking_lot::MutexGuard<'_, State>> {
+        let state = self.0.lock();
+        if state.killed { Err(io::Error::other("the power is cut")) } else { Ok(state) }
+    }
+}
+
+struct LossyFile {
+    files: LossyFiles,
+    content: Arc<Mutex<Content>>,
+}
+
+impl BodyFiles for LossyFiles {
+    fn create(&self, name: &str) -> io::Result<Box<dyn BodyFile>> {
+        let mut state = self.living()?;
+        if state.files.contains_key(name) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let content = Arc::<Mutex<Content>>::default();
+        state.files.insert(name.to_owned(), content.clone());
+        Ok(Box::new(LossyFile { files: self.clone(), content }))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn BodyFile>> {
+        let content = self.0.lock().files.get(name).cloned().ok_or(io::ErrorKind::NotFound)?;
+        Ok(Box::new(LossyFile { files: self.clone(), content }))
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        let state = self.living()?;
+        for content in state.files.values() {
+            content.lock().name_synced = true;
+        }
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut state = self.living()?;
+        state.files.remove(name).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        Ok(self.0.lock().files.keys().cloned().collect())
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        Ok(self.0.lock().free_bytes.unwrap_or(u64::MAX))
+    }
+}
+
+impl BodyFile for LossyFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let _living = self.files.living()?;
+        self.content.lock().bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let _living = self.files.living()?;
+        let mut content = self.content.lock();
+        content.synced_bytes = content.bytes.len();
+        Ok(())
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let content = self.content.lock();
+        let start = usize::try_from(offset).map_err(io::Error::other)?;
+        let from = content.bytes.get(start..start + buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        buffer.copy_from_slice(from);
+        Ok(())
+    }
+}

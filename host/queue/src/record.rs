@@ -1,0 +1,259 @@
+//! The records. Their layout is frozen: a change is a new version beside the old one, and the fixtures must still load.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use waxwing_types::{Envelope, QueueId, Tags, Timestamp};
+
+use crate::codec::{HEADER_BYTES, Malformed, Reader, Writer, open, seal};
+use crate::envelope_codec::{put_envelope, put_status, put_tags, take_envelope, take_status, take_tags};
+use crate::file_body::{BODY_BLOCK_BYTES, BodyRef};
+use crate::unit::{DUE_KEY_BYTES, DueKey, Unit, UnitRecipient};
+
+const MESSAGE_VERSION: u8 = 1;
+const UNIT_VERSION: u8 = 1;
+const PARKED_VERSION: u8 = 1;
+const STATE_VERSION: u8 = 1;
+const NUMBER_VERSION: u8 = 1;
+
+const BODY_INSIDE: u8 = 0;
+const BODY_FILE: u8 = 1;
+
+/// Header, kind of body, length of the fields, length of the head.
+const MESSAGE_FIXED_BYTES: usize = HEADER_BYTES + 1 + 4 + 4;
+
+/// Where a message's body is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RecordBody {
+    Inside(Bytes),
+    File(BodyRef),
+}
+
+/// A message record that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MessageRecord {
+    pub(crate) envelope: Envelope,
+    pub(crate) tags: Tags,
+    pub(crate) head: Bytes,
+    pub(crate) body: RecordBody,
+}
+
+impl MessageRecord {
+    /// Octets of head and body.
+    pub(crate) fn size(&self) -> u64 {
+        self.head.len() as u64
+            + match &self.body {
+                RecordBody::Inside(bytes) => bytes.len() as u64,
+                RecordBody::File(body) => body.size,
+            }
+    }
+}
+
+/// A message record that was made: its octets, and where head and body lie in them.
+pub(crate) struct MadeRecord {
+    pub(crate) bytes: Bytes,
+    pub(crate) head: Bytes,
+    /// Empty if the body is a file.
+    pub(crate) inside: Bytes,
+}
+
+/// Puts all that is kept of a message into one buffer, which is both stored and handed to delivery.
+pub(crate) fn make_message(
+    id: QueueId,
+    envelope: &Envelope,
+    tags: &Tags,
+    head: &[u8],
+    body: &RecordBody,
+) -> Result<MadeRecord, Malformed> {
+    let mut fields = Writer::with_capacity(256);
+    put_envelope(&mut fields, envelope);
+    put_tags(&mut fields, tags);
+    let (kind, inside) = match body {
+        RecordBody::Inside(bytes) => (BODY_INSIDE, bytes.as_ref()),
+        RecordBody::File(body) => {
+            fields.number(u64::from(body.suffix));
+            fields.number(body.size);
+            for sum in &*body.blocks {
+                fields.0.extend_from_slice(&sum.to_le_bytes());
+            }
+            (BODY_FILE, &[][..])
+        }
+    };
+    let fields = fields.0;
+    let too_long = |_| Malformed("the envelope or the head is too long");
+    let (fields_bytes, head_bytes) =
+        (u32::try_from(fields.len()).map_err(too_long)?, u32::try_from(head.len()).map_err(too_long)?);
+    let mut record = BytesMut::with_capacity(MESSAGE_FIXED_BYTES + fields.len() + head.len() + inside.len());
+    record.extend_from_slice(&[MESSAGE_VERSION, 0, 0, 0, 0, kind]);
+    record.extend_from_slice(&fields_bytes.to_le_bytes());
+    record.extend_from_slice(&head_bytes.to_le_bytes());
+    for part in [&fields, head, inside] {
+        record.extend_from_slice(part);
+    }
+    seal(&mut record, &id.to_key());
+    let bytes = record.freeze();
+    let head_at = MESSAGE_FIXED_BYTES + fields.len();
+    let body_at = head_at + head.len();
+    Ok(MadeRecord { head: bytes.slice(head_at..body_at), inside: bytes.slice(body_at..), bytes })
+}
+
+pub(crate) fn read_message(id: QueueId, record: &Bytes) -> Result<MessageRecord, Malformed> {
+    let mut input = Reader(open(record, &id.to_key(), MESSAGE_VERSION)?);
+    let kind = input.u8()?;
+    let fields = u32::from_le_bytes(input.array()?) as usize;
+    let head = u32::from_le_bytes(input.array()?) as usize;
+    let mut fields = Reader(input.take(fields)?);
+    let head = record.slice_ref(input.take(head)?);
+    let envelope = take_envelope(&mut fields)?;
+    let tags = take_tags(&mut fields)?;
+    let body = match kind {
+        BODY_INSIDE => RecordBody::Inside(record.slice_ref(input.0)),
+        BODY_FILE => {
+            input.end()?;
+            RecordBody::File(take_body_ref(&mut fields)?)
+        }
+        _ => return Err(Malformed("the kind of body is unknown")),
+    };
+    fields.end()?;
+    Ok(MessageRecord { envelope, tags, head, body })
+}
+
+fn take_body_ref(fields: &mut Reader<'_>) -> Result<BodyRef, Malformed> {
+    let suffix = fields.narrow()?;
+    let size: u64 = fields.number()?;
+    let count = usize::try_from(size.div_ceil(BODY_BLOCK_BYTES as u64)).map_err(|_| Malformed("a number is too large"))?;
+    let sums = fields.take(count.checked_mul(4).ok_or(Malformed("a number is too large"))?)?;
+    let blocks: Arc<[u32]> = sums.as_chunks::<4>().0.iter().map(|sum| u32::from_le_bytes(*sum)).collect();
+    Ok(BodyRef { suffix, size, blocks })
+}
+
+/// A unit as the due index keeps it: time, id and number are in the key.
+pub(crate) fn make_unit(unit: &Unit, key: &[u8]) -> Bytes {
+    let mut out = Writer::record(UNIT_VERSION, 12 + 2 * unit.recipients.len());
+    put_unit(&mut out, unit);
+    out.seal(key).into()
+}
+
+pub(crate) fn read_unit(key: DueKey, record: &[u8]) -> Result<Unit, Malformed> {
+    let mut input = Reader(open(record, &key.to_bytes(), UNIT_VERSION)?);
+    let unit = take_unit(&mut input, key)?;
+    input.end()?;
+    Ok(unit)
+}
+
+fn put_unit(out: &mut Writer, unit: &Unit) {
+    out.number(unit.version);
+    out.number(u64::from(unit.attempts));
+    out.number(u64::from(unit.siblings));
+    out.u8(u8::from(unit.body_file));
+    out.number(unit.recipients.len() as u64);
+    for recipient in &unit.recipients {
+        out.number(u64::from(recipient.index));
+        match &recipient.last {
+            None => out.u8(0),
+            Some(status) => {
+                out.u8(1);
+                put_status(out, status);
+            }
+        }
+    }
+}
+
+fn take_unit(input: &mut Reader<'_>, key: DueKey) -> Result<Unit, Malformed> {
+    let version = input.number()?;
+    let attempts = input.narrow()?;
+    let siblings = input.narrow()?;
+    let body_file = input.flag()?;
+    let count = input.count()?;
+    let mut recipients = Vec::with_capacity(count);
+    for _ in 0..count {
+        let index = input.narrow()?;
+        let last = if input.flag()? { Some(take_status(input)?) } else { None };
+        recipients.push(UnitRecipient { index, last });
+    }
+    Ok(Unit { id: key.id, number: key.number, recipients, attempts, next_at: key.next_at, version, siblings, body_file })
+}
+
+/// Why a unit is not due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Parked {
+    /// The operator holds it.
+    Held { reason: String, unit: Unit },
+    /// Its message cannot be read.
+    CorruptMessage { detail: String, unit: Unit },
+    /// Its own record cannot be read: kept as it is.
+    CorruptUnit { detail: String, next_at: Timestamp, record: Bytes },
+}
+
+pub(crate) fn make_parked(key: &[u8], parked: &Parked) -> Bytes {
+    let mut out = Writer::record(PARKED_VERSION, 64);
+    let (kind, reason, next_at) = match parked {
+        Parked::Held { reason, unit } => (0, reason, unit.next_at),
+        Parked::CorruptMessage { detail, unit } => (1, detail, unit.next_at),
+        Parked::CorruptUnit { detail, next_at, .. } => (2, detail, *next_at),
+    };
+    out.u8(kind);
+    out.text(reason);
+    out.number(next_at.as_millis());
+    match parked {
+        Parked::Held { unit, .. } | Parked::CorruptMessage { unit, .. } => put_unit(&mut out, unit),
+        Parked::CorruptUnit { record, .. } => out.bytes(record),
+    }
+    out.seal(key).into()
+}
+
+pub(crate) fn read_parked(key: &[u8], id: QueueId, number: u16, record: &[u8]) -> Result<Parked, Malformed> {
+    let mut input = Reader(open(record, key, PARKED_VERSION)?);
+    let kind = input.u8()?;
+    let reason = input.text()?.to_owned();
+    let next_at = Timestamp::from_millis(input.number()?);
+    let key = DueKey { next_at, id, number };
+    let parked = match kind {
+        0 => Parked::Held { reason, unit: take_unit(&mut input, key)? },
+        1 => Parked::CorruptMessage { detail: reason, unit: take_unit(&mut input, key)? },
+        2 => Parked::CorruptUnit { detail: reason, next_at, record: Bytes::copy_from_slice(input.bytes()?) },
+        _ => return Err(Malformed("the reason is unknown")),
+    };
+    input.end()?;
+    Ok(parked)
+}
+
+/// What is kept of the schedule from time to time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StateRecord {
+    /// No unit is due below.
+    pub(crate) low: DueKey,
+    /// No message has a greater id.
+    pub(crate) last_id: QueueId,
+}
+
+/// Octets that a state record with its key may take.
+pub(crate) const STATE_BYTES_MAX: usize = 256;
+
+pub(crate) fn make_state(key: &[u8], state: StateRecord) -> Bytes {
+    let mut out = Writer::record(STATE_VERSION, DUE_KEY_BYTES + 10);
+    out.0.extend_from_slice(&state.low.to_bytes());
+    out.number(state.last_id.as_u64());
+    out.seal(key).into()
+}
+
+pub(crate) fn read_state(key: &[u8], record: &[u8]) -> Result<StateRecord, Malformed> {
+    let mut input = Reader(open(record, key, STATE_VERSION)?);
+    let low = DueKey::from_bytes(input.take(DUE_KEY_BYTES)?).ok_or(Malformed("the low-water cursor is no key"))?;
+    let last_id = QueueId::from_u64(input.number()?);
+    input.end()?;
+    Ok(StateRecord { low, last_id })
+}
+
+pub(crate) fn make_number(key: &[u8], number: u64) -> Bytes {
+    let mut out = Writer::record(NUMBER_VERSION, 10);
+    out.number(number);
+    out.seal(key).into()
+}
+
+pub(crate) fn read_number(key: &[u8], record: &[u8]) -> Result<u64, Malformed> {
+    let mut input = Reader(open(record, key, NUMBER_VERSION)?);
+    let number = input.number()?;
+    input.end()?;
+    Ok(number)
+}

@@ -1,0 +1,162 @@
+//! What is found at start: counts, the first due unit, records that cannot be read, files that nobody names.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use waxwing_store::{Batch, Keyspace};
+use waxwing_types::{QueueId, Timestamp};
+
+use crate::embedded::{EPOCH_KEY, park};
+use crate::error::SpoolError;
+use crate::file_body::parse_file_name;
+use crate::files::BodyFiles;
+use crate::record::{
+    Parked, RecordBody, StateRecord, make_number, read_message, read_number, read_parked, read_state, read_unit,
+};
+use crate::schedule::{STATE_KEY, Schedule};
+use crate::unit::{DueKey, parse_parked_key};
+
+/// Key of the schema's number in the keyspace `meta`.
+const SCHEMA_KEY: &[u8] = b"schema";
+/// Layout of keyspaces and keys; records have versions of their own.
+const SCHEMA: u64 = 1;
+/// Rows that are read at once.
+const ROWS: usize = 1024;
+
+/// The parts of a spool that is being opened.
+pub(crate) struct Recovery {
+    pub(crate) message: Keyspace,
+    pub(crate) due: Keyspace,
+    pub(crate) parked: Keyspace,
+    pub(crate) meta: Keyspace,
+    pub(crate) files: Arc<dyn BodyFiles>,
+}
+
+/// What was found.
+pub(crate) struct Found {
+    pub(crate) schedule: Schedule,
+    pub(crate) last_id: QueueId,
+    pub(crate) epoch: u64,
+    /// To be committed before anything else.
+    pub(crate) repairs: Batch,
+}
+
+impl Recovery {
+    /// Blocks, a microsecond for each unit.
+    pub(crate) fn run(self) -> Result<(Self, Found), SpoolError> {
+        let mut repairs = Batch::default();
+        self.check_schema(&mut repairs)?;
+        let epoch = match self.meta.get(EPOCH_KEY)? {
+            None => 0,
+            Some(record) => read_number(EPOCH_KEY, &record).map_err(|e| SpoolError::Corrupt(format!("epoch: {e}").into()))?,
+        };
+        let state = self.state()?;
+        let mut schedule = Schedule::new(state);
+        self.scan_due(&mut schedule, state.low, &mut repairs)?;
+        self.scan_parked(&mut schedule)?;
+        self.sweep()?;
+        let last_message = self.message.last()?.and_then(|(key, _)| Some(u64::from_be_bytes(key.as_ref().try_into().ok()?)));
+        let last_id = state.last_id.max(QueueId::from_u64(last_message.unwrap_or(0)));
+        Ok((self, Found { schedule, last_id, epoch, repairs }))
+    }
+
+    fn check_schema(&self, repairs: &mut Batch) -> Result<(), SpoolError> {
+        let corrupt = |what: String| Err(SpoolError::Corrupt(what.into()));
+        match self.meta.get(SCHEMA_KEY)? {
+            None => repairs.put(&self.meta, SCHEMA_KEY, make_number(SCHEMA_KEY, SCHEMA)),
+            Some(record) => match read_number(SCHEMA_KEY, &record) {
+                Ok(SCHEMA) => {}
+                Ok(other) => return corrupt(format!("the spool has schema {other}; this program knows {SCHEMA}")),
+                Err(error) => return corrupt(format!("schema: {error}")),
+            },
+        }
+        Ok(())
+    }
+
+    /// Without a cursor that can be read, everything is read from the start: slow, but nothing is missed.
+    fn state(&self) -> Result<StateRecord, SpoolError> {
+        let start = StateRecord { low: DueKey::first_at(Timestamp::from_millis(0)), last_id: QueueId::from_u64(0) };
+        let Some(record) = self.meta.get(STATE_KEY)? else { return Ok(start) };
+        Ok(read_state(STATE_KEY, &record).unwrap_or_else(|error| {
+            tracing::error!(%error, "the low-water cursor cannot be read: the due index is read from its start");
+            start
+        }))
+    }
+
+    fn scan_due(&self, schedule: &mut Schedule, low: DueKey, repairs: &mut Batch) -> Result<(), SpoolError> {
+        let (_, hand_overs) = schedule.begin_scan();
+        let mut from = Bound::Included(low.to_bytes().to_vec());
+        let mut first = None;
+        loop {
+            let rows = self.due.range(from.as_ref().map(Vec::as_slice), Bound::Unbounded, ROWS)?;
+            let Some((last, _)) = rows.last() else { break };
+            from = Bound::Excluded(last.to_vec());
+            for (key, record) in rows {
+                let Some(key) = DueKey::from_bytes(&key) else {
+                    tracing::error!(?key, "a key in the due index is none: it is passed over");
+                    continue;
+                };
+                first.get_or_insert(key);
+                match read_unit(key, &record) {
+                    Ok(unit) => {
+                        *schedule.counts.due(unit.attempts) += 1;
+                        schedule.found(&unit);
+                    }
+                    Err(error) => {
+                        tracing::error!(id = %key.id, unit = key.number, %error, "a unit's record cannot be read: it is kept as corrupt");
+                        park(repairs, &self.due, &self.parked, key, record, error);
+                        schedule.counts.corrupt += 1;
+                        schedule.found_unreadable(key.id);
+                    }
+                }
+            }
+        }
+        if let Some(first) = first {
+            schedule.scanned(hand_overs, first);
+        }
+        Ok(())
+    }
+
+    fn scan_parked(&self, schedule: &mut Schedule) -> Result<(), SpoolError> {
+        let mut from = Bound::Unbounded;
+        loop {
+            let rows = self.parked.range(from.as_ref().map(Vec::as_slice), Bound::Unbounded, ROWS)?;
+            let Some((last, _)) = rows.last() else { return Ok(()) };
+            from = Bound::Excluded(last.to_vec());
+            for (key, record) in rows {
+                let Some((id, number)) = parse_parked_key(&key) else { continue };
+                match read_parked(&key, id, number, &record) {
+                    Ok(Parked::Held { unit, .. }) => {
+                        schedule.counts.hold += 1;
+                        schedule.found(&unit);
+                    }
+                    Ok(Parked::CorruptMessage { unit, .. }) => {
+                        schedule.counts.corrupt += 1;
+                        schedule.found(&unit);
+                    }
+                    Ok(Parked::CorruptUnit { .. }) | Err(_) => {
+                        schedule.counts.corrupt += 1;
+                        schedule.found_unreadable(id);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Removes files that no record names: a crash came between their creation and their commit, or between the commit that
+    /// removed their message and their unlinking. A file whose record cannot be read stays.
+    fn sweep(&self) -> Result<(), SpoolError> {
+        for name in self.files.names()? {
+            let Some((id, suffix)) = parse_file_name(&name) else { continue };
+            let record = self.message.get(&id.to_key())?;
+            let named = record.is_some_and(|record| match read_message(id, &record) {
+                Ok(message) => matches!(&message.body, RecordBody::File(body) if body.suffix == suffix),
+                Err(_) => true,
+            });
+            if !named {
+                self.files.remove(&name)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+//! Pages for the operator. All of it blocks.
+
+use std::ops::Bound;
+
+use waxwing_types::QueueId;
+
+use crate::embedded::Inner;
+use crate::error::SpoolError;
+use crate::record::{MessageRecord, Parked, RecordBody, read_parked, read_unit};
+use crate::unit::{DueKey, Unit, parked_key, parse_parked_key};
+use crate::view::{ListEntry, ListKey, ListMessage, ListPage, Shown, UnitState};
+
+/// Units of a page.
+const LIST_MAX: usize = 1000;
+/// Rows that are read at once on a walk.
+const ROWS: usize = 1024;
+
+impl Inner {
+    pub(crate) fn list(&self, after: Option<ListKey>, limit: usize) -> Result<ListPage, SpoolError> {
+        let limit = limit.clamp(1, LIST_MAX);
+        let mut page = ListPage::default();
+        if !matches!(after, Some(ListKey::Due(_))) {
+            self.list_parked(after, limit, &mut page)?;
+        }
+        if page.entries.len() < limit {
+            self.list_due(after, limit, &mut page)?;
+        }
+        Ok(page)
+    }
+
+    fn list_parked(&self, after: Option<ListKey>, limit: usize, page: &mut ListPage) -> Result<(), SpoolError> {
+        let after = match after {
+            Some(ListKey::Parked(id, number)) => Some(parked_key(id, number)),
+            Some(ListKey::Due(_)) | None => None,
+        };
+        let from = after.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(&key[..]));
+        for (key, record) in self.parked.range(from, Bound::Unbounded, limit)? {
+            let Some((id, number)) = parse_parked_key(&key) else { continue };
+            let (unit, state) = parked_state(&key, id, number, &record);
+            page.entries.push(self.entry(id, number, state, unit));
+            page.next = Some(ListKey::Parked(id, number));
+        }
+        Ok(())
+    }
+
+    fn list_due(&self, after: Option<ListKey>, limit: usize, page: &mut ListPage) -> Result<(), SpoolError> {
+        let low = self.schedule.lock().low();
+        let from = match after {
+            Some(ListKey::Due(key)) => key.next().max(low),
+            Some(ListKey::Parked(..)) | None => low,
+        };
+        let wanted = limit - page.entries.len();
+        let rows = self.due.range(Bound::Included(&from.to_bytes()), Bound::Unbounded, wanted)?;
+        let full = rows.len() == wanted;
+        for (key, record) in rows {
+            let Some(key) = DueKey::from_bytes(&key) else { continue };
+            let (unit, state) = due_state(key, &record);
+            page.entries.push(self.entry(key.id, key.number, state, unit));
+            page.next = Some(ListKey::Due(key));
+        }
+        if !full {
+            page.next = None;
+        }
+        Ok(())
+    }
+
+    fn entry(&self, id: QueueId, number: u16, state: UnitState, unit: Option<Unit>) -> ListEntry {
+        let message = self.read(id).ok().map(|record| ListMessage {
+            size: record.size(),
+            received_at: record.envelope.origin.received_at,
+            recipients: recipients(&record, unit.as_ref()),
+            sender: record.envelope.sender,
+        });
+        ListEntry { id, number, state, unit, message }
+    }
+
+    pub(crate) fn show(&self, id: QueueId) -> Result<Shown, SpoolError> {
+        let record = match self.read(id) {
+            Ok(record) => Some(record),
+            Err(SpoolError::Corrupt(_)) => None,
+            Err(error) => return Err(error),
+        };
+        let mut units = Vec::new();
+        let (first, last) = (parked_key(id, 0), parked_key(id, u16::MAX));
+        for (key, record) in self.parked.range(Bound::Included(&first), Bound::Included(&last), usize::from(u16::MAX) + 1)? {
+            let Some((_, number)) = parse_parked_key(&key) else { continue };
+            units.push(parked_state(&key, id, number, &record));
+        }
+        self.due_units(id, &mut units)?;
+        let size = record.as_ref().map_or(0, MessageRecord::size);
+        let body_file = record.as_ref().is_some_and(|record| matches!(record.body, RecordBody::File(_)));
+        let (envelope, tags) = record.map(|record| (record.envelope, record.tags)).unzip();
+        Ok(Shown { id, envelope, size, body_file, tags: tags.unwrap_or_default(), units })
+    }
+
+    /// The index is by time: walks over all of it, a fraction of a second for 100,000 units.
+    fn due_units(&self, id: QueueId, units: &mut Vec<(Option<Unit>, UnitState)>) -> Result<(), SpoolError> {
+        let mut from = Bound::Included(self.schedule.lock().low().to_bytes().to_vec());
+        loop {
+            let rows = self.due.range(from.as_ref().map(Vec::as_slice), Bound::Unbounded, ROWS)?;
+            let Some((last, _)) = rows.last() else { return Ok(()) };
+            from = Bound::Excluded(last.to_vec());
+            for (key, record) in rows {
+                if let Some(key) = DueKey::from_bytes(&key).filter(|key| key.id == id) {
+                    units.push(due_state(key, &record));
+                }
+            }
+        }
+    }
+}
+
+fn due_state(key: DueKey, record: &[u8]) -> (Option<Unit>, UnitState) {
+    match read_unit(key, record) {
+        Ok(unit) if unit.attempts == 0 => (Some(unit), UnitState::Incoming),
+        Ok(unit) => (Some(unit), UnitState::Deferred),
+        Err(error) => (None, UnitState::Corrupt(error.to_string())),
+    }
+}
+
+fn parked_state(key: &[u8], id: QueueId, number: u16, record: &[u8]) -> (Option<Unit>, UnitState) {
+    match read_parked(key, id, number, record) {
+        Ok(Parked::Held { reason, unit }) => (Some(unit), UnitState::Hold(reason)),
+        Ok(Parked::CorruptMessage { detail, unit }) => (Some(unit), UnitState::Corrupt(detail)),
+        Ok(Parked::CorruptUnit { detail, .. }) => (None, UnitState::Corrupt(detail)),
+        Err(error) => (None, UnitState::Corrupt(error.to_string())),
+    }
+}
+
+/// Addresses of the unit's recipients; of all, if the unit cannot be read.
+fn recipients(record: &MessageRecord, unit: Option<&Unit>) -> Vec<String> {
+    let all = &record.envelope.recipients;
+    match unit {
+        None => all.iter().map(|recipient| recipient.address.to_string()).collect(),
+        Some(unit) => {
+            let waiting = unit.recipients.iter().filter_map(|waiting| all.get(waiting.index as usize));
+            waiting.map(|recipient| recipient.address.to_string()).collect()
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! How waiters learn that their write is durable, with one wake-up of the reactor for a whole merged batch.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::StoreError;
+
+pub(crate) type Outcome = Result<(), StoreError>;
+pub(crate) type Waiter = oneshot::Sender<Outcome>;
+
+/// Resolves when the write is durable, or when that has become unknown. To drop it does not take the write back.
+#[derive(Debug)]
+pub struct Completion(oneshot::Receiver<Outcome>);
+
+impl Completion {
+    pub(crate) fn new() -> (Waiter, Self) {
+        let (waiter, receiver) = oneshot::channel();
+        (waiter, Self(receiver))
+    }
+
+    /// Waits on a thread that is not part of a runtime.
+    pub fn wait_blocking(self) -> Result<(), StoreError> {
+        self.0.blocking_recv().unwrap_or(Err(StoreError::Closed))
+    }
+}
+
+impl Future for Completion {
+    type Output = Result<(), StoreError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|outcome| outcome.unwrap_or(Err(StoreError::Closed)))
+    }
+}
+
+#[derive(Default)]
+struct Finished {
+    /// A [`Pump`] exists and will be polled.
+    pumped: bool,
+    closed: bool,
+    waker: Option<Waker>,
+    waiters: Vec<(Waiter, Outcome)>,
+}
+
+/// Where the committer leaves finished waiters for the pump.
+#[derive(Clone, Default)]
+pub(crate) struct Completions(Arc<Mutex<Finished>>);
+
+impl Completions {
+    /// Hands over waiters. Without a pump each is woken from here, at the price of one wake-up of the reactor for each.
+    pub(crate) fn finish(&self, waiters: impl Iterator<Item = Waiter>, outcome: &Outcome) {
+        let mut finished = self.0.lock();
+        if finished.pumped {
+            finished.waiters.extend(waiters.map(|waiter| (waiter, outcome.clone())));
+            let waker = if finished.waiters.is_empty() { None } else { finished.waker.take() };
+            drop(finished);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        } else {
+            drop(finished);
+            for waiter in waiters {
+                drop(waiter.send(outcome.clone()));
+            }
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        let mut finished = self.0.lock();
+        finished.closed = true;
+        let waker = finished.waker.take();
+        drop(finished);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    pub(crate) fn pump(&self) -> Pump {
+        self.0.lock().pumped = true;
+        Pump { completions: self.clone(), batch: Vec::new() }
+    }
+}
+
+/// Wakes waiters from inside the runtime on which it is spawned: the committer wakes the pump once for a merged batch. It
+/// ends when the store has closed. There is one at most; without one the store works too.
+pub struct Pump {
+    completions: Completions,
+    batch: Vec<(Waiter, Outcome)>,
+}
+
+impl Future for Pump {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let closed = {
+            let mut finished = this.completions.0.lock();
+            if !finished.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+                finished.waker = Some(context.waker().clone());
+            }
+            std::mem::swap(&mut finished.waiters, &mut this.batch);
+            finished.closed
+        };
+        for (waiter, outcome) in this.batch.drain(..) {
+            drop(waiter.send(outcome));
+        }
+        if closed { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        let mut finished = self.completions.0.lock();
+        finished.pumped = false;
+        finished.waker = None;
+        let waiters = std::mem::take(&mut finished.waiters);
+        drop(finished);
+        for (waiter, outcome) in waiters {
+            drop(waiter.send(outcome));
+        }
+    }
+}

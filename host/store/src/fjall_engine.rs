@@ -1,0 +1,88 @@
+//! fjall behind [`Engine`]: the only file that knows it.
+
+use std::ops::Bound;
+use std::path::Path;
+
+use bytes::Bytes;
+use fjall::{Database, KeyspaceCreateOptions, PersistMode};
+
+use crate::StoreOptions;
+use crate::engine::{Change, Durability, Engine, KeyspaceId, Op, Row};
+
+/// Threads that flush and compact: with one, a long compaction would hold up the flushes that writers wait for.
+const WORKER_THREADS: usize = 2;
+
+/// A fjall database with its keyspaces in the order of the options.
+pub(crate) struct FjallEngine {
+    keyspaces: Vec<fjall::Keyspace>,
+    /// Last: keyspaces must be gone before the database stops its threads.
+    database: Database,
+}
+
+impl FjallEngine {
+    pub(crate) fn open(path: &Path, options: &StoreOptions) -> Result<Self, String> {
+        let database = Database::builder(path)
+            .cache_size(options.cache_bytes)
+            .max_journaling_size(options.journal_bytes_max.max(64 << 20))
+            .worker_threads(WORKER_THREADS)
+            .open()
+            .map_err(text)?;
+        let keyspace = |name: &&str| {
+            database.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(options.memtable_bytes)).map_err(text)
+        };
+        let keyspaces = options.keyspaces.iter().map(keyspace).collect::<Result<_, _>>()?;
+        Ok(Self { keyspaces, database })
+    }
+
+    fn keyspace(&self, id: KeyspaceId) -> Result<&fjall::Keyspace, String> {
+        self.keyspaces.get(usize::from(id.0)).ok_or_else(|| format!("there is no keyspace {}", id.0))
+    }
+}
+
+impl Engine for FjallEngine {
+    fn apply(&self, ops: &mut Vec<Op>, durability: Durability) -> Result<(), String> {
+        let mode = match durability {
+            // Commit with durability syncs the journal before the memtable shows the writes; persist() afterwards would not.
+            Durability::Synced => Some(PersistMode::SyncData),
+            Durability::Buffered => Some(PersistMode::Buffer),
+        };
+        let mut batch = fjall::OwnedWriteBatch::with_capacity(self.database.clone(), ops.len()).durability(mode);
+        for op in ops.drain(..) {
+            let keyspace = self.keyspace(op.keyspace)?;
+            match op.change {
+                Change::Put(value) => batch.insert(keyspace, op.key, value),
+                Change::Delete => batch.remove(keyspace, op.key),
+            }
+        }
+        batch.commit().map_err(text)
+    }
+
+    fn get(&self, keyspace: KeyspaceId, key: &[u8]) -> Result<Option<Bytes>, String> {
+        self.keyspace(keyspace)?.get(key).map(|value| value.map(Bytes::from)).map_err(text)
+    }
+
+    fn contains(&self, keyspace: KeyspaceId, key: &[u8]) -> Result<bool, String> {
+        self.keyspace(keyspace)?.contains_key(key).map_err(text)
+    }
+
+    fn range(&self, keyspace: KeyspaceId, from: Bound<&[u8]>, to: Bound<&[u8]>, limit: usize) -> Result<Vec<Row>, String> {
+        let rows = self.keyspace(keyspace)?.range::<&[u8], _>((from, to)).take(limit);
+        rows.map(|guard| guard.into_inner().map(|(key, value)| (key.into(), value.into())).map_err(text)).collect()
+    }
+
+    fn last(&self, keyspace: KeyspaceId) -> Result<Option<Row>, String> {
+        let Some(guard) = self.keyspace(keyspace)?.last_key_value() else { return Ok(None) };
+        guard.into_inner().map(|(key, value)| Some((key.into(), value.into()))).map_err(text)
+    }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "it is the argument of map_err")]
+fn text(error: fjall::Error) -> String {
+    if let fjall::Error::Io(error) = error {
+        error.to_string()
+    } else if matches!(error, fjall::Error::Locked) {
+        "another process has it open".to_owned()
+    } else {
+        format!("{error:?}")
+    }
+}

@@ -1,0 +1,31 @@
+//! One durable database: named keyspaces, one committer thread, group commit.
+//!
+//! Owns: the engine (fjall), the order of writes, the moment at which a write is durable, poison and watchdog.
+//! Uses: nothing of ours.
+//! Used by: queue, state, mailbox; the daemon opens it and watches [`Store::poisoned`].
+//! Never: what the records mean; a commit that is acknowledged before its sync; a delay to gather more.
+//! Start reading at: [`Store::commit`], then `committer.rs`.
+//!
+//! A failed or stuck commit poisons the store for good: every later write fails, [`Store::poisoned`] resolves, and the
+//! daemon ends so that its supervisor starts it again. What was acknowledged before stays.
+#![forbid(unsafe_code)]
+
+mod batch;
+mod committer;
+mod completion;
+mod crash;
+mod engine;
+mod error;
+mod fjall_engine;
+#[cfg(feature = "test-engine")]
+mod lossy;
+mod store;
+
+pub use batch::{BATCH_KEY_BYTES_MAX, BATCH_VALUE_BYTES_MAX, Batch};
+pub use completion::{Completion, Pump};
+pub use crash::crash_point;
+pub use engine::{Change, Durability, Engine, KeyspaceId, Op, Row};
+pub use error::StoreError;
+#[cfg(feature = "test-engine")]
+pub use lossy::LossyEngine;
+pub use store::{Keyspace, Permit, Store, StoreOptions, StoreStats, Urgency};

@@ -1,0 +1,118 @@
+//! An engine for tests that forgets everything unsynced when it is killed, as a power cut would.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::engine::{Change, Durability, Engine, KeyspaceId, Op, Row};
+
+type Rows = BTreeMap<(KeyspaceId, Bytes), Bytes>;
+
+#[derive(Default)]
+struct State {
+    /// What readers see.
+    seen: Rows,
+    /// What a power cut leaves.
+    synced: Rows,
+    /// What was written since the last sync.
+    unsynced: Vec<Op>,
+    /// Syncs that still succeed; the next one after them kills the engine before it has synced anything.
+    syncs_left: Option<u64>,
+    killed: bool,
+}
+
+/// Keeps all in memory. Clones share it.
+#[derive(Clone, Default)]
+pub struct LossyEngine(Arc<Mutex<State>>);
+
+impl LossyEngine {
+    /// Dies in the middle of the sync after the next `syncs` ones: that batch is lost.
+    pub fn kill_after(&self, syncs: u64) {
+        self.0.lock().syncs_left = Some(syncs);
+    }
+
+    /// Dies now.
+    pub fn kill(&self) {
+        self.0.lock().killed = true;
+    }
+
+    /// What is found after the restart: only what had been synced.
+    #[must_use]
+    pub fn restart(&self) -> Self {
+        let mut state = self.0.lock();
+        state.killed = true;
+        let rows = state.synced.clone();
+        Self(Arc::new(Mutex::new(State { seen: rows.clone(), synced: rows, ..State::default() })))
+    }
+}
+
+impl Engine for LossyEngine {
+    fn apply(&self, ops: &mut Vec<Op>, durability: Durability) -> Result<(), String> {
+        let mut state = self.0.lock();
+        let state = &mut *state;
+        if durability == Durability::Synced {
+            match &mut state.syncs_left {
+                Some(0) => state.killed = true,
+                Some(left) => *left -= 1,
+                None => {}
+            }
+        }
+        if state.killed {
+            return Err("the power is cut".to_owned());
+        }
+        for op in ops.drain(..) {
+            write(&mut state.seen, op.clone());
+            state.unsynced.push(op);
+        }
+        if durability == Durability::Synced {
+            for op in state.unsynced.drain(..) {
+                write(&mut state.synced, op);
+            }
+        }
+        Ok(())
+    }
+
+    fn get(&self, keyspace: KeyspaceId, key: &[u8]) -> Result<Option<Bytes>, String> {
+        Ok(self.0.lock().seen.get(&(keyspace, Bytes::copy_from_slice(key))).cloned())
+    }
+
+    fn range(&self, keyspace: KeyspaceId, from: Bound<&[u8]>, to: Bound<&[u8]>, limit: usize) -> Result<Vec<Row>, String> {
+        let state = self.0.lock();
+        let start = match from {
+            Bound::Included(key) | Bound::Excluded(key) => Bytes::copy_from_slice(key),
+            Bound::Unbounded => Bytes::new(),
+        };
+        let rows = state.seen.range((keyspace, start)..).take_while(|((k, _), _)| *k == keyspace);
+        let rows = rows.filter(|((_, key), _)| within(key, from, to));
+        Ok(rows.take(limit).map(|((_, key), value)| (key.clone(), value.clone())).collect())
+    }
+
+    fn last(&self, keyspace: KeyspaceId) -> Result<Option<Row>, String> {
+        let state = self.0.lock();
+        Ok(state.seen.iter().rfind(|((k, _), _)| *k == keyspace).map(|((_, key), value)| (key.clone(), value.clone())))
+    }
+}
+
+fn write(rows: &mut Rows, op: Op) {
+    match op.change {
+        Change::Put(value) => drop(rows.insert((op.keyspace, op.key), value)),
+        Change::Delete => drop(rows.remove(&(op.keyspace, op.key))),
+    }
+}
+
+fn within(key: &[u8], from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
+    let above = match from {
+        Bound::Included(from) => key >= from,
+        Bound::Excluded(from) => key > from,
+        Bound::Unbounded => true,
+    };
+    above
+        && match to {
+            Bound::Included(to) => key <= to,
+            Bound::Excluded(to) => key < to,
+            Bound::Unbounded => true,
+        }
+}
