@@ -13,6 +13,7 @@ mod control;
 mod desk;
 mod dev;
 mod limits;
+mod listen;
 mod log;
 mod plugins;
 mod privilege;

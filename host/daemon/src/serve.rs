@@ -16,7 +16,7 @@ use nix::sys::stat::{Mode, umask};
 use tokio::runtime::{Builder, Runtime};
 use waxwing_config::{Config, Listen};
 use waxwing_net::{Shutdown, ShutdownTrigger};
-use waxwing_store::StoreError;
+use waxwing_store::{Store, StoreError};
 
 use crate::clock::SystemClock;
 use crate::log::{self, Logging};
@@ -59,18 +59,14 @@ pub(crate) struct Bound {
     pub(crate) listen: Listen,
     /// Where it is in truth: port 0 took a free one.
     pub(crate) address: SocketAddr,
-    socket: std::net::TcpListener,
+    /// Not accepted from yet.
+    pub(crate) socket: std::net::TcpListener,
 }
 
 impl Bound {
     fn open(listen: &Listen) -> anyhow::Result<Self> {
         let socket = waxwing_net::bind(listen.address).with_context(|| format!("listener \"{}\"", listen.name))?;
         Ok(Self { listen: listen.clone(), address: socket.local_addr()?, socket })
-    }
-
-    /// The socket, to be accepted from.
-    pub(crate) fn socket(&self) -> std::io::Result<std::net::TcpListener> {
-        self.socket.try_clone()
     }
 }
 
@@ -79,9 +75,10 @@ pub(crate) fn run(start: Start) -> anyhow::Result<ExitCode> {
     umask(UMASK);
     let Prepared { ports, control, logging } = prepare(&start)?;
     let runtime = build_runtime(start.config.runtime.workers)?;
-    let (server, code) = runtime.block_on(main_task(start, ports, control))?;
+    let (store, code) = runtime.block_on(main_task(start, ports, control))?;
     runtime.shutdown_timeout(RUNTIME_END_MAX);
-    drop(server);
+    // The last one that holds it: what waits is written, the database is closed.
+    drop(store);
     drop(logging);
     Ok(code)
 }
@@ -146,20 +143,21 @@ enum Reason {
     StoreFailed(StoreError),
 }
 
-async fn main_task(start: Start, ports: Vec<Bound>, control: UnixListener) -> anyhow::Result<(Server, ExitCode)> {
+async fn main_task(start: Start, ports: Vec<Bound>, control: UnixListener) -> anyhow::Result<(Store, ExitCode)> {
     let Start { config, file, clock, at_hand } = start;
     let mut signals = Signals::listen()?;
     let (trigger, shutdown) = Shutdown::new();
     let socket = config.control_socket();
-    let server = wire::start(wire::Parts { config, file, ports: &ports, control, clock: Arc::new(clock), shutdown }).await?;
+    let parts = wire::Parts { config: Arc::clone(&config), file, control, clock: Arc::new(clock), shutdown };
+    let Server { store, doors } = wire::start(parts).await?;
     for port in &ports {
         tracing::info!(name = port.listen.name, kind = ?port.listen.kind, "listening on {}", port.address);
     }
     at_hand(&ports);
-    drop(ports);
+    doors.open(&config, ports);
     let reason = tokio::select! {
         name = signals.next() => Reason::Signal(name),
-        error = server.store.poisoned() => Reason::StoreFailed(error),
+        error = store.poisoned() => Reason::StoreFailed(error),
     };
     let code = match reason {
         Reason::Signal(name) => {
@@ -174,7 +172,7 @@ async fn main_task(start: Start, ports: Vec<Bound>, control: UnixListener) -> an
     end(&trigger, &mut signals).await;
     // Gone already, or not ours to remove in a directory of root's: the next start removes it.
     let _ = std::fs::remove_file(socket);
-    Ok((server, code))
+    Ok((store, code))
 }
 
 /// Waits for every task that holds a [`Shutdown`], within a limit, or until a second signal.

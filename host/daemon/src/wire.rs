@@ -5,18 +5,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use waxwing_accounts::Accounts;
 use waxwing_config::Config;
 use waxwing_control::ServerInfo;
+use waxwing_intake::{Intake, IntakeSettings};
 use waxwing_net::{Shutdown, spawn};
-use waxwing_pipeline::Pipeline;
+use waxwing_pipeline::{ClassOf, Directory, Pipeline, TableError};
 use waxwing_queue::{EmbeddedSpool, Spool, SpoolSettings};
 use waxwing_state::{TRACE_KEYSPACE, TraceLimits, TraceStore};
 use waxwing_store::{Store, StoreOptions};
-use waxwing_types::Clock;
+use waxwing_types::{Address, AddressClass, Clock};
 
 use crate::desk::Desk;
-use crate::serve::Bound;
+use crate::listen::Doors;
 use crate::{control, plugins};
 
 /// Below `queue_directory`: the database.
@@ -27,24 +29,25 @@ const BODIES_DIRECTORY: &str = "bodies";
 const SWEEP_PERIOD: Duration = Duration::from_secs(5);
 
 /// What the start has prepared.
-pub(crate) struct Parts<'p> {
+pub(crate) struct Parts {
     pub(crate) config: Arc<Config>,
     pub(crate) file: PathBuf,
-    pub(crate) ports: &'p [Bound],
     pub(crate) control: UnixListener,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) shutdown: Shutdown,
 }
 
-/// What outlives the runtime.
+/// What has been built.
 pub(crate) struct Server {
     /// Closes when the last part that holds it is gone.
     pub(crate) store: Store,
+    /// Still closed: mail comes in when they are opened.
+    pub(crate) doors: Doors,
 }
 
-/// Builds everything and starts its tasks. When this returns, the server serves.
-pub(crate) async fn start(parts: Parts<'_>) -> anyhow::Result<Server> {
-    let Parts { config, file, ports, control, clock, shutdown } = parts;
+/// Builds everything and starts its tasks. When this returns, the server can serve.
+pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
+    let Parts { config, file, control, clock, shutdown } = parts;
     let store = open_store(&config)?;
     // Ends with the store; it is told of nothing else.
     drop(spawn("store", store.pump()));
@@ -55,6 +58,15 @@ pub(crate) async fn start(parts: Parts<'_>) -> anyhow::Result<Server> {
     let accounts = Arc::new(Accounts::open(&config, &clock)?);
     let bindings = plugins::load(&config, &accounts, &clock, builtin).await?;
     let pipeline = Arc::new(Pipeline::new(bindings, Arc::clone(&accounts) as _, Arc::clone(&clock)));
+    let directory: Arc<dyn Directory> = Arc::new(Users(Arc::clone(&accounts)));
+    let intake = Intake::new(waxwing_intake::Parts {
+        settings: IntakeSettings::of(&config),
+        pipeline: Arc::clone(&pipeline),
+        spool: Arc::clone(&spool),
+        directory: Arc::clone(&directory),
+        trace: Arc::clone(&traces) as _,
+        clock: Arc::clone(&clock),
+    });
     let info = ServerInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
@@ -62,9 +74,8 @@ pub(crate) async fn start(parts: Parts<'_>) -> anyhow::Result<Server> {
         started_at: clock.now(),
     };
     let desk = Arc::new(Desk { info, config, file, spool, traces, pipeline });
-    drop(spawn("control", answer(control, desk, shutdown)));
-    let _ = ports;
-    Ok(Server { store })
+    drop(spawn("control", answer(control, desk, shutdown.clone())));
+    Ok(Server { store, doors: Doors { intake, clock, shutdown } })
 }
 
 fn open_store(config: &Config) -> anyhow::Result<Store> {
@@ -76,6 +87,26 @@ async fn open_spool(config: &Config, store: &Store, clock: &Arc<dyn Clock>) -> a
     let mut settings = SpoolSettings::new(config.message_size_limit, Arc::clone(clock));
     settings.queue_minfree = config.queue_minfree;
     Ok(EmbeddedSpool::open(store, &config.queue_directory.join(BODIES_DIRECTORY), settings).await?)
+}
+
+/// The accounts, as intake and delivery see them.
+struct Users(Arc<Accounts>);
+
+impl ClassOf for Users {
+    fn class_of(&self, address: &Address) -> AddressClass {
+        self.0.class_of(address)
+    }
+}
+
+#[async_trait]
+impl Directory for Users {
+    async fn exists(&self, recipient: &Address) -> Result<bool, TableError> {
+        self.0.exists(recipient).await
+    }
+
+    async fn mailbox_of(&self, recipient: &Address) -> Result<Option<PathBuf>, TableError> {
+        self.0.mailbox(recipient).await
+    }
 }
 
 /// The plugins that are part of the program.
