@@ -8,6 +8,7 @@ use waxwing_types::Clock;
 
 use crate::LoadError;
 use crate::cache::Cache;
+use crate::lane::SlowLane;
 use crate::ticker::Ticker;
 
 /// Octets of each linear memory that stay in RAM when an instance ends: cleared by hand, which is cheaper than page faults.
@@ -27,11 +28,13 @@ pub struct SandboxSettings {
     pub instances_max: u32,
     /// Octets of linear memory that any plugin's limit may allow.
     pub memory_bytes_max: usize,
+    /// Threads for guests that compute for longer than a tick.
+    pub slow_threads: usize,
 }
 
 impl Default for SandboxSettings {
     fn default() -> Self {
-        Self { cache_directory: None, instances_max: 500, memory_bytes_max: 1 << 30 }
+        Self { cache_directory: None, instances_max: 500, memory_bytes_max: 1 << 30, slow_threads: 1 }
     }
 }
 
@@ -39,6 +42,7 @@ impl Default for SandboxSettings {
 pub struct Sandbox {
     pub(crate) engine: Engine,
     pub(crate) ticker: Arc<Ticker>,
+    pub(crate) lane: SlowLane,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) cache: Option<Cache>,
     pub(crate) settings: SandboxSettings,
@@ -49,8 +53,9 @@ impl Sandbox {
     pub fn new(settings: SandboxSettings, clock: Arc<dyn Clock>) -> Result<Arc<Self>, LoadError> {
         let engine = Engine::new(&config(&settings)).map_err(|e| LoadError::Engine(format!("{e:#}")))?;
         let ticker = Ticker::start(&engine)?;
+        let lane = SlowLane::start(settings.slow_threads)?;
         let cache = settings.cache_directory.clone().map(|path| Cache::open(path, &engine)).transpose()?;
-        Ok(Arc::new(Self { engine, ticker, clock, cache, settings }))
+        Ok(Arc::new(Self { engine, ticker, lane, clock, cache, settings }))
     }
 }
 

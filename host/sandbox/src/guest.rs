@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use waxwing_pipeline::{Context, Event, Fault, Guest, Outcome};
+use waxwing_pipeline::{Context, Event, Fault, FaultKind, Guest, Outcome};
 
+use crate::lane;
 use crate::live::Live;
 use crate::plugin::WasmPlugin;
 use crate::settings::InstanceMode;
+use crate::state::Ticks;
 
 /// A conversation. A fresh instance lives as long as it; a reused one is borrowed for each call.
 pub(crate) struct Conversation {
@@ -24,25 +26,15 @@ impl Conversation {
 #[async_trait]
 impl Guest for Conversation {
     async fn call(&mut self, event: &Event, context: &Context) -> Result<Outcome, Fault> {
-        let loaded = &self.plugin.loaded;
         match self.plugin.instance {
             InstanceMode::Fresh => {
-                // Taken out first: a call that is cut off must not leave a half-used instance behind.
-                let mut live = match self.own.take() {
-                    Some(live) => live,
-                    None => Live::new(loaded).await?,
-                };
-                let outcome = live.call(loaded, event, context).await?;
+                let (live, outcome) = ask(&self.plugin, self.own.take(), event, context).await?;
                 self.own = Some(live);
                 Ok(outcome)
             }
             InstanceMode::Reuse { recycle_calls } => {
                 let idle = self.plugin.idle.lock().pop();
-                let mut live = match idle {
-                    Some(live) => live,
-                    None => Live::new(loaded).await?,
-                };
-                let outcome = live.call(loaded, event, context).await?;
+                let (live, outcome) = ask(&self.plugin, idle, event, context).await?;
                 if live.calls < recycle_calls {
                     self.plugin.put_back(live);
                 }
@@ -50,4 +42,25 @@ impl Guest for Conversation {
             }
         }
     }
+}
+
+/// One call within its limits, by this instance or a new one. The instance comes back only if it is fit for the next call.
+async fn ask(plugin: &Arc<WasmPlugin>, live: Option<Live>, event: &Event, context: &Context) -> Result<(Live, Outcome), Fault> {
+    let ticks = live.as_ref().map_or_else(Ticks::default, Live::ticks);
+    let (event, context) = (event.clone(), context.clone());
+    let (theirs, their_ticks) = (Arc::clone(plugin), ticks.clone());
+    let job = Box::pin(async move {
+        let loaded = &theirs.loaded;
+        let mut live = match live {
+            Some(live) => live,
+            None => Live::new(loaded, their_ticks).await?,
+        };
+        let outcome = live.call(loaded, &event, context).await?;
+        Ok((live, outcome))
+    });
+    let wall = plugin.loaded.shared.limits.wall;
+    lane::run(&plugin.loaded.lane, wall, &ticks, job).await.unwrap_or_else(|| {
+        let text = format!("took longer than {} ms", wall.as_millis());
+        Err(Fault::new(FaultKind::TimeLimit, text))
+    })
 }

@@ -16,6 +16,7 @@ mod error;
 mod guest;
 mod hooks;
 mod host;
+mod lane;
 mod live;
 mod plugin;
 mod rules;

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::time::timeout;
 use wasmtime::component::{Component, InstancePre, Linker};
 use waxwing_pipeline::{Guest, HookSet, Plugin};
 
@@ -13,9 +15,10 @@ use crate::engine::Sandbox;
 use crate::error::LoadError;
 use crate::guest::Conversation;
 use crate::hooks::Exports;
-use crate::live::{Live, SharedTicker};
+use crate::live::Live;
 use crate::settings::{InstanceMode, PluginSettings};
-use crate::state::{Setting, Shared, State};
+use crate::state::{Setting, Shared, State, Ticks};
+use crate::ticker::Ticker;
 use crate::{cache, check, host};
 
 /// Hexadecimal digits of the version that logs and traces show.
@@ -26,7 +29,8 @@ pub(crate) struct Loaded {
     pub(crate) shared: Arc<Shared>,
     pub(crate) pre: InstancePre<State>,
     pub(crate) exports: Exports,
-    pub(crate) ticker: SharedTicker,
+    pub(crate) ticker: Arc<Ticker>,
+    pub(crate) lane: Handle,
     pub(crate) count: Arc<AtomicU32>,
 }
 
@@ -55,15 +59,21 @@ impl Sandbox {
             pre,
             exports,
             ticker: Arc::clone(&self.ticker),
+            lane: self.lane.handle(),
             count: Arc::default(),
         };
         let failed = |e: waxwing_pipeline::Fault| LoadError::Failed { plugin: name.clone(), reason: reason(&e) };
-        let mut first = Live::new(&loaded).await.map_err(failed)?;
-        first.check(&loaded.exports).map_err(mismatch)?;
-        match first.load(&loaded).await.map_err(failed)? {
-            Ok(()) => {}
-            Err(reason) => return Err(LoadError::Refused { plugin: name, reason }),
-        }
+        let begin = async {
+            let mut first = Live::new(&loaded, Ticks::default()).await.map_err(failed)?;
+            first.check(&loaded.exports).map_err(mismatch)?;
+            first.load(&loaded).await.map_err(failed)?.map_err(|reason| LoadError::Refused { plugin: name.clone(), reason })?;
+            Ok(first)
+        };
+        let wall = loaded.shared.limits.wall;
+        let first = timeout(wall, begin).await.unwrap_or_else(|_| {
+            let reason = format!("time-limit: took longer than {} ms", wall.as_millis());
+            Err(LoadError::Failed { plugin: name.clone(), reason })
+        })?;
         let keys = loaded.shared.unread();
         if !keys.is_empty() && (interfaces.on_load || !interfaces.config) {
             return Err(LoadError::UnreadKeys { plugin: name, keys });

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use bytes::Bytes;
 use waxwing_pipeline::{Changes, Context, Fault, FaultKind, Hook, Table};
@@ -141,21 +141,39 @@ impl wasmtime::ResourceLimiter for Memory {
     }
 }
 
+/// The ticks of a call; those who wait for it look at them too.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ticks(Arc<AtomicU32>);
+
+impl Ticks {
+    fn add(&self) -> u32 {
+        self.0.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    pub(crate) fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn reset(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+}
+
 /// The data of a store.
 pub(crate) struct State {
     pub(crate) shared: Arc<Shared>,
     pub(crate) call: Call,
     pub(crate) memory: Memory,
     /// Ticks that the current call has used.
-    pub(crate) ticks: u64,
+    pub(crate) ticks: Ticks,
     /// Set before a host function or the ticker ends a call.
     pub(crate) stop: Option<Stop>,
 }
 
 impl State {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, ticks: Ticks) -> Self {
         let bytes_max = shared.limits.memory_bytes_max;
-        Self { shared, call: Call::none(), memory: Memory { bytes_max, bytes: 0, denied: false }, ticks: 0, stop: None }
+        Self { shared, call: Call::none(), memory: Memory { bytes_max, bytes: 0, denied: false }, ticks, stop: None }
     }
 
     /// Ends the call as a fault. The error only unwinds the guest; the reason stays here.
@@ -168,9 +186,9 @@ impl State {
 
     /// A tick of a guest that computes.
     pub(crate) fn tick(&mut self) -> wasmtime::Result<()> {
-        self.ticks += 1;
+        let ticks = self.ticks.add();
         let cpu = self.shared.limits.cpu;
-        if u128::from(self.ticks) <= cpu.as_millis() {
+        if u128::from(ticks) <= cpu.as_millis() {
             return Ok(());
         }
         Err(self.end(FaultKind::CpuLimit, format!("computed for more than {} ms", cpu.as_millis())))
