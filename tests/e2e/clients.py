@@ -11,9 +11,11 @@ SENDER = "ann@example.test"
 
 
 def by_swaks(file, port, recipient):
-    """swaks reads LF line ends and doubles leading dots itself."""
+    """swaks ends the last line itself, so the file it gets has none; it takes a last line of one dot for the end."""
+    with open(file, "rb") as message, open(file + ".swaks", "wb") as cut:
+        cut.write(message.read().removesuffix(b"\n"))
     return ["swaks", "--server", f"127.0.0.1:{port}", "--from", SENDER, "--to", recipient, "--helo", "client.example.test",
-            "--data", f"@{file}", "--timeout", "120", "--silent", "1"]
+            "--data", f"@{file}.swaks", "--timeout", "120", "--silent", "1"]
 
 
 def by_msmtp(file, port, recipient):
@@ -30,12 +32,14 @@ def by_curl(file, port, recipient):
 
 
 def by_smtplib(file, port, recipient):
-    """Python's smtplib, in this process."""
+    """Python's smtplib, in this process; it wants CRLF line ends."""
     with open(file, "rb") as message, smtplib.SMTP("127.0.0.1", port, timeout=120) as client:
-        client.sendmail(SENDER, [recipient], message.read())
+        client.sendmail(SENDER, [recipient], message.read().replace(b"\n", b"\r\n"))
 
 
 CLIENTS = {"swaks": by_swaks, "msmtp": by_msmtp, "curl": by_curl, "smtplib": by_smtplib}
+# What swaks cannot send as it is: it always ends the header by an empty line and the body by a line of its own.
+CANNOT = {("swaks", name) for name in ("last_line_a_dot", "empty_body", "no_blank_line", "header_only")}
 
 # (plugin, hook) that must show in the trace of a message to a mailbox.
 HOOKS = {("cleanup", "on-cleanup"), ("cleanup", "on-rewrite-address"), ("aliases", "on-resolve")}
@@ -61,6 +65,8 @@ class Clients(unittest.TestCase):
     def send_all(self, client):
         """Sends the corpus by one client and looks at each message's arrival and trace."""
         for name, message in self.corpus.items():
+            if (client, name) in CANNOT:
+                continue
             with self.subTest(message=name):
                 maildir.clear(self.server.maildir)
                 sent = CLIENTS[client](os.path.join(self.folder, name), self.server.port, self.server.ADDRESS)

@@ -128,6 +128,17 @@ class Privileges(unittest.TestCase):
             maildir.wait_for_one(server.maildir)
             self.assertEqual(os.stat(maildir.files(server.maildir)[0]).st_uid, owner.pw_uid)
 
+    def test_dev_by_root_does_not_serve_as_root(self):
+        server = waxwing.Dev(as_service_user=False)
+        try:
+            server.start()
+            for task in os.listdir(f"/proc/{server.process.pid}/task"):
+                status = self.status(f"{server.process.pid}/task/{task}")
+                self.assertNotIn("0", status["Uid"].split())
+                self.assertEqual(status["NoNewPrivs"].strip(), "1")
+        finally:
+            server.close()
+
     def test_root_without_mail_owner_does_not_serve(self):
         for settings in ({}, {"mail_owner": "root"}):
             server = waxwing.Waxwing("noowner", as_service_user=False, **settings)

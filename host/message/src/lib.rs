@@ -1,6 +1,7 @@
 //! Reading, changing and making messages (RFC 5322, RFC 2045, RFC 3464).
 //!
-//! Owns: the header block and its edits, the split between header and body, trace fields, addresses in fields, reports.
+//! Owns: the header block and its edits, the split between header and body, trace fields, addresses in fields, reports,
+//! MIME parts and their edits, the conversion to 7bit.
 //! Uses: types.
 //! Used by: pipeline, intake, delivery, sandbox.
 //! Never: I/O, a clock, a whole large body.
@@ -12,6 +13,10 @@ mod date;
 mod dsn;
 mod field;
 mod header;
+mod mime;
+mod part_edit;
+mod parts;
+mod seven_bit;
 mod splitter;
 pub mod trace;
 
@@ -20,4 +25,7 @@ pub use date::rfc5322_date;
 pub use dsn::{Action, Dsn, Report, Reported};
 pub use field::{Field, FieldError};
 pub use header::{HeaderBlock, HeaderEditError};
+pub use part_edit::{NewPart, PartEdit, PartEditError, edit_parts};
+pub use parts::{Part, Parts, TooManyParts};
+pub use seven_bit::{ConversionError, Plan, SevenBitWriter, Survey, to_seven_bit};
 pub use splitter::{HeadSplitter, HeaderTooLarge, Split};

@@ -41,23 +41,24 @@ fn ascii(text: &[u8]) -> Option<&str> {
     std::str::from_utf8(text).ok().filter(|t| t.is_ascii())
 }
 
-/// Where the path ends: behind the `>` that no quotes hold, or before the first space.
+/// Where the path ends: behind the `>` that no quotes hold, or before the first such space.
 fn path_end(text: &[u8]) -> Result<usize, PathError> {
-    if text.first() != Some(&b'<') {
-        let end = memchr::memchr(b' ', text).unwrap_or(text.len());
-        return if end == 0 { Err(PathError::Brackets) } else { Ok(end) };
-    }
+    let bracketed = match text.first() {
+        None | Some(b' ') => return Err(PathError::Brackets),
+        Some(first) => *first == b'<',
+    };
     let (mut quoted, mut escaped) = (false, false);
     for (at, byte) in text.iter().enumerate() {
         match byte {
             _ if escaped => escaped = false,
             b'\\' if quoted => escaped = true,
             b'"' => quoted = !quoted,
-            b'>' if !quoted => return Ok(at + 1),
+            b'>' if bracketed && !quoted => return Ok(at + 1),
+            b' ' if !bracketed && !quoted => return Ok(at),
             _ => {}
         }
     }
-    Err(PathError::Brackets)
+    if bracketed { Err(PathError::Brackets) } else { Ok(text.len()) }
 }
 
 /// Takes `@a,@b:` off: servers must accept and should ignore source routes (RFC 5321 §4.1.2, appendix C).
@@ -116,6 +117,7 @@ mod tests {
             ("<\"a\\\">b\"@c.example> X", "\"a\\\">b\"@c.example", " X"),
             ("<postmaster>", "postmaster", ""),
             ("a@b.example X=1", "a@b.example", " X=1"),
+            ("\"a b\"@c.example X", "\"a b\"@c.example", " X"),
         ] {
             let (found, left) = split_path(text.as_bytes()).unwrap();
             assert_eq!((found.unwrap().to_string().as_str(), left), (address, rest), "{text}");

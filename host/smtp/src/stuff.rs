@@ -3,14 +3,14 @@
 use bytes::Bytes;
 use memchr::memchr2;
 
-/// What was written last.
+/// What came last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Last {
     /// Nothing of a line yet.
     LineEnd,
     /// Text of a line.
     Text,
-    /// A CR whose LF has not come.
+    /// A CR at the end of a chunk, held back until it is known what it becomes.
     Cr,
 }
 
@@ -44,12 +44,10 @@ impl DotStuffer {
         };
         while let Some(&byte) = chunk.get(pos) {
             match (self.last, byte) {
-                (Last::Cr, b'\n') => {
-                    pos += 1;
-                    self.last = Last::LineEnd;
-                }
                 (Last::Cr, _) => {
-                    insert(pos, b"\n", 0);
+                    let skip = usize::from(byte == b'\n');
+                    insert(pos, b"\r\n", skip);
+                    pos += skip;
                     self.last = Last::LineEnd;
                 }
                 (Last::LineEnd, b'.') => {
@@ -63,7 +61,7 @@ impl DotStuffer {
                     (pos, self.last) = match (chunk.get(end), chunk.get(end + 1)) {
                         (None, _) => (end, Last::Text),
                         (Some(b'\r'), Some(b'\n')) => (end + 2, Last::LineEnd),
-                        (Some(b'\r'), _) => (end + 1, Last::Cr),
+                        (Some(b'\r'), None) => (end + 1, Last::Cr),
                         (Some(_), _) => {
                             insert(end, b"\r\n", 1);
                             (end + 1, Last::LineEnd)
@@ -72,10 +70,11 @@ impl DotStuffer {
                 }
             }
         }
+        let end = chunk.len() - usize::from(self.last == Last::Cr && !chunk.is_empty());
         if done == 0 && fixed.is_empty() {
-            return chunk;
+            return chunk.slice(..end);
         }
-        fixed.extend_from_slice(chunk.get(done..).unwrap_or_default());
+        fixed.extend_from_slice(chunk.get(done..end).unwrap_or_default());
         Bytes::from(fixed)
     }
 
@@ -84,8 +83,7 @@ impl DotStuffer {
     pub fn end(self) -> Bytes {
         Bytes::from_static(match self.last {
             Last::LineEnd => b".\r\n",
-            Last::Text => b"\r\n.\r\n",
-            Last::Cr => b"\n.\r\n",
+            Last::Text | Last::Cr => b"\r\n.\r\n",
         })
     }
 }

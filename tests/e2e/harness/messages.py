@@ -28,7 +28,8 @@ def corpus():
     """Name to message, CRLF line ends, not dot-stuffed; all but `fifty_megabytes`, which is large."""
     return {
         "plain": plain("plain"),
-        "dots": head("dots") + b"\r\n.\r\n..\r\n...\r\n.text\r\n. \r\nend\r\n.\r\n",
+        "dots": head("dots") + b"\r\n.\r\n..\r\n...\r\n.text\r\n. \r\nend\r\n",
+        "last_line_a_dot": head("last-dot") + b"\r\nand now\r\n.\r\n",
         "empty_body": head("empty") + b"\r\n",
         "no_header": b"This text has no header at all\r\n\r\nsecond paragraph\r\n",
         "no_blank_line": head("no-blank-line") + b"and so the body begins\r\nwith its second line\r\n",

@@ -47,19 +47,24 @@ def wait_for(what, condition, seconds=30.0, pause=0.05):
         time.sleep(pause)
 
 
-def wait_for_port(port, process=None, seconds=30.0, host="127.0.0.1"):
+def accepts(port):
+    """Whether something accepts connections on a loopback port."""
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+        return True
+    except OSError:
+        return False
+
+
+def wait_for_port(port, process=None, seconds=30.0):
     """Waits until something accepts connections; fails at once when `process` ends before."""
 
-    def accepts():
+    def ready():
         if process is not None and process.poll() is not None:
             raise AssertionError(f"the server ended with {process.returncode} before port {port} opened")
-        try:
-            socket.create_connection((host, port), 1).close()
-            return True
-        except OSError:
-            return False
+        return accepts(port)
 
-    wait_for(f"port {port}", accepts, seconds)
+    wait_for(f"port {port}", ready, seconds)
 
 
 def work_folder(name):

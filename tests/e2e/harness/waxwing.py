@@ -173,8 +173,9 @@ class Dev:
     PORT = 2525
     ADDRESS = "demo@localhost"
 
-    def __init__(self, folder=None):
-        self.folder = folder or system.work_folder("dev")
+    def __init__(self, as_service_user=True):
+        self.folder = system.work_folder("dev")
+        self.as_service_user = as_service_user
         self.state = os.path.join(self.folder, "state")
         self.log = os.path.join(self.folder, "dev.log")
         self.port = self.PORT
@@ -187,8 +188,10 @@ class Dev:
 
     def start(self, seconds=120.0):
         """Starts it and waits for the SMTP port; the first start compiles plugins."""
+        if system.accepts(self.port):
+            raise AssertionError(f"port {self.port} is in use: `waxwing dev` needs it")
         command = [program(), "dev", "--dir", self.state]
-        self.process = system.start(command, self.log, cwd=self.folder)
+        self.process = system.start(command, self.log, self.as_service_user, cwd=self.folder)
         try:
             system.wait_for_port(self.port, self.process, seconds)
         except AssertionError as error:
