@@ -57,7 +57,7 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     let traces = Arc::new(TraceStore::open(&store, limits)?);
     drop(spawn("traces", sweep(Arc::clone(&traces), Arc::clone(&clock), shutdown.clone())));
     let accounts = Arc::new(Accounts::open(&config, &clock)?);
-    let bindings = plugins::load(&config, &accounts, &clock, builtin).await?;
+    let bindings = plugins::load(&config, &accounts, &clock, waxwing_bundle::standard).await?;
     let pipeline = Arc::new(Pipeline::new(bindings, Arc::clone(&accounts) as _, Arc::clone(&clock)));
     let intake = Intake::new(waxwing_intake::Parts {
         settings: IntakeSettings::of(&config),
@@ -101,12 +101,6 @@ async fn open_spool(config: &Config, store: &Store, clock: &Arc<dyn Clock>) -> a
     let mut settings = SpoolSettings::new(config.message_size_limit, Arc::clone(clock));
     settings.queue_minfree = config.queue_minfree;
     Ok(EmbeddedSpool::open(store, &config.queue_directory.join(BODIES_DIRECTORY), settings).await?)
-}
-
-/// The plugins that are part of the program.
-fn builtin(name: &str) -> Option<&'static [u8]> {
-    let _ = name;
-    None
 }
 
 async fn sweep(traces: Arc<TraceStore>, clock: Arc<dyn Clock>, mut shutdown: Shutdown) {

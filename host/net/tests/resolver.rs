@@ -8,7 +8,7 @@ use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::rdata::MX;
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use tokio::net::UdpSocket;
-use waxwing_net::{HickoryResolver, Nameservers, spawn};
+use waxwing_net::{HickoryResolver, Nameservers, ResolverSettings, spawn};
 use waxwing_pipeline::{DnsError, MxHost, Resolver as _};
 
 /// Answers by the first label of the name asked for.
@@ -47,7 +47,7 @@ async fn resolver() -> HickoryResolver {
             socket.send_to(&reply(&query).to_vec().unwrap(), peer).await.unwrap();
         }
     });
-    HickoryResolver::new(&Nameservers::These(vec![address])).unwrap()
+    HickoryResolver::new(&Nameservers::These(vec![address]), ResolverSettings::default()).unwrap()
 }
 
 #[tokio::test]
