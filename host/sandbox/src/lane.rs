@@ -32,11 +32,6 @@ impl SlowLane {
         let handle = runtime.handle().clone();
         Ok(Self { runtime: Some(runtime), handle })
     }
-
-    /// A way in that outlives nobody.
-    pub(crate) fn handle(&self) -> Handle {
-        self.handle.clone()
-    }
 }
 
 impl Drop for SlowLane {
@@ -58,7 +53,7 @@ impl<T> Drop for AbortOnDrop<T> {
 }
 
 /// The result of a job, unless it takes longer than `wall`. `ticks` are those of the job.
-pub(crate) async fn run<T: Send + 'static>(lane: &Handle, wall: Duration, ticks: &Ticks, mut job: Job<T>) -> Option<T> {
+pub(crate) async fn run<T: Send + 'static>(lane: &SlowLane, wall: Duration, ticks: &Ticks, mut job: Job<T>) -> Option<T> {
     // Most calls are over at their first poll and need no timer.
     if let Poll::Ready(result) = poll_fn(|cx| Poll::Ready(job.as_mut().poll(cx))).await {
         return Some(result);
@@ -84,7 +79,7 @@ pub(crate) async fn run<T: Send + 'static>(lane: &Handle, wall: Duration, ticks:
                     () = timer => None,
                 }
             };
-            let mut there = AbortOnDrop(lane.spawn(bounded));
+            let mut there = AbortOnDrop(lane.handle.spawn(bounded));
             // An error: the server is going down, or the host panicked while it served the guest.
             (&mut there.0).await.ok().flatten()
         }
