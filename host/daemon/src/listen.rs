@@ -55,7 +55,8 @@ impl Doors {
     }
 }
 
-fn via(kind: ListenKind) -> Via {
+/// By which door mail comes that a listener takes.
+pub(crate) fn via(kind: ListenKind) -> Via {
     match kind {
         ListenKind::Smtp => Via::Smtp,
         ListenKind::Submission => Via::Submission,
