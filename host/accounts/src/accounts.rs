@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use waxwing_config::Config;
-use waxwing_pipeline::{ClassOf, Table, TableError};
+use waxwing_pipeline::{ClassOf, Directory, Table, TableError};
 use waxwing_types::{Address, AddressClass, Clock};
 
 use crate::classes::Classes;
@@ -136,6 +137,17 @@ impl Accounts {
     fn without_extension(&self, address: &Address) -> Option<String> {
         let (user, _) = address.local().split_once(self.delimiter?)?;
         (!user.is_empty()).then(|| user.to_lowercase())
+    }
+}
+
+#[async_trait]
+impl Directory for Accounts {
+    async fn exists(&self, recipient: &Address) -> Result<bool, TableError> {
+        Self::exists(self, recipient).await
+    }
+
+    async fn mailbox_of(&self, recipient: &Address) -> Result<Option<PathBuf>, TableError> {
+        self.mailbox(recipient).await
     }
 }
 

@@ -87,8 +87,8 @@ fn component(package: &str, directory: &Path) -> Result<Built, BuildError> {
     }
 }
 
-/// The imports of a component that are not of the contract, for instance those of WASI.
-fn foreign_imports(component: &[u8]) -> Result<Vec<String>, String> {
+/// The imports of a component that are not of the contract, for instance those of WASI; the error says why it cannot be read.
+pub fn foreign_imports(component: &[u8]) -> Result<Vec<String>, String> {
     use wit_component::DecodedWasm;
     let decoded = wit_component::decode(component).map_err(|e| format!("{e:#}"))?;
     let DecodedWasm::Component(resolve, world) = decoded else { return Err("is not a component".to_owned()) };

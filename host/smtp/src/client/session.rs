@@ -308,7 +308,7 @@ impl ClientSession {
     fn closing(&mut self, awaited: Awaited, reply: Reply) {
         match awaited {
             Awaited::Greeting | Awaited::Ehlo | Awaited::Helo => self.refuse_session(&reply),
-            Awaited::Mail | Awaited::Rset => {}
+            Awaited::Mail | Awaited::Rset => self.awaited.push_front(awaited),
             Awaited::Rcpt | Awaited::Data | Awaited::FinalDot => self.finish(&reply),
             Awaited::Quit => self.phase = Phase::Ending,
         }
@@ -345,7 +345,10 @@ impl ClientSession {
             // Whatever it says: if it failed, MAIL fails too.
             (Awaited::Rset, _) => self.next_single(Awaited::Rset, actions),
             (Awaited::Quit, _) => self.phase = Phase::Ending,
-            (_, _) => self.lose(&LostReason::Garbage(format!("a reply that can't stand here: {reply}"))),
+            (_, _) => {
+                self.awaited.push_front(awaited);
+                self.lose(&LostReason::Garbage(format!("a reply that can't stand here: {reply}")));
+            }
         }
     }
 
