@@ -56,7 +56,7 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     let traces = Arc::new(TraceStore::open(&store, limits)?);
     drop(spawn("traces", sweep(Arc::clone(&traces), Arc::clone(&clock), shutdown.clone())));
     let accounts = Arc::new(Accounts::open(&config, &clock)?);
-    let bindings = plugins::load(&config, &accounts, &clock, builtin).await?;
+    let bindings = plugins::load(&config, &accounts, &clock, waxwing_bundle::standard).await?;
     let pipeline = Arc::new(Pipeline::new(bindings, Arc::clone(&accounts) as _, Arc::clone(&clock)));
     let directory: Arc<dyn Directory> = Arc::new(Users(Arc::clone(&accounts)));
     let intake = Intake::new(waxwing_intake::Parts {
@@ -107,12 +107,6 @@ impl Directory for Users {
     async fn mailbox_of(&self, recipient: &Address) -> Result<Option<PathBuf>, TableError> {
         self.0.mailbox(recipient).await
     }
-}
-
-/// The plugins that are part of the program.
-fn builtin(name: &str) -> Option<&'static [u8]> {
-    let _ = name;
-    None
 }
 
 async fn sweep(traces: Arc<TraceStore>, clock: Arc<dyn Clock>, mut shutdown: Shutdown) {
