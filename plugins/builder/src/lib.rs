@@ -114,19 +114,13 @@ mod tests {
 
     #[test]
     fn names_what_is_not_of_the_contract() {
-        let wit = "package a:b; interface i { f: func(); } world w { import i; }";
-        let mut resolve = wit_component_resolve(wit);
-        let module = wit_component::dummy_module(&mut resolve.0, resolve.1, wit_component::ManglingAndAbi::Standard32);
-        let mut module = module;
-        wit_component::embed_component_metadata(&mut module, &resolve.0, resolve.1, wit_component::StringEncoding::UTF8).unwrap();
-        let component = ComponentEncoder::default().module(&module).unwrap().encode().unwrap();
-        assert_eq!(foreign_imports(&component), Ok(vec!["a:b/i".to_owned()]));
-    }
-
-    fn wit_component_resolve(wit: &str) -> (wit_parser::Resolve, wit_parser::WorldId) {
-        let mut resolve = wit_parser::Resolve::new();
-        let package = resolve.push_str("w.wit", wit).unwrap();
-        let world = resolve.select_world(&[package], None).unwrap();
-        (resolve, world)
+        // A component that imports two instances without functions, octet by octet (the binary format of the component model).
+        let import = |name: &[u8]| [&[0x00, u8::try_from(name.len()).unwrap()], name, &[0x05, 0x00]].concat();
+        let imports = [vec![2], import(b"waxwing:mail/log@0.1.0"), import(b"wasi:io/poll@0.2.6")].concat();
+        let mut component = b"\0asm\x0d\0\x01\0\x07\x03\x01\x42\x00\x0a".to_vec();
+        component.push(u8::try_from(imports.len()).unwrap());
+        component.extend(imports);
+        assert_eq!(foreign_imports(&component), Ok(vec!["wasi:io/poll@0.2.6".to_owned()]));
+        assert!(foreign_imports(b"nothing").is_err());
     }
 }
