@@ -21,24 +21,16 @@ const CACHE_DIRECTORY: &str = "plugins";
 /// The components that are part of the program, by name.
 pub(crate) type Builtin = fn(&str) -> Option<&'static [u8]>;
 
-/// The plugins of the configuration.
-pub(crate) struct Loaded {
-    /// In its order.
-    pub(crate) bindings: Vec<Binding>,
-    /// Where they run: it must live as long as they are called. None, if there are no plugins.
-    pub(crate) sandbox: Option<Arc<Sandbox>>,
-}
-
 /// Loads all enabled plugins. The first that can't be loaded ends the start: mail must not pass without its filters.
 pub(crate) async fn load(
     config: &Config,
     accounts: &Accounts,
     clock: &Arc<dyn Clock>,
     builtin: Builtin,
-) -> anyhow::Result<Loaded> {
+) -> anyhow::Result<Vec<Binding>> {
     let wanted: Vec<&config::Plugin> = config.plugins.iter().filter(|plugin| plugin.enabled).collect();
     if wanted.is_empty() {
-        return Ok(Loaded { bindings: Vec::new(), sandbox: None });
+        return Ok(Vec::new());
     }
     let memory_bytes_max = wanted.iter().map(|plugin| bytes(plugin.limits.memory)).max().unwrap_or_default();
     let settings = SandboxSettings {
@@ -60,7 +52,7 @@ pub(crate) async fn load(
         tracing::info!(name = plugin.name, hooks = %hooks.join(","), micros, "plugin loaded");
         bindings.push(binding);
     }
-    Ok(Loaded { bindings, sandbox: Some(sandbox) })
+    Ok(bindings)
 }
 
 fn component(config: &Config, plugin: &config::Plugin, builtin: Builtin) -> anyhow::Result<Cow<'static, [u8]>> {
@@ -184,7 +176,7 @@ mod tests {
 
     use super::*;
 
-    async fn load_text(text: &str) -> anyhow::Result<Loaded> {
+    async fn load_text(text: &str) -> anyhow::Result<Vec<Binding>> {
         let dir = tempfile::tempdir()?;
         let file = dir.path().join("w.toml");
         let facts = Facts { hostname: "h.example".into(), root: false, exists: |_| true };
@@ -200,8 +192,7 @@ mod tests {
     #[tokio::test]
     async fn without_plugins_no_engine_is_needed() {
         let text = "[plugins.cleanup]\nenabled = false\n[plugins.aliases]\nenabled = false\n";
-        let loaded = load_text(text).await.unwrap();
-        assert!(loaded.bindings.is_empty() && loaded.sandbox.is_none());
+        assert!(load_text(text).await.unwrap().is_empty());
     }
 
     #[tokio::test]

@@ -149,7 +149,7 @@ async fn main_task(start: Start, ports: Vec<Bound>, control: UnixListener) -> an
     let (trigger, shutdown) = Shutdown::new();
     let socket = config.control_socket();
     let parts = wire::Parts { config: Arc::clone(&config), file, control, clock: Arc::new(clock), shutdown };
-    let Server { store, doors, sandbox } = wire::start(parts).await?;
+    let Server { store, doors } = wire::start(parts).await?;
     for port in &ports {
         tracing::info!(
             name = port.listen.name,
@@ -175,7 +175,6 @@ async fn main_task(start: Start, ports: Vec<Bound>, control: UnixListener) -> an
         }
     };
     end(&trigger, &mut signals).await;
-    drop(sandbox);
     // Gone already, or not ours to remove in a directory of root's: the next start removes it.
     let _ = std::fs::remove_file(socket);
     Ok((store, code))

@@ -13,7 +13,6 @@ use waxwing_intake::{Intake, IntakeSettings};
 use waxwing_net::{Shutdown, spawn};
 use waxwing_pipeline::Pipeline;
 use waxwing_queue::{EmbeddedSpool, Spool, SpoolSettings};
-use waxwing_sandbox::Sandbox;
 use waxwing_state::{TRACE_KEYSPACE, TraceLimits, TraceStore};
 use waxwing_store::{Store, StoreOptions};
 use waxwing_types::Clock;
@@ -21,7 +20,6 @@ use waxwing_types::Clock;
 use crate::desk::Desk;
 use crate::listen::Doors;
 use crate::outbound::Joined;
-use crate::plugins::Loaded;
 use crate::{control, outbound, plugins};
 
 /// Below `queue_directory`: the database.
@@ -46,8 +44,6 @@ pub(crate) struct Server {
     pub(crate) store: Store,
     /// Still closed: mail comes in when they are opened.
     pub(crate) doors: Doors,
-    /// To be kept until the last session has ended.
-    pub(crate) sandbox: Option<Arc<Sandbox>>,
 }
 
 /// Builds everything and starts its tasks. When this returns, the server can serve.
@@ -61,7 +57,7 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     let traces = Arc::new(TraceStore::open(&store, limits)?);
     drop(spawn("traces", sweep(Arc::clone(&traces), Arc::clone(&clock), shutdown.clone())));
     let accounts = Arc::new(Accounts::open(&config, &clock)?);
-    let Loaded { bindings, sandbox } = plugins::load(&config, &accounts, &clock, waxwing_bundle::standard).await?;
+    let bindings = plugins::load(&config, &accounts, &clock, waxwing_bundle::standard).await?;
     let pipeline = Arc::new(Pipeline::new(bindings, Arc::clone(&accounts) as _, Arc::clone(&clock)));
     let intake = Intake::new(waxwing_intake::Parts {
         settings: IntakeSettings::of(&config),
@@ -93,7 +89,7 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     drop(spawn("queue manager", deliver(manager, shutdown.clone())));
     let desk = Arc::new(Desk { info, config, file, spool, traces, pipeline });
     drop(spawn("control", answer(control, desk, shutdown.clone())));
-    Ok(Server { store, sandbox, doors: Doors { intake, clock, shutdown } })
+    Ok(Server { store, doors: Doors { intake, clock, shutdown } })
 }
 
 fn open_store(config: &Config) -> anyhow::Result<Store> {
