@@ -155,11 +155,6 @@ impl Schedule {
         last
     }
 
-    /// Whether the unit's going would take the message with it, as things are.
-    pub(crate) fn may_be_last(&self, unit: &Unit) -> bool {
-        self.open_units.get(&unit.id).is_none_or(|left| *left == 1)
-    }
-
     /// A unit begins to be settled; `false` if it is being settled already.
     pub(crate) fn begin_settle(&mut self, unit: &Unit) -> bool {
         self.settling.insert((unit.id, unit.number))

@@ -64,11 +64,8 @@ impl Inner {
         }
         let mut batch = Batch::with_capacity(4);
         let prepared = dsn.map(|dsn| self.prepare(dsn, &mut batch)).transpose()?;
-        let file = if unit.body_file && matches!(after, After::Gone) && self.schedule.lock().may_be_last(&unit) {
-            self.body_file(&unit).await?
-        } else {
-            None
-        };
+        // Whether this is the message's last unit is known only when the batch goes: units of one message settle side by side.
+        let file = if unit.body_file && matches!(after, After::Gone) { self.body_file(&unit).await? } else { None };
         let next = Unit { recipients: remaining, attempts, version: unit.version.wrapping_add(1), ..unit.clone() };
         let place = Place::of(after, next, &unit, &mut batch, self);
         let permit = self.store.reserve(batch.bytes() + DELETIONS_BYTES).await?;
