@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
-use memchr::memmem;
+use bytes::BytesMut;
 use waxwing_mailbox::{DeliverError, MaildirStore};
 use waxwing_message::trace::{delivered_to, return_path};
 use waxwing_pipeline::{Directory, Handed, Transport};
 use waxwing_types::{Address, Attempt, Disposition, EnhancedCode, Message, Status};
+
+/// Field name and colon.
+const DELIVERED_TO: &[u8] = b"Delivered-To:";
 
 /// The transport `local` or `virtual`.
 pub struct MaildirTransport {
@@ -30,13 +32,12 @@ impl MaildirTransport {
             Ok(None) => return failed((5, 1, 1), format!("unknown user: \"{recipient}\"")),
             Err(error) => return deferred((4, 3, 0), error.to_string()),
         };
-        let mark = delivered_to(recipient);
-        if has_field(&message.head, mark.raw()) {
+        if was_delivered_to(&message.head, &recipient.to_string()) {
             return failed((5, 4, 6), format!("mail forwarding loop for {recipient}"));
         }
         let mut prefix = BytesMut::new();
         prefix.extend_from_slice(return_path(&message.envelope.sender).raw());
-        prefix.extend_from_slice(mark.raw());
+        prefix.extend_from_slice(delivered_to(recipient).raw());
         match self.store.deliver(&path, prefix.freeze(), message.head.clone(), &*message.body).await {
             Ok(_) => Disposition::Delivered(Status::local(EnhancedCode::new(2, 0, 0), "delivered to maildir")),
             Err(error @ DeliverError::Full { .. }) => deferred((4, 3, 1), error.to_string()),
@@ -45,9 +46,12 @@ impl MaildirTransport {
     }
 }
 
-/// This very field line stands in the head.
-fn has_field(head: &Bytes, line: &[u8]) -> bool {
-    memmem::find_iter(head, line).any(|at| at == 0 || head.get(at - 1) == Some(&b'\n'))
+/// The message was filed for this address before. Servers on its way may have changed the case of name and address.
+fn was_delivered_to(head: &[u8], address: &str) -> bool {
+    head.split(|octet| *octet == b'\n').any(|line| {
+        let value = line.split_at_checked(DELIVERED_TO.len()).filter(|(name, _)| name.eq_ignore_ascii_case(DELIVERED_TO));
+        value.is_some_and(|(_, value)| value.trim_ascii().eq_ignore_ascii_case(address.as_bytes()))
+    })
 }
 
 fn failed((class, subject, detail): (u8, u16, u16), text: String) -> Disposition {
@@ -74,5 +78,18 @@ impl Transport for MaildirTransport {
             dispositions.push((*index, disposition));
         }
         Handed { dispositions, ..Handed::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_is_seen_in_any_case() {
+        let head = b"Received: x\r\ndelivered-to:  Ann@Box.Example\r\nX: Delivered-To: bob@box.example\r\n\r\n";
+        assert!(was_delivered_to(head, "ann@box.example"));
+        assert!(!was_delivered_to(head, "bob@box.example"));
+        assert!(!was_delivered_to(head, "an@box.example"));
     }
 }
