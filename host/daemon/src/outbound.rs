@@ -74,6 +74,7 @@ fn transports(config: &Config, joined: &Joined) -> Vec<Arc<dyn Transport>> {
         let settings = SmtpSettings {
             name: name.to_owned(),
             myhostname: config.myhostname.clone(),
+            relayhost: config.relayhost.as_ref().map(|relayhost| relayhost.host.clone()),
             client: Arc::clone(&client),
             port: config.smtp_tcp_port,
             connect_timeout: config.smtp_connect_timeout,
@@ -88,7 +89,8 @@ fn transports(config: &Config, joined: &Joined) -> Vec<Arc<dyn Transport>> {
     for plugin in config.plugins.iter().filter(|p| p.enabled) {
         if let Some(transport) = &plugin.transport {
             let pipeline = Arc::clone(&joined.pipeline);
-            all.push(Arc::new(PluginTransport::new(transport.clone(), plugin.name.clone(), pipeline)));
+            let calls_max = config.default_destination_concurrency_limit;
+            all.push(Arc::new(PluginTransport::new(transport.clone(), plugin.name.clone(), pipeline, calls_max)));
         }
     }
     all

@@ -28,13 +28,21 @@ pub struct Handed {
     pub dispositions: Vec<(u32, Disposition)>,
     /// How long the message waited for a connection and for it to be made; the rest of the attempt is the transfer.
     pub setup: Duration,
+    /// The server is shutting down and nothing was tried: the attempt does not count.
+    pub cut_off: bool,
 }
 
 impl Handed {
+    /// Of an attempt that the shutdown came before.
+    #[must_use]
+    pub fn cut_off() -> Self {
+        Self { cut_off: true, ..Self::default() }
+    }
+
     /// The same for every recipient, without a connection.
     #[must_use]
     pub fn all(attempt: &Attempt, disposition: &Disposition) -> Self {
-        Self { dispositions: attempt.recipients.iter().map(|i| (*i, disposition.clone())).collect(), setup: Duration::ZERO }
+        Self { dispositions: attempt.recipients.iter().map(|i| (*i, disposition.clone())).collect(), ..Self::default() }
     }
 }
 

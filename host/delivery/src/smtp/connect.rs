@@ -32,8 +32,21 @@ impl fmt::Display for Target {
     }
 }
 
-/// Finds the addresses, or says why there are none.
+/// Finds the addresses, or says why there are none. A next hop that the operator named and that can't be found is a mistake in the
+/// configuration, as Postfix sees it: mail waits for it to be mended.
 pub(crate) async fn targets(core: &Core, hop: &NextHop) -> Result<Targets, Disposition> {
+    let configured =
+        hop.host.starts_with('[') || hop.port.is_some() || core.settings.relayhost.as_deref() == Some(hop.host.as_str());
+    match look_up(core, hop).await {
+        Err(Disposition::Failed(status)) if configured => {
+            let text = format!("configuration problem: {}", status.text);
+            Err(Disposition::Deferred { status: Status::local(EnhancedCode::new(4, 3, 5), text), not_before: None })
+        }
+        found => found,
+    }
+}
+
+async fn look_up(core: &Core, hop: &NextHop) -> Result<Targets, Disposition> {
     let port = hop.port.unwrap_or(core.settings.port);
     let mut targets = Targets::default();
     let literal = hop.host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
@@ -73,7 +86,12 @@ async fn mail_hosts(core: &Core, domain: &str) -> Result<Vec<String>, Dispositio
 }
 
 async fn add(core: &Core, targets: &mut Targets, host: &str, port: u16) -> Result<(), DnsError> {
-    let addresses = match host.strip_prefix("ipv6:").unwrap_or(host).parse::<IpAddr>() {
+    // `[IPv6:...]` is the address literal of RFC 5321 §4.1.3, in any case.
+    let address = match host.split_at_checked(5) {
+        Some((tag, address)) if tag.eq_ignore_ascii_case("ipv6:") => address,
+        Some(_) | None => host,
+    };
+    let addresses = match address.parse::<IpAddr>() {
         Ok(address) => vec![address],
         Err(_) => core.resolver.addresses(host).await?,
     };

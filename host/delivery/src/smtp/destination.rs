@@ -14,7 +14,7 @@ const JOBS_PER_CONNECTION: usize = 4;
 
 /// One message for some recipients, waiting for a connection.
 pub(crate) struct Pending {
-    /// Grows with each job of the process.
+    /// By index, in the order of the attempt.
     pub(crate) recipients: Vec<(u32, Address)>,
     pub(crate) message: Message,
     /// Given up once already because an idle connection had been closed by the server.
@@ -39,11 +39,16 @@ impl Pending {
         self.setup = now.since(self.queued_at);
     }
 
+    /// Its attempt still waits. One that ran into its deadline was deferred: to deliver it now would be to deliver it twice.
+    pub(crate) fn is_wanted(&self) -> bool {
+        !self.reply.is_closed()
+    }
+
     /// Ends it: one disposition for each recipient, made by `of` from its place in order.
     pub(crate) fn finish(self, of: impl Fn(usize) -> Disposition) {
         let dispositions = self.recipients.iter().enumerate().map(|(place, (index, _))| (*index, of(place))).collect();
         // The attempt may have run into its deadline: then nobody waits for this.
-        let _ = self.reply.send(Handed { dispositions, setup: self.setup });
+        let _ = self.reply.send(Handed { dispositions, setup: self.setup, cut_off: false });
     }
 }
 
@@ -61,7 +66,21 @@ struct Line {
     waiting: VecDeque<Pending>,
     connections: usize,
     idle: usize,
+    /// Connections over which the server has taken a transaction.
+    good: usize,
+    /// A connection could not be made while others stood: no more are tried until one of those proves good or ends.
+    failing: bool,
     watched: bool,
+}
+
+impl Line {
+    /// The first job whose attempt still waits; the others go.
+    fn first(&mut self) -> Option<&Pending> {
+        while self.waiting.front().is_some_and(|pending| !pending.is_wanted()) {
+            self.waiting.pop_front();
+        }
+        self.waiting.front()
+    }
 }
 
 /// Counts as a connection until it is dropped.
@@ -80,22 +99,49 @@ impl Destination {
     pub(crate) fn push(&self, pending: Pending) {
         let mut line = self.line.lock();
         line.waiting.push_back(pending);
+        self.wake_idle(&line);
+    }
+
+    /// Back to the head of the line.
+    pub(crate) fn push_front(&self, pending: Pending) {
+        let mut line = self.line.lock();
+        line.waiting.push_front(pending);
+        self.wake_idle(&line);
+    }
+
+    fn wake_idle(&self, line: &Line) {
         if line.idle > 0 {
             self.wake.notify_one();
         }
     }
 
-    /// Back to the head of the line.
-    pub(crate) fn push_front(&self, pending: Pending) {
-        self.line.lock().waiting.push_front(pending);
-    }
-
     pub(crate) fn take(&self) -> Option<Pending> {
-        self.line.lock().waiting.pop_front()
+        let mut line = self.line.lock();
+        line.first()?;
+        line.waiting.pop_front()
     }
 
     pub(crate) fn has_work(&self) -> bool {
-        !self.line.lock().waiting.is_empty()
+        self.line.lock().first().is_some()
+    }
+
+    /// The server is going down: attempts that wait for a connection do not count.
+    pub(crate) fn abandon(&self) {
+        drop(std::mem::take(&mut self.line.lock().waiting));
+    }
+
+    /// A connection has proved good.
+    pub(crate) fn good_begins(&self) {
+        let mut line = self.line.lock();
+        line.good += 1;
+        line.failing = false;
+    }
+
+    /// Such a connection has ended.
+    pub(crate) fn good_ends(&self) {
+        let mut line = self.line.lock();
+        line.good -= 1;
+        line.failing = false;
     }
 
     /// The next job, or none if none comes within `limit`.
@@ -114,23 +160,27 @@ impl Destination {
 
     /// A job that stands first in line, named by its message and first recipient.
     pub(crate) fn first_in_line(&self) -> Option<(u64, u32)> {
-        let line = self.line.lock();
-        let first = line.waiting.front()?;
-        Some((first.message.id.as_u64(), first.recipients.first()?.0))
+        let mut line = self.line.lock();
+        let first = line.first()?;
+        Some((first.message.id.as_u64(), first.recipients.first().map_or(0, |(index, _)| *index)))
     }
 
     /// A permit for a connection, if the line is long for those that there are and none is idle.
     pub(crate) fn wants_connection(self: &Arc<Self>) -> Option<ConnectionGuard> {
         let mut line = self.line.lock();
         let long = line.waiting.len() > line.connections * JOBS_PER_CONNECTION;
-        let wanted = long && line.idle == 0 && line.connections < self.connections_max;
+        let wanted = long && line.idle == 0 && self.allows_connection(&line);
         wanted.then(|| self.count_connection(&mut line))
     }
 
     /// A permit for a connection, within the limit.
     pub(crate) fn one_more_connection(self: &Arc<Self>) -> Option<ConnectionGuard> {
         let mut line = self.line.lock();
-        (line.connections < self.connections_max).then(|| self.count_connection(&mut line))
+        self.allows_connection(&line).then(|| self.count_connection(&mut line))
+    }
+
+    fn allows_connection(&self, line: &Line) -> bool {
+        line.connections < self.connections_max && !(line.failing && line.connections > 0)
     }
 
     fn count_connection(self: &Arc<Self>, line: &mut Line) -> ConnectionGuard {
@@ -149,7 +199,7 @@ impl Destination {
     /// The watch may go: nothing waits.
     pub(crate) fn ends_watch(&self) -> bool {
         let mut line = self.line.lock();
-        line.watched = !line.waiting.is_empty();
+        line.watched = line.first().is_some();
         !line.watched
     }
 }
@@ -170,11 +220,13 @@ impl Drop for Idle<'_> {
 }
 
 impl ConnectionGuard {
-    /// The next hop cannot be reached: all that waits gets this disposition, unless another connection serves it.
+    /// The next hop cannot be reached: all that waits gets this disposition, unless another connection may serve it. If that
+    /// fails too, it answers: since no more are begun meanwhile, there is a last one.
     pub(crate) fn give_up(self, disposition: Disposition) {
         let waiting = {
             let mut line = self.0.line.lock();
-            if line.connections > 1 { VecDeque::new() } else { std::mem::take(&mut line.waiting) }
+            line.failing = line.connections > 1;
+            if line.failing { VecDeque::new() } else { std::mem::take(&mut line.waiting) }
         };
         for pending in waiting {
             pending.finish(|_| disposition.clone());
@@ -184,7 +236,9 @@ impl ConnectionGuard {
 
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        self.0.line.lock().connections -= 1;
+        let mut line = self.0.line.lock();
+        line.connections -= 1;
+        line.failing &= line.connections > 0;
     }
 }
 
@@ -244,7 +298,31 @@ mod tests {
         let deferred = Disposition::Deferred { status, not_before: None };
         first.give_up(deferred.clone());
         assert!(outcome.try_recv().is_err(), "the other connection may still serve it");
+        assert!(d.one_more_connection().is_none(), "there must be a last one, which answers");
         second.give_up(deferred.clone());
         assert_eq!(outcome.try_recv().unwrap().dispositions, [(7, deferred)]);
+    }
+
+    #[test]
+    fn what_nobody_waits_for_any_more_is_not_taken() {
+        let d = destination(2);
+        let (late, outcome) = pending(1);
+        d.push(late);
+        drop(outcome);
+        let (job, _outcome) = pending(2);
+        d.push(job);
+        assert_eq!(d.first_in_line(), Some((2, 7)));
+        assert_eq!(d.take().map(|job| job.message.id), Some(QueueId::from_u64(2)));
+        assert!(d.take().is_none() && !d.has_work());
+    }
+
+    #[test]
+    fn a_good_connection_allows_more_again() {
+        let d = destination(3);
+        let (first, _second) = (d.one_more_connection().unwrap(), d.one_more_connection().unwrap());
+        first.give_up(Disposition::Delivered(Status::local(EnhancedCode::new(2, 0, 0), "not said to anybody")));
+        assert!(d.one_more_connection().is_none());
+        d.good_begins();
+        assert!(d.one_more_connection().is_some());
     }
 }

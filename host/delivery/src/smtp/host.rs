@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use waxwing_message::to_seven_bit;
 use waxwing_net::Host;
 use waxwing_smtp::ClientSession;
-use waxwing_smtp::client::{Answer, Job, JobResult, LostReason, Outcome, Question};
+use waxwing_smtp::client::{Answer, Job, JobResult, LostReason, Outcome, Question, Stage};
 use waxwing_types::{BodyType, Disposition, EnhancedCode, MemoryBody, Status};
 
 use super::destination::{Destination, Pending};
@@ -18,12 +18,12 @@ use crate::header_of;
 /// Octets of a stored body that are read at once.
 const PIECE_BYTES: usize = 256 * 1024;
 
-/// Where a session's host leaves the word that the server refused the session, so that another address can be tried.
+/// Where a session's host leaves the word that no session came about, so that another address can be tried.
 #[derive(Clone, Default)]
-pub(crate) struct Refusal(Arc<Mutex<Option<Status>>>);
+pub(crate) struct Refusal(Arc<Mutex<Option<Disposition>>>);
 
 impl Refusal {
-    pub(crate) fn take(&self) -> Option<Status> {
+    pub(crate) fn take(&self) -> Option<Disposition> {
         self.0.lock().take()
     }
 }
@@ -34,12 +34,12 @@ pub(crate) struct ClientHost {
     destination: Arc<Destination>,
     /// The server, for logs.
     remote: String,
-    /// There are other addresses to try if this one refuses the session.
-    others: bool,
     refusal: Refusal,
     /// Jobs under way: at most the one whose reply is awaited and the one that follows it.
     jobs: VecDeque<Current>,
     next_id: u64,
+    /// The server has taken a transaction.
+    good: bool,
 }
 
 struct Current {
@@ -56,8 +56,8 @@ enum Piece {
 }
 
 impl ClientHost {
-    pub(crate) fn new(core: Arc<Core>, destination: Arc<Destination>, remote: String, others: bool, refusal: Refusal) -> Self {
-        Self { core, destination, remote, others, refusal, jobs: VecDeque::new(), next_id: 0 }
+    pub(crate) fn new(core: Arc<Core>, destination: Arc<Destination>, remote: String, refusal: Refusal) -> Self {
+        Self { core, destination, remote, refusal, jobs: VecDeque::new(), next_id: 0, good: false }
     }
 
     fn begin(&mut self, mut pending: Pending) -> Answer {
@@ -76,6 +76,12 @@ impl ClientHost {
 
     async fn piece(&mut self, job: u64) -> Answer {
         let Some(current) = self.jobs.iter_mut().find(|c| c.id == job) else { return Answer::Abort };
+        if !current.pending.is_wanted() {
+            return Answer::Abort;
+        }
+        if !std::mem::replace(&mut self.good, true) {
+            self.destination.good_begins();
+        }
         let message = &current.pending.message;
         let size = message.body.size();
         match current.next {
@@ -111,7 +117,7 @@ impl ClientHost {
         match outcome.result {
             JobResult::Replied(replies) => pending.finish(|i| match replies.get(i) {
                 Some(reply) => outcome::replied(reply, &remote),
-                None => outcome::lost(waxwing_smtp::client::Stage::Rcpt, &LostReason::Eof, &remote),
+                None => outcome::lost(Stage::Rcpt, &LostReason::Eof, &remote),
             }),
             JobResult::EightBitUnsupported => self.convert(pending).await,
             JobResult::TooLarge { server_limit } => {
@@ -121,16 +127,22 @@ impl ClientHost {
             JobResult::Lost { stage, sent_anything, final_dot_sent, reason } => {
                 self.lost(pending, stage, sent_anything || final_dot_sent, &reason);
             }
-            JobResult::RefusedSession(reply) => self.refused(pending, &reply),
+            JobResult::RefusedSession(reply) => self.refused(pending, outcome::replied(&reply, &remote)),
         }
     }
 
     /// A connection that was idle may have been closed by the server: what it has not seen goes to the next one.
-    fn lost(&self, mut pending: Pending, stage: waxwing_smtp::client::Stage, sent: bool, reason: &LostReason) {
+    fn lost(&self, mut pending: Pending, stage: Stage, sent: bool, reason: &LostReason) {
+        if matches!(reason, LostReason::Shutdown) {
+            // Nothing of it can have been taken. To drop it tells the attempt that it does not count.
+            return;
+        }
+        if matches!(stage, Stage::Greeting | Stage::Helo) {
+            return self.refused(pending, outcome::lost(stage, reason, &self.remote));
+        }
         let reused = self.next_id > 1;
-        let untouched =
-            matches!(reason, LostReason::Eof | LostReason::Closing(_)) && matches!(stage, waxwing_smtp::client::Stage::Mail);
-        if !pending.second_try && ((reused && untouched) || !sent) && !matches!(reason, LostReason::Shutdown) {
+        let untouched = matches!(reason, LostReason::Eof | LostReason::Closing(_)) && matches!(stage, Stage::Mail);
+        if !pending.second_try && ((reused && untouched) || !sent) {
             pending.second_try = true;
             self.destination.push_front(pending);
         } else {
@@ -138,20 +150,19 @@ impl ClientHost {
         }
     }
 
-    /// The greeting or EHLO was refused: the next address may be kinder.
-    fn refused(&self, pending: Pending, reply: &waxwing_types::Reply) {
-        let disposition = outcome::replied(reply, &self.remote);
-        if self.others && matches!(disposition, Disposition::Deferred { .. }) {
-            *self.refusal.0.lock() = Some(disposition.status().clone());
-            self.destination.push_front(pending);
-        } else {
-            pending.finish(|_| disposition.clone());
-        }
+    /// No session came about: the next address may be kinder (RFC 5321 §5.1).
+    fn refused(&self, pending: Pending, disposition: Disposition) {
+        *self.refusal.0.lock() = Some(disposition);
+        self.destination.push_front(pending);
     }
 
     /// RFC 6152 §3: converted, or returned to the sender.
     async fn convert(&self, mut pending: Pending) {
         match self.seven_bit(&pending).await {
+            Ok((_, body)) if !body.is_ascii() => {
+                let text = format!("{} takes no 8-bit content, and the converted message still has some", self.remote);
+                pending.finish(|_| Disposition::Failed(self.status((5, 6, 3), text.clone())));
+            }
             Ok((head, body)) => {
                 pending.message.head = head;
                 pending.message.body = Arc::new(MemoryBody::new(body));
@@ -233,8 +244,11 @@ impl Host<ClientSession> for ClientHost {
 impl Drop for ClientHost {
     /// The loop ended without a word about these: they are tried again later.
     fn drop(&mut self) {
+        if self.good {
+            self.destination.good_ends();
+        }
         for Current { pending, .. } in self.jobs.drain(..) {
-            pending.finish(|_| outcome::lost(waxwing_smtp::client::Stage::DataDone, &LostReason::Eof, &self.remote));
+            pending.finish(|_| outcome::lost(Stage::DataDone, &LostReason::Eof, &self.remote));
         }
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use waxwing_net::{Shutdown, drive, spawn};
 use waxwing_pipeline::{Handed, Resolver, Transport};
 use waxwing_smtp::{ClientSession, ClientSettings};
@@ -28,6 +28,8 @@ pub struct SmtpSettings {
     pub name: String,
     /// `myhostname`: an MX host of this name is ourselves.
     pub myhostname: String,
+    /// The host of `relayhost`: it is looked for until it is found.
+    pub relayhost: Option<String>,
     /// Time-outs and the name after EHLO.
     pub client: Arc<ClientSettings>,
     /// `smtp_tcp_port`.
@@ -56,7 +58,12 @@ pub(crate) struct Core {
     pub(crate) resolver: Arc<dyn Resolver>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) shutdown: Shutdown,
+    /// Connections to all next hops together.
+    connections: Semaphore,
 }
+
+/// Connections of one transport at a time, to whatever next hops: sockets are finite, and the listeners need theirs.
+const CONNECTIONS_MAX: usize = 1_000;
 
 /// Next hops without connections whose entries are kept; more are swept.
 const IDLE_DESTINATIONS_MAX: usize = 1_000;
@@ -67,7 +74,8 @@ impl SmtpTransport {
     /// Makes the transport; connections are made when there is mail.
     #[must_use]
     pub fn new(settings: SmtpSettings, resolver: Arc<dyn Resolver>, clock: Arc<dyn Clock>, shutdown: Shutdown) -> Self {
-        Self { core: Arc::new(Core { settings, resolver, clock, shutdown }), destinations: Mutex::default() }
+        let core = Core { settings, resolver, clock, shutdown, connections: Semaphore::new(CONNECTIONS_MAX) };
+        Self { core: Arc::new(core), destinations: Mutex::default() }
     }
 
     fn destination(&self, hop: &NextHop) -> Arc<Destination> {
@@ -96,24 +104,33 @@ impl Transport for SmtpTransport {
         let address = |index: &u32| Some((*index, message.envelope.recipients.get(*index as usize)?.address.clone()));
         let recipients: Vec<(u32, Address)> = attempt.recipients.iter().filter_map(address).collect();
         destination.push(Pending::new(recipients, message.clone(), self.core.clock.monotonic(), reply));
-        if let Some(guard) = destination.wants_connection() {
-            spawn_connection(&self.core, &destination, guard);
-        }
-        if destination.wants_watch() {
-            drop(spawn("smtp-watch", watch(Arc::clone(&self.core), Arc::clone(&destination))));
-        }
-        outcome.await.unwrap_or_else(|_| {
-            let status = Status::local(EnhancedCode::new(4, 3, 2), "the server is shutting down");
-            Handed::all(attempt, &Disposition::Deferred { status, not_before: None })
-        })
+        attend(&self.core, &destination);
+        outcome.await.unwrap_or_else(|_| Handed::cut_off())
+    }
+}
+
+/// Sees to it that a line that is not empty has a connection, or a watch that makes one.
+fn attend(core: &Arc<Core>, destination: &Arc<Destination>) {
+    if core.shutdown.is_triggered() {
+        return destination.abandon();
+    }
+    if let Some(guard) = destination.wants_connection() {
+        spawn_connection(core, destination, guard);
+    }
+    if destination.wants_watch() {
+        drop(spawn("smtp-watch", watch(Arc::clone(core), Arc::clone(destination))));
     }
 }
 
 /// Makes more connections while a job stands first in line for long: the server may be slow rather than busy.
 async fn watch(core: Arc<Core>, destination: Arc<Destination>) {
     let mut first = None;
+    let mut shutdown = core.shutdown.clone();
     loop {
-        tokio::time::sleep(PATIENCE).await;
+        tokio::select! {
+            () = tokio::time::sleep(PATIENCE) => {}
+            () = shutdown.wait() => destination.abandon(),
+        }
         let now = destination.first_in_line();
         if now.is_none() && destination.ends_watch() {
             return;
@@ -129,40 +146,50 @@ async fn watch(core: Arc<Core>, destination: Arc<Destination>) {
 }
 
 fn spawn_connection(core: &Arc<Core>, destination: &Arc<Destination>, guard: ConnectionGuard) {
-    drop(spawn("smtp-connection", connection(Arc::clone(core), Arc::clone(destination), guard)));
+    let (core, destination) = (Arc::clone(core), Arc::clone(destination));
+    drop(spawn("smtp-connection", async move {
+        match connection(&core, &destination).await {
+            Ok(()) => drop(guard),
+            Err(disposition) => guard.give_up(disposition),
+        }
+        // Only now does the connection not count any more: what was pushed since, or came back, must not be left alone.
+        attend(&core, &destination);
+    }));
 }
 
-/// Tries the next hop's addresses in turn until one serves; what waits is deferred or failed if none does.
-async fn connection(core: Arc<Core>, destination: Arc<Destination>, guard: ConnectionGuard) {
-    let targets = match connect::targets(&core, destination.hop()).await {
-        Ok(targets) => targets,
-        Err(disposition) => return guard.give_up(disposition),
-    };
-    let mut list: Vec<Target> = targets.list;
+/// Tries the next hop's addresses in turn until one serves, or says what is to become of what waits.
+async fn connection(core: &Arc<Core>, destination: &Arc<Destination>) -> Result<(), Disposition> {
+    // The semaphore is never closed.
+    let _permit = core.connections.acquire().await;
+    let mut list: Vec<Target> = connect::targets(core, destination.hop()).await?.list;
     list.truncate(core.settings.addresses_max.max(1));
-    let mut last = Status::local(EnhancedCode::new(4, 4, 1), "no address to connect to");
-    let count = list.len();
-    for (number, target) in list.into_iter().enumerate() {
+    let mut last = deferred(Status::local(EnhancedCode::new(4, 4, 1), "no address to connect to"));
+    for (number, target) in list.iter().enumerate() {
         if !destination.has_work() {
-            return;
+            return Ok(());
         }
-        match serve(&core, &destination, &target, number + 1 < count).await {
-            Ok(()) => return,
-            Err(status) => last = status,
+        let Err(disposition) = serve(core, destination, target).await else { return Ok(()) };
+        // A server that will not talk to us for good does not speak for one that can't now.
+        if number == 0 || matches!(last, Disposition::Failed(_)) || matches!(disposition, Disposition::Deferred { .. }) {
+            last = disposition;
         }
     }
-    guard.give_up(Disposition::Deferred { status: last, not_before: None });
+    Err(last)
 }
 
-/// One connection to one address: until it ends, or the server refuses the session.
-async fn serve(core: &Arc<Core>, destination: &Arc<Destination>, target: &Target, others: bool) -> Result<(), Status> {
-    let stream = connect::open(core, target).await?;
+fn deferred(status: Status) -> Disposition {
+    Disposition::Deferred { status, not_before: None }
+}
+
+/// One connection to one address: until it ends, or no session comes about.
+async fn serve(core: &Arc<Core>, destination: &Arc<Destination>, target: &Target) -> Result<(), Disposition> {
+    let stream = connect::open(core, target).await.map_err(deferred)?;
     let session = ClientSession::new(Arc::clone(&core.settings.client));
     let refusal = Refusal::default();
-    let host = ClientHost::new(Arc::clone(core), Arc::clone(destination), target.to_string(), others, refusal.clone());
+    let host = ClientHost::new(Arc::clone(core), Arc::clone(destination), target.to_string(), refusal.clone());
     drive(stream, session, host, Arc::clone(&core.clock), core.shutdown.clone()).await;
     match refusal.take() {
-        Some(status) => Err(status),
+        Some(disposition) => Err(disposition),
         None => Ok(()),
     }
 }

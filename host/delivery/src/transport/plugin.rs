@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::sync::Semaphore;
 use waxwing_pipeline::{Context, ContextRecipient, Handed, Pipeline, Transport};
 use waxwing_types::{Attempt, Message};
 
@@ -13,13 +14,15 @@ pub struct PluginTransport {
     name: String,
     plugin: String,
     pipeline: Arc<Pipeline>,
+    calls: Semaphore,
 }
 
 impl PluginTransport {
-    /// `name` is the transport's, `plugin` the binding's.
+    /// `name` is the transport's, `plugin` the binding's; at most `calls_max` messages are with it at a time, so that the others
+    /// wait for an instance instead of being deferred for want of one.
     #[must_use]
-    pub fn new(name: String, plugin: String, pipeline: Arc<Pipeline>) -> Self {
-        Self { name, plugin, pipeline }
+    pub fn new(name: String, plugin: String, pipeline: Arc<Pipeline>, calls_max: usize) -> Self {
+        Self { name, plugin, pipeline, calls: Semaphore::new(calls_max.max(1)) }
     }
 }
 
@@ -30,6 +33,8 @@ impl Transport for PluginTransport {
     }
 
     async fn deliver(&self, attempt: &Attempt, message: &Message) -> Handed {
+        // The semaphore is never closed.
+        let _permit = self.calls.acquire().await;
         let envelope = &message.envelope;
         let mut context = Context::new(envelope.origin.via, None);
         context.id = Some(message.id);
