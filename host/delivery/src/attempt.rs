@@ -2,19 +2,27 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
+use waxwing_net::spawn;
 use waxwing_pipeline::{Handed, TraceEntry, TraceRecord};
 use waxwing_queue::{After, Settle, SpoolError, Unit};
 use waxwing_types::{Attempt, Disposition, EnhancedCode, Message, NextHop, ReversePath, Status, Timestamp};
 
-use crate::bounce;
+use crate::bounce::{self, NotNow};
 use crate::log::{self, Times};
-use crate::manager::{Core, Done};
-use crate::settle::{Ended, consequence};
+use crate::manager::{Core, Done, Next, UnitKey};
+use crate::settle::{Consequence, Ended, consequence};
+
+/// Tries to write down what an attempt did, when files or disk fail: the message may have been delivered.
+const SETTLE_RETRIES_MAX: u32 = 5;
+/// Between two of them.
+const SETTLE_PAUSE: Duration = Duration::from_secs(1);
 
 /// A unit with open attempts.
 pub(crate) struct Active {
+    key: UnitKey,
     message: Message,
     /// As it was last settled; attempts of one unit settle one after the other.
     unit: Mutex<Unit>,
@@ -26,12 +34,19 @@ pub(crate) struct Active {
 impl Active {
     pub(crate) fn new(unit: Unit, message: Message, attempts: usize, taken_up: Timestamp) -> Self {
         let number = unit.attempts.saturating_add(1);
-        Self { message, unit: Mutex::new(unit), open: AtomicUsize::new(attempts), taken_up, number }
+        let key = (unit.id, unit.number);
+        Self { key, message, unit: Mutex::new(unit), open: AtomicUsize::new(attempts), taken_up, number }
+    }
+
+    /// One attempt less is open; whether others are.
+    fn leave(&self) -> bool {
+        self.open.fetch_sub(1, Ordering::AcqRel) > 1
     }
 }
 
 /// Tries, logs, settles; the last attempt of a unit tells the manager.
 pub(crate) async fn run(core: Arc<Core>, active: Arc<Active>, hop: NextHop, recipients: Vec<u32>) {
+    let mut watched = Watched { core: &core, active: &active, others_open: None };
     let clock = &core.parts.clock;
     let began = clock.now();
     let attempt = Attempt {
@@ -42,19 +57,55 @@ pub(crate) async fn run(core: Arc<Core>, active: Arc<Active>, hop: NextHop, reci
         deadline: began + core.parts.settings.attempt_seconds_max,
     };
     let handed = hand_over(&core, &attempt, &active.message).await;
-    let times = Times {
-        received: active.message.envelope.origin.received_at,
-        active: active.taken_up,
-        began,
-        ended: clock.now(),
-        setup: handed.setup,
+    let unit = active.unit.lock().await;
+    let others_open = active.leave();
+    watched.others_open = Some(others_open);
+    let next = if handed.cut_off {
+        Next::LookAgain(unit.due_key())
+    } else {
+        let times = Times {
+            received: active.message.envelope.origin.received_at,
+            active: active.taken_up,
+            began,
+            ended: clock.now(),
+            setup: handed.setup,
+        };
+        let dispositions = complete(&attempt, handed.dispositions);
+        for (index, disposition) in &dispositions {
+            log::disposition(&attempt, &active.message, *index, disposition, &times);
+        }
+        trace(&core, &attempt, &active.message, &dispositions, &times);
+        settle(&core, &active, unit, others_open, &dispositions).await
     };
-    let dispositions = complete(&attempt, handed.dispositions);
-    for (index, disposition) in &dispositions {
-        log::disposition(&attempt, &active.message, *index, disposition, &times);
+    if !others_open {
+        tell(&core, &active, next).await;
     }
-    trace(&core, &attempt, &active.message, &dispositions, &times);
-    settle(&core, &active, &dispositions).await;
+}
+
+/// No attempt of the unit is open any more.
+async fn tell(core: &Core, active: &Active, next: Next) {
+    // The manager is gone only when the server stops.
+    let _ = core.done.send(Done { key: active.key, next }).await;
+}
+
+/// Notices a panic in a transport: without a word the unit would count as active until the next start.
+struct Watched<'a> {
+    core: &'a Arc<Core>,
+    active: &'a Arc<Active>,
+    /// Known once the attempt does not count as open any more.
+    others_open: Option<bool>,
+}
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() && !self.others_open.unwrap_or_else(|| self.active.leave()) {
+            let (core, active) = (Arc::clone(self.core), Arc::clone(self.active));
+            drop(spawn("attempt", async move {
+                let due = active.unit.lock().await.due_key();
+                tell(&core, &active, Next::LookAgain(due)).await;
+            }));
+        }
+    }
 }
 
 async fn hand_over(core: &Core, attempt: &Attempt, message: &Message) -> Handed {
@@ -82,48 +133,71 @@ fn complete(attempt: &Attempt, said: Vec<(u32, Disposition)>) -> Vec<(u32, Dispo
     attempt.recipients.iter().map(|index| (*index, find(index))).collect()
 }
 
-async fn settle(core: &Core, active: &Active, dispositions: &[(u32, Disposition)]) {
-    let mut unit = active.unit.lock().await;
+async fn settle(
+    core: &Core,
+    active: &Active,
+    mut unit: MutexGuard<'_, Unit>,
+    others_open: bool,
+    dispositions: &[(u32, Disposition)],
+) -> Next {
+    let mut retries = 0;
+    loop {
+        let (settle, next) = settlement(core, active, &unit, others_open, dispositions).await;
+        match core.parts.spool.settle(&core.lease, settle).await {
+            Ok(Some(settled)) => {
+                *unit = settled;
+                return next;
+            }
+            Ok(None) => return Next::Nothing,
+            Err(error @ (SpoolError::Io(_) | SpoolError::Full { .. })) if retries < SETTLE_RETRIES_MAX => {
+                retries += 1;
+                tracing::warn!(target: "queue", "{}: an attempt can't be settled yet: {error}", unit.id);
+                tokio::time::sleep(SETTLE_PAUSE).await;
+            }
+            Err(error) => {
+                // Without consequence in the spool the message is tried again, perhaps twice to the same recipient.
+                tracing::error!(target: "queue", "{}: an attempt can't be settled: {error}", unit.id);
+                return Next::LookAgain(unit.due_key());
+            }
+        }
+    }
+}
+
+/// What the attempt means for its unit, with the report that is due.
+async fn settlement(
+    core: &Core,
+    active: &Active,
+    unit: &Unit,
+    others_open: bool,
+    dispositions: &[(u32, Disposition)],
+) -> (Settle, Next) {
     let message = &active.message;
-    let others_open = active.open.fetch_sub(1, Ordering::AcqRel) > 1;
+    let settings = &core.parts.settings;
     let ended = Ended {
-        unit: &unit,
+        unit,
         dispositions,
         others_open,
         received_at: message.envelope.origin.received_at,
         from_null: message.envelope.sender == ReversePath::Null,
         now: core.parts.clock.now(),
     };
-    let consequence = consequence(&ended, &core.parts.settings);
-    let dsn = match consequence.failed.is_empty() {
-        true => None,
-        false => bounce::report(core, message, &consequence.failed).await,
-    };
-    let next_at = match &consequence.after {
-        After::At(at) => Some(*at),
-        After::Gone | After::Hold(_) | After::Corrupt(_) => None,
-    };
-    let settle =
-        Settle { unit: unit.clone(), remaining: consequence.remaining, attempts: active.number, after: consequence.after, dsn };
-    let next_at = match core.parts.spool.settle(&core.lease, settle).await {
-        Ok(Some(settled)) => {
-            *unit = settled;
-            next_at
+    let mut consequence = consequence(&ended, settings);
+    let mut dsn = None;
+    if !consequence.failed.is_empty() {
+        match bounce::report(core, message, &consequence.failed).await {
+            Ok(report) => dsn = report,
+            Err(NotNow(why)) => {
+                tracing::warn!(target: "bounce", "{}: the sender can't be told yet: {why}", message.id);
+                consequence = consequence.without_report(&ended, settings);
+            }
         }
-        Ok(None) => None,
-        Err(error) => failed(message, &error),
-    };
-    if !others_open {
-        let key = (unit.id, unit.number);
-        // The manager is gone only when the server stops.
-        let _ = core.done.send(Done { key, next_at }).await;
     }
-}
-
-/// The attempt stays without consequence in the spool: the message will be tried again, perhaps twice to the same recipient.
-fn failed(message: &Message, error: &SpoolError) -> Option<Timestamp> {
-    tracing::error!(target: "queue", "{}: an attempt can't be settled: {error}", message.id);
-    None
+    let next = match &consequence.after {
+        After::At(at) => Next::DueAt(*at),
+        After::Gone | After::Hold(_) | After::Corrupt(_) => Next::Nothing,
+    };
+    let Consequence { remaining, after, failed: _ } = consequence;
+    (Settle { unit: unit.clone(), remaining, attempts: active.number, after, dsn }, next)
 }
 
 fn trace(core: &Core, attempt: &Attempt, message: &Message, dispositions: &[(u32, Disposition)], times: &Times) {

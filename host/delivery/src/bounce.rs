@@ -8,12 +8,15 @@ use waxwing_types::{BodyType, Envelope, Message, Notify, Origin, QueueId, Recipi
 
 use crate::manager::Core;
 
+/// The report can't be made now, for this reason: its recipients must not be given up yet.
+pub(crate) struct NotNow(pub(crate) String);
+
 /// A report on these recipients, through the hooks and ready to be committed with the settlement. None if nobody is to hear
 /// of them: the message is itself a report, or the sender did not want one.
-pub(crate) async fn report(core: &Core, message: &Message, failed: &[(u32, Status)]) -> Option<NewMessage> {
+pub(crate) async fn report(core: &Core, message: &Message, failed: &[(u32, Status)]) -> Result<Option<NewMessage>, NotNow> {
     let ReversePath::Of(sender) = &message.envelope.sender else {
         tracing::info!(target: "bounce", "{}: a failed report is not reported", message.id);
-        return None;
+        return Ok(None);
     };
     let now = core.parts.clock.now();
     let wanted = |(index, status): &'_ (u32, Status)| {
@@ -22,7 +25,7 @@ pub(crate) async fn report(core: &Core, message: &Message, failed: &[(u32, Statu
     };
     let list: Vec<(Recipient, Status)> = failed.iter().filter_map(wanted).collect();
     if list.is_empty() {
-        return None;
+        return Ok(None);
     }
     let recipients: Vec<Reported<'_>> = list
         .iter()
@@ -55,12 +58,14 @@ pub(crate) async fn report(core: &Core, message: &Message, failed: &[(u32, Statu
     let mail = Generated { id, envelope, content: dsn.content, cause: Some(message.id) };
     match core.parts.submit.prepare(mail).await {
         Ok(prepared) => {
+            let report = spooled(core, prepared).await?;
             tracing::info!(target: "bounce", "{}: sender non-delivery notification: {id}", message.id);
-            commit(core, prepared).await
+            Ok(Some(report))
         }
-        Err(SubmitError::Refused(why) | SubmitError::Discarded(why) | SubmitError::Temporary(why)) => {
+        Err(SubmitError::Temporary(why)) => Err(NotNow(why)),
+        Err(SubmitError::Refused(why) | SubmitError::Discarded(why)) => {
             tracing::error!(target: "bounce", "{}: no report is sent: {why}", message.id);
-            None
+            Ok(None)
         }
     }
 }
@@ -84,19 +89,13 @@ async fn returned_body(core: &Core, message: &Message) -> Option<Bytes> {
 }
 
 /// The report as the spool takes it; a body that hooks made large goes through a writer as any other.
-async fn commit(core: &Core, prepared: Prepared) -> Option<NewMessage> {
+async fn spooled(core: &Core, prepared: Prepared) -> Result<NewMessage, NotNow> {
     let Prepared { id, envelope, head, body, tags, hold } = prepared;
     let body = match NewBody::inline(body.clone()) {
         Ok(body) => body,
-        Err(_) => match write_body(core, id, body).await {
-            Ok(body) => body,
-            Err(error) => {
-                tracing::error!(target: "bounce", "{id}: the report can't be spooled: {error}");
-                return None;
-            }
-        },
+        Err(_) => write_body(core, id, body).await.map_err(|error| NotNow(error.to_string()))?,
     };
-    Some(NewMessage { id, envelope, head, body, tags, hold })
+    Ok(NewMessage { id, envelope, head, body, tags, hold })
 }
 
 async fn write_body(core: &Core, id: QueueId, bytes: Bytes) -> Result<NewBody, SpoolError> {

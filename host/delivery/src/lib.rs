@@ -17,7 +17,7 @@ mod settle;
 mod smtp;
 mod transport;
 
-pub use manager::{Parts, QueueManager};
+pub use manager::{ActiveUnits, Parts, QueueManager};
 pub use route::{ERROR, Router, Routes};
 pub use settings::DeliverySettings;
 pub use smtp::{SmtpSettings, SmtpTransport};

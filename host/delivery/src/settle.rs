@@ -50,14 +50,32 @@ pub(crate) fn consequence(ended: &Ended<'_>, settings: &DeliverySettings) -> Con
             }
         }
     }
-    let after = if remaining.is_empty() {
-        After::Gone
-    } else if ended.others_open {
-        After::At(ended.unit.next_at)
-    } else {
-        After::At((ended.now + settings.backoff(age)).max(not_before))
-    };
+    let after = if remaining.is_empty() { After::Gone } else { ended.later(not_before, settings) };
     Consequence { remaining, after, failed }
+}
+
+impl Consequence {
+    /// The sender can't be told now: who failed waits on, and is tried again with the others. Nobody is given up in silence.
+    pub(crate) fn without_report(mut self, ended: &Ended<'_>, settings: &DeliverySettings) -> Self {
+        let failed = self.failed.drain(..).map(|(index, status)| UnitRecipient { index, last: Some(status) });
+        self.remaining.extend(failed);
+        self.remaining.sort_by_key(|recipient| recipient.index);
+        if self.after == After::Gone {
+            self.after = ended.later(ended.now, settings);
+        }
+        self
+    }
+}
+
+impl Ended<'_> {
+    /// When those who are left are tried again: not before `not_before`.
+    fn later(&self, not_before: Timestamp, settings: &DeliverySettings) -> After {
+        if self.others_open {
+            After::At(self.unit.next_at)
+        } else {
+            After::At((self.now + settings.backoff(self.now.since(self.received_at))).max(not_before))
+        }
+    }
 }
 
 /// A deferral that lasted too long: the class becomes permanent, the words of the last attempt stay (RFC 3463, X.4.7).

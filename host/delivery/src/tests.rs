@@ -19,10 +19,12 @@ use waxwing_smtp::server::{Answer, Question};
 use waxwing_smtp::{ClientSettings, ServerSession, ServerSettings};
 use waxwing_store::{Store, StoreOptions};
 use waxwing_types::{
-    Address, AddressClass, BodyType, Clock, Envelope, ManualClock, Origin, Recipient, Reply, ReversePath, Tags, Via,
+    Address, AddressClass, BodyType, Clock, Envelope, ManualClock, Origin, Recipient, Reply, ReversePath, Tags, Timestamp, Via,
 };
 
 use super::*;
+
+mod trouble;
 
 /// What a server says: by recipient, and at the end of data.
 type Words = fn(&str) -> Option<Reply>;
@@ -99,8 +101,12 @@ impl Resolver for Names {
     async fn mx(&self, domain: &str) -> Result<Vec<MxHost>, DnsError> {
         self.0.get(domain).cloned().unwrap_or(Err(DnsError::NoSuchName))
     }
-    async fn addresses(&self, _: &str) -> Result<Vec<IpAddr>, DnsError> {
-        Ok(vec![IpAddr::from([127, 0, 0, 1])])
+    async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, DnsError> {
+        match host {
+            "broken.test" => Ok(vec![IpAddr::from([127, 0, 0, 2])]),
+            "nowhere.test" => Err(DnsError::NoSuchName),
+            _ => Ok(vec![IpAddr::from([127, 0, 0, 1])]),
+        }
     }
 }
 
@@ -112,12 +118,17 @@ impl ClassOf for AllRemote {
     }
 }
 
-/// Takes reports as they are.
-struct NoHooks;
+/// Takes reports as they are, but for the first few.
+struct NoHooks {
+    unavailable: AtomicUsize,
+}
 
 #[async_trait]
 impl Submit for NoHooks {
     async fn prepare(&self, mail: Generated) -> Result<Prepared, SubmitError> {
+        if self.unavailable.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+            return Err(SubmitError::Temporary("a plugin rests".to_owned()));
+        }
         let Generated { id, envelope, content, .. } = mail;
         Ok(Prepared { id, envelope, head: Bytes::new(), body: content, tags: Tags::new(), hold: None })
     }
@@ -135,10 +146,28 @@ struct House {
     remote: SocketAddr,
     seen: Arc<Seen>,
     stop: ShutdownTrigger,
+    active: ActiveUnits,
+    manager: tokio::task::JoinHandle<()>,
     _dir: tempfile::TempDir,
 }
 
+/// What a test may want otherwise.
+struct Wishes {
+    hint_bytes_max: u64,
+    active_limit: usize,
+    /// Reports that can't be made at first.
+    reports_unavailable: usize,
+    /// Messages that are there before the manager.
+    waiting: usize,
+}
+
+const USUAL: Wishes = Wishes { hint_bytes_max: 16 << 20, active_limit: 20_000, reports_unavailable: 0, waiting: 0 };
+
 async fn house(words: Words, routes: impl FnOnce(u16) -> BTreeMap<String, Route>) -> House {
+    house_with(USUAL, words, routes).await
+}
+
+async fn house_with(wishes: Wishes, words: Words, routes: impl FnOnce(u16) -> BTreeMap<String, Route>) -> House {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::default());
     let (stop, shutdown) = Shutdown::new();
@@ -146,6 +175,7 @@ async fn house(words: Words, routes: impl FnOnce(u16) -> BTreeMap<String, Route>
     drop(spawn("store", store.pump()));
     let mut settings = SpoolSettings::new(1 << 20, clock.clone());
     settings.queue_minfree = 0;
+    settings.hint_bytes_max = wishes.hint_bytes_max;
     let spool = Arc::new(EmbeddedSpool::open(&store, &dir.path().join("bodies"), settings).await.unwrap());
     let (remote, seen) = remote(words, clock.clone(), shutdown.clone()).await;
     let mx = |name: &str| Ok(vec![MxHost { preference: 10, name: name.to_owned() }]);
@@ -153,10 +183,12 @@ async fn house(words: Words, routes: impl FnOnce(u16) -> BTreeMap<String, Route>
         ("mx.example", mx("remote.test")),
         ("self.example", mx("us.test")),
         ("null.example", Err(DnsError::NullMx)),
+        ("two.example", Ok(["broken.test", "remote.test"].map(|name| MxHost { preference: 10, name: name.to_owned() }).to_vec())),
     ]));
     let smtp = SmtpSettings {
         name: "smtp".into(),
         myhostname: "us.test".into(),
+        relayhost: None,
         client: Arc::new(ClientSettings::new("us.test")),
         port: remote.port(),
         connect_timeout: Duration::from_secs(5),
@@ -179,17 +211,45 @@ async fn house(words: Words, routes: impl FnOnce(u16) -> BTreeMap<String, Route>
         default_transport: Route::to("smtp"),
     };
     let parts = Parts {
-        settings: DeliverySettings { myhostname: "us.test".into(), ..DeliverySettings::default() },
+        settings: DeliverySettings {
+            myhostname: "us.test".into(),
+            active_limit: wishes.active_limit,
+            ..DeliverySettings::default()
+        },
         spool: spool.clone(),
         router: Router::new(Arc::new(AllRemote), routes),
         transports: transports.into_iter().map(|t| (t.name().to_owned(), t)).collect(),
-        submit: Arc::new(NoHooks),
+        submit: Arc::new(NoHooks { unavailable: AtomicUsize::new(wishes.reports_unavailable) }),
         trace: Arc::new(NoTrace),
         clock: clock.clone(),
     };
+    for number in 0..wishes.waiting {
+        enqueue(&spool, clock.now(), "a@us.test", &["x@mx.example"], &format!("waiting {number}\r\n")).await;
+    }
     let manager = QueueManager::new(parts).await.unwrap();
-    drop(spawn("manager", async move { manager.run(shutdown).await.unwrap() }));
-    House { spool, clock, remote, seen, stop, _dir: dir }
+    let active = manager.active();
+    let manager = spawn("manager", async move { manager.run(shutdown).await.unwrap() });
+    House { spool, clock, remote, seen, stop, active, manager, _dir: dir }
+}
+
+async fn enqueue(spool: &EmbeddedSpool, received_at: Timestamp, sender: &str, to: &[&str], body: &str) {
+    let sender = if sender.is_empty() { ReversePath::Null } else { ReversePath::Of(address(sender)) };
+    let message = NewMessage {
+        id: spool.ids().next(received_at),
+        envelope: Envelope {
+            sender,
+            recipients: to.iter().map(|a| Recipient::new(address(a))).collect(),
+            body_type: BodyType::SevenBit,
+            ret: None,
+            envid: None,
+            origin: Origin::internal(Via::Smtp, received_at),
+        },
+        head: Bytes::from_static(b"Subject: s\r\n\r\n"),
+        body: NewBody::inline(Bytes::copy_from_slice(body.as_bytes())).unwrap(),
+        tags: Tags::new(),
+        hold: None,
+    };
+    spool.enqueue(message).await.unwrap();
 }
 
 fn address(text: &str) -> Address {
@@ -198,32 +258,21 @@ fn address(text: &str) -> Address {
 
 impl House {
     async fn send(&self, sender: &str, to: &[&str], body: &str) {
-        let now = self.clock.now();
-        let sender = if sender.is_empty() { ReversePath::Null } else { ReversePath::Of(address(sender)) };
-        let message = NewMessage {
-            id: self.spool.ids().next(now),
-            envelope: Envelope {
-                sender,
-                recipients: to.iter().map(|a| Recipient::new(address(a))).collect(),
-                body_type: BodyType::SevenBit,
-                ret: None,
-                envid: None,
-                origin: Origin::internal(Via::Smtp, now),
-            },
-            head: Bytes::from_static(b"Subject: s\r\n\r\n"),
-            body: NewBody::inline(Bytes::copy_from_slice(body.as_bytes())).unwrap(),
-            tags: Tags::new(),
-            hold: None,
-        };
-        self.spool.enqueue(message).await.unwrap();
+        enqueue(&self.spool, self.clock.now(), sender, to, body).await;
     }
 
     /// Waits until the queue holds this many units; a test that waits too long fails.
     async fn settled(&self, units: usize) {
         let wait = async {
             loop {
+                // The list reads the disk, the counts know what is on its way there.
+                let stats = self.spool.stats();
                 let page = self.spool.list(None, 1_000).await.unwrap();
-                if page.entries.len() == units && page.entries.iter().all(|e| e.unit.as_ref().is_some_and(|u| u.attempts > 0)) {
+                let counted = usize::try_from(stats.incoming + stats.deferred).unwrap();
+                if counted == units
+                    && page.entries.len() == units
+                    && page.entries.iter().all(|e| e.unit.as_ref().is_some_and(|u| u.attempts > 0))
+                {
                     return;
                 }
                 tokio::time::sleep(Duration::from_millis(5)).await;

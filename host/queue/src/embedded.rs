@@ -235,6 +235,11 @@ impl Spool for EmbeddedSpool {
         self.0.hints.missed().await
     }
 
+    fn is_current(&self, unit: &Unit) -> Option<bool> {
+        let version = self.0.schedule.lock().version(unit.due_key())?;
+        Some(version == unit.version)
+    }
+
     async fn list(&self, after: Option<ListKey>, limit: usize) -> Result<ListPage, SpoolError> {
         let inner = self.0.clone();
         self.0.bodies.blocking.run(move || inner.list(after, limit)).await?

@@ -41,6 +41,24 @@ pub enum SpoolError {
     Io(Arc<io::Error>),
 }
 
+impl SpoolError {
+    /// Nothing can be read or written any more under this lease: the server is to be started again. A read that failed may be
+    /// one damaged place.
+    #[must_use]
+    pub fn is_fatal(&self) -> bool {
+        match self {
+            Self::Fenced | Self::Store(StoreError::Open(_) | StoreError::Poisoned(_) | StoreError::Closed) => true,
+            Self::Store(StoreError::Read(_))
+            | Self::Full { .. }
+            | Self::NotFound
+            | Self::Corrupt(_)
+            | Self::Conflict
+            | Self::Invalid(_)
+            | Self::Io(_) => false,
+        }
+    }
+}
+
 impl From<io::Error> for SpoolError {
     fn from(error: io::Error) -> Self {
         Self::Io(Arc::new(error))

@@ -103,6 +103,10 @@ pub trait Spool: Send + Sync {
     /// are to be scanned, with those that the owner has already.
     async fn rescan(&self) -> DueKey;
 
+    /// Whether the unit still stands in the queue as it was read, as far as memory knows: a hint may be older than a scan that
+    /// found the same unit.
+    fn is_current(&self, unit: &Unit) -> Option<bool>;
+
     /// A page of units for the operator: held and corrupt ones first, then by the time when they are due. Not a snapshot.
     async fn list(&self, after: Option<ListKey>, limit: usize) -> Result<ListPage, SpoolError>;
 

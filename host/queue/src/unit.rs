@@ -68,6 +68,19 @@ impl DueKey {
         Self { next_at, id: QueueId::from_u64(0), number: 0 }
     }
 
+    /// The place right before; the first of all has none and stays.
+    #[must_use]
+    pub const fn previous(self) -> Self {
+        match (self.number, self.id.as_u64(), self.next_at.as_millis()) {
+            (0, 0, 0) => self,
+            (0, 0, millis) => {
+                Self { next_at: Timestamp::from_millis(millis - 1), id: QueueId::from_u64(u64::MAX), number: u16::MAX }
+            }
+            (0, id, _) => Self { id: QueueId::from_u64(id - 1), number: u16::MAX, ..self },
+            (number, _, _) => Self { number: number - 1, ..self },
+        }
+    }
+
     /// The place right behind.
     pub(crate) fn next(self) -> Self {
         match (self.number.checked_add(1), self.id.as_u64().checked_add(1)) {
