@@ -42,7 +42,7 @@ impl Default for SandboxSettings {
 pub struct Sandbox {
     pub(crate) engine: Engine,
     pub(crate) ticker: Arc<Ticker>,
-    pub(crate) lane: SlowLane,
+    pub(crate) lane: Arc<SlowLane>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) cache: Option<Cache>,
     pub(crate) settings: SandboxSettings,
@@ -53,7 +53,7 @@ impl Sandbox {
     pub fn new(settings: SandboxSettings, clock: Arc<dyn Clock>) -> Result<Arc<Self>, LoadError> {
         let engine = Engine::new(&config(&settings)).map_err(|e| LoadError::Engine(format!("{e:#}")))?;
         let ticker = Ticker::start(&engine)?;
-        let lane = SlowLane::start(settings.slow_threads)?;
+        let lane = Arc::new(SlowLane::start(settings.slow_threads)?);
         let cache = settings.cache_directory.clone().map(|path| Cache::open(path, &engine)).transpose()?;
         Ok(Arc::new(Self { engine, ticker, lane, clock, cache, settings }))
     }

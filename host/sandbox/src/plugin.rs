@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 
 use parking_lot::Mutex;
-use tokio::runtime::Handle;
 use tokio::time::timeout;
 use wasmtime::component::{Component, InstancePre, Linker};
 use waxwing_pipeline::{Guest, HookSet, Plugin};
@@ -15,6 +14,7 @@ use crate::engine::Sandbox;
 use crate::error::LoadError;
 use crate::guest::Conversation;
 use crate::hooks::Exports;
+use crate::lane::SlowLane;
 use crate::live::Live;
 use crate::settings::{InstanceMode, PluginSettings};
 use crate::state::{Setting, Shared, State, Ticks};
@@ -30,7 +30,7 @@ pub(crate) struct Loaded {
     pub(crate) pre: InstancePre<State>,
     pub(crate) exports: Exports,
     pub(crate) ticker: Arc<Ticker>,
-    pub(crate) lane: Handle,
+    pub(crate) lane: Arc<SlowLane>,
     pub(crate) count: Arc<AtomicU32>,
 }
 
@@ -59,7 +59,7 @@ impl Sandbox {
             pre,
             exports,
             ticker: Arc::clone(&self.ticker),
-            lane: self.lane.handle(),
+            lane: Arc::clone(&self.lane),
             count: Arc::default(),
         };
         let failed = |e: waxwing_pipeline::Fault| LoadError::Failed { plugin: name.clone(), reason: reason(&e) };
