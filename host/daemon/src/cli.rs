@@ -73,8 +73,20 @@ fn explain(error: &anyhow::Error) -> String {
             let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
             mistakes.render(colour).trim_end().to_owned()
         }
-        Some(LoadError::Read { .. }) | None => format!("waxwing: {error:#}"),
+        Some(LoadError::Read { .. }) | None => format!("waxwing: {}", chain(error)),
     }
+}
+
+/// The error and its causes, without those whose words have been said.
+fn chain(error: &anyhow::Error) -> String {
+    let mut said = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !said.contains(&cause) {
+            said.push_str(if said.is_empty() { "" } else { ": " });
+            said.push_str(&cause);
+        }
+    }
+    said
 }
 
 #[cfg(test)]
@@ -100,6 +112,7 @@ mod tests {
         let error = anyhow::Error::from(ToolError::from(LoadError::from(mistakes)));
         let text = explain(&error);
         assert!(text.contains("w.toml:1:1: error:") && text.contains("hopcount_limit"), "{text}");
-        assert_eq!(explain(&anyhow::Error::msg("no luck")), "waxwing: no luck");
+        let error = anyhow::Error::msg("no luck").context("no luck at all: no luck").context("today");
+        assert_eq!(explain(&error), "waxwing: today: no luck at all: no luck");
     }
 }

@@ -101,8 +101,10 @@ impl Desk {
     where
         F: FnOnce(&TraceStore) -> Result<Found, TraceError> + Send + 'static,
     {
-        let traces = Arc::clone(&self.traces);
         let failed = |error: &dyn std::fmt::Display| problem(ProblemKind::Failed, error.to_string());
+        // Whoever asks right after his message was accepted should find it.
+        self.traces.settled().await.map_err(|error| failed(&error))?;
+        let traces = Arc::clone(&self.traces);
         match tokio::task::spawn_blocking(move || read(&traces)).await {
             Ok(found) => found.map_err(|error| failed(&error)),
             Err(error) => Err(failed(&error)),

@@ -12,6 +12,7 @@ use waxwing_config::{Config, DEV_DOMAIN, DEV_USER, DevPorts, Facts, ListenKind};
 use waxwing_tool::{CONFIG_FILE, SYSTEM_CONFIG};
 
 use crate::clock::SystemClock;
+use crate::listen;
 use crate::privilege::Owner;
 use crate::serve::{self, Bound};
 
@@ -94,7 +95,8 @@ fn own_name() -> String {
 }
 
 fn banner(ports: &[(ListenKind, SocketAddr)], maildir: &Path, dir: &Path, program: &str, is_default: bool) -> String {
-    let listening: Vec<String> = ports.iter().map(|(kind, address)| format!("{address} ({})", word(*kind))).collect();
+    let listening: Vec<String> =
+        ports.iter().map(|(kind, address)| format!("{address} ({})", listen::via(*kind).as_str())).collect();
     let smtp = ports.iter().find(|(kind, _)| *kind == ListenKind::Smtp).map_or(String::new(), |(_, address)| address.to_string());
     let config = if is_default { String::new() } else { format!(" --config {}", quoted(&dir.join(CONFIG_FILE))) };
     let program = quoted(Path::new(program));
@@ -120,13 +122,6 @@ fn banner(ports: &[(ListenKind, SocketAddr)], maildir: &Path, dir: &Path, progra
         settings = dir.join(CONFIG_FILE).display(),
     );
     text
-}
-
-fn word(kind: ListenKind) -> &'static str {
-    match kind {
-        ListenKind::Smtp => "smtp",
-        ListenKind::Submission => "submission",
-    }
 }
 
 /// As a shell reads it back.

@@ -55,7 +55,8 @@ impl Doors {
     }
 }
 
-fn via(kind: ListenKind) -> Via {
+/// By which door mail comes that a listener takes.
+pub(crate) fn via(kind: ListenKind) -> Via {
     match kind {
         ListenKind::Smtp => Via::Smtp,
         ListenKind::Submission => Via::Submission,
@@ -130,9 +131,9 @@ mod tests {
     #[test]
     fn the_session_gets_the_configured_limits() {
         let facts = Facts { hostname: "h.example".into(), root: false, exists: |_| false };
-        let text = "message_size_limit = 2048\nsmtpd_banner = \"$myhostname ready\"\nsmtpd_timeout = \"7s\"\n";
+        let text = "message_size_limit = \"1MiB\"\nsmtpd_banner = \"$myhostname ready\"\nsmtpd_timeout = \"7s\"\n";
         let settings = server_settings(&Config::parse("w.toml".as_ref(), text, &facts).unwrap());
-        assert_eq!((settings.message_size_max, settings.greeting.as_str()), (2048, "h.example ready"));
+        assert_eq!((settings.message_size_max, settings.greeting.as_str()), (1 << 20, "h.example ready"));
         assert_eq!((settings.command_idle.as_secs(), settings.data_idle.as_secs()), (7, 7));
         assert_eq!((settings.hostname.as_str(), settings.errors_max, settings.recipients_max), ("h.example", 20, 1000));
     }

@@ -15,6 +15,7 @@ mod dev;
 mod limits;
 mod listen;
 mod log;
+mod outbound;
 mod plugins;
 mod privilege;
 mod serve;

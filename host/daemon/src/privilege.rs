@@ -1,6 +1,7 @@
 //! Root binds ports and makes directories; then the process becomes `mail_owner` for good, before it reads a byte from the
 //! network.
 
+use std::fmt;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -88,7 +89,7 @@ impl Owner {
         let failed = |error| PrivilegeError::File { path: path.to_owned(), error };
         let wrong = |what| PrivilegeError::Directory { path: path.to_owned(), what };
         if let Some(parent) = path.parent() {
-            DirBuilder::new().recursive(true).mode(0o755).create(parent).map_err(failed)?;
+            make_parents(parent).map_err(failed)?;
         }
         match DirBuilder::new().mode(0o700).create(path) {
             Ok(()) => {}
@@ -135,6 +136,27 @@ impl Owner {
     }
 }
 
+/// Makes what is missing on the way, open for all to pass: the owner must be able to, whatever the umask is.
+fn make_parents(path: &Path) -> io::Result<()> {
+    if path.as_os_str().is_empty() || path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        make_parents(parent)?;
+    }
+    std::fs::create_dir(path)?;
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o755))
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Myself => write!(f, "uid {}", geteuid()),
+            Self::User { name, .. } => f.write_str(name),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,7 +175,8 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let dir = base.path().join("a/b");
         Owner::Myself.directory(&dir).unwrap();
-        assert_eq!(std::fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&base.path().join("a")), mode(&dir)), (0o755, 0o700));
         Owner::Myself.directory(&dir).unwrap();
         std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o707)).unwrap();
         assert!(matches!(Owner::Myself.directory(&dir), Err(PrivilegeError::Directory { .. })));

@@ -104,7 +104,7 @@ fn prepare(start: &Start) -> anyhow::Result<Prepared> {
     let control = control::bind(&config.control_socket(), &owner)?;
     owner.become_it()?;
     let logging = log::start(target, config.log.level, Arc::new(start.clock)).context("starting the log")?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %start.file.display(), ?owner, open_files, "starting");
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %start.file.display(), %owner, open_files, "starting");
     Ok(Prepared { ports, control, logging })
 }
 
@@ -151,7 +151,12 @@ async fn main_task(start: Start, ports: Vec<Bound>, control: UnixListener) -> an
     let parts = wire::Parts { config: Arc::clone(&config), file, control, clock: Arc::new(clock), shutdown };
     let Server { store, doors } = wire::start(parts).await?;
     for port in &ports {
-        tracing::info!(name = port.listen.name, kind = ?port.listen.kind, "listening on {}", port.address);
+        tracing::info!(
+            name = port.listen.name,
+            kind = crate::listen::via(port.listen.kind).as_str(),
+            "listening on {}",
+            port.address
+        );
     }
     at_hand(&ports);
     doors.open(&config, ports);

@@ -5,21 +5,22 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use waxwing_accounts::Accounts;
 use waxwing_config::Config;
 use waxwing_control::ServerInfo;
+use waxwing_delivery::QueueManager;
 use waxwing_intake::{Intake, IntakeSettings};
 use waxwing_net::{Shutdown, spawn};
-use waxwing_pipeline::{ClassOf, Directory, Pipeline, TableError};
+use waxwing_pipeline::Pipeline;
 use waxwing_queue::{EmbeddedSpool, Spool, SpoolSettings};
 use waxwing_state::{TRACE_KEYSPACE, TraceLimits, TraceStore};
 use waxwing_store::{Store, StoreOptions};
-use waxwing_types::{Address, AddressClass, Clock};
+use waxwing_types::Clock;
 
 use crate::desk::Desk;
 use crate::listen::Doors;
-use crate::{control, plugins};
+use crate::outbound::Joined;
+use crate::{control, outbound, plugins};
 
 /// Below `queue_directory`: the database.
 const STORE_DIRECTORY: &str = "store";
@@ -56,14 +57,13 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     let traces = Arc::new(TraceStore::open(&store, limits)?);
     drop(spawn("traces", sweep(Arc::clone(&traces), Arc::clone(&clock), shutdown.clone())));
     let accounts = Arc::new(Accounts::open(&config, &clock)?);
-    let bindings = plugins::load(&config, &accounts, &clock, builtin).await?;
+    let bindings = plugins::load(&config, &accounts, &clock, waxwing_bundle::standard).await?;
     let pipeline = Arc::new(Pipeline::new(bindings, Arc::clone(&accounts) as _, Arc::clone(&clock)));
-    let directory: Arc<dyn Directory> = Arc::new(Users(Arc::clone(&accounts)));
     let intake = Intake::new(waxwing_intake::Parts {
         settings: IntakeSettings::of(&config),
         pipeline: Arc::clone(&pipeline),
         spool: Arc::clone(&spool),
-        directory: Arc::clone(&directory),
+        directory: Arc::clone(&accounts) as _,
         trace: Arc::clone(&traces) as _,
         clock: Arc::clone(&clock),
     });
@@ -73,6 +73,20 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
         hostname: config.myhostname.clone(),
         started_at: clock.now(),
     };
+    let manager = outbound::queue_manager(
+        &config,
+        Joined {
+            accounts,
+            pipeline: Arc::clone(&pipeline),
+            spool: Arc::clone(&spool),
+            submit: Arc::clone(&intake) as _,
+            trace: Arc::clone(&traces) as _,
+            clock: Arc::clone(&clock),
+            shutdown: shutdown.clone(),
+        },
+    )
+    .await?;
+    drop(spawn("queue manager", deliver(manager, shutdown.clone())));
     let desk = Arc::new(Desk { info, config, file, spool, traces, pipeline });
     drop(spawn("control", answer(control, desk, shutdown.clone())));
     Ok(Server { store, doors: Doors { intake, clock, shutdown } })
@@ -89,32 +103,6 @@ async fn open_spool(config: &Config, store: &Store, clock: &Arc<dyn Clock>) -> a
     Ok(EmbeddedSpool::open(store, &config.queue_directory.join(BODIES_DIRECTORY), settings).await?)
 }
 
-/// The accounts, as intake and delivery see them.
-struct Users(Arc<Accounts>);
-
-impl ClassOf for Users {
-    fn class_of(&self, address: &Address) -> AddressClass {
-        self.0.class_of(address)
-    }
-}
-
-#[async_trait]
-impl Directory for Users {
-    async fn exists(&self, recipient: &Address) -> Result<bool, TableError> {
-        self.0.exists(recipient).await
-    }
-
-    async fn mailbox_of(&self, recipient: &Address) -> Result<Option<PathBuf>, TableError> {
-        self.0.mailbox(recipient).await
-    }
-}
-
-/// The plugins that are part of the program.
-fn builtin(name: &str) -> Option<&'static [u8]> {
-    let _ = name;
-    None
-}
-
 async fn sweep(traces: Arc<TraceStore>, clock: Arc<dyn Clock>, mut shutdown: Shutdown) {
     loop {
         tokio::select! {
@@ -126,6 +114,12 @@ async fn sweep(traces: Arc<TraceStore>, clock: Arc<dyn Clock>, mut shutdown: Shu
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "old traces could not be removed"),
         }
+    }
+}
+
+async fn deliver(manager: QueueManager, shutdown: Shutdown) {
+    if let Err(error) = manager.run(shutdown).await {
+        tracing::error!(%error, "the queue manager has stopped");
     }
 }
 

@@ -67,6 +67,9 @@ impl Router {
             AddressClass::VirtualMailbox => next_hop(&self.routes.virtual_transport, None, address),
             AddressClass::Relay => next_hop(&self.routes.relay_transport, relayhost, address),
             AddressClass::Default => next_hop(&self.routes.default_transport, relayhost, address),
+            AddressClass::VirtualAlias if address.local().eq_ignore_ascii_case("postmaster") => {
+                next_hop(&self.routes.local_transport, None, address)
+            }
             AddressClass::VirtualAlias => {
                 NextHop { transport: ERROR.to_owned(), host: "5.1.1 User unknown in virtual alias table".to_owned(), port: None }
             }

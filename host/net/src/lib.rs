@@ -21,5 +21,5 @@ pub use accept::{AcceptSettings, Accepted, Admission, REFUSED_SESSIONS_MAX, Sess
 pub use connect::{ConnectError, connect};
 pub use drive::{End, Ended, Host, drive};
 pub use listen::{BindError, LISTEN_BACKLOG, bind};
-pub use resolver::{HickoryResolver, Nameservers, ResolverError};
+pub use resolver::{HickoryResolver, Nameservers, NoResolver, ResolverError, ResolverSettings};
 pub use task::{Shutdown, ShutdownTrigger, spawn};

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use hickory_resolver::TokioResolver;
@@ -25,6 +26,35 @@ pub enum Nameservers {
     These(Vec<SocketAddr>),
 }
 
+/// How patiently names are looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResolverSettings {
+    /// How long one name server may take to answer.
+    pub timeout: Duration,
+    /// How often a question is asked in all.
+    pub attempts: usize,
+}
+
+impl Default for ResolverSettings {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(5), attempts: 2 }
+    }
+}
+
+/// Stands in where no resolver can be set up: every answer is "not now", so that mail waits instead of being returned.
+pub struct NoResolver;
+
+#[async_trait]
+impl Resolver for NoResolver {
+    async fn mx(&self, _: &str) -> Result<Vec<MxHost>, DnsError> {
+        Err(DnsError::Temporary("no name server is configured".to_owned()))
+    }
+
+    async fn addresses(&self, _: &str) -> Result<Vec<IpAddr>, DnsError> {
+        Err(DnsError::Temporary("no name server is configured".to_owned()))
+    }
+}
+
 /// The resolver can't be set up.
 #[derive(Debug, thiserror::Error)]
 #[error("can't set up DNS: {0}")]
@@ -38,9 +68,9 @@ pub struct HickoryResolver {
 
 impl HickoryResolver {
     /// Sets it up; asks nothing yet.
-    pub fn new(nameservers: &Nameservers) -> Result<Self, ResolverError> {
+    pub fn new(nameservers: &Nameservers, settings: ResolverSettings) -> Result<Self, ResolverError> {
         let failed = |error: NetError| ResolverError(error.to_string());
-        let builder = match nameservers {
+        let mut builder = match nameservers {
             Nameservers::System => TokioResolver::builder_tokio().map_err(failed)?,
             Nameservers::These(servers) => {
                 let servers = servers.iter().copied().map(nameserver).collect();
@@ -48,6 +78,9 @@ impl HickoryResolver {
                 TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
             }
         };
+        let options = builder.options_mut();
+        options.timeout = settings.timeout;
+        options.attempts = settings.attempts;
         Ok(Self { inner: builder.build().map_err(failed)? })
     }
 }

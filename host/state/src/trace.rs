@@ -96,6 +96,11 @@ impl TraceStore {
         })
     }
 
+    /// Resolves when what was recorded before can be read: records wait for a commit to ride with.
+    pub async fn settled(&self) -> Result<(), TraceError> {
+        Ok(self.store.commit(Batch::default()).await?)
+    }
+
     /// Everything known of a transaction. Blocks for a read.
     pub fn get(&self, id: QueueId) -> Result<Found, TraceError> {
         let from = id.to_key();
@@ -318,9 +323,8 @@ mod tests {
             id
         }
 
-        /// Whatever was put before is readable after.
         async fn settled(&self) {
-            self.store.commit(Batch::default()).await.unwrap();
+            self.traces.settled().await.unwrap();
         }
 
         fn results(&self, id: QueueId) -> Vec<String> {

@@ -32,6 +32,7 @@ impl Client {
         });
         match connected {
             Ok(stream) => Ok(Self { stream, socket: socket.to_owned(), frames: Frames::new(RESPONSE_BYTES_MAX) }),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(ToolError::NotAllowed(socket.to_owned())),
             Err(error) => Err(ToolError::NoServer { socket: socket.to_owned(), error }),
         }
     }

@@ -33,7 +33,8 @@ pub(crate) fn check(file: &Path, facts: &Facts, json: bool, out: &mut dyn Write)
 
 /// Prints the values in effect.
 pub(crate) fn show(file: &Path, given: bool, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
-    let config = load(file)?;
+    // Paths of the file are shown as they are in truth, wherever the reader stands.
+    let config = load(&std::path::absolute(file)?)?;
     let shown = if given { Shown::Given } else { Shown::All };
     match json {
         true => print_json(&config.show_json(shown), out),

@@ -26,6 +26,9 @@ pub enum ToolError {
         /// What the system said.
         error: io::Error,
     },
+    /// The socket is another user's.
+    #[error("the server at {} answers only root and its mail_owner", .0.display())]
+    NotAllowed(PathBuf),
     /// The conversation broke off.
     #[error("the server at {} broke off: {error}", socket.display())]
     BrokeOff {

@@ -5,7 +5,7 @@ use waxwing_config::Facts;
 use waxwing_pipeline::{Trace, TraceRecord};
 use waxwing_queue::{After, EmbeddedSpool, NewBody, NewMessage, Settle, SpoolSettings};
 use waxwing_state::{TRACE_KEYSPACE, TraceLimits};
-use waxwing_store::{Batch, Store, StoreOptions};
+use waxwing_store::{Store, StoreOptions};
 use waxwing_types::{
     Address, AddressClass, BodyType, Clock, EnhancedCode, ManualClock, Origin, Recipient, ReversePath, Status, Via,
 };
@@ -14,7 +14,6 @@ use super::*;
 
 struct Bench {
     desk: Desk,
-    store: Store,
     clock: Arc<ManualClock>,
     _dir: tempfile::TempDir,
 }
@@ -46,7 +45,7 @@ async fn bench() -> Bench {
         traces: Arc::new(TraceStore::open(&store, limits).unwrap()),
         pipeline: Arc::new(Pipeline::new(Vec::new(), Arc::new(NoClass), Arc::clone(&clock) as _)),
     };
-    Bench { desk, store, clock, _dir: dir }
+    Bench { desk, clock, _dir: dir }
 }
 
 impl Bench {
@@ -162,7 +161,6 @@ async fn traces_are_found_or_missed() {
         entries: Vec::new(),
     };
     bench.desk.traces.record(record.clone());
-    bench.store.commit(Batch::default()).await.unwrap();
     for request in [Request::Trace { id }, Request::TraceLast { limit: 5 }] {
         let Response::Trace { records } = bench.desk.answer(request).await else { panic!() };
         let records: Vec<TraceRecord> = records.into_iter().map(|r| serde_json::from_value(r).unwrap()).collect();
