@@ -1,16 +1,31 @@
 //! Reading, changing and making messages (RFC 5322, RFC 2045, RFC 3464).
 //!
-//! Owns: the header block and its edits, the split between header and body.
+//! Owns: the header block and its edits, the split between header and body, trace fields, addresses in fields, reports,
+//! MIME parts and their edits, the conversion to 7bit.
 //! Uses: types.
 //! Used by: pipeline, intake, delivery, sandbox.
 //! Never: I/O, a clock, a whole large body.
 //! Start reading at: [`HeaderBlock`].
 #![forbid(unsafe_code)]
 
+mod addresses;
+mod date;
+mod dsn;
 mod field;
 mod header;
+mod mime;
+mod part_edit;
+mod parts;
+mod seven_bit;
 mod splitter;
+pub mod trace;
 
+pub use addresses::{ADDRESS_FIELDS, FoundAddress, find_addresses, rewrite_addresses, rewrite_field};
+pub use date::rfc5322_date;
+pub use dsn::{Action, Dsn, Report, Reported};
 pub use field::{Field, FieldError};
 pub use header::{HeaderBlock, HeaderEditError};
+pub use part_edit::{NewPart, PartEdit, PartEditError, edit_parts};
+pub use parts::{Part, Parts, TooManyParts};
+pub use seven_bit::{ConversionError, Plan, SevenBitWriter, Survey, to_seven_bit};
 pub use splitter::{HeadSplitter, HeaderTooLarge, Split};

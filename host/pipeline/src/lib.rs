@@ -24,6 +24,7 @@ pub use hook::{
 };
 pub use pipeline::{Pipeline, Resolved, RewriteError};
 pub use ports::{
-    ClassOf, DnsError, Generated, MxHost, Prepared, Resolver, Submit, SubmitError, Table, TableError, Trace, Transport,
+    ClassOf, Directory, DnsError, Generated, Handed, MxHost, Prepared, Resolver, Submit, SubmitError, Table, TableError, Trace,
+    Transport,
 };
 pub use trace::{TraceEntry, TraceRecord};

@@ -1,7 +1,9 @@
 //! What the pipeline's users need from outside: transports, tables, names, submission, traces.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,7 +18,24 @@ pub trait Transport: Send + Sync {
     fn name(&self) -> &str;
 
     /// One disposition for each recipient of the attempt, by index; a recipient that is missing counts as deferred.
-    async fn deliver(&self, attempt: &Attempt, message: &Message) -> Vec<(u32, Disposition)>;
+    async fn deliver(&self, attempt: &Attempt, message: &Message) -> Handed;
+}
+
+/// What became of an attempt.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Handed {
+    /// By recipient index.
+    pub dispositions: Vec<(u32, Disposition)>,
+    /// How long the message waited for a connection and for it to be made; the rest of the attempt is the transfer.
+    pub setup: Duration,
+}
+
+impl Handed {
+    /// The same for every recipient, without a connection.
+    #[must_use]
+    pub fn all(attempt: &Attempt, disposition: &Disposition) -> Self {
+        Self { dispositions: attempt.recipients.iter().map(|i| (*i, disposition.clone())).collect(), setup: Duration::ZERO }
+    }
 }
 
 /// Why a table cannot answer.
@@ -75,6 +94,8 @@ pub trait Resolver: Send + Sync {
 /// A message made here: a report, a forward.
 #[derive(Clone)]
 pub struct Generated {
+    /// Its queue id, from the spool that will keep it.
+    pub id: QueueId,
     /// Who is asked to deliver it, from whom and by which door.
     pub envelope: Envelope,
     /// The whole message, CRLF line ends.
@@ -131,6 +152,16 @@ pub trait Trace: Send + Sync {
 pub trait ClassOf: Send + Sync {
     /// The class of an address by its domain.
     fn class_of(&self, address: &Address) -> AddressClass;
+}
+
+/// Knows who has a mailbox here.
+#[async_trait]
+pub trait Directory: ClassOf {
+    /// The recipient, whose domain is ours, exists as a user; `postmaster` always does (RFC 5321 §4.5.1).
+    async fn exists(&self, recipient: &Address) -> Result<bool, TableError>;
+
+    /// The Maildir of a recipient; none if there is no such user.
+    async fn mailbox_of(&self, recipient: &Address) -> Result<Option<PathBuf>, TableError>;
 }
 
 impl<T: ClassOf + ?Sized> ClassOf for Arc<T> {

@@ -1,1 +1,33 @@
+//! Runs plugins: a component goes in, a [`Plugin`](waxwing_pipeline::Plugin) comes out.
+//!
+//! Owns: the wasmtime engine and its pool, the compile cache, what a plugin may import, the limits of time and memory, the
+//! lives of instances, what a call stages, the words of load errors and faults.
+//! Uses: bindings, pipeline, message, types.
+//! Used by: daemon (loads), tests.
+//! Never: decides about mail, applies an edit, knows a transport.
+//! Start reading at: [`Sandbox`], then `plugin.rs`, then `live.rs`.
+#![deny(unsafe_code)]
 
+mod answer;
+mod cache;
+mod check;
+mod engine;
+mod error;
+mod guest;
+mod hooks;
+mod host;
+mod lane;
+mod live;
+mod parts;
+mod plugin;
+mod rules;
+mod settings;
+mod state;
+mod ticker;
+mod words;
+
+pub use engine::{Sandbox, SandboxSettings};
+pub use error::LoadError;
+pub use plugin::WasmPlugin;
+pub use rules::{Act, reference};
+pub use settings::{Grants, InstanceMode, Limits, MessageGrant, PluginSettings};

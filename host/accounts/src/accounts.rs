@@ -1,0 +1,165 @@
+//! Who may be written to, and where his mail lies.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use waxwing_config::Config;
+use waxwing_pipeline::{ClassOf, Directory, Table, TableError};
+use waxwing_types::{Address, AddressClass, Clock};
+
+use crate::classes::Classes;
+use crate::mailbox_path::{mailbox_path, user_path};
+use crate::tables::TableList;
+
+/// The keys of the configuration that are tables.
+const TABLE_KEYS: [&str; 4] = ["alias_maps", "virtual_alias_maps", "virtual_mailbox_maps", "local_recipient_maps"];
+/// Always exists (RFC 5321 §4.5.1).
+const POSTMASTER: &str = "postmaster";
+
+/// Recipients of this server.
+pub struct Accounts {
+    classes: Classes,
+    aliases: TableList,
+    virtual_aliases: TableList,
+    mailboxes: TableList,
+    local_users: TableList,
+    mailbox_base: PathBuf,
+    spool_directory: PathBuf,
+    /// Separates a user's name from an extension.
+    delimiter: Option<char>,
+    named: HashMap<String, TableList>,
+}
+
+impl Accounts {
+    /// Opens all tables of the configuration.
+    pub fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Self, TableError> {
+        let mut named = HashMap::new();
+        for name in TABLE_KEYS.into_iter().chain(config.tables.keys().map(String::as_str)) {
+            named.insert(name.to_owned(), TableList::open(config.tables_named(name).unwrap_or_default(), clock)?);
+        }
+        let list = |name: &str| named.get(name).cloned().unwrap_or_default();
+        Ok(Self {
+            classes: Classes::new(config),
+            aliases: list("alias_maps"),
+            virtual_aliases: list("virtual_alias_maps"),
+            mailboxes: list("virtual_mailbox_maps"),
+            local_users: list("local_recipient_maps"),
+            mailbox_base: config.virtual_mailbox_base.clone(),
+            spool_directory: config.mail_spool_directory.clone(),
+            delimiter: config.recipient_delimiter.chars().next(),
+            named,
+        })
+    }
+
+    /// A table by the name under which plugins are granted it: a `..._maps` key, or a table of `[tables]`.
+    #[must_use]
+    pub fn table(&self, name: &str) -> Option<Arc<dyn Table>> {
+        self.named.get(name).map(|list| Arc::new(list.clone()) as Arc<dyn Table>)
+    }
+
+    /// May this address be accepted as a recipient? Unknown recipients of our own domains may not, so that nothing has to be
+    /// bounced later; of other servers' domains we don't know. `postmaster` exists in every domain of ours.
+    pub async fn exists(&self, address: &Address) -> Result<bool, TableError> {
+        let class = self.class_of(address);
+        match class {
+            AddressClass::Relay | AddressClass::Default => return Ok(true),
+            AddressClass::Local | AddressClass::VirtualAlias | AddressClass::VirtualMailbox => {}
+        }
+        if is_postmaster(address) || self.is_virtual_alias(address, class).await? {
+            return Ok(true);
+        }
+        match class {
+            AddressClass::Local => {
+                let names = self.local_names(address);
+                Ok(self.aliases.first_of(&names).await?.is_some() || self.local_users.first_of(&names).await?.is_some())
+            }
+            AddressClass::VirtualMailbox => Ok(self.mailboxes.first_of(&self.address_keys(address)).await?.is_some()),
+            AddressClass::VirtualAlias | AddressClass::Relay | AddressClass::Default => Ok(false),
+        }
+    }
+
+    /// The Maildir of an address, aliases being expanded already; `None` if it has none here. The `postmaster` of a domain of
+    /// ours has one even if no table names it: the local user's of that name.
+    pub async fn mailbox(&self, address: &Address) -> Result<Option<PathBuf>, TableError> {
+        match self.class_of(address) {
+            AddressClass::VirtualMailbox => {
+                if let Some(value) = self.mailboxes.first_of(&self.address_keys(address)).await? {
+                    let bad = |error| TableError {
+                        table: "virtual_mailbox_maps".to_owned(),
+                        reason: format!("the value \"{value}\" of {address} is no path: {error:?}"),
+                    };
+                    return mailbox_path(&self.mailbox_base, &value).map(Some).map_err(bad);
+                }
+            }
+            AddressClass::Local => {
+                let names = self.local_names(address);
+                if let Some(user) = names.last()
+                    && self.local_users.first_of(&names).await?.is_some()
+                {
+                    return Ok(user_path(&self.spool_directory, user));
+                }
+            }
+            AddressClass::VirtualAlias => {}
+            AddressClass::Relay | AddressClass::Default => return Ok(None),
+        }
+        Ok(is_postmaster(address).then(|| user_path(&self.spool_directory, POSTMASTER)).flatten())
+    }
+
+    async fn is_virtual_alias(&self, address: &Address, class: AddressClass) -> Result<bool, TableError> {
+        let mut keys = self.address_keys(address);
+        if class == AddressClass::Local {
+            keys.extend(self.local_names(address));
+        }
+        Ok(self.virtual_aliases.first_of(&keys).await?.is_some())
+    }
+
+    /// `user+ext@domain`, `user@domain`, `@domain` (virtual(5)).
+    fn address_keys(&self, address: &Address) -> Vec<String> {
+        let mut keys = vec![address.lookup_key()];
+        if let Some(user) = self.without_extension(address) {
+            keys.push(format!("{user}@{}", address.domain()));
+        }
+        if !address.is_bare() {
+            keys.push(format!("@{}", address.domain()));
+        }
+        keys
+    }
+
+    /// `user+ext`, `user`; the last is the user's name.
+    fn local_names(&self, address: &Address) -> Vec<String> {
+        let mut names = vec![address.local().to_lowercase()];
+        names.extend(self.without_extension(address));
+        names
+    }
+
+    fn without_extension(&self, address: &Address) -> Option<String> {
+        let (user, _) = address.local().split_once(self.delimiter?)?;
+        (!user.is_empty()).then(|| user.to_lowercase())
+    }
+}
+
+#[async_trait]
+impl Directory for Accounts {
+    async fn exists(&self, recipient: &Address) -> Result<bool, TableError> {
+        Self::exists(self, recipient).await
+    }
+
+    async fn mailbox_of(&self, recipient: &Address) -> Result<Option<PathBuf>, TableError> {
+        self.mailbox(recipient).await
+    }
+}
+
+impl ClassOf for Accounts {
+    fn class_of(&self, address: &Address) -> AddressClass {
+        self.classes.class_of(address)
+    }
+}
+
+fn is_postmaster(address: &Address) -> bool {
+    address.local().eq_ignore_ascii_case(POSTMASTER)
+}
+
+#[cfg(test)]
+mod tests;

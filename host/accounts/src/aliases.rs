@@ -1,0 +1,45 @@
+//! Aliases files: a name, a colon, a list (aliases(5)). The right-hand side stays text; the plugin `aliases` reads it.
+
+use crate::file_table::Entries;
+use crate::lines::{logical_lines, quoted_key};
+
+/// Reads a file's text. Names are folded to lower case; of two equal names the first counts.
+#[must_use]
+pub fn parse_aliases(text: &str) -> Entries {
+    let mut entries = Entries::default();
+    for (number, line) in logical_lines(text) {
+        let split = match quoted_key(&line) {
+            Some((name, rest)) => rest.trim_start().strip_prefix(':').map(|value| (name, value)),
+            None => line.split_once(':').map(|(name, value)| (name.trim().to_owned(), value)),
+        };
+        match split {
+            Some((name, value)) if !name.is_empty() && !value.trim().is_empty() => entries.insert(number, &name, value.trim()),
+            Some(_) | None => entries.problem(number, "a line has a name, a colon and a list of addresses"),
+        }
+    }
+    entries
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_newaliases_reads() {
+        let text = "# See man 5 aliases\npostmaster:    root\nRoot: anna@a.example,\n  ben\n\n\"odd name\" : carl\n\
+                    list: :include:/etc/list\npipe: \"|/usr/bin/x -a: b\"\nempty:\nno colon\nroot: other\n";
+        let entries = parse_aliases(text);
+        for (name, value) in [
+            ("POSTMASTER", "root"),
+            ("root", "anna@a.example, ben"),
+            ("odd name", "carl"),
+            ("list", ":include:/etc/list"),
+            ("pipe", "\"|/usr/bin/x -a: b\""),
+        ] {
+            assert_eq!(entries.get(name), Some(value), "{name}");
+        }
+        assert_eq!(entries.len(), 5);
+        let numbers: Vec<&str> = entries.problems().iter().filter_map(|p| p.split(':').next()).collect();
+        assert_eq!(numbers, ["line 9", "line 10", "line 11"]);
+    }
+}

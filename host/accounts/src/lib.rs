@@ -1,0 +1,26 @@
+//! Lookup tables, address classes, and who has a mailbox where.
+//!
+//! Owns: the formats of `texthash:` and aliases files, their reloading, the classes of domains, the existence of
+//! recipients, the paths of mailboxes.
+//! Uses: config, pipeline, types.
+//! Used by: intake, delivery, sandbox (by the trait `Table`), daemon.
+//! Never: writes a mailbox, expands an alias (the plugin `aliases` does).
+//! Start reading at: [`Accounts`].
+#![forbid(unsafe_code)]
+
+mod accounts;
+mod aliases;
+mod classes;
+mod file_table;
+mod lines;
+mod mailbox_path;
+mod tables;
+mod texthash;
+
+pub use accounts::Accounts;
+pub use aliases::parse_aliases;
+pub use classes::Classes;
+pub use file_table::{Entries, FileTable, Format, TABLE_BYTES_MAX};
+pub use mailbox_path::{PathError, mailbox_path};
+pub use tables::{InlineTable, TableList};
+pub use texthash::parse_texthash;

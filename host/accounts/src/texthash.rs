@@ -1,0 +1,41 @@
+//! `texthash:` files: a key, white space, a value (postmap(1)).
+
+use crate::file_table::Entries;
+use crate::lines::{logical_lines, quoted_key};
+
+/// Reads a file's text. Keys are folded to lower case; of two equal keys the first counts.
+#[must_use]
+pub fn parse_texthash(text: &str) -> Entries {
+    let mut entries = Entries::default();
+    for (number, line) in logical_lines(text) {
+        let (key, value) = match quoted_key(&line) {
+            Some((key, rest)) => (key, rest.trim()),
+            None => line.split_once([' ', '\t']).map_or((line.clone(), ""), |(key, value)| (key.to_owned(), value.trim())),
+        };
+        if key.is_empty() || value.is_empty() {
+            entries.problem(number, "a line has a key, white space and a value");
+        } else {
+            entries.insert(number, &key, value);
+        }
+    }
+    entries
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_postmap_reads() {
+        let entries =
+            parse_texthash("A@b.example\tmail/a/\n\"x y\" two words\n\n@c.example  box/\n   more\nlonely\nA@B.example 2\n");
+        assert_eq!(entries.get("a@b.example"), Some("mail/a/"));
+        assert_eq!(entries.get("X Y"), Some("two words"));
+        assert_eq!(entries.get("@c.example"), Some("box/ more"));
+        assert_eq!(entries.len(), 3);
+        assert_eq!(
+            entries.problems(),
+            ["line 6: a line has a key, white space and a value", "line 7: \"A@B.example\" stands there twice; the first counts"]
+        );
+    }
+}

@@ -1,0 +1,318 @@
+//! What single keys can't show: contradictions, and names that lead nowhere.
+
+use std::collections::BTreeMap;
+
+use crate::Config;
+use crate::nearest::nearest;
+use crate::plugin::{BUILTIN_PLUGINS, Plugin};
+use crate::reader::Reader;
+use crate::route::{Route, TRANSPORTS};
+
+/// Puts in `$names`, then notes every contradiction.
+pub(crate) fn check(config: &mut Config, reader: &mut Reader<'_>) {
+    expand_names(config, reader);
+    check_domains(config, reader);
+    check_mailboxes(config, reader);
+    check_networks(config, reader);
+    check_owner(config, reader);
+    check_listeners(config, reader);
+    check_bounds(config, reader);
+    check_plugins(config, reader);
+    check_routes(config, reader);
+}
+
+fn expand_names(config: &mut Config, reader: &mut Reader<'_>) {
+    let mut names: Vec<(&'static str, String)> = Vec::new();
+    put_in(&mut config.myhostname, "myhostname", &names, reader);
+    names.push(("myhostname", config.myhostname.clone()));
+    put_in(&mut config.mydomain, "mydomain", &names, reader);
+    names.push(("mydomain", config.mydomain.clone()));
+    put_in(&mut config.myorigin, "myorigin", &names, reader);
+    put_in(&mut config.smtp_helo_name, "smtp_helo_name", &names, reader);
+    put_in(&mut config.smtpd_banner, "smtpd_banner", &names, reader);
+    for (key, list) in [
+        ("mydestination", &mut config.mydestination),
+        ("relay_domains", &mut config.relay_domains),
+        ("virtual_alias_domains", &mut config.virtual_alias_domains),
+        ("virtual_mailbox_domains", &mut config.virtual_mailbox_domains),
+    ] {
+        for (index, text) in list.iter_mut().enumerate() {
+            put_in(text, &format!("{key}[{index}]"), &names, reader);
+        }
+    }
+    for plugin in &mut config.plugins {
+        for (index, text) in plugin.when.domain.iter_mut().enumerate() {
+            put_in(text, &format!("plugins.{}.when.domain[{index}]", plugin.name), &names, reader);
+        }
+    }
+}
+
+/// `$name` and `${name}`.
+fn put_in(text: &mut String, path: &str, names: &[(&'static str, String)], reader: &mut Reader<'_>) {
+    if !text.contains('$') {
+        return;
+    }
+    for (name, value) in names {
+        *text = text.replace(&format!("${{{name}}}"), value).replace(&format!("${name}"), value);
+    }
+    if text.contains('$') {
+        let known: Vec<String> = names.iter().map(|(name, _)| format!("${name}")).collect();
+        let advice = match known.is_empty() {
+            true => "write the name itself".to_owned(),
+            false => format!("the names that are put in here are {}", known.join(" and ")),
+        };
+        reader.wrong_at(path, format!("\"{text}\" has a $name that is not known here"), advice);
+    }
+}
+
+/// A domain belongs to one class.
+fn check_domains(config: &Config, reader: &mut Reader<'_>) {
+    let mut classes: BTreeMap<&str, &str> = BTreeMap::new();
+    for (key, list) in [
+        ("mydestination", &config.mydestination),
+        ("virtual_alias_domains", &config.virtual_alias_domains),
+        ("virtual_mailbox_domains", &config.virtual_mailbox_domains),
+        ("relay_domains", &config.relay_domains),
+    ] {
+        for (index, domain) in list.iter().enumerate() {
+            match classes.insert(domain, key) {
+                Some(other) if other != key => reader.wrong_at(
+                    &format!("{key}[{index}]"),
+                    format!("the domain \"{domain}\" stands in {key} and in {other}"),
+                    class_advice(reader, other),
+                ),
+                Some(_) | None => {}
+            }
+        }
+    }
+}
+
+fn class_advice(reader: &Reader<'_>, other: &str) -> String {
+    match reader_has(reader, other) {
+        true => "a domain belongs to one class, which decides who delivers its mail: take it out of one".to_owned(),
+        false => format!("it stands there by default: set {other} without it, or take it out here"),
+    }
+}
+
+fn reader_has(reader: &Reader<'_>, path: &str) -> bool {
+    reader.places.get(path).is_some()
+}
+
+fn check_mailboxes(config: &Config, reader: &mut Reader<'_>) {
+    if !config.virtual_mailbox_domains.is_empty()
+        && config.virtual_mailbox_maps.is_empty()
+        && !reader_has(reader, "virtual_mailbox_maps")
+    {
+        reader.wrong_at(
+            "virtual_mailbox_domains",
+            "virtual_mailbox_domains has domains, but virtual_mailbox_maps names no mailboxes",
+            "add virtual_mailbox_maps = { \"user@domain\" = \"user/\" }, or \"texthash:/path\"".to_owned(),
+        );
+    }
+    if !matches!(config.recipient_delimiter.len(), 0 | 1) || config.recipient_delimiter == "@" {
+        reader.wrong_at(
+            "recipient_delimiter",
+            format!("recipient_delimiter is \"{}\"", config.recipient_delimiter),
+            "it is one character, usually \"+\"".to_owned(),
+        );
+    }
+}
+
+fn check_networks(config: &Config, reader: &mut Reader<'_>) {
+    for (index, network) in config.mynetworks.iter().enumerate() {
+        if network.prefix() == 0 {
+            reader.wrong_at(
+                &format!("mynetworks[{index}]"),
+                format!("\"{network}\" makes this server an open relay"),
+                "name only the networks whose clients you know".to_owned(),
+            );
+        }
+    }
+}
+
+fn check_owner(config: &Config, reader: &mut Reader<'_>) {
+    match config.mail_owner.as_deref() {
+        None if reader.facts.root && !reader_has(reader, "mail_owner") => reader.wrong(
+            0..0,
+            "the server is started as root, and no mail_owner is set",
+            "add mail_owner = \"waxwing\", a user of its own without privileges; the server never serves as root".to_owned(),
+        ),
+        Some("root" | "0") => reader.wrong_at(
+            "mail_owner",
+            "mail_owner is root",
+            "name a user without privileges; the server never serves as root".to_owned(),
+        ),
+        Some(_) | None => {}
+    }
+}
+
+fn check_listeners(config: &Config, reader: &mut Reader<'_>) {
+    if config.listen.is_empty() && !reader_has(reader, "listen[0]") {
+        reader.wrong_at("listen", "there is no listener", "add a [[listen]] table with a name and an address".to_owned());
+    }
+    for index in 0.. {
+        let table = format!("listen[{index}]");
+        if !reader_has(reader, &table) {
+            break;
+        }
+        for (key, example) in [("name", "\"smtp\""), ("address", "\"127.0.0.1:2525\"")] {
+            if !reader_has(reader, &format!("{table}.{key}")) {
+                reader.wrong_at(&table, format!("the listener has no {key}"), format!("add {key} = {example}"));
+            }
+        }
+    }
+    for (index, listen) in config.listen.iter().enumerate() {
+        for earlier in config.listen.iter().take(index) {
+            if earlier.name == listen.name && !listen.name.is_empty() {
+                let message = format!("two listeners have the name \"{}\"", listen.name);
+                reader.wrong_at(&format!("listen[{index}].name"), message, "give each a name of its own".to_owned());
+            }
+            if earlier.address == listen.address && listen.address.port() != 0 {
+                let message = format!("two listeners have the address {}", listen.address);
+                reader.wrong_at(&format!("listen[{index}].address"), message, "give each a port of its own".to_owned());
+            }
+        }
+    }
+}
+
+fn check_bounds(config: &Config, reader: &mut Reader<'_>) {
+    if config.minimal_backoff_time > config.maximal_backoff_time {
+        let path = given_one(reader, "minimal_backoff_time", "maximal_backoff_time");
+        reader.wrong_at(
+            path,
+            "minimal_backoff_time is longer than maximal_backoff_time",
+            "shorten it, or lengthen the other".to_owned(),
+        );
+    }
+    if config.header_size_limit > config.message_size_limit {
+        let path = given_one(reader, "header_size_limit", "message_size_limit");
+        reader.wrong_at(
+            path,
+            "header_size_limit is larger than message_size_limit",
+            "the header is a part of the message".to_owned(),
+        );
+    }
+    if config.queue_minfree < config.message_size_limit {
+        reader.wrong_at(
+            given_one(reader, "queue_minfree", "message_size_limit"),
+            "queue_minfree is smaller than message_size_limit",
+            "one message could fill the disk: leave it out to get 1.5 * message_size_limit + 128MiB".to_owned(),
+        );
+    }
+}
+
+/// The one of two keys that the file gives, the first if both.
+fn given_one<'k>(reader: &Reader<'_>, first: &'k str, second: &'k str) -> &'k str {
+    if reader_has(reader, first) || !reader_has(reader, second) { first } else { second }
+}
+
+fn check_plugins(config: &Config, reader: &mut Reader<'_>) {
+    for plugin in &config.plugins {
+        let table = format!("plugins.{}", plugin.name);
+        check_source(plugin, &table, reader);
+        if plugin.limits.cpu > plugin.limits.time {
+            let (cpu, time) = (format!("{table}.limits.cpu"), format!("{table}.limits.time"));
+            let message = "the limit cpu is longer than the limit time, which contains it";
+            reader.wrong_at(given_one(reader, &cpu, &time), message, "lengthen time, or shorten cpu".to_owned());
+        }
+        for (index, name) in plugin.when.listener.iter().enumerate() {
+            let names: Vec<&str> = config.listen.iter().map(|listen| listen.name.as_str()).collect();
+            unknown(reader, &format!("{table}.when.listener[{index}]"), "listener", name, &names);
+        }
+        let mut tables = vec!["alias_maps", "virtual_alias_maps", "virtual_mailbox_maps", "local_recipient_maps"];
+        tables.extend(config.tables.keys().map(String::as_str));
+        for (index, name) in plugin.grants.lookup.iter().enumerate() {
+            unknown(reader, &format!("{table}.grants.lookup[{index}]"), "table", name, &tables);
+        }
+    }
+    check_transport_names(config, reader);
+}
+
+/// A component's file, or a built-in plugin: one of them, and it is there.
+fn check_source(plugin: &Plugin, table: &str, reader: &mut Reader<'_>) {
+    let file_path = format!("{table}.file");
+    match (&plugin.file, plugin.builtin) {
+        (Some(_), true) => reader.wrong_at(
+            &file_path,
+            format!("the plugin \"{}\" is built in and has a file", plugin.name),
+            "leave the file out, or add builtin = false to replace the built-in plugin".to_owned(),
+        ),
+        (Some(file), false) if plugin.enabled && !(reader.facts.exists)(file) => reader.wrong_at(
+            &file_path,
+            format!("the component \"{}\" does not exist", file.display()),
+            "correct the path, or build the plugin; enabled = false leaves it out".to_owned(),
+        ),
+        (None, false) if reader_has(reader, &file_path) => {}
+        (None, false) => {
+            let advice = match nearest(&plugin.name, BUILTIN_PLUGINS.iter().copied()) {
+                Some(near) => {
+                    format!("add file = \"/path/to/{}.wasm\"; or did you mean the built-in [plugins.{near}]?", plugin.name)
+                }
+                None => format!("add file = \"/path/to/{}.wasm\"", plugin.name),
+            };
+            reader.wrong_at(&format!("{table}.file"), format!("the plugin \"{}\" has no file", plugin.name), advice);
+        }
+        (None, true) if !BUILTIN_PLUGINS.contains(&plugin.name.as_str()) => reader.wrong_at(
+            &format!("{table}.builtin"),
+            format!("there is no built-in plugin \"{}\"", plugin.name),
+            format!("the built-in plugins are {}", BUILTIN_PLUGINS.join(" and ")),
+        ),
+        (Some(_), false) | (None, true) => {}
+    }
+}
+
+fn check_transport_names(config: &Config, reader: &mut Reader<'_>) {
+    let mut seen: Vec<&str> = TRANSPORTS.to_vec();
+    for plugin in &config.plugins {
+        let Some(name) = plugin.transport.as_deref() else { continue };
+        let path = format!("plugins.{}.transport", plugin.name);
+        if seen.contains(&name) {
+            let advice = "give the plugin's transport a name of its own".to_owned();
+            reader.wrong_at(&path, format!("there is a transport \"{name}\" already"), advice);
+        } else if name.is_empty() || name.contains([':', '[', ']', '.', ' ']) {
+            let advice = "a transport's name is one word without colon, dot and brackets".to_owned();
+            reader.wrong_at(&path, format!("\"{name}\" is not a transport's name"), advice);
+        }
+        seen.push(name);
+    }
+}
+
+fn check_routes(config: &Config, reader: &mut Reader<'_>) {
+    let mut transports: Vec<&str> = TRANSPORTS.to_vec();
+    transports.extend(config.plugins.iter().filter_map(|plugin| plugin.transport.as_deref()));
+    let own: [(&str, &Route); 4] = [
+        ("local_transport", &config.local_transport),
+        ("virtual_transport", &config.virtual_transport),
+        ("relay_transport", &config.relay_transport),
+        ("default_transport", &config.default_transport),
+    ];
+    for (path, route) in own {
+        unknown(reader, path, "transport", &route.transport, &transports);
+    }
+    for (key, route) in &config.transport_maps {
+        unknown(reader, &format!("transport_maps.{key}"), "transport", &route.transport, &transports);
+        let name = key.strip_prefix('.').unwrap_or(key);
+        if name != "*" && !is_route_key(name) {
+            let message = format!("\"{key}\" is neither an address nor a domain");
+            reader.wrong_key(&format!("transport_maps.{key}"), message, "write user@domain, domain, .domain or *".to_owned());
+        }
+    }
+}
+
+fn is_route_key(name: &str) -> bool {
+    match name.contains('@') {
+        true => waxwing_types::Address::parse(name).is_ok_and(|address| !address.is_bare()),
+        false => waxwing_types::Address::new("x", name).is_ok_and(|address| !address.is_bare()),
+    }
+}
+
+fn unknown(reader: &mut Reader<'_>, path: &str, what: &str, name: &str, known: &[&str]) {
+    if known.contains(&name) {
+        return;
+    }
+    let advice = match nearest(name, known.iter().copied()) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None => format!("there are {}", known.join(", ")),
+    };
+    reader.wrong_at(path, format!("there is no {what} \"{name}\""), advice);
+}

@@ -1,0 +1,226 @@
+//! The configuration: every field is a key, its documentation the key's meaning.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::kind::{Count, Domain, FilePath, ListOf, MapOf, Maybe, Size, Span, Sub, Text, default_section};
+use crate::mistake::Position;
+use crate::network::{Network, NetworkText};
+use crate::plugin::{Plugin, Plugins};
+use crate::reader::Places;
+use crate::route::{HostPort, HostPortText, Route, RouteText};
+use crate::section::section;
+use crate::sections::{Control, Dns, Listen, ListenKind, Log, Runtime, Trace};
+use crate::table::{TableSpec, Tables};
+
+/// Octets of a journal of the store; `queue_minfree` leaves room for two.
+const JOURNAL_BYTES_MAX: u64 = 64 << 20;
+
+section! {
+    /// A checked configuration. The names are Postfix's where Postfix has one.
+    pub struct Config (table, reader) {
+        /// Name of this server in Internet form: in the greeting, in EHLO and in Received.
+        myhostname: String [Domain] = reader.facts.full_hostname(), derived "the system's host name";
+        /// Domain of this server.
+        mydomain: String [Domain] = parent_domain(&myhostname), derived "myhostname without its first label";
+        /// Domain that completes addresses without one.
+        myorigin: String [Domain] = myhostname.clone(), derived "myhostname";
+        /// Domains whose mail is delivered to local users and aliases.
+        mydestination: Vec<String> [ListOf<Domain>] = local_domains(&myhostname, &mydomain),
+            derived "[myhostname, \"localhost.\" + mydomain, \"localhost\"]";
+        /// Clients that may send anywhere; everyone else only to the domains of this server.
+        mynetworks: Vec<Network> [ListOf<NetworkText>] = loopback();
+        /// Domains that are relayed to other servers, with their subdomains.
+        relay_domains: Vec<String> [ListOf<Domain>] = Vec::new();
+        /// Next hop of all mail that leaves this server; none: the MX of the recipient's domain.
+        relayhost: Option<HostPort> [Maybe<HostPortText>] = None;
+        /// Domains whose addresses are all aliases for addresses elsewhere.
+        virtual_alias_domains: Vec<String> [ListOf<Domain>] = Vec::new();
+        /// Aliases of full addresses, in any domain.
+        virtual_alias_maps: Vec<TableSpec> [Tables] = Vec::new();
+        /// Domains whose mail is delivered to the mailboxes of virtual_mailbox_maps.
+        virtual_mailbox_domains: Vec<String> [ListOf<Domain>] = Vec::new();
+        /// Address to path of its mailbox below virtual_mailbox_base; "@domain" stands for every address of it.
+        virtual_mailbox_maps: Vec<TableSpec> [Tables] = Vec::new();
+        /// Directory below which virtual mailboxes lie.
+        virtual_mailbox_base: PathBuf [FilePath] = PathBuf::from("/var/mail/virtual");
+        /// Local users who get mail although they are no alias; the value is not used.
+        local_recipient_maps: Vec<TableSpec> [Tables] = Vec::new();
+        /// Aliases of local users.
+        alias_maps: Vec<TableSpec> [Tables] = system_aliases(reader.facts.exists),
+            derived "\"aliases:/etc/aliases\" if that file is there";
+        /// Directory in which each local user has a Maildir of his name.
+        mail_spool_directory: PathBuf [FilePath] = PathBuf::from("/var/mail");
+        /// Separates a user's name from an extension; empty: there are no extensions.
+        recipient_delimiter: String [Text] = String::new();
+        /// User as whom the server runs; needed when it is started as root.
+        mail_owner: Option<String> [Maybe<Text>] = None;
+        /// Directory of the queue and of all else that the server keeps.
+        queue_directory: PathBuf [FilePath] = PathBuf::from("/var/spool/waxwing");
+
+        /// Largest message, header included.
+        message_size_limit: u64 [Size<1024>] = 64 << 20;
+        /// Largest header block of a message.
+        header_size_limit: u64 [Size<1024>] = 100 << 10;
+        /// Longest line of an SMTP command; lines of messages have no limit.
+        line_length_limit: usize [Count<usize, 512, 65536>] = 2048;
+        /// Free space of queue_directory below which no mail is accepted.
+        queue_minfree: u64 [Size<0>] = message_size_limit.saturating_mul(3) / 2 + 2 * JOURNAL_BYTES_MAX,
+            derived "1.5 * message_size_limit + 128MiB";
+        /// Received fields of a message that is taken to loop.
+        hopcount_limit: u32 [Count<u32, 1, 1000>] = 50;
+        /// Most octets of a message that a report returns.
+        bounce_size_limit: u64 [Size<1>] = 50_000;
+
+        /// Text of the greeting after 220; $myhostname is put in.
+        smtpd_banner: String [Text] = "$myhostname ESMTP Waxwing".to_owned();
+        /// Recipients of one message; more are deferred to the next one by 452.
+        smtpd_recipient_limit: usize [Count<usize, 1, 100_000>] = 1000;
+        /// Mistakes of a client after which it is disconnected.
+        smtpd_hard_error_limit: u32 [Count<u32, 1, 10_000>] = 20;
+        /// How long a client may be silent, and how long it may not take our replies.
+        smtpd_timeout: Duration [Span<100>] = Duration::from_secs(300);
+        /// Sessions at once from one address; 0: no limit.
+        smtpd_client_connection_count_limit: usize [Count<usize, 0, 100_000>] = 50;
+        /// Sessions at once in all; more are refused with 421.
+        smtpd_sessions_max: usize [Count<usize, 1, 100_000>] = 1000;
+
+        /// Transport of the domains of mydestination.
+        local_transport: Route [RouteText] = Route::to("local");
+        /// Transport of the domains of virtual_mailbox_domains.
+        virtual_transport: Route [RouteText] = Route::to("virtual");
+        /// Transport of the domains of relay_domains.
+        relay_transport: Route [RouteText] = Route::to("relay");
+        /// Transport of all other domains.
+        default_transport: Route [RouteText] = Route::to("smtp");
+        /// Address, domain or ".domain" (its subdomains), or "*", to the route that its mail takes.
+        transport_maps: BTreeMap<String, Route> [MapOf<RouteText>] = BTreeMap::new();
+
+        /// Shortest time between two attempts for a deferred message.
+        minimal_backoff_time: Duration [Span<1000>] = Duration::from_secs(300);
+        /// Longest time between two attempts for a deferred message.
+        maximal_backoff_time: Duration [Span<1000>] = Duration::from_secs(4000);
+        /// Age at which a deferred message is returned to its sender.
+        maximal_queue_lifetime: Duration [Span<0>] = Duration::from_secs(5 * 86_400);
+        /// Age at which a deferred report is given up.
+        bounce_queue_lifetime: Duration [Span<0>] = Duration::from_secs(5 * 86_400);
+        /// Deliveries at once to one next hop.
+        default_destination_concurrency_limit: usize [Count<usize, 1, 10_000>] = 20;
+        /// Messages in the active queue.
+        qmgr_message_active_limit: usize [Count<usize, 1, 1_000_000>] = 20_000;
+
+        /// Name that this server gives in EHLO.
+        smtp_helo_name: String [Domain] = myhostname.clone(), derived "myhostname";
+        /// TCP port of next hops that name none.
+        smtp_tcp_port: u16 [Count<u16, 1, 65535>] = 25;
+        /// How long a connection may take to be made.
+        smtp_connect_timeout: Duration [Span<100>] = Duration::from_secs(30);
+        /// How long the greeting and the reply to EHLO may take.
+        smtp_helo_timeout: Duration [Span<100>] = Duration::from_secs(300);
+        /// How long the reply to MAIL may take.
+        smtp_mail_timeout: Duration [Span<100>] = Duration::from_secs(300);
+        /// How long the reply to RCPT may take.
+        smtp_rcpt_timeout: Duration [Span<100>] = Duration::from_secs(300);
+        /// How long the reply to DATA may take.
+        smtp_data_init_timeout: Duration [Span<100>] = Duration::from_secs(120);
+        /// How long a piece of the message may take to be sent.
+        smtp_data_xfer_timeout: Duration [Span<100>] = Duration::from_secs(180);
+        /// How long the reply to the end of the message may take.
+        smtp_data_done_timeout: Duration [Span<100>] = Duration::from_secs(600);
+        /// How long the reply to QUIT may take.
+        smtp_quit_timeout: Duration [Span<100>] = Duration::from_secs(300);
+        /// How long an idle connection is kept for the next message to the same next hop.
+        smtp_connection_cache_time_limit: Duration [Span<0>] = Duration::from_secs(2);
+
+        /// Where the server listens.
+        listen: Vec<Listen> [ListOf<Sub<Listen>>] = default_listeners();
+        /// The socket of the commands that talk to a running server.
+        control: Control [Sub<Control>] = default_section("control", reader);
+        /// How names are looked up.
+        dns: Dns [Sub<Dns>] = default_section("dns", reader);
+        /// The log.
+        log: Log [Sub<Log>] = default_section("log", reader);
+        /// Threads.
+        runtime: Runtime [Sub<Runtime>] = default_section("runtime", reader);
+        /// What is remembered of each transaction for `waxwing trace`.
+        trace: Trace [Sub<Trace>] = default_section("trace", reader);
+        /// Tables that plugins may look up by name, besides the ..._maps above.
+        tables: BTreeMap<String, Vec<TableSpec>> [MapOf<Tables>] = BTreeMap::new();
+        /// Plugins by name, sorted by order; cleanup and aliases are built in and run unless they are disabled.
+        plugins: Vec<Plugin> [Plugins] = Plugins::only_builtin(reader);
+    }
+    extra {
+        /// Where each key stands.
+        pub(crate) places: Places,
+    }
+}
+
+impl Config {
+    /// Where `path` stands in the file, or the nearest table around it: for faults that show only when the thing is used.
+    /// Paths are like `plugins.spam.grants.lookup[0]`.
+    #[must_use]
+    pub fn position(&self, path: &str) -> Position {
+        self.places.position(path)
+    }
+
+    /// The file gives a value for `path`; otherwise it has its default.
+    #[must_use]
+    pub fn is_given(&self, path: &str) -> bool {
+        self.places.get(path).is_some()
+    }
+
+    /// The path of the control socket.
+    #[must_use]
+    pub fn control_socket(&self) -> PathBuf {
+        self.control.socket.clone().unwrap_or_else(|| self.queue_directory.join("control"))
+    }
+
+    /// The tables of one of the `..._maps` keys or of `[tables]`; `None` if no such table is configured.
+    #[must_use]
+    pub fn tables_named(&self, name: &str) -> Option<&[TableSpec]> {
+        match name {
+            "alias_maps" => Some(&self.alias_maps),
+            "virtual_alias_maps" => Some(&self.virtual_alias_maps),
+            "virtual_mailbox_maps" => Some(&self.virtual_mailbox_maps),
+            "local_recipient_maps" => Some(&self.local_recipient_maps),
+            _ => self.tables.get(name).map(Vec::as_slice),
+        }
+    }
+
+    /// A client at `address` may send anywhere.
+    #[must_use]
+    pub fn in_mynetworks(&self, address: IpAddr) -> bool {
+        self.mynetworks.iter().any(|network| network.contains(address))
+    }
+}
+
+/// `mail.example.com` -> `example.com`; a name of one label stays.
+fn parent_domain(hostname: &str) -> String {
+    hostname.split_once('.').map_or(hostname, |(_, parent)| parent).to_owned()
+}
+
+fn local_domains(hostname: &str, domain: &str) -> Vec<String> {
+    let mut domains = vec![hostname.to_owned()];
+    for more in [format!("localhost.{domain}"), "localhost".to_owned()] {
+        if !domains.contains(&more) {
+            domains.push(more);
+        }
+    }
+    domains
+}
+
+fn loopback() -> Vec<Network> {
+    ["127.0.0.0/8", "[::1]/128"].iter().filter_map(|text| text.parse().ok()).collect()
+}
+
+fn system_aliases(exists: fn(&std::path::Path) -> bool) -> Vec<TableSpec> {
+    let path = PathBuf::from("/etc/aliases");
+    if exists(&path) { vec![TableSpec::Aliases(path)] } else { Vec::new() }
+}
+
+fn default_listeners() -> Vec<Listen> {
+    let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 25));
+    vec![Listen { name: "smtp".to_owned(), address, kind: ListenKind::Smtp }]
+}

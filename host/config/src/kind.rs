@@ -1,0 +1,443 @@
+//! How a value is written, read and printed.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use toml::Value;
+use toml::de::DeValue;
+
+use crate::nearest::nearest;
+use crate::reader::{Node, Reader, last_key};
+use crate::section::Section;
+
+/// A way to write values.
+pub(crate) trait Kind {
+    /// What the rest of the program gets.
+    type Value;
+    /// How the reference describes it, with the unit.
+    const FORM: &'static str;
+    /// Reads it; `None` after a mistake has been noted.
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self::Value>;
+    /// Prints it so that [`Kind::read`] gives the same; `None` where there is no value.
+    fn show(value: &Self::Value) -> Option<Value>;
+}
+
+/// A string of the file, or a mistake.
+pub(crate) fn string<'n>(node: &Node<'n>, reader: &mut Reader<'_>, wanted: &str) -> Option<&'n str> {
+    let found = node.value.as_str();
+    if found.is_none() {
+        reader.wrong_type(node, wanted);
+    }
+    found
+}
+
+/// An integer of the file without regard to its sign; `None` for other types, noted by the caller.
+fn integer(node: &Node<'_>) -> Option<i64> {
+    let integer = node.value.as_integer()?;
+    i64::from_str_radix(integer.as_str(), integer.radix()).ok()
+}
+
+/// true or false.
+pub(crate) struct Flag;
+
+impl Kind for Flag {
+    type Value = bool;
+    const FORM: &'static str = "true or false";
+
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<bool> {
+        let found = node.value.as_bool();
+        if found.is_none() {
+            reader.wrong_type(node, "true or false, without quotes");
+        }
+        found
+    }
+
+    fn show(value: &bool) -> Option<Value> {
+        Some(Value::Boolean(*value))
+    }
+}
+
+/// Whole numbers that a [`Count`] can be.
+pub(crate) trait Whole: Copy + TryFrom<i64> {
+    fn to_i64(self) -> i64;
+}
+
+macro_rules! whole {
+    ($($t:ty),*) => { $( impl Whole for $t { fn to_i64(self) -> i64 { i64::try_from(self).unwrap_or(i64::MAX) } } )* };
+}
+whole!(i32, u16, u32, usize);
+
+/// A whole number between two bounds.
+pub(crate) struct Count<T, const MIN: i64, const MAX: i64>(PhantomData<T>);
+
+impl<T: Whole, const MIN: i64, const MAX: i64> Kind for Count<T, MIN, MAX> {
+    type Value = T;
+    const FORM: &'static str = "number";
+
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<T> {
+        let Some(number) = integer(node) else {
+            reader.wrong_type(node, "a whole number, without quotes");
+            return None;
+        };
+        let fits = (MIN..=MAX).contains(&number).then(|| T::try_from(number).ok()).flatten();
+        if fits.is_none() {
+            let message = format!("{} is {number}", last_key(&node.path));
+            reader.wrong(node.span.clone(), message, format!("it must be between {MIN} and {MAX}"));
+        }
+        fits
+    }
+
+    fn show(value: &T) -> Option<Value> {
+        Some(Value::Integer(value.to_i64()))
+    }
+}
+
+/// Octets, at least `MIN`.
+pub(crate) struct Size<const MIN: u64>;
+
+const SIZE_UNITS: &[(&str, u64)] = &[
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("KB", 1000),
+    ("kB", 1000),
+    ("B", 1),
+];
+
+impl<const MIN: u64> Kind for Size<MIN> {
+    type Value = u64;
+    const FORM: &'static str = "octets: a number, or text with a unit, \"64KiB\"";
+
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<u64> {
+        let size = match node.value {
+            DeValue::String(text) => with_unit(text, SIZE_UNITS),
+            DeValue::Integer(_) => integer(node).and_then(|n| u64::try_from(n).ok()),
+            DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => {
+                reader.wrong_type(node, "a size, such as \"64KiB\"");
+                return None;
+            }
+        };
+        match size {
+            Some(size) if size > i64::MAX as u64 => bad_size(node, reader),
+            Some(size) if size < MIN => {
+                let message = format!("{} is {size} octets", last_key(&node.path));
+                reader.wrong(node.span.clone(), message, format!("it must be at least {}", show_size(MIN)));
+                None
+            }
+            Some(size) => Some(size),
+            None => bad_size(node, reader),
+        }
+    }
+
+    fn show(value: &u64) -> Option<Value> {
+        Some(Value::String(show_size(*value)))
+    }
+}
+
+fn bad_size(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<u64> {
+    let message = format!("{} is not a size", last_key(&node.path));
+    reader.wrong(node.span.clone(), message, "write a number of octets or a unit of B, KB, MB, GB, KiB, MiB, GiB".to_owned());
+    None
+}
+
+/// The largest binary unit that leaves no rest.
+pub(crate) fn show_size(size: u64) -> String {
+    let whole = |unit: u64| size >= unit && size.is_multiple_of(unit);
+    match SIZE_UNITS.iter().take(3).find(|(_, unit)| whole(*unit)) {
+        Some((name, unit)) => format!("{}{name}", size / unit),
+        None => format!("{size}B"),
+    }
+}
+
+/// `12 KiB` -> 12 * 1024.
+fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at_checked(digits)?;
+    let factor = units.iter().find(|(name, _)| *name == unit.trim_start())?.1;
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+/// A duration of at least `MIN` milliseconds.
+pub(crate) struct Span<const MIN: u64>;
+
+const SPAN_UNITS: &[(&str, u64)] =
+    &[("w", 604_800_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+
+impl<const MIN: u64> Kind for Span<MIN> {
+    type Value = Duration;
+    const FORM: &'static str = "duration: text with a unit of ms, s, m, h, d, w, or a number of seconds";
+
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Duration> {
+        let millis = match node.value {
+            DeValue::String(text) => with_unit(text, SPAN_UNITS),
+            DeValue::Integer(_) => integer(node).and_then(|n| u64::try_from(n).ok()?.checked_mul(1000)),
+            DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => {
+                reader.wrong_type(node, "a duration, such as \"300s\"");
+                return None;
+            }
+        };
+        match millis {
+            Some(millis) if millis < MIN => {
+                let least = show_span(Duration::from_millis(MIN));
+                let message = format!("{} is too short", last_key(&node.path));
+                reader.wrong(node.span.clone(), message, format!("it must be at least \"{least}\""));
+                None
+            }
+            Some(millis) => Some(Duration::from_millis(millis)),
+            None => {
+                let message = format!("{} is not a duration", last_key(&node.path));
+                let advice = "write a number with one unit of ms, s, m, h, d, w, such as \"5d\"";
+                reader.wrong(node.span.clone(), message, advice.to_owned());
+                None
+            }
+        }
+    }
+
+    fn show(value: &Duration) -> Option<Value> {
+        Some(Value::String(show_span(*value)))
+    }
+}
+
+/// The largest unit that leaves no rest; weeks and minutes of seconds stay as Postfix writes them.
+pub(crate) fn show_span(span: Duration) -> String {
+    let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    let unit =
+        |name: &str, size: u64| (millis >= size && millis.is_multiple_of(size)).then(|| format!("{}{name}", millis / size));
+    unit("d", 86_400_000).or_else(|| unit("h", 3_600_000)).or_else(|| unit("s", 1000)).unwrap_or_else(|| format!("{millis}ms"))
+}
+
+/// One line of text.
+pub(crate) struct Text;
+
+impl Kind for Text {
+    type Value = String;
+    const FORM: &'static str = "text";
+
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<String> {
+        let text = string(node, reader, "text in quotes")?;
+        if text.chars().any(char::is_control) {
+            let message = format!("{} has a control character", last_key(&node.path));
+            reader.wrong(node.span.clone(), message, "write one line of printable text".to_owned());
+            return None;
+        }
+        Some(text.to_owned())
+    }
+
+    fn show(value: &String) -> Option<Value> {
+        Some(Value::String(value.clone()))
+    }
+}
+
+/// A host or domain name, or an address in brackets; `$myhostname` and `$mydomain` are put in later.
+pub(crate) struct Domain;
+
+impl Kind for Domain {
+    type Value = String;
+    const FORM: &'static str = "domain name";
+
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<String> {
+        let text = string(node, reader, "a domain name in quotes")?;
+        if text.contains('$') {
+            return Some(text.to_owned());
+        }
+        match waxwing_types::Address::new("x", text) {
+            Ok(address) if !address.is_bare() => Some(address.domain().to_owned()),
+            _ => {
+                let message = format!("\"{text}\" is not a domain name");
+                let advice = match text.strip_prefix('@').or_else(|| text.strip_suffix('.')) {
+                    Some(rest) if !rest.is_empty() => format!("did you mean \"{rest}\"?"),
+                    _ => "a domain name has letters, digits, dots and inner hyphens".to_owned(),
+                };
+                reader.wrong(node.span.clone(), message, advice);
+                None
+            }
+        }
+    }
+
+    fn show(value: &String) -> Option<Value> {
+        Some(Value::String(value.clone()))
+    }
+}
+
+/// A path; a relative one is taken from the directory of the configuration file.
+pub(crate) struct FilePath;
+
+impl Kind for FilePath {
+    type Value = PathBuf;
+    const FORM: &'static str = "path";
+
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<PathBuf> {
+        let text = string(node, reader, "a path in quotes")?;
+        if text.is_empty() || text.contains('\0') {
+            reader.wrong(node.span.clone(), format!("{} is not a path", last_key(&node.path)), None);
+            return None;
+        }
+        Some(reader.absolute(text))
+    }
+
+    fn show(value: &PathBuf) -> Option<Value> {
+        Some(Value::String(value.display().to_string()))
+    }
+}
+
+/// An IP address and a port.
+pub(crate) struct Socket;
+
+impl Kind for Socket {
+    type Value = SocketAddr;
+    const FORM: &'static str = "address and port, \"127.0.0.1:25\" or \"[::1]:25\"";
+
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<SocketAddr> {
+        let text = string(node, reader, "an address and a port in quotes, such as \"127.0.0.1:2525\"")?;
+        let parsed = text.parse().ok();
+        if parsed.is_none() {
+            let advice = match text.strip_prefix(':').or_else(|| text.strip_prefix("*:")) {
+                Some(port) => format!("for every address write \"0.0.0.0:{port}\" or \"[::]:{port}\""),
+                None if text.parse::<std::net::IpAddr>().is_ok() => "a port is missing: \"127.0.0.1:2525\"".to_owned(),
+                None => "write it as \"127.0.0.1:2525\" or \"[::1]:2525\"; names are not looked up here".to_owned(),
+            };
+            reader.wrong(node.span.clone(), format!("\"{text}\" is not an address with a port"), advice);
+        }
+        parsed
+    }
+
+    fn show(value: &SocketAddr) -> Option<Value> {
+        Some(Value::String(value.to_string()))
+    }
+}
+
+/// Values with names.
+pub(crate) trait Words: Sized + Copy + PartialEq + 'static {
+    const FORM: &'static str;
+    const WORDS: &'static [(&'static str, Self)];
+}
+
+/// One word of a few.
+pub(crate) struct Choice<W>(PhantomData<W>);
+
+impl<W: Words> Kind for Choice<W> {
+    type Value = W;
+    const FORM: &'static str = W::FORM;
+
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<W> {
+        let text = string(node, reader, W::FORM)?;
+        let found = W::WORDS.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        if found.is_none() {
+            let advice = match nearest(text, W::WORDS.iter().map(|(word, _)| *word)) {
+                Some(near) => format!("did you mean \"{near}\"? It is one of {}", W::FORM),
+                None => format!("it is one of {}", W::FORM),
+            };
+            reader.wrong(node.span.clone(), format!("{} is \"{text}\"", last_key(&node.path)), advice);
+        }
+        found
+    }
+
+    fn show(value: &W) -> Option<Value> {
+        W::WORDS.iter().find(|(_, v)| v == value).map(|(word, _)| Value::String((*word).to_owned()))
+    }
+}
+
+/// A key that may be left out.
+pub(crate) struct Maybe<K>(PhantomData<K>);
+
+impl<K: Kind> Kind for Maybe<K> {
+    type Value = Option<K::Value>;
+    const FORM: &'static str = K::FORM;
+
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self::Value> {
+        K::read(node, reader).map(Some)
+    }
+
+    fn show(value: &Self::Value) -> Option<Value> {
+        K::show(value.as_ref()?)
+    }
+}
+
+/// An array.
+pub(crate) struct ListOf<K>(PhantomData<K>);
+
+impl<K: Kind> Kind for ListOf<K> {
+    type Value = Vec<K::Value>;
+    const FORM: &'static str = K::FORM;
+
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self::Value> {
+        let Some(array) = node.value.as_array() else {
+            reader.wrong_type(node, "an array: [...]");
+            return None;
+        };
+        let mut list = Vec::new();
+        for (index, item) in array.iter().enumerate() {
+            let path = format!("{}[{index}]", node.path);
+            reader.remember(&path, item.span(), item.span());
+            list.extend(K::read(&Node { path, value: item.get_ref(), span: item.span() }, reader));
+        }
+        Some(list)
+    }
+
+    fn show(value: &Self::Value) -> Option<Value> {
+        Some(Value::Array(value.iter().filter_map(K::show).collect()))
+    }
+}
+
+/// A table with keys of the user's choice.
+pub(crate) struct MapOf<K>(PhantomData<K>);
+
+impl<K: Kind> Kind for MapOf<K> {
+    type Value = BTreeMap<String, K::Value>;
+    const FORM: &'static str = K::FORM;
+
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self::Value> {
+        let Some(table) = node.value.as_table() else {
+            reader.wrong_type(node, "a table: { key = value }");
+            return None;
+        };
+        let names: Vec<&str> = table.keys().map(|key| key.get_ref().as_ref()).collect();
+        reader.table(&node.path, table, &names);
+        let mut map = BTreeMap::new();
+        for (key, value) in table {
+            let path = crate::reader::join(&node.path, key.get_ref());
+            if let Some(read) = K::read(&Node { path, value: value.get_ref(), span: value.span() }, reader) {
+                map.insert(key.get_ref().to_string(), read);
+            }
+        }
+        Some(map)
+    }
+
+    fn show(value: &Self::Value) -> Option<Value> {
+        Some(Value::Table(value.iter().filter_map(|(key, v)| Some((key.clone(), K::show(v)?))).collect()))
+    }
+}
+
+/// A table with fixed keys.
+pub(crate) struct Sub<S>(PhantomData<S>);
+
+impl<S: Section> Kind for Sub<S> {
+    type Value = S;
+    const FORM: &'static str = "table";
+
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<S> {
+        let Some(table) = node.value.as_table() else {
+            reader.wrong_type(node, "a table");
+            return None;
+        };
+        let open = reader.table(&node.path, table, S::NAMES);
+        Some(S::read(&open, reader))
+    }
+
+    fn show(value: &S) -> Option<Value> {
+        let names = S::NAMES.iter().map(|name| (*name).to_owned());
+        Some(Value::Table(names.zip(value.values()).filter_map(|(name, v)| Some((name, v?))).collect()))
+    }
+}
+
+/// The defaults of a section: what an empty table gives.
+pub(crate) fn default_section<S: Section>(path: &str, reader: &mut Reader<'_>) -> S {
+    let empty = toml::de::DeTable::new();
+    let open = reader.table(path, &empty, S::NAMES);
+    S::read(&open, reader)
+}

@@ -1,0 +1,42 @@
+//! One TOML file becomes a checked configuration, or a list of every mistake in it.
+//!
+//! Owns: the keys, their units and defaults; the checks; how mistakes, effective values and the reference are shown.
+//! Uses: `types`.
+//! Used by: `accounts`, `sandbox`, `intake`, `delivery`, `tool`, `daemon`.
+//! Never: the network, a clock, the content of the files that it names.
+//! Start reading at: [`Config`], whose fields are the keys; then `section.rs`, which turns them into a reader.
+#![forbid(unsafe_code)]
+
+mod check;
+mod config;
+mod dev;
+mod facts;
+mod kind;
+mod load;
+mod mistake;
+mod names;
+mod nearest;
+mod network;
+mod plugin;
+mod reader;
+mod reference;
+mod route;
+mod section;
+mod sections;
+mod show;
+mod table;
+
+pub use config::Config;
+pub use dev::{DEV_DOMAIN, DEV_USER, DevError, DevPorts};
+pub use facts::Facts;
+pub use load::{CONFIG_BYTES_MAX, LoadError};
+pub use mistake::{Mistake, Mistakes, Position};
+pub use network::{Network, NetworkError};
+pub use plugin::{
+    BUILTIN_PLUGINS, Grants, Instance, Limits, MessageGrant, Mode, OnFault, Plugin, PluginConfig, PluginSource, When,
+};
+pub use reference::reference;
+pub use route::{HostPort, Route, TRANSPORTS};
+pub use sections::{Control, Dns, Listen, ListenKind, Log, LogLevel, Runtime, Trace};
+pub use show::Shown;
+pub use table::TableSpec;

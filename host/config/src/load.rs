@@ -1,0 +1,64 @@
+//! From a file to a checked configuration.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use toml::de::DeTable;
+
+use crate::check::check;
+use crate::reader::Reader;
+use crate::section::Section;
+use crate::{Config, Facts, Mistakes};
+
+/// Octets of a configuration file.
+pub const CONFIG_BYTES_MAX: u64 = 16 << 20;
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file can't be read.
+    #[error("{}: {error}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The file has mistakes.
+    #[error("{0}")]
+    Mistakes(#[from] Mistakes),
+}
+
+impl Config {
+    /// Reads and checks a file.
+    pub fn load(path: &Path, facts: &Facts) -> Result<Self, LoadError> {
+        let read = || {
+            if std::fs::metadata(path)?.len() > CONFIG_BYTES_MAX {
+                return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the file is larger than 16 MiB"));
+            }
+            std::fs::read_to_string(path)
+        };
+        let text = read().map_err(|error| LoadError::Read { path: path.to_owned(), error })?;
+        Ok(Self::parse(path, &text, facts)?)
+    }
+
+    /// Checks a text. `file` is named in mistakes; relative paths are taken from its directory.
+    pub fn parse(file: &Path, text: &str, facts: &Facts) -> Result<Self, Mistakes> {
+        let mut reader = Reader::new(file, text, facts);
+        let (table, errors) = DeTable::parse_recoverable(text);
+        for error in errors {
+            let span = error.span().unwrap_or(0..0);
+            reader.wrong(span, error.message().trim_end().replace('\n', ", "), None);
+        }
+        let open = reader.table("", table.get_ref(), Self::NAMES);
+        let mut config = Self::read(&open, &mut reader);
+        check(&mut config, &mut reader);
+        let (places, mistakes) = reader.finish();
+        if mistakes.is_empty() {
+            config.places = places;
+            Ok(config)
+        } else {
+            Err(Mistakes::new(places.text, mistakes))
+        }
+    }
+}

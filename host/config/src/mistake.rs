@@ -1,0 +1,109 @@
+//! A mistake in the file: where, what, and what to do.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+
+/// A place in a file, counted from 1; the column counts characters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// The file as it was named.
+    pub file: Arc<str>,
+    /// Line.
+    pub line: usize,
+    /// Character within the line.
+    pub column: usize,
+}
+
+impl Position {
+    /// The place of the octet `offset` of `text`.
+    pub(crate) fn of(file: &Arc<str>, text: &str, offset: usize) -> Self {
+        let before = text.get(..offset).unwrap_or(text);
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let line = before.matches('\n').count() + 1;
+        let column = before.get(line_start..).map_or(0, |part| part.chars().count()) + 1;
+        Self { file: Arc::clone(file), line, column }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+    }
+}
+
+/// One mistake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// Where it begins.
+    pub position: Position,
+    /// What is wrong, one line.
+    pub message: String,
+    /// What to do, one line.
+    pub advice: Option<String>,
+    pub(crate) span: Range<usize>,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: error: {}", self.position, self.message)?;
+        match &self.advice {
+            Some(advice) => write!(f, "\n  help: {advice}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Every mistake of one file, in the order of their places; never empty.
+#[derive(Clone, Debug)]
+pub struct Mistakes {
+    text: Arc<str>,
+    list: Vec<Mistake>,
+}
+
+impl Mistakes {
+    pub(crate) fn new(text: Arc<str>, mut list: Vec<Mistake>) -> Self {
+        list.sort_by_key(|m| (m.span.start, m.span.end));
+        Self { text, list }
+    }
+
+    /// The mistakes.
+    #[must_use]
+    pub fn list(&self) -> &[Mistake] {
+        &self.list
+    }
+
+    /// For a terminal: each with `file:line:column: error:`, the line it stands in, and the advice.
+    #[must_use]
+    pub fn render(&self, colour: bool) -> String {
+        let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+        let mut out = String::new();
+        for mistake in &self.list {
+            let source = Snippet::source(&*self.text)
+                .annotation(AnnotationKind::Primary.span(mistake.span.clone()).highlight_source(false));
+            let mut group = Group::with_level(Level::ERROR).element(source);
+            if let Some(advice) = &mistake.advice {
+                group = group.element(Level::HELP.message(advice));
+            }
+            out.push_str(&format!("{}: error: {}\n{}\n", mistake.position, mistake.message, renderer.render(&[group])));
+        }
+        let count = self.list.len();
+        out.push_str(&format!("{count} {} in the configuration\n", if count == 1 { "mistake" } else { "mistakes" }));
+        out
+    }
+}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut first = true;
+        for mistake in &self.list {
+            write!(f, "{}{mistake}", if first { "" } else { "\n" })?;
+            first = false;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Mistakes {}

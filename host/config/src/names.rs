@@ -1,0 +1,29 @@
+//! Postfix's names for things that have another place here.
+
+/// A Postfix parameter, and where its job is done here.
+pub(crate) const POSTFIX_NAMES: &[(&str, &str)] = &[
+    ("inet_interfaces", "each [[listen]] table names one address"),
+    ("inet_protocols", "each [[listen]] table names one address"),
+    ("default_process_limit", "the sessions at once are limited by \"smtpd_sessions_max\""),
+    ("proxy_interfaces", "not needed: a next hop that is this server is found by its addresses"),
+    ("smtpd_milters", "milters come in a later version"),
+    ("non_smtpd_milters", "milters come in a later version"),
+    ("content_filter", "write a plugin with the hook on-message, or route with \"transport_maps\""),
+    ("smtpd_client_restrictions", "write a plugin with the hook on-connect"),
+    ("smtpd_helo_restrictions", "write a plugin with the hook on-helo"),
+    ("smtpd_sender_restrictions", "write a plugin with the hook on-mail"),
+    ("smtpd_recipient_restrictions", "relaying is decided by \"mynetworks\"; more by a plugin with the hook on-rcpt"),
+    ("smtpd_relay_restrictions", "relaying is decided by \"mynetworks\""),
+    ("smtpd_data_restrictions", "write a plugin with the hook on-message"),
+    ("header_checks", "write a plugin with the hook on-message"),
+    ("body_checks", "write a plugin with the hook on-message"),
+    ("alias_database", "\"alias_maps\" reads the text file itself; nothing has to be built"),
+    ("mail_name", "the greeting is \"smtpd_banner\""),
+    ("compatibility_level", "not needed"),
+    ("mailbox_size_limit", "quotas come in a later version"),
+    ("disable_vrfy_command", "VRFY never tells whether a mailbox exists"),
+];
+
+pub(crate) fn advice_for(name: &str) -> Option<&'static str> {
+    POSTFIX_NAMES.iter().find(|(postfix, _)| *postfix == name).map(|(_, advice)| *advice)
+}

@@ -1,0 +1,178 @@
+//! Where mail goes on: a transport and its next hop.
+
+use std::fmt;
+use std::str::FromStr;
+
+use toml::Value;
+
+use crate::kind::{Kind, string};
+use crate::reader::{Node, Reader, last_key};
+
+/// The transports that the server has without plugins.
+pub const TRANSPORTS: &[&str] = &["local", "virtual", "smtp", "relay", "discard", "error"];
+
+/// A host and a port. A host in brackets is taken as it is, without MX lookup.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HostPort {
+    /// Name, or `[name]`, `[127.0.0.1]`, `[::1]`; lower case.
+    pub host: String,
+    /// TCP port, if one is given.
+    pub port: Option<u16>,
+}
+
+impl HostPort {
+    /// The name or address without brackets, if it stands in brackets.
+    #[must_use]
+    pub fn literal(&self) -> Option<&str> {
+        self.host.strip_prefix('[')?.strip_suffix(']')
+    }
+}
+
+impl FromStr for HostPort {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (host, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let end = rest.find(']').ok_or(())?;
+                let (inner, port) = rest.split_at_checked(end).ok_or(())?;
+                if inner.is_empty() || inner.contains(|c: char| c.is_whitespace() || c == '[') {
+                    return Err(());
+                }
+                (format!("[{}]", inner.to_ascii_lowercase()), port.strip_prefix(']').unwrap_or(""))
+            }
+            None => {
+                let (host, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+                let host = waxwing_types::Address::new("x", host).map_err(|_| ())?;
+                if host.is_bare() {
+                    return Err(());
+                }
+                (host.domain().to_owned(), port)
+            }
+        };
+        match port.strip_prefix(':') {
+            Some(digits) => match digits.parse::<u16>() {
+                Ok(port) if port != 0 => Ok(Self { host, port: Some(port) }),
+                _ => Err(()),
+            },
+            None if port.is_empty() => Ok(Self { host, port: None }),
+            None => Err(()),
+        }
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => write!(f, "{}:{port}", self.host),
+            None => write!(f, "{}", self.host),
+        }
+    }
+}
+
+/// A host and port in quotes.
+pub(crate) struct HostPortText;
+
+impl Kind for HostPortText {
+    type Value = HostPort;
+    const FORM: &'static str = "next hop, \"[host]:port\" without or \"domain:port\" with MX lookup";
+
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<HostPort> {
+        let text = string(node, reader, "a host in quotes, such as \"[mail.example.com]:25\"")?;
+        let parsed = text.parse().ok();
+        if parsed.is_none() {
+            let advice = "write \"[host]:port\", or \"domain:port\" to look up its MX".to_owned();
+            reader.wrong(node.span.clone(), format!("{} \"{text}\" is not a next hop", last_key(&node.path)), advice);
+        }
+        parsed
+    }
+
+    fn show(value: &HostPort) -> Option<Value> {
+        Some(Value::String(value.to_string()))
+    }
+}
+
+/// `transport:nexthop`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Name of the transport: one of [`TRANSPORTS`] or a plugin's.
+    pub transport: String,
+    /// For `smtp` and `relay` a host as [`HostPort`] reads it; for `error` the words; for a plugin what it likes. Empty:
+    /// the recipient's domain.
+    pub nexthop: String,
+}
+
+impl Route {
+    /// A transport without next hop.
+    #[must_use]
+    pub fn to(transport: &str) -> Self {
+        Self { transport: transport.to_owned(), nexthop: String::new() }
+    }
+
+    /// The next hop as host and port; none if it is empty or is no host.
+    #[must_use]
+    pub fn host_port(&self) -> Option<HostPort> {
+        self.nexthop.parse().ok()
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.nexthop.is_empty() { f.write_str(&self.transport) } else { write!(f, "{}:{}", self.transport, self.nexthop) }
+    }
+}
+
+/// A route in quotes. Whether the transport exists is checked when all plugins are known.
+pub(crate) struct RouteText;
+
+impl Kind for RouteText {
+    type Value = Route;
+    const FORM: &'static str = "route, \"transport\" or \"transport:nexthop\"";
+
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Route> {
+        let text = string(node, reader, "a route in quotes, such as \"smtp:[mail.example.com]:25\"")?;
+        let (transport, nexthop) = text.split_once(':').unwrap_or((text, ""));
+        let bad = if transport.is_empty() || transport.contains(['[', ']', '.', ' ']) {
+            Some("a route begins with the name of a transport: \"smtp:[host]:port\"")
+        } else if matches!(transport, "smtp" | "relay") && !nexthop.is_empty() && nexthop.parse::<HostPort>().is_err() {
+            Some("the next hop is written \"[host]:port\", or \"domain:port\" to look up its MX")
+        } else {
+            None
+        };
+        match bad {
+            Some(advice) => {
+                reader.wrong(node.span.clone(), format!("\"{text}\" is not a route"), advice.to_owned());
+                None
+            }
+            None => Some(Route { transport: transport.to_owned(), nexthop: nexthop.to_owned() }),
+        }
+    }
+
+    fn show(value: &Route) -> Option<Value> {
+        Some(Value::String(value.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_next_hops() {
+        for (text, host, port) in [
+            ("mx.Example.com", "mx.example.com", None),
+            ("example.com:2525", "example.com", Some(2525)),
+            ("[127.0.0.1]:2525", "[127.0.0.1]", Some(2525)),
+            ("[::1]:25", "[::1]", Some(25)),
+            ("[Mail.example]", "[mail.example]", None),
+        ] {
+            let hop: HostPort = text.parse().unwrap();
+            assert_eq!((hop.host.as_str(), hop.port), (host, port), "{text}");
+            assert_eq!(hop.to_string().parse::<HostPort>().unwrap(), hop);
+        }
+        for text in ["", "[", "[]", "[a]x", "a:0", "a:70000", "a:", "a b", ":25", "[a]:"] {
+            assert!(text.parse::<HostPort>().is_err(), "{text}");
+        }
+        assert_eq!("[::1]:25".parse::<HostPort>().unwrap().literal(), Some("::1"));
+    }
+}

@@ -1,0 +1,111 @@
+//! The small tables of the file.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::kind::{Choice, Count, FilePath, ListOf, Maybe, Size, Socket, Span, Text, Words};
+use crate::section::section;
+
+section! {
+    /// A listener.
+    pub struct Listen (table, reader) {
+        /// Name of the listener, as plugins and logs know it; required.
+        name: String [Text] = String::new();
+        /// Address and port to listen on; required.
+        address: SocketAddr [Socket] = SocketAddr::from(([127, 0, 0, 1], 0));
+        /// Who connects: other servers, or users who submit mail.
+        kind: ListenKind [Choice<ListenKind>] = ListenKind::Smtp;
+    }
+}
+
+/// Who connects to a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenKind {
+    /// Other servers.
+    Smtp,
+    /// Users who submit mail.
+    Submission,
+}
+
+impl Words for ListenKind {
+    const FORM: &'static str = "\"smtp\" or \"submission\"";
+    const WORDS: &'static [(&'static str, Self)] = &[("smtp", Self::Smtp), ("submission", Self::Submission)];
+}
+
+section! {
+    /// The socket of the commands that talk to a running server.
+    pub struct Control (table, reader) {
+        /// Path of the control socket; none: it is made in queue_directory.
+        socket: Option<PathBuf> [Maybe<FilePath>] = None, derived "queue_directory/control";
+    }
+}
+
+section! {
+    /// How names are looked up.
+    pub struct Dns (table, reader) {
+        /// Name servers; empty: those of the system.
+        servers: Vec<SocketAddr> [ListOf<Socket>] = Vec::new();
+        /// How long one name server may take to answer.
+        timeout: Duration [Span<100>] = Duration::from_secs(5);
+        /// How often a question is asked in all.
+        attempts: usize [Count<usize, 1, 10>] = 2;
+    }
+}
+
+section! {
+    /// The log.
+    pub struct Log (table, reader) {
+        /// The least important lines that are written.
+        level: LogLevel [Choice<LogLevel>] = LogLevel::Info;
+        /// File to append to; none: standard error.
+        file: Option<PathBuf> [Maybe<FilePath>] = None;
+    }
+}
+
+/// Importance of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Something is broken.
+    Error,
+    /// Something needs attention.
+    Warn,
+    /// What happens to each message.
+    Info,
+    /// What happens inside.
+    Debug,
+    /// Every step.
+    Trace,
+}
+
+impl LogLevel {
+    /// The word in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, level)| *level == self).map_or("info", |(word, _)| word)
+    }
+}
+
+impl Words for LogLevel {
+    const FORM: &'static str = "\"error\", \"warn\", \"info\", \"debug\" or \"trace\"";
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("error", Self::Error), ("warn", Self::Warn), ("info", Self::Info), ("debug", Self::Debug), ("trace", Self::Trace)];
+}
+
+section! {
+    /// Threads.
+    pub struct Runtime (table, reader) {
+        /// Threads that run sessions, hooks and deliveries; one is fastest on machines with two cores.
+        workers: usize [Count<usize, 1, 256>] = 1;
+    }
+}
+
+section! {
+    /// What is remembered of each transaction for `waxwing trace`.
+    pub struct Trace (table, reader) {
+        /// Octets of traces that are kept; the oldest go first.
+        bytes_max: u64 [Size<{ 1 << 20 }>] = 64 << 20;
+        /// How long a trace is kept.
+        age_max: Duration [Span<60_000>] = Duration::from_secs(7 * 86_400);
+    }
+}

@@ -1,0 +1,138 @@
+//! Effective values, as `config show` prints them.
+
+use serde_json::{Map, json};
+use toml::Value;
+
+use crate::Config;
+use crate::section::Section;
+
+/// In place of a secret.
+const REDACTED: &str = "(redacted)";
+/// A key whose name holds one of these words has a secret value.
+const SECRET_WORDS: &[&str] = &["password", "passwd", "secret", "token", "api_key", "apikey", "private_key", "credential"];
+
+/// Which keys are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// All, defaults marked.
+    All,
+    /// Only those that the file gives.
+    Given,
+}
+
+impl Config {
+    /// The effective values as TOML that can be loaded again (but for secrets, which are not shown). A value that is the
+    /// default has the comment `# default`.
+    #[must_use]
+    pub fn show_toml(&self, shown: Shown) -> String {
+        let mut out = String::new();
+        let mut tables = Vec::new();
+        for (name, value) in self.entries() {
+            match value {
+                Value::Table(_) => tables.push((name.to_owned(), value)),
+                Value::Array(ref list) if name == "listen" => {
+                    tables.extend(list.iter().map(|item| ("[listen]".to_owned(), item.clone())));
+                }
+                Value::String(_)
+                | Value::Integer(_)
+                | Value::Float(_)
+                | Value::Boolean(_)
+                | Value::Datetime(_)
+                | Value::Array(_) => {
+                    self.show_line(&mut out, "", name, &value, shown);
+                }
+            }
+        }
+        for (name, value) in tables {
+            self.show_table(&mut out, &name, &value, shown);
+        }
+        out
+    }
+
+    /// The same as JSON: for each key `{"value": …, "default": true|false}`.
+    #[must_use]
+    pub fn show_json(&self, shown: Shown) -> serde_json::Value {
+        let wanted = |name: &str| shown == Shown::All || self.is_given(name);
+        let entry = |(name, value): (&str, Value)| {
+            (name.to_owned(), json!({ "value": to_json(&value), "default": !self.is_given(name) }))
+        };
+        self.entries().into_iter().filter(|(name, _)| wanted(name)).map(entry).collect::<Map<_, _>>().into()
+    }
+
+    /// Every key that has a value, secrets redacted.
+    fn entries(&self) -> Vec<(&'static str, Value)> {
+        let values = Self::NAMES.iter().zip(self.values());
+        values.filter_map(|(name, value)| Some((*name, redact(name, value?)))).collect()
+    }
+
+    fn show_table(&self, out: &mut String, path: &str, value: &Value, shown: Shown) {
+        let Value::Table(table) = value else { return };
+        let is_listen = path == "[listen]";
+        let own = if is_listen { "listen" } else { path };
+        if shown == Shown::Given && !self.is_given(own) {
+            return;
+        }
+        // Only tables with fixed keys are opened; a table of the user's keys stays on one line.
+        let opened = |value: &Value| value.is_table() && (own == "plugins" || own.starts_with("plugins."));
+        let (inner, lines): (Vec<_>, Vec<_>) = table.iter().partition(|(_, value)| opened(value));
+        if own != "plugins" {
+            out.push_str(&format!("\n[{path}]\n"));
+            for (name, value) in lines {
+                let prefix = if is_listen { "listen" } else { own };
+                self.show_line(out, prefix, name, value, shown);
+            }
+        }
+        for (name, value) in inner {
+            self.show_table(out, &crate::reader::join(own, name), value, shown);
+        }
+    }
+
+    fn show_line(&self, out: &mut String, table: &str, name: &str, value: &Value, shown: Shown) {
+        let path = crate::reader::join(table, name);
+        let given = if table == "listen" { self.is_given("listen") } else { self.is_given(&path) };
+        if shown == Shown::Given && !given && !inside_given_table(self, table) {
+            return;
+        }
+        let mark = if given { "" } else { "  # default" };
+        out.push_str(&format!("{} = {value}{mark}\n", toml_key(name)));
+    }
+}
+
+/// Keys of a user's own table (`transport_maps`, a plugin's settings) have no place of their own once the table is inline.
+fn inside_given_table(config: &Config, table: &str) -> bool {
+    matches!(table, "transport_maps" | "tables") && config.is_given(table)
+}
+
+fn toml_key(name: &str) -> String {
+    let bare = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    if bare { name.to_owned() } else { Value::String(name.to_owned()).to_string() }
+}
+
+fn redact(name: &str, value: Value) -> Value {
+    match value {
+        Value::Table(table) => Value::Table(table.into_iter().map(|(key, value)| (key.clone(), redact(&key, value))).collect()),
+        Value::Array(list) => Value::Array(list.into_iter().map(|item| redact(name, item)).collect()),
+        _ if is_secret(name) => Value::String(REDACTED.to_owned()),
+        Value::String(text) => Value::String(redact_url(&text)),
+        other @ (Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime(_)) => other,
+    }
+}
+
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase().replace('-', "_");
+    SECRET_WORDS.iter().any(|word| name.contains(word))
+}
+
+/// `scheme://user:password@host` loses its password.
+fn redact_url(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let authority = rest.get(..rest.find('/').unwrap_or(rest.len())).unwrap_or(rest);
+    match authority.rfind('@').and_then(|at| authority.get(..at)).and_then(|user| user.split_once(':')) {
+        Some((user, password)) => text.replacen(&format!("{user}:{password}@"), &format!("{user}:{REDACTED}@"), 1),
+        None => format!("{scheme}://{rest}"),
+    }
+}
+
+fn to_json(value: &Value) -> serde_json::Value {
+    serde_json::to_value(value).unwrap_or(serde_json::Value::Null)
+}

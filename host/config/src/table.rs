@@ -1,0 +1,97 @@
+//! Where a lookup table comes from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use toml::Value;
+use toml::de::DeValue;
+
+use crate::kind::{Kind, MapOf, Text};
+use crate::reader::{Node, Reader};
+
+/// The source of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TableSpec {
+    /// `texthash:/path`: lines of a key, white space and a value (postmap(1)).
+    Texthash(PathBuf),
+    /// `aliases:/path`: lines of a name, a colon and a list (aliases(5)).
+    Aliases(PathBuf),
+    /// Keys and values in the configuration itself.
+    Inline(BTreeMap<String, String>),
+}
+
+impl fmt::Display for TableSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Texthash(path) => write!(f, "texthash:{}", path.display()),
+            Self::Aliases(path) => write!(f, "aliases:{}", path.display()),
+            Self::Inline(_) => f.write_str("inline"),
+        }
+    }
+}
+
+/// One table, or an array of tables that are asked in turn.
+pub(crate) struct Tables;
+
+impl Kind for Tables {
+    type Value = Vec<TableSpec>;
+    const FORM: &'static str = "table: \"texthash:/path\", \"aliases:/path\" or { key = \"value\" }; or an array of them";
+
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Vec<TableSpec>> {
+        let DeValue::Array(array) = node.value else {
+            return one(node, reader).map(|table| vec![table]);
+        };
+        let mut list = Vec::new();
+        for (index, item) in array.iter().enumerate() {
+            let path = format!("{}[{index}]", node.path);
+            reader.remember(&path, item.span(), item.span());
+            list.extend(one(&Node { path, value: item.get_ref(), span: item.span() }, reader));
+        }
+        Some(list)
+    }
+
+    fn show(value: &Vec<TableSpec>) -> Option<Value> {
+        let show = |table: &TableSpec| match table {
+            TableSpec::Inline(map) => MapOf::<Text>::show(map),
+            TableSpec::Texthash(_) | TableSpec::Aliases(_) => Some(Value::String(table.to_string())),
+        };
+        match value.as_slice() {
+            [only] => show(only),
+            all => Some(Value::Array(all.iter().filter_map(show).collect())),
+        }
+    }
+}
+
+fn one(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<TableSpec> {
+    let text = match node.value {
+        DeValue::Table(_) => return MapOf::<Text>::read(node, reader).map(TableSpec::Inline),
+        DeValue::String(text) => text,
+        DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Array(_) => {
+            reader.wrong_type(node, "\"texthash:/path\", or a table { key = \"value\" }");
+            return None;
+        }
+    };
+    let (kind, path) = text.split_once(':').unwrap_or(("", text));
+    let advice = match kind {
+        "texthash" if !path.is_empty() => return existing(node, reader, path, TableSpec::Texthash),
+        "aliases" if !path.is_empty() => return existing(node, reader, path, TableSpec::Aliases),
+        "hash" | "btree" | "lmdb" | "cdb" | "dbm" => {
+            format!("the text file is read directly: write \"texthash:{path}\", or \"aliases:{path}\" for an aliases file")
+        }
+        "" => format!("name the kind of table: \"texthash:{path}\" or \"aliases:{path}\""),
+        _ => "the kinds of table are texthash and aliases, or a table in the file itself".to_owned(),
+    };
+    reader.wrong(node.span.clone(), format!("\"{text}\" is not a table"), advice);
+    None
+}
+
+fn existing(node: &Node<'_>, reader: &mut Reader<'_>, path: &str, make: fn(PathBuf) -> TableSpec) -> Option<TableSpec> {
+    let path = reader.absolute(path);
+    if !(reader.facts.exists)(&path) {
+        let message = format!("the table \"{}\" does not exist", path.display());
+        reader.wrong(node.span.clone(), message, "create the file, or correct the path".to_owned());
+        return None;
+    }
+    Some(make(path))
+}

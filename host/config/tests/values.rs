@@ -1,0 +1,153 @@
+//! Values, defaults, and how they are shown.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use waxwing_config::{Config, DevPorts, Facts, Instance, ListenKind, MessageGrant, PluginSource, Shown, TableSpec, reference};
+
+fn facts() -> Facts {
+    Facts { hostname: "mail.example.com".into(), root: false, exists: |_: &Path| true }
+}
+
+const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config");
+
+#[test]
+fn an_empty_file_is_a_configuration() {
+    let config = Config::parse(Path::new("w.toml"), "", &facts()).unwrap();
+    assert_eq!((config.myhostname.as_str(), config.mydomain.as_str()), ("mail.example.com", "example.com"));
+    assert_eq!(config.mydestination, ["mail.example.com", "localhost.example.com", "localhost"]);
+    assert_eq!(config.queue_minfree, 3 * config.message_size_limit / 2 + (128 << 20));
+    assert!(config.in_mynetworks("127.0.0.1".parse().unwrap()) && config.in_mynetworks("::1".parse().unwrap()));
+    assert!(!config.in_mynetworks("10.0.0.1".parse().unwrap()));
+    let names: Vec<&str> = config.plugins.iter().map(|p| p.name.as_str()).collect();
+    assert_eq!(names, ["cleanup", "aliases"]);
+    assert_eq!(config.plugins[0].instance, Instance::Reuse);
+    assert_eq!((config.plugins[0].grants.message, config.plugins[0].grants.edit), (MessageGrant::Headers, true));
+    assert_eq!(config.plugins[1].source(), PluginSource::Builtin);
+    assert!(!config.is_given("myhostname"));
+}
+
+#[test]
+fn values_are_typed_and_paths_are_relative_to_the_file() {
+    let text = r#"
+        myhostname = "MX.Example.org"
+        mydestination = ["$mydomain", "${myhostname}"]
+        smtpd_banner = "$myhostname hello"
+        message_size_limit = 60_000_000
+        maximal_queue_lifetime = "2d"
+        smtp_connect_timeout = 7
+        virtual_mailbox_domains = ["box.example"]
+        virtual_mailbox_maps = ["texthash:boxes", { "a@box.example" = "a/" }]
+        virtual_mailbox_base = "mail"
+        transport_maps = { ".partner.example" = "smtp:[::1]:2525", "*" = "ticket:queue 7" }
+        [plugins.ticket]
+        file = "ticket.wasm"
+        transport = "ticket"
+        order = -5
+        config = { url = "https://x.example", retries = 3, inner = { on = true } }
+        [[listen]]
+        name = "users"
+        address = "[::1]:2587"
+        kind = "submission"
+    "#;
+    let config = Config::parse(Path::new("/etc/w/w.toml"), text, &facts()).unwrap();
+    assert_eq!(config.mydestination, ["example.org", "mx.example.org"]);
+    assert_eq!(config.smtpd_banner, "mx.example.org hello");
+    assert_eq!(config.message_size_limit, 60_000_000);
+    assert_eq!(config.maximal_queue_lifetime, Duration::from_secs(2 * 86_400));
+    assert_eq!(config.smtp_connect_timeout, Duration::from_secs(7));
+    assert_eq!(config.virtual_mailbox_maps[0], TableSpec::Texthash(PathBuf::from("/etc/w/boxes")));
+    assert_eq!(config.virtual_mailbox_base, PathBuf::from("/etc/w/mail"));
+    let hop = config.transport_maps[".partner.example"].host_port().unwrap();
+    assert_eq!((hop.literal(), hop.port), (Some("::1"), Some(2525)));
+    assert_eq!(config.transport_maps["*"].nexthop, "queue 7");
+    let plugin = &config.plugins[0];
+    assert_eq!((plugin.name.as_str(), plugin.instance), ("ticket", Instance::Fresh));
+    assert_eq!(plugin.config["inner"]["on"], serde_json::Value::Bool(true));
+    assert_eq!(config.listen[0].kind, ListenKind::Submission);
+    let at = config.position("plugins.ticket.config.inner.on");
+    assert_eq!((at.line, at.column), (16, 75));
+    assert_eq!(config.position("plugins.ticket.grants.lookup").line, 12, "an absent key is found at its table");
+}
+
+#[test]
+fn what_is_shown_can_be_loaded_again() {
+    let text = "myorigin = \"o.example\"\n[tables]\nvip = { \"a\" = \"1\" }\n[plugins.x]\nfile = \"/x\"\n\
+                config = { api_token = \"s3cret\", url = \"https://u:pw@h/\" }\n[plugins.x.when]\nvia = [\"smtp\"]\n[log]\nlevel = \"debug\"\n";
+    let config = Config::parse(Path::new("w.toml"), text, &facts()).unwrap();
+    let shown = config.show_toml(Shown::All);
+    assert!(!shown.contains("s3cret") && !shown.contains(":pw@") && shown.contains("(redacted)"), "{shown}");
+    assert!(shown.contains("myorigin = \"o.example\"\n") && shown.contains("hopcount_limit = 50  # default\n"), "{shown}");
+    let again = Config::parse(Path::new("w.toml"), &shown, &facts()).unwrap_or_else(|m| panic!("{m}\n{shown}"));
+    let redacted_twice = again.show_toml(Shown::All).replace("  # default", "");
+    assert_eq!(redacted_twice, shown.replace("  # default", ""));
+    let given = config.show_toml(Shown::Given);
+    assert!(
+        given.contains("level = \"debug\"") && given.contains("via = [\"smtp\"]") && !given.contains("hopcount_limit"),
+        "{given}"
+    );
+    let json = config.show_json(Shown::All);
+    assert_eq!(json["myorigin"], serde_json::json!({ "value": "o.example", "default": false }));
+    assert_eq!(json["hopcount_limit"], serde_json::json!({ "value": 50, "default": true }));
+    assert!(!json.to_string().contains("s3cret"));
+}
+
+/// Write it anew with `WAXWING_BLESS=1 cargo test -p waxwing-config`.
+#[test]
+fn the_reference_is_fresh() {
+    let path = Path::new(SAMPLES).join("reference.toml");
+    if std::env::var_os("WAXWING_BLESS").is_some() {
+        std::fs::write(&path, reference()).unwrap();
+    }
+    let stored = std::fs::read_to_string(&path).unwrap();
+    assert!(stored == reference(), "config/reference.toml is stale: run WAXWING_BLESS=1 cargo test -p waxwing-config");
+}
+
+/// Its defaults are values that load, and give the configuration of an empty file.
+#[test]
+fn the_reference_speaks_the_truth() {
+    let keys = reference();
+    let live: Vec<&str> = keys
+        .lines()
+        .filter(|line| line.starts_with('#') && !line.starts_with("# ") && !line.ends_with('='))
+        .map(|line| &line[1..])
+        .take_while(|line| !line.starts_with("[plugins"))
+        .collect();
+    assert!(live.len() > 50, "{live:?}");
+    let facts = Facts { exists: |_| false, ..facts() };
+    let config = Config::parse(Path::new("w.toml"), &live.join("\n"), &facts).unwrap_or_else(|m| panic!("{m}"));
+    let empty = Config::parse(Path::new("w.toml"), "", &facts).unwrap();
+    let bare = |config: &Config| config.show_toml(Shown::All).replace("  # default", "");
+    assert_eq!(bare(&config), bare(&empty));
+}
+
+#[test]
+fn samples_load() {
+    let mut count = 0;
+    for entry in std::fs::read_dir(Path::new(SAMPLES).join("samples")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        if let Err(mistakes) = Config::parse(&path, &text, &facts()) {
+            panic!("{mistakes}");
+        }
+        count += 1;
+    }
+    assert!(count >= 4, "{count} samples");
+}
+
+#[test]
+fn dev_needs_nothing_but_a_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let facts = Facts { hostname: "box".into(), root: false, exists: Path::exists };
+    let config = Config::dev(dir.path(), DevPorts { smtp: 0, submission: 0 }, &facts).unwrap();
+    assert_eq!(config.listen.len(), 2);
+    assert!(config.listen.iter().all(|listen| listen.address.ip().is_loopback()));
+    assert_eq!(config.dev_maildir(), dir.path().join("mail/waxwing.test/demo"));
+    assert_eq!(config.alias_maps, [TableSpec::Aliases(dir.path().join("aliases"))]);
+    for path in [&config.queue_directory, &config.mail_spool_directory, &config.control_socket()] {
+        assert!(path.starts_with(dir.path()), "{}", path.display());
+    }
+    std::fs::write(dir.path().join("aliases"), "mine: demo\n").unwrap();
+    Config::dev(dir.path(), DevPorts::default(), &facts).unwrap();
+    assert_eq!(std::fs::read_to_string(dir.path().join("aliases")).unwrap(), "mine: demo\n", "aliases are kept");
+}

@@ -1,0 +1,167 @@
+//! Cuts a stream into lines and reads each as JSON, within limits.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Octets of a request, LF included.
+pub const REQUEST_BYTES_MAX: usize = 64 * 1024;
+/// Octets of a response, LF included: a page of messages with long addresses, or a long trace.
+pub const RESPONSE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// What is wrong with what the other side sent. After [`FrameError::TooLong`] the connection is of no more use.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// No LF within the limit.
+    #[error("a message on the control socket is longer than {0} octets")]
+    TooLong(usize),
+    /// Not JSON, or not a message that we know.
+    #[error("not a message of the control socket: {0}")]
+    Malformed(#[from] serde_json::Error),
+}
+
+/// Gathers octets until a line is whole. Holds at most its limit and one input.
+#[derive(Debug)]
+pub struct Frames {
+    held: Vec<u8>,
+    /// Octets at the front of `held` that hold no LF for sure.
+    searched: usize,
+    line_bytes_max: usize,
+}
+
+impl Frames {
+    /// With a limit for one line in octets, [`REQUEST_BYTES_MAX`] or [`RESPONSE_BYTES_MAX`].
+    #[must_use]
+    pub fn new(line_bytes_max: usize) -> Self {
+        Self { held: Vec::new(), searched: 0, line_bytes_max }
+    }
+
+    /// Takes what came from the socket.
+    pub fn push(&mut self, input: &[u8]) {
+        self.held.extend_from_slice(input);
+    }
+
+    /// Octets that belong to no finished line.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// The next message; `None` when its line isn't whole yet.
+    pub fn take<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
+        let unseen = self.held.get(self.searched..).unwrap_or_default();
+        let Some(at) = memchr::memchr(b'\n', unseen) else {
+            self.searched = self.held.len();
+            return if self.searched >= self.line_bytes_max { Err(FrameError::TooLong(self.line_bytes_max)) } else { Ok(None) };
+        };
+        let end = self.searched + at;
+        if end >= self.line_bytes_max {
+            return Err(FrameError::TooLong(self.line_bytes_max));
+        }
+        let parsed = serde_json::from_slice(self.held.get(..end).unwrap_or_default());
+        self.held.drain(..=end);
+        self.searched = 0;
+        Ok(Some(parsed?))
+    }
+}
+
+/// A message as it goes over the socket, LF included. An answer over the limit is the maker's fault, who bounds its parts.
+pub fn frame<T: Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    if line.len() > RESPONSE_BYTES_MAX {
+        return Err(FrameError::TooLong(RESPONSE_BYTES_MAX));
+    }
+    Ok(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use waxwing_types::QueueId;
+
+    use super::*;
+    use crate::{ProblemKind, QueuePage, Request, Response};
+
+    fn requests() -> Vec<Request> {
+        let id = QueueId::from_u64(u64::MAX - 1);
+        vec![
+            Request::Ping,
+            Request::QueueList { after: None, limit: 7 },
+            Request::QueueList { after: Some("d-5".into()), limit: 7 },
+            Request::QueueShow { id },
+            Request::Trace { id },
+            Request::TraceLast { limit: 3 },
+            Request::PluginList,
+            Request::ConfigShow,
+        ]
+    }
+
+    #[test]
+    fn any_chopping_gives_the_same_requests() {
+        let wire: Vec<u8> = requests().iter().flat_map(|r| frame(r).unwrap()).collect();
+        for size in 1..wire.len() {
+            let mut frames = Frames::new(REQUEST_BYTES_MAX);
+            let mut got = Vec::new();
+            for piece in wire.chunks(size) {
+                frames.push(piece);
+                while let Some(request) = frames.take::<Request>().unwrap() {
+                    got.push(request);
+                }
+            }
+            assert_eq!(got, requests(), "pieces of {size}");
+            assert_eq!(frames.held(), 0);
+        }
+    }
+
+    #[test]
+    fn ids_are_text_and_unknown_words_are_refused() {
+        let line = frame(&Request::Trace { id: QueueId::from_u64(5) }).unwrap();
+        assert_eq!(line, b"{\"ask\":\"trace\",\"id\":\"0000000000005\"}\n");
+        for bad in ["{\"ask\":\"trace\",\"id\":5}", "{\"ask\":\"reboot\"}", "{\"ask\":\"queue-show\"}", "hello", ""] {
+            let mut frames = Frames::new(REQUEST_BYTES_MAX);
+            frames.push(bad.as_bytes());
+            frames.push(b"\n{\"ask\":\"ping\"}\n");
+            assert!(matches!(frames.take::<Request>(), Err(FrameError::Malformed(_))), "{bad}");
+            assert_eq!(frames.take::<Request>().unwrap(), Some(Request::Ping), "the line after {bad:?} is read");
+        }
+    }
+
+    #[test]
+    fn a_long_line_is_refused_whether_it_ends_or_not() {
+        for tail in ["", "\n"] {
+            let mut frames = Frames::new(100);
+            frames.push("x".repeat(100).as_bytes());
+            frames.push(tail.as_bytes());
+            assert!(matches!(frames.take::<Request>(), Err(FrameError::TooLong(100))));
+        }
+    }
+
+    #[test]
+    fn responses_come_back_as_they_were() {
+        let page = Response::Queue(QueuePage { next: Some("p".into()), ..QueuePage::default() });
+        let problem = Response::problem(ProblemKind::NotFound, "no message has this id");
+        for response in [page, problem, Response::Trace { records: vec![serde_json::json!({"a": 1})] }] {
+            let mut frames = Frames::new(RESPONSE_BYTES_MAX);
+            frames.push(&frame(&response).unwrap());
+            assert_eq!(frames.take::<Response>().unwrap(), Some(response));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_octets_make_it_panic(pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..50), 0..20)) {
+            let mut frames = Frames::new(64);
+            for piece in pieces {
+                frames.push(&piece);
+                loop {
+                    match frames.take::<Request>() {
+                        Ok(Some(_)) | Err(FrameError::Malformed(_)) => {}
+                        Ok(None) => break,
+                        Err(FrameError::TooLong(_)) => return Ok(()),
+                    }
+                }
+                prop_assert!(frames.held() < 64);
+            }
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! What a client may ask.
+
+use serde::{Deserialize, Serialize};
+use waxwing_types::QueueId;
+
+use crate::{QUEUE_PAGE_MAX, printed};
+
+/// Transactions that [`Request::TraceLast`] shows at most.
+pub const TRACE_LAST_MAX: u32 = 100;
+
+/// One question to the running server. As JSON: `{"ask":"queue-show","id":"…"}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Are you there, and who are you?
+    Ping,
+    /// A page of the queue.
+    QueueList {
+        /// Where the page before said that this one begins.
+        #[serde(default)]
+        after: Option<String>,
+        /// Units at most; the server takes no more than [`QUEUE_PAGE_MAX`].
+        limit: u32,
+    },
+    /// All about one message.
+    QueueShow {
+        /// Its queue id.
+        #[serde(with = "printed")]
+        id: QueueId,
+    },
+    /// What every hook did to one message, queued, delivered or refused.
+    Trace {
+        /// Its queue id.
+        #[serde(with = "printed")]
+        id: QueueId,
+    },
+    /// The latest transactions.
+    TraceLast {
+        /// Transactions at most; the server takes no more than [`TRACE_LAST_MAX`].
+        limit: u32,
+    },
+    /// The bound plugins and how often each hook ran.
+    PluginList,
+    /// The configuration in effect, secrets redacted.
+    ConfigShow,
+}
+
+impl Request {
+    /// The limit in effect for a page of the queue: what was asked, at least one, at most [`QUEUE_PAGE_MAX`].
+    #[must_use]
+    pub fn page_limit(asked: u32) -> usize {
+        asked.clamp(1, QUEUE_PAGE_MAX) as usize
+    }
+}

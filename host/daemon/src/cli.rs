@@ -1,0 +1,118 @@
+//! The command line.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+use waxwing_config::{Config, Facts, LoadError};
+use waxwing_tool::{Options, ToolError};
+use waxwing_types::Clock;
+
+use crate::clock::SystemClock;
+use crate::{dev, serve};
+
+/// A mail server whose every decision a WebAssembly component can take.
+#[derive(Parser, Debug)]
+#[command(name = "waxwing", version, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run the server
+    Serve,
+    /// Run a server to try things out: no root, no DNS, a demo user
+    Dev(dev::Args),
+    #[command(flatten)]
+    Tool(waxwing_tool::Command),
+}
+
+/// Does what the arguments say.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let clock = SystemClock::start();
+    let result = match &cli.command {
+        Command::Serve => serve_file(&cli.options, clock),
+        Command::Dev(args) => dev::run(args, clock),
+        Command::Tool(tool) => print(tool, &cli.options, clock),
+    };
+    result.unwrap_or_else(|error| {
+        // With whom could be shared that standard error is closed?
+        let _ = writeln!(std::io::stderr(), "{}", explain(&error));
+        ExitCode::FAILURE
+    })
+}
+
+fn serve_file(options: &Options, clock: SystemClock) -> anyhow::Result<ExitCode> {
+    let file = waxwing_tool::config_file(options)?;
+    let config = Config::load(&file, &Facts::from_system())?;
+    serve::run(serve::Start { config: Arc::new(config), file, clock, at_hand: Box::new(|_| {}) })
+}
+
+fn print(tool: &waxwing_tool::Command, options: &Options, clock: SystemClock) -> anyhow::Result<ExitCode> {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    match tool.run(options, clock.now(), &mut out).and_then(|()| Ok(out.flush()?)) {
+        Err(error) if !error.is_broken_pipe() => Err(error.into()),
+        Ok(()) | Err(_) => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Mistakes of a configuration speak for themselves, with the lines that they stand in; all else is one sentence.
+fn explain(error: &anyhow::Error) -> String {
+    let load = match error.downcast_ref::<ToolError>() {
+        Some(ToolError::Config(load)) => Some(load),
+        Some(_) | None => error.downcast_ref::<LoadError>(),
+    };
+    match load {
+        Some(LoadError::Mistakes(mistakes)) => {
+            let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            mistakes.render(colour).trim_end().to_owned()
+        }
+        Some(LoadError::Read { .. }) | None => format!("waxwing: {}", chain(error)),
+    }
+}
+
+/// The error and its causes, without those whose words have been said.
+fn chain(error: &anyhow::Error) -> String {
+    let mut said = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !said.contains(&cause) {
+            said.push_str(if said.is_empty() { "" } else { ": " });
+            said.push_str(&cause);
+        }
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn reads_arguments() {
+        Cli::command().debug_assert();
+        let cli = Cli::try_parse_from(["waxwing", "serve", "--config", "x.toml"]).unwrap();
+        assert!(matches!(cli.command, Command::Serve) && cli.options.config == Some("x.toml".into()));
+        assert!(Cli::try_parse_from(["waxwing", "dev", "--dir", "/x", "--smtp-port", "0"]).is_ok());
+        assert!(Cli::try_parse_from(["waxwing", "queue", "list", "--json"]).is_ok());
+        assert!(Cli::try_parse_from(["waxwing", "--json"]).is_err());
+    }
+
+    #[test]
+    fn mistakes_are_shown_with_their_lines() {
+        let facts = Facts { hostname: "h.example".into(), root: false, exists: |_| false };
+        let mistakes = Config::parse("w.toml".as_ref(), "hopcount_limt = 5\n", &facts).unwrap_err();
+        let error = anyhow::Error::from(ToolError::from(LoadError::from(mistakes)));
+        let text = explain(&error);
+        assert!(text.contains("w.toml:1:1: error:") && text.contains("hopcount_limit"), "{text}");
+        let error = anyhow::Error::msg("no luck").context("no luck at all: no luck").context("today");
+        assert_eq!(explain(&error), "waxwing: today: no luck at all: no luck");
+    }
+}

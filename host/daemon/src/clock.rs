@@ -1,0 +1,45 @@
+//! The real clock; everyone else gets time from it.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use waxwing_types::{Clock, Monotonic, Timestamp};
+
+/// The system's clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SystemClock {
+    began: Instant,
+}
+
+impl SystemClock {
+    /// Monotonic time counts from here.
+    #[allow(clippy::disallowed_methods, reason = "this is the clock that the others are told to use")]
+    pub(crate) fn start() -> Self {
+        Self { began: Instant::now() }
+    }
+}
+
+impl Clock for SystemClock {
+    #[allow(clippy::disallowed_methods, reason = "this is the clock that the others are told to use")]
+    fn now(&self) -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn monotonic(&self) -> Monotonic {
+        Monotonic::from_micros(u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_goes_on() {
+        let clock = SystemClock::start();
+        let (wall, mono) = (clock.now(), clock.monotonic());
+        assert!(wall > Timestamp::from_millis(1_700_000_000_000), "a date after 2023");
+        while clock.monotonic() == mono {}
+        assert!(clock.monotonic() > mono);
+    }
+}

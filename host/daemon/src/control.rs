@@ -1,0 +1,229 @@
+//! The server's side of the control socket.
+
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use nix::unistd::geteuid;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use waxwing_control::{FrameError, Frames, ProblemKind, REQUEST_BYTES_MAX, Request, Response, frame};
+use waxwing_net::{Shutdown, spawn};
+
+use crate::privilege::{Owner, PrivilegeError};
+
+/// Clients at once; more wait.
+const CLIENTS_MAX: usize = 8;
+/// How long a client may be silent, and how long it may take to read an answer.
+const CLIENT_IDLE: Duration = Duration::from_secs(60);
+/// Octets of one read.
+const READ_BYTES: usize = 4096;
+/// After an accept that failed for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Answers requests.
+#[async_trait]
+pub(crate) trait Answers: Send + Sync {
+    /// One answer to one request.
+    async fn answer(&self, request: Request) -> Response;
+}
+
+/// Why there is no control socket.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BindError {
+    /// Somebody answers there.
+    #[error("another server answers at {}: is it running already?", .0.display())]
+    Running(PathBuf),
+    /// Something else lies there.
+    #[error("{} is no socket: choose another path for the control socket", .0.display())]
+    NotASocket(PathBuf),
+    /// The system refused.
+    #[error("control socket {}: {error}", path.display())]
+    System {
+        /// Its path.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// It can't be given to the owner.
+    #[error(transparent)]
+    Owner(#[from] PrivilegeError),
+}
+
+/// Binds it, for the owner alone; takes the place of one that a server has left behind.
+pub(crate) fn bind(path: &Path, owner: &Owner) -> Result<UnixListener, BindError> {
+    let failed = |error| BindError::System { path: path.to_owned(), error };
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => return Err(BindError::NotASocket(path.to_owned())),
+        Ok(_) if UnixStream::connect(path).is_ok() => return Err(BindError::Running(path.to_owned())),
+        Ok(_) => std::fs::remove_file(path).map_err(failed)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).map_err(failed)?;
+    owner.give(path)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Serves clients until the shutdown.
+pub(crate) async fn serve(listener: UnixListener, answers: Arc<dyn Answers>, mut shutdown: Shutdown) -> io::Result<()> {
+    let listener = tokio::net::UnixListener::from_std(listener)?;
+    let places = Arc::new(Semaphore::new(CLIENTS_MAX));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return Ok(()) };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.wait() => return Ok(()),
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let (answers, shutdown) = (Arc::clone(&answers), shutdown.clone());
+                spawn("control", async move {
+                    if let Err(error) = client(stream, &*answers, shutdown).await {
+                        tracing::debug!(%error, "a client of the control socket went away");
+                    }
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accepting on the control socket failed");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn client(mut stream: tokio::net::UnixStream, answers: &dyn Answers, mut shutdown: Shutdown) -> io::Result<()> {
+    let uid = stream.peer_cred()?.uid();
+    if uid != 0 && uid != geteuid().as_raw() {
+        tracing::warn!(uid, "refused a client of the control socket");
+        return send(&mut stream, &Response::problem(ProblemKind::Denied, "only root and mail_owner may ask")).await;
+    }
+    let mut frames = Frames::new(REQUEST_BYTES_MAX);
+    let mut buffer = [0; READ_BYTES];
+    loop {
+        match frames.take::<Request>() {
+            Ok(Some(request)) => send(&mut stream, &answers.answer(request).await).await?,
+            Ok(None) => {
+                let read = tokio::select! {
+                    read = timeout(CLIENT_IDLE, stream.read(&mut buffer)) => read.unwrap_or(Ok(0))?,
+                    () = shutdown.wait() => 0,
+                };
+                match buffer.get(..read) {
+                    Some([]) | None => return Ok(()),
+                    Some(octets) => frames.push(octets),
+                }
+            }
+            Err(error @ FrameError::Malformed(_)) => {
+                send(&mut stream, &Response::problem(ProblemKind::BadRequest, error.to_string())).await?;
+            }
+            Err(error @ FrameError::TooLong(_)) => {
+                return send(&mut stream, &Response::problem(ProblemKind::BadRequest, error.to_string())).await;
+            }
+        }
+    }
+}
+
+async fn send(stream: &mut tokio::net::UnixStream, response: &Response) -> io::Result<()> {
+    let line = match frame(response) {
+        Ok(line) => line,
+        Err(error) => frame(&Response::problem(ProblemKind::Failed, error.to_string())).map_err(io::Error::other)?,
+    };
+    timeout(CLIENT_IDLE, stream.write_all(&line)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use waxwing_tool::Client;
+
+    use super::*;
+
+    struct Parrot;
+
+    #[async_trait]
+    impl Answers for Parrot {
+        async fn answer(&self, request: Request) -> Response {
+            if request == Request::ConfigShow {
+                return Response::Config { file: "f".into(), text: "x".repeat(200_000) };
+            }
+            Response::problem(ProblemKind::NotFound, format!("{request:?}"))
+        }
+    }
+
+    fn start(path: &Path) -> (waxwing_net::ShutdownTrigger, tokio::task::JoinHandle<io::Result<()>>) {
+        let listener = bind(path, &Owner::Myself).unwrap();
+        let (trigger, shutdown) = Shutdown::new();
+        (trigger, spawn("test", serve(listener, Arc::new(Parrot), shutdown)))
+    }
+
+    #[tokio::test]
+    async fn answers_one_client_after_the_other_and_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control");
+        let (trigger, server) = start(&path);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let asked = path.clone();
+        tokio::task::spawn_blocking(move || {
+            for _ in 0..2 * CLIENTS_MAX {
+                let mut client = Client::connect(&asked).unwrap();
+                let Response::Config { text, .. } = client.ask(&Request::ConfigShow).unwrap() else { panic!() };
+                assert_eq!(text.len(), 200_000);
+                assert_eq!(client.ask(&Request::PluginList).unwrap_err().to_string(), "PluginList");
+            }
+        })
+        .await
+        .unwrap();
+        trigger.trigger();
+        server.await.unwrap().unwrap();
+        trigger.finished().await;
+    }
+
+    #[tokio::test]
+    async fn nonsense_is_answered_and_a_flood_is_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control");
+        let (_trigger, _server) = start(&path);
+        let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+        stream.write_all(b"hello\n{\"ask\":\"config-show\"}\n").await.unwrap();
+        let mut frames = Frames::new(waxwing_control::RESPONSE_BYTES_MAX);
+        let mut seen = Vec::new();
+        let mut buffer = vec![0; 4096];
+        while seen.len() < 2 {
+            let length = stream.read(&mut buffer).await.unwrap();
+            frames.push(&buffer[..length]);
+            seen.extend(frames.take::<Response>().unwrap());
+        }
+        assert!(matches!(&seen[0], Response::Problem(problem) if problem.kind == ProblemKind::BadRequest));
+        assert!(matches!(&seen[1], Response::Config { .. }));
+        let flood = vec![b'x'; REQUEST_BYTES_MAX + READ_BYTES];
+        // The server may close before it has taken all.
+        let _ = stream.write_all(&flood).await;
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest).await;
+        let mut frames = Frames::new(waxwing_control::RESPONSE_BYTES_MAX);
+        frames.push(&rest);
+        let told = frames.take::<Response>().unwrap();
+        assert!(matches!(told, Some(Response::Problem(problem)) if problem.kind == ProblemKind::BadRequest));
+    }
+
+    #[tokio::test]
+    async fn a_running_server_is_not_pushed_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control");
+        let listener = bind(&path, &Owner::Myself).unwrap();
+        assert!(matches!(bind(&path, &Owner::Myself), Err(BindError::Running(_))));
+        drop(listener);
+        bind(&path, &Owner::Myself).unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "precious").unwrap();
+        assert!(matches!(bind(&file, &Owner::Myself), Err(BindError::NotASocket(_))));
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
+    }
+}

@@ -1,0 +1,256 @@
+//! Answers the requests of the control socket from the live objects.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use waxwing_config::{Config, Shown};
+use waxwing_control::{
+    HEAD_BYTES_MAX, HookStatus, LastStatus, PluginStatus, Problem, ProblemKind, QueuePage, QueueState, QueueTotals,
+    QueuedRecipient, QueuedUnit, Request, Response, ServerInfo, ShownMessage, TRACE_LAST_MAX,
+};
+use waxwing_pipeline::{BindingStatus, Mode, OnFault, Pipeline};
+use waxwing_queue::{DueKey, ListEntry, ListKey, Spool, SpoolError, Unit, UnitState};
+use waxwing_state::{Found, TraceError, TraceStore};
+use waxwing_types::{Envelope, QueueId, Timestamp};
+
+use crate::control::Answers;
+
+/// Everything that can be asked about.
+pub(crate) struct Desk {
+    pub(crate) info: ServerInfo,
+    pub(crate) config: Arc<Config>,
+    pub(crate) file: PathBuf,
+    pub(crate) spool: Arc<dyn Spool>,
+    pub(crate) traces: Arc<TraceStore>,
+    pub(crate) pipeline: Arc<Pipeline>,
+}
+
+#[async_trait]
+impl Answers for Desk {
+    async fn answer(&self, request: Request) -> Response {
+        let answered = match request {
+            Request::Ping => Ok(Response::Pong(self.info.clone())),
+            Request::QueueList { after, limit } => self.queue_list(after.as_deref(), Request::page_limit(limit)).await,
+            Request::QueueShow { id } => self.queue_show(id).await,
+            Request::Trace { id } => self.trace(id).await,
+            Request::TraceLast { limit } => self.trace_last(limit).await,
+            Request::PluginList => {
+                Ok(Response::Plugins { plugins: self.pipeline.status().into_iter().map(plugin_status).collect() })
+            }
+            Request::ConfigShow => {
+                Ok(Response::Config { file: self.file.display().to_string(), text: self.config.show_toml(Shown::All) })
+            }
+        };
+        answered.unwrap_or_else(Response::Problem)
+    }
+}
+
+impl Desk {
+    async fn queue_list(&self, after: Option<&str>, limit: usize) -> Result<Response, Problem> {
+        let bad = || problem(ProblemKind::BadRequest, "no page of the queue begins there");
+        let after = after.map(|text| read_key(text).ok_or_else(bad)).transpose()?;
+        let page = self.spool.list(after, limit).await.map_err(of_spool)?;
+        let stats = self.spool.stats();
+        Ok(Response::Queue(QueuePage {
+            units: page.entries.into_iter().map(queued_unit).collect(),
+            next: page.next.map(print_key),
+            totals: QueueTotals { incoming: stats.incoming, deferred: stats.deferred, hold: stats.hold, corrupt: stats.corrupt },
+        }))
+    }
+
+    async fn queue_show(&self, id: QueueId) -> Result<Response, Problem> {
+        let shown = self.spool.show(id).await.map_err(of_spool)?;
+        let head = self.spool.load(id).await.ok().map(|message| {
+            let head = message.head.get(..HEAD_BYTES_MAX).unwrap_or(&message.head);
+            String::from_utf8_lossy(head).into_owned()
+        });
+        let envelope = shown.envelope.as_ref();
+        let units = shown.units.into_iter().enumerate();
+        let units = units.map(|(at, (unit, state))| shown_unit(id, at, unit, state, envelope, shown.size)).collect();
+        let origin = envelope.map(|e| &e.origin);
+        Ok(Response::Message(Box::new(ShownMessage {
+            id,
+            units,
+            via: origin.map(|o| o.via.as_str().to_owned()),
+            peer: origin.and_then(|o| o.peer).map(|peer| peer.to_string()),
+            helo: origin.and_then(|o| o.helo.clone()),
+            user: origin.and_then(|o| o.user.clone()),
+            eight_bit: envelope.is_some_and(|e| e.body_type == waxwing_types::BodyType::EightBitMime),
+            tags: shown.tags.into_iter().collect(),
+            head,
+            size: shown.size,
+        })))
+    }
+
+    async fn trace(&self, id: QueueId) -> Result<Response, Problem> {
+        let found = self.read_traces(move |traces| traces.get(id)).await?;
+        if found == Found::default() {
+            return Err(problem(ProblemKind::NotFound, format!("nothing is known of {id}: it is too old, or it never was")));
+        }
+        response_of(&found)
+    }
+
+    async fn trace_last(&self, limit: u32) -> Result<Response, Problem> {
+        let limit = limit.min(TRACE_LAST_MAX) as usize;
+        response_of(&self.read_traces(move |traces| traces.last(limit)).await?)
+    }
+
+    /// Reads of the store block for a while: not on the reactor.
+    async fn read_traces<F>(&self, read: F) -> Result<Found, Problem>
+    where
+        F: FnOnce(&TraceStore) -> Result<Found, TraceError> + Send + 'static,
+    {
+        let failed = |error: &dyn std::fmt::Display| problem(ProblemKind::Failed, error.to_string());
+        // Whoever asks right after his message was accepted should find it.
+        self.traces.settled().await.map_err(|error| failed(&error))?;
+        let traces = Arc::clone(&self.traces);
+        match tokio::task::spawn_blocking(move || read(&traces)).await {
+            Ok(found) => found.map_err(|error| failed(&error)),
+            Err(error) => Err(failed(&error)),
+        }
+    }
+}
+
+fn problem(kind: ProblemKind, text: impl Into<String>) -> Problem {
+    Problem { kind, text: text.into() }
+}
+
+fn of_spool(error: SpoolError) -> Problem {
+    match error {
+        SpoolError::NotFound => problem(ProblemKind::NotFound, "no message in the queue has this id"),
+        SpoolError::Full { .. }
+        | SpoolError::Corrupt(_)
+        | SpoolError::Fenced
+        | SpoolError::Conflict
+        | SpoolError::Invalid(_)
+        | SpoolError::Store(_)
+        | SpoolError::Io(_) => problem(ProblemKind::Failed, error.to_string()),
+    }
+}
+
+fn response_of(found: &Found) -> Result<Response, Problem> {
+    let records = found.records.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>();
+    match records {
+        Ok(records) if records.is_empty() && found.unreadable > 0 => {
+            Err(problem(ProblemKind::Failed, "the trace was written by another version, or is damaged"))
+        }
+        Ok(records) => Ok(Response::Trace { records }),
+        Err(error) => Err(problem(ProblemKind::Failed, error.to_string())),
+    }
+}
+
+fn queue_state(state: UnitState) -> (QueueState, Option<String>) {
+    match state {
+        UnitState::Incoming => (QueueState::Incoming, None),
+        UnitState::Deferred => (QueueState::Deferred, None),
+        UnitState::Hold(reason) => (QueueState::Hold, Some(reason)),
+        UnitState::Corrupt(reason) => (QueueState::Corrupt, Some(reason)),
+    }
+}
+
+fn queued_unit(entry: ListEntry) -> QueuedUnit {
+    let (state, reason) = queue_state(entry.state);
+    let unit = entry.unit.as_ref();
+    let addresses = entry.message.as_ref().map(|m| m.recipients.as_slice()).unwrap_or_default();
+    let last = |at: usize| unit.and_then(|u| u.recipients.get(at)?.last.as_ref()).map(LastStatus::from);
+    let recipients = addresses.iter().enumerate();
+    QueuedUnit {
+        id: entry.id,
+        unit: entry.number,
+        state,
+        reason,
+        arrived_at: entry.message.as_ref().map(|m| m.received_at),
+        size: entry.message.as_ref().map(|m| m.size),
+        sender: entry.message.as_ref().map(|m| m.sender.to_string()),
+        attempts: unit.map_or(0, |u| u.attempts),
+        next_at: unit.and_then(|u| next_at(u, state)),
+        recipients: recipients.map(|(at, address)| QueuedRecipient { address: address.clone(), last: last(at) }).collect(),
+    }
+}
+
+fn shown_unit(
+    id: QueueId,
+    at: usize,
+    unit: Option<Unit>,
+    state: UnitState,
+    envelope: Option<&Envelope>,
+    size: u64,
+) -> QueuedUnit {
+    let (state, reason) = queue_state(state);
+    let address = |index: u32| envelope.and_then(|e| e.recipients.get(index as usize)).map(|r| r.address.to_string());
+    let recipients = unit.iter().flat_map(|u| &u.recipients).map(|recipient| QueuedRecipient {
+        address: address(recipient.index).unwrap_or_else(|| format!("recipient {}", recipient.index)),
+        last: recipient.last.as_ref().map(LastStatus::from),
+    });
+    QueuedUnit {
+        id,
+        unit: unit.as_ref().map_or(u16::try_from(at).unwrap_or(u16::MAX), |u| u.number),
+        state,
+        reason,
+        arrived_at: envelope.map(|e| e.origin.received_at),
+        size: Some(size),
+        sender: envelope.map(|e| e.sender.to_string()),
+        attempts: unit.as_ref().map_or(0, |u| u.attempts),
+        next_at: unit.as_ref().and_then(|u| next_at(u, state)),
+        recipients: recipients.collect(),
+    }
+}
+
+fn next_at(unit: &Unit, state: QueueState) -> Option<Timestamp> {
+    match state {
+        QueueState::Incoming | QueueState::Active | QueueState::Deferred => Some(unit.next_at),
+        QueueState::Hold | QueueState::Corrupt => None,
+    }
+}
+
+/// `parked.ID.NUMBER` or `due.MILLISECONDS.ID.NUMBER`.
+fn print_key(key: ListKey) -> String {
+    match key {
+        ListKey::Parked(id, number) => format!("parked.{id}.{number}"),
+        ListKey::Due(DueKey { next_at, id, number }) => format!("due.{}.{id}.{number}", next_at.as_millis()),
+    }
+}
+
+fn read_key(text: &str) -> Option<ListKey> {
+    let parts: Vec<&str> = text.split('.').collect();
+    match parts.as_slice() {
+        ["parked", id, number] => Some(ListKey::Parked(id.parse().ok()?, number.parse().ok()?)),
+        ["due", millis, id, number] => Some(ListKey::Due(DueKey {
+            next_at: Timestamp::from_millis(millis.parse().ok()?),
+            id: id.parse().ok()?,
+            number: number.parse().ok()?,
+        })),
+        _ => None,
+    }
+}
+
+fn plugin_status(status: BindingStatus) -> PluginStatus {
+    let hooks = status.hooks.into_iter().map(|count| HookStatus {
+        hook: count.hook.to_string(),
+        calls: count.calls,
+        faults: count.faults,
+        micros: count.micros,
+    });
+    let mode = match status.mode {
+        Mode::Enforce => "enforce",
+        Mode::Shadow => "shadow",
+        Mode::Off => "off",
+    };
+    let on_fault = match status.on_fault {
+        OnFault::Defer => "defer",
+        OnFault::Skip => "skip",
+        OnFault::Reject => "reject",
+        OnFault::Hold => "hold",
+    };
+    PluginStatus {
+        name: status.name,
+        version: status.version,
+        mode: mode.to_owned(),
+        on_fault: on_fault.to_owned(),
+        hooks: hooks.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

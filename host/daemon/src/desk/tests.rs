@@ -1,0 +1,188 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+use waxwing_config::Facts;
+use waxwing_pipeline::{Trace, TraceRecord};
+use waxwing_queue::{After, EmbeddedSpool, NewBody, NewMessage, Settle, SpoolSettings};
+use waxwing_state::{TRACE_KEYSPACE, TraceLimits};
+use waxwing_store::{Store, StoreOptions};
+use waxwing_types::{
+    Address, AddressClass, BodyType, Clock, EnhancedCode, ManualClock, Origin, Recipient, ReversePath, Status, Via,
+};
+
+use super::*;
+
+struct Bench {
+    desk: Desk,
+    clock: Arc<ManualClock>,
+    _dir: tempfile::TempDir,
+}
+
+struct NoClass;
+
+impl waxwing_pipeline::ClassOf for NoClass {
+    fn class_of(&self, _: &Address) -> AddressClass {
+        AddressClass::Default
+    }
+}
+
+async fn bench() -> Bench {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::default());
+    let keyspaces: Vec<&str> = waxwing_queue::KEYSPACES.into_iter().chain([TRACE_KEYSPACE]).collect();
+    let store = Store::open(&dir.path().join("store"), &StoreOptions::new(&keyspaces)).unwrap();
+    let mut settings = SpoolSettings::new(1 << 20, Arc::clone(&clock) as _);
+    settings.queue_minfree = 0;
+    let spool = EmbeddedSpool::open(&store, &dir.path().join("bodies"), settings).await.unwrap();
+    let limits = TraceLimits { bytes_max: 1 << 20, age_max: Duration::from_secs(1000) };
+    let facts = Facts { hostname: "h.example".into(), root: false, exists: |_| false };
+    let info = ServerInfo { version: "1".into(), pid: 7, hostname: "h.example".into(), started_at: Timestamp::default() };
+    let desk = Desk {
+        info,
+        config: Arc::new(Config::parse("w.toml".as_ref(), "", &facts).unwrap()),
+        file: "w.toml".into(),
+        spool: Arc::new(spool),
+        traces: Arc::new(TraceStore::open(&store, limits).unwrap()),
+        pipeline: Arc::new(Pipeline::new(Vec::new(), Arc::new(NoClass), Arc::clone(&clock) as _)),
+    };
+    Bench { desk, clock, _dir: dir }
+}
+
+impl Bench {
+    async fn put(&self, hold: Option<&str>) -> QueueId {
+        let id = self.desk.spool.ids().next(self.clock.now());
+        let address = |text: &str| Address::parse(text).unwrap();
+        let envelope = Envelope {
+            sender: ReversePath::Of(address("a@x.example")),
+            recipients: ["b@y.example", "c@y.example"].map(|to| Recipient::new(address(to))).to_vec(),
+            body_type: BodyType::EightBitMime,
+            ret: None,
+            envid: None,
+            origin: Origin::internal(Via::Forward, self.clock.now()),
+        };
+        let message = NewMessage {
+            id,
+            envelope,
+            head: Bytes::from_static(b"Subject: hi\r\n\r\n"),
+            body: NewBody::inline(Bytes::from_static(b"text\r\n")).unwrap(),
+            tags: [("k".to_owned(), "v".to_owned())].into(),
+            hold: hold.map(str::to_owned),
+        };
+        self.desk.spool.enqueue(message).await.unwrap();
+        self.clock.advance(Duration::from_secs(1));
+        id
+    }
+
+    /// One recipient of the first due unit is done, the other deferred.
+    async fn defer_one(&self) {
+        let spool = &self.desk.spool;
+        let lease = spool.acquire().await.unwrap();
+        let unit = spool.scan_due(&lease, None, self.clock.now(), 1).await.unwrap().remove(0);
+        let mut left = unit.recipients[1].clone();
+        left.last = Some(Status::local(EnhancedCode::new(4, 4, 1), "no route"));
+        let after = After::At(self.clock.now() + Duration::from_secs(300));
+        let settle = Settle { unit, remaining: vec![left], attempts: 1, after, dsn: None };
+        spool.settle(&lease, settle).await.unwrap();
+    }
+
+    async fn page(&self, after: Option<String>, limit: u32) -> QueuePage {
+        let Response::Queue(page) = self.desk.answer(Request::QueueList { after, limit }).await else { panic!("no page") };
+        page
+    }
+
+    async fn refused(&self, request: Request) -> ProblemKind {
+        let Response::Problem(problem) = self.desk.answer(request).await else { panic!("not refused") };
+        problem.kind
+    }
+}
+
+#[tokio::test]
+async fn the_queue_is_listed_page_by_page() {
+    let bench = bench().await;
+    assert_eq!(bench.page(None, 10).await, QueuePage::default());
+    let first = bench.put(None).await;
+    bench.defer_one().await;
+    let second = bench.put(None).await;
+    let held = bench.put(Some("looks odd")).await;
+    let whole = bench.page(None, 10).await;
+    let seen: Vec<_> = whole.units.iter().map(|u| (u.id, u.state, u.recipients.len())).collect();
+    let wanted = [(held, QueueState::Hold, 2), (second, QueueState::Incoming, 2), (first, QueueState::Deferred, 1)];
+    assert_eq!(seen, wanted);
+    assert_eq!(whole.units[0].reason.as_deref(), Some("looks odd"));
+    assert_eq!(whole.units[0].next_at, None);
+    let deferred = &whole.units[2];
+    assert_eq!((deferred.attempts, deferred.recipients[0].address.as_str()), (1, "c@y.example"));
+    assert_eq!(deferred.recipients[0].last.as_ref().map(|last| last.enhanced.as_str()), Some("4.4.1"));
+    assert_eq!(whole.totals, QueueTotals { incoming: 1, deferred: 1, hold: 1, corrupt: 0 });
+    let mut pages = Vec::new();
+    let mut after = None;
+    loop {
+        let page = bench.page(after, 1).await;
+        pages.extend(page.units);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(pages, whole.units);
+    let nowhere = Request::QueueList { after: Some("due.x".into()), limit: 1 };
+    assert_eq!(bench.refused(nowhere).await, ProblemKind::BadRequest);
+}
+
+#[tokio::test]
+async fn a_message_is_shown_with_its_header() {
+    let bench = bench().await;
+    let id = bench.put(None).await;
+    bench.defer_one().await;
+    let Response::Message(message) = bench.desk.answer(Request::QueueShow { id }).await else { panic!() };
+    assert_eq!(message.head.as_deref(), Some("Subject: hi\r\n\r\n"));
+    assert_eq!((message.via.as_deref(), message.eight_bit, message.size), (Some("forward"), true, 21));
+    assert_eq!(message.tags, [("k".to_owned(), "v".to_owned())]);
+    assert_eq!(message.units.len(), 1);
+    assert_eq!(message.units[0].recipients[0].address, "c@y.example");
+    let other = QueueId::from_u64(1);
+    assert_eq!(bench.refused(Request::QueueShow { id: other }).await, ProblemKind::NotFound);
+}
+
+#[tokio::test]
+async fn traces_are_found_or_missed() {
+    let bench = bench().await;
+    let id = bench.desk.spool.ids().next(bench.clock.now());
+    assert_eq!(bench.refused(Request::Trace { id }).await, ProblemKind::NotFound);
+    let record = TraceRecord {
+        id: id.to_string(),
+        at: bench.clock.now(),
+        part: "intake".into(),
+        peer: "internal".into(),
+        sender: "a@x.example".into(),
+        recipients: vec!["b@y.example".into()],
+        size: 5,
+        result: "550 5.7.1 no".into(),
+        entries: Vec::new(),
+    };
+    bench.desk.traces.record(record.clone());
+    for request in [Request::Trace { id }, Request::TraceLast { limit: 5 }] {
+        let Response::Trace { records } = bench.desk.answer(request).await else { panic!() };
+        let records: Vec<TraceRecord> = records.into_iter().map(|r| serde_json::from_value(r).unwrap()).collect();
+        assert_eq!(records, std::slice::from_ref(&record));
+    }
+}
+
+#[tokio::test]
+async fn the_rest_is_answered_too() {
+    let bench = bench().await;
+    assert_eq!(bench.desk.answer(Request::Ping).await, Response::Pong(bench.desk.info.clone()));
+    assert_eq!(bench.desk.answer(Request::PluginList).await, Response::Plugins { plugins: Vec::new() });
+    let Response::Config { file, text } = bench.desk.answer(Request::ConfigShow).await else { panic!() };
+    assert!(file == "w.toml" && text.contains("myhostname = \"h.example\""));
+}
+
+#[test]
+fn page_keys_read_back() {
+    let id = QueueId::from_u64(5);
+    let due = ListKey::Due(DueKey { next_at: Timestamp::from_millis(7), id, number: 2 });
+    for key in [ListKey::Parked(id, 3), due] {
+        assert_eq!(read_key(&print_key(key)), Some(key));
+    }
+    assert_eq!(read_key("parked.x.1"), None);
+}

@@ -1,0 +1,176 @@
+//! `waxwing dev`: a server to try things out.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use waxwing_config::{Config, DEV_DOMAIN, DEV_USER, DevPorts, Facts, ListenKind};
+use waxwing_tool::{CONFIG_FILE, SYSTEM_CONFIG};
+
+use crate::clock::SystemClock;
+use crate::listen;
+use crate::privilege::Owner;
+use crate::serve::{self, Bound};
+
+/// As whom it serves when root starts it.
+const ROOT_BECOMES: &str = "nobody";
+/// The submission port stands so far above the SMTP port, unless it is given.
+const SUBMISSION_ABOVE_SMTP: u16 = 62;
+
+/// Arguments of `waxwing dev`.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Args {
+    /// Keep everything in this directory [default: $XDG_DATA_HOME/waxwing-dev or ~/.local/share/waxwing-dev; for root
+    /// /var/lib/waxwing-dev]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Port for mail from other servers; 0 takes any free one
+    #[arg(long, value_name = "PORT", default_value_t = DevPorts::default().smtp)]
+    smtp_port: u16,
+    /// Port for mail from users [default: 62 above --smtp-port, which is 2587; any free one for 0]
+    #[arg(long, value_name = "PORT")]
+    submission_port: Option<u16>,
+}
+
+impl Args {
+    fn ports(&self) -> DevPorts {
+        let beside = if self.smtp_port == 0 { 0 } else { self.smtp_port.saturating_add(SUBMISSION_ABOVE_SMTP) };
+        DevPorts { smtp: self.smtp_port, submission: self.submission_port.unwrap_or(beside) }
+    }
+}
+
+/// Makes the directory, the configuration and the demo user's mailbox, and serves.
+pub(crate) fn run(args: &Args, clock: SystemClock) -> anyhow::Result<ExitCode> {
+    let facts = Facts::from_system();
+    let owner = Owner::find(Some(ROOT_BECOMES))?;
+    let dir = std::path::absolute(args.dir.clone().unwrap_or_else(waxwing_tool::dev_dir))?;
+    nix::sys::stat::umask(serve::UMASK);
+    owner.directory(&dir)?;
+    let mut config = Config::dev(&dir, args.ports(), &Facts { root: false, ..facts.clone() })?;
+    if facts.root {
+        config.mail_owner.get_or_insert_with(|| ROOT_BECOMES.to_owned());
+    }
+    for made in [CONFIG_FILE, "aliases"] {
+        owner.give(&dir.join(made))?;
+    }
+    for made in ["mail", "spool"] {
+        owner.directory(&dir.join(made))?;
+    }
+    make_maildir(&config.dev_maildir(), &owner).context("the demo user's mailbox")?;
+    let file = dir.join(CONFIG_FILE);
+    let is_default = args.dir.is_none() && !Path::new(SYSTEM_CONFIG).exists();
+    let maildir = config.dev_maildir();
+    let at_hand = move |ports: &[Bound]| {
+        let addresses: Vec<(ListenKind, SocketAddr)> = ports.iter().map(|port| (port.listen.kind, port.address)).collect();
+        let text = banner(&addresses, &maildir, &dir, &own_name(), is_default);
+        // A reader that has gone is no reason not to serve.
+        let _ = std::io::stdout().write_all(text.as_bytes());
+    };
+    serve::run(serve::Start { config: Arc::new(config), file, clock, at_hand: Box::new(at_hand) })
+}
+
+/// The directories of a Maildir, each the owner's.
+fn make_maildir(maildir: &Path, owner: &Owner) -> anyhow::Result<()> {
+    if let Some(domain) = maildir.parent() {
+        owner.directory(domain)?;
+    }
+    owner.directory(maildir)?;
+    for part in ["tmp", "new", "cur"] {
+        owner.directory(&maildir.join(part))?;
+    }
+    Ok(())
+}
+
+/// How the person can call this program again: by its name if it stands on the path, else by where it is.
+fn own_name() -> String {
+    let called = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    match called.components().count() {
+        0 | 1 => "waxwing".to_owned(),
+        _ => called.display().to_string(),
+    }
+}
+
+fn banner(ports: &[(ListenKind, SocketAddr)], maildir: &Path, dir: &Path, program: &str, is_default: bool) -> String {
+    let listening: Vec<String> =
+        ports.iter().map(|(kind, address)| format!("{address} ({})", listen::via(*kind).as_str())).collect();
+    let smtp = ports.iter().find(|(kind, _)| *kind == ListenKind::Smtp).map_or(String::new(), |(_, address)| address.to_string());
+    let config = if is_default { String::new() } else { format!(" --config {}", quoted(&dir.join(CONFIG_FILE))) };
+    let program = quoted(Path::new(program));
+    let mut text = String::new();
+    // Writing to a String does not fail.
+    let _ = write!(
+        text,
+        "Waxwing {version} is at hand. Ctrl-C ends it.\n\
+         \n  \
+           listens on   {listening}\n  \
+           mail to      {DEV_USER}@{DEV_DOMAIN}\n  \
+           lands in     {maildir}/new\n  \
+           settings     {settings}\n\
+         \n\
+         Send a message, see what every hook did to it, look at the queue:\n\
+         \n  \
+           printf 'Subject: hello\\n\\nIt works.\\n' | curl -sS --crlf --url smtp://{smtp} --mail-from you@example.org --mail-rcpt {DEV_USER}@{DEV_DOMAIN} -T -\n  \
+           {program} trace --last 1{config}\n  \
+           {program} queue list{config}\n\n",
+        version = env!("CARGO_PKG_VERSION"),
+        listening = listening.join(", "),
+        maildir = maildir.display(),
+        settings = dir.join(CONFIG_FILE).display(),
+    );
+    text
+}
+
+/// As a shell reads it back.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+:@%".contains(c);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(smtp_port: u16, submission_port: Option<u16>) -> Args {
+        Args { dir: None, smtp_port, submission_port }
+    }
+
+    #[test]
+    fn ports_move_together() {
+        assert_eq!(args(2525, None).ports(), DevPorts::default());
+        assert_eq!(args(4000, None).ports(), DevPorts { smtp: 4000, submission: 4062 });
+        assert_eq!(args(0, None).ports(), DevPorts { smtp: 0, submission: 0 });
+        assert_eq!(args(0, Some(7)).ports().submission, 7);
+    }
+
+    #[test]
+    fn the_banner_says_where_and_how() {
+        let ports = [(ListenKind::Smtp, ([127, 0, 0, 1], 2525).into()), (ListenKind::Submission, ([127, 0, 0, 1], 2587).into())];
+        let text = banner(&ports, Path::new("/d/mail/waxwing.test/demo"), Path::new("/d/with space"), "waxwing", false);
+        for part in [
+            "listens on   127.0.0.1:2525 (smtp), 127.0.0.1:2587 (submission)\n",
+            "lands in     /d/mail/waxwing.test/demo/new\n",
+            "--url smtp://127.0.0.1:2525 --mail-from you@example.org --mail-rcpt demo@waxwing.test -T -\n",
+            "waxwing trace --last 1 --config '/d/with space/waxwing.toml'\n",
+            "waxwing queue list --config '/d/with space/waxwing.toml'\n",
+        ] {
+            assert!(text.contains(part), "{part:?} is not in {text}");
+        }
+        let short = banner(&ports, Path::new("/d/m"), Path::new("/d"), "/opt/x/waxwing", true);
+        assert!(short.contains("  /opt/x/waxwing queue list\n"), "{short}");
+    }
+
+    #[test]
+    fn the_mailbox_is_made_once_and_kept() {
+        let base = tempfile::tempdir().unwrap();
+        let maildir = base.path().join("mail/waxwing.test/demo");
+        make_maildir(&maildir, &Owner::Myself).unwrap();
+        std::fs::write(maildir.join("new/1"), "mail").unwrap();
+        make_maildir(&maildir, &Owner::Myself).unwrap();
+        assert_eq!(std::fs::read_to_string(maildir.join("new/1")).unwrap(), "mail");
+    }
+}

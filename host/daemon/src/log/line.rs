@@ -1,0 +1,139 @@
+//! How an event becomes a line.
+
+use std::cell::RefCell;
+use std::fmt::{self, Write};
+
+use tracing::Event;
+use tracing::field::{Field, Visit};
+use waxwing_types::Timestamp;
+
+use super::word;
+
+thread_local! {
+    static LINE: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Octets of a thread's line buffer that are kept for the next line.
+const KEPT_BYTES: usize = 4096;
+
+/// Gives the line of an event, LF included, to `take`. One buffer for each thread serves all lines, unless a value logs
+/// while it is printed.
+pub(super) fn with_line(now: Timestamp, event: &Event<'_>, take: impl FnOnce(&[u8])) {
+    LINE.with(|shared| match shared.try_borrow_mut() {
+        Ok(mut line) => {
+            line.clear();
+            write_line(&mut line, now, event);
+            take(line.as_bytes());
+            line.clear();
+            line.shrink_to(KEPT_BYTES);
+        }
+        Err(_) => {
+            let mut line = String::new();
+            write_line(&mut line, now, event);
+            take(line.as_bytes());
+        }
+    });
+}
+
+fn write_line(line: &mut String, now: Timestamp, event: &Event<'_>) {
+    let time = i64::try_from(now.as_millis()).ok().and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok());
+    // Writing to a String does not fail.
+    let _ =
+        write!(line, "{:.3} {} {}:", time.unwrap_or_default(), word(*event.metadata().level()), part(event.metadata().target()));
+    event.record(&mut Words { line, fields: false });
+    event.record(&mut Words { line, fields: true });
+    line.push('\n');
+}
+
+/// `waxwing_delivery::queue` -> `delivery`, `waxwing::serve` -> `serve`; a target that was named is taken as it is.
+fn part(target: &str) -> &str {
+    let (first, rest) = target.split_once("::").unwrap_or((target, ""));
+    match first.strip_prefix("waxwing_") {
+        Some(name) => name,
+        None if first == "waxwing" && !rest.is_empty() => rest.split("::").next().unwrap_or(rest),
+        None => first,
+    }
+}
+
+/// Writes the message first, then the fields.
+struct Words<'l> {
+    line: &'l mut String,
+    fields: bool,
+}
+
+impl Words<'_> {
+    fn begin(&mut self, field: &Field) -> bool {
+        let is_message = field.name() == "message";
+        if is_message == self.fields {
+            return false;
+        }
+        self.line.push(' ');
+        if !is_message {
+            self.line.push_str(field.name());
+            self.line.push('=');
+        }
+        true
+    }
+}
+
+impl Visit for Words<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if self.begin(field) {
+            let bare =
+                !value.is_empty() && !value.contains(|c: char| c.is_whitespace() || c.is_control() || c == '"' || c == '=');
+            let _ = match self.fields && !bare {
+                true => write!(Escaped(self.line), "{value:?}"),
+                false => Escaped(self.line).write_str(value),
+            };
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if self.begin(field) {
+            let _ = write!(Escaped(self.line), "{value:?}");
+        }
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        if self.begin(field) {
+            let _ = write!(self.line, "{value}");
+        }
+    }
+}
+
+/// Lets no control character through: what strangers say must not make lines of its own or steer a terminal.
+struct Escaped<'l>(&'l mut String);
+
+impl fmt::Write for Escaped<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if !text.contains(char::is_control) {
+            self.0.push_str(text);
+            return Ok(());
+        }
+        for c in text.chars() {
+            match c.is_control() {
+                true => self.0.extend(c.escape_default()),
+                false => self.0.push(c),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_part_that_speaks_is_short() {
+        for (target, name) in [
+            ("waxwing_delivery::manager::run", "delivery"),
+            ("waxwing_smtp", "smtp"),
+            ("waxwing::serve", "serve"),
+            ("delivery", "delivery"),
+            ("hickory_resolver::pool", "hickory_resolver"),
+        ] {
+            assert_eq!(part(target), name, "{target}");
+        }
+    }
+}

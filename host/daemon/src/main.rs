@@ -1,0 +1,29 @@
+//! `waxwing`, the one binary: reads the configuration, builds and wires the parts, runs them, shuts down.
+//!
+//! Owns: the command line, the order of start and end, privileges, the clock, the log, the server's side of the control socket.
+//! Uses: everything.
+//! Used by: people and supervisors.
+//! Never: a decision on mail.
+//! Start reading at: [`serve::run`], then `wire.rs`.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod clock;
+mod control;
+mod desk;
+mod dev;
+mod limits;
+mod listen;
+mod log;
+mod outbound;
+mod plugins;
+mod privilege;
+mod serve;
+mod signals;
+mod wire;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -1,0 +1,125 @@
+//! Builds the queue manager and its transports from the configuration.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use waxwing_accounts::Accounts;
+use waxwing_config::Config;
+use waxwing_delivery::{
+    DeliverySettings, Discard, ErrorTransport, MaildirTransport, Parts, PluginTransport, QueueManager, Router, Routes,
+    SmtpSettings, SmtpTransport,
+};
+use waxwing_mailbox::MaildirStore;
+use waxwing_net::{HickoryResolver, Nameservers, ResolverSettings, Shutdown};
+use waxwing_pipeline::{Pipeline, Resolver, Submit, Trace, Transport};
+use waxwing_queue::Spool;
+use waxwing_smtp::ClientSettings;
+use waxwing_types::Clock;
+
+/// Messages that are written into Maildirs at once.
+const MAILDIR_WRITERS_MAX: usize = 16;
+/// Addresses of a next hop that one attempt tries (`smtp_mx_address_limit`).
+const ADDRESSES_MAX: usize = 5;
+/// Octets of a message that is held in memory to be converted for a server without 8BITMIME; a larger one is returned.
+const CONVERSION_BYTES_MAX: u64 = 16 << 20;
+
+/// What the queue manager is joined to.
+pub(crate) struct Joined {
+    pub(crate) accounts: Arc<Accounts>,
+    pub(crate) pipeline: Arc<Pipeline>,
+    pub(crate) spool: Arc<dyn Spool>,
+    pub(crate) submit: Arc<dyn Submit>,
+    pub(crate) trace: Arc<dyn Trace>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) shutdown: Shutdown,
+}
+
+/// Becomes the owner of the queue's units; delivers once it is run.
+pub(crate) async fn queue_manager(config: &Config, joined: Joined) -> anyhow::Result<QueueManager> {
+    let transports = transports(config, &joined);
+    let parts = Parts {
+        settings: settings(config),
+        spool: joined.spool,
+        router: Router::new(joined.accounts, Routes::of(config)),
+        transports: transports.into_iter().map(|t| (t.name().to_owned(), t)).collect::<HashMap<_, _>>(),
+        submit: joined.submit,
+        trace: joined.trace,
+        clock: joined.clock,
+    };
+    Ok(QueueManager::new(parts).await?)
+}
+
+fn settings(config: &Config) -> DeliverySettings {
+    DeliverySettings {
+        myhostname: config.myhostname.clone(),
+        active_limit: config.qmgr_message_active_limit,
+        minimal_backoff_time: config.minimal_backoff_time,
+        maximal_backoff_time: config.maximal_backoff_time,
+        maximal_queue_lifetime: config.maximal_queue_lifetime,
+        bounce_queue_lifetime: config.bounce_queue_lifetime,
+        bounce_size_limit: usize::try_from(config.bounce_size_limit).unwrap_or(usize::MAX),
+        ..DeliverySettings::default()
+    }
+}
+
+fn transports(config: &Config, joined: &Joined) -> Vec<Arc<dyn Transport>> {
+    let store = Arc::new(MaildirStore::new(&config.myhostname, Arc::clone(&joined.clock), MAILDIR_WRITERS_MAX));
+    let resolver = resolver(config);
+    let mut all: Vec<Arc<dyn Transport>> = vec![Arc::new(Discard), Arc::new(ErrorTransport)];
+    for name in ["local", "virtual"] {
+        all.push(Arc::new(MaildirTransport::new(name, Arc::clone(&joined.accounts) as _, Arc::clone(&store))));
+    }
+    let client = Arc::new(client_settings(config));
+    for name in ["smtp", "relay"] {
+        let settings = SmtpSettings {
+            name: name.to_owned(),
+            myhostname: config.myhostname.clone(),
+            client: Arc::clone(&client),
+            port: config.smtp_tcp_port,
+            connect_timeout: config.smtp_connect_timeout,
+            addresses_max: ADDRESSES_MAX,
+            connections_max: config.default_destination_concurrency_limit,
+            connection_idle: config.smtp_connection_cache_time_limit,
+            conversion_bytes_max: CONVERSION_BYTES_MAX,
+        };
+        let (clock, shutdown) = (Arc::clone(&joined.clock), joined.shutdown.clone());
+        all.push(Arc::new(SmtpTransport::new(settings, Arc::clone(&resolver), clock, shutdown)));
+    }
+    for plugin in config.plugins.iter().filter(|p| p.enabled) {
+        if let Some(transport) = &plugin.transport {
+            let pipeline = Arc::clone(&joined.pipeline);
+            all.push(Arc::new(PluginTransport::new(transport.clone(), plugin.name.clone(), pipeline)));
+        }
+    }
+    all
+}
+
+/// A machine without resolv.conf serves all the same: its names can't be looked up for now.
+fn resolver(config: &Config) -> Arc<dyn Resolver> {
+    let settings = ResolverSettings { timeout: config.dns.timeout, attempts: config.dns.attempts };
+    let named = match config.dns.servers.is_empty() {
+        true => Nameservers::System,
+        false => Nameservers::These(config.dns.servers.clone()),
+    };
+    match HickoryResolver::new(&named, settings) {
+        Ok(resolver) => Arc::new(resolver),
+        Err(error) => {
+            tracing::warn!(target: "dns", "{error}; mail to other domains waits");
+            Arc::new(waxwing_net::NoResolver)
+        }
+    }
+}
+
+fn client_settings(config: &Config) -> ClientSettings {
+    ClientSettings {
+        greeting_timeout: config.smtp_helo_timeout,
+        helo_timeout: config.smtp_helo_timeout,
+        mail_timeout: config.smtp_mail_timeout,
+        rcpt_timeout: config.smtp_rcpt_timeout,
+        data_init_timeout: config.smtp_data_init_timeout,
+        data_xfer_timeout: config.smtp_data_xfer_timeout,
+        data_done_timeout: config.smtp_data_done_timeout,
+        quit_timeout: config.smtp_quit_timeout,
+        ..ClientSettings::new(config.smtp_helo_name.clone())
+    }
+}

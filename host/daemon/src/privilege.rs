@@ -1,0 +1,196 @@
+//! Root binds ports and makes directories; then the process becomes `mail_owner` for good, before it reads a byte from the
+//! network.
+
+use std::fmt;
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::sys::prctl::set_no_new_privs;
+use nix::unistd::{Gid, Uid, User, chown, geteuid, getuid, setgroups, setresgid, setresuid};
+
+/// Why the process cannot be what it should be.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PrivilegeError {
+    /// Started as root, and nobody to become.
+    #[error("the server never serves as root: set mail_owner to a user of its own")]
+    NoOwner,
+    /// No such user.
+    #[error("mail_owner \"{0}\" is not a user of this system")]
+    NoSuchUser(String),
+    /// The user is root under another name.
+    #[error("mail_owner \"{0}\" has user id 0: the server never serves as root")]
+    OwnerIsRoot(String),
+    /// Some of root's rights stayed.
+    #[error("root's rights could not be given up")]
+    Stuck,
+    /// A directory belongs to someone else, or others may write to it.
+    #[error("{}: {what}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// A file or directory can't be made or given away.
+    #[error("{}: {error}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The system refused a step.
+    #[error("{step}: {error}")]
+    System {
+        /// The step.
+        step: &'static str,
+        /// What the system said.
+        error: nix::Error,
+    },
+}
+
+/// As whom the server will run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// The process has no root rights: it stays who it is.
+    Myself,
+    /// Root becomes this user.
+    User {
+        /// For messages.
+        name: String,
+        /// User.
+        uid: Uid,
+        /// Its primary group.
+        gid: Gid,
+    },
+}
+
+impl Owner {
+    /// Decides as whom to run.
+    pub(crate) fn find(mail_owner: Option<&str>) -> Result<Self, PrivilegeError> {
+        if geteuid().is_root() || getuid().is_root() { Self::of_root(mail_owner) } else { Ok(Self::Myself) }
+    }
+
+    fn of_root(mail_owner: Option<&str>) -> Result<Self, PrivilegeError> {
+        let name = mail_owner.ok_or(PrivilegeError::NoOwner)?;
+        let found = User::from_name(name).map_err(|error| PrivilegeError::System { step: "looking up mail_owner", error })?;
+        let user = found.ok_or_else(|| PrivilegeError::NoSuchUser(name.to_owned()))?;
+        if user.uid.is_root() {
+            return Err(PrivilegeError::OwnerIsRoot(name.to_owned()));
+        }
+        Ok(Self::User { name: user.name, uid: user.uid, gid: user.gid })
+    }
+
+    /// Makes a directory with its parents, mode 0700, and gives it to the owner. A directory that is there must be the
+    /// owner's, or root's, which is then given to the owner: anyone else could read the mail in it.
+    pub(crate) fn directory(&self, path: &Path) -> Result<(), PrivilegeError> {
+        let failed = |error| PrivilegeError::File { path: path.to_owned(), error };
+        let wrong = |what| PrivilegeError::Directory { path: path.to_owned(), what };
+        if let Some(parent) = path.parent() {
+            make_parents(parent).map_err(failed)?;
+        }
+        match DirBuilder::new().mode(0o700).create(path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(failed(error)),
+        }
+        let found = std::fs::symlink_metadata(path).map_err(failed)?;
+        if !found.is_dir() {
+            return Err(wrong("it is not a directory"));
+        }
+        if found.permissions().mode() & 0o002 != 0 {
+            return Err(wrong("everyone may write to it: chmod o-w"));
+        }
+        match self {
+            Self::Myself if found.uid() == geteuid().as_raw() => Ok(()),
+            Self::User { uid, .. } if found.uid() == uid.as_raw() => Ok(()),
+            Self::User { .. } if found.uid() == 0 => self.give(path),
+            Self::Myself | Self::User { .. } => Err(wrong("it belongs to another user")),
+        }
+    }
+
+    /// Makes a file the owner's.
+    pub(crate) fn give(&self, path: &Path) -> Result<(), PrivilegeError> {
+        match self {
+            Self::Myself => Ok(()),
+            Self::User { uid, gid, .. } => chown(path, Some(*uid), Some(*gid))
+                .map_err(|error| PrivilegeError::File { path: path.to_owned(), error: error.into() }),
+        }
+    }
+
+    /// Becomes the owner and can never again be more, nor can any program that it starts. There must be no other thread yet:
+    /// the second promise holds for the calling thread and what it starts.
+    pub(crate) fn become_it(&self) -> Result<(), PrivilegeError> {
+        let failed = |step| move |error| PrivilegeError::System { step, error };
+        if let Self::User { uid, gid, .. } = self {
+            setgroups(&[*gid]).map_err(failed("setgroups"))?;
+            setresgid(*gid, *gid, *gid).map_err(failed("setresgid"))?;
+            setresuid(*uid, *uid, *uid).map_err(failed("setresuid"))?;
+            if setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)).is_ok() || geteuid() != *uid {
+                return Err(PrivilegeError::Stuck);
+            }
+        }
+        set_no_new_privs().map_err(failed("no_new_privs"))
+    }
+}
+
+/// Makes what is missing on the way, open for all to pass: the owner must be able to, whatever the umask is.
+fn make_parents(path: &Path) -> io::Result<()> {
+    if path.as_os_str().is_empty() || path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        make_parents(parent)?;
+    }
+    std::fs::create_dir(path)?;
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o755))
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Myself => write!(f, "uid {}", geteuid()),
+            Self::User { name, .. } => f.write_str(name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_needs_a_user_who_is_not_root() {
+        assert!(matches!(Owner::of_root(None), Err(PrivilegeError::NoOwner)));
+        assert!(matches!(Owner::of_root(Some("no-such-user-here")), Err(PrivilegeError::NoSuchUser(_))));
+        assert!(matches!(Owner::of_root(Some("root")), Err(PrivilegeError::OwnerIsRoot(_))));
+        let Ok(Owner::User { uid, .. }) = Owner::of_root(Some("nobody")) else { panic!("every system has nobody") };
+        assert!(!uid.is_root());
+    }
+
+    #[test]
+    fn directories_are_private() {
+        let base = tempfile::tempdir().unwrap();
+        let dir = base.path().join("a/b");
+        Owner::Myself.directory(&dir).unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&base.path().join("a")), mode(&dir)), (0o755, 0o700));
+        Owner::Myself.directory(&dir).unwrap();
+        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o707)).unwrap();
+        assert!(matches!(Owner::Myself.directory(&dir), Err(PrivilegeError::Directory { .. })));
+    }
+
+    #[test]
+    fn a_link_or_a_file_is_no_directory() {
+        let base = tempfile::tempdir().unwrap();
+        let link = base.path().join("link");
+        std::os::unix::fs::symlink("/tmp", &link).unwrap();
+        assert!(matches!(Owner::Myself.directory(&link), Err(PrivilegeError::Directory { .. })));
+        let file = base.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert!(matches!(Owner::Myself.directory(&file), Err(PrivilegeError::Directory { .. })));
+        assert!(matches!(Owner::Myself.directory(&file.join("x")), Err(PrivilegeError::File { .. })));
+    }
+}

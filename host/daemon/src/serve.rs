@@ -1,0 +1,191 @@
+//! The order of start and end.
+//!
+//! Start: limits, log file, ports, directories, control socket, all still as root where root started us; then the rights are
+//! given up; then threads, plugins, the store; then the first byte from the network. End: no new connections, sessions and
+//! deliveries come to their next resting point, the store closes, the log is written.
+
+use std::net::SocketAddr;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use nix::sys::stat::{Mode, umask};
+use tokio::runtime::{Builder, Runtime};
+use waxwing_config::{Config, Listen};
+use waxwing_net::{Shutdown, ShutdownTrigger};
+use waxwing_store::{Store, StoreError};
+
+use crate::clock::SystemClock;
+use crate::log::{self, Logging};
+use crate::privilege::Owner;
+use crate::signals::Signals;
+use crate::wire::{self, Server};
+use crate::{control, limits};
+
+/// How long sessions and deliveries have to come to an end. What is cut off is tried again after the next start.
+const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(20);
+/// How long threads of the runtime that still read or write files are waited for after that.
+const RUNTIME_END_MAX: Duration = Duration::from_secs(2);
+/// Threads for blocking file work.
+const BLOCKING_THREADS_MAX: usize = 32;
+/// How long such a thread is kept without work.
+const BLOCKING_IDLE: Duration = Duration::from_secs(5);
+/// The store failed: the supervisor should start the server again (sysexits' EX_TEMPFAIL).
+const EXIT_STORE_FAILED: u8 = 75;
+/// Rights that nobody else gets on anything that the server makes.
+pub(crate) const UMASK: Mode = Mode::S_IRWXG.union(Mode::S_IRWXO);
+
+/// What to start.
+pub(crate) struct Start {
+    /// Checked.
+    pub(crate) config: Arc<Config>,
+    /// Where it was read.
+    pub(crate) file: PathBuf,
+    /// The one clock.
+    pub(crate) clock: SystemClock,
+    /// Called once when the server serves.
+    pub(crate) at_hand: AtHand,
+}
+
+/// Learns where the server listens.
+pub(crate) type AtHand = Box<dyn FnOnce(&[Bound])>;
+
+/// A listener that is bound.
+pub(crate) struct Bound {
+    /// As configured.
+    pub(crate) listen: Listen,
+    /// Where it is in truth: port 0 took a free one.
+    pub(crate) address: SocketAddr,
+    /// Not accepted from yet.
+    pub(crate) socket: std::net::TcpListener,
+}
+
+impl Bound {
+    fn open(listen: &Listen) -> anyhow::Result<Self> {
+        let socket = waxwing_net::bind(listen.address).with_context(|| format!("listener \"{}\"", listen.name))?;
+        Ok(Self { listen: listen.clone(), address: socket.local_addr()?, socket })
+    }
+}
+
+/// Serves until a signal comes or the store fails.
+pub(crate) fn run(start: Start) -> anyhow::Result<ExitCode> {
+    umask(UMASK);
+    let Prepared { ports, control, logging } = prepare(&start)?;
+    let runtime = build_runtime(start.config.runtime.workers)?;
+    let (store, code) = runtime.block_on(main_task(start, ports, control))?;
+    runtime.shutdown_timeout(RUNTIME_END_MAX);
+    // The last one that holds it: what waits is written, the database is closed.
+    drop(store);
+    drop(logging);
+    Ok(code)
+}
+
+/// What is left of root's work.
+struct Prepared {
+    ports: Vec<Bound>,
+    control: UnixListener,
+    logging: Logging,
+}
+
+/// Everything that may need root, and then its end.
+fn prepare(start: &Start) -> anyhow::Result<Prepared> {
+    let config = &start.config;
+    let open_files = limits::raise_open_files().context("raising the limit of open files")?;
+    let owner = Owner::find(config.mail_owner.as_deref())?;
+    let target = open_log(config, &owner)?;
+    let ports = config.listen.iter().map(Bound::open).collect::<anyhow::Result<Vec<_>>>()?;
+    owner.directory(&config.queue_directory)?;
+    if !config.virtual_mailbox_base.exists() && !config.virtual_mailbox_domains.is_empty() {
+        owner.directory(&config.virtual_mailbox_base)?;
+    }
+    let control = control::bind(&config.control_socket(), &owner)?;
+    owner.become_it()?;
+    let logging = log::start(target, config.log.level, Arc::new(start.clock)).context("starting the log")?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %start.file.display(), %owner, open_files, "starting");
+    Ok(Prepared { ports, control, logging })
+}
+
+fn open_log(config: &Config, owner: &Owner) -> anyhow::Result<log::Target> {
+    let target = log::Target::open(config.log.file.as_deref());
+    let name = |path: &Path| format!("log file {}", path.display());
+    match &config.log.file {
+        None => Ok(target?),
+        Some(path) => {
+            let target = target.with_context(|| name(path))?;
+            owner.give(path)?;
+            Ok(target)
+        }
+    }
+}
+
+fn build_runtime(workers: usize) -> std::io::Result<Runtime> {
+    let mut builder = match workers {
+        1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    if workers > 1 {
+        builder.worker_threads(workers);
+    }
+    builder
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_keep_alive(BLOCKING_IDLE)
+        .thread_name("waxwing")
+        .enable_all()
+        .build()
+}
+
+/// Why the server ends.
+enum Reason {
+    Signal(&'static str),
+    StoreFailed(StoreError),
+}
+
+async fn main_task(start: Start, ports: Vec<Bound>, control: UnixListener) -> anyhow::Result<(Store, ExitCode)> {
+    let Start { config, file, clock, at_hand } = start;
+    let mut signals = Signals::listen()?;
+    let (trigger, shutdown) = Shutdown::new();
+    let socket = config.control_socket();
+    let parts = wire::Parts { config: Arc::clone(&config), file, control, clock: Arc::new(clock), shutdown };
+    let Server { store, doors } = wire::start(parts).await?;
+    for port in &ports {
+        tracing::info!(
+            name = port.listen.name,
+            kind = crate::listen::via(port.listen.kind).as_str(),
+            "listening on {}",
+            port.address
+        );
+    }
+    at_hand(&ports);
+    doors.open(&config, ports);
+    let reason = tokio::select! {
+        name = signals.next() => Reason::Signal(name),
+        error = store.poisoned() => Reason::StoreFailed(error),
+    };
+    let code = match reason {
+        Reason::Signal(name) => {
+            tracing::info!("{name}: shutting down");
+            ExitCode::SUCCESS
+        }
+        Reason::StoreFailed(error) => {
+            tracing::error!(%error, "the store failed: shutting down, to be started again");
+            ExitCode::from(EXIT_STORE_FAILED)
+        }
+    };
+    end(&trigger, &mut signals).await;
+    // Gone already, or not ours to remove in a directory of root's: the next start removes it.
+    let _ = std::fs::remove_file(socket);
+    Ok((store, code))
+}
+
+/// Waits for every task that holds a [`Shutdown`], within a limit, or until a second signal.
+async fn end(trigger: &ShutdownTrigger, signals: &mut Signals) {
+    trigger.trigger();
+    tokio::select! {
+        () = trigger.finished() => tracing::info!("all sessions and deliveries have ended"),
+        () = tokio::time::sleep(SHUTDOWN_TIME_MAX) => tracing::warn!("some sessions or deliveries did not end in time"),
+        name = signals.next() => tracing::warn!("{name} again: not waiting for sessions and deliveries"),
+    }
+}

@@ -1,0 +1,130 @@
+//! Wires the parts: the one place that knows which part gets which.
+
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use waxwing_accounts::Accounts;
+use waxwing_config::Config;
+use waxwing_control::ServerInfo;
+use waxwing_delivery::QueueManager;
+use waxwing_intake::{Intake, IntakeSettings};
+use waxwing_net::{Shutdown, spawn};
+use waxwing_pipeline::Pipeline;
+use waxwing_queue::{EmbeddedSpool, Spool, SpoolSettings};
+use waxwing_state::{TRACE_KEYSPACE, TraceLimits, TraceStore};
+use waxwing_store::{Store, StoreOptions};
+use waxwing_types::Clock;
+
+use crate::desk::Desk;
+use crate::listen::Doors;
+use crate::outbound::Joined;
+use crate::{control, outbound, plugins};
+
+/// Below `queue_directory`: the database.
+const STORE_DIRECTORY: &str = "store";
+/// Below `queue_directory`: bodies that are too large for it.
+const BODIES_DIRECTORY: &str = "bodies";
+/// Between two sweeps of the traces.
+const SWEEP_PERIOD: Duration = Duration::from_secs(5);
+
+/// What the start has prepared.
+pub(crate) struct Parts {
+    pub(crate) config: Arc<Config>,
+    pub(crate) file: PathBuf,
+    pub(crate) control: UnixListener,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) shutdown: Shutdown,
+}
+
+/// What has been built.
+pub(crate) struct Server {
+    /// Closes when the last part that holds it is gone.
+    pub(crate) store: Store,
+    /// Still closed: mail comes in when they are opened.
+    pub(crate) doors: Doors,
+}
+
+/// Builds everything and starts its tasks. When this returns, the server can serve.
+pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
+    let Parts { config, file, control, clock, shutdown } = parts;
+    let store = open_store(&config)?;
+    // Ends with the store; it is told of nothing else.
+    drop(spawn("store", store.pump()));
+    let spool: Arc<dyn Spool> = Arc::new(open_spool(&config, &store, &clock).await?);
+    let limits = TraceLimits { bytes_max: config.trace.bytes_max, age_max: config.trace.age_max };
+    let traces = Arc::new(TraceStore::open(&store, limits)?);
+    drop(spawn("traces", sweep(Arc::clone(&traces), Arc::clone(&clock), shutdown.clone())));
+    let accounts = Arc::new(Accounts::open(&config, &clock)?);
+    let bindings = plugins::load(&config, &accounts, &clock, waxwing_bundle::standard).await?;
+    let pipeline = Arc::new(Pipeline::new(bindings, Arc::clone(&accounts) as _, Arc::clone(&clock)));
+    let intake = Intake::new(waxwing_intake::Parts {
+        settings: IntakeSettings::of(&config),
+        pipeline: Arc::clone(&pipeline),
+        spool: Arc::clone(&spool),
+        directory: Arc::clone(&accounts) as _,
+        trace: Arc::clone(&traces) as _,
+        clock: Arc::clone(&clock),
+    });
+    let info = ServerInfo {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        hostname: config.myhostname.clone(),
+        started_at: clock.now(),
+    };
+    let manager = outbound::queue_manager(
+        &config,
+        Joined {
+            accounts,
+            pipeline: Arc::clone(&pipeline),
+            spool: Arc::clone(&spool),
+            submit: Arc::clone(&intake) as _,
+            trace: Arc::clone(&traces) as _,
+            clock: Arc::clone(&clock),
+            shutdown: shutdown.clone(),
+        },
+    )
+    .await?;
+    drop(spawn("queue manager", deliver(manager, shutdown.clone())));
+    let desk = Arc::new(Desk { info, config, file, spool, traces, pipeline });
+    drop(spawn("control", answer(control, desk, shutdown.clone())));
+    Ok(Server { store, doors: Doors { intake, clock, shutdown } })
+}
+
+fn open_store(config: &Config) -> anyhow::Result<Store> {
+    let keyspaces: Vec<&'static str> = waxwing_queue::KEYSPACES.into_iter().chain([TRACE_KEYSPACE]).collect();
+    Ok(Store::open(&config.queue_directory.join(STORE_DIRECTORY), &StoreOptions::new(&keyspaces))?)
+}
+
+async fn open_spool(config: &Config, store: &Store, clock: &Arc<dyn Clock>) -> anyhow::Result<EmbeddedSpool> {
+    let mut settings = SpoolSettings::new(config.message_size_limit, Arc::clone(clock));
+    settings.queue_minfree = config.queue_minfree;
+    Ok(EmbeddedSpool::open(store, &config.queue_directory.join(BODIES_DIRECTORY), settings).await?)
+}
+
+async fn sweep(traces: Arc<TraceStore>, clock: Arc<dyn Clock>, mut shutdown: Shutdown) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(SWEEP_PERIOD) => {}
+            () = shutdown.wait() => return,
+        }
+        match traces.sweep(clock.now()).await {
+            Ok(swept) if swept.records > 0 => tracing::debug!(swept.records, swept.bytes, "old traces removed"),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "old traces could not be removed"),
+        }
+    }
+}
+
+async fn deliver(manager: QueueManager, shutdown: Shutdown) {
+    if let Err(error) = manager.run(shutdown).await {
+        tracing::error!(%error, "the queue manager has stopped");
+    }
+}
+
+async fn answer(listener: UnixListener, desk: Arc<Desk>, shutdown: Shutdown) {
+    if let Err(error) = control::serve(listener, desk, shutdown).await {
+        tracing::error!(%error, "the control socket is closed");
+    }
+}

@@ -1,0 +1,93 @@
+//! One line for each recipient of each attempt, with the fields of Postfix's line.
+
+use std::fmt;
+use std::time::Duration;
+
+use waxwing_types::{Attempt, Disposition, Message, Timestamp};
+
+/// When the parts of an attempt began.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    /// The message's transaction began.
+    pub(crate) received: Timestamp,
+    /// The queue manager took it up.
+    pub(crate) active: Timestamp,
+    /// The attempt began.
+    pub(crate) began: Timestamp,
+    /// It ended.
+    pub(crate) ended: Timestamp,
+    /// Of the attempt, until a connection stood.
+    pub(crate) setup: Duration,
+}
+
+pub(crate) fn disposition(attempt: &Attempt, message: &Message, index: u32, disposition: &Disposition, times: &Times) {
+    let status = disposition.status();
+    let word = match disposition {
+        Disposition::Delivered(_) => "sent",
+        Disposition::Deferred { .. } => "deferred",
+        Disposition::Failed(_) => "bounced",
+    };
+    let recipient = message.envelope.recipients.get(index as usize);
+    let to = recipient.map(|r| r.address.to_string()).unwrap_or_default();
+    let original = recipient.and_then(|r| r.original.as_deref()).unwrap_or_default();
+    let relay = status.remote.as_deref().unwrap_or(&attempt.hop.transport);
+    let code = status.code.map(|code| format!("{code} ")).unwrap_or_default();
+    tracing::info!(
+        target: "delivery",
+        "{id}: to=<{to}>,{orig} relay={relay}, delay={delay}, delays={delays}, dsn={dsn}, status={word} ({code}{text})",
+        id = attempt.queue_id,
+        orig = Original(original),
+        delay = Seconds(times.ended.since(times.received)),
+        delays = Delays(times),
+        dsn = status.enhanced,
+        text = status.text,
+    );
+}
+
+struct Original<'a>(&'a str);
+
+impl fmt::Display for Original<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, " orig_to=<{}>,", self.0) }
+    }
+}
+
+/// Before the queue manager, in it, connecting, transferring.
+struct Delays<'a>(&'a Times);
+
+impl fmt::Display for Delays<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let t = self.0;
+        let transfer = t.ended.since(t.began).saturating_sub(t.setup);
+        let parts = [t.active.since(t.received), t.began.since(t.active), t.setup, transfer];
+        let [a, b, c, d] = parts.map(Seconds);
+        write!(f, "{a}/{b}/{c}/{d}")
+    }
+}
+
+/// Two digits that count, as Postfix prints delays.
+struct Seconds(Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_millis() {
+            0 => f.write_str("0"),
+            ms @ 1..100 => write!(f, "{:.3}", ms as f64 / 1000.0),
+            ms @ 100..1_000 => write!(f, "{:.2}", ms as f64 / 1000.0),
+            ms @ 1_000..10_000 => write!(f, "{:.1}", ms as f64 / 1000.0),
+            ms => write!(f, "{}", ms / 1000),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_read_like_postfix() {
+        for (ms, text) in [(0, "0"), (7, "0.007"), (70, "0.070"), (250, "0.25"), (1_250, "1.2"), (12_700, "12")] {
+            assert_eq!(Seconds(Duration::from_millis(ms)).to_string(), text);
+        }
+    }
+}

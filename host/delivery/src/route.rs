@@ -1,0 +1,156 @@
+//! Which transport and next hop a recipient has.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use waxwing_config::{Config, HostPort, Route};
+use waxwing_pipeline::ClassOf;
+use waxwing_types::{Address, AddressClass, NextHop};
+
+/// Where mail for a recipient goes, by `transport_maps`, its address class and `relayhost`.
+pub struct Router {
+    classes: Arc<dyn ClassOf>,
+    routes: Routes,
+}
+
+/// The routing keys of the configuration, by their names there.
+#[derive(Clone, Debug)]
+pub struct Routes {
+    /// A whole address, a domain, `.domain` for its subdomains, or `*`.
+    pub transport_maps: BTreeMap<String, Route>,
+    /// The next hop of all mail that is not ours.
+    pub relayhost: Option<HostPort>,
+    /// Of the class local.
+    pub local_transport: Route,
+    /// Of the class virtual mailbox.
+    pub virtual_transport: Route,
+    /// Of the class relay.
+    pub relay_transport: Route,
+    /// Of all other domains.
+    pub default_transport: Route,
+}
+
+/// Name of the transport that bounces.
+pub const ERROR: &str = "error";
+
+impl Routes {
+    /// The routing keys of a configuration.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        Self {
+            transport_maps: config.transport_maps.clone(),
+            relayhost: config.relayhost.clone(),
+            local_transport: config.local_transport.clone(),
+            virtual_transport: config.virtual_transport.clone(),
+            relay_transport: config.relay_transport.clone(),
+            default_transport: config.default_transport.clone(),
+        }
+    }
+}
+
+impl Router {
+    /// Makes a router.
+    #[must_use]
+    pub fn new(classes: Arc<dyn ClassOf>, routes: Routes) -> Self {
+        Self { classes, routes }
+    }
+
+    /// The next hop of one recipient.
+    #[must_use]
+    pub fn route(&self, address: &Address) -> NextHop {
+        if let Some(route) = self.mapped(address) {
+            return next_hop(route, None, address);
+        }
+        let relayhost = self.routes.relayhost.as_ref();
+        match self.classes.class_of(address) {
+            AddressClass::Local => next_hop(&self.routes.local_transport, None, address),
+            AddressClass::VirtualMailbox => next_hop(&self.routes.virtual_transport, None, address),
+            AddressClass::Relay => next_hop(&self.routes.relay_transport, relayhost, address),
+            AddressClass::Default => next_hop(&self.routes.default_transport, relayhost, address),
+            AddressClass::VirtualAlias if address.local().eq_ignore_ascii_case("postmaster") => {
+                next_hop(&self.routes.local_transport, None, address)
+            }
+            AddressClass::VirtualAlias => {
+                NextHop { transport: ERROR.to_owned(), host: "5.1.1 User unknown in virtual alias table".to_owned(), port: None }
+            }
+        }
+    }
+
+    fn mapped(&self, address: &Address) -> Option<&Route> {
+        let maps = &self.routes.transport_maps;
+        if maps.is_empty() {
+            return None;
+        }
+        let domain = address.domain();
+        let parents = domain.match_indices('.').filter_map(|(at, _)| domain.get(at..));
+        let exact = maps.get(&address.lookup_key()).or_else(|| maps.get(domain));
+        exact.or_else(|| parents.filter_map(|parent| maps.get(parent)).next()).or_else(|| maps.get("*"))
+    }
+}
+
+/// A route's next hop: its own, else the relay host, else the recipient's domain where the transport connects somewhere.
+fn next_hop(route: &Route, relayhost: Option<&HostPort>, address: &Address) -> NextHop {
+    let transport = route.transport.clone();
+    let connects = matches!(transport.as_str(), "smtp" | "relay");
+    let hop = |host: &HostPort| NextHop { transport: transport.clone(), host: host.host.clone(), port: host.port };
+    match (connects, route.host_port(), relayhost) {
+        (true, Some(own), _) => hop(&own),
+        (true, None, Some(relayhost)) => hop(relayhost),
+        (true, None, None) => NextHop { transport, host: address.domain().to_owned(), port: None },
+        (false, _, _) => NextHop { transport, host: route.nexthop.clone(), port: None },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Classes;
+
+    impl ClassOf for Classes {
+        fn class_of(&self, address: &Address) -> AddressClass {
+            match address.domain() {
+                "local.example" => AddressClass::Local,
+                "box.example" => AddressClass::VirtualMailbox,
+                "alias.example" => AddressClass::VirtualAlias,
+                "relay.example" => AddressClass::Relay,
+                _ => AddressClass::Default,
+            }
+        }
+    }
+
+    fn routes() -> Routes {
+        Routes {
+            transport_maps: BTreeMap::new(),
+            relayhost: None,
+            local_transport: Route::to("local"),
+            virtual_transport: Route::to("virtual"),
+            relay_transport: Route::to("relay"),
+            default_transport: Route::to("smtp"),
+        }
+    }
+
+    fn route(routes: &Routes, address: &str) -> String {
+        Router::new(Arc::new(Classes), routes.clone()).route(&Address::parse(address).unwrap()).to_string()
+    }
+
+    #[test]
+    fn classes_maps_and_relayhost() {
+        let mut r = routes();
+        assert_eq!(route(&r, "a@local.example"), "local");
+        assert_eq!(route(&r, "a@box.example"), "virtual");
+        assert!(route(&r, "a@alias.example").starts_with("error:5.1.1"));
+        assert_eq!(route(&r, "Postmaster@alias.example"), "local");
+        assert_eq!(route(&r, "a@far.example"), "smtp:far.example");
+        assert_eq!(route(&r, "a@relay.example"), "relay:relay.example");
+        r.relayhost = Some("[10.0.0.1]:2526".parse().unwrap());
+        assert_eq!(route(&r, "a@far.example"), "smtp:[10.0.0.1]:2526");
+        r.transport_maps.insert(".far.example".into(), Route { transport: "smtp".into(), nexthop: "[gate]".into() });
+        r.transport_maps.insert("one@far.example".into(), Route::to("discard"));
+        assert_eq!(route(&r, "a@x.far.example"), "smtp:[gate]");
+        assert_eq!(route(&r, "a@far.example"), "smtp:[10.0.0.1]:2526");
+        assert_eq!(route(&r, "One@far.example"), "discard");
+        r.transport_maps.insert("*".into(), Route { transport: "plug".into(), nexthop: "x y".into() });
+        assert_eq!(route(&r, "a@box.example"), "plug:x y");
+    }
+}

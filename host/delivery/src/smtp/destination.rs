@@ -1,0 +1,250 @@
+//! What waits for one next hop, and how many connections serve it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+use waxwing_pipeline::Handed;
+use waxwing_types::{Address, Disposition, Message, Monotonic, NextHop};
+
+/// Jobs that wait for each connection before another is made. Few connections carry many messages in few packets.
+const JOBS_PER_CONNECTION: usize = 4;
+
+/// One message for some recipients, waiting for a connection.
+pub(crate) struct Pending {
+    /// Grows with each job of the process.
+    pub(crate) recipients: Vec<(u32, Address)>,
+    pub(crate) message: Message,
+    /// Given up once already because an idle connection had been closed by the server.
+    pub(crate) second_try: bool,
+    queued_at: Monotonic,
+    setup: Duration,
+    reply: oneshot::Sender<Handed>,
+}
+
+impl Pending {
+    pub(crate) fn new(
+        recipients: Vec<(u32, Address)>,
+        message: Message,
+        queued_at: Monotonic,
+        reply: oneshot::Sender<Handed>,
+    ) -> Self {
+        Self { recipients, message, second_try: false, queued_at, setup: Duration::ZERO, reply }
+    }
+
+    /// A connection has taken it.
+    pub(crate) fn taken(&mut self, now: Monotonic) {
+        self.setup = now.since(self.queued_at);
+    }
+
+    /// Ends it: one disposition for each recipient, made by `of` from its place in order.
+    pub(crate) fn finish(self, of: impl Fn(usize) -> Disposition) {
+        let dispositions = self.recipients.iter().enumerate().map(|(place, (index, _))| (*index, of(place))).collect();
+        // The attempt may have run into its deadline: then nobody waits for this.
+        let _ = self.reply.send(Handed { dispositions, setup: self.setup });
+    }
+}
+
+/// A next hop: its line and its connections.
+pub(crate) struct Destination {
+    hop: NextHop,
+    connections_max: usize,
+    line: Mutex<Line>,
+    /// Woken when a job joins the line while a connection is idle.
+    wake: Notify,
+}
+
+#[derive(Default)]
+struct Line {
+    waiting: VecDeque<Pending>,
+    connections: usize,
+    idle: usize,
+    watched: bool,
+}
+
+/// Counts as a connection until it is dropped.
+pub(crate) struct ConnectionGuard(Arc<Destination>);
+
+impl Destination {
+    pub(crate) fn new(hop: NextHop, connections_max: usize) -> Self {
+        Self { hop, connections_max, line: Mutex::default(), wake: Notify::new() }
+    }
+
+    pub(crate) fn hop(&self) -> &NextHop {
+        &self.hop
+    }
+
+    /// Joins the line. It is bounded by the active queue, from which every job comes.
+    pub(crate) fn push(&self, pending: Pending) {
+        let mut line = self.line.lock();
+        line.waiting.push_back(pending);
+        if line.idle > 0 {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Back to the head of the line.
+    pub(crate) fn push_front(&self, pending: Pending) {
+        self.line.lock().waiting.push_front(pending);
+    }
+
+    pub(crate) fn take(&self) -> Option<Pending> {
+        self.line.lock().waiting.pop_front()
+    }
+
+    pub(crate) fn has_work(&self) -> bool {
+        !self.line.lock().waiting.is_empty()
+    }
+
+    /// The next job, or none if none comes within `limit`.
+    pub(crate) async fn wait(&self, limit: Duration) -> Option<Pending> {
+        let _idle = Idle::begin(self);
+        let job = async {
+            loop {
+                if let Some(job) = self.take() {
+                    return job;
+                }
+                self.wake.notified().await;
+            }
+        };
+        tokio::time::timeout(limit, job).await.ok()
+    }
+
+    /// A job that stands first in line, named by its message and first recipient.
+    pub(crate) fn first_in_line(&self) -> Option<(u64, u32)> {
+        let line = self.line.lock();
+        let first = line.waiting.front()?;
+        Some((first.message.id.as_u64(), first.recipients.first()?.0))
+    }
+
+    /// A permit for a connection, if the line is long for those that there are and none is idle.
+    pub(crate) fn wants_connection(self: &Arc<Self>) -> Option<ConnectionGuard> {
+        let mut line = self.line.lock();
+        let long = line.waiting.len() > line.connections * JOBS_PER_CONNECTION;
+        let wanted = long && line.idle == 0 && line.connections < self.connections_max;
+        wanted.then(|| self.count_connection(&mut line))
+    }
+
+    /// A permit for a connection, within the limit.
+    pub(crate) fn one_more_connection(self: &Arc<Self>) -> Option<ConnectionGuard> {
+        let mut line = self.line.lock();
+        (line.connections < self.connections_max).then(|| self.count_connection(&mut line))
+    }
+
+    fn count_connection(self: &Arc<Self>, line: &mut Line) -> ConnectionGuard {
+        line.connections += 1;
+        ConnectionGuard(Arc::clone(self))
+    }
+
+    /// The line needs a watch and has none; it has one now.
+    pub(crate) fn wants_watch(&self) -> bool {
+        let mut line = self.line.lock();
+        let wants = !line.watched && !line.waiting.is_empty();
+        line.watched |= wants;
+        wants
+    }
+
+    /// The watch may go: nothing waits.
+    pub(crate) fn ends_watch(&self) -> bool {
+        let mut line = self.line.lock();
+        line.watched = !line.waiting.is_empty();
+        !line.watched
+    }
+}
+
+struct Idle<'a>(&'a Destination);
+
+impl<'a> Idle<'a> {
+    fn begin(destination: &'a Destination) -> Self {
+        destination.line.lock().idle += 1;
+        Self(destination)
+    }
+}
+
+impl Drop for Idle<'_> {
+    fn drop(&mut self) {
+        self.0.line.lock().idle -= 1;
+    }
+}
+
+impl ConnectionGuard {
+    /// The next hop cannot be reached: all that waits gets this disposition, unless another connection serves it.
+    pub(crate) fn give_up(self, disposition: Disposition) {
+        let waiting = {
+            let mut line = self.0.line.lock();
+            if line.connections > 1 { VecDeque::new() } else { std::mem::take(&mut line.waiting) }
+        };
+        for pending in waiting {
+            pending.finish(|_| disposition.clone());
+        }
+    }
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        self.0.line.lock().connections -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use waxwing_types::{EnhancedCode, Envelope, MemoryBody, Origin, QueueId, ReversePath, Status, Timestamp, Via};
+
+    use super::*;
+
+    fn destination(max: usize) -> Arc<Destination> {
+        let hop = NextHop { transport: "smtp".into(), host: "x.example".into(), port: None };
+        Arc::new(Destination::new(hop, max))
+    }
+
+    fn pending(id: u64) -> (Pending, oneshot::Receiver<Handed>) {
+        let envelope = Envelope {
+            sender: ReversePath::Null,
+            recipients: Vec::new(),
+            body_type: waxwing_types::BodyType::SevenBit,
+            ret: None,
+            envid: None,
+            origin: Origin::internal(Via::Dsn, Timestamp::default()),
+        };
+        let message = Message {
+            id: QueueId::from_u64(id),
+            envelope: Arc::new(envelope),
+            head: bytes::Bytes::new(),
+            body: Arc::new(MemoryBody::default()),
+            tags: Arc::default(),
+        };
+        let (reply, outcome) = oneshot::channel();
+        let to = Address::parse("a@x.example").unwrap();
+        (Pending::new(vec![(7, to)], message, Monotonic::default(), reply), outcome)
+    }
+
+    #[test]
+    fn one_connection_for_every_few_jobs() {
+        let d = destination(3);
+        let mut guards = Vec::new();
+        for id in 0..100 {
+            d.push(pending(id).0);
+            guards.extend(d.wants_connection());
+            let expected = [0, 4, 8].iter().filter(|n| **n <= id).count();
+            assert_eq!(guards.len(), expected, "after job {id}");
+        }
+        guards.pop();
+        assert!(d.wants_connection().is_some(), "a permit that was dropped is free again");
+    }
+
+    #[test]
+    fn who_gives_up_last_answers_for_all() {
+        let d = destination(2);
+        let (job, mut outcome) = pending(1);
+        d.push(job);
+        let (first, second) = (d.one_more_connection().unwrap(), d.one_more_connection().unwrap());
+        let status = Status::local(EnhancedCode::new(4, 4, 1), "refused");
+        let deferred = Disposition::Deferred { status, not_before: None };
+        first.give_up(deferred.clone());
+        assert!(outcome.try_recv().is_err(), "the other connection may still serve it");
+        second.give_up(deferred.clone());
+        assert_eq!(outcome.try_recv().unwrap().dispositions, [(7, deferred)]);
+    }
+}

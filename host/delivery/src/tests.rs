@@ -1,0 +1,334 @@
+//! The queue manager over the real spool, with real SMTP over loopback and a server that answers by a script.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::net::TcpListener;
+use waxwing_config::Route;
+use waxwing_net::{Host, Shutdown, ShutdownTrigger, drive, spawn};
+use waxwing_pipeline::{
+    ClassOf, DnsError, Generated, MxHost, Prepared, Resolver, Submit, SubmitError, Trace, TraceRecord, Transport,
+};
+use waxwing_queue::{EmbeddedSpool, KEYSPACES, NewBody, NewMessage, Spool, SpoolSettings};
+use waxwing_smtp::server::{Answer, Question};
+use waxwing_smtp::{ClientSettings, ServerSession, ServerSettings};
+use waxwing_store::{Store, StoreOptions};
+use waxwing_types::{
+    Address, AddressClass, BodyType, Clock, Envelope, ManualClock, Origin, Recipient, Reply, ReversePath, Tags, Via,
+};
+
+use super::*;
+
+/// What a server says: by recipient, and at the end of data.
+type Words = fn(&str) -> Option<Reply>;
+
+#[derive(Default)]
+struct Seen {
+    messages: Mutex<Vec<(Vec<String>, Vec<u8>)>>,
+    connections: AtomicUsize,
+}
+
+/// A remote server's host: keeps what it gets.
+struct Remote {
+    seen: Arc<Seen>,
+    words: Words,
+    to: Vec<String>,
+    octets: Vec<u8>,
+}
+
+impl Host<ServerSession> for Remote {
+    async fn answer(&mut self, question: Question) -> Answer {
+        match question {
+            Question::Connect => (self.words)("connect").map_or(Answer::Ok, Answer::Reply),
+            Question::Rcpt { recipient, .. } => match (self.words)(recipient.local()) {
+                Some(reply) => Answer::Reply(reply),
+                None => {
+                    self.to.push(recipient.to_string());
+                    Answer::Ok
+                }
+            },
+            Question::EndOfData => {
+                let message = (std::mem::take(&mut self.to), std::mem::take(&mut self.octets));
+                match (self.words)("data") {
+                    Some(reply) => Answer::Reply(reply),
+                    None => {
+                        self.seen.messages.lock().unwrap().push(message);
+                        Answer::Committed(Reply::fixed(250, (2, 0, 0), "kept"))
+                    }
+                }
+            }
+            Question::Reset => {
+                self.to.clear();
+                Answer::Done
+            }
+            Question::Helo { .. } | Question::Mail { .. } | Question::Data => Answer::Ok,
+        }
+    }
+
+    async fn body(&mut self, chunk: Bytes) {
+        self.octets.extend_from_slice(&chunk);
+    }
+}
+
+/// Serves on a port of its own until the test ends.
+async fn remote(words: Words, clock: Arc<dyn Clock>, shutdown: Shutdown) -> (SocketAddr, Arc<Seen>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let seen = Arc::new(Seen::default());
+    let kept = Arc::clone(&seen);
+    drop(spawn("remote", async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            kept.connections.fetch_add(1, Ordering::Relaxed);
+            let session = ServerSession::new(Arc::new(ServerSettings::new("remote.test")));
+            let host = Remote { seen: Arc::clone(&kept), words, to: Vec::new(), octets: Vec::new() };
+            drop(spawn("session", drive(stream, session, host, Arc::clone(&clock), shutdown.clone())));
+        }
+    }));
+    (address, seen)
+}
+
+struct Names(HashMap<&'static str, Result<Vec<MxHost>, DnsError>>);
+
+#[async_trait]
+impl Resolver for Names {
+    async fn mx(&self, domain: &str) -> Result<Vec<MxHost>, DnsError> {
+        self.0.get(domain).cloned().unwrap_or(Err(DnsError::NoSuchName))
+    }
+    async fn addresses(&self, _: &str) -> Result<Vec<IpAddr>, DnsError> {
+        Ok(vec![IpAddr::from([127, 0, 0, 1])])
+    }
+}
+
+struct AllRemote;
+
+impl ClassOf for AllRemote {
+    fn class_of(&self, _: &Address) -> AddressClass {
+        AddressClass::Default
+    }
+}
+
+/// Takes reports as they are.
+struct NoHooks;
+
+#[async_trait]
+impl Submit for NoHooks {
+    async fn prepare(&self, mail: Generated) -> Result<Prepared, SubmitError> {
+        let Generated { id, envelope, content, .. } = mail;
+        Ok(Prepared { id, envelope, head: Bytes::new(), body: content, tags: Tags::new(), hold: None })
+    }
+}
+
+struct NoTrace;
+
+impl Trace for NoTrace {
+    fn record(&self, _: TraceRecord) {}
+}
+
+struct House {
+    spool: Arc<EmbeddedSpool>,
+    clock: Arc<ManualClock>,
+    remote: SocketAddr,
+    seen: Arc<Seen>,
+    stop: ShutdownTrigger,
+    _dir: tempfile::TempDir,
+}
+
+async fn house(words: Words, routes: impl FnOnce(u16) -> BTreeMap<String, Route>) -> House {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::default());
+    let (stop, shutdown) = Shutdown::new();
+    let store = Store::open(&dir.path().join("db"), &StoreOptions::new(&KEYSPACES)).unwrap();
+    drop(spawn("store", store.pump()));
+    let mut settings = SpoolSettings::new(1 << 20, clock.clone());
+    settings.queue_minfree = 0;
+    let spool = Arc::new(EmbeddedSpool::open(&store, &dir.path().join("bodies"), settings).await.unwrap());
+    let (remote, seen) = remote(words, clock.clone(), shutdown.clone()).await;
+    let mx = |name: &str| Ok(vec![MxHost { preference: 10, name: name.to_owned() }]);
+    let names = Names(HashMap::from([
+        ("mx.example", mx("remote.test")),
+        ("self.example", mx("us.test")),
+        ("null.example", Err(DnsError::NullMx)),
+    ]));
+    let smtp = SmtpSettings {
+        name: "smtp".into(),
+        myhostname: "us.test".into(),
+        client: Arc::new(ClientSettings::new("us.test")),
+        port: remote.port(),
+        connect_timeout: Duration::from_secs(5),
+        addresses_max: 5,
+        connections_max: 20,
+        connection_idle: Duration::from_millis(200),
+        conversion_bytes_max: 1 << 20,
+    };
+    let transports: [Arc<dyn Transport>; 3] = [
+        Arc::new(SmtpTransport::new(smtp, Arc::new(names), clock.clone(), shutdown.clone())),
+        Arc::new(Discard),
+        Arc::new(ErrorTransport),
+    ];
+    let routes = Routes {
+        transport_maps: routes(remote.port()),
+        relayhost: None,
+        local_transport: Route::to("local"),
+        virtual_transport: Route::to("virtual"),
+        relay_transport: Route::to("relay"),
+        default_transport: Route::to("smtp"),
+    };
+    let parts = Parts {
+        settings: DeliverySettings { myhostname: "us.test".into(), ..DeliverySettings::default() },
+        spool: spool.clone(),
+        router: Router::new(Arc::new(AllRemote), routes),
+        transports: transports.into_iter().map(|t| (t.name().to_owned(), t)).collect(),
+        submit: Arc::new(NoHooks),
+        trace: Arc::new(NoTrace),
+        clock: clock.clone(),
+    };
+    let manager = QueueManager::new(parts).await.unwrap();
+    drop(spawn("manager", async move { manager.run(shutdown).await.unwrap() }));
+    House { spool, clock, remote, seen, stop, _dir: dir }
+}
+
+fn address(text: &str) -> Address {
+    Address::parse(text).unwrap()
+}
+
+impl House {
+    async fn send(&self, sender: &str, to: &[&str], body: &str) {
+        let now = self.clock.now();
+        let sender = if sender.is_empty() { ReversePath::Null } else { ReversePath::Of(address(sender)) };
+        let message = NewMessage {
+            id: self.spool.ids().next(now),
+            envelope: Envelope {
+                sender,
+                recipients: to.iter().map(|a| Recipient::new(address(a))).collect(),
+                body_type: BodyType::SevenBit,
+                ret: None,
+                envid: None,
+                origin: Origin::internal(Via::Smtp, now),
+            },
+            head: Bytes::from_static(b"Subject: s\r\n\r\n"),
+            body: NewBody::inline(Bytes::copy_from_slice(body.as_bytes())).unwrap(),
+            tags: Tags::new(),
+            hold: None,
+        };
+        self.spool.enqueue(message).await.unwrap();
+    }
+
+    /// Waits until the queue holds this many units; a test that waits too long fails.
+    async fn settled(&self, units: usize) {
+        let wait = async {
+            loop {
+                let page = self.spool.list(None, 1_000).await.unwrap();
+                if page.entries.len() == units && page.entries.iter().all(|e| e.unit.as_ref().is_some_and(|u| u.attempts > 0)) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), wait).await.unwrap();
+    }
+
+    fn kept(&self) -> Vec<(Vec<String>, String)> {
+        let kept = self.seen.messages.lock().unwrap();
+        kept.iter().map(|(to, octets)| (to.clone(), String::from_utf8(octets.clone()).unwrap())).collect()
+    }
+}
+
+fn by_mx(_: u16) -> BTreeMap<String, Route> {
+    BTreeMap::new()
+}
+
+#[tokio::test]
+async fn relays_to_the_mx_octet_for_octet() {
+    let house = house(|_| None, by_mx).await;
+    house.send("a@us.test", &["x@mx.example", "y@mx.example"], ".dot\r\n..\r\nend\r\n").await;
+    house.settled(0).await;
+    let message = "Subject: s\r\n\r\n.dot\r\n..\r\nend\r\n".to_owned();
+    assert_eq!(house.kept(), [(vec!["x@mx.example".to_owned(), "y@mx.example".to_owned()], message)]);
+}
+
+#[tokio::test]
+async fn many_messages_share_few_connections() {
+    let house = house(|_| None, by_mx).await;
+    for number in 0..200 {
+        house.send("a@us.test", &["x@mx.example"], &format!("{number}\r\n")).await;
+    }
+    house.settled(0).await;
+    let mut bodies: Vec<String> = house.kept().into_iter().map(|(_, m)| m).collect();
+    bodies.sort();
+    bodies.dedup();
+    assert_eq!(bodies.len(), 200, "each exactly once");
+    assert!(house.seen.connections.load(Ordering::Relaxed) <= 20);
+}
+
+#[tokio::test]
+async fn a_deferred_recipient_is_tried_again_and_the_others_are_not() {
+    static TRIES: AtomicUsize = AtomicUsize::new(0);
+    let words: Words = |who| {
+        let first = who == "later" && TRIES.fetch_add(1, Ordering::Relaxed) == 0;
+        first.then(|| Reply::fixed(450, (4, 2, 0), "come back"))
+    };
+    let house = house(words, by_mx).await;
+    house.send("a@us.test", &["now@mx.example", "later@mx.example"], "x\r\n").await;
+    house.settled(1).await;
+    let page = house.spool.list(None, 10).await.unwrap();
+    let unit = page.entries[0].unit.clone().unwrap();
+    assert_eq!(unit.recipients[0].last.as_ref().unwrap().text, "4.2.0 come back");
+    assert!(unit.next_at.since(house.clock.now()) >= Duration::from_secs(290));
+    house.clock.advance(Duration::from_secs(301));
+    // Time was moved by hand: any event makes the manager look at the clock.
+    house.send("a@us.test", &["wake@mx.example"], "x\r\n").await;
+    house.settled(0).await;
+    let to: Vec<String> = house.kept().into_iter().flat_map(|(to, _)| to).collect();
+    assert_eq!(to.iter().filter(|t| t.starts_with("now")).count(), 1);
+    assert_eq!(to.iter().filter(|t| t.starts_with("later")).count(), 1);
+}
+
+#[tokio::test]
+async fn a_failure_is_reported_to_the_sender_once_and_a_failed_report_to_nobody() {
+    let words: Words = |who| (who == "gone").then(|| Reply::fixed(550, (5, 1, 1), "no such user"));
+    let house = house(words, by_mx).await;
+    house.send("sender@mx.example", &["gone@mx.example"], "x\r\n").await;
+    house.send("", &["gone@mx.example"], "x\r\n").await;
+    house.settled(0).await;
+    let kept = house.kept();
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    assert_eq!(kept[0].0, ["sender@mx.example"]);
+    assert!(kept[0].1.contains("Final-Recipient: rfc822; gone@mx.example"), "{}", kept[0].1);
+    assert!(kept[0].1.contains("Status: 5.1.1"), "{}", kept[0].1);
+}
+
+#[tokio::test]
+async fn names_without_servers_fail_and_servers_that_are_down_defer() {
+    let house = house(
+        |_| None,
+        |port| {
+            let down = Route { transport: "smtp".into(), nexthop: format!("[127.0.0.9]:{port}") };
+            let bounce = Route { transport: "error".into(), nexthop: "5.7.1 not here".into() };
+            BTreeMap::from([("down.example".to_owned(), down), ("no.example".to_owned(), bounce)])
+        },
+    )
+    .await;
+    for domain in ["self.example", "null.example", "unknown.example", "no.example"] {
+        house.send("", &[&format!("x@{domain}")], "x\r\n").await;
+    }
+    house.send("", &["x@down.example"], "x\r\n").await;
+    house.settled(1).await;
+    let page = house.spool.list(None, 10).await.unwrap();
+    let last = page.entries[0].unit.clone().unwrap().recipients[0].last.clone().unwrap();
+    assert_eq!(last.enhanced.to_string(), "4.4.1");
+    assert!(last.text.contains(&house.remote.port().to_string()), "{}", last.text);
+}
+
+#[tokio::test]
+async fn a_greeting_that_refuses_defers() {
+    let words: Words = |who| (who == "connect").then(|| Reply::fixed(421, (4, 3, 2), "too busy"));
+    let house = house(words, by_mx).await;
+    house.send("a@us.test", &["x@mx.example"], "x\r\n").await;
+    house.settled(1).await;
+    house.stop.trigger();
+}

@@ -1,0 +1,9 @@
+//! The native transports that connect nowhere, and the one that is a plugin.
+
+mod maildir;
+mod plugin;
+mod simple;
+
+pub use maildir::MaildirTransport;
+pub use plugin::PluginTransport;
+pub use simple::{Discard, ErrorTransport};

@@ -1,0 +1,156 @@
+//! The end of data: hooks, trace header, addresses, aliases, commit.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use waxwing_message::trace::received;
+use waxwing_message::{HeaderBlock, find_addresses, rewrite_field};
+use waxwing_pipeline::{Event, Hook, RewriteError, Role};
+use waxwing_smtp::server::Answer;
+use waxwing_types::{Address, Recipient, Reply, Verdict};
+
+use crate::transaction::{Received, Transaction};
+use crate::{Intake, replies};
+
+/// What a message came to before the commit.
+enum Content {
+    /// For these recipients.
+    Wanted(Vec<Recipient>),
+    /// Nobody is to get it; the client hears that all is well.
+    Discarded(String),
+    /// The client hears this.
+    Refused(Reply),
+    /// The client hears this and is cut off.
+    Disconnect(Reply),
+}
+
+impl Intake {
+    /// From the last octet to the answer that the client is waiting for.
+    pub(crate) async fn take_in(&self, transaction: &mut Transaction) -> Answer {
+        let Received { head, body } = match transaction.received(self).await {
+            Ok(received) => received,
+            Err(reply) => return Answer::Reply(reply),
+        };
+        transaction.context.body = Some(body.reader());
+        match self.consider(transaction, head).await {
+            Content::Refused(reply) => Answer::Reply(reply),
+            Content::Disconnect(reply) => Answer::Close(reply),
+            Content::Discarded(reason) => {
+                tracing::info!(target: "intake", "{}: discarded: {reason}", transaction.id);
+                Answer::Discarded(committed(transaction))
+            }
+            Content::Wanted(recipients) => {
+                let count = recipients.len();
+                match self.commit(transaction, recipients, body).await {
+                    Ok(()) => {
+                        self.log_commit(transaction, count);
+                        Answer::Committed(committed(transaction))
+                    }
+                    Err(reply) => Answer::Reply(reply),
+                }
+            }
+        }
+    }
+
+    async fn consider(&self, transaction: &mut Transaction, mut head: HeaderBlock) -> Content {
+        if head.count("Received") >= self.parts.settings.hopcount_limit {
+            return Content::Refused(replies::TOO_MANY_HOPS);
+        }
+        let named = transaction.context.recipients.iter().map(|r| r.recipient.clone()).collect();
+        let envelope = transaction.envelope(named);
+        head.prepend(received(&self.parts.settings.myhostname, transaction.id, &envelope));
+        transaction.context.head = Some(Arc::new(head));
+        match self.run_content_hooks(transaction).await {
+            Verdict::Continue | Verdict::Accept => {}
+            Verdict::Reject(reply) | Verdict::Defer(reply) => return Content::Refused(reply),
+            Verdict::Disconnect(reply) => return Content::Disconnect(reply),
+            Verdict::Discard { reason } => return Content::Discarded(reason),
+            Verdict::Hold { reason } => {
+                transaction.context.hold.get_or_insert(reason);
+            }
+        }
+        if let Some(reason) = transaction.discard.take() {
+            return Content::Discarded(reason);
+        }
+        match self.expand(transaction).await {
+            Ok(recipients) if recipients.is_empty() => Content::Discarded("no recipient is left".to_owned()),
+            Ok(recipients) => Content::Wanted(recipients),
+            Err(reply) => Content::Refused(reply),
+        }
+    }
+
+    /// Filters, then cleanup, then the addresses of the header as both left it. `Accept` ends only its own hook.
+    pub(crate) async fn run_content_hooks(&self, transaction: &mut Transaction) -> Verdict {
+        for event in [Event::Message, Event::Cleanup] {
+            let Transaction { chain, context, .. } = &mut *transaction;
+            match self.parts.pipeline.verdict(chain, context, event).await {
+                Verdict::Continue | Verdict::Accept => {}
+                decisive @ (Verdict::Reject(_)
+                | Verdict::Defer(_)
+                | Verdict::Disconnect(_)
+                | Verdict::Discard { .. }
+                | Verdict::Hold { .. }) => return decisive,
+            }
+        }
+        match self.rewrite_header(transaction).await {
+            Ok(()) => Verdict::Continue,
+            Err(RewriteError(verdict)) => verdict,
+        }
+    }
+
+    /// Asks about each distinct address of the header once, and writes those back that changed.
+    async fn rewrite_header(&self, transaction: &mut Transaction) -> Result<(), RewriteError> {
+        if !self.parts.pipeline.has(Hook::OnRewriteAddress) {
+            return Ok(());
+        }
+        let Transaction { chain, context, .. } = transaction;
+        let Some(head) = context.head.clone() else { return Ok(()) };
+        for (index, field) in head.fields().iter().enumerate() {
+            let Some(role) = role_of(field.name()) else { continue };
+            let mut changed: HashMap<Address, Address> = HashMap::new();
+            for found in find_addresses(field.value()) {
+                let new = self.parts.pipeline.rewrite(chain, context, found.address.clone(), role).await?;
+                if new != found.address {
+                    changed.insert(found.address, new);
+                }
+            }
+            if changed.is_empty() {
+                continue;
+            }
+            if let (Some(new), Some(block)) = (rewrite_field(field, |a| changed.get(a).cloned()), context.head.as_mut()) {
+                Arc::make_mut(block).set(index, new);
+            }
+        }
+        Ok(())
+    }
+
+    fn log_commit(&self, transaction: &Transaction, recipients: usize) {
+        let context = &transaction.context;
+        let sender = context.sender.as_ref().map(|s| s.to_string()).unwrap_or_default();
+        let from = context.client.as_ref().map_or_else(|| context.via.as_str().to_owned(), |c| c.peer.to_string());
+        let held = context.hold.as_ref().map(|why| format!(", hold={why}")).unwrap_or_default();
+        tracing::info!(
+            target: "intake",
+            "{}: from=<{sender}>, size={}, nrcpt={recipients}, client={from}{held}",
+            transaction.id,
+            context.size(),
+        );
+    }
+}
+
+/// What the addresses of a field are; none if it holds none that may be rewritten (RFC 5322 §3.6).
+fn role_of(name: &str) -> Option<Role> {
+    let is_any = |names: &[&str]| names.iter().any(|n| n.eq_ignore_ascii_case(name));
+    if is_any(&["From", "Sender", "Reply-To", "Resent-From", "Resent-Sender", "Resent-Reply-To"]) {
+        Some(Role::HeaderSender)
+    } else if is_any(&["To", "Cc", "Bcc", "Resent-To", "Resent-Cc", "Resent-Bcc"]) {
+        Some(Role::HeaderRecipient)
+    } else {
+        None
+    }
+}
+
+fn committed(transaction: &Transaction) -> Reply {
+    let text = format!("queued as {}", transaction.id);
+    Reply::new(250, Some(waxwing_types::EnhancedCode::new(2, 0, 0)), text).unwrap_or(Reply::fixed(250, (2, 0, 0), "queued"))
+}

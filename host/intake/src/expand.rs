@@ -1,0 +1,93 @@
+//! Aliases: from the recipients of the envelope to those that get the message.
+
+use std::collections::{HashSet, VecDeque};
+
+use waxwing_pipeline::{Expansion, Hook, Resolved, Target};
+use waxwing_types::{Recipient, Reply, ReversePath};
+
+use crate::transaction::Transaction;
+use crate::{Intake, replies};
+
+/// A recipient on its way through the aliases.
+struct Step {
+    recipient: Recipient,
+    /// How many aliases led to it.
+    depth: u32,
+    /// The owner of the list that it came from.
+    owner: Option<ReversePath>,
+}
+
+impl Intake {
+    /// The recipients that aliases make of the envelope's, each once. An alias may name itself: then it stands for itself too.
+    pub(crate) async fn expand(&self, transaction: &mut Transaction) -> Result<Vec<Recipient>, Reply> {
+        let first = transaction.context.recipients.iter().map(|r| r.recipient.clone());
+        if !self.parts.pipeline.has(Hook::OnResolve) {
+            return Ok(first.collect());
+        }
+        let step = |recipient| Step { recipient, depth: 0, owner: None };
+        let mut line: VecDeque<Step> = first.map(step).collect();
+        let mut expanded: HashSet<String> = HashSet::new();
+        let mut done: HashSet<String> = HashSet::new();
+        let mut out: Vec<(Recipient, Option<ReversePath>)> = Vec::with_capacity(line.len());
+        while let Some(step) = line.pop_front() {
+            let key = step.recipient.address.lookup_key();
+            let expansion = match expanded.contains(&key) {
+                true => None,
+                false => self.resolve(transaction, &step).await?,
+            };
+            match expansion {
+                Some(expansion) => {
+                    expanded.insert(key);
+                    self.queue_targets(&step, expansion, &mut line, out.len())?;
+                }
+                None if done.insert(key) => out.push((step.recipient, step.owner)),
+                None => {}
+            }
+        }
+        apply_owner(transaction, &out);
+        Ok(out.into_iter().map(|(recipient, _)| recipient).collect())
+    }
+
+    async fn resolve(&self, transaction: &mut Transaction, step: &Step) -> Result<Option<Expansion>, Reply> {
+        let Transaction { chain, context, .. } = transaction;
+        match self.parts.pipeline.resolve(chain, context, &step.recipient.address, false).await {
+            // An unknown one was let through at RCPT or named by an alias: the transport says what becomes of it.
+            Resolved::NotMine | Resolved::Unknown => Ok(None),
+            Resolved::Targets(expansion) => Ok(Some(expansion)),
+            Resolved::Failed(reply) => Err(reply),
+        }
+    }
+
+    fn queue_targets(&self, from: &Step, expansion: Expansion, line: &mut VecDeque<Step>, out: usize) -> Result<(), Reply> {
+        let settings = &self.parts.settings;
+        if from.depth >= settings.expansion_depth_max {
+            return Err(replies::ALIAS_LOOP);
+        }
+        if line.len() + out + expansion.targets.len() > settings.expansion_recipients_max {
+            return Err(replies::TOO_MANY_TARGETS);
+        }
+        let owner = expansion.sender.map(ReversePath::Of).or_else(|| from.owner.clone());
+        let original = from.recipient.original.clone().unwrap_or_else(|| format!("rfc822;{}", from.recipient.address));
+        for target in expansion.targets {
+            let address = match target {
+                Target::Address(address) if address.is_bare() => {
+                    address.with_domain(&settings.myorigin).map_err(|_| replies::BAD_ADDRESS)?
+                }
+                Target::Address(address) => address,
+                Target::Command(_) | Target::File(_) => return Err(replies::NO_SUCH_TARGET),
+            };
+            let recipient = Recipient { address, original: Some(original.clone()), notify: from.recipient.notify };
+            line.push_back(Step { recipient, depth: from.depth + 1, owner: owner.clone() });
+        }
+        Ok(())
+    }
+}
+
+/// A list's owner becomes the sender where all recipients come from that list: a message has one sender.
+fn apply_owner(transaction: &mut Transaction, out: &[(Recipient, Option<ReversePath>)]) {
+    let Some((_, Some(owner))) = out.first() else { return };
+    let is_report = transaction.context.sender.as_deref() == Some(&ReversePath::Null);
+    if !is_report && out.iter().all(|(_, o)| o.as_ref() == Some(owner)) {
+        transaction.context.sender = Some(std::sync::Arc::new(owner.clone()));
+    }
+}

@@ -1,0 +1,51 @@
+//! Who may write to whom. No hook softens what is decided here.
+
+use waxwing_pipeline::{Context, Resolved};
+use waxwing_types::{Address, AddressClass, Reply};
+
+use crate::transaction::Transaction;
+use crate::{Intake, replies};
+
+/// The one name that every domain of ours has (RFC 5321 §4.5.1).
+const POSTMASTER: &str = "postmaster";
+
+impl Intake {
+    /// Refuses a recipient that the client may not write to or that does not exist.
+    pub(crate) async fn admit(&self, transaction: &mut Transaction, recipient: &Address) -> Result<AddressClass, Reply> {
+        let class = self.parts.directory.class_of(recipient);
+        match class {
+            AddressClass::Default if self.may_relay(&transaction.context) => Ok(class),
+            AddressClass::Default => Err(replies::RELAY_DENIED),
+            AddressClass::Relay => Ok(class),
+            AddressClass::Local | AddressClass::VirtualAlias | AddressClass::VirtualMailbox => {
+                self.exists(transaction, recipient).await.map(|()| class)
+            }
+        }
+    }
+
+    /// The client is one of ours.
+    fn may_relay(&self, context: &Context) -> bool {
+        let trusted = |ip| self.parts.settings.in_mynetworks(ip);
+        context.user.is_some() || context.client.as_ref().is_some_and(|c| trusted(c.peer.ip()))
+    }
+
+    async fn exists(&self, transaction: &mut Transaction, recipient: &Address) -> Result<(), Reply> {
+        let Transaction { chain, context, .. } = transaction;
+        match self.parts.pipeline.resolve(chain, context, recipient, true).await {
+            Resolved::Targets(_) => return Ok(()),
+            Resolved::Failed(reply) => return Err(reply),
+            Resolved::Unknown | Resolved::NotMine => {}
+        }
+        if recipient.local().eq_ignore_ascii_case(POSTMASTER) {
+            return Ok(());
+        }
+        match self.parts.directory.exists(recipient).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(replies::USER_UNKNOWN),
+            Err(error) => {
+                tracing::error!(target: "intake", "{error}");
+                Err(replies::LOOKUP_FAILED)
+            }
+        }
+    }
+}

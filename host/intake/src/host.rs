@@ -1,0 +1,245 @@
+//! Answers the questions of a server session.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use waxwing_net::Host;
+use waxwing_pipeline::{Chain, Client, Context, Event, RewriteError, Role};
+use waxwing_smtp::ServerSession;
+use waxwing_smtp::server::{Answer, Question};
+use waxwing_types::{Address, BodyType, Origin, Parameter, Recipient, Reply, ReversePath, Verdict, Via};
+
+use crate::transaction::Transaction;
+use crate::{Intake, replies};
+
+/// One session's side of intake.
+pub struct SessionHost {
+    intake: Arc<Intake>,
+    /// What is known before MAIL; each transaction begins with a copy.
+    context: Context,
+    /// The conversations of the hooks before MAIL.
+    chain: Chain,
+    esmtp: bool,
+    transaction: Option<Transaction>,
+    counts: Counts,
+}
+
+/// For the session's log line.
+#[derive(Default)]
+struct Counts {
+    messages: u64,
+    refused: u64,
+    last_refusal: Option<Reply>,
+}
+
+impl SessionHost {
+    pub(crate) fn new(intake: Arc<Intake>, client: Client, via: Via) -> Self {
+        let chain = intake.parts.pipeline.chain();
+        let context = Context::new(via, Some(Arc::new(client)));
+        Self { intake, context, chain, esmtp: false, transaction: None, counts: Counts::default() }
+    }
+
+    async fn session_hook(&mut self, event: Event) -> Answer {
+        let pipeline = &self.intake.parts.pipeline;
+        match pipeline.verdict(&mut self.chain, &mut self.context, event).await {
+            Verdict::Continue | Verdict::Accept | Verdict::Hold { .. } | Verdict::Discard { .. } => Answer::Ok,
+            Verdict::Reject(reply) | Verdict::Defer(reply) => Answer::Reply(reply),
+            Verdict::Disconnect(reply) => Answer::Close(reply),
+        }
+    }
+
+    async fn helo(&mut self, name: String, esmtp: bool) -> Answer {
+        self.context.helo = Some(name.as_str().into());
+        self.esmtp = esmtp;
+        self.session_hook(Event::Helo(name)).await
+    }
+
+    async fn mail(&mut self, sender: ReversePath, parameters: Vec<Parameter>, size: Option<u64>, body: BodyType) -> Answer {
+        let parts = &self.intake.parts;
+        let room = match parts.spool.room(size.unwrap_or(0)) {
+            Ok(room) => room,
+            Err(error) => return Answer::Reply(replies::spool(&error)),
+        };
+        let now = parts.clock.now();
+        let mut context = self.context.clone();
+        let id = parts.spool.ids().next(now);
+        context.id = Some(id);
+        context.mail_parameters = Arc::new(parameters);
+        let origin = Origin {
+            peer: context.client.as_ref().map(|c| c.peer),
+            client_name: context.client.as_ref().and_then(|c| c.name.clone()),
+            helo: context.helo.as_deref().map(str::to_owned),
+            esmtp: self.esmtp,
+            user: context.user.as_ref().map(|u| u.0.clone()),
+            via: context.via,
+            received_at: now,
+        };
+        let mut transaction = Transaction::new(id, context, parts.pipeline.chain(), body, origin, room);
+        let answer = self.begin(&mut transaction, sender).await;
+        match answer {
+            Answer::Ok => self.transaction = Some(transaction),
+            Answer::Reply(_) | Answer::Close(_) | Answer::Committed(_) | Answer::Discarded(_) | Answer::Done => {
+                self.refused(&mut transaction, &answer, "MAIL");
+            }
+        }
+        answer
+    }
+
+    async fn begin(&mut self, transaction: &mut Transaction, sender: ReversePath) -> Answer {
+        let sender = match sender {
+            ReversePath::Null => ReversePath::Null,
+            ReversePath::Of(address) => match self.complete(transaction, address, Role::EnvelopeSender).await {
+                Ok(address) => ReversePath::Of(address),
+                Err(answer) => return answer,
+            },
+        };
+        transaction.context.sender = Some(Arc::new(sender.clone()));
+        self.hook(transaction, Event::Mail(sender)).await
+    }
+
+    async fn rcpt(&mut self, recipient: Address, parameters: Vec<Parameter>) -> Answer {
+        let Some(mut transaction) = self.transaction.take() else { return Answer::Reply(replies::NOT_IN_TRANSACTION) };
+        let answer = self.add(&mut transaction, recipient, parameters).await;
+        match &answer {
+            Answer::Reply(reply) | Answer::Close(reply) if !reply.is_positive() => self.note_refusal(&transaction, reply),
+            Answer::Ok | Answer::Reply(_) | Answer::Close(_) | Answer::Committed(_) | Answer::Discarded(_) | Answer::Done => {}
+        }
+        self.transaction = Some(transaction);
+        answer
+    }
+
+    async fn add(&mut self, transaction: &mut Transaction, recipient: Address, parameters: Vec<Parameter>) -> Answer {
+        let recipient = match self.complete(transaction, recipient, Role::EnvelopeRecipient).await {
+            Ok(address) => address,
+            Err(answer) => return answer,
+        };
+        let class = match self.intake.admit(transaction, &recipient).await {
+            Ok(class) => class,
+            Err(reply) => {
+                transaction.note(self.intake.parts.clock.now(), "rcpt", &recipient, &reply);
+                return Answer::Reply(reply);
+            }
+        };
+        let before = transaction.context.clone();
+        let index = transaction.context.push_recipient(Recipient::new(recipient), class, parameters);
+        let Some(added) = transaction.context.recipients.last().cloned() else { return Answer::Ok };
+        let answer = self.hook(transaction, Event::Rcpt(added)).await;
+        match &answer {
+            Answer::Ok => {}
+            Answer::Reply(_) | Answer::Close(_) | Answer::Committed(_) | Answer::Discarded(_) | Answer::Done => {
+                // The recipient is refused; its index is not used again.
+                transaction.context.recipients = before.recipients;
+                transaction.context.next_recipient = index + 1;
+            }
+        }
+        answer
+    }
+
+    /// The address with a domain: rewritten by plugins, completed with `myorigin` if they left it bare.
+    async fn complete(&mut self, transaction: &mut Transaction, address: Address, role: Role) -> Result<Address, Answer> {
+        let parts = &self.intake.parts;
+        let Transaction { chain, context, .. } = &mut *transaction;
+        let address = match parts.pipeline.rewrite(chain, context, address, role).await {
+            Ok(address) => address,
+            Err(RewriteError(verdict)) => return Err(verdict_answer(transaction, verdict)),
+        };
+        if !address.is_bare() {
+            return Ok(address);
+        }
+        address.with_domain(&parts.settings.myorigin).map_err(|_| Answer::Reply(replies::BAD_ADDRESS))
+    }
+
+    async fn hook(&mut self, transaction: &mut Transaction, event: Event) -> Answer {
+        let Transaction { chain, context, .. } = transaction;
+        let verdict = self.intake.parts.pipeline.verdict(chain, context, event).await;
+        verdict_answer(transaction, verdict)
+    }
+
+    async fn end_of_data(&mut self) -> Answer {
+        let Some(mut transaction) = self.transaction.take() else { return Answer::Reply(replies::NOT_IN_TRANSACTION) };
+        let answer = self.intake.take_in(&mut transaction).await;
+        match &answer {
+            Answer::Committed(reply) | Answer::Discarded(reply) => {
+                self.counts.messages += 1;
+                transaction.trace(&self.intake, reply.to_string(), self.intake.parts.clock.now());
+            }
+            Answer::Ok | Answer::Reply(_) | Answer::Close(_) | Answer::Done => self.refused(&mut transaction, &answer, "DATA"),
+        }
+        answer
+    }
+
+    /// The transaction ended with a refusal: logged and traced.
+    fn refused(&mut self, transaction: &mut Transaction, answer: &Answer, at: &str) {
+        if let Answer::Reply(reply) | Answer::Close(reply) = answer {
+            self.note_refusal(transaction, reply);
+            transaction.trace(&self.intake, format!("refused at {at}: {reply}"), self.intake.parts.clock.now());
+        }
+    }
+
+    fn note_refusal(&mut self, transaction: &Transaction, reply: &Reply) {
+        self.counts.refused += 1;
+        let peer = self.context.client.as_ref().map(|c| c.peer.to_string()).unwrap_or_default();
+        let sender = transaction.context.sender.as_ref().map(|s| s.to_string()).unwrap_or_default();
+        tracing::info!(target: "smtpd", "{}: reject: from {peer}: {reply}; from=<{sender}>", transaction.id);
+        self.counts.last_refusal = Some(reply.clone());
+    }
+
+    /// The client gave the transaction up: if anything was decided in it, that is worth a trace.
+    fn reset(&mut self) {
+        if let Some(mut transaction) = self.transaction.take().filter(|t| !t.chain.trace.is_empty()) {
+            transaction.trace(&self.intake, "ended without a message".to_owned(), self.intake.parts.clock.now());
+        }
+    }
+}
+
+/// The answer before the end of data that follows from a verdict.
+fn verdict_answer(transaction: &mut Transaction, verdict: Verdict) -> Answer {
+    match verdict {
+        Verdict::Continue | Verdict::Accept => Answer::Ok,
+        Verdict::Reject(reply) | Verdict::Defer(reply) => Answer::Reply(reply),
+        Verdict::Disconnect(reply) => Answer::Close(reply),
+        Verdict::Discard { reason } => {
+            transaction.discard.get_or_insert(reason);
+            Answer::Ok
+        }
+        Verdict::Hold { reason } => {
+            transaction.context.hold.get_or_insert(reason);
+            Answer::Ok
+        }
+    }
+}
+
+impl Host<ServerSession> for SessionHost {
+    async fn answer(&mut self, question: Question) -> Answer {
+        match question {
+            Question::Connect => self.session_hook(Event::Connect).await,
+            Question::Helo { name, esmtp } => self.helo(name, esmtp).await,
+            Question::Mail { sender, parameters, size, body } => self.mail(sender, parameters, size, body).await,
+            Question::Rcpt { recipient, parameters } => self.rcpt(recipient, parameters).await,
+            Question::Data => Answer::Ok,
+            Question::EndOfData => self.end_of_data().await,
+            Question::Reset => {
+                self.reset();
+                Answer::Done
+            }
+        }
+    }
+
+    async fn body(&mut self, piece: Bytes) {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.write(&self.intake, piece).await;
+        }
+    }
+}
+
+impl Drop for SessionHost {
+    /// The session's one line.
+    fn drop(&mut self) {
+        self.reset();
+        let peer = self.context.client.as_ref().map(|c| c.peer.to_string()).unwrap_or_default();
+        let helo = self.context.helo.as_deref().unwrap_or("-");
+        let Counts { messages, refused, last_refusal } = &self.counts;
+        let why = last_refusal.as_ref().map(|r| format!(" last refusal: {r}")).unwrap_or_default();
+        tracing::info!(target: "smtpd", "disconnect from {peer} helo={helo} messages={messages} refused={refused}{why}");
+    }
+}

@@ -1,0 +1,98 @@
+//! Mail that is made here passes the same hooks as any other.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use waxwing_message::trace::received;
+use waxwing_message::{HeadSplitter, HeaderBlock, Split};
+use waxwing_pipeline::{Context, Generated, Prepared, Submit, SubmitError};
+use waxwing_types::{MemoryBody, Verdict, Via};
+
+use crate::Intake;
+use crate::transaction::Transaction;
+
+#[async_trait]
+impl Submit for Intake {
+    async fn prepare(&self, mail: Generated) -> Result<Prepared, SubmitError> {
+        let Generated { id, envelope, content, cause } = mail;
+        let (mut head, body) = split(content);
+        head.prepend(received(&self.parts.settings.myhostname, id, &envelope));
+        let is_report = envelope.origin.via == Via::Dsn;
+        let mut context = Context::new(envelope.origin.via, None);
+        context.id = Some(id);
+        context.sender = Some(Arc::new(envelope.sender.clone()));
+        for recipient in &envelope.recipients {
+            let class = self.parts.pipeline.class_of(&recipient.address);
+            context.push_recipient(recipient.clone(), class, Vec::new());
+        }
+        context.head = Some(Arc::new(head));
+        context.body = Some(Arc::new(MemoryBody::new(body.clone())));
+        let chain = self.parts.pipeline.chain();
+        let room = self.parts.spool.room(0).map_err(|e| SubmitError::Temporary(e.to_string()));
+        let room = match (room, is_report) {
+            (Ok(room), _) => room,
+            (Err(error), _) => return Err(error),
+        };
+        let mut transaction = Transaction::new(id, context, chain, envelope.body_type, envelope.origin.clone(), room);
+        let verdict = self.run_content_hooks(&mut transaction).await;
+        let outcome = self.outcome(&mut transaction, verdict, is_report).await;
+        let now = self.parts.clock.now();
+        let result = match (&outcome, cause) {
+            (Ok(_), Some(cause)) => format!("prepared for the queue, because of {cause}"),
+            (Ok(_), None) => "prepared for the queue".to_owned(),
+            (Err(error), _) => error.to_string(),
+        };
+        transaction.trace(self, result, now);
+        let recipients = outcome?;
+        let body = transaction.context.replaced_body.clone().unwrap_or(body);
+        let head = transaction.context.head.as_ref().map(|h| h.to_bytes(body.is_empty())).unwrap_or_default();
+        Ok(Prepared {
+            id,
+            envelope: transaction.envelope(recipients),
+            head,
+            body,
+            tags: transaction.context.tags.as_ref().clone(),
+            hold: transaction.context.hold.clone(),
+        })
+    }
+}
+
+impl Intake {
+    /// A report can be edited and held, never refused.
+    async fn outcome(
+        &self,
+        transaction: &mut Transaction,
+        verdict: Verdict,
+        is_report: bool,
+    ) -> Result<Vec<waxwing_types::Recipient>, SubmitError> {
+        match verdict {
+            Verdict::Continue | Verdict::Accept => {}
+            Verdict::Hold { reason } => {
+                transaction.context.hold.get_or_insert(reason);
+            }
+            Verdict::Reject(_) | Verdict::Defer(_) | Verdict::Disconnect(_) | Verdict::Discard { .. } if is_report => {
+                tracing::warn!(target: "intake", "{}: a plugin would refuse a report; it is sent", transaction.id);
+            }
+            Verdict::Reject(reply) => return Err(SubmitError::Refused(reply.to_string())),
+            Verdict::Defer(reply) | Verdict::Disconnect(reply) => return Err(SubmitError::Temporary(reply.to_string())),
+            Verdict::Discard { reason } => return Err(SubmitError::Discarded(reason)),
+        }
+        match self.expand(transaction).await {
+            Ok(recipients) if !recipients.is_empty() => Ok(recipients),
+            // A report that finds nobody goes to whom it was made for: its delivery settles the matter.
+            Ok(_) | Err(_) if is_report => Ok(transaction.context.recipients.iter().map(|r| r.recipient.clone()).collect()),
+            Ok(_) => Err(SubmitError::Discarded("no recipient is left".to_owned())),
+            Err(reply) => Err(SubmitError::Temporary(reply.to_string())),
+        }
+    }
+}
+
+fn split(content: Bytes) -> (HeaderBlock, Bytes) {
+    let mut splitter = HeadSplitter::new(content.len());
+    match splitter.push(content.clone()) {
+        Ok(Split::Done(head, body)) => (head, body),
+        Ok(Split::More) => splitter.finish(),
+        Err(_) => (HeaderBlock::default(), content),
+    }
+}

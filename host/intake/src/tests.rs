@@ -1,0 +1,355 @@
+//! The way of a message through intake, with the real spool and plugins in native code.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use waxwing_net::Host;
+use waxwing_pipeline::{
+    Answer as HookAnswer, Binding, ClassOf, Context, Directory, Event, Expansion, Fault, FaultKind, Generated, Guest, Hook,
+    HookSet, Mode, OnFault, Outcome, Plugin, Resolution, Submit, TableError, Target, TraceRecord, When,
+};
+use waxwing_queue::{EmbeddedSpool, KEYSPACES, SpoolSettings};
+use waxwing_smtp::server::{Answer, Question};
+use waxwing_store::{Store, StoreOptions};
+use waxwing_types::{
+    Address, AddressClass, BodyType, Edit, Envelope, ManualClock, Message, Origin, Recipient, Reply, ReversePath, Timestamp,
+    Verdict,
+};
+
+use super::*;
+
+type Script = Box<dyn Fn(&Event, &Context) -> Result<Outcome, Fault> + Send + Sync>;
+
+struct Fake(HookSet, Script);
+struct FakeGuest(Arc<Fake>);
+
+impl Plugin for Fake {
+    fn version(&self) -> &str {
+        "1"
+    }
+    fn exports(&self) -> HookSet {
+        self.0
+    }
+    fn open(self: Arc<Self>) -> Box<dyn Guest> {
+        Box::new(FakeGuest(self))
+    }
+}
+
+#[async_trait]
+impl Guest for FakeGuest {
+    async fn call(&mut self, event: &Event, context: &Context) -> Result<Outcome, Fault> {
+        (self.0.1)(event, context)
+    }
+}
+
+/// `box.example` has the users of the list, `alias.example` only aliases, `relay.example` is relayed.
+struct Users(Vec<&'static str>);
+
+impl ClassOf for Users {
+    fn class_of(&self, address: &Address) -> AddressClass {
+        match address.domain() {
+            "box.example" => AddressClass::VirtualMailbox,
+            "alias.example" => AddressClass::VirtualAlias,
+            "relay.example" => AddressClass::Relay,
+            _ => AddressClass::Default,
+        }
+    }
+}
+
+#[async_trait]
+impl Directory for Users {
+    async fn exists(&self, recipient: &Address) -> Result<bool, TableError> {
+        match recipient.local() {
+            "broken" => Err(TableError { table: "users".into(), reason: "gone".into() }),
+            local => Ok(self.0.contains(&local)),
+        }
+    }
+    async fn mailbox_of(&self, _: &Address) -> Result<Option<PathBuf>, TableError> {
+        Ok(None)
+    }
+}
+
+#[derive(Default)]
+struct Traces(Mutex<Vec<TraceRecord>>);
+
+impl Trace for Traces {
+    fn record(&self, record: TraceRecord) {
+        self.0.lock().unwrap().push(record);
+    }
+}
+
+struct House {
+    intake: Arc<Intake>,
+    spool: Arc<EmbeddedSpool>,
+    traces: Arc<Traces>,
+    _dir: tempfile::TempDir,
+}
+
+async fn house(plugins: Vec<(Fake, OnFault)>) -> House {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::default());
+    let store = Store::open(&dir.path().join("db"), &StoreOptions::new(&KEYSPACES)).unwrap();
+    let mut settings = SpoolSettings::new(1 << 20, clock.clone());
+    settings.queue_minfree = 0;
+    let spool = Arc::new(EmbeddedSpool::open(&store, &dir.path().join("bodies"), settings).await.unwrap());
+    let directory: Arc<Users> = Arc::new(Users(vec!["demo", "ann", "bob"]));
+    let bind = |(i, (plugin, on_fault)): (usize, (Fake, OnFault))| {
+        Binding::new(&format!("p{i}"), Arc::new(plugin) as Arc<dyn Plugin>, When::default(), Mode::Enforce, on_fault)
+    };
+    let bindings = plugins.into_iter().enumerate().map(bind).collect();
+    let traces = Arc::new(Traces::default());
+    let settings = IntakeSettings {
+        myhostname: "mx.test".into(),
+        myorigin: "test".into(),
+        mynetworks: vec!["10.0.0.0/8".parse().unwrap()],
+        header_size_limit: 1_000,
+        hopcount_limit: 3,
+        expansion_recipients_max: 10,
+        expansion_depth_max: 5,
+        trace_recipients_max: 20,
+    };
+    let intake = Intake::new(Parts {
+        settings,
+        pipeline: Arc::new(Pipeline::new(bindings, directory.clone(), clock.clone())),
+        spool: spool.clone(),
+        directory,
+        trace: traces.clone(),
+        clock,
+    });
+    House { intake, spool, traces, _dir: dir }
+}
+
+impl House {
+    fn session(&self, from: [u8; 4]) -> SessionHost {
+        let peer = SocketAddr::from((Ipv4Addr::from(from), 4000));
+        self.intake.host(Client { peer, name: None, listener: "smtp".into() }, Via::Smtp)
+    }
+
+    async fn queued(&self) -> Vec<Message> {
+        let page = self.spool.list(None, 100).await.unwrap();
+        let mut messages = Vec::new();
+        for entry in page.entries {
+            messages.push(self.spool.load(entry.id).await.unwrap());
+        }
+        messages
+    }
+}
+
+async fn mail(host: &mut SessionHost) -> Answer {
+    let sender = ReversePath::Of(address("sender@far.example"));
+    host.answer(Question::Mail { sender, parameters: Vec::new(), size: None, body: BodyType::SevenBit }).await
+}
+
+async fn rcpt(host: &mut SessionHost, to: &str) -> Answer {
+    host.answer(Question::Rcpt { recipient: address(to), parameters: Vec::new() }).await
+}
+
+async fn data(host: &mut SessionHost, pieces: &[&str]) -> Answer {
+    for piece in pieces {
+        host.body(Bytes::copy_from_slice(piece.as_bytes())).await;
+    }
+    host.answer(Question::EndOfData).await
+}
+
+async fn send(house: &House, to: &[&str], message: &str) -> Answer {
+    let mut host = house.session([10, 0, 0, 1]);
+    assert_eq!(mail(&mut host).await, Answer::Ok);
+    for to in to {
+        assert_eq!(rcpt(&mut host, to).await, Answer::Ok, "{to}");
+    }
+    data(&mut host, &[message]).await
+}
+
+fn address(text: &str) -> Address {
+    Address::parse(text).unwrap()
+}
+
+fn code(answer: &Answer) -> u16 {
+    match answer {
+        Answer::Reply(reply) | Answer::Close(reply) | Answer::Committed(reply) | Answer::Discarded(reply) => reply.code(),
+        Answer::Ok | Answer::Done => 0,
+    }
+}
+
+fn plugin(hooks: &[Hook], script: impl Fn(&Event, &Context) -> Result<Outcome, Fault> + Send + Sync + 'static) -> Fake {
+    Fake(hooks.iter().copied().collect(), Box::new(script))
+}
+
+/// `on-resolve` by a fixed table.
+fn aliases(table: &'static [(&'static str, &'static [&'static str])]) -> Fake {
+    let table: HashMap<_, _> = table.iter().copied().collect();
+    plugin(&[Hook::OnResolve], move |event, _| {
+        let Event::Resolve { recipient, .. } = event else { panic!("asked {event:?}") };
+        let answer = match table.get(recipient.to_string().as_str()) {
+            None => Resolution::NotMine,
+            Some(list) => Resolution::Targets(Expansion {
+                targets: list.iter().map(|a| Target::Address(address(a))).collect(),
+                sender: None,
+            }),
+        };
+        Ok(Outcome::of(HookAnswer::Resolution(answer)))
+    })
+}
+
+fn recipients(message: &Message) -> Vec<String> {
+    message.envelope.recipients.iter().map(|r| r.address.to_string()).collect()
+}
+
+#[tokio::test]
+async fn a_message_is_committed_as_it_came_but_for_received() {
+    let house = house(Vec::new()).await;
+    let mut host = house.session([192, 0, 2, 1]);
+    mail(&mut host).await;
+    rcpt(&mut host, "demo@box.example").await;
+    let answer = data(&mut host, &["Subj", "ect: x\r\n", "\r\n.dot\r\n", "end\r\n"]).await;
+    assert!(matches!(answer, Answer::Committed(_)), "{answer:?}");
+    let queued = house.queued().await;
+    let head = String::from_utf8(queued[0].head.to_vec()).unwrap();
+    assert!(head.starts_with("Received: ") && head.ends_with("\r\nSubject: x\r\n\r\n"), "{head}");
+    assert_eq!(queued[0].body.in_memory().unwrap(), &b".dot\r\nend\r\n"[..]);
+    assert_eq!(house.traces.0.lock().unwrap()[0].id, queued[0].id.to_string());
+}
+
+#[tokio::test]
+async fn strangers_write_to_our_users_only() {
+    let house = house(vec![(aliases(&[("team@alias.example", &["ann@box.example"])]), OnFault::Defer)]).await;
+    let mut host = house.session([192, 0, 2, 1]);
+    mail(&mut host).await;
+    for (to, expected) in [
+        ("demo@box.example", 0),
+        ("postmaster@box.example", 0),
+        ("Postmaster@alias.example", 0),
+        ("any@relay.example", 0),
+        ("team@alias.example", 0),
+        ("nobody@box.example", 550),
+        ("nobody@alias.example", 550),
+        ("broken@box.example", 451),
+        ("x@elsewhere.example", 554),
+        ("\"x@elsewhere.example\"@box.example", 550),
+        ("x%elsewhere.example@box.example", 550),
+        ("elsewhere.example!x@box.example", 550),
+    ] {
+        assert_eq!(code(&rcpt(&mut host, to).await), expected, "{to}");
+    }
+    let mut friend = house.session([10, 1, 2, 3]);
+    mail(&mut friend).await;
+    assert_eq!(rcpt(&mut friend, "x@elsewhere.example").await, Answer::Ok);
+    assert_eq!(code(&rcpt(&mut friend, "nobody@box.example").await), 550);
+}
+
+#[tokio::test]
+async fn what_loops_or_is_too_long_is_refused() {
+    let house = house(Vec::new()).await;
+    let hop = "Received: from a by b; Mon, 1 Jan 2026 00:00:00 +0000\r\n";
+    assert_eq!(code(&send(&house, &["demo@box.example"], &format!("{}\r\n", hop.repeat(3))).await), 554);
+    assert_eq!(code(&send(&house, &["demo@box.example"], &format!("{}\r\n", hop.repeat(2))).await), 250);
+    let long = format!("X: {}\r\n\r\n", "y".repeat(1_000));
+    assert_eq!(code(&send(&house, &["demo@box.example"], &long).await), 552);
+    assert_eq!(house.queued().await.len(), 1);
+}
+
+#[tokio::test]
+async fn aliases_are_expanded_once_each_and_loops_end() {
+    let house = house(vec![(
+        aliases(&[
+            ("team@alias.example", &["ann@box.example", "team@alias.example", "all@alias.example"]),
+            ("all@alias.example", &["team@alias.example", "bob@box.example", "ann@box.example"]),
+            ("a1@alias.example", &["a2@alias.example"]),
+            ("a2@alias.example", &["a1@alias.example"]),
+        ]),
+        OnFault::Defer,
+    )])
+    .await;
+    send(&house, &["team@alias.example", "demo@box.example"], "\r\nx\r\n").await;
+    let queued = house.queued().await;
+    let mut to = recipients(&queued[0]);
+    to.sort();
+    assert_eq!(to, ["ann@box.example", "bob@box.example", "demo@box.example", "team@alias.example"]);
+    let ann = queued[0].envelope.recipients.iter().find(|r| r.address.local() == "ann").unwrap();
+    assert_eq!(ann.original.as_deref(), Some("rfc822;team@alias.example"));
+    assert!(matches!(send(&house, &["a1@alias.example"], "\r\nx\r\n").await, Answer::Committed(_)));
+}
+
+#[tokio::test]
+async fn hooks_decide_and_edit() {
+    let filter = plugin(&[Hook::OnRcpt, Hook::OnMessage, Hook::OnRewriteAddress], |event, context| {
+        let mut out = Outcome::of(HookAnswer::Verdict(Verdict::Continue));
+        match event {
+            Event::Rcpt(r) if r.recipient.address.local() == "ann" => {
+                out.answer = HookAnswer::Verdict(Verdict::Reject(Reply::fixed(550, (5, 7, 1), "not ann")));
+            }
+            Event::Message => {
+                assert_eq!(context.recipients.len(), 1);
+                out.changes.edits.push(Edit::AddHeader { name: "X-Seen".into(), value: "yes".into() });
+            }
+            Event::RewriteAddress(a, _) => {
+                out.answer = HookAnswer::Rewritten(a.is_bare().then(|| a.with_domain("box.example").unwrap()));
+            }
+            Event::Connect | Event::Helo(_) | Event::Mail(_) | Event::Rcpt(_) | Event::Cleanup => {}
+            Event::Resolve { .. } | Event::Deliver { .. } => panic!("not exported"),
+        }
+        Ok(out)
+    });
+    let house = house(vec![(filter, OnFault::Defer)]).await;
+    let mut host = house.session([10, 0, 0, 1]);
+    mail(&mut host).await;
+    assert_eq!(code(&rcpt(&mut host, "ann@box.example").await), 550);
+    assert_eq!(rcpt(&mut host, "demo").await, Answer::Ok, "completed by the plugin");
+    data(&mut host, &["To: demo, Bob <bob>\r\n\r\nx\r\n"]).await;
+    let queued = house.queued().await;
+    assert_eq!(recipients(&queued[0]), ["demo@box.example"]);
+    let head = String::from_utf8(queued[0].head.to_vec()).unwrap();
+    assert!(head.contains("To: demo@box.example, Bob <bob@box.example>\r\nX-Seen: yes\r\n"), "{head}");
+}
+
+#[tokio::test]
+async fn faults_have_their_consequence() {
+    for (on_fault, expected, held) in
+        [(OnFault::Defer, 451, false), (OnFault::Reject, 554, false), (OnFault::Skip, 250, false), (OnFault::Hold, 250, true)]
+    {
+        let broken = plugin(&[Hook::OnMessage], |_, _| Err(Fault::new(FaultKind::Trap, "boom")));
+        let house = house(vec![(broken, on_fault)]).await;
+        assert_eq!(code(&send(&house, &["demo@box.example"], "\r\nx\r\n").await), expected, "{on_fault:?}");
+        assert_eq!(house.queued().await.len(), usize::from(expected == 250));
+        assert_eq!(house.spool.stats().hold, u64::from(held));
+        let traces = house.traces.0.lock().unwrap();
+        assert_eq!(traces[0].entries[0].fault.as_deref(), Some("trap: boom"), "a refused message is traced too");
+    }
+}
+
+#[tokio::test]
+async fn discarded_mail_gets_its_250_and_is_not_queued() {
+    let discard =
+        plugin(&[Hook::OnMail], |_, _| Ok(Outcome::of(HookAnswer::Verdict(Verdict::Discard { reason: "unwanted".into() }))));
+    let house = house(vec![(discard, OnFault::Defer)]).await;
+    assert!(matches!(send(&house, &["demo@box.example"], "\r\nx\r\n").await, Answer::Discarded(_)));
+    assert!(house.queued().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_report_passes_the_hooks_and_cannot_be_refused() {
+    let refuse = plugin(&[Hook::OnMessage], |_, _| {
+        Ok(Outcome::of(HookAnswer::Verdict(Verdict::Reject(Reply::fixed(550, (5, 7, 1), "no")))))
+    });
+    let house = house(vec![(refuse, OnFault::Defer)]).await;
+    let mail = |via| Generated {
+        id: house.spool.ids().next(Timestamp::from_millis(1)),
+        envelope: Envelope {
+            sender: ReversePath::Null,
+            recipients: vec![Recipient::new(address("sender@far.example"))],
+            body_type: BodyType::SevenBit,
+            ret: None,
+            envid: None,
+            origin: Origin::internal(via, Timestamp::from_millis(1)),
+        },
+        content: Bytes::from_static(b"Subject: report\r\n\r\nfailed\r\n"),
+        cause: None,
+    };
+    let report = house.intake.prepare(mail(Via::Dsn)).await.unwrap();
+    assert_eq!(report.body, "failed\r\n");
+    assert!(house.intake.prepare(mail(Via::Forward)).await.is_err());
+}

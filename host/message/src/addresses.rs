@@ -1,0 +1,328 @@
+//! Addresses in header fields (RFC 5322 §3.4): found where they stand, and rewritten in place.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use waxwing_types::Address;
+
+use crate::Field;
+
+/// Fields that hold addresses (RFC 5322 §3.6), and those of resending.
+pub const ADDRESS_FIELDS: &[&str] = &[
+    "From",
+    "Sender",
+    "Reply-To",
+    "To",
+    "Cc",
+    "Bcc",
+    "Resent-From",
+    "Resent-Sender",
+    "Resent-Reply-To",
+    "Resent-To",
+    "Resent-Cc",
+    "Resent-Bcc",
+    "Return-Receipt-To",
+    "Disposition-Notification-To",
+    "Errors-To",
+];
+
+/// An address and its octets within the value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundAddress {
+    /// Where `local@domain` or a bare `local` stands, without angle brackets.
+    pub range: Range<usize>,
+    /// What it says.
+    pub address: Address,
+}
+
+/// The addresses of a list of mailboxes and groups. Comments, display names and encoded words are passed over; what is no
+/// address is left out.
+#[must_use]
+pub fn find_addresses(value: &[u8]) -> Vec<FoundAddress> {
+    let mut found = Vec::new();
+    let mut element: Vec<Token> = Vec::new();
+    let mut angle: Option<Vec<Token>> = None;
+    let tokens = Tokens { value, at: 0 };
+    for token in tokens {
+        match (token.kind, &mut angle) {
+            (Kind::Special(b'<'), None) => angle = Some(Vec::new()),
+            (Kind::Special(b'>'), Some(inner)) => {
+                found.extend(read_spec(value, without_route(inner)));
+                angle = None;
+                // The display name before it is no address; what follows up to the comma is none either.
+                element = vec![Token { kind: Kind::Special(b'>'), range: token.range }];
+            }
+            (_, Some(inner)) => inner.push(token),
+            (Kind::Special(b','), None) => {
+                found.extend(read_spec(value, &element));
+                element.clear();
+            }
+            // The end of a group's name, and of a group.
+            (Kind::Special(b':'), None) => element.clear(),
+            (Kind::Special(b';'), None) => {
+                found.extend(read_spec(value, &element));
+                element.clear();
+            }
+            (Kind::Word | Kind::Quoted | Kind::Literal | Kind::Special(_), None) => element.push(token),
+        }
+    }
+    if angle.is_none() {
+        found.extend(read_spec(value, &element));
+    }
+    found
+}
+
+/// Rewrites addresses: `map` gives another address, or `None` to leave the octets as they are. All other octets stay.
+/// `None` if nothing changes.
+pub fn rewrite_addresses(value: &[u8], mut map: impl FnMut(&Address) -> Option<Address>) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(value.len() + 32);
+    let mut done = 0;
+    for FoundAddress { range, address } in find_addresses(value) {
+        if let Some(other) = map(&address).filter(|other| *other != address) {
+            out.extend_from_slice(value.get(done..range.start).unwrap_or_default());
+            out.extend_from_slice(other.to_string().as_bytes());
+            done = range.end;
+        }
+    }
+    if done == 0 {
+        return None;
+    }
+    out.extend_from_slice(value.get(done..).unwrap_or_default());
+    Some(out)
+}
+
+/// The same for a field; `None` if nothing changes.
+pub fn rewrite_field(field: &Field, map: impl FnMut(&Address) -> Option<Address>) -> Option<Field> {
+    let raw = field.raw();
+    let colon = memchr::memchr(b':', raw)?;
+    let (name, value) = raw.split_at_checked(colon + 1)?;
+    let value = rewrite_addresses(value, map)?;
+    Field::from_raw(Bytes::from([name, &value].concat()))
+}
+
+/// What a token is; white space and comments are none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// An atom.
+    Word,
+    /// A quoted string.
+    Quoted,
+    /// A domain literal.
+    Literal,
+    /// One of `<>@,;:.`, or a stray bracket.
+    Special(u8),
+}
+
+#[derive(Clone, Debug)]
+struct Token {
+    kind: Kind,
+    range: Range<usize>,
+}
+
+struct Tokens<'v> {
+    value: &'v [u8],
+    at: usize,
+}
+
+impl Iterator for Tokens<'_> {
+    type Item = Token;
+
+    fn next(&mut self) -> Option<Token> {
+        loop {
+            let start = self.at;
+            let byte = *self.value.get(start)?;
+            self.at += 1;
+            let kind = match byte {
+                b' ' | b'\t' | b'\r' | b'\n' => continue,
+                b'(' => {
+                    self.skip_comment();
+                    continue;
+                }
+                b'"' => {
+                    self.skip_until(b'"');
+                    Kind::Quoted
+                }
+                b'[' => {
+                    self.skip_until(b']');
+                    Kind::Literal
+                }
+                b'<' | b'>' | b'@' | b',' | b';' | b':' | b'.' | b')' | b']' | b'\\' => Kind::Special(byte),
+                _ => {
+                    let is_end = |b: &u8| b.is_ascii_whitespace() || b"()<>[]:;@\\,.\"".contains(b);
+                    let rest = self.value.get(self.at..).unwrap_or_default();
+                    self.at += rest.iter().position(is_end).unwrap_or(rest.len());
+                    Kind::Word
+                }
+            };
+            return Some(Token { kind, range: start..self.at });
+        }
+    }
+}
+
+impl Tokens<'_> {
+    /// Past a comment, which may hold comments (RFC 5322 §3.2.2).
+    fn skip_comment(&mut self) {
+        let mut depth = 1_usize;
+        while let Some(byte) = self.value.get(self.at) {
+            self.at += 1;
+            match byte {
+                b'\\' => self.at += 1,
+                b'(' => depth += 1,
+                b')' => depth -= 1,
+                _ => {}
+            }
+            if depth == 0 {
+                return;
+            }
+        }
+        self.at = self.value.len();
+    }
+
+    fn skip_until(&mut self, end: u8) {
+        while let Some(byte) = self.value.get(self.at) {
+            self.at += 1;
+            match byte {
+                b'\\' => self.at += 1,
+                byte if *byte == end => return,
+                _ => {}
+            }
+        }
+        self.at = self.value.len();
+    }
+}
+
+/// `@a,@b:local@domain` -> `local@domain` (RFC 5322 §4.4).
+fn without_route(tokens: &[Token]) -> &[Token] {
+    match (tokens.first().map(|t| t.kind), tokens.iter().rposition(|t| t.kind == Kind::Special(b':'))) {
+        (Some(Kind::Special(b'@')), Some(colon)) => tokens.get(colon + 1..).unwrap_or_default(),
+        _ => tokens,
+    }
+}
+
+/// `word *("." word) ["@" (literal / atom *("." atom))]`, white space and comments anywhere.
+fn read_spec(value: &[u8], tokens: &[Token]) -> Option<FoundAddress> {
+    let (first, last) = (tokens.first()?, tokens.last()?);
+    let range = first.range.start..last.range.end.min(value.len());
+    let at = tokens.iter().rposition(|t| t.kind == Kind::Special(b'@'));
+    let (local, domain) = match at {
+        Some(at) => (tokens.get(..at)?, Some(tokens.get(at + 1..)?)),
+        None => (tokens, None),
+    };
+    let local = dotted(value, local, &[Kind::Word, Kind::Quoted])?;
+    let domain = match domain {
+        Some([literal]) if literal.kind == Kind::Literal => text(value, literal)?,
+        Some(tokens) => dotted(value, tokens, &[Kind::Word])?,
+        None => String::new(),
+    };
+    Address::new(local, &domain).ok().map(|address| FoundAddress { range, address })
+}
+
+/// Words with dots between them; quotes undone.
+fn dotted(value: &[u8], tokens: &[Token], words: &[Kind]) -> Option<String> {
+    let mut out = String::new();
+    for (number, token) in tokens.iter().enumerate() {
+        match (number % 2, token.kind) {
+            (0, kind) if words.contains(&kind) => out.push_str(&text(value, token)?),
+            (1, Kind::Special(b'.')) => out.push('.'),
+            _ => return None,
+        }
+    }
+    (tokens.len() % 2 == 1).then_some(out)
+}
+
+fn text(value: &[u8], token: &Token) -> Option<String> {
+    let text = std::str::from_utf8(value.get(token.range.clone())?).ok()?;
+    if token.kind != Kind::Quoted {
+        return Some(text.to_owned());
+    }
+    let inner = text.strip_prefix('"')?.strip_suffix('"')?;
+    let mut out = String::new();
+    let mut chars = inner.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => out.push(chars.next()?),
+            '\r' | '\n' => {}
+            c => out.push(c),
+        }
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn found(value: &str) -> Vec<String> {
+        find_addresses(value.as_bytes()).iter().map(|f| f.address.to_string()).collect()
+    }
+
+    #[test]
+    fn finds_what_is_an_address() {
+        for (value, wanted) in [
+            ("a@b.example", vec!["a@b.example"]),
+            ("Ann <a@b.example>, \"B, C\" <c@d.example>", vec!["a@b.example", "c@d.example"]),
+            ("root, postmaster", vec!["root", "postmaster"]),
+            ("Friends: a@b.example, Bo <b@c.example>;, d@e.example", vec!["a@b.example", "b@c.example", "d@e.example"]),
+            ("undisclosed-recipients:;", vec![]),
+            ("a (a comment, with <x@y> and (more)) @ b . example", vec!["a@b.example"]),
+            ("=?utf-8?q?J=C3=BCrgen?= <j@b.example>", vec!["j@b.example"]),
+            ("\"a b\"@c.example", vec!["\"a b\"@c.example"]),
+            ("<@relay.example,@two.example:u@b.example>", vec!["u@b.example"]),
+            ("x@[127.0.0.1]", vec!["x@[127.0.0.1]"]),
+            ("Jörg <j@b.example>", vec!["j@b.example"]),
+            ("John Smith", vec![]),
+            ("<>", vec![]),
+            ("a@b@c", vec![]),
+            ("a@b.example c@d.example", vec![]),
+            ("\r\n\ta@b.example,\r\n\tc@d.example", vec!["a@b.example", "c@d.example"]),
+            ("<unclosed@b.example", vec![]),
+            ("\"unclosed", vec![]),
+            ("", vec![]),
+        ] {
+            assert_eq!(found(value), wanted, "{value}");
+        }
+    }
+
+    #[test]
+    fn rewrites_in_place() {
+        let complete = |address: &Address| address.is_bare().then(|| address.with_domain("here.example").unwrap());
+        let value = b"root (the boss),\r\n  \"Bo, B.\"  <bo>  , x@y.example, Team: ann ,;";
+        let wanted =
+            b"root@here.example (the boss),\r\n  \"Bo, B.\"  <bo@here.example>  , x@y.example, Team: ann@here.example ,;";
+        assert_eq!(rewrite_addresses(value, complete).unwrap(), wanted, "all else stays as it was");
+        assert_eq!(rewrite_addresses(b"x@y.example", complete), None);
+        let field = Field::from_raw(Bytes::from_static(b"To : root,\r\n a@b\r\n")).unwrap();
+        assert_eq!(&rewrite_field(&field, complete).unwrap().raw()[..], b"To : root@here.example,\r\n a@b\r\n");
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets_are_read_and_ranges_are_in_order(value in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut end = 0;
+            for found in find_addresses(&value) {
+                prop_assert!(found.range.start >= end && found.range.end <= value.len());
+                end = found.range.end;
+            }
+            prop_assert_eq!(rewrite_addresses(&value, |_| None), None);
+            prop_assert_eq!(rewrite_addresses(&value, |a| Some(a.clone())), None);
+        }
+
+        #[test]
+        fn lists_like_those_in_the_world(value in r#"([a-c"(<>@,;:. \\\[\])]|=\?utf-8\?q\?x\?=|ö|\r\n ){0,40}"#) {
+            for found in find_addresses(value.as_bytes()) {
+                prop_assert!(!found.range.is_empty());
+            }
+        }
+
+        #[test]
+        fn a_rewritten_address_is_found_again(local in "[a-z]{1,8}|[a-z ]{1,8}x", name in r#"|"[a-z, ]*" |[A-Z][a-z]* "#) {
+            let address = Address::new(local, "a.example").unwrap();
+            let value = format!("{name}<old>, b@c.example");
+            let out = rewrite_addresses(value.as_bytes(), |a| (a.local() == "old").then(|| address.clone())).unwrap();
+            prop_assert_eq!(&find_addresses(&out)[0].address, &address);
+            prop_assert_eq!(find_addresses(&out).len(), 2);
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! Reports on what became of a message (RFC 3461, RFC 3464): text for people, fields for programs, and the message returned.
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+use waxwing_types::{Address, QueueId, Recipient, Return, Status, Timestamp};
+
+use crate::date::rfc5322_date;
+use crate::trace::message_id_of;
+
+/// Octets of a remote server's words that a report repeats, for each recipient.
+const DIAGNOSTIC_BYTES_MAX: usize = 2000;
+/// Column at which long field values are folded, where they have white space.
+const FOLD_COLUMN: usize = 76;
+
+/// What a recipient's block says (RFC 3464 §2.3.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Given up.
+    Failed,
+    /// Not delivered yet; it is tried until the given time.
+    Delayed {
+        /// When it is given up.
+        until: Timestamp,
+    },
+    /// Delivered here.
+    Delivered,
+    /// Handed to a server that sends no reports.
+    Relayed,
+}
+
+impl Action {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Delayed { .. } => "delayed",
+            Self::Delivered => "delivered",
+            Self::Relayed => "relayed",
+        }
+    }
+}
+
+/// One recipient of a report.
+#[derive(Clone, Debug)]
+pub struct Reported<'a> {
+    /// Who.
+    pub recipient: &'a Recipient,
+    /// What happened.
+    pub action: Action,
+    /// What was said.
+    pub status: &'a Status,
+    /// When.
+    pub last_attempt: Timestamp,
+}
+
+/// All that a report is made of.
+#[derive(Clone, Debug)]
+pub struct Report<'a> {
+    /// This server's name.
+    pub reporting_mta: &'a str,
+    /// To whom it goes: the sender of the message.
+    pub to: &'a Address,
+    /// The queue id that the report itself will have.
+    pub id: QueueId,
+    /// Now.
+    pub at: Timestamp,
+    /// The message's queue id.
+    pub about: QueueId,
+    /// When the message came.
+    pub arrived: Timestamp,
+    /// ENVID of MAIL, as xtext.
+    pub envid: Option<&'a str>,
+    /// At least one.
+    pub recipients: &'a [Reported<'a>],
+    /// RET of MAIL; none: the whole message if it is small enough.
+    pub ret: Option<Return>,
+    /// The message's header block, with or without the empty line behind it.
+    pub head: &'a [u8],
+    /// The message's body, if it may be returned and is within `bounce_size_limit`; without it the header is returned.
+    pub body: Option<&'a [u8]>,
+}
+
+/// A finished report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dsn {
+    /// The message, CRLF line ends; it is sent from `<>`.
+    pub content: Bytes,
+    /// It has octets above 127, which came with the returned message.
+    pub eight_bit: bool,
+}
+
+impl Report<'_> {
+    /// Prints it.
+    #[must_use]
+    pub fn print(&self) -> Dsn {
+        let returned_body = self.body.filter(|_| self.ret != Some(Return::Headers));
+        let head = fields_only(self.head);
+        let eight_bit = !head.is_ascii() || returned_body.is_some_and(|body| !body.is_ascii());
+        let boundary = self.boundary(head, returned_body);
+        let mut out = String::with_capacity(4096);
+        self.put_header(&mut out, &boundary, eight_bit);
+        _ = write!(out, "--{boundary}\r\nContent-Description: Notification\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n");
+        self.put_text(&mut out);
+        _ = write!(
+            out,
+            "\r\n--{boundary}\r\nContent-Description: Delivery report\r\nContent-Type: message/delivery-status\r\n\r\n"
+        );
+        self.put_status(&mut out);
+        _ = write!(out, "\r\n--{boundary}\r\n");
+        if returned_body.is_some() {
+            out.push_str("Content-Description: Undelivered Message\r\nContent-Type: message/rfc822\r\n");
+        } else {
+            out.push_str("Content-Description: Undelivered Message Headers\r\nContent-Type: text/rfc822-headers\r\n");
+        }
+        _ = write!(out, "Content-Transfer-Encoding: {}\r\n\r\n", if eight_bit { "8bit" } else { "7bit" });
+        let mut content = out.into_bytes();
+        content.extend_from_slice(head);
+        if let Some(body) = returned_body {
+            content.extend_from_slice(b"\r\n");
+            content.extend_from_slice(body);
+        }
+        if !content.ends_with(b"\r\n") {
+            content.extend_from_slice(b"\r\n");
+        }
+        content.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
+        Dsn { content: content.into(), eight_bit }
+    }
+
+    /// A line that does not occur in what is returned.
+    fn boundary(&self, head: &[u8], body: Option<&[u8]>) -> String {
+        let mut boundary = format!("{}.{}/report", self.id, self.at.as_millis());
+        let occurs = |boundary: &str| {
+            let found = |text: &[u8]| memchr::memmem::find(text, boundary.as_bytes()).is_some();
+            found(head) || body.is_some_and(found)
+        };
+        while occurs(&boundary) {
+            boundary.push('=');
+        }
+        boundary
+    }
+
+    fn put_header(&self, out: &mut String, boundary: &str, eight_bit: bool) {
+        let host = self.reporting_mta;
+        let subject = match self.recipients.first().map(|r| r.action) {
+            Some(Action::Delayed { .. }) => "Delayed Mail (still being retried)",
+            Some(Action::Delivered | Action::Relayed) => "Successful Mail Delivery Report",
+            Some(Action::Failed) | None => "Undelivered Mail Returned to Sender",
+        };
+        _ = write!(
+            out,
+            "Date: {}\r\nFrom: Mail Delivery System <MAILER-DAEMON@{host}>\r\nSubject: {subject}\r\nTo: {}\r\n\
+             Message-ID: {}\r\nAuto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n\
+             Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"{boundary}\"\r\n\
+             Content-Transfer-Encoding: {}\r\n\r\nThis is a MIME-encapsulated message.\r\n\r\n",
+            rfc5322_date(self.at),
+            self.to,
+            message_id_of(self.at, self.id, host),
+            if eight_bit { "8bit" } else { "7bit" },
+        );
+    }
+
+    fn put_text(&self, out: &mut String) {
+        _ = write!(out, "This is the mail system at host {}.\r\n\r\n", self.reporting_mta);
+        out.push_str(match self.recipients.first().map(|r| r.action) {
+            Some(Action::Delayed { .. }) => {
+                "Your message could not be delivered yet to the recipients below.\r\nIt will be retried; you need not send it again.\r\n"
+            }
+            Some(Action::Delivered | Action::Relayed) => {
+                "Your message was delivered to the recipients below, or handed to a server\r\nthat sends no such reports.\r\n"
+            }
+            Some(Action::Failed) | None => {
+                "Your message could not be delivered to the recipients below.\r\nThe reason stands behind each; what is known of the message is attached.\r\n"
+            }
+        });
+        for reported in self.recipients {
+            let address = &reported.recipient.address;
+            let from = reported.recipient.original.as_deref().map(original_address);
+            let from = from.filter(|text| *text != address.to_string());
+            let from = from.map_or(String::new(), |text| format!(" (expanded from <{text}>)"));
+            let said = match &reported.status.remote {
+                Some(remote) => format!("host {} said: {}", one_line(remote), said(reported.status)),
+                None => said(reported.status),
+            };
+            _ = write!(out, "\r\n{}\r\n", fold(&format!("<{address}>{from}: {said}"), "\r\n    "));
+        }
+    }
+
+    /// RFC 3464 §2: one block for the message, one for each recipient.
+    fn put_status(&self, out: &mut String) {
+        _ = write!(out, "Reporting-MTA: dns; {}\r\n", self.reporting_mta);
+        if let Some(envid) = self.envid {
+            put_field(out, "Original-Envelope-Id", &decode_xtext(envid));
+        }
+        _ = write!(out, "X-Waxwing-Queue-ID: {}\r\nArrival-Date: {}\r\n", self.about, rfc5322_date(self.arrived));
+        for reported in self.recipients {
+            out.push_str("\r\n");
+            if let Some(original) = &reported.recipient.original {
+                let (kind, address) = original.split_once(';').unwrap_or(("rfc822", original));
+                put_field(out, "Original-Recipient", &format!("{kind};{}", decode_xtext(address)));
+            }
+            put_field(out, "Final-Recipient", &format!("rfc822; {}", reported.recipient.address));
+            let enhanced = reported.status.enhanced;
+            _ = write!(out, "Action: {}\r\nStatus: {enhanced}\r\n", reported.action.as_str());
+            if let Some(remote) = &reported.status.remote {
+                put_field(out, "Remote-MTA", &format!("dns; {}", one_line(remote)));
+            }
+            let kind = if reported.status.code.is_some() { "smtp" } else { "X-Waxwing" };
+            put_field(out, "Diagnostic-Code", &format!("{kind}; {}", said(reported.status)));
+            put_field(out, "Last-Attempt-Date", &rfc5322_date(reported.last_attempt));
+            if let Action::Delayed { until } = reported.action {
+                put_field(out, "Will-Retry-Until", &rfc5322_date(until));
+            }
+        }
+    }
+}
+
+/// `550 5.1.1 no such user`, as the server said it.
+fn said(status: &Status) -> String {
+    let text = one_line(&status.text);
+    match status.code {
+        Some(code) => format!("{code} {text}"),
+        None => text,
+    }
+}
+
+fn put_field(out: &mut String, name: &str, value: &str) {
+    let line = format!("{name}: {}", one_line(value));
+    _ = write!(out, "{}\r\n", fold(&line, "\r\n    "));
+}
+
+/// Printable ASCII on one line, bounded.
+fn one_line(text: &str) -> String {
+    let plain = |c: char| match c {
+        '\r' | '\n' | '\t' => ' ',
+        c if c.is_ascii_graphic() || c == ' ' => c,
+        _ => '?',
+    };
+    text.chars().take(DIAGNOSTIC_BYTES_MAX).map(plain).collect::<String>().trim_end().to_owned()
+}
+
+/// Breaks before a space once a line is long; a word longer than a line stays whole.
+fn fold(text: &str, line_break: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 16);
+    let mut column = 0;
+    for (number, word) in text.split(' ').enumerate() {
+        if number > 0 && column > 0 && column + word.len() >= FOLD_COLUMN && !word.is_empty() {
+            out.push_str(line_break);
+            column = 4;
+        } else if number > 0 {
+            out.push(' ');
+            column += 1;
+        }
+        out.push_str(word);
+        column += word.len();
+    }
+    out
+}
+
+/// The address of an ORCPT value `rfc822;xtext`, or the text itself.
+fn original_address(original: &str) -> String {
+    one_line(&decode_xtext(original.split_once(';').map_or(original, |(_, address)| address)))
+}
+
+/// RFC 3461 §4: `+2B` -> `+`. What is no xtext stays as it is.
+fn decode_xtext(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('+') {
+        let (before, tail) = rest.split_at(at);
+        out.push_str(before);
+        let hex = tail.get(1..3).filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
+        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) if byte.is_ascii_graphic() || byte == b' ' => {
+                out.push(char::from(byte));
+                rest = tail.get(3..).unwrap_or("");
+            }
+            Some(_) | None => {
+                out.push('+');
+                rest = tail.get(1..).unwrap_or("");
+            }
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+/// A stored head without the empty line behind it.
+fn fields_only(head: &[u8]) -> &[u8] {
+    match head {
+        b"\r\n" => b"",
+        _ if head.ends_with(b"\r\n\r\n") => head.get(..head.len() - 2).unwrap_or(head),
+        _ => head,
+    }
+}
+
+#[cfg(test)]
+mod tests;

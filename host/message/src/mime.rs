@@ -1,0 +1,10 @@
+//! MIME (RFC 2045, RFC 2046): the structure of a message, its parts, and their transfer encodings.
+
+mod content_type;
+mod decode;
+mod encode;
+pub(crate) mod walker;
+
+pub(crate) use content_type::{ContentType, TransferEncoding};
+pub(crate) use decode::decode;
+pub(crate) use encode::{Base64Writer, QuotedPrintableWriter};

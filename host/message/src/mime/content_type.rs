@@ -1,0 +1,157 @@
+//! Content-Type and Content-Transfer-Encoding as far as structure needs them (RFC 2045 §5.1, §6.1).
+
+use crate::HeaderBlock;
+
+/// Parameters of a field that are read.
+const PARAMETERS_MAX: usize = 50;
+/// RFC 2046 §5.1.1 allows 70; the world has longer ones.
+const BOUNDARY_BYTES_MAX: usize = 200;
+
+/// A media type with its parameters; names are in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ContentType {
+    pub(crate) kind: String,
+    pub(crate) subtype: String,
+    parameters: Vec<(String, String)>,
+}
+
+impl ContentType {
+    /// RFC 2045 §5.2: what is absent or malformed is plain text.
+    pub(crate) fn of(head: &HeaderBlock, default: &Self) -> Self {
+        match head.first("Content-Type") {
+            Some(field) => Self::parse(&field.unfolded()).unwrap_or_else(Self::plain),
+            None => default.clone(),
+        }
+    }
+
+    pub(crate) fn plain() -> Self {
+        Self { kind: "text".into(), subtype: "plain".into(), parameters: Vec::new() }
+    }
+
+    pub(crate) fn message() -> Self {
+        Self { kind: "message".into(), subtype: "rfc822".into(), parameters: Vec::new() }
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let text = without_comments(text);
+        let (media, mut rest) = text.split_once(';').unwrap_or((&text, ""));
+        let (kind, subtype) = media.split_once('/')?;
+        let (kind, subtype) = (kind.trim().to_ascii_lowercase(), subtype.trim().to_ascii_lowercase());
+        if !is_token(&kind) || !is_token(&subtype) {
+            return None;
+        }
+        let mut parameters = Vec::new();
+        while let Some((name, tail)) = rest.split_once('=').filter(|_| parameters.len() < PARAMETERS_MAX) {
+            let (value, tail) = parameter_value(tail.trim_start());
+            let name = name.trim_matches(|c: char| c == ';' || c.is_whitespace()).to_ascii_lowercase();
+            parameters.push((name, value));
+            rest = tail;
+        }
+        Some(Self { kind, subtype, parameters })
+    }
+
+    /// `text/plain`.
+    pub(crate) fn essence(&self) -> String {
+        format!("{}/{}", self.kind, self.subtype)
+    }
+
+    pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The boundary of a multipart that can be cut.
+    pub(crate) fn boundary(&self) -> Option<&str> {
+        let boundary = self.parameter("boundary").filter(|_| self.kind == "multipart")?.trim_end();
+        (1..=BOUNDARY_BYTES_MAX).contains(&boundary.len()).then_some(boundary)
+    }
+
+    pub(crate) fn is(&self, kind: &str, subtype: &str) -> bool {
+        self.kind == kind && self.subtype == subtype
+    }
+}
+
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?=".contains(&b))
+}
+
+/// A value, quotes undone, and what stands behind it.
+fn parameter_value(text: &str) -> (String, &str) {
+    let Some(inner) = text.strip_prefix('"') else {
+        let end = text.find(';').unwrap_or(text.len());
+        let (value, rest) = text.split_at(end);
+        return (value.trim().to_owned(), rest);
+    };
+    let mut value = String::new();
+    let mut chars = inner.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => return (value, inner.get(at + 1..).unwrap_or("")),
+            '\\' => value.extend(chars.next().map(|(_, c)| c)),
+            c => value.push(c),
+        }
+    }
+    (value, "")
+}
+
+/// Comments outside quoted strings are left out.
+fn without_comments(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let (mut depth, mut quoted) = (0_usize, false);
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' if quoted => {
+                out.push(c);
+                out.extend(chars.next());
+            }
+            '\\' if depth > 0 => drop(chars.next()),
+            '"' if depth == 0 => {
+                quoted = !quoted;
+                out.push(c);
+            }
+            '(' if !quoted => depth += 1,
+            ')' if depth > 0 => depth -= 1,
+            c if depth == 0 => out.push(c),
+            _ => {}
+        }
+    }
+    out
+}
+
+/// How a part's octets are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TransferEncoding {
+    /// 7bit, 8bit, binary, or nothing said.
+    Identity,
+    Base64,
+    QuotedPrintable,
+    /// Not known; the octets stay as they are.
+    Other,
+}
+
+impl TransferEncoding {
+    pub(crate) fn of(head: &HeaderBlock) -> Self {
+        let Some(field) = head.first("Content-Transfer-Encoding") else { return Self::Identity };
+        match without_comments(&field.unfolded()).trim().to_ascii_lowercase().as_str() {
+            "7bit" | "8bit" | "binary" | "" => Self::Identity,
+            "base64" => Self::Base64,
+            "quoted-printable" => Self::QuotedPrintable,
+            _ => Self::Other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_parameters() {
+        let parsed = ContentType::parse("Multipart/Mixed (c \\) =;); boundary=\"a;\\\"b \" ; Charset=x (y)").unwrap();
+        assert!(parsed.is("multipart", "mixed"));
+        assert_eq!((parsed.boundary(), parsed.parameter("charset")), (Some("a;\"b"), Some("x")));
+        assert_eq!(ContentType::parse("text"), None);
+        assert_eq!(ContentType::parse("text/plain; x").unwrap().parameters, []);
+        assert_eq!(ContentType::parse("text/plain; boundary=x").unwrap().boundary(), None);
+    }
+}

@@ -1,0 +1,122 @@
+//! Quoted-printable and base64, written piece by piece (RFC 2045 §6.7, §6.8).
+
+/// Characters of an encoded line, without its end.
+const LINE_MAX: usize = 76;
+/// Octets that make a full line of base64.
+const BASE64_OCTETS: usize = 57;
+const HEX: &[u8; 16] = b"0123456789ABCDEF";
+const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// Writes text as quoted-printable. CRLF stays a line end; a lone CR or LF is encoded.
+#[derive(Debug, Default)]
+pub(crate) struct QuotedPrintableWriter {
+    column: usize,
+    /// White space of which we don't know yet whether it ends a line, or a CR of which we don't know what follows.
+    held: Option<u8>,
+}
+
+impl QuotedPrintableWriter {
+    pub(crate) fn push(&mut self, octets: &[u8], out: &mut Vec<u8>) {
+        for byte in octets {
+            match (self.held.take(), *byte) {
+                (Some(b'\r'), b'\n') => {
+                    out.extend_from_slice(b"\r\n");
+                    self.column = 0;
+                    continue;
+                }
+                (Some(b'\r'), _) => self.encoded(b'\r', out),
+                (Some(space), b'\r') => self.encoded(space, out),
+                (Some(space), _) => self.plain(space, out),
+                (None, _) => {}
+            }
+            match *byte {
+                b' ' | b'\t' | b'\r' => self.held = Some(*byte),
+                b'=' | 0..=31 | 127..=255 => self.encoded(*byte, out),
+                plain => self.plain(plain, out),
+            }
+        }
+    }
+
+    /// `open_end`: nothing follows that begins with a line end, so that a line which is not ended gets a soft one.
+    pub(crate) fn finish(&mut self, open_end: bool, out: &mut Vec<u8>) {
+        if let Some(byte) = self.held.take() {
+            self.encoded(byte, out);
+        }
+        if open_end && self.column > 0 {
+            out.extend_from_slice(b"=\r\n");
+            self.column = 0;
+        }
+    }
+
+    /// True if a soft line end was needed.
+    fn room(&mut self, width: usize, out: &mut Vec<u8>) -> bool {
+        let breaks = self.column + width > LINE_MAX - 1;
+        if breaks {
+            out.extend_from_slice(b"=\r\n");
+            self.column = 0;
+        }
+        self.column += width;
+        breaks
+    }
+
+    /// A hyphen behind a soft line end is encoded: what was no delimiter must not become one.
+    fn plain(&mut self, byte: u8, out: &mut Vec<u8>) {
+        if self.room(1, out) && byte == b'-' {
+            self.column = 0;
+            self.encoded(byte, out);
+        } else {
+            out.push(byte);
+        }
+    }
+
+    fn encoded(&mut self, byte: u8, out: &mut Vec<u8>) {
+        self.room(3, out);
+        let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
+        out.extend_from_slice(&[b'=', digit(byte >> 4), digit(byte & 15)]);
+    }
+}
+
+/// Writes octets as base64 in lines of 76 characters.
+#[derive(Debug, Default)]
+pub(crate) struct Base64Writer {
+    held: Vec<u8>,
+    lines: u64,
+}
+
+impl Base64Writer {
+    pub(crate) fn push(&mut self, octets: &[u8], out: &mut Vec<u8>) {
+        self.held.extend_from_slice(octets);
+        let held = std::mem::take(&mut self.held);
+        let mut lines = held.chunks_exact(BASE64_OCTETS);
+        for line in &mut lines {
+            self.line(line, out);
+        }
+        self.held = lines.remainder().to_vec();
+    }
+
+    /// `open_end`: nothing follows that begins with a line end.
+    pub(crate) fn finish(&mut self, open_end: bool, out: &mut Vec<u8>) {
+        let rest = std::mem::take(&mut self.held);
+        if !rest.is_empty() {
+            self.line(&rest, out);
+        }
+        if open_end && self.lines > 0 {
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+
+    fn line(&mut self, octets: &[u8], out: &mut Vec<u8>) {
+        if self.lines > 0 {
+            out.extend_from_slice(b"\r\n");
+        }
+        self.lines += 1;
+        for group in octets.chunks(3) {
+            let at = |index: usize| group.get(index).copied().map_or(0, u32::from);
+            let bits = at(0) << 16 | at(1) << 8 | at(2);
+            for position in 0..4 {
+                let digit = (bits >> (18 - 6 * position) & 63) as usize;
+                out.push(if position > group.len() { b'=' } else { DIGITS.get(digit).copied().unwrap_or(b'=') });
+            }
+        }
+    }
+}

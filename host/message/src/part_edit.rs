@@ -1,0 +1,455 @@
+//! Parts dropped, replaced and added, so that what is left is a whole message.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use crate::mime::walker::Shape;
+use crate::mime::{Base64Writer, ContentType, QuotedPrintableWriter};
+use crate::parts::{Extent, Parts, TooManyParts};
+use crate::{Field, FieldError, HeaderBlock};
+
+/// Octets of a line without its end, in content that goes without encoding (RFC 5322 §2.1.1).
+const LINE_BYTES_MAX: usize = 998;
+/// In place of the last part of a multipart, which must have one.
+const EMPTY_PART: &[u8] = b"Content-Type: text/plain\r\n\r\n";
+
+/// Content of a new part; its transfer encoding is chosen here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewPart {
+    /// Media type with parameters. Not multipart or message.
+    pub content_type: String,
+    /// File name; with one, the part is an attachment.
+    pub filename: Option<String>,
+    /// Octets; line ends of text may be LF or CRLF.
+    pub content: Bytes,
+}
+
+/// One change. Indexes mean the parts as they were before all changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PartEdit {
+    /// Takes a part away with all that lies in it.
+    Drop(u32),
+    /// Puts another in its place; index 0 is the whole message's content.
+    Replace(u32, NewPart),
+    /// Adds a part at the end; a message that is no multipart/mixed becomes one.
+    Add(NewPart),
+}
+
+/// Why parts can't be changed so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PartEditError {
+    /// No part has this index.
+    #[error("there is no part {0}")]
+    NoSuchPart(u32),
+    /// The message itself can't be dropped.
+    #[error("the message itself can't be dropped")]
+    IsMessage,
+    /// A message within a message is one piece with its header.
+    #[error("part {0} is the content of an enclosed message")]
+    IsEnclosed(u32),
+    /// Within multipart/signed or multipart/encrypted nothing can be changed; the whole of it can.
+    #[error("part {0} is signed or encrypted")]
+    IsSealed(u32),
+    /// Not a media type of content.
+    #[error("the content type is malformed, multipart or message")]
+    BadContentType,
+    /// The file name or the content type can't be written into a field.
+    #[error(transparent)]
+    Field(#[from] FieldError),
+    /// The message has too many parts.
+    #[error(transparent)]
+    TooManyParts(#[from] TooManyParts),
+}
+
+/// Applies the changes; a later change of the same part wins, and changes within a part that is dropped or replaced are
+/// void. Nothing else is touched: no octet of other parts.
+pub fn edit_parts(head: &HeaderBlock, body: &Bytes, edits: &[PartEdit]) -> Result<(HeaderBlock, Bytes), PartEditError> {
+    let parts = Parts::read(head, body.clone())?;
+    let mut head = head.clone();
+    let mut changes: Vec<Change> = Vec::new();
+    let mut added = Vec::new();
+    let mut whole = None;
+    let delimiters = delimiters(&parts);
+    let encode = |new: &NewPart| encode(new, &delimiters);
+    for edit in edits {
+        match edit {
+            PartEdit::Drop(index) => changes.push(Change { index: *index, extent: changeable(&parts, *index)?, by: None }),
+            PartEdit::Replace(0, new) => whole = Some(encode(new)?),
+            PartEdit::Replace(index, new) => {
+                changes.push(Change { index: *index, extent: changeable(&parts, *index)?, by: Some(encode(new)?) });
+            }
+            PartEdit::Add(new) => added.push(encode(new)?),
+        }
+    }
+    let body = match whole {
+        Some(encoded) => {
+            head = with_content_fields(&head, &encoded.fields);
+            encoded.content.into()
+        }
+        None => splice(&parts, changes),
+    };
+    if added.is_empty() { Ok((head, body)) } else { append(&head, body, &added) }
+}
+
+/// `--boundary` of every multipart.
+fn delimiters(parts: &Parts) -> Vec<Vec<u8>> {
+    let boundary = |part: &crate::Part| parts.extent(part.index)?.media.boundary().map(|b| format!("--{b}").into_bytes());
+    parts.list().iter().filter_map(boundary).collect()
+}
+
+struct Change<'p> {
+    index: u32,
+    extent: &'p Extent,
+    /// None drops.
+    by: Option<Encoded>,
+}
+
+fn changeable(parts: &Parts, index: u32) -> Result<&Extent, PartEditError> {
+    let extent = parts.extent(index).ok_or(PartEditError::NoSuchPart(index))?;
+    let parent = parts.list().get(index as usize).and_then(|part| part.parent).ok_or(PartEditError::IsMessage)?;
+    match parts.extent(parent).map(|extent| extent.shape) {
+        Some(Shape::Multipart) if extent.sealed => Err(PartEditError::IsSealed(index)),
+        Some(Shape::Multipart) => Ok(extent),
+        Some(Shape::Message | Shape::Leaf) | None => Err(PartEditError::IsEnclosed(index)),
+    }
+}
+
+/// The body with the changed parts.
+fn splice(parts: &Parts, mut changes: Vec<Change<'_>>) -> Bytes {
+    if changes.is_empty() {
+        return parts.body().clone();
+    }
+    // The last change of a part wins.
+    changes.reverse();
+    let mut seen = Vec::new();
+    changes.retain(|change| {
+        !seen.contains(&change.index) && {
+            seen.push(change.index);
+            true
+        }
+    });
+    changes.sort_by_key(|change| change.index);
+    let children = |parent: u32| parts.list().iter().filter(move |part| part.parent == Some(parent)).map(|part| part.index);
+    let dropped: Vec<u32> = changes.iter().filter(|c| c.by.is_none()).map(|c| c.index).collect();
+    let mut pieces: Vec<(Range<usize>, Vec<u8>)> = Vec::new();
+    for change in changes {
+        let Extent { lead, head, content, .. } = change.extent;
+        if pieces.last().is_some_and(|(range, _)| range.contains(head)) {
+            continue;
+        }
+        match change.by {
+            Some(encoded) => pieces.push((*head..content.end, encoded.to_bytes())),
+            None => {
+                let parent = parts.list().get(change.index as usize).and_then(|part| part.parent).unwrap_or(0);
+                let is_first_of_none_left =
+                    children(parent).next() == Some(change.index) && children(parent).all(|child| dropped.contains(&child));
+                if is_first_of_none_left {
+                    pieces.push((*head..content.end, EMPTY_PART.to_vec()));
+                } else {
+                    pieces.push((*lead..content.end, Vec::new()));
+                }
+            }
+        }
+    }
+    let mut out = Vec::with_capacity(parts.body().len());
+    let mut done = 0;
+    for (range, by) in pieces {
+        out.extend_from_slice(parts.body().get(done..range.start).unwrap_or_default());
+        out.extend_from_slice(&by);
+        done = range.end;
+    }
+    out.extend_from_slice(parts.body().get(done..).unwrap_or_default());
+    out.into()
+}
+
+/// Adds parts at the end.
+fn append(head: &HeaderBlock, body: Bytes, added: &[Encoded]) -> Result<(HeaderBlock, Bytes), PartEditError> {
+    let parts = Parts::read(head, body.clone())?;
+    let root = parts.extent(0).ok_or(PartEditError::NoSuchPart(0))?;
+    let mut out = Vec::with_capacity(body.len() + 1024);
+    if let Some(boundary) = root.media.boundary().filter(|_| root.media.subtype == "mixed" && root.shape == Shape::Multipart) {
+        let end = root.close.unwrap_or(body.len());
+        out.extend_from_slice(body.get(..end).unwrap_or_default());
+        for part in added {
+            put_part(&mut out, boundary, &part.to_bytes());
+        }
+        match root.close {
+            Some(close) => out.extend_from_slice(body.get(close..).unwrap_or_default()),
+            None => out.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes()),
+        }
+        return Ok((head.clone(), out.into()));
+    }
+    let boundary = fresh_boundary(&body, added);
+    let mut first: Vec<u8> = Vec::new();
+    for field in head.fields().iter().filter(|field| is_content_field(field)) {
+        first.extend_from_slice(field.raw());
+    }
+    first.extend_from_slice(b"\r\n");
+    first.extend_from_slice(&body);
+    put_part(&mut out, &boundary, &first);
+    for part in added {
+        put_part(&mut out, &boundary, &part.to_bytes());
+    }
+    out.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
+    let fields = [Field::new("Content-Type", format!("multipart/mixed; boundary=\"{boundary}\"").as_bytes())?];
+    Ok((with_content_fields(head, &fields), out.into()))
+}
+
+fn put_part(out: &mut Vec<u8>, boundary: &str, part: &[u8]) {
+    if !out.is_empty() {
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(format!("--{boundary}\r\n").as_bytes());
+    out.extend_from_slice(part);
+}
+
+/// A boundary that occurs nowhere in what it parts.
+fn fresh_boundary(body: &[u8], added: &[Encoded]) -> String {
+    let mut number = 0_u32;
+    loop {
+        let boundary = format!("=_waxwing_{number}");
+        let occurs = |text: &[u8]| memchr::memmem::find(text, boundary.as_bytes()).is_some();
+        if !occurs(body) && !added.iter().any(|part| occurs(&part.content)) {
+            return boundary;
+        }
+        number += 1;
+    }
+}
+
+fn is_content_field(field: &Field) -> bool {
+    field.name().get(..8).is_some_and(|start| start.eq_ignore_ascii_case("Content-"))
+}
+
+/// The header with these fields in place of all its Content-… fields, and MIME-Version.
+fn with_content_fields(head: &HeaderBlock, fields: &[Field]) -> HeaderBlock {
+    let mut raw = Vec::with_capacity(head.size());
+    for field in head.fields().iter().filter(|field| !is_content_field(field)) {
+        raw.extend_from_slice(field.raw());
+    }
+    if head.first("MIME-Version").is_none() {
+        raw.extend_from_slice(b"MIME-Version: 1.0\r\n");
+    }
+    for field in fields {
+        raw.extend_from_slice(field.raw());
+    }
+    HeaderBlock::parse(raw.into(), true)
+}
+
+/// A new part as it is written.
+struct Encoded {
+    fields: Vec<Field>,
+    content: Vec<u8>,
+}
+
+impl Encoded {
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.content.len() + 256);
+        for field in &self.fields {
+            out.extend_from_slice(field.raw());
+        }
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(&self.content);
+        out
+    }
+}
+
+/// Base64 for all that is no text, and for text with a line that would part it.
+fn encode(new: &NewPart, delimiters: &[Vec<u8>]) -> Result<Encoded, PartEditError> {
+    let media = ContentType::parse(&new.content_type).ok_or(PartEditError::BadContentType)?;
+    let parted = |text: &[u8]| delimiters.iter().any(|delimiter| memchr::memmem::find(text, delimiter).is_some());
+    let (encoding, content) = match media.kind.as_str() {
+        "multipart" | "message" => return Err(PartEditError::BadContentType),
+        "text" => match encode_text(&with_crlf(&new.content)) {
+            (_, content) if parted(&content) => ("base64", encode_base64(&with_crlf(&new.content))),
+            encoded => encoded,
+        },
+        _ => ("base64", encode_base64(&new.content)),
+    };
+    let mut fields = vec![
+        Field::new("Content-Type", new.content_type.as_bytes())?,
+        Field::new("Content-Transfer-Encoding", encoding.as_bytes())?,
+    ];
+    if let Some(filename) = &new.filename {
+        fields.push(Field::new("Content-Disposition", disposition(filename).as_bytes())?);
+    }
+    Ok(Encoded { fields, content })
+}
+
+fn encode_base64(octets: &[u8]) -> Vec<u8> {
+    let (mut writer, mut out) = (Base64Writer::default(), Vec::new());
+    writer.push(octets, &mut out);
+    writer.finish(false, &mut out);
+    out
+}
+
+/// As it is where it may be, else quoted-printable.
+fn encode_text(text: &[u8]) -> (&'static str, Vec<u8>) {
+    let fits = |line: &[u8]| line.len() <= LINE_BYTES_MAX && !line.contains(&b'\r') && !line.contains(&0);
+    let mut lines = text.split(|b| *b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    if text.is_ascii() && lines.all(fits) {
+        return ("7bit", text.to_vec());
+    }
+    let (mut writer, mut out) = (QuotedPrintableWriter::default(), Vec::new());
+    writer.push(text, &mut out);
+    writer.finish(false, &mut out);
+    ("quoted-printable", out)
+}
+
+/// Every line end as CRLF.
+fn with_crlf(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() + 64);
+    let mut before = 0;
+    for byte in text {
+        if *byte == b'\n' && before != b'\r' {
+            out.push(b'\r');
+        }
+        out.push(*byte);
+        before = *byte;
+    }
+    out
+}
+
+/// `attachment` with the name, by RFC 2231 where it is not plain.
+fn disposition(filename: &str) -> String {
+    if filename.chars().all(|c| c.is_ascii_graphic() || c == ' ') {
+        let quoted = filename.replace('\\', "\\\\").replace('"', "\\\"");
+        return format!("attachment; filename=\"{quoted}\"");
+    }
+    let mut out = String::from("attachment; filename*=utf-8''");
+    for byte in filename.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn head(text: &str) -> HeaderBlock {
+        HeaderBlock::parse(Bytes::copy_from_slice(text.as_bytes()), true)
+    }
+
+    fn new(content_type: &str, content: &str) -> NewPart {
+        NewPart { content_type: content_type.into(), filename: None, content: Bytes::copy_from_slice(content.as_bytes()) }
+    }
+
+    const HEAD: &str = "Subject: s\r\nContent-Type: multipart/mixed; boundary=x\r\nMIME-Version: 1.0\r\n";
+    const BODY: &[u8] = b"--x\r\n\r\none\r\n--x\r\n\r\ntwo\r\n--x--\r\n";
+
+    fn edit(edits: &[PartEdit]) -> Result<(HeaderBlock, Bytes), PartEditError> {
+        edit_parts(&head(HEAD), &Bytes::from_static(BODY), edits)
+    }
+
+    fn edited(edits: &[PartEdit]) -> String {
+        String::from_utf8(edit(edits).unwrap().1.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn drops_and_replaces() {
+        assert_eq!(edited(&[PartEdit::Drop(1)]), "\r\n--x\r\n\r\ntwo\r\n--x--\r\n");
+        assert_eq!(edited(&[PartEdit::Drop(2)]), "--x\r\n\r\none\r\n--x--\r\n");
+        assert_eq!(
+            edited(&[PartEdit::Drop(1), PartEdit::Replace(2, new("text/html; charset=utf-8", "<p>ä\n"))]),
+            "\r\n--x\r\nContent-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n<p>=C3=A4\r\n\r\n--x--\r\n"
+        );
+        assert_eq!(
+            edited(&[PartEdit::Drop(1), PartEdit::Drop(2)]),
+            "--x\r\nContent-Type: text/plain\r\n\r\n\r\n--x--\r\n",
+            "a multipart has a part"
+        );
+        assert_eq!(edited(&[]).as_bytes(), BODY);
+        let parting = edited(&[PartEdit::Replace(2, new("text/plain", "a\n--x--\n"))]);
+        assert!(parting.contains("base64") && parting.matches("--x--").count() == 1, "{parting}");
+    }
+
+    #[test]
+    fn adds() {
+        let mut file = new("application/x", "\0");
+        file.filename = Some("ü \".x".into());
+        assert_eq!(
+            edited(&[PartEdit::Add(file)]),
+            "--x\r\n\r\none\r\n--x\r\n\r\ntwo\r\n--x\r\nContent-Type: application/x\r\nContent-Transfer-Encoding: base64\r\n\
+             Content-Disposition: attachment; filename*=utf-8''%C3%BC%20%22.x\r\n\r\nAA==\r\n--x--\r\n"
+        );
+        let plain = head("Subject: s\r\nContent-Type: text/plain\r\n");
+        let body = Bytes::from_static(b"=_waxwing_0 is here\r\n");
+        let (wrapped, body) = edit_parts(&plain, &body, &[PartEdit::Add(new("text/plain", "added"))]).unwrap();
+        assert_eq!(
+            String::from_utf8(wrapped.to_bytes(false).to_vec()).unwrap(),
+            "Subject: s\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=\"=_waxwing_1\"\r\n\r\n"
+        );
+        let parts = Parts::read(&wrapped, body).unwrap();
+        assert_eq!(parts.list().len(), 3);
+        assert_eq!(parts.content(1).as_deref(), Some(&b"=_waxwing_0 is here\r\n"[..]));
+        assert_eq!(parts.content(2).as_deref(), Some(&b"added"[..]));
+    }
+
+    #[test]
+    fn replaces_the_whole() {
+        let (head, body) = edit(&[PartEdit::Replace(0, new("text/plain", "gone\n"))]).unwrap();
+        assert_eq!(&body[..], b"gone\r\n");
+        assert_eq!(head.count("Content-Type"), 1);
+        assert_eq!(head.first("content-type").unwrap().value(), b"text/plain");
+    }
+
+    #[test]
+    fn refuses() {
+        assert_eq!(edit(&[PartEdit::Drop(0)]).unwrap_err(), PartEditError::IsMessage);
+        assert_eq!(edit(&[PartEdit::Drop(3)]).unwrap_err(), PartEditError::NoSuchPart(3));
+        for bad in ["multipart/mixed", "message/rfc822", "text", "te xt/plain"] {
+            assert_eq!(edit(&[PartEdit::Add(new(bad, ""))]).unwrap_err(), PartEditError::BadContentType, "{bad}");
+        }
+        let evil = edit(&[PartEdit::Add(new("text/plain;\r\nBcc: x=y", ""))]);
+        assert_eq!(evil.unwrap_err(), PartEditError::Field(FieldError::BadValue));
+        let signed = head("Content-Type: multipart/signed; boundary=x\r\n");
+        assert_eq!(edit_parts(&signed, &Bytes::from_static(BODY), &[PartEdit::Drop(1)]).unwrap_err(), PartEditError::IsSealed(1));
+        let enclosed = edit_parts(
+            &head(HEAD),
+            &Bytes::from_static(b"--x\r\nContent-Type: message/rfc822\r\n\r\nA: b\r\n\r\nc\r\n--x--\r\n"),
+            &[PartEdit::Drop(2)],
+        );
+        assert_eq!(enclosed.unwrap_err(), PartEditError::IsEnclosed(2));
+    }
+
+    proptest! {
+        /// Untouched parts stay, whatever is dropped, replaced and added.
+        #[test]
+        fn others_stay(
+            contents in proptest::collection::vec("([a-z\u{e4} ][a-z -]{0,9})?", 1..6),
+            changes in proptest::collection::vec((1_u32..6, any::<bool>()), 0..4),
+            add in any::<bool>(),
+        ) {
+            let body: String = contents.iter().map(|c| format!("--x\r\n\r\n{c}\r\n")).collect::<String>() + "--x--\r\n";
+            let count = u32::try_from(contents.len()).unwrap();
+            let changes: Vec<_> = changes.into_iter().filter(|(index, _)| *index <= count).collect();
+            let mut edits: Vec<PartEdit> = changes
+                .iter()
+                .map(|(i, drop)| if *drop { PartEdit::Drop(*i) } else { PartEdit::Replace(*i, new("text/plain; charset=utf-8", "NEW\n--x\n")) })
+                .collect();
+            let mut wanted: Vec<Option<String>> = contents.into_iter().map(Some).collect();
+            for (index, drop) in &changes {
+                wanted[*index as usize - 1] = (!drop).then(|| "NEW\r\n--x\r\n".to_owned());
+            }
+            let mut wanted: Vec<String> = wanted.into_iter().flatten().collect();
+            if wanted.is_empty() {
+                wanted.push(String::new());
+            }
+            if add {
+                edits.push(PartEdit::Add(new("text/plain", "ADDED")));
+                wanted.push("ADDED".to_owned());
+            }
+            let (head, body) = edit_parts(&head(HEAD), &Bytes::from(body), &edits).unwrap();
+            let parts = Parts::read(&head, body).unwrap();
+            let found: Vec<String> = parts.list().iter().skip(1).map(|p| parts.text(p.index).unwrap()).collect();
+            prop_assert_eq!(found, wanted);
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The parts of a message, as plugins see them.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use bytes::Bytes;
+use mail_parser::decoders::charsets::map::charset_decoder;
+use mail_parser::{MessageParser, MimeHeaders};
+
+use crate::HeaderBlock;
+use crate::mime::walker::{Entity, Shape, Sink, Walker};
+use crate::mime::{ContentType, TransferEncoding, decode};
+
+/// The message has more than 1000 parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the message has more than 1000 parts")]
+pub struct TooManyParts;
+
+/// The message itself (index 0), or a part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Counts from 0 in the order of the message.
+    pub index: u32,
+    /// The multipart or message in which it lies.
+    pub parent: Option<u32>,
+    /// `text/plain`, in lower case, without parameters.
+    pub content_type: String,
+    /// Parameter charset.
+    pub charset: Option<String>,
+    /// File name, decoded (RFC 2231, RFC 2047).
+    pub filename: Option<String>,
+    /// Meant to be shown: its disposition is inline, or it is text without disposition and file name.
+    pub inline: bool,
+    /// Octets of its decoded content; for multiparts and messages, of all that lies in it.
+    pub size: u64,
+}
+
+/// Where an entity stands in the body.
+#[derive(Clone, Debug)]
+pub(crate) struct Extent {
+    /// The delimiter before it, with the line end before that.
+    pub(crate) lead: usize,
+    /// Its header; empty for the message itself.
+    pub(crate) head: usize,
+    /// Its body.
+    pub(crate) content: Range<usize>,
+    pub(crate) encoding: TransferEncoding,
+    pub(crate) shape: Shape,
+    pub(crate) sealed: bool,
+    pub(crate) media: ContentType,
+    /// The last delimiter of a multipart, with the line end before it.
+    pub(crate) close: Option<usize>,
+}
+
+/// All parts of a message that is in memory.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    body: Bytes,
+    list: Vec<Part>,
+    extents: Vec<Extent>,
+}
+
+impl Parts {
+    /// Finds the parts. The fields of a header are those of [`HeaderBlock`]: a line like `Fr om: x` is none.
+    pub fn read(head: &HeaderBlock, body: Bytes) -> Result<Self, TooManyParts> {
+        let mut index = Index::default();
+        let mut walker = Walker::new(head, &mut index);
+        walker.push(&body, &mut index);
+        if walker.overflowed() {
+            return Err(TooManyParts);
+        }
+        walker.finish(&mut index);
+        index.close_down_to(None);
+        let mut parts = Self { body, list: Vec::new(), extents: Vec::new() };
+        for (entity, extent, raw) in index.found {
+            let own = HeaderBlock::parse(raw.into(), true);
+            let described = if entity.index == 0 { head } else { &own };
+            let size = decode(extent.encoding, parts.body.get(extent.content.clone()).unwrap_or_default()).len() as u64;
+            parts.list.push(describe(&entity, described, size));
+            parts.extents.push(extent);
+        }
+        Ok(parts)
+    }
+
+    /// The parts; the first is the message itself.
+    #[must_use]
+    pub fn list(&self) -> &[Part] {
+        &self.list
+    }
+
+    /// The body of which they are parts.
+    #[must_use]
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Has content, and no parts.
+    #[must_use]
+    pub fn is_leaf(&self, index: u32) -> bool {
+        self.extent(index).is_some_and(|extent| extent.shape == Shape::Leaf)
+    }
+
+    /// The decoded content of a part; of a multipart or message all that lies in it, as it is. `None`: no such part.
+    #[must_use]
+    pub fn content(&self, index: u32) -> Option<Bytes> {
+        let extent = self.extent(index)?;
+        let octets = self.body.get(extent.content.clone())?;
+        Some(match decode(extent.encoding, octets) {
+            Cow::Borrowed(_) => self.body.slice(extent.content.clone()),
+            Cow::Owned(decoded) => decoded.into(),
+        })
+    }
+
+    /// The text of a part as its charset says; unknown charsets are read as UTF-8, what is none is replaced.
+    #[must_use]
+    pub fn text(&self, index: u32) -> Option<String> {
+        let content = self.content(index)?;
+        let charset = self.list.get(index as usize)?.charset.as_deref().unwrap_or("utf-8");
+        Some(match charset_decoder(charset.as_bytes()) {
+            Some(decoder) => decoder(&content),
+            None => String::from_utf8_lossy(&content).into_owned(),
+        })
+    }
+
+    pub(crate) fn extent(&self, index: u32) -> Option<&Extent> {
+        self.extents.get(index as usize)
+    }
+}
+
+fn describe(entity: &Entity, head: &HeaderBlock, size: u64) -> Part {
+    // Only fields that are fields by our own reading reach the other parser.
+    let mut fields = Vec::new();
+    for field in head.fields().iter().filter(|f| f.is("Content-Type") || f.is("Content-Disposition")) {
+        fields.extend_from_slice(field.raw());
+    }
+    fields.extend_from_slice(b"\r\n");
+    let parsed = MessageParser::default().parse_headers(&fields);
+    let filename = parsed.as_ref().and_then(|m| m.attachment_name()).map(str::to_owned);
+    let disposition = parsed.as_ref().and_then(|m| m.content_disposition()).map(|d| d.c_type.to_ascii_lowercase());
+    let inline = match disposition.as_deref() {
+        Some(kind) => kind == "inline",
+        None => entity.content_type.kind == "text" && filename.is_none(),
+    };
+    Part {
+        index: entity.index,
+        parent: entity.parent,
+        content_type: entity.content_type.essence(),
+        charset: entity.content_type.parameter("charset").map(str::to_ascii_lowercase),
+        filename,
+        inline,
+        size,
+    }
+}
+
+/// Notes where things stand.
+#[derive(Default)]
+struct Index {
+    at: usize,
+    /// Where the last delimiter began.
+    delimiter: usize,
+    found: Vec<(Entity, Extent, Vec<u8>)>,
+    open: Vec<u32>,
+}
+
+impl Index {
+    /// Ends all entities that are open within this one.
+    fn close_down_to(&mut self, multipart: Option<u32>) {
+        while let Some(index) = self.open.pop_if(|open| Some(*open) != multipart) {
+            if let Some((_, extent, _)) = self.found.get_mut(index as usize) {
+                extent.content.end = self.at;
+            }
+        }
+    }
+}
+
+impl Sink for Index {
+    fn head(&mut self, entity: &Entity, raw: &[u8], separator: &[u8]) {
+        let head = self.at;
+        self.at += raw.len() + separator.len();
+        let extent = Extent {
+            lead: self.delimiter,
+            head,
+            content: self.at..self.at,
+            encoding: entity.encoding,
+            shape: entity.shape,
+            sealed: entity.sealed,
+            media: entity.content_type.clone(),
+            close: None,
+        };
+        self.found.push((entity.clone(), extent, raw.to_vec()));
+        self.open.push(entity.index);
+    }
+
+    fn content(&mut self, octets: &[u8]) {
+        self.at += octets.len();
+    }
+
+    fn leaf_end(&mut self, _at_end: bool) {}
+
+    fn delimiter(&mut self, multipart: u32, closes: bool) {
+        self.close_down_to(Some(multipart));
+        self.delimiter = self.at;
+        if closes && let Some((_, extent, _)) = self.found.get_mut(multipart as usize) {
+            extent.close = Some(self.at);
+        }
+    }
+
+    fn frame(&mut self, octets: &[u8]) {
+        self.at += octets.len();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(head: &str, body: &'static [u8]) -> Parts {
+        Parts::read(&HeaderBlock::parse(Bytes::copy_from_slice(head.as_bytes()), true), Bytes::from_static(body)).unwrap()
+    }
+
+    const MIXED: &[u8] = b"preamble\r\n--x\r\nContent-Type: text/plain; charset=iso-8859-1\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n\
+        Gr=FC=DFe=\r\n!\r\n--x\r\nContent-Type: application/pdf; name=\"=?utf-8?q?=C3=BC.pdf?=\"\r\nContent-Disposition: attachment;\r\n \
+        filename*=utf-8''%C3%BC.pdf\r\nContent-Transfer-Encoding: base64\r\n\r\naGVs\r\nbG8=\r\n\r\n--x\r\nContent-Type: message/rfc822\r\n\r\n\
+        Subject: inner\r\nContent-Type: text/html\r\n\r\n<p>\r\n--x--\r\nepilogue\r\n";
+
+    #[test]
+    fn lists_and_decodes() {
+        let parts = read("Content-Type: multipart/mixed; boundary=x\r\n", MIXED);
+        let line =
+            |p: &Part| format!("{:?} {} {:?} {:?} {} {}", p.parent, p.content_type, p.charset, p.filename, p.inline, p.size);
+        let lines: Vec<String> = parts.list().iter().map(line).collect();
+        let whole = MIXED.len();
+        assert_eq!(
+            lines,
+            [
+                format!("None multipart/mixed None None false {whole}"),
+                "Some(0) text/plain Some(\"iso-8859-1\") None true 6".to_owned(),
+                "Some(0) application/pdf None Some(\"ü.pdf\") false 5".to_owned(),
+                "Some(0) message/rfc822 None None false 46".to_owned(),
+                "Some(3) text/html None None true 3".to_owned(),
+            ]
+        );
+        assert_eq!(parts.text(1).as_deref(), Some("Grüße!"));
+        assert_eq!(parts.content(2).as_deref(), Some(&b"hello"[..]));
+        assert_eq!(parts.content(4).as_deref(), Some(&b"<p>"[..]));
+        assert!(parts.content(3).unwrap().starts_with(b"Subject: inner\r\n"));
+        assert_eq!(parts.content(5), None);
+    }
+
+    #[test]
+    fn a_header_name_with_a_space_is_no_header() {
+        let parts = read("Subject: x\r\n", b"");
+        assert_eq!(parts.list()[0].content_type, "text/plain");
+        let inner =
+            read("Content-Type: multipart/mixed; boundary=x\r\n", b"--x\r\nContent Type: text/html\r\n\r\n<p>\r\n--x--\r\n");
+        assert_eq!(inner.list()[1].content_type, "text/plain");
+        assert_eq!(inner.content(1).as_deref(), Some(&b"Content Type: text/html\r\n\r\n<p>"[..]), "it begins the body");
+    }
+
+    #[test]
+    fn a_plain_message_is_its_own_part() {
+        let parts = read("Content-Transfer-Encoding: base64\r\n", b"aGk=\r\n");
+        assert_eq!((parts.list().len(), parts.list()[0].size), (1, 2));
+        assert_eq!(parts.text(0).as_deref(), Some("hi"));
+    }
+
+    proptest! {
+        /// The fields go through a parser that is not ours.
+        #[test]
+        fn any_fields_are_read(
+            kind in r#"[a-z/;="*' (),?:@\\0-9%\r\n\t-]{0,60}|text/plain; name\*[0-9*]{0,3}=[a-z'%A-F0-9\PC"]{0,30}"#,
+            disposition in r#"attachment; ?filename\*?[0-9]?\*?=[\PC"'=?%;]{0,40}|\PC{0,30}"#,
+        ) {
+            let head = format!("Content-Type: {kind}\r\nContent-Disposition: {disposition}\r\n");
+            let head = HeaderBlock::parse(head.into_bytes().into(), true);
+            prop_assert_eq!(Parts::read(&head, Bytes::from_static(b"body")).unwrap().list()[0].index, 0);
+        }
+
+        #[test]
+        fn any_octets_have_parts(body in proptest::collection::vec(prop_oneof![Just(b'-'), Just(b'x'), Just(b'\n'), Just(b'\r'), any::<u8>()], 0..200)) {
+            let head = HeaderBlock::parse(Bytes::from_static(b"Content-Type: multipart/digest; boundary=x\r\n"), true);
+            let parts = Parts::read(&head, body.clone().into()).unwrap();
+            prop_assert_eq!(parts.list()[0].size, body.len() as u64);
+            for part in parts.list() {
+                prop_assert!(parts.content(part.index).is_some() && parts.text(part.index).is_some());
+            }
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! The one loop that drives any session over any stream.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::mem;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::timeout;
+use waxwing_types::{Action, Clock, Input, Session};
+
+use crate::outbox::Outbox;
+use crate::task::Shutdown;
+use crate::timer::Timer;
+
+/// Octets of one read, and so of one [`Input::Bytes`].
+const READ_BYTES_MAX: usize = 64 * 1024;
+/// Octets that may wait for the peer before the session gets anything more: no input, no answer.
+const OUTPUT_BYTES_MAX: usize = 256 * 1024;
+/// For the last octets to leave when the session has closed.
+const CLOSING_TIME_MAX: Duration = Duration::from_secs(10);
+/// A peer that is still sending is listened to so long after we closed, so that it can read our last reply before its own
+/// octets earn it a reset.
+const LINGER_TIME_MAX: Duration = Duration::from_secs(2);
+/// Octets read and dropped in that time.
+const LINGER_BYTES_MAX: u64 = 1024 * 1024;
+
+thread_local! {
+    /// Where reads land. The session takes what it needs before the next poll, so that one buffer serves all of a thread's
+    /// sessions and an idle one holds none.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES_MAX].into_boxed_slice());
+}
+
+/// Answers a session's questions and takes its bodies.
+pub trait Host<S: Session>: Send {
+    /// Answers the open question. It is never cancelled, neither by the peer's going away nor by the shutdown: a host
+    /// that waits long watches the shutdown itself.
+    fn answer(&mut self, question: S::Question) -> impl Future<Output = S::Answer> + Send;
+
+    /// Takes a piece of a message. No more input is read until it has.
+    fn body(&mut self, chunk: Bytes) -> impl Future<Output = ()> + Send;
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The session closed it.
+    Closed,
+    /// The peer was gone before the session closed.
+    PeerGone,
+    /// The peer did not take our octets by the session's deadline.
+    PeerStuck,
+}
+
+/// What [`drive`] tells when it is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// How.
+    pub end: End,
+    /// Octets read.
+    pub octets_in: u64,
+    /// Octets written.
+    pub octets_out: u64,
+}
+
+/// Drives `session` over `io` until it closes.
+///
+/// What the session sends is gathered. The loop polls an answer once before it writes, and writes before it waits for
+/// anything: a pipelined batch leaves in one write, a reply never waits for the disk. While octets wait for a peer that
+/// does not read, the session's deadline runs, and its [`Input::Tick`] ends the matter.
+pub async fn drive<S, H, IO>(io: IO, session: S, host: H, clock: Arc<dyn Clock>, shutdown: Shutdown) -> Ended
+where
+    S: Session + Send,
+    S::Question: Send,
+    S::Answer: Send,
+    H: Host<S>,
+    IO: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let mut shutdown = shutdown;
+    let stop = pin!(shutdown.wait());
+    let connection = Connection {
+        io,
+        session,
+        actions: Vec::new(),
+        outbox: Outbox::default(),
+        output: Output::Open,
+        peer_gone_told: false,
+        timer: Timer::new(clock),
+        stop: Some(stop),
+        octets_in: 0,
+    };
+    connection.run(host).await
+}
+
+/// What becomes of octets for the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Output {
+    Open,
+    /// A write failed, or a read did.
+    Broken,
+    /// The deadline passed while octets waited.
+    Stuck,
+}
+
+type Stop<'a> = Pin<&'a mut (dyn Future<Output = ()> + Send)>;
+
+struct Connection<'a, S: Session, IO> {
+    io: IO,
+    session: S,
+    actions: Vec<Action<S::Question>>,
+    outbox: Outbox,
+    output: Output,
+    /// The session has had [`Input::Eof`].
+    peer_gone_told: bool,
+    timer: Timer,
+    /// Gone once the session has had [`Input::Shutdown`].
+    stop: Option<Stop<'a>>,
+    octets_in: u64,
+}
+
+impl<S, IO> Connection<'_, S, IO>
+where
+    S: Session + Send,
+    S::Question: Send,
+    S::Answer: Send,
+    IO: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    async fn run<H: Host<S>>(mut self, mut host: H) -> Ended {
+        self.step(Input::Start);
+        let mut question = None;
+        loop {
+            let mut actions = mem::take(&mut self.actions);
+            for action in actions.drain(..) {
+                match action {
+                    Action::Send(octets) if self.output == Output::Open => self.outbox.push(octets),
+                    Action::Send(_) => {}
+                    Action::WakeAt(deadline) => self.timer.set(deadline),
+                    Action::Body(chunk) => self.while_writing(host.body(chunk)).await,
+                    Action::Ask(asked) => question = Some(asked),
+                    Action::Close => return self.close().await,
+                }
+            }
+            self.actions = actions;
+            if self.outbox.len() >= OUTPUT_BYTES_MAX {
+                self.drain().await;
+            } else if self.output != Output::Open && !self.peer_gone_told {
+                self.peer_gone();
+            } else if let Some(asked) = question.take() {
+                let answer = self.while_writing(host.answer(asked)).await;
+                self.step(Input::Answer(answer));
+            } else if self.peer_gone_told {
+                return self.close().await; // a session that has nothing more to say, and does not say so
+            } else if self.outbox.is_empty() {
+                self.wait().await;
+            } else {
+                self.drain().await;
+            }
+        }
+    }
+
+    fn step(&mut self, input: Input<'_, S::Answer>) {
+        self.session.step(self.timer.now(), input, &mut self.actions);
+    }
+
+    fn peer_gone(&mut self) {
+        self.peer_gone_told = true;
+        self.step(Input::Eof);
+    }
+
+    /// Polls `future` once; if it is not ready, writes what waits while it waits.
+    async fn while_writing<T>(&mut self, future: impl Future<Output = T>) -> T {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            if let Poll::Ready(value) = future.as_mut().poll(cx) {
+                return Poll::Ready(value);
+            }
+            if let Poll::Ready(Err(_)) = self.outbox.poll_drain(cx, Pin::new(&mut self.io)) {
+                self.give_up_output(Output::Broken);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Writes all that waits, by the session's deadline.
+    async fn drain(&mut self) {
+        let output = poll_fn(|cx| match self.outbox.poll_drain(cx, Pin::new(&mut self.io)) {
+            Poll::Ready(Ok(())) => Poll::Ready(Output::Open),
+            Poll::Ready(Err(_)) => Poll::Ready(Output::Broken),
+            Poll::Pending => self.timer.poll(cx).map(|()| Output::Stuck),
+        })
+        .await;
+        if output != Output::Open {
+            self.give_up_output(output);
+        }
+        if output == Output::Stuck {
+            self.step(Input::Tick);
+        }
+    }
+
+    fn give_up_output(&mut self, output: Output) {
+        self.outbox.clear();
+        self.output = output;
+    }
+
+    /// Waits for input, the deadline or the shutdown, and gives it to the session.
+    async fn wait(&mut self) {
+        poll_fn(|cx| {
+            if self.poll_read(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            if let Some(stop) = &mut self.stop
+                && stop.as_mut().poll(cx).is_ready()
+            {
+                self.stop = None;
+                self.step(Input::Shutdown);
+                return Poll::Ready(());
+            }
+            ready!(self.timer.poll(cx));
+            self.step(Input::Tick);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut buffer = ReadBuf::new(scratch);
+            match ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer)) {
+                Ok(()) if buffer.filled().is_empty() => self.peer_gone(),
+                Ok(()) => {
+                    self.octets_in += buffer.filled().len() as u64;
+                    self.session.step(self.timer.now(), Input::Bytes(buffer.filled()), &mut self.actions);
+                }
+                Err(_) => {
+                    self.give_up_output(Output::Broken);
+                    self.peer_gone();
+                }
+            }
+            Poll::Ready(())
+        })
+    }
+
+    async fn close(mut self) -> Ended {
+        if self.output == Output::Open {
+            let (io, outbox) = (&mut self.io, &mut self.outbox);
+            let left = timeout(CLOSING_TIME_MAX, async {
+                poll_fn(|cx| outbox.poll_drain(cx, Pin::new(&mut *io))).await?;
+                poll_fn(|cx| Pin::new(&mut *io).poll_shutdown(cx)).await
+            });
+            match left.await {
+                Ok(Ok(())) if !self.peer_gone_told => linger(&mut self.io).await,
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => self.output = Output::Broken,
+                Err(_) => self.output = Output::Stuck,
+            }
+        }
+        let end = match self.output {
+            Output::Open => End::Closed,
+            Output::Broken => End::PeerGone,
+            Output::Stuck => End::PeerStuck,
+        };
+        Ended { end, octets_in: self.octets_in, octets_out: self.outbox.written() }
+    }
+}
+
+/// Reads on, only if the peer is sending right now.
+async fn linger<IO: AsyncRead + Unpin>(io: &mut IO) {
+    let first = poll_fn(|cx| Poll::Ready(poll_discard(io, cx))).await;
+    let Poll::Ready(Ok(read)) = first else { return };
+    let rest = async {
+        let mut octets = read;
+        while octets < LINGER_BYTES_MAX {
+            match poll_fn(|cx| poll_discard(io, cx)).await {
+                Ok(0) | Err(_) => return,
+                Ok(read) => octets += read,
+            }
+        }
+    };
+    if read > 0 {
+        // Whether it ends by the peer, by the limit or by the time, the connection is dropped next.
+        let _ = timeout(LINGER_TIME_MAX, rest).await;
+    }
+}
+
+fn poll_discard<IO: AsyncRead + Unpin>(io: &mut IO, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        let mut buffer = ReadBuf::new(scratch);
+        ready!(Pin::new(io).poll_read(cx, &mut buffer))?;
+        Poll::Ready(Ok(buffer.filled().len() as u64))
+    })
+}

@@ -1,0 +1,25 @@
+//! Sockets, names and time-outs, and the one loop that drives any protocol session.
+//!
+//! Owns: the loop [`drive`]; listeners, their limits and the accept loop; outbound connections; shutdown and the spawn
+//! helper; the DNS resolver.
+//! Uses: `types` (sessions), `pipeline` (the trait Resolver).
+//! Used by: intake and delivery (they give [`Host`]s), daemon (binds and wires).
+//! Never: a protocol's grammar, a decision on mail, a clock of its own.
+//! Start reading at: [`drive`].
+#![forbid(unsafe_code)]
+
+mod accept;
+mod connect;
+mod drive;
+mod listen;
+mod outbox;
+mod resolver;
+mod task;
+mod timer;
+
+pub use accept::{AcceptSettings, Accepted, Admission, REFUSED_SESSIONS_MAX, SessionCounts, SessionPermit, accept_loop};
+pub use connect::{ConnectError, connect};
+pub use drive::{End, Ended, Host, drive};
+pub use listen::{BindError, LISTEN_BACKLOG, bind};
+pub use resolver::{HickoryResolver, Nameservers, NoResolver, ResolverError, ResolverSettings};
+pub use task::{Shutdown, ShutdownTrigger, spawn};

@@ -1,0 +1,176 @@
+//! DNS by hickory-resolver, in the words of the trait [`Resolver`].
+
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError as HickoryDnsError, NetError};
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::{Name, RData};
+use waxwing_pipeline::{DnsError, MxHost, Resolver};
+
+/// MX hosts that are kept of an answer, and addresses of a host.
+const RECORDS_MAX: usize = 50;
+
+/// Whom to ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Nameservers {
+    /// Those of `/etc/resolv.conf`.
+    System,
+    /// These, by UDP, and by TCP for what does not fit.
+    These(Vec<SocketAddr>),
+}
+
+/// How patiently names are looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResolverSettings {
+    /// How long one name server may take to answer.
+    pub timeout: Duration,
+    /// How often a question is asked in all.
+    pub attempts: usize,
+}
+
+impl Default for ResolverSettings {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(5), attempts: 2 }
+    }
+}
+
+/// Stands in where no resolver can be set up: every answer is "not now", so that mail waits instead of being returned.
+pub struct NoResolver;
+
+#[async_trait]
+impl Resolver for NoResolver {
+    async fn mx(&self, _: &str) -> Result<Vec<MxHost>, DnsError> {
+        Err(DnsError::Temporary("no name server is configured".to_owned()))
+    }
+
+    async fn addresses(&self, _: &str) -> Result<Vec<IpAddr>, DnsError> {
+        Err(DnsError::Temporary("no name server is configured".to_owned()))
+    }
+}
+
+/// The resolver can't be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("can't set up DNS: {0}")]
+pub struct ResolverError(String);
+
+/// A caching stub resolver. Names are taken as complete: no search list, and like Postfix's SMTP client no `/etc/hosts`.
+#[derive(Clone)]
+pub struct HickoryResolver {
+    inner: TokioResolver,
+}
+
+impl HickoryResolver {
+    /// Sets it up; asks nothing yet.
+    pub fn new(nameservers: &Nameservers, settings: ResolverSettings) -> Result<Self, ResolverError> {
+        let failed = |error: NetError| ResolverError(error.to_string());
+        let mut builder = match nameservers {
+            Nameservers::System => TokioResolver::builder_tokio().map_err(failed)?,
+            Nameservers::These(servers) => {
+                let servers = servers.iter().copied().map(nameserver).collect();
+                let config = ResolverConfig::from_parts(None, Vec::new(), servers);
+                TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+            }
+        };
+        let options = builder.options_mut();
+        options.timeout = settings.timeout;
+        options.attempts = settings.attempts;
+        Ok(Self { inner: builder.build().map_err(failed)? })
+    }
+}
+
+fn nameserver(address: SocketAddr) -> NameServerConfig {
+    let with_port = |mut connection: ConnectionConfig| {
+        connection.port = address.port();
+        connection
+    };
+    NameServerConfig::new(address.ip(), true, vec![with_port(ConnectionConfig::udp()), with_port(ConnectionConfig::tcp())])
+}
+
+#[async_trait]
+impl Resolver for HickoryResolver {
+    async fn mx(&self, domain: &str) -> Result<Vec<MxHost>, DnsError> {
+        let lookup = self.inner.mx_lookup(full_name(domain)?).await.map_err(why)?;
+        let mut hosts = Vec::new();
+        let mut null = false;
+        for record in lookup.answers() {
+            let RData::MX(mx) = &record.data else { continue };
+            match host_name(&mx.exchange) {
+                name if name.is_empty() => null = true,
+                name => hosts.push(MxHost { preference: mx.preference, name }),
+            }
+        }
+        match (hosts.is_empty(), null) {
+            (true, true) => return Err(DnsError::NullMx),
+            (true, false) => return Err(DnsError::NoData),
+            (false, _) => {}
+        }
+        // A hash under a fresh key shuffles hosts of equal preference (RFC 5321 §5.1).
+        let shuffle = RandomState::new();
+        hosts.sort_by_cached_key(|host| (host.preference, shuffle.hash_one(&host.name)));
+        hosts.truncate(RECORDS_MAX);
+        Ok(hosts)
+    }
+
+    async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, DnsError> {
+        if let Ok(address) = host.parse() {
+            return Ok(vec![address]);
+        }
+        let name = full_name(host)?;
+        let (v6, v4) = tokio::join!(self.inner.ipv6_lookup(name.clone()), self.inner.ipv4_lookup(name));
+        let mut found = Vec::new();
+        let mut seen = BTreeSet::new();
+        let mut errors = Vec::new();
+        for answer in [v6, v4] {
+            match answer {
+                Ok(lookup) => {
+                    let fresh = lookup.answers().iter().filter_map(|r| r.data.ip_addr()).filter(|ip| seen.insert(*ip));
+                    found.extend(fresh);
+                }
+                Err(error) => errors.push(why(error)),
+            }
+        }
+        found.truncate(RECORDS_MAX);
+        if found.is_empty() { Err(worst(errors)) } else { Ok(found) }
+    }
+}
+
+/// Without any address: a server that did not answer leaves the question open, whatever the other answer was.
+fn worst(errors: Vec<DnsError>) -> DnsError {
+    let rank = |error: &DnsError| match error {
+        DnsError::Temporary(_) => 0,
+        DnsError::NoSuchName => 1,
+        DnsError::NoData | DnsError::NullMx => 2,
+    };
+    errors.into_iter().min_by_key(rank).unwrap_or(DnsError::NoData)
+}
+
+fn full_name(text: &str) -> Result<Name, DnsError> {
+    let mut name = if text.is_ascii() { Name::from_ascii(text) } else { Name::from_utf8(text) }
+        // What can't be a name has no records.
+        .map_err(|_| DnsError::NoSuchName)?;
+    name.set_fqdn(true);
+    Ok(name)
+}
+
+/// Lower case, without the final dot; empty for the root.
+fn host_name(name: &Name) -> String {
+    name.to_ascii().trim_end_matches('.').to_ascii_lowercase()
+}
+
+fn why(error: NetError) -> DnsError {
+    let code = if let NetError::Dns(HickoryDnsError::NoRecordsFound(none)) = &error { Some(none.response_code) } else { None };
+    if code == Some(ResponseCode::NXDomain) {
+        DnsError::NoSuchName
+    } else if code == Some(ResponseCode::NoError) {
+        DnsError::NoData
+    } else {
+        DnsError::Temporary(error.to_string())
+    }
+}

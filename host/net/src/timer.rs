@@ -1,0 +1,59 @@
+//! A deadline that costs nothing to move: the runtime's timer is armed again only when it fires, or must fire earlier.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::time::{Instant, Sleep, sleep};
+use waxwing_types::{Clock, Monotonic};
+
+/// One session's deadline.
+pub(crate) struct Timer {
+    clock: Arc<dyn Clock>,
+    deadline: Option<Monotonic>,
+    armed: Option<(Monotonic, Pin<Box<Sleep>>)>,
+}
+
+impl Timer {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, deadline: None, armed: None }
+    }
+
+    pub(crate) fn now(&self) -> Monotonic {
+        self.clock.monotonic()
+    }
+
+    /// Replaces the deadline.
+    pub(crate) fn set(&mut self, deadline: Monotonic) {
+        self.deadline = Some(deadline);
+    }
+
+    /// Ready once the deadline has passed by the clock; forgets it then.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(deadline) = self.deadline else { return Poll::Pending };
+        loop {
+            let now = self.now();
+            match &mut self.armed {
+                Some((at, timer)) if *at <= deadline => {
+                    if timer.as_mut().poll(cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    if now >= deadline {
+                        self.armed = None;
+                        self.deadline = None;
+                        return Poll::Ready(());
+                    }
+                    // It fired for a deadline that was moved since, or the clock is not the runtime's.
+                    *at = deadline;
+                    timer.as_mut().reset(Instant::now() + deadline.since(now));
+                }
+                Some((at, timer)) => {
+                    *at = deadline;
+                    timer.as_mut().reset(Instant::now() + deadline.since(now));
+                }
+                None => self.armed = Some((deadline, Box::pin(sleep(deadline.since(now))))),
+            }
+        }
+    }
+}

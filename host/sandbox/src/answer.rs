@@ -1,0 +1,121 @@
+//! A guest's answers in the host's words. What the contract does not allow is an error, and the call a fault.
+
+use std::time::Duration;
+
+use waxwing_bindings::exports::{on_deliver, on_resolve};
+use waxwing_bindings::imports::types as wit;
+use waxwing_pipeline::{Answer, ContextRecipient, Expansion, Hook, Resolution, Target};
+use waxwing_types::{Address, Clock, Disposition, EnhancedCode, Reply, Status, Verdict};
+
+use crate::rules::Act;
+use crate::settings::Limits;
+use crate::state::one_line;
+
+/// What is wrong with an answer.
+pub(crate) type Checked<T> = Result<T, String>;
+
+pub(crate) fn address(address: wit::Address) -> Checked<Address> {
+    Address::new(address.local, &address.domain).map_err(|e| format!("an address of the answer is none: {e}"))
+}
+
+pub(crate) fn verdict(verdict: wit::Verdict, hook: Hook, limits: &Limits) -> Checked<Answer> {
+    let reason = |text: String| one_line(&text, limits.reason_bytes_max);
+    let verdict = match verdict {
+        wit::Verdict::Next => Verdict::Continue,
+        wit::Verdict::Accept => Verdict::Accept,
+        wit::Verdict::Reject(r) => Verdict::Reject(reply(r, "reject", &[5])?),
+        wit::Verdict::Defer(r) => Verdict::Defer(reply(r, "defer", &[4])?),
+        wit::Verdict::Disconnect(r) => Verdict::Disconnect(reply(r, "disconnect", &[4, 5])?),
+        wit::Verdict::Discard(text) => Verdict::Discard { reason: reason(text) },
+        wit::Verdict::Hold(text) => Verdict::Hold { reason: reason(text) },
+    };
+    match Act::of(&verdict) {
+        Some(act) if !act.allowed_at(hook) => Err(format!("the verdict {} is not possible at {hook}", verdict.as_str())),
+        Some(_) | None => Ok(Answer::Verdict(verdict)),
+    }
+}
+
+/// `classes`: the first digits that the verdict may have.
+fn reply(reply: wit::Reply, verdict: &str, classes: &[u16]) -> Checked<Reply> {
+    let class = reply.code / 100;
+    if !classes.contains(&class) {
+        return Err(format!("a {verdict} has the reply code {}", reply.code));
+    }
+    let enhanced = match reply.enhanced {
+        Some(text) => text.parse().map_err(|e| format!("the reply to a {verdict}: {e}"))?,
+        None => EnhancedCode::new(if class == 4 { 4 } else { 5 }, 7, 1),
+    };
+    if reply.text.contains(['\r', '\n', '\0']) {
+        return Err(format!("the reply to a {verdict} has a line end or NUL in its text"));
+    }
+    let text = if reply.text.trim().is_empty() { "Refused by local policy".to_owned() } else { reply.text };
+    Reply::new(reply.code, Some(enhanced), text).map_err(|e| format!("the reply to a {verdict}: {e}"))
+}
+
+pub(crate) fn resolution(resolution: on_resolve::Resolution, verify: bool, limits: &Limits) -> Checked<Answer> {
+    let resolution = match resolution {
+        on_resolve::Resolution::NotMine => Resolution::NotMine,
+        on_resolve::Resolution::Unknown => Resolution::Unknown,
+        on_resolve::Resolution::Unavailable(why) => Resolution::Unavailable(one_line(&why, limits.reason_bytes_max)),
+        on_resolve::Resolution::Targets(expansion) => {
+            if expansion.targets.len() > limits.targets_max {
+                return Err(format!("a recipient stands for {} targets", expansion.targets.len()));
+            }
+            if expansion.targets.is_empty() && !verify {
+                return Err("a recipient stands for no targets".to_owned());
+            }
+            let targets = expansion.targets.into_iter().map(target).collect::<Checked<_>>()?;
+            Resolution::Targets(Expansion { targets, sender: expansion.sender.map(address).transpose()? })
+        }
+    };
+    Ok(Answer::Resolution(resolution))
+}
+
+fn target(target: on_resolve::Target) -> Checked<Target> {
+    let clean = |text: String, what: &str| match text.is_empty() || text.contains(char::is_control) {
+        true => Err(format!("a target is no {what}: {text:?}")),
+        false => Ok(text),
+    };
+    match target {
+        on_resolve::Target::Address(a) => Ok(Target::Address(address(a)?)),
+        on_resolve::Target::Command(name) => Ok(Target::Command(clean(name, "command")?)),
+        on_resolve::Target::File(path) => Ok(Target::File(clean(path, "file")?)),
+    }
+}
+
+pub(crate) fn dispositions(
+    list: Vec<(u32, on_deliver::Disposition)>,
+    asked: &[ContextRecipient],
+    clock: &dyn Clock,
+    limits: &Limits,
+) -> Checked<Answer> {
+    let mut all: Vec<(u32, Disposition)> = Vec::with_capacity(list.len().min(asked.len()));
+    for (index, said) in list {
+        if !asked.iter().any(|r| r.index == index) || all.iter().any(|(i, _)| *i == index) {
+            return Err(format!("recipient {index} was not asked about, or is answered twice"));
+        }
+        all.push((index, disposition(said, clock, limits)?));
+    }
+    Ok(Answer::Dispositions(all))
+}
+
+fn disposition(disposition: on_deliver::Disposition, clock: &dyn Clock, limits: &Limits) -> Checked<Disposition> {
+    use on_deliver::Disposition as Wit;
+    Ok(match disposition {
+        Wit::Delivered(s) | Wit::Relayed(s) | Wit::Expanded(s) => Disposition::Delivered(status(s, 2, limits)?),
+        Wit::Failed(s) => Disposition::Failed(status(s, 5, limits)?),
+        Wit::Deferred(delay) => {
+            let not_before = delay.not_before_seconds.map(|s| clock.now() + Duration::from_secs(u64::from(s)));
+            Disposition::Deferred { status: status(delay.status, 4, limits)?, not_before }
+        }
+    })
+}
+
+fn status(status: on_deliver::Status, class: u8, limits: &Limits) -> Checked<Status> {
+    let enhanced: EnhancedCode = status.enhanced.parse().map_err(|e| format!("a disposition: {e}"))?;
+    if enhanced.class != class || status.code.is_some_and(|code| code / 100 != u16::from(class)) {
+        return Err(format!("a disposition has the status {enhanced} where one of class {class} belongs"));
+    }
+    let line = |text: String| one_line(&text, limits.reason_bytes_max);
+    Ok(Status { code: status.code, enhanced, remote: status.remote.map(line), text: line(status.text) })
+}

@@ -1,0 +1,87 @@
+//! The engine: one for the process, with one pool of instances for all plugins.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
+use waxwing_types::Clock;
+
+use crate::LoadError;
+use crate::cache::Cache;
+use crate::lane::SlowLane;
+use crate::ticker::Ticker;
+
+/// Octets of each linear memory that stay in RAM when an instance ends: cleared by hand, which is cheaper than page faults.
+const KEEP_RESIDENT_BYTES: usize = 64 << 10;
+/// Slots of the pool that may stay warm for a plugin while they are not in use.
+const UNUSED_WARM_SLOTS_MAX: u32 = 16;
+/// Core modules, memories and tables that one component may have: plugins from JavaScript and Python are made of several.
+const PARTS_PER_COMPONENT_MAX: u32 = 32;
+
+/// Bounds of all plugins together.
+#[derive(Clone, Debug)]
+pub struct SandboxSettings {
+    /// Where compiled plugins are kept; none compiles them at each start.
+    pub cache_directory: Option<PathBuf>,
+    /// Instances of all plugins at a time. Each reserves 4 GiB of address space (not of memory), which spares every access its
+    /// bounds check.
+    pub instances_max: u32,
+    /// Octets of linear memory that any plugin's limit may allow.
+    pub memory_bytes_max: usize,
+    /// Threads for guests that compute for longer than a tick.
+    pub slow_threads: usize,
+}
+
+impl Default for SandboxSettings {
+    fn default() -> Self {
+        Self { cache_directory: None, instances_max: 500, memory_bytes_max: 1 << 30, slow_threads: 1 }
+    }
+}
+
+/// Where plugins are loaded and run.
+pub struct Sandbox {
+    pub(crate) engine: Engine,
+    pub(crate) ticker: Arc<Ticker>,
+    pub(crate) lane: Arc<SlowLane>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) cache: Option<Cache>,
+    pub(crate) settings: SandboxSettings,
+}
+
+impl Sandbox {
+    /// Starts the engine and its ticker. The cache directory is made if it is not there.
+    pub fn new(settings: SandboxSettings, clock: Arc<dyn Clock>) -> Result<Arc<Self>, LoadError> {
+        let engine = Engine::new(&config(&settings)).map_err(|e| LoadError::Engine(format!("{e:#}")))?;
+        let ticker = Ticker::start(&engine)?;
+        let lane = Arc::new(SlowLane::start(settings.slow_threads)?);
+        let cache = settings.cache_directory.clone().map(|path| Cache::open(path, &engine)).transpose()?;
+        Ok(Arc::new(Self { engine, ticker, lane, clock, cache, settings }))
+    }
+}
+
+fn config(settings: &SandboxSettings) -> Config {
+    let mut pool = PoolingAllocationConfig::new();
+    let count = settings.instances_max.max(1);
+    pool.total_component_instances(count)
+        .total_stacks(count)
+        .total_memories(count)
+        .total_core_instances(count.saturating_mul(4))
+        .total_tables(count.saturating_mul(2))
+        .max_core_instances_per_component(PARTS_PER_COMPONENT_MAX)
+        .max_memories_per_component(PARTS_PER_COMPONENT_MAX)
+        .max_tables_per_component(PARTS_PER_COMPONENT_MAX)
+        .max_memory_size(settings.memory_bytes_max)
+        .max_unused_warm_slots(UNUSED_WARM_SLOTS_MAX)
+        .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
+        .table_keep_resident(KEEP_RESIDENT_BYTES);
+    let mut config = Config::new();
+    config
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .epoch_interruption(true)
+        .consume_fuel(false)
+        // Unfinished in this version of wasmtime, and it doubles the cost of a call.
+        .concurrency_support(false)
+        .memory_init_cow(true)
+        .cranelift_opt_level(OptLevel::Speed);
+    config
+}

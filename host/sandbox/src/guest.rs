@@ -1,0 +1,68 @@
+//! One conversation with a plugin: which instance answers.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use waxwing_pipeline::{Context, Event, Fault, FaultKind, Guest, Outcome};
+
+use crate::lane::{self, Cut};
+use crate::live::Live;
+use crate::plugin::WasmPlugin;
+use crate::settings::InstanceMode;
+use crate::state::Ticks;
+
+/// A conversation. A fresh instance lives as long as it; a reused one is borrowed for each call.
+pub(crate) struct Conversation {
+    plugin: Arc<WasmPlugin>,
+    own: Option<Live>,
+}
+
+impl Conversation {
+    pub(crate) fn new(plugin: Arc<WasmPlugin>) -> Self {
+        Self { plugin, own: None }
+    }
+}
+
+#[async_trait]
+impl Guest for Conversation {
+    async fn call(&mut self, event: &Event, context: &Context) -> Result<Outcome, Fault> {
+        match self.plugin.instance {
+            InstanceMode::Fresh => {
+                let (live, outcome) = ask(&self.plugin, self.own.take(), event, context).await?;
+                self.own = Some(live);
+                Ok(outcome)
+            }
+            InstanceMode::Reuse { recycle_calls } => {
+                let idle = self.plugin.idle.lock().pop();
+                let (live, outcome) = ask(&self.plugin, idle, event, context).await?;
+                if live.calls < recycle_calls {
+                    self.plugin.put_back(live);
+                }
+                Ok(outcome)
+            }
+        }
+    }
+}
+
+/// One call within its limits, by this instance or a new one. The instance comes back only if it is fit for the next call.
+async fn ask(plugin: &Arc<WasmPlugin>, live: Option<Live>, event: &Event, context: &Context) -> Result<(Live, Outcome), Fault> {
+    let ticks = live.as_ref().map_or_else(Ticks::default, Live::ticks);
+    let (event, context) = (event.clone(), context.clone());
+    let (theirs, their_ticks) = (Arc::clone(plugin), ticks.clone());
+    let job = Box::pin(async move {
+        let loaded = &theirs.loaded;
+        let mut live = match live {
+            Some(live) => live,
+            None => Live::new(loaded, their_ticks).await?,
+        };
+        let outcome = live.call(loaded, &event, context).await?;
+        Ok((live, outcome))
+    });
+    let wall = plugin.loaded.shared.limits.wall;
+    lane::run(&plugin.loaded.lane, wall, &ticks, job).await.unwrap_or_else(|cut| {
+        Err(match cut {
+            Cut::TooLong => Fault::new(FaultKind::TimeLimit, format!("took longer than {} ms", wall.as_millis())),
+            Cut::Lost => Fault::new(FaultKind::Host, "the server failed while it served the plugin"),
+        })
+    })
+}

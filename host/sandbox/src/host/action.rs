@@ -1,0 +1,90 @@
+//! `action`: consequences beside the verdict, staged until the call returns.
+
+use std::time::Duration;
+
+use wasmtime::Result;
+use waxwing_bindings::imports::action::{ActionError, Address, Host};
+
+use crate::answer;
+use crate::rules::Act;
+use crate::state::{State, one_line};
+
+type Acted = Result<std::result::Result<(), ActionError>>;
+
+/// A reply can be delayed so long.
+const DELAY_MAX: Duration = Duration::from_secs(30);
+/// Capabilities that can be hidden.
+const HIDDEN_MAX: usize = 32;
+
+impl State {
+    fn act(&mut self, act: Act, change: impl FnOnce(&mut Self) -> std::result::Result<(), ActionError>) -> Acted {
+        if !self.call.allows(act) {
+            let hook = self.call.hook.map_or("on-load", waxwing_pipeline::Hook::as_str);
+            return Ok(Err(ActionError::NotHere(format!("not possible at {hook}"))));
+        }
+        if !self.may_stage(0) {
+            return Ok(Err(ActionError::TooMany));
+        }
+        Ok(change(self))
+    }
+}
+
+impl Host for State {
+    fn skip_rest(&mut self) -> Acted {
+        self.act(Act::SkipRest, |state| {
+            state.call.changes.skip_rest = true;
+            Ok(())
+        })
+    }
+
+    fn quarantine(&mut self, reason: String) -> Acted {
+        self.act(Act::Quarantine, |state| {
+            state.call.changes.quarantine = Some(one_line(&reason, state.shared.limits.reason_bytes_max));
+            Ok(())
+        })
+    }
+
+    fn redirect(&mut self, to: Address) -> Acted {
+        if !self.shared.grants.edit {
+            return Ok(Err(ActionError::NotHere("needs the grant edit = true".to_owned())));
+        }
+        self.act(Act::Redirect, |state| {
+            state.call.changes.redirect = Some(answer::address(to).map_err(ActionError::Malformed)?);
+            Ok(())
+        })
+    }
+
+    fn delay_reply(&mut self, milliseconds: u32) -> Acted {
+        self.act(Act::DelayReply, |state| {
+            state.call.changes.delay_reply = Duration::from_millis(u64::from(milliseconds)).min(DELAY_MAX);
+            Ok(())
+        })
+    }
+
+    fn hide_capability(&mut self, keyword: String) -> Acted {
+        self.act(Act::HideCapability, |state| {
+            let well_formed =
+                !keyword.is_empty() && keyword.len() <= 64 && keyword.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+            let hidden = &mut state.call.changes.hide_capabilities;
+            match (well_formed, hidden.len() < HIDDEN_MAX) {
+                (false, _) => Err(ActionError::Malformed("an EHLO keyword is letters, digits and hyphens".to_owned())),
+                (true, false) => Err(ActionError::TooMany),
+                (true, true) => {
+                    hidden.push(keyword.to_ascii_uppercase());
+                    Ok(())
+                }
+            }
+        })
+    }
+
+    fn discard_recipient(&mut self, index: u32, reason: String) -> Acted {
+        self.act(Act::DiscardRecipient, |state| {
+            if !state.call.context.recipients.iter().any(|r| r.index == index) {
+                return Err(ActionError::Malformed(format!("there is no recipient {index}")));
+            }
+            let reason = one_line(&reason, state.shared.limits.reason_bytes_max);
+            state.call.changes.discard_recipients.push((index, reason));
+            Ok(())
+        })
+    }
+}

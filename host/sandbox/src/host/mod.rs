@@ -1,0 +1,33 @@
+//! The host interfaces, one file each, linked only where granted.
+
+mod action;
+mod config;
+mod content;
+mod edit;
+mod lookup;
+mod message;
+mod transaction;
+
+use wasmtime::component::{HasSelf, Linker};
+use waxwing_bindings::imports as wit;
+
+use crate::check::Interface;
+use crate::state::State;
+
+/// Offers one interface to a component.
+pub(crate) fn link(linker: &mut Linker<State>, interface: Interface) -> wasmtime::Result<()> {
+    match interface {
+        Interface::Log => wit::log::add_to_linker::<State, HasSelf<State>>(linker, |s| s),
+        Interface::Config => wit::config::add_to_linker::<State, HasSelf<State>>(linker, |s| s),
+        Interface::Transaction => wit::transaction::add_to_linker::<State, HasSelf<State>>(linker, |s| s),
+        Interface::Metrics => wit::metrics::add_to_linker::<State, HasSelf<State>>(linker, |s| s),
+        Interface::Action => wit::action::add_to_linker::<State, HasSelf<State>>(linker, |s| s),
+        Interface::Message => wit::message::add_to_linker::<State, HasSelf<State>>(linker, |s| s),
+        Interface::Content => wit::content::add_to_linker::<State, HasSelf<State>>(linker, |s| s),
+        Interface::Edit => wit::edit::add_to_linker::<State, HasSelf<State>>(linker, |s| s),
+        Interface::Lookup => wit::lookup::add_to_linker::<State, HasSelf<State>>(linker, |s| s),
+    }
+}
+
+/// Nothing of its own.
+impl wit::types::Host for State {}

@@ -1,0 +1,121 @@
+//! `transaction`: what is known of the session and the envelope, and the tags.
+
+use std::sync::Arc;
+
+use wasmtime::Result;
+use waxwing_bindings::imports::transaction::{Client, Host, Recipient, ReversePath, Source, TlsSession};
+use waxwing_pipeline::FaultKind;
+use waxwing_types::{Edit, Parameter};
+
+use crate::rules::Act;
+use crate::state::State;
+use crate::words;
+
+/// Octets of a tag's name.
+const TAG_NAME_BYTES_MAX: usize = 64;
+/// Octets of a tag's value.
+const TAG_VALUE_BYTES_MAX: usize = 1024;
+/// The bits of a queue id below its milliseconds.
+const ID_COUNTER_BITS: u32 = 20;
+
+impl Host for State {
+    fn id(&mut self) -> Result<String> {
+        Ok(self.call.context.id.map(|id| id.to_string()).unwrap_or_default())
+    }
+
+    /// The id is made when the transaction begins, and holds the time.
+    fn received_at_ms(&mut self) -> Result<u64> {
+        let now = || self.shared.clock.now().as_millis();
+        Ok(self.call.context.id.map_or_else(now, |id| id.as_u64() >> ID_COUNTER_BITS))
+    }
+
+    fn origin(&mut self) -> Result<Source> {
+        Ok(words::source(self.call.context.via))
+    }
+
+    fn peer(&mut self) -> Result<Option<Client>> {
+        Ok(self.call.context.client.as_ref().map(|client| Client {
+            ip: client.peer.ip().to_string(),
+            port: client.peer.port(),
+            name: client.name.clone(),
+            listener: client.listener.to_string(),
+        }))
+    }
+
+    fn tls(&mut self) -> Result<Option<TlsSession>> {
+        Ok(None)
+    }
+
+    fn helo(&mut self) -> Result<Option<String>> {
+        Ok(self.call.context.helo.as_ref().map(|helo| helo.to_string()))
+    }
+
+    fn user(&mut self) -> Result<Option<(String, String)>> {
+        Ok(self.call.context.user.as_deref().cloned())
+    }
+
+    fn sender(&mut self) -> Result<Option<ReversePath>> {
+        Ok(self.call.context.sender.as_deref().map(words::reverse_path))
+    }
+
+    fn recipients(&mut self) -> Result<Vec<Recipient>> {
+        Ok(self.call.context.recipients.iter().map(words::recipient).collect())
+    }
+
+    fn mail_parameter(&mut self, name: String) -> Result<Option<String>> {
+        Ok(parameter(&self.call.context.mail_parameters, &name))
+    }
+
+    fn recipient_parameter(&mut self, index: u32, name: String) -> Result<Option<String>> {
+        let recipients = Arc::clone(&self.call.context.recipients);
+        Ok(recipients.iter().find(|r| r.index == index).and_then(|r| parameter(&r.parameters, &name)))
+    }
+
+    fn tag(&mut self, name: String) -> Result<Option<String>> {
+        Ok(self.call.context.tags.get(&name).cloned())
+    }
+
+    fn tags(&mut self) -> Result<Vec<(String, String)>> {
+        Ok(self.call.context.tags.iter().map(|(name, value)| (name.clone(), value.clone())).collect())
+    }
+
+    fn set_tag(&mut self, name: String, value: String) -> Result<()> {
+        let name_ok = (1..=TAG_NAME_BYTES_MAX).contains(&name.len())
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        if !name_ok || value.len() > TAG_VALUE_BYTES_MAX || value.contains(char::is_control) {
+            return Err(self.end(
+                FaultKind::BadAnswer,
+                format!("set-tag: {name:?} is no tag, or its value is too long or has control characters"),
+            ));
+        }
+        if !self.call.allows(Act::SetTag) {
+            return Err(self.end(FaultKind::BadAnswer, "set-tag is not possible at this hook"));
+        }
+        if !self.may_stage(name.len() + value.len()) {
+            return Err(self.end(FaultKind::BadAnswer, "set-tag: too many changes in one call"));
+        }
+        self.call.changes.edits.push(Edit::Tag { name, value });
+        Ok(())
+    }
+
+    fn time_left_ms(&mut self) -> Result<u32> {
+        let left = self.call.deadline.since(self.shared.clock.monotonic());
+        Ok(u32::try_from(left.as_millis()).unwrap_or(u32::MAX))
+    }
+}
+
+/// A parameter without value is there, and empty.
+fn parameter(list: &[Parameter], name: &str) -> Option<String> {
+    list.iter().find(|(keyword, _)| keyword.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use waxwing_types::{QueueIds, Timestamp};
+
+    #[test]
+    fn an_id_holds_its_time() {
+        let id = QueueIds::default().next(Timestamp::from_millis(1_800_000_000_123));
+        assert_eq!(id.as_u64() >> super::ID_COUNTER_BITS, 1_800_000_000_123);
+    }
+}

@@ -1,0 +1,114 @@
+//! One instance and its calls.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use wasmtime::component::Instance;
+use wasmtime::{PoolConcurrencyLimitError, Store, UpdateDeadline};
+use waxwing_pipeline::{Context, Event, Fault, FaultKind, Outcome};
+
+use crate::hooks::{Callee, Exports, Found};
+use crate::plugin::Loaded;
+use crate::state::{Call, State, Ticks};
+
+/// A place among a plugin's instances.
+struct Place(Arc<AtomicU32>);
+
+impl Place {
+    fn take(count: &Arc<AtomicU32>, max: u32) -> Option<Self> {
+        let free = |n: u32| (n < max).then_some(n + 1);
+        count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, free).ok().map(|_| Self(Arc::clone(count)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An instance that can be called. It is moved into each call and comes back with the outcome: one that met a fault, or was cut off, is
+/// gone.
+pub(crate) struct Live {
+    store: Box<Store<State>>,
+    instance: Instance,
+    found: Box<Found>,
+    /// Calls so far.
+    pub(crate) calls: u32,
+    _place: Place,
+}
+
+impl Live {
+    /// Makes an instance. `ticks` count what it computes, here and in all its calls.
+    pub(crate) async fn new(loaded: &Loaded, ticks: Ticks) -> Result<Self, Fault> {
+        let limits = &loaded.shared.limits;
+        let Some(place) = Place::take(&loaded.count, limits.instances_max) else {
+            let text = format!("all {} instances of the plugin are at work", limits.instances_max);
+            return Err(Fault::new(FaultKind::PoolExhausted, text));
+        };
+        let mut store = Box::new(Store::new(loaded.pre.engine(), State::new(Arc::clone(&loaded.shared), ticks)));
+        store.limiter(|state| &mut state.memory);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|mut context| {
+            context.data_mut().tick()?;
+            // Not wasmtime's own yield: that one is ready again at once, and would keep the runtime from looking at its sockets.
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+        });
+        let _running = loaded.ticker.call();
+        match loaded.pre.instantiate_async(&mut *store).await {
+            Ok(instance) => Ok(Self { store, instance, found: Box::default(), calls: 0, _place: place }),
+            Err(error) if error.is::<PoolConcurrencyLimitError>() => {
+                Err(Fault::new(FaultKind::PoolExhausted, "all instances of the server are at work"))
+            }
+            Err(error) => Err(store.data_mut().fault(&error)),
+        }
+    }
+
+    /// The ticks of its current or next call.
+    pub(crate) fn ticks(&self) -> Ticks {
+        self.store.data().ticks.clone()
+    }
+
+    /// Compares the types of the exports with the contract.
+    pub(crate) fn check(&mut self, exports: &Exports) -> wasmtime::Result<()> {
+        exports.check(&mut self.store, &self.instance)
+    }
+
+    /// Calls `on-load`, if it is there: its own error inside, a fault outside.
+    pub(crate) async fn load(&mut self, loaded: &Loaded) -> Result<Result<(), String>, Fault> {
+        let Some(indices) = &loaded.exports.load else { return Ok(Ok(())) };
+        self.begin(Call::none());
+        let _running = loaded.ticker.call();
+        let called = match indices.load(&mut *self.store, &self.instance) {
+            Ok(guest) => guest.call_load(&mut *self.store).await,
+            Err(error) => Err(error),
+        };
+        called.map_err(|error| self.store.data_mut().fault(&error))
+    }
+
+    /// Calls a hook. What it staged is in the outcome.
+    pub(crate) async fn call(&mut self, loaded: &Loaded, event: &Event, context: Context) -> Result<Outcome, Fault> {
+        let deadline = loaded.shared.clock.monotonic() + loaded.shared.limits.wall;
+        self.begin(Call::new(Some(event.hook()), context, deadline));
+        self.calls += 1;
+        let _running = loaded.ticker.call();
+        let mut callee = Callee { exports: &loaded.exports, found: &mut self.found, instance: self.instance };
+        let answer = callee.call(&mut self.store, event).await;
+        let state = self.store.data_mut();
+        match answer {
+            Ok(Ok(answer)) => {
+                let mut call = std::mem::replace(&mut state.call, Call::none());
+                Ok(Outcome { answer, changes: call.take_changes(), log: call.log })
+            }
+            Ok(Err(text)) => Err(Fault { kind: FaultKind::BadAnswer, text, log: std::mem::take(&mut state.call.log) }),
+            Err(error) => Err(state.fault(&error)),
+        }
+    }
+
+    fn begin(&mut self, call: Call) {
+        let state = self.store.data_mut();
+        state.call = call;
+        state.ticks.reset();
+        self.store.set_epoch_deadline(1);
+    }
+}

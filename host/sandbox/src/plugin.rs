@@ -1,0 +1,169 @@
+//! A plugin that is loaded.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32};
+
+use parking_lot::Mutex;
+use tokio::time::timeout;
+use wasmtime::component::{Component, InstancePre, Linker};
+use waxwing_pipeline::{Guest, HookSet, Plugin};
+
+use crate::check::Interfaces;
+use crate::engine::Sandbox;
+use crate::error::LoadError;
+use crate::guest::Conversation;
+use crate::hooks::Exports;
+use crate::lane::SlowLane;
+use crate::live::Live;
+use crate::settings::{InstanceMode, PluginSettings};
+use crate::state::{Setting, Shared, State, Ticks};
+use crate::ticker::Ticker;
+use crate::{cache, check, host};
+
+/// Hexadecimal digits of the version that logs and traces show.
+const VERSION_DIGITS: usize = 12;
+
+/// What is needed to make and call instances.
+pub(crate) struct Loaded {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) pre: InstancePre<State>,
+    pub(crate) exports: Exports,
+    pub(crate) ticker: Arc<Ticker>,
+    pub(crate) lane: Arc<SlowLane>,
+    pub(crate) count: Arc<AtomicU32>,
+}
+
+/// A component with its grants, limits and instances.
+pub struct WasmPlugin {
+    version: String,
+    hooks: HookSet,
+    pub(crate) instance: InstanceMode,
+    pub(crate) loaded: Loaded,
+    pub(crate) idle: Mutex<Vec<Live>>,
+}
+
+impl Sandbox {
+    /// Loads a component: compiles it or takes it from the cache, compares what it imports with what is granted, makes an
+    /// instance, runs `on-load`.
+    pub async fn load(&self, source: &[u8], settings: PluginSettings) -> Result<Arc<WasmPlugin>, LoadError> {
+        let name = settings.name.clone();
+        let component = self.compile(&name, source)?;
+        let interfaces = check::interfaces(&self.engine, &component, &settings)?;
+        let pre = self.link(&component, &settings, &interfaces)?;
+        let mismatch = |e: wasmtime::Error| LoadError::Mismatch { plugin: name.clone(), reason: format!("{e:#}") };
+        let exports = Exports::find(&pre, interfaces.hooks, interfaces.on_load).map_err(mismatch)?;
+        let instance = settings.instance;
+        let loaded = Loaded {
+            shared: Arc::new(self.shared(settings)),
+            pre,
+            exports,
+            ticker: Arc::clone(&self.ticker),
+            lane: Arc::clone(&self.lane),
+            count: Arc::default(),
+        };
+        let failed = |e: waxwing_pipeline::Fault| LoadError::Failed { plugin: name.clone(), reason: reason(&e) };
+        let begin = async {
+            let mut first = Live::new(&loaded, Ticks::default()).await.map_err(failed)?;
+            first.check(&loaded.exports).map_err(mismatch)?;
+            first.load(&loaded).await.map_err(failed)?.map_err(|reason| LoadError::Refused { plugin: name.clone(), reason })?;
+            Ok(first)
+        };
+        let wall = loaded.shared.limits.wall;
+        let first = timeout(wall, begin).await.unwrap_or_else(|_| {
+            let reason = format!("time-limit: took longer than {} ms", wall.as_millis());
+            Err(LoadError::Failed { plugin: name.clone(), reason })
+        })?;
+        let keys = loaded.shared.unread();
+        if !keys.is_empty() && (interfaces.on_load || !interfaces.config) {
+            return Err(LoadError::UnreadKeys { plugin: name, keys });
+        }
+        let version = cache::hex(blake3::hash(source).as_bytes()).chars().take(VERSION_DIGITS).collect();
+        let plugin = WasmPlugin { version, hooks: interfaces.hooks, instance, loaded, idle: Mutex::default() };
+        if matches!(instance, InstanceMode::Reuse { .. }) {
+            plugin.put_back(first);
+        }
+        Ok(Arc::new(plugin))
+    }
+
+    fn compile(&self, name: &str, source: &[u8]) -> Result<Component, LoadError> {
+        if let Some(component) = self.cache.as_ref().and_then(|c| c.get(&self.engine, source)) {
+            return Ok(component);
+        }
+        let broken = |e: wasmtime::Error| LoadError::NotAComponent { plugin: name.to_owned(), reason: format!("{e:#}") };
+        let component = Component::from_binary(&self.engine, source).map_err(broken)?;
+        if let Some(cache) = &self.cache
+            && let Err(error) = component.serialize().map_err(std::io::Error::other).and_then(|code| cache.put(source, &code))
+        {
+            tracing::warn!(plugin = name, %error, "the compiled plugin could not be kept; it is compiled again at the next start");
+        }
+        Ok(component)
+    }
+
+    fn link(
+        &self,
+        component: &Component,
+        settings: &PluginSettings,
+        interfaces: &Interfaces,
+    ) -> Result<InstancePre<State>, LoadError> {
+        let mismatch = |e: wasmtime::Error| LoadError::Mismatch { plugin: settings.name.clone(), reason: format!("{e:#}") };
+        let mut linker: Linker<State> = Linker::new(&self.engine);
+        for interface in &interfaces.imports {
+            host::link(&mut linker, *interface).map_err(mismatch)?;
+        }
+        linker.instantiate_pre(component).map_err(mismatch)
+    }
+
+    fn shared(&self, settings: PluginSettings) -> Shared {
+        let setting =
+            |(key, value): (String, serde_json::Value)| (key, Setting { json: value.to_string(), read: AtomicBool::new(false) });
+        let mut limits = settings.limits;
+        limits.memory_bytes_max = limits.memory_bytes_max.min(self.settings.memory_bytes_max);
+        Shared {
+            name: settings.name.into(),
+            grants: settings.grants,
+            limits,
+            config: settings.config.into_iter().map(setting).collect::<BTreeMap<_, _>>(),
+            server: settings.server.iter().map(|(key, value)| (key.clone(), value.to_string())).collect(),
+            tables: settings.tables,
+            clock: Arc::clone(&self.clock),
+        }
+    }
+}
+
+/// A fault and the last words of the guest, which are those of its panic.
+fn reason(fault: &waxwing_pipeline::Fault) -> String {
+    match fault.log.last() {
+        Some(line) => format!("{fault} ({line})"),
+        None => fault.to_string(),
+    }
+}
+
+impl WasmPlugin {
+    /// Instances that exist now, at work or waiting.
+    #[must_use]
+    pub fn instances(&self) -> u32 {
+        self.loaded.count.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    pub(crate) fn put_back(&self, live: Live) {
+        let mut idle = self.idle.lock();
+        if idle.len() < self.loaded.shared.limits.idle_max {
+            idle.push(live);
+        }
+    }
+}
+
+impl Plugin for WasmPlugin {
+    fn version(&self) -> &str {
+        &self.version
+    }
+
+    fn exports(&self) -> HookSet {
+        self.hooks
+    }
+
+    fn open(self: Arc<Self>) -> Box<dyn Guest> {
+        Box::new(Conversation::new(self))
+    }
+}

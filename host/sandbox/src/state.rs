@@ -1,0 +1,276 @@
+//! What stands behind an instance: the plugin it belongs to, the call it serves, what it has used.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use bytes::Bytes;
+use waxwing_pipeline::{Changes, Context, Fault, FaultKind, Hook, Table};
+use waxwing_types::{Clock, Edit, Monotonic, Via};
+
+use crate::parts::Part;
+use crate::rules::Act;
+use crate::settings::{Grants, Limits};
+
+/// A key of the plugin's table.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    pub(crate) json: String,
+    pub(crate) read: AtomicBool,
+}
+
+/// What all instances of a plugin share.
+pub(crate) struct Shared {
+    pub(crate) name: Arc<str>,
+    pub(crate) grants: Grants,
+    pub(crate) limits: Limits,
+    pub(crate) config: BTreeMap<String, Setting>,
+    pub(crate) server: BTreeMap<String, String>,
+    pub(crate) tables: BTreeMap<String, Arc<dyn Table>>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Shared {
+    /// A key of the plugin's table as JSON, else what the server offers under that name.
+    pub(crate) fn setting(&self, key: &str) -> Option<String> {
+        match self.config.get(key) {
+            Some(setting) => {
+                setting.read.store(true, Ordering::Relaxed);
+                Some(setting.json.clone())
+            }
+            None => self.server.get(key).cloned(),
+        }
+    }
+
+    /// Keys of the plugin's table that nobody read.
+    pub(crate) fn unread(&self) -> Vec<String> {
+        self.config.iter().filter(|(_, s)| !s.read.load(Ordering::Relaxed)).map(|(key, _)| key.clone()).collect()
+    }
+}
+
+/// One call, from its beginning to its end.
+pub(crate) struct Call {
+    /// None for `on-load`.
+    pub(crate) hook: Option<Hook>,
+    pub(crate) context: Context,
+    pub(crate) deadline: Monotonic,
+    pub(crate) changes: Changes,
+    pub(crate) body: Option<Vec<u8>>,
+    pub(crate) log: Vec<String>,
+    lines: usize,
+    staged: usize,
+    staged_bytes: usize,
+    head: Option<Bytes>,
+    /// The parts, once asked for.
+    pub(crate) parts: Option<Arc<Vec<Part>>>,
+}
+
+impl Call {
+    pub(crate) fn new(hook: Option<Hook>, context: Context, deadline: Monotonic) -> Self {
+        Self {
+            hook,
+            context,
+            deadline,
+            changes: Changes::default(),
+            body: None,
+            log: Vec::new(),
+            lines: 0,
+            staged: 0,
+            staged_bytes: 0,
+            head: None,
+            parts: None,
+        }
+    }
+
+    /// No call: what an instance holds between calls, so that it keeps no message alive.
+    pub(crate) fn none() -> Self {
+        Self::new(None, Context::new(Via::Api, None), Monotonic::default())
+    }
+
+    pub(crate) fn allows(&self, act: Act) -> bool {
+        self.hook.is_some_and(|hook| act.allowed_at(hook))
+    }
+
+    /// Octets before the body, made once for a call.
+    pub(crate) fn head_bytes(&mut self) -> Option<Bytes> {
+        if self.head.is_none() {
+            let body_is_empty = self.context.body.as_ref().is_none_or(|b| b.size() == 0);
+            self.head = self.context.head.as_ref().map(|head| head.to_bytes(body_is_empty));
+        }
+        self.head.clone()
+    }
+
+    /// Everything that the call staged, the new body last.
+    pub(crate) fn take_changes(&mut self) -> Changes {
+        let mut changes = std::mem::take(&mut self.changes);
+        if let Some(body) = self.body.take() {
+            changes.edits.push(Edit::ReplaceBody(with_crlf(body)));
+        }
+        changes
+    }
+}
+
+/// Why the host ended a call.
+#[derive(Debug)]
+pub(crate) struct Stop {
+    pub(crate) kind: FaultKind,
+    pub(crate) text: String,
+}
+
+/// How much linear memory an instance may have.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    pub(crate) bytes_max: usize,
+    bytes: usize,
+    /// More was asked for than there may be.
+    pub(crate) denied: bool,
+}
+
+/// Table elements of one instance: a Rust plugin has some hundred, JavaScript engines some ten thousand.
+const TABLE_ELEMENTS_MAX: usize = 100_000;
+
+impl wasmtime::ResourceLimiter for Memory {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let bytes = self.bytes.saturating_add(desired.saturating_sub(current));
+        if bytes > self.bytes_max {
+            self.denied = true;
+            return Ok(false);
+        }
+        self.bytes = bytes;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= TABLE_ELEMENTS_MAX)
+    }
+}
+
+/// The ticks of a call; those who wait for it look at them too.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ticks(Arc<AtomicU32>);
+
+impl Ticks {
+    fn add(&self) -> u32 {
+        self.0.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    pub(crate) fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn reset(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+}
+
+/// The data of a store.
+pub(crate) struct State {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) call: Call,
+    pub(crate) memory: Memory,
+    /// Ticks that the current call has used.
+    pub(crate) ticks: Ticks,
+    /// Set before a host function or the ticker ends a call.
+    pub(crate) stop: Option<Stop>,
+}
+
+impl State {
+    pub(crate) fn new(shared: Arc<Shared>, ticks: Ticks) -> Self {
+        let bytes_max = shared.limits.memory_bytes_max;
+        Self { shared, call: Call::none(), memory: Memory { bytes_max, bytes: 0, denied: false }, ticks, stop: None }
+    }
+
+    /// Ends the call as a fault. The error only unwinds the guest; the reason stays here.
+    pub(crate) fn end(&mut self, kind: FaultKind, text: impl Into<String>) -> wasmtime::Error {
+        let text = text.into();
+        let error = wasmtime::Error::msg(text.clone());
+        self.stop = Some(Stop { kind, text });
+        error
+    }
+
+    /// A tick of a guest that computes.
+    pub(crate) fn tick(&mut self) -> wasmtime::Result<()> {
+        let ticks = self.ticks.add();
+        let cpu = self.shared.limits.cpu;
+        if u128::from(ticks) <= cpu.as_millis() {
+            return Ok(());
+        }
+        Err(self.end(FaultKind::CpuLimit, format!("computed for more than {} ms", cpu.as_millis())))
+    }
+
+    /// Counts a staged change; false when there are too many.
+    pub(crate) fn may_stage(&mut self, octets: usize) -> bool {
+        let limits = &self.shared.limits;
+        self.call.staged += 1;
+        self.call.staged_bytes = self.call.staged_bytes.saturating_add(octets);
+        self.call.staged <= limits.edits_max && self.call.staged_bytes <= limits.edit_bytes_max
+    }
+
+    /// Keeps a line for the trace and writes it to the server's log, within the limits.
+    pub(crate) fn log(&mut self, level: tracing::Level, text: &str) {
+        let limits = &self.shared.limits;
+        self.call.lines += 1;
+        if self.call.lines > limits.log_lines_max {
+            if self.call.lines == limits.log_lines_max + 1 {
+                self.call.log.push(format!("(more than {} lines; the rest is dropped)", limits.log_lines_max));
+            }
+            return;
+        }
+        let line = one_line(text, limits.log_line_bytes_max);
+        let plugin = &*self.shared.name;
+        let id = self.call.context.id.map(|id| id.to_string()).unwrap_or_default();
+        match level {
+            tracing::Level::ERROR => tracing::error!(plugin, id, "{line}"),
+            tracing::Level::WARN => tracing::warn!(plugin, id, "{line}"),
+            tracing::Level::INFO => tracing::info!(plugin, id, "{line}"),
+            tracing::Level::DEBUG | tracing::Level::TRACE => tracing::debug!(plugin, id, "{line}"),
+        }
+        self.call.log.push(line);
+    }
+
+    /// The fault that ended a call, from what the state knows and what the engine says.
+    pub(crate) fn fault(&mut self, error: &wasmtime::Error) -> Fault {
+        let log = std::mem::take(&mut self.call.log);
+        if let Some(stop) = self.stop.take() {
+            return Fault { kind: stop.kind, text: stop.text, log };
+        }
+        let (kind, text) = if self.memory.denied {
+            (FaultKind::MemoryLimit, format!("asked for more than {} bytes of memory", self.memory.bytes_max))
+        } else {
+            (FaultKind::Trap, trap_text(error))
+        };
+        Fault { kind, text, log }
+    }
+}
+
+/// The engine's words for a trap, without the backtrace of the host.
+fn trap_text(error: &wasmtime::Error) -> String {
+    match error.downcast_ref::<wasmtime::Trap>() {
+        Some(trap) => trap.to_string(),
+        None => one_line(&format!("{error:#}"), 500),
+    }
+}
+
+/// Every line end as CRLF, where one is something else; a body goes over the wire as it is stored.
+fn with_crlf(body: Vec<u8>) -> Bytes {
+    let bare = |i: usize, b: u8| match b {
+        b'\n' => i.checked_sub(1).and_then(|i| body.get(i)) != Some(&b'\r'),
+        b'\r' => body.get(i + 1) != Some(&b'\n'),
+        _ => false,
+    };
+    if !body.iter().enumerate().any(|(i, b)| bare(i, *b)) {
+        return body.into();
+    }
+    let mut out = Vec::with_capacity(body.len() + body.len() / 32);
+    for (i, b) in body.iter().enumerate() {
+        if bare(i, *b) { out.extend_from_slice(b"\r\n") } else { out.push(*b) }
+    }
+    out.into()
+}
+
+/// Control characters out, at most so many octets.
+pub(crate) fn one_line(text: &str, bytes_max: usize) -> String {
+    let end = text.floor_char_boundary(bytes_max);
+    let text = text.get(..end).unwrap_or(text);
+    if text.contains(char::is_control) { text.replace(char::is_control, " ") } else { text.to_owned() }
+}

@@ -1,0 +1,67 @@
+//! The host's words in the words of the contract.
+
+use waxwing_bindings::imports::types as wit;
+use waxwing_pipeline::{ContextRecipient, Role};
+use waxwing_types::{Address, AddressClass, Notify, ReversePath, Via};
+
+pub(crate) fn address(address: &Address) -> wit::Address {
+    wit::Address { local: address.local().to_owned(), domain: address.domain().to_owned() }
+}
+
+pub(crate) fn reverse_path(path: &ReversePath) -> wit::ReversePath {
+    path.address().map(address)
+}
+
+pub(crate) fn recipient(recipient: &ContextRecipient) -> wit::Recipient {
+    wit::Recipient {
+        index: recipient.index,
+        address: address(&recipient.recipient.address),
+        original: recipient.recipient.original.clone(),
+        notify: notify(recipient.recipient.notify),
+        class: class(recipient.class),
+    }
+}
+
+/// No flag stands for a client that said nothing.
+fn notify(notify: Notify) -> wit::Notify {
+    let flag = |on: bool, flag: wit::Notify| if on { flag } else { wit::Notify::empty() };
+    match notify {
+        Notify::Default => wit::Notify::empty(),
+        Notify::Never => wit::Notify::NEVER,
+        Notify::On { success, failure, delay } => {
+            flag(success, wit::Notify::SUCCESS) | flag(failure, wit::Notify::FAILURE) | flag(delay, wit::Notify::DELAY)
+        }
+    }
+}
+
+fn class(class: AddressClass) -> wit::AddressClass {
+    match class {
+        AddressClass::Local => wit::AddressClass::Local,
+        AddressClass::VirtualAlias => wit::AddressClass::VirtualAlias,
+        AddressClass::VirtualMailbox => wit::AddressClass::VirtualMailbox,
+        AddressClass::Relay => wit::AddressClass::Relay,
+        AddressClass::Default => wit::AddressClass::Remote,
+    }
+}
+
+pub(crate) fn source(via: Via) -> wit::Source {
+    match via {
+        Via::Smtp => wit::Source::Smtp,
+        Via::Submission => wit::Source::Submission,
+        Via::Lmtp => wit::Source::Lmtp,
+        Via::Pickup => wit::Source::Pickup,
+        Via::Forward => wit::Source::Forward,
+        Via::Dsn => wit::Source::Dsn,
+        Via::Api => wit::Source::Api,
+    }
+}
+
+pub(crate) fn role(role: Role) -> waxwing_bindings::exports::on_rewrite_address::Role {
+    use waxwing_bindings::exports::on_rewrite_address::Role as Wit;
+    match role {
+        Role::EnvelopeSender => Wit::EnvelopeSender,
+        Role::EnvelopeRecipient => Wit::EnvelopeRecipient,
+        Role::HeaderSender => Wit::HeaderSender,
+        Role::HeaderRecipient => Wit::HeaderRecipient,
+    }
+}

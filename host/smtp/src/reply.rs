@@ -1,0 +1,181 @@
+//! A server's replies as the client reads them (RFC 5321 §4.2).
+
+use waxwing_types::{EnhancedCode, Line, LineError, LineSplitter, Reply};
+
+/// Octets of text that are kept of a reply; the rest of a longer one is dropped.
+const TEXT_BYTES_MAX: usize = 2048;
+
+/// Why something is not a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReplyFault {
+    /// Not three digits from 200 to 599 with a space, a hyphen or nothing behind them.
+    #[error("not a reply")]
+    NotAReply,
+    /// The lines of one reply have different codes.
+    #[error("the lines of the reply have different codes")]
+    CodesDiffer,
+    /// A line is longer than allowed.
+    #[error("a line of the reply is too long")]
+    LineTooLong,
+    /// More lines than allowed.
+    #[error("the reply has too many lines")]
+    TooManyLines,
+}
+
+/// Puts replies together from octets. Holds at most one line and [`TEXT_BYTES_MAX`] octets.
+#[derive(Debug)]
+pub struct ReplyReader {
+    lines: LineSplitter,
+    lines_max: usize,
+    begun: Option<Begun>,
+}
+
+#[derive(Debug)]
+struct Begun {
+    code: u16,
+    enhanced: Option<EnhancedCode>,
+    text: String,
+    lines: usize,
+}
+
+impl ReplyReader {
+    /// Limits: octets of a line, CRLF included, and lines of a reply.
+    #[must_use]
+    pub fn new(line_bytes_max: usize, lines_max: usize) -> Self {
+        Self { lines: LineSplitter::new(line_bytes_max), lines_max, begun: None }
+    }
+
+    /// Octets held.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.lines.held() + self.begun.as_ref().map_or(0, |begun| begun.text.len())
+    }
+
+    /// Takes octets up to the end of the next reply. `None`: all input is taken.
+    pub fn next(&mut self, input: &mut &[u8]) -> Option<Result<Reply, ReplyFault>> {
+        while !input.is_empty() {
+            let line = match self.lines.next(input)? {
+                Ok(Line(line)) => line,
+                // Servers that end lines in LF exist; a reply is not a message, and nobody is smuggled past anyone.
+                Err(LineError::BareLineEnd) => return Some(Err(ReplyFault::NotAReply)),
+                Err(LineError::TooLong) => return Some(Err(ReplyFault::LineTooLong)),
+            };
+            match add_line(self.begun.take(), line, self.lines_max) {
+                Ok((begun, true)) => return Some(begun.finish()),
+                Ok((begun, false)) => self.begun = Some(begun),
+                Err(fault) => return Some(Err(fault)),
+            }
+        }
+        None
+    }
+}
+
+/// Adds a line to a reply, or begins one; `true`: it was the last.
+fn add_line(begun: Option<Begun>, line: &[u8], lines_max: usize) -> Result<(Begun, bool), ReplyFault> {
+    let (code, last, text) = split_line(line).ok_or(ReplyFault::NotAReply)?;
+    let mut begun = match begun {
+        None => {
+            let enhanced = leading_enhanced(&text).filter(|e| u16::from(e.class) == code / 100);
+            Begun { code, enhanced, text: String::new(), lines: 0 }
+        }
+        Some(begun) if begun.code != code => return Err(ReplyFault::CodesDiffer),
+        Some(begun) => begun,
+    };
+    if begun.lines == lines_max {
+        return Err(ReplyFault::TooManyLines);
+    }
+    begun.push(&text);
+    Ok((begun, last))
+}
+
+impl Begun {
+    fn push(&mut self, text: &str) {
+        let own = match self.enhanced {
+            Some(enhanced) if leading_enhanced(text) == Some(enhanced) => text.split_once(' ').map_or("", |(_, own)| own),
+            Some(_) | None => text,
+        };
+        if self.lines > 0 {
+            self.text.push('\n');
+        }
+        self.lines += 1;
+        self.text.push_str(own);
+        let end = self.text.floor_char_boundary(TEXT_BYTES_MAX);
+        self.text.truncate(end);
+    }
+
+    fn finish(self) -> Result<Reply, ReplyFault> {
+        Reply::new(self.code, self.enhanced, self.text).map_err(|_| ReplyFault::NotAReply)
+    }
+}
+
+/// Code, whether it is the last line, and the text without octets that a reply must not have.
+fn split_line(line: &[u8]) -> Option<(u16, bool, String)> {
+    let (digits, rest) = line.split_at_checked(3)?;
+    let code: u16 = std::str::from_utf8(digits).ok().filter(|d| d.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()?;
+    let (last, text) = match rest.split_first() {
+        None => (true, rest),
+        Some((b' ', text)) => (true, text),
+        Some((b'-', text)) => (false, text),
+        Some(_) => return None,
+    };
+    let text = String::from_utf8_lossy(text).replace(|c: char| c.is_ascii_control() && c != '\t', "?");
+    (200..600).contains(&code).then_some((code, last, text))
+}
+
+fn leading_enhanced(text: &str) -> Option<EnhancedCode> {
+    text.split(' ').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(wire: &[u8], size: usize) -> Vec<Result<String, ReplyFault>> {
+        let mut reader = ReplyReader::new(40, 3);
+        let mut out = Vec::new();
+        for chunk in wire.chunks(size) {
+            let mut input = chunk;
+            while !input.is_empty() {
+                if let Some(reply) = reader.next(&mut input) {
+                    out.push(reply.map(|r| format!("{:?} {r}", r.enhanced().is_some())));
+                }
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn reads_replies_in_any_chopping() {
+        let wire = b"220 hi\r\n250-a\r\n250-b c\r\n250 d\r\n250\r\n550-5.1.1 x\r\n550 5.1.1 y\r\n450 5.1.1 z\r\n250-2.0.0\r\n250 2.0.0\r\n";
+        let expected: Vec<Result<String, ReplyFault>> = [
+            "false 220 hi",
+            "false 250 a / b c / d",
+            "false 250 ",
+            "true 550 5.1.1 x / y",
+            "false 450 5.1.1 z",
+            "true 250 2.0.0  / ",
+        ]
+        .map(|t| Ok(t.to_owned()))
+        .into();
+        for size in 1..=wire.len() {
+            assert_eq!(read(wire, size), expected, "chunks of {size}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_reply() {
+        let long = format!("250 {}\r\n", "x".repeat(40));
+        for (wire, fault) in [
+            ("hello\r\n", ReplyFault::NotAReply),
+            ("25\r\n", ReplyFault::NotAReply),
+            ("199 x\r\n", ReplyFault::NotAReply),
+            ("600 x\r\n", ReplyFault::NotAReply),
+            ("2500 x\r\n", ReplyFault::NotAReply),
+            ("250-x\r\n251 x\r\n", ReplyFault::CodesDiffer),
+            ("250-1\r\n250-2\r\n250-3\r\n250 4\r\n", ReplyFault::TooManyLines),
+            (long.as_str(), ReplyFault::LineTooLong),
+        ] {
+            assert_eq!(read(wire.as_bytes(), wire.len()), [Err(fault)], "{wire}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The octets of a message on their way out: CRLF at every line's end, dots stuffed (RFC 5321 §4.5.2, §2.3.8).
+
+use bytes::Bytes;
+use memchr::memchr2;
+
+/// What came last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Last {
+    /// Nothing of a line yet.
+    LineEnd,
+    /// Text of a line.
+    Text,
+    /// A CR at the end of a chunk, held back until it is known what it becomes.
+    Cr,
+}
+
+/// Stuffs one message. Octets that need no change are passed on without a copy.
+#[derive(Debug)]
+pub struct DotStuffer {
+    last: Last,
+}
+
+impl Default for DotStuffer {
+    fn default() -> Self {
+        Self { last: Last::LineEnd }
+    }
+}
+
+impl DotStuffer {
+    /// A message begins.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The next octets as they go over the wire.
+    pub fn stuff(&mut self, chunk: Bytes) -> Bytes {
+        // Octets of `chunk` before `done` are in `fixed`; `fixed` stays empty while nothing had to change.
+        let (mut fixed, mut done, mut pos) = (Vec::new(), 0, 0);
+        let mut insert = |at: usize, octets: &[u8], skip: usize| {
+            fixed.extend_from_slice(chunk.get(done..at).unwrap_or_default());
+            fixed.extend_from_slice(octets);
+            done = at + skip;
+        };
+        while let Some(&byte) = chunk.get(pos) {
+            match (self.last, byte) {
+                (Last::Cr, _) => {
+                    let skip = usize::from(byte == b'\n');
+                    insert(pos, b"\r\n", skip);
+                    pos += skip;
+                    self.last = Last::LineEnd;
+                }
+                (Last::LineEnd, b'.') => {
+                    insert(pos, b".", 0);
+                    pos += 1;
+                    self.last = Last::Text;
+                }
+                (Last::LineEnd | Last::Text, _) => {
+                    let rest = chunk.get(pos..).unwrap_or_default();
+                    let end = memchr2(b'\r', b'\n', rest).map_or(chunk.len(), |n| pos + n);
+                    (pos, self.last) = match (chunk.get(end), chunk.get(end + 1)) {
+                        (None, _) => (end, Last::Text),
+                        (Some(b'\r'), Some(b'\n')) => (end + 2, Last::LineEnd),
+                        (Some(b'\r'), None) => (end + 1, Last::Cr),
+                        (Some(_), _) => {
+                            insert(end, b"\r\n", 1);
+                            (end + 1, Last::LineEnd)
+                        }
+                    };
+                }
+            }
+        }
+        let end = chunk.len() - usize::from(self.last == Last::Cr && !chunk.is_empty());
+        if done == 0 && fixed.is_empty() {
+            return chunk.slice(..end);
+        }
+        fixed.extend_from_slice(chunk.get(done..end).unwrap_or_default());
+        Bytes::from(fixed)
+    }
+
+    /// What ends the message: the last line's end if it lacks one, and the final dot.
+    #[must_use]
+    pub fn end(self) -> Bytes {
+        Bytes::from_static(match self.last {
+            Last::LineEnd => b".\r\n",
+            Last::Text | Last::Cr => b"\r\n.\r\n",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wire(text: &[u8], size: usize) -> Vec<u8> {
+        let mut stuffer = DotStuffer::new();
+        let mut out = Vec::new();
+        for chunk in text.chunks(size) {
+            out.extend_from_slice(&stuffer.stuff(Bytes::copy_from_slice(chunk)));
+        }
+        out.extend_from_slice(&stuffer.end());
+        out
+    }
+
+    #[test]
+    fn any_chopping_gives_the_same_wire() {
+        for (text, expected) in [
+            ("", ".\r\n"),
+            ("a\r\n", "a\r\n.\r\n"),
+            ("a", "a\r\n.\r\n"),
+            (".\r\n..\r\n.a", "..\r\n...\r\n..a\r\n.\r\n"),
+            ("a\nb\rc\r\n", "a\r\nb\r\nc\r\n.\r\n"),
+            ("\n.\r.\r\n", "\r\n..\r\n..\r\n.\r\n"),
+            ("a\r\r\n\r", "a\r\n\r\n\r\n.\r\n"),
+            ("\r", "\r\n.\r\n"),
+            ("\n\n", "\r\n\r\n.\r\n"),
+        ] {
+            for size in 1..=text.len().max(1) {
+                assert_eq!(String::from_utf8_lossy(&wire(text.as_bytes(), size)), expected, "{text:?} in chunks of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn passes_clean_octets_without_a_copy() {
+        let chunk = Bytes::from_static(b"Subject: x\r\n\r\nhello .\r\n");
+        assert_eq!(DotStuffer::new().stuff(chunk.clone()).as_ptr(), chunk.as_ptr());
+    }
+}

@@ -1,0 +1,138 @@
+//! The commands and their arguments.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use waxwing_config::Facts;
+use waxwing_control::TRACE_LAST_MAX;
+use waxwing_types::{QueueId, Timestamp};
+
+use crate::{Client, ToolError, config, locate, plugin, queue, trace};
+
+/// Options of every command.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Options {
+    /// The configuration file [default: /etc/waxwing/waxwing.toml, else that of `waxwing dev`]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The control socket of the running server [default: the one of the configuration]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Print JSON, one object for each line
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// The commands that look.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    /// Look at the messages in the queue
+    #[command(subcommand)]
+    Queue(QueueCommand),
+    /// Show what every hook did to a message, delivered or refused
+    Trace {
+        /// The queue id, from the server's reply or the log
+        #[arg(required_unless_present = "last")]
+        id: Option<QueueId>,
+        /// Show the latest transactions instead
+        #[arg(long, value_name = "NUMBER", conflicts_with = "id", value_parser = clap::value_parser!(u32).range(1..=i64::from(TRACE_LAST_MAX)))]
+        last: Option<u32>,
+    },
+    /// Look at the plugins
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+    /// Check and show the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// `waxwing queue …`
+#[derive(Subcommand, Clone, Debug)]
+pub enum QueueCommand {
+    /// List what waits, with the last words of each attempt
+    List {
+        /// Stop after so many entries
+        #[arg(long, value_name = "NUMBER")]
+        limit: Option<u64>,
+    },
+    /// Show all about one message, with its header
+    Show {
+        /// The queue id
+        id: QueueId,
+    },
+}
+
+/// `waxwing plugin …`
+#[derive(Subcommand, Clone, Debug)]
+pub enum PluginCommand {
+    /// List the loaded plugins, each hook and how often it ran
+    List,
+}
+
+/// `waxwing config …`
+#[derive(Subcommand, Clone, Debug)]
+pub enum ConfigCommand {
+    /// Find every mistake in the file
+    Check,
+    /// Print the values in effect, secrets left out
+    Show {
+        /// Only what the file gives
+        #[arg(long)]
+        given: bool,
+        /// What the running server was started with, not what the file says now
+        #[arg(long, conflicts_with = "given")]
+        running: bool,
+    },
+}
+
+impl Command {
+    /// Does it and prints to `out`; `now` is the time that ages count to.
+    pub fn run(&self, options: &Options, now: Timestamp, out: &mut dyn Write) -> Result<(), ToolError> {
+        let client = || Client::connect(&locate::socket(options)?);
+        match self {
+            Self::Queue(QueueCommand::List { limit }) => queue::list(&mut client()?, *limit, options.json, now, out),
+            Self::Queue(QueueCommand::Show { id }) => queue::show(&mut client()?, *id, options.json, now, out),
+            Self::Trace { id: Some(id), last: _ } => trace::of(&mut client()?, *id, options.json, out),
+            Self::Trace { id: None, last } => trace::last(&mut client()?, last.unwrap_or(1), options.json, out),
+            Self::Plugin(PluginCommand::List) => plugin::list(&mut client()?, options.json, out),
+            Self::Config(ConfigCommand::Check) => {
+                config::check(&locate::config_file(options)?, &Facts::from_system(), options.json, out)
+            }
+            Self::Config(ConfigCommand::Show { given, running: false }) => {
+                config::show(&locate::config_file(options)?, *given, options.json, out)
+            }
+            Self::Config(ConfigCommand::Show { given: _, running: true }) => config::running(&mut client()?, options.json, out),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        options: Options,
+        #[command(subcommand)]
+        command: Command,
+    }
+
+    #[test]
+    fn reads_arguments() {
+        Cli::command().debug_assert();
+        let id = QueueId::from_u64(77).to_string();
+        let cli = Cli::try_parse_from(["waxwing", "trace", &id, "--json", "--config", "x"]).unwrap();
+        assert!(cli.options.json && cli.options.config == Some("x".into()));
+        assert!(matches!(cli.command, Command::Trace { id: Some(id), last: None } if id == QueueId::from_u64(77)));
+        for good in [&["queue", "list"][..], &["trace", "--last", "3"], &["config", "show", "--given"], &["plugin", "list"]] {
+            assert!(Cli::try_parse_from([&["waxwing"], good].concat()).is_ok(), "{good:?}");
+        }
+        for bad in [&["queue"][..], &["trace"], &["trace", "not-an-id"], &["trace", "--last", "0"], &["queue", "show", "5"]] {
+            assert!(Cli::try_parse_from([&["waxwing"], bad].concat()).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Why a command failed, in sentences for the person who typed it.
+
+use std::io;
+use std::path::PathBuf;
+
+use waxwing_config::LoadError;
+use waxwing_control::{FrameError, Problem};
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    /// Neither an option nor a usual place names a configuration.
+    #[error("no configuration: give --config FILE (there is none at {})", tried.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(" or "))]
+    NoConfig {
+        /// The usual places.
+        tried: Vec<PathBuf>,
+    },
+    /// The configuration cannot be used.
+    #[error("{0}")]
+    Config(#[from] LoadError),
+    /// Nobody answers.
+    #[error("no server answers at {}: {error} (is it running? --config or --socket choose another)", socket.display())]
+    NoServer {
+        /// The control socket.
+        socket: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The socket is another user's.
+    #[error("the server at {} answers only root and its mail_owner", .0.display())]
+    NotAllowed(PathBuf),
+    /// The conversation broke off.
+    #[error("the server at {} broke off: {error}", socket.display())]
+    BrokeOff {
+        /// The control socket.
+        socket: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The server speaks another language: another version?
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    /// The server answered something else than what was asked.
+    #[error("the server gave an answer to another question; is it of another version?")]
+    OtherAnswer,
+    /// The server said no.
+    #[error(transparent)]
+    Problem(#[from] Problem),
+    /// The output went away or failed.
+    #[error("output: {0}")]
+    Output(#[from] io::Error),
+    /// What is printed cannot be JSON.
+    #[error("JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+impl ToolError {
+    /// The reader of the output has gone, as `head` does: nothing to complain about.
+    #[must_use]
+    pub fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}

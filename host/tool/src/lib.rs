@@ -1,0 +1,23 @@
+//! The commands of `waxwing` that look: at the queue, at traces, at plugins, at the configuration.
+//!
+//! Owns: their arguments, how they find the server, how a person and a script (`--json`) read what they print.
+//! Uses: config, control, pipeline (the form of traces), types.
+//! Used by: daemon, whose binary they are part of.
+//! Never: a runtime, the store (the server holds it and answers for it), a change of anything.
+//! Start reading at: [`Command::run`].
+#![forbid(unsafe_code)]
+
+mod client;
+mod command;
+mod config;
+mod error;
+mod locate;
+mod plugin;
+mod queue;
+mod text;
+mod trace;
+
+pub use client::Client;
+pub use command::{Command, ConfigCommand, Options, PluginCommand, QueueCommand};
+pub use error::ToolError;
+pub use locate::{CONFIG_FILE, ROOT_DEV_DIR, SYSTEM_CONFIG, config_file, dev_dir, socket};

@@ -1,0 +1,112 @@
+//! How values look to a person.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use waxwing_types::Timestamp;
+
+/// Text of strangers without what would steer a terminal.
+pub(crate) fn clean(text: &str) -> Cow<'_, str> {
+    clean_but(text, &[])
+}
+
+/// The same for text of several lines.
+pub(crate) fn clean_lines(text: &str) -> Cow<'_, str> {
+    clean_but(text, &['\n', '\t'])
+}
+
+fn clean_but<'t>(text: &'t str, allowed: &[char]) -> Cow<'t, str> {
+    let bad = |c: char| (c.is_control() && !allowed.contains(&c)) || is_direction(c);
+    if text.contains(bad) { Cow::Owned(text.replace(bad, "\u{fffd}")) } else { Cow::Borrowed(text) }
+}
+
+/// Marks that turn the direction of text, so that it shows another thing than it says.
+fn is_direction(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// `2026-11-24 05:00:00Z`.
+pub(crate) fn time(at: Timestamp) -> String {
+    at_time(at, 0)
+}
+
+/// `2026-11-24 05:00:00.123Z`.
+pub(crate) fn exact_time(at: Timestamp) -> String {
+    at_time(at, 3)
+}
+
+fn at_time(at: Timestamp, digits: usize) -> String {
+    let whole = if digits == 0 { at.as_secs().saturating_mul(1000) } else { at.as_millis() };
+    match i64::try_from(whole).ok().and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok()) {
+        Some(time) => format!("{time:.digits$}").replace('T', " "),
+        None => format!("{whole} ms"),
+    }
+}
+
+/// Three digits and a unit: `999 B`, `4.2 KB`, `52 MB`.
+pub(crate) fn size(octets: u64) -> String {
+    let mut value = octets as f64;
+    for unit in ["B", "KB", "MB", "GB"] {
+        if value < 999.5 || unit == "GB" {
+            return if unit == "B" || value >= 9.95 { format!("{value:.0} {unit}") } else { format!("{value:.1} {unit}") };
+        }
+        value /= 1000.0;
+    }
+    format!("{octets} B")
+}
+
+/// `870 µs`, `1.2 ms`, `3.4 s`.
+pub(crate) fn micros(micros: u64) -> String {
+    match micros {
+        0..=999 => format!("{micros} µs"),
+        1000..=999_999 => format!("{:.1} ms", micros as f64 / 1000.0),
+        _ => format!("{:.1} s", micros as f64 / 1_000_000.0),
+    }
+}
+
+/// `45 s`, `12 min`, `3 h`, `5 d`.
+pub(crate) fn span(span: Duration) -> String {
+    match span.as_secs() {
+        s @ 0..=119 => format!("{s} s"),
+        s @ 120..=7199 => format!("{} min", s / 60),
+        s @ 7200..=172_799 => format!("{} h", s / 3600),
+        s => format!("{} d", s / 86_400),
+    }
+}
+
+/// `<>` or `<a@b>`.
+pub(crate) fn path(address: &str) -> String {
+    format!("<{}>", clean(address))
+}
+
+/// `1 message`, `2 messages`.
+pub(crate) fn count(n: u64, word: &str) -> String {
+    if n == 1 { format!("{n} {word}") } else { format!("{n} {word}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_reaches_the_terminal_raw() {
+        assert_eq!(clean("a\x1b[31mb\r\nc\u{202e}d é"), "a\u{fffd}[31mb\u{fffd}\u{fffd}c\u{fffd}d é");
+        assert_eq!(clean_lines("a\nb\x07"), "a\nb\u{fffd}");
+        assert!(matches!(clean("plain"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn values_read_well() {
+        let sizes = [(0, "0 B"), (999, "999 B"), (1000, "1.0 KB"), (4200, "4.2 KB"), (52_428_800, "52 MB"), (9_960, "10 KB")];
+        for (octets, text) in sizes {
+            assert_eq!(size(octets), text);
+        }
+        assert_eq!([micros(5), micros(1200), micros(2_500_000)], ["5 µs", "1.2 ms", "2.5 s"]);
+        assert_eq!(time(Timestamp::from_millis(1_800_000_000_999)), "2027-01-15 08:00:00Z");
+        assert_eq!(exact_time(Timestamp::from_millis(1_800_000_000_009)), "2027-01-15 08:00:00.009Z");
+        let spans = [5u64, 600, 7200, 200_000].map(|s| span(Duration::from_secs(s)));
+        assert_eq!(spans, ["5 s", "10 min", "2 h", "2 d"]);
+        assert_eq!([path(""), path("a@b")], ["<>", "<a@b>"]);
+        assert_eq!([count(1, "unit"), count(0, "unit")], ["1 unit", "0 units"]);
+    }
+}

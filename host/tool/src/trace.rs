@@ -1,0 +1,142 @@
+//! `waxwing trace`.
+
+use std::io::Write;
+
+use waxwing_control::{Request, Response};
+use waxwing_pipeline::{TraceEntry, TraceRecord};
+use waxwing_types::QueueId;
+
+use crate::queue::print_json;
+use crate::text::{clean, exact_time, micros, path, size};
+use crate::{Client, ToolError};
+
+/// Shows every part of one message's trace.
+pub(crate) fn of(client: &mut Client, id: QueueId, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
+    print(client.ask(&Request::Trace { id })?, json, out)
+}
+
+/// Shows the latest transactions.
+pub(crate) fn last(client: &mut Client, limit: u32, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
+    print(client.ask(&Request::TraceLast { limit })?, json, out)
+}
+
+fn print(response: Response, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
+    let Response::Trace { records } = response else { return Err(ToolError::OtherAnswer) };
+    if json {
+        return records.iter().try_for_each(|record| print_json(record, out));
+    }
+    let mut before: Option<String> = None;
+    for record in records {
+        let record: TraceRecord = serde_json::from_value(record)?;
+        if before.as_ref() != Some(&record.id) {
+            if before.is_some() {
+                writeln!(out)?;
+            }
+            print_subject(&record, out)?;
+        }
+        print_part(&record, out)?;
+        before = Some(record.id);
+    }
+    if before.is_none() {
+        writeln!(out, "No transaction has been traced yet.")?;
+    }
+    Ok(())
+}
+
+fn print_subject(record: &TraceRecord, out: &mut dyn Write) -> Result<(), ToolError> {
+    let recipients: Vec<String> = record.recipients.iter().map(|r| path(r)).collect();
+    let to = if recipients.is_empty() { "nobody".to_owned() } else { recipients.join(", ") };
+    Ok(writeln!(out, "{}  from {} to {to}, {}", record.id, path(&record.sender), size(record.size))?)
+}
+
+fn print_part(record: &TraceRecord, out: &mut dyn Write) -> Result<(), ToolError> {
+    let word = if record.part == "delivery" { "to" } else { "from" };
+    let peer = clean(&record.peer);
+    writeln!(out, "{} {} {word} {peer}: {}", exact_time(record.at), clean(&record.part), clean(&record.result))?;
+    let width = |column: fn(&TraceEntry) -> &str| record.entries.iter().map(|e| column(e).chars().count()).max().unwrap_or(0);
+    let (step, who) = (width(|e| &e.step), width(|e| &e.who));
+    record.entries.iter().try_for_each(|entry| print_entry(entry, step, who, out))
+}
+
+fn print_entry(entry: &TraceEntry, step: usize, who: usize, out: &mut dyn Write) -> Result<(), ToolError> {
+    let subject = if entry.subject.is_empty() { String::new() } else { format!(" ({})", clean(&entry.subject)) };
+    let calls = if entry.calls > 1 { format!(" ×{}", entry.calls) } else { String::new() };
+    let shadow = if entry.shadow { " [shadow]" } else { "" };
+    let time = micros(entry.micros);
+    writeln!(
+        out,
+        "  {time:>8}  {:<step$}  {:<who$}  {}{subject}{calls}{shadow}",
+        clean(&entry.step),
+        clean(&entry.who),
+        clean(&entry.result)
+    )?;
+    for edit in &entry.edits {
+        writeln!(out, "              {}", clean(edit))?;
+    }
+    if let Some(fault) = &entry.fault {
+        writeln!(out, "              fault: {}", clean(fault))?;
+    }
+    for line in &entry.log {
+        writeln!(out, "              log: {}", clean(line))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use waxwing_types::Timestamp;
+
+    use super::*;
+
+    fn record(part: &str, entries: Vec<TraceEntry>) -> serde_json::Value {
+        let record = TraceRecord {
+            id: QueueId::from_u64(1).to_string(),
+            at: Timestamp::from_millis(1_800_000_000_123),
+            part: part.into(),
+            peer: "192.0.2.1:4711".into(),
+            sender: "a@x.example".into(),
+            recipients: vec!["b@y.example".into()],
+            size: 4100,
+            result: "250 2.0.0 Ok".into(),
+            entries,
+        };
+        serde_json::to_value(record).unwrap()
+    }
+
+    #[test]
+    fn shows_each_step_with_its_diff() {
+        let at = Timestamp::from_millis(0);
+        let mut cleanup = TraceEntry::step(at, "cleanup", "on-cleanup", "", "next");
+        cleanup.edits = vec!["+Date: today".into()];
+        cleanup.micros = 1234;
+        cleanup.log = vec!["bell \x07".into()];
+        let mut aliases = TraceEntry::step(at, "aliases", "on-resolve", "b@y.example", "not-mine");
+        aliases.calls = 3;
+        aliases.fault = Some("trap: unreachable".into());
+        aliases.shadow = true;
+        let records = vec![record("intake", vec![cleanup, aliases]), record("delivery", Vec::new())];
+        let mut out = Vec::new();
+        print(Response::Trace { records }, false, &mut out).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "0000000000001  from <a@x.example> to <b@y.example>, 4.1 KB\n\
+             2027-01-15 08:00:00.123Z intake from 192.0.2.1:4711: 250 2.0.0 Ok\n    \
+               1.2 ms  on-cleanup  cleanup  next\n              \
+                         +Date: today\n              \
+                         log: bell \u{fffd}\n      \
+                 0 µs  on-resolve  aliases  not-mine (b@y.example) ×3 [shadow]\n              \
+                         fault: trap: unreachable\n\
+             2027-01-15 08:00:00.123Z delivery to 192.0.2.1:4711: 250 2.0.0 Ok\n"
+        );
+    }
+
+    #[test]
+    fn json_is_one_record_for_each_line_as_the_server_gave_it() {
+        let records = vec![record("intake", Vec::new()), serde_json::json!({ "new": "field" })];
+        let mut out = Vec::new();
+        print(Response::Trace { records: records.clone() }, true, &mut out).unwrap();
+        let lines: Vec<serde_json::Value> =
+            String::from_utf8(out).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        assert_eq!(lines, records);
+    }
+}

@@ -1,0 +1,165 @@
+//! Right-hand sides of aliases, as aliases(5) and virtual(5) have them.
+
+use std::fmt;
+
+use waxwing_sdk::Address;
+
+/// One of the things that an alias stands for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Entry {
+    /// A mailbox; without domain, a name.
+    Address(Address),
+    /// `\name`: the user, whatever the aliases say of the name.
+    User(String),
+    /// `@domain` of virtual(5): the same local part there.
+    Domain(String),
+    /// `|command`.
+    Command(String),
+    /// `/path`.
+    File(String),
+    /// `:include:/path`.
+    Include(String),
+}
+
+/// What is no alias, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParseError {
+    what: &'static str,
+    text: String,
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.text)
+    }
+}
+
+/// Reads a right-hand side: entries parted by commas.
+pub fn parse(text: &str) -> Result<Vec<Entry>, ParseError> {
+    let mut entries = Vec::new();
+    for item in split(text)? {
+        entries.push(entry(&item)?);
+    }
+    Ok(entries)
+}
+
+/// Cuts at commas outside quotes and comments; comments are left out.
+fn split(text: &str) -> Result<Vec<String>, ParseError> {
+    let open = |what| ParseError { what, text: text.to_owned() };
+    let (mut items, mut item) = (Vec::new(), String::new());
+    let (mut quoted, mut depth) = (false, 0u32);
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => {
+                let next = chars.next().ok_or_else(|| open("a backslash at the end"))?;
+                if depth == 0 {
+                    item.extend(['\\', next]);
+                }
+            }
+            '"' if depth == 0 => {
+                quoted = !quoted;
+                item.push(c);
+            }
+            '(' if !quoted => depth += 1,
+            ')' if !quoted && depth > 0 => depth -= 1,
+            _ if depth > 0 => {}
+            ',' if !quoted => items.push(std::mem::take(&mut item)),
+            _ => item.push(c),
+        }
+    }
+    if quoted || depth > 0 {
+        return Err(open("a quote or comment without end"));
+    }
+    items.push(item);
+    Ok(items.iter().map(|i| i.trim().to_owned()).filter(|i| !i.is_empty()).collect())
+}
+
+fn entry(item: &str) -> Result<Entry, ParseError> {
+    let bad = |what| ParseError { what, text: item.to_owned() };
+    // A command or file may be quoted as a whole, or behind its mark: "|cmd a, b" and |"cmd a, b".
+    let plain = unquote(item).unwrap_or_else(|| item.to_owned());
+    if let Some(command) = plain.strip_prefix('|') {
+        let command = unquote(command.trim()).unwrap_or_else(|| command.trim().to_owned());
+        return if command.is_empty() { Err(bad("an empty command")) } else { Ok(Entry::Command(command)) };
+    }
+    if plain.starts_with('/') && !plain.contains('@') {
+        return Ok(Entry::File(plain));
+    }
+    if let Some(path) = plain.get(..9).filter(|start| start.eq_ignore_ascii_case(":include:")).and(plain.get(9..)) {
+        return Ok(Entry::Include(path.trim().to_owned()));
+    }
+    if let Some(domain) = item.strip_prefix('@') {
+        return Ok(Entry::Domain(domain.to_lowercase()));
+    }
+    if let Some(name) = item.strip_prefix('\\') {
+        return match Address::parse(name) {
+            Some(user) if user.domain.is_empty() => Ok(Entry::User(user.local)),
+            Some(_) | None => Err(bad("no user's name behind a backslash")),
+        };
+    }
+    let address = item.strip_prefix('<').and_then(|i| i.strip_suffix('>')).unwrap_or(item);
+    Address::parse(address).map(Entry::Address).ok_or_else(|| bad("not an address"))
+}
+
+/// The inside of an item that is quoted as a whole.
+fn unquote(item: &str) -> Option<String> {
+    let inner = item.strip_prefix('"')?.strip_suffix('"')?;
+    let mut text = String::new();
+    let mut chars = inner.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' => return None,
+            '\\' => text.push(chars.next()?),
+            _ => text.push(c),
+        }
+    }
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Entry {
+        Entry::Address(Address::parse(text).unwrap())
+    }
+
+    #[test]
+    fn reads_what_aliases_5_shows() {
+        for (text, entries) in [
+            ("ann", vec![address("ann")]),
+            (" ann , bob@example.com,\tcarl ", vec![address("ann"), address("bob@example.com"), address("carl")]),
+            ("\"a, b\"@example.com, c", vec![address("\"a, b\"@example.com"), address("c")]),
+            ("ann (Ann, at home (mostly)), <bob@example.com>", vec![address("ann"), address("bob@example.com")]),
+            ("\\ann, ann@example.org", vec![Entry::User("ann".into()), address("ann@example.org")]),
+            ("\"|/usr/bin/vacation -t1h, ann\"", vec![Entry::Command("/usr/bin/vacation -t1h, ann".into())]),
+            ("|\"/usr/bin/say \\\"hi\\\"\", x", vec![Entry::Command("/usr/bin/say \"hi\"".into()), address("x")]),
+            ("|/usr/bin/filter -x", vec![Entry::Command("/usr/bin/filter -x".into())]),
+            ("/var/log/mail.archive", vec![Entry::File("/var/log/mail.archive".into())]),
+            ("\"/var/mail/with space\"", vec![Entry::File("/var/mail/with space".into())]),
+            (":include:/etc/mail/list", vec![Entry::Include("/etc/mail/list".into())]),
+            ("\":include:/etc/mail/list\"", vec![Entry::Include("/etc/mail/list".into())]),
+            ("@Example.ORG", vec![Entry::Domain("example.org".into())]),
+            ("", vec![]),
+            (",,", vec![]),
+        ] {
+            assert_eq!(parse(text), Ok(entries), "{text}");
+        }
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        for (text, error) in [
+            ("\"ann", "a quote or comment without end: \"ann"),
+            ("ann (Ann", "a quote or comment without end: ann (Ann"),
+            ("ann\\", "a backslash at the end: ann\\"),
+            ("ann bob", "not an address: ann bob"),
+            ("a@b@c, d", "not an address: a@b@c"),
+            ("|", "an empty command: |"),
+            ("\\a@b", "no user's name behind a backslash: \\a@b"),
+        ] {
+            assert_eq!(parse(text).unwrap_err().to_string(), error);
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! From a recipient to what it stands for.
+
+use std::collections::HashSet;
+
+use waxwing_sdk::Address;
+use waxwing_sdk::hooks::on_resolve::{Expansion, Resolution, Target};
+
+use crate::{Entry, Settings, exists, parse};
+
+/// A table of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// Names of local users and lists: `root: ann`.
+    Alias,
+    /// Addresses: `info@example.com: ann@example.org`, and `@example.com` for all others of a domain.
+    Virtual,
+}
+
+impl Table {
+    /// Its name in the configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Alias => "alias_maps",
+            Self::Virtual => "virtual_alias_maps",
+        }
+    }
+}
+
+/// A table cannot be asked now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TablesFailed(pub String);
+
+/// Where values come from.
+pub trait Tables {
+    /// The value of a key, which is in lower case.
+    fn get(&self, table: Table, key: &str) -> Result<Option<String>, TablesFailed>;
+}
+
+/// Answers for one recipient.
+pub struct Resolver<'a> {
+    /// The configuration.
+    pub settings: &'a Settings,
+    /// The tables.
+    pub tables: &'a dyn Tables,
+}
+
+/// An entry of the virtual table that was found.
+struct Found {
+    value: String,
+    /// What stood behind the delimiter and is handed on to targets.
+    extension: Option<String>,
+}
+
+/// A name that is being expanded.
+struct Expanding {
+    seen: HashSet<String>,
+    targets: Vec<Target>,
+}
+
+impl Resolver<'_> {
+    /// Whether a recipient exists as an alias.
+    pub fn verify(&self, recipient: &Address) -> Result<Resolution, TablesFailed> {
+        if self.find_virtual(recipient)?.is_some() {
+            return Ok(exists());
+        }
+        if self.settings.is_local(&recipient.domain) && self.find_alias(&recipient.local)?.is_some() {
+            return Ok(exists());
+        }
+        Ok(self.not_found(recipient))
+    }
+
+    /// What a recipient stands for.
+    pub fn resolve(&self, recipient: &Address) -> Result<Resolution, TablesFailed> {
+        if let Some(found) = self.find_virtual(recipient)? {
+            return Ok(self.virtual_targets(recipient, &found));
+        }
+        if !self.settings.is_local(&recipient.domain) {
+            return Ok(self.not_found(recipient));
+        }
+        let Some((name, value)) = self.find_alias(&recipient.local)? else { return Ok(self.not_found(recipient)) };
+        let mut expanding = Expanding { seen: HashSet::from([name.clone()]), targets: Vec::new() };
+        if let Err(problem) = self.expand(recipient, &name, &value, 0, &mut expanding)? {
+            return Ok(Resolution::Unavailable(problem));
+        }
+        if expanding.targets.is_empty() {
+            return Ok(Resolution::Unavailable(format!("alias {name} stands for nobody")));
+        }
+        let sender = self.owner(&name)?.map(|owner| Address { local: owner, domain: self.domain_of(recipient) });
+        Ok(Resolution::Targets(Expansion { targets: expanding.targets, sender }))
+    }
+
+    /// A domain of nothing but aliases has no other recipients; elsewhere there may be a mailbox.
+    fn not_found(&self, recipient: &Address) -> Resolution {
+        let only_aliases = self.settings.virtual_alias_domains.contains(&recipient.domain);
+        if only_aliases { Resolution::Unknown } else { Resolution::NotMine }
+    }
+
+    /// In the order of virtual(5): the address with its extension, without it, the local part alone for our own domains, the domain.
+    fn find_virtual(&self, recipient: &Address) -> Result<Option<Found>, TablesFailed> {
+        let (local, domain) = (recipient.local.to_lowercase(), &recipient.domain);
+        let (user, extension) = self.split(&local);
+        let own = domain.is_empty() || *domain == self.settings.myorigin || self.settings.is_local(domain);
+        let full = |local: &str| if domain.is_empty() { None } else { Some(format!("{local}@{domain}")) };
+        let extended = extension.is_some();
+        let keys = [
+            (full(&local), None),
+            (full(user).filter(|_| extended), extension),
+            (own.then(|| local.clone()), None),
+            ((own && extended).then(|| user.to_owned()), extension),
+            (full("").filter(|_| !domain.is_empty()), None),
+        ];
+        for (key, extension) in keys {
+            let Some(key) = key else { continue };
+            if let Some(value) = self.tables.get(Table::Virtual, &key)? {
+                return Ok(Some(Found { value, extension: extension.map(str::to_owned) }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn virtual_targets(&self, recipient: &Address, found: &Found) -> Resolution {
+        let problem = |text: String| Resolution::Unavailable(format!("virtual alias {recipient}: {text}"));
+        let entries = match parse(&found.value) {
+            Ok(entries) if entries.is_empty() => return problem("stands for nobody".to_owned()),
+            Ok(entries) => entries,
+            Err(error) => return problem(error.to_string()),
+        };
+        let mut targets = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let target = match entry {
+                Entry::Address(address) => self.extended(address, found.extension.as_deref()),
+                Entry::Domain(domain) => Address { local: recipient.local.clone(), domain },
+                Entry::User(name) => Address { local: name, domain: String::new() },
+                Entry::Command(_) | Entry::File(_) | Entry::Include(_) => {
+                    return problem("a virtual alias stands for addresses alone".to_owned());
+                }
+            };
+            targets.push(Target::Address(target));
+        }
+        Resolution::Targets(Expansion { targets, sender: None })
+    }
+
+    /// The name under which an alias was found, and its right-hand side.
+    fn find_alias(&self, local: &str) -> Result<Option<(String, String)>, TablesFailed> {
+        let local = local.to_lowercase();
+        let (user, extension) = self.split(&local);
+        for name in [Some(&*local), extension.map(|_| user)].into_iter().flatten() {
+            if let Some(value) = self.tables.get(Table::Alias, name)? {
+                return Ok(Some((name.to_owned(), value)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Adds what an alias stands for; names within it are followed, each once. The inner error is for the operator.
+    fn expand(
+        &self,
+        recipient: &Address,
+        name: &str,
+        value: &str,
+        depth: usize,
+        expanding: &mut Expanding,
+    ) -> Result<Result<(), String>, TablesFailed> {
+        let problem = |text: &str| Ok(Err(format!("alias {name}: {text}")));
+        let entries = match parse(value) {
+            Ok(entries) => entries,
+            Err(error) => return problem(&error.to_string()),
+        };
+        for entry in entries {
+            if expanding.targets.len() >= self.settings.expansion_limit {
+                return problem(&format!("stands for more than {} targets", self.settings.expansion_limit));
+            }
+            match entry {
+                Entry::Address(address) => match self.follow(recipient, address, name, depth, expanding)? {
+                    Ok(()) => {}
+                    Err(inner) => return Ok(Err(inner)),
+                },
+                Entry::User(user) => push(expanding, Target::Address(Address { local: user, domain: self.domain_of(recipient) })),
+                Entry::Command(command) if self.settings.allow_mail_to_commands => push(expanding, Target::Command(command)),
+                Entry::File(path) if self.settings.allow_mail_to_files => push(expanding, Target::File(path)),
+                Entry::Command(_) => return problem("a command, and allow_mail_to_commands does not have \"alias\""),
+                Entry::File(_) => return problem("a file, and allow_mail_to_files does not have \"alias\""),
+                Entry::Include(_) => return problem(":include: cannot be read in this version; put its addresses in the alias"),
+                Entry::Domain(_) => return problem("a domain stands in it without a local part"),
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// An address within an alias: another alias of ours is expanded here, everything else is a target. A list with an owner of its own
+    /// is left to the host, which asks about it again: its copies have another sender.
+    fn follow(
+        &self,
+        recipient: &Address,
+        address: Address,
+        from: &str,
+        depth: usize,
+        expanding: &mut Expanding,
+    ) -> Result<Result<(), String>, TablesFailed> {
+        let domain = if address.domain.is_empty() { &self.settings.myorigin } else { &address.domain };
+        let found = if self.settings.is_local(domain) { self.find_alias(&address.local)? } else { None };
+        let Some((name, value)) = found else {
+            push(expanding, Target::Address(address));
+            return Ok(Ok(()));
+        };
+        if self.owner(&name)?.is_some() {
+            push(expanding, Target::Address(address));
+            return Ok(Ok(()));
+        }
+        // `ann: ann, ann@example.org` keeps a copy: a name within its own alias is the user.
+        if name == from {
+            push(expanding, Target::Address(address));
+            return Ok(Ok(()));
+        }
+        if !expanding.seen.insert(name.clone()) {
+            return Ok(Ok(()));
+        }
+        if depth >= self.settings.recursion_limit {
+            return Ok(Err(format!("alias {name}: more than {} names within names", self.settings.recursion_limit)));
+        }
+        self.expand(recipient, &name, &value, depth + 1, expanding)
+    }
+
+    /// `owner-NAME`, if there is one; the owner of an owner is `owner-owner`.
+    fn owner(&self, name: &str) -> Result<Option<String>, TablesFailed> {
+        let owner = if name.starts_with("owner-") { "owner-owner".to_owned() } else { format!("owner-{name}") };
+        Ok(self.tables.get(Table::Alias, &owner)?.map(|_| owner).filter(|owner| owner != name))
+    }
+
+    /// User and extension; `owner-x` and `x-request` are names, not extensions.
+    fn split<'l>(&self, local: &'l str) -> (&'l str, Option<&'l str>) {
+        let delimiters = &self.settings.recipient_delimiter;
+        let protected = local.starts_with("owner-") || local.ends_with("-request");
+        match local.find(|c| delimiters.contains(c)) {
+            Some(at) if at > 0 && !protected => (local.get(..at).unwrap_or(local), local.get(at..)),
+            Some(_) | None => (local, None),
+        }
+    }
+
+    fn extended(&self, address: Address, extension: Option<&str>) -> Address {
+        match extension {
+            Some(extension) => Address { local: format!("{}{extension}", address.local), ..address },
+            None => address,
+        }
+    }
+
+    fn domain_of(&self, recipient: &Address) -> String {
+        if recipient.domain.is_empty() { self.settings.myorigin.clone() } else { recipient.domain.clone() }
+    }
+}
+
+/// Each target once.
+fn push(expanding: &mut Expanding, target: Target) {
+    if !expanding.targets.iter().any(|t| same(t, &target)) {
+        expanding.targets.push(target);
+    }
+}
+
+fn same(one: &Target, other: &Target) -> bool {
+    match (one, other) {
+        (Target::Address(a), Target::Address(b)) => a.local.eq_ignore_ascii_case(&b.local) && a.domain == b.domain,
+        (Target::Command(a), Target::Command(b)) | (Target::File(a), Target::File(b)) => a == b,
+        (Target::Address(_) | Target::Command(_) | Target::File(_), _) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+//! What the configuration says.
+
+use waxwing_sdk::settings::{number, string, strings};
+
+/// The plugin's settings; the names are Postfix's. Those marked *server* come from the server's own keys unless the plugin's table has
+/// them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Domains whose local parts are names of `alias_maps`, lower case. Server.
+    pub mydestination: Vec<String>,
+    /// Domains that have no mailboxes, only aliases, lower case. Server.
+    pub virtual_alias_domains: Vec<String>,
+    /// Domain of a name without one. Server.
+    pub myorigin: String,
+    /// Parts a user's name from its extension; empty for none. Server.
+    pub recipient_delimiter: String,
+    /// Where `|command` may stand: `"alias"` allows it in `alias_maps`.
+    pub allow_mail_to_commands: bool,
+    /// Where `/file` may stand: `"alias"` allows it in `alias_maps`.
+    pub allow_mail_to_files: bool,
+    /// Targets of one recipient.
+    pub expansion_limit: usize,
+    /// Names within names.
+    pub recursion_limit: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            mydestination: Vec::new(),
+            virtual_alias_domains: Vec::new(),
+            myorigin: String::new(),
+            recipient_delimiter: String::new(),
+            allow_mail_to_commands: false,
+            allow_mail_to_files: false,
+            expansion_limit: 1000,
+            recursion_limit: 50,
+        }
+    }
+}
+
+impl Settings {
+    /// Reads all keys.
+    pub fn read() -> Result<Self, String> {
+        let default = Self::default();
+        let lower = |key: &str| Ok::<_, String>(strings(key)?.iter().map(|t| t.to_lowercase()).collect::<Vec<_>>());
+        let limit = |key: &str, default: usize| {
+            Ok::<_, String>(number(key)?.map_or(default, |n| usize::try_from(n).unwrap_or(usize::MAX)))
+        };
+        Ok(Self {
+            mydestination: lower("mydestination")?,
+            virtual_alias_domains: lower("virtual_alias_domains")?,
+            myorigin: string("myorigin")?.unwrap_or_default().to_lowercase(),
+            recipient_delimiter: string("recipient_delimiter")?.unwrap_or_default(),
+            allow_mail_to_commands: places("allow_mail_to_commands")?,
+            allow_mail_to_files: places("allow_mail_to_files")?,
+            expansion_limit: limit("alias_expansion_limit", default.expansion_limit)?,
+            recursion_limit: limit("alias_recursion_limit", default.recursion_limit)?,
+        })
+    }
+
+    pub(crate) fn is_local(&self, domain: &str) -> bool {
+        domain.is_empty() || self.mydestination.iter().any(|d| d.eq_ignore_ascii_case(domain))
+    }
+}
+
+fn places(key: &str) -> Result<bool, String> {
+    let places = strings(key)?;
+    match places.iter().find(|p| *p != "alias") {
+        Some(other) => Err(format!("`{key}` can have \"alias\", not \"{other}\"")),
+        None => Ok(!places.is_empty()),
+    }
+}

@@ -1,0 +1,126 @@
+//! Compiles plugins to components, for build scripts and tests.
+//!
+//! Owns: which toolchain compiles for WebAssembly, the nested cargo, the step from a core module to a component, and the
+//! promise that a component imports nothing but the contract.
+//! Uses: wit-component.
+//! Used by: `bundle` in its build script, tests of `sandbox`.
+//! Never: installs anything.
+//! Start reading at: [`build`].
+#![forbid(unsafe_code)]
+
+mod toolchain;
+
+use std::path::{Path, PathBuf};
+
+use wit_component::ComponentEncoder;
+
+pub use toolchain::{FORCE, Toolchain};
+
+/// The target of all plugins: it has no WASI, so that nothing of the system can be imported by accident.
+pub const TARGET: &str = "wasm32-unknown-unknown";
+
+/// What every import of a component must begin with.
+const CONTRACT: &str = "waxwing:mail/";
+
+/// A compiled plugin.
+#[derive(Debug)]
+pub struct Built {
+    /// The package.
+    pub package: String,
+    /// The component.
+    pub component: Vec<u8>,
+}
+
+/// Why there is no component.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// No compiler for WebAssembly is here.
+    #[error(
+        "plugins are compiled to WebAssembly, and no toolchain for that is installed. Run one of\n    \
+         rustup target add wasm32-unknown-unknown\n    \
+         apt-get install rustc-web cargo-web rust-web-src lld   (as root, Debian)\n\
+         and build again{0}"
+    )]
+    NoToolchain(String),
+    /// `cargo` could not be started or ended with an error; its own words stand above.
+    #[error("{0}")]
+    Cargo(String),
+    /// The module could not be read or does not fit the contract.
+    #[error("{package}: {reason}")]
+    Component {
+        /// The package.
+        package: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Compiles `packages` of the workspace of `manifest` with its profile `guest` and makes components of them. The nested cargo works in
+/// a directory of its own below `target`, one for each toolchain: the directory of a cargo that is waiting for us would deadlock.
+pub fn build(manifest: &Path, packages: &[&str], target: &Path) -> Result<Vec<Built>, BuildError> {
+    let toolchain = Toolchain::find()?;
+    let directory = target.join(toolchain.directory());
+    let mut command = toolchain.cargo();
+    command.arg("build").arg("--manifest-path").arg(manifest).args(["--profile", "guest", "--target", TARGET]);
+    command.arg("--target-dir").arg(&directory);
+    for package in packages {
+        command.args(["--package", package]);
+    }
+    let output = command.output().map_err(|e| BuildError::Cargo(format!("cargo cannot be started: {e}")))?;
+    if !output.status.success() {
+        let words = String::from_utf8_lossy(&output.stderr);
+        return Err(BuildError::Cargo(format!("compiling plugins with {toolchain} failed ({}):\n{words}", output.status)));
+    }
+    packages.iter().map(|package| component(package, &directory)).collect()
+}
+
+fn component(package: &str, directory: &Path) -> Result<Built, BuildError> {
+    let failed = |reason: String| BuildError::Component { package: package.to_owned(), reason };
+    let file: PathBuf = directory.join(TARGET).join("guest").join(package.replace('-', "_")).with_extension("wasm");
+    let module = std::fs::read(&file).map_err(|e| failed(format!("{}: {e}", file.display())))?;
+    let encoder = ComponentEncoder::default().validate(true).module(&module).map_err(|e| failed(format!("{e:#}")))?;
+    let mut encoder = encoder;
+    let component = encoder.encode().map_err(|e| failed(format!("{e:#}")))?;
+    match foreign_imports(&component).map_err(failed)?.as_slice() {
+        [] => Ok(Built { package: package.to_owned(), component }),
+        foreign => Err(failed(format!("imports {}, and a plugin imports nothing but {CONTRACT}…", foreign.join(", ")))),
+    }
+}
+
+/// The imports of a component that are not of the contract, for instance those of WASI; the error says why it cannot be read.
+pub fn foreign_imports(component: &[u8]) -> Result<Vec<String>, String> {
+    use wit_component::DecodedWasm;
+    let decoded = wit_component::decode(component).map_err(|e| format!("{e:#}"))?;
+    let DecodedWasm::Component(resolve, world) = decoded else { return Err("is not a component".to_owned()) };
+    let names = resolve.worlds.get(world).into_iter().flat_map(|w| w.imports.keys()).map(|key| resolve.name_world_key(key));
+    Ok(names.filter(|name| !name.starts_with(CONTRACT)).collect())
+}
+
+/// The target directory that a build script's `OUT_DIR` lies in.
+#[must_use]
+pub fn target_of(out_dir: &Path) -> PathBuf {
+    let profile = out_dir.ancestors().find(|d| d.ends_with("build")).and_then(Path::parent);
+    profile.and_then(Path::parent).unwrap_or(out_dir).to_path_buf()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_target_directory() {
+        assert_eq!(target_of(Path::new("/x/target/debug/build/bundle-1f/out")), Path::new("/x/target"));
+    }
+
+    #[test]
+    fn names_what_is_not_of_the_contract() {
+        // A component that imports two instances without functions, octet by octet (the binary format of the component model).
+        let import = |name: &[u8]| [&[0x00, u8::try_from(name.len()).unwrap()], name, &[0x05, 0x00]].concat();
+        let imports = [vec![2], import(b"waxwing:mail/log@0.1.0"), import(b"wasi:io/poll@0.2.6")].concat();
+        let mut component = b"\0asm\x0d\0\x01\0\x07\x03\x01\x42\x00\x0a".to_vec();
+        component.push(u8::try_from(imports.len()).unwrap());
+        component.extend(imports);
+        assert_eq!(foreign_imports(&component), Ok(vec!["wasi:io/poll@0.2.6".to_owned()]));
+        assert!(foreign_imports(b"nothing").is_err());
+    }
+}

@@ -1,0 +1,142 @@
+//! Which compiler makes WebAssembly here.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::{BuildError, TARGET};
+
+/// Environment variable that forces a way: `rustup` or `debian`. Without it the first that is there is taken, in this order.
+pub const FORCE: &str = "WAXWING_GUEST_TOOLCHAIN";
+
+/// Debian's second compiler (packages `rustc-web`, `cargo-web`, `rust-web-src`).
+const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+const DEBIAN_CARGO: &str = "/usr/bin/cargo";
+
+/// What of the outer cargo's environment must not reach the inner one: flags for another target, wrappers, directories.
+const CLEARED: [&str; 12] = [
+    "RUSTFLAGS",
+    "CARGO_ENCODED_RUSTFLAGS",
+    "RUSTC_WRAPPER",
+    "RUSTC_WORKSPACE_WRAPPER",
+    "CARGO_TARGET_DIR",
+    "CARGO_BUILD_TARGET",
+    "CARGO_BUILD_RUSTFLAGS",
+    "CARGO_INCREMENTAL",
+    "CARGO_MAKEFLAGS",
+    "MAKEFLAGS",
+    "MFLAGS",
+    "CLIPPY_ARGS",
+];
+
+/// A way to compile for WebAssembly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Toolchain {
+    /// The compiler in use has the target's standard library.
+    Installed {
+        /// Its cargo.
+        cargo: OsString,
+        /// Itself.
+        rustc: OsString,
+    },
+    /// Debian's compiler builds the standard library from its source; it brings no linker for WebAssembly.
+    Debian {
+        /// rustup's `rust-lld`, or `wasm-ld` of the package `lld`.
+        linker: PathBuf,
+    },
+}
+
+impl fmt::Display for Toolchain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Installed { .. } => write!(f, "the installed target {TARGET}"),
+            Self::Debian { .. } => f.write_str("Debian's rustc-web and -Zbuild-std"),
+        }
+    }
+}
+
+impl Toolchain {
+    /// The one to use here.
+    pub fn find() -> Result<Self, BuildError> {
+        let missing = |why: &str| BuildError::NoToolchain(why.to_owned());
+        match std::env::var(FORCE).as_deref() {
+            Ok("rustup") => Self::installed().ok_or_else(|| missing(&format!(" ({FORCE}=rustup forbids Debian's)"))),
+            Ok("debian") => Self::debian().ok_or_else(|| missing(&format!(" ({FORCE}=debian forbids rustup's)"))),
+            Ok(other) => Err(missing(&format!(" ({FORCE} is `{other}`, and can be `rustup` or `debian`)"))),
+            Err(_) => Self::installed().or_else(Self::debian).ok_or_else(|| missing("")),
+        }
+    }
+
+    fn installed() -> Option<Self> {
+        let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let libraries = print(Path::new(&rustc), &["--print", "target-libdir", "--target", TARGET])?;
+        let mut entries = std::fs::read_dir(libraries).ok()?.flatten();
+        entries.any(|e| e.file_name().to_string_lossy().starts_with("libstd-")).then_some(Self::Installed { cargo, rustc })
+    }
+
+    fn debian() -> Option<Self> {
+        let sysroot = print(Path::new(DEBIAN_RUSTC), &["--print", "sysroot"])?;
+        let source = Path::new(&sysroot).join("lib/rustlib/src/rust/library/Cargo.lock");
+        let linker = linker()?;
+        (source.is_file() && Path::new(DEBIAN_CARGO).is_file()).then_some(Self::Debian { linker })
+    }
+
+    /// Below the target directory: mixing two compilers in one directory rebuilds everything each time.
+    #[must_use]
+    pub fn directory(&self) -> &'static str {
+        match self {
+            Self::Installed { .. } => "guests",
+            Self::Debian { .. } => "guests-debian",
+        }
+    }
+
+    /// The nested cargo, without subcommand.
+    #[must_use]
+    pub fn cargo(&self) -> Command {
+        let mut command = match self {
+            Self::Installed { cargo, rustc } => {
+                let mut command = Command::new(cargo);
+                command.env("RUSTC", rustc);
+                command
+            }
+            Self::Debian { linker } => {
+                let mut command = Command::new(DEBIAN_CARGO);
+                command.env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1");
+                command.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
+                command.args(["-Z", "build-std=std,panic_abort"]);
+                command
+            }
+        };
+        for name in CLEARED {
+            command.env_remove(name);
+        }
+        for (name, _) in std::env::vars_os() {
+            let name_text = name.to_string_lossy();
+            if name_text.starts_with("CARGO_PROFILE_")
+                || name_text.starts_with("CARGO_FEATURE_")
+                || name_text.starts_with("CARGO_CFG_")
+            {
+                command.env_remove(&name);
+            }
+        }
+        command
+    }
+}
+
+/// A linker for WebAssembly: that of any rustup toolchain, else of the package `lld`.
+fn linker() -> Option<PathBuf> {
+    let sysroot = print(Path::new("rustc"), &["--print", "sysroot"]).map(PathBuf::from);
+    let host = sysroot.as_ref().map(|s| s.join("lib/rustlib"));
+    let hosts = host.and_then(|h| std::fs::read_dir(h).ok()).into_iter().flatten().flatten();
+    let rust_lld = hosts.map(|h| h.path().join("bin/rust-lld"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let wasm_ld: Vec<PathBuf> = std::env::split_paths(&path).map(|d| d.join("wasm-ld")).collect();
+    rust_lld.chain(wasm_ld).find(|p| p.is_file())
+}
+
+fn print(rustc: &Path, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(rustc).args(arguments).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}

@@ -1,0 +1,63 @@
+//! What the configuration says.
+
+use waxwing_sdk::settings::{boolean, number, string, strings};
+
+/// Octets of one header field, unless configured.
+const HEADER_SIZE_LIMIT: u64 = 102_400;
+/// Fields that are not delivered, unless configured.
+const MESSAGE_DROP_HEADERS: [&str; 4] = ["bcc", "content-length", "resent-bcc", "return-path"];
+
+/// The plugin's settings; the names are Postfix's. Those marked *server* come from the server's own keys unless the plugin's table has
+/// them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Name in Message-ID. Server.
+    pub myhostname: String,
+    /// Domain that completes bare addresses; empty leaves them to the host. Server.
+    pub myorigin: String,
+    /// Octets of one header field; the rest is cut off. Server.
+    pub header_size_limit: usize,
+    /// Add missing fields to mail from other servers too, not only to what users and programs here send.
+    pub always_add_missing_headers: bool,
+    /// Names of fields that are removed, lower case.
+    pub message_drop_headers: Vec<String>,
+    /// Domains below which host names are hidden: `ann@host.example.com` becomes `ann@example.com`. One with `!` before it is left
+    /// alone.
+    pub masquerade_domains: Vec<String>,
+    /// Local parts that are not masqueraded, lower case.
+    pub masquerade_exceptions: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            myhostname: "localhost".to_owned(),
+            myorigin: String::new(),
+            header_size_limit: usize::try_from(HEADER_SIZE_LIMIT).unwrap_or(usize::MAX),
+            always_add_missing_headers: true,
+            message_drop_headers: MESSAGE_DROP_HEADERS.map(str::to_owned).to_vec(),
+            masquerade_domains: Vec::new(),
+            masquerade_exceptions: Vec::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// Reads all keys.
+    pub fn read() -> Result<Self, String> {
+        let default = Self::default();
+        let lower = |list: Vec<String>| list.iter().map(|t| t.to_lowercase()).collect::<Vec<_>>();
+        let dropped = lower(strings("message_drop_headers")?);
+        let has_dropped = waxwing_sdk::config::get("message_drop_headers").is_some();
+        Ok(Self {
+            myhostname: string("myhostname")?.unwrap_or(default.myhostname),
+            myorigin: string("myorigin")?.unwrap_or_default().to_lowercase(),
+            header_size_limit: number("header_size_limit")?
+                .map_or(default.header_size_limit, |n| usize::try_from(n).unwrap_or(usize::MAX)),
+            always_add_missing_headers: boolean("always_add_missing_headers")?.unwrap_or(default.always_add_missing_headers),
+            message_drop_headers: if has_dropped { dropped } else { default.message_drop_headers },
+            masquerade_domains: lower(strings("masquerade_domains")?),
+            masquerade_exceptions: lower(strings("masquerade_exceptions")?),
+        })
+    }
+}

@@ -1,0 +1,67 @@
+//! What the author of a Waxwing plugin uses.
+//!
+//! Owns: the words and the host functions of `wit/mail/0.1.0` in Rust, one trait for each hook, the macro [`export!`], the
+//! reader of settings, and a fake host under which a plugin's own tests run natively.
+//! Uses: wit-bindgen.
+//! Used by: plugins; nothing of the host.
+//! Never: a decision about mail.
+//! Start reading at: [`export!`], then [`hooks`], then [`testing`].
+
+mod generated {
+    #![allow(missing_docs, unsafe_code, unreachable_pub, clippy::all, reason = "generated; the documentation is in the WIT")]
+    #![allow(clippy::allow_attributes_without_reason, clippy::indexing_slicing, reason = "generated")]
+    wit_bindgen::generate!({
+        path: ["../../wit/mail/0.1.0", "wit"],
+        world: "waxwing:sdk/host",
+        runtime_path: "crate::__runtime",
+        generate_all,
+        generate_unused_types: true,
+        additional_derives: [PartialEq],
+    });
+}
+
+#[allow(missing_docs, unsafe_code, unreachable_pub, clippy::all, reason = "generated; the documentation is in the WIT")]
+#[allow(clippy::allow_attributes_without_reason, clippy::indexing_slicing, reason = "generated")]
+pub mod hooks;
+mod panic;
+pub mod settings;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testing;
+mod words;
+
+#[doc(hidden)]
+pub use panic::report_panics as __report_panics;
+#[doc(hidden)]
+pub use wit_bindgen::rt as __rt;
+#[doc(hidden)]
+pub mod __runtime {
+    //! Where generated code finds its runtime, in the SDK and in plugins.
+    pub use wit_bindgen::rt::*;
+}
+
+pub use generated::waxwing::mail::types;
+pub use types::{Address, AddressClass, Notify, Recipient, Reply, ReversePath, Source, Symbol, Verdict};
+
+// The same functions with the same types from two places: the host, and the fake one under which tests run.
+#[cfg(target_arch = "wasm32")]
+pub use generated::waxwing::mail::{action, config, content, edit, log, lookup, message, metrics, transaction};
+#[cfg(not(target_arch = "wasm32"))]
+pub use testing::host::{action, config, content, edit, log, lookup, message, metrics, transaction};
+
+/// Makes a plugin of a type: `export!(Plugin: on_load, on_message);`. The type implements `hooks::HOOK::Guest` for each hook that
+/// is named; exporting is subscribing. A panic's message goes to the host's log before the call ends as a fault.
+#[macro_export]
+macro_rules! export {
+    ($plugin:ident: $($hook:ident),+ $(,)?) => {
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            #[used]
+            #[unsafe(link_section = ".init_array")]
+            static REPORT_PANICS: extern "C" fn() = $crate::__report_panics;
+        };
+        $(
+            #[cfg(target_arch = "wasm32")]
+            $crate::hooks::$hook::__export!($plugin with_types_in $crate::hooks::$hook);
+        )+
+    };
+}

@@ -1,0 +1,159 @@
+//! A host that is not there: what a plugin's native tests run under.
+//!
+//! ```
+//! use waxwing_sdk::{edit, message, testing::{Change, Host}};
+//!
+//! let host = Host::new().header("Subject", "hello");
+//! host.run(|| {
+//!     if message::header_text("Date").is_none() {
+//!         edit::add_header("Date", b"today").unwrap();
+//!     }
+//! });
+//! assert_eq!(host.changes(), [Change::AddHeader("Date".into(), "today".into())]);
+//! ```
+
+pub(crate) mod host;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use crate::message::Field;
+use crate::{Address, AddressClass, Notify, Recipient, ReversePath, Source};
+
+thread_local! {
+    static CURRENT: RefCell<Option<State>> = const { RefCell::new(None) };
+}
+
+/// One staged consequence, in the order of the calls.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "each is the host function of the same name, with its arguments")]
+pub enum Change {
+    AddHeader(String, String),
+    InsertHeader(u32, String, String),
+    ReplaceHeader(String, u32, String),
+    RemoveHeader(String, u32),
+    SetSender(ReversePath),
+    AddRecipient(Address),
+    ChangeRecipient(u32, Address),
+    RemoveRecipient(u32),
+    WriteBody(String),
+    Tag(String, String),
+    SkipRest,
+    Quarantine(String),
+    Redirect(Address),
+    DelayReply(u32),
+    HideCapability(String),
+    DiscardRecipient(u32, String),
+}
+
+#[derive(Clone, Debug, Default)]
+struct State {
+    id: String,
+    received_at_ms: u64,
+    source: Option<Source>,
+    helo: Option<String>,
+    sender: Option<ReversePath>,
+    recipients: Vec<Recipient>,
+    headers: Vec<Field>,
+    body: Vec<u8>,
+    config: BTreeMap<String, String>,
+    tables: BTreeMap<String, BTreeMap<String, String>>,
+    broken_tables: Vec<String>,
+    tags: BTreeMap<String, String>,
+    changes: Vec<Change>,
+    log: Vec<String>,
+}
+
+/// The transaction that a test makes up, and what the plugin did to it.
+#[derive(Debug, Default)]
+pub struct Host(RefCell<State>);
+
+impl Host {
+    /// An empty message from nowhere.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(RefCell::new(State { id: "0000000000000".into(), ..State::default() }))
+    }
+
+    fn with(self, change: impl FnOnce(&mut State)) -> Self {
+        change(&mut self.0.borrow_mut());
+        self
+    }
+
+    /// The transaction's id and when it began.
+    #[must_use]
+    pub fn transaction(self, id: &str, received_at_ms: u64) -> Self {
+        self.with(|s| (s.id, s.received_at_ms) = (id.into(), received_at_ms))
+    }
+
+    /// By which door the message came; SMTP unless said.
+    #[must_use]
+    pub fn source(self, source: Source) -> Self {
+        self.with(|s| s.source = Some(source))
+    }
+
+    /// The envelope sender; `None` is the null path.
+    #[must_use]
+    pub fn sender(self, sender: Option<Address>) -> Self {
+        self.with(|s| s.sender = Some(sender))
+    }
+
+    /// One more envelope recipient.
+    #[must_use]
+    pub fn recipient(self, address: Address) -> Self {
+        self.with(|s| {
+            let index = u32::try_from(s.recipients.len()).unwrap_or(u32::MAX);
+            s.recipients.push(Recipient { index, address, original: None, notify: Notify::empty(), class: AddressClass::Local });
+        })
+    }
+
+    /// One more header field.
+    #[must_use]
+    pub fn header(self, name: &str, value: &str) -> Self {
+        self.with(|s| s.headers.push(Field { name: name.into(), value: value.into() }))
+    }
+
+    /// Everything after the header block.
+    #[must_use]
+    pub fn body(self, body: &str) -> Self {
+        self.with(|s| s.body = body.into())
+    }
+
+    /// A key of the plugin's table, its value as JSON.
+    #[must_use]
+    pub fn config(self, key: &str, json: &str) -> Self {
+        self.with(|s| drop(s.config.insert(key.into(), json.into())))
+    }
+
+    /// An entry of a lookup table; naming a table grants it.
+    #[must_use]
+    pub fn table(self, table: &str, key: &str, value: &str) -> Self {
+        self.with(|s| drop(s.tables.entry(table.into()).or_default().insert(key.into(), value.into())))
+    }
+
+    /// A lookup table that cannot be read.
+    #[must_use]
+    pub fn broken_table(self, table: &str) -> Self {
+        self.with(|s| s.broken_tables.push(table.into()))
+    }
+
+    /// Runs something of the plugin under this host.
+    pub fn run<T>(&self, plugin: impl FnOnce() -> T) -> T {
+        CURRENT.set(Some(self.0.take()));
+        let result = plugin();
+        self.0.replace(CURRENT.take().unwrap_or_default());
+        result
+    }
+
+    /// What the plugin staged, in order.
+    #[must_use]
+    pub fn changes(&self) -> Vec<Change> {
+        self.0.borrow().changes.clone()
+    }
+
+    /// What it logged, each line after its level.
+    #[must_use]
+    pub fn log(&self) -> Vec<String> {
+        self.0.borrow().log.clone()
+    }
+}

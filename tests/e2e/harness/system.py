@@ -1,0 +1,138 @@
+"""Processes, ports, folders and waiting."""
+import ctypes
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+ROOT = os.geteuid() == 0
+# As root the servers run as this user of every Debian: nothing here needs to serve as root.
+SERVICE_USER = "mail"
+_handed_out = set()
+
+
+class Timeout(AssertionError):
+    """Something that was waited for did not happen."""
+
+
+def free_port():
+    """A loopback port that nobody listens on, above the ephemeral ones, handed out once."""
+    for port in range(61000, 65000):
+        if port in _handed_out:
+            continue
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        _handed_out.add(port)
+        return port
+    raise AssertionError("no free port")
+
+
+def wait_for(what, condition, seconds=30.0, pause=0.05):
+    """Calls `condition` until it gives something true, and returns that."""
+    end = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise Timeout(f"waited {seconds:g} s for {what}")
+        time.sleep(pause)
+
+
+def accepts(port):
+    """Whether something accepts connections on a loopback port."""
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+        return True
+    except OSError:
+        return False
+
+
+def wait_for_port(port, process=None, seconds=30.0):
+    """Waits until something accepts connections; fails at once when `process` ends before."""
+
+    def ready():
+        if process is not None and process.poll() is not None:
+            raise AssertionError(f"the server ended with {process.returncode} before port {port} opened")
+        return accepts(port)
+
+    wait_for(f"port {port}", ready, seconds)
+
+
+def work_folder(name):
+    """A new folder that the service user may write, outside of the source tree."""
+    folder = tempfile.mkdtemp(prefix=f"waxwing-{name}-")
+    os.chmod(folder, 0o755)
+    give_to_service_user(folder)
+    return folder
+
+
+def give_to_service_user(path):
+    """Makes `path` belong to the user the servers run as."""
+    if ROOT:
+        entry = pwd.getpwnam(SERVICE_USER)
+        os.chown(path, entry.pw_uid, entry.pw_gid)
+
+
+def remove_folder(folder):
+    """Removes a work folder, unless KEEP is set to look at it."""
+    if os.environ.get("KEEP"):
+        print(f"kept: {folder}")
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _die_with_parent():
+    ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
+
+
+# How a program is started as that user; root only.
+AS_SERVICE_USER = {"user": SERVICE_USER, "group": SERVICE_USER, "extra_groups": []} if ROOT else {}
+
+
+def start(command, log, as_service_user=True, env=None, cwd=None):
+    """Starts a program that ends with this script; its output goes to the file `log`."""
+    account = AS_SERVICE_USER if as_service_user else {}
+    with open(log, "ab") as output:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, preexec_fn=_die_with_parent,
+            env={**os.environ, **(env or {})}, cwd=cwd, **account,
+        )
+
+
+def stop(process, seconds=20.0):
+    """Ends a process that `start` started: asks, waits, insists. Returns its exit code."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    return process.returncode
+
+
+def tail(path, lines=30):
+    """The last lines of a log, for the message of a failure."""
+    try:
+        with open(path, errors="replace") as file:
+            return "".join(file.readlines()[-lines:])
+    except OSError as error:
+        return str(error)
+
+
+def pss_megabytes(pid):
+    """The process's share of memory, shared pages divided among their users."""
+    with open(f"/proc/{pid}/smaps_rollup") as file:
+        for line in file:
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) / 1024
+    raise AssertionError("no Pss line")

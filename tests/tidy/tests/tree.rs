@@ -1,0 +1,110 @@
+//! One test for each rule, over the tree as it is.
+use std::collections::BTreeMap;
+
+use waxwing_tidy::metadata::Metadata;
+use waxwing_tidy::size::Oversize;
+use waxwing_tidy::{Finding, assert_none, frozen, layers, roots, size, tree, words};
+
+type Rule = fn(&str, &str) -> Vec<Finding>;
+
+/// Applies a rule to each file that `choose` takes.
+fn over_files(choose: impl Fn(&str) -> bool, rule: Rule) -> Vec<Finding> {
+    let root = tree::root();
+    let chosen = tree::files(&root).into_iter().filter(|path| choose(path));
+    chosen.filter_map(|path| tree::text(&root, &path).map(|text| rule(&path, &text))).flatten().collect()
+}
+
+fn read(path: &str) -> Result<String, String> {
+    std::fs::read_to_string(tree::root().join(path)).map_err(|error| format!("{path}: {error}"))
+}
+
+#[test]
+fn every_crate_names_its_layer() {
+    let root = tree::root();
+    let metadata = Metadata::of(&root).unwrap();
+    assert_none("layer", &layers::every_crate_names_its_layer(&metadata, &root));
+}
+
+#[test]
+fn crates_depend_only_downwards() {
+    let root = tree::root();
+    let metadata = Metadata::of(&root).unwrap();
+    assert_none("layers", &layers::depends_only_downwards(&metadata, &root));
+}
+
+#[test]
+fn pure_layers_stay_pure() {
+    let root = tree::root();
+    let metadata = Metadata::of(&root).unwrap();
+    assert_none("pure layers", &layers::pure_layers_stay_pure(&metadata, &root));
+}
+
+#[test]
+fn dependencies_keep_to_their_homes() {
+    let root = tree::root();
+    let metadata = Metadata::of(&root).unwrap();
+    assert_none("homes of dependencies", &layers::dependencies_keep_to_their_homes(&metadata, &root));
+}
+
+#[test]
+fn every_host_crate_has_a_room_card() {
+    let roots = |path: &str| path.starts_with("host/") && roots::is_crate_root(path);
+    assert_none("room card", &over_files(roots, roots::room_card));
+}
+
+#[test]
+fn crate_roots_forbid_unsafe() {
+    assert_none("unsafe", &over_files(roots::is_crate_root, roots::forbids_unsafe));
+}
+
+#[test]
+fn nothing_is_unfinished() {
+    assert_none("unfinished", &over_files(|path| path.ends_with(".rs"), words::unfinished));
+}
+
+#[test]
+fn no_paths_of_one_machine() {
+    assert_none("machine paths", &over_files(|path| path != "Cargo.lock", words::machine_paths));
+}
+
+#[test]
+fn files_and_functions_fit() {
+    let root = tree::root();
+    let is_source = |path: &String| {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        [".rs", ".py", ".sh", ".wit"].iter().any(|end| name.ends_with(end)) || !name.contains('.')
+    };
+    let mut found = Oversize::new();
+    for path in tree::files(&root).into_iter().filter(is_source).filter(|path| !path.starts_with("LICENSE")) {
+        found.extend(tree::text(&root, &path).map(|text| size::oversize(&path, &text)).unwrap_or_default());
+    }
+    let ratchet = size::read_ratchet(&read("tests/tidy/ratchet.txt").unwrap()).unwrap();
+    assert_none("size", &size::against_ratchet(&found, &ratchet));
+}
+
+#[test]
+fn frozen_folders_are_unchanged() {
+    let root = tree::root();
+    let files = tree::files(&root);
+    let marks = files.iter().filter_map(|path| path.strip_suffix(&format!("/{}", frozen::MARK)));
+    for folder in marks {
+        let inside = files.iter().filter_map(|path| path.strip_prefix(folder)?.strip_prefix('/'));
+        let content: BTreeMap<String, Vec<u8>> =
+            inside.map(|path| (path.to_owned(), std::fs::read(root.join(folder).join(path)).unwrap())).collect();
+        assert_none("frozen", &frozen::unchanged(folder, &content));
+    }
+}
+
+#[test]
+fn the_map_names_every_host_crate() {
+    let root = tree::root();
+    let metadata = Metadata::of(&root).unwrap();
+    let names: Vec<&str> = metadata.ours().filter_map(|package| package.folder(&root).strip_prefix("host/")).collect();
+    assert_none("map", &roots::in_the_map(&read("ARCHITECTURE.md").unwrap(), &names));
+}
+
+#[test]
+fn every_bench_script_is_described() {
+    let files = tree::files(&tree::root());
+    assert_none("bench", &roots::bench_scripts_are_described(&read("tests/bench/README.md").unwrap(), &files));
+}

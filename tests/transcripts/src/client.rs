@@ -1,0 +1,152 @@
+//! Our client's side: the jobs that its scripted host has.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use waxwing_smtp::client::{Answer, Job, JobResult, Outcome, Question};
+use waxwing_smtp::{ClientSession, ClientSettings, Command};
+use waxwing_types::{Address, ReversePath};
+
+use crate::run::Side;
+use crate::script::{Transcript, unescape};
+
+/// Built from a transcript's `job:` and `B:` lines.
+#[derive(Clone, Debug, Default)]
+pub struct ClientStage {
+    waiting: VecDeque<Given>,
+    begun: Vec<Given>,
+}
+
+/// A job with what the host knows of it.
+#[derive(Clone, Debug)]
+struct Given {
+    job: Job,
+    /// Only when the session is idle.
+    later: bool,
+    /// Pieces of its octets; `None`: they can't be read from here on.
+    pieces: VecDeque<Option<Vec<u8>>>,
+}
+
+impl ClientStage {
+    /// Reads the stage. The error says which line is wrong.
+    pub fn new(transcript: &Transcript) -> Result<Self, String> {
+        let mut waiting: VecDeque<Given> = VecDeque::new();
+        for (key, rest) in &transcript.stage {
+            if key == "job:" {
+                waiting.push_back(read_job(rest)?);
+                continue;
+            }
+            let given = waiting.back_mut().ok_or("no `job:` line yet")?;
+            match key.as_str() {
+                "B" => given.pieces.push_back(Some(Vec::new())),
+                "B:" => given.add(format!("{rest}\r\n").as_bytes()),
+                "B>" => given.add(&unescape(rest)?),
+                "abort" => given.pieces.push_back(None),
+                _ => return Err(format!("not a line for a client: {key} {rest}")),
+            }
+        }
+        Ok(Self { waiting, begun: Vec::new() })
+    }
+
+    fn next(&mut self, idle: bool) -> Answer {
+        match self.waiting.front() {
+            None if idle => Answer::Quit,
+            None => Answer::Nothing,
+            Some(given) if given.later && !idle => Answer::Nothing,
+            Some(_) => match self.waiting.pop_front() {
+                Some(given) => {
+                    let job = given.job.clone();
+                    self.begun.push(given);
+                    Answer::Job(job)
+                }
+                None => Answer::Quit,
+            },
+        }
+    }
+
+    fn piece(&mut self, job: u64) -> Answer {
+        let Some(given) = self.begun.iter_mut().find(|given| given.job.id == job) else { return Answer::Abort };
+        match given.pieces.pop_front() {
+            None => Answer::Body { chunk: Bytes::new(), last: true },
+            Some(None) => Answer::Abort,
+            Some(Some(piece)) => Answer::Body { chunk: Bytes::from(piece), last: given.pieces.is_empty() },
+        }
+    }
+}
+
+impl Given {
+    fn add(&mut self, octets: &[u8]) {
+        match self.pieces.back_mut() {
+            Some(Some(piece)) => piece.extend_from_slice(octets),
+            Some(None) | None => self.pieces.push_back(Some(octets.to_vec())),
+        }
+    }
+}
+
+fn read_job(text: &str) -> Result<Given, String> {
+    let wrong = || format!("not a job: {text}");
+    let mut words = text.split(' ');
+    let id = words.next().and_then(|n| n.parse().ok()).ok_or_else(wrong)?;
+    let path = |word: &str| match Command::parse(format!("MAIL FROM:{word}").as_bytes()) {
+        Ok(Command::Mail { sender, .. }) => Ok(sender),
+        Ok(_) | Err(_) => Err(wrong()),
+    };
+    let sender = path(words.next().ok_or_else(wrong)?)?;
+    let mut job = Job { id, sender, recipients: Vec::<Address>::new(), size: 100, eight_bit: false };
+    let mut later = false;
+    for word in words {
+        match (word, word.strip_prefix("size=")) {
+            ("8bit", _) => job.eight_bit = true,
+            ("later", _) => later = true,
+            (_, Some(size)) => job.size = size.parse().map_err(|_| wrong())?,
+            (_, None) => match path(word)? {
+                ReversePath::Of(address) => job.recipients.push(address),
+                ReversePath::Null => return Err(wrong()),
+            },
+        }
+    }
+    Ok(Given { job, later, pieces: VecDeque::new() })
+}
+
+fn tell(outcome: Outcome, lines: &mut Vec<String>) {
+    let job = outcome.job;
+    match outcome.result {
+        JobResult::Replied(replies) => lines.extend(replies.iter().map(|reply| format!("R: {job} {reply}"))),
+        JobResult::EightBitUnsupported => lines.push(format!("R: {job} needs 8BITMIME")),
+        JobResult::TooLarge { server_limit } => lines.push(format!("R: {job} larger than {server_limit}")),
+        JobResult::RefusedSession(reply) => lines.push(format!("R: {job} session refused: {reply}")),
+        JobResult::Lost { stage, sent_anything, final_dot_sent, reason } => {
+            let sent = match (sent_anything, final_dot_sent) {
+                (_, true) => "all sent",
+                (true, false) => "partly sent",
+                (false, false) => "nothing sent",
+            };
+            lines.push(format!("R: {job} lost at {stage:?}, {sent}: {reason:?}"));
+        }
+    }
+}
+
+impl Side for ClientStage {
+    type Session = ClientSession;
+
+    fn session(&self) -> ClientSession {
+        let mut settings = ClientSettings::new("client.example");
+        settings.reply_line_bytes_max = 600;
+        settings.reply_lines_max = 10;
+        ClientSession::new(Arc::new(settings))
+    }
+
+    fn answer(&mut self, question: Question, lines: &mut Vec<String>) -> Answer {
+        match question {
+            Question::Next { idle } => self.next(idle),
+            Question::Body { job } => self.piece(job),
+            Question::Outcome(outcome) => {
+                tell(outcome, lines);
+                Answer::Done
+            }
+        }
+    }
+
+    fn body(&mut self, _octets: &[u8]) {}
+}

@@ -1,0 +1,148 @@
+//! Runs a conversation against a session and compares.
+
+use waxwing_types::{Action, Input, Monotonic, Session};
+
+use crate::script::{Stimulus, Transcript, show};
+
+/// How the octets given are cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// Each line of the transcript is one input.
+    Lines,
+    /// As lines, and once more behind this many octets.
+    At(usize),
+    /// Octet by octet.
+    Octets,
+    /// All that stands between two events is one input, before anything that was to come of it is looked at.
+    Whole,
+}
+
+/// A session with its scripted host.
+pub trait Side {
+    /// The session.
+    type Session: Session;
+
+    /// A session before its start.
+    fn session(&self) -> Self::Session;
+
+    /// Answers, and may write down a line.
+    fn answer(
+        &mut self,
+        question: <Self::Session as Session>::Question,
+        lines: &mut Vec<String>,
+    ) -> <Self::Session as Session>::Answer;
+
+    /// Takes a piece of a message.
+    fn body(&mut self, octets: &[u8]);
+}
+
+/// Runs it. The error says where the two differ.
+pub fn run<S: Side>(transcript: &Transcript, side: S, cut: Cut) -> Result<(), String> {
+    let session = side.session();
+    let mut stage =
+        Stage { side, session, now: Monotonic::from_micros(1), wake_at: None, lines: Vec::new(), unshown: Vec::new() };
+    stage.give(Input::Start);
+    let mut expected: Vec<String> = Vec::new();
+    let mut octets_before = 0;
+    let mut gathered: Vec<u8> = Vec::new();
+    for round in &transcript.rounds {
+        for stimulus in &round.given {
+            match stimulus {
+                Stimulus::Octets(octets) if cut == Cut::Whole => gathered.extend_from_slice(octets),
+                Stimulus::Octets(octets) => stage.octets(octets, octets_before, cut),
+                Stimulus::Wait(_) | Stimulus::Eof | Stimulus::Shutdown => {
+                    let octets = std::mem::take(&mut gathered);
+                    stage.octets(&octets, 0, cut);
+                    stage.event(stimulus);
+                }
+            }
+            if let Stimulus::Octets(octets) = stimulus {
+                octets_before += octets.len();
+            }
+        }
+        expected.extend(round.expected.iter().cloned());
+        if cut != Cut::Whole {
+            stage.compare(&expected)?;
+        }
+    }
+    stage.octets(&gathered, 0, cut);
+    stage.compare(&expected)
+}
+
+struct Stage<S: Side> {
+    side: S,
+    session: S::Session,
+    now: Monotonic,
+    wake_at: Option<Monotonic>,
+    /// What was done, a line each.
+    lines: Vec<String>,
+    /// Octets sent that are not a line yet.
+    unshown: Vec<u8>,
+}
+
+impl<S: Side> Stage<S> {
+    fn octets(&mut self, octets: &[u8], before: usize, cut: Cut) {
+        let pieces: Vec<&[u8]> = match cut {
+            Cut::Lines | Cut::Whole => vec![octets],
+            Cut::Octets => octets.chunks(1).collect(),
+            Cut::At(at) => match at.checked_sub(before).and_then(|at| octets.split_at_checked(at)) {
+                Some((head, tail)) => vec![head, tail],
+                None => vec![octets],
+            },
+        };
+        pieces.into_iter().filter(|piece| !piece.is_empty()).for_each(|piece| self.give(Input::Bytes(piece)));
+    }
+
+    fn event(&mut self, stimulus: &Stimulus) {
+        match stimulus {
+            Stimulus::Octets(octets) => self.give(Input::Bytes(octets)),
+            Stimulus::Eof => self.give(Input::Eof),
+            Stimulus::Shutdown => self.give(Input::Shutdown),
+            Stimulus::Wait(time) => {
+                self.now = self.now + *time;
+                if self.wake_at.is_some_and(|at| at <= self.now) {
+                    self.wake_at = None;
+                    self.give(Input::Tick);
+                }
+            }
+        }
+    }
+
+    fn give(&mut self, input: Input<'_, <S::Session as Session>::Answer>) {
+        let mut next = Some(input);
+        while let Some(input) = next.take() {
+            let mut actions = Vec::new();
+            self.session.step(self.now, input, &mut actions);
+            let mut question = None;
+            for action in actions {
+                match action {
+                    Action::Send(octets) => self.sent(&octets),
+                    Action::Body(octets) => self.side.body(&octets),
+                    Action::WakeAt(at) => self.wake_at = Some(at),
+                    Action::Close => self.lines.push("close".to_owned()),
+                    Action::Ask(asked) => question = Some(asked),
+                }
+            }
+            next = question.map(|asked| Input::Answer(self.side.answer(asked, &mut self.lines)));
+        }
+    }
+
+    fn sent(&mut self, octets: &[u8]) {
+        self.unshown.extend_from_slice(octets);
+        while let Some(end) = self.unshown.windows(2).position(|pair| pair == b"\r\n") {
+            let rest = self.unshown.split_off(end + 2);
+            let line = std::mem::replace(&mut self.unshown, rest);
+            self.lines.push(show(&line));
+        }
+    }
+
+    fn compare(&self, expected: &[String]) -> Result<(), String> {
+        let at = self.lines.iter().zip(expected).take_while(|(found, wanted)| found == wanted).count();
+        match (self.lines.get(at), expected.get(at)) {
+            (None, None) if self.unshown.is_empty() => Ok(()),
+            (found, wanted) => {
+                Err(format!("line {at} of ours: found {found:?}, expected {wanted:?}, unfinished {:?}", show(&self.unshown)))
+            }
+        }
+    }
+}

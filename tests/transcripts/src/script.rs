@@ -1,0 +1,216 @@
+//! Reads the files.
+
+use std::fmt;
+use std::time::Duration;
+
+/// One conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transcript {
+    /// What it shows.
+    pub title: String,
+    /// Where that is written.
+    pub sources: Vec<String>,
+    /// Lines that set the stage, key and rest: `set:`, `host:`, `job:`, `B:`, `B>`, `B`, `abort`.
+    pub stage: Vec<(String, String)>,
+    /// The conversation.
+    pub rounds: Vec<Round>,
+}
+
+/// What is given, and what must come of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Round {
+    /// Given.
+    pub given: Vec<Stimulus>,
+    /// Expected, each in the form that the stage writes down.
+    pub expected: Vec<String>,
+}
+
+/// One thing that happens to a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stimulus {
+    /// Octets come.
+    Octets(Vec<u8>),
+    /// Time passes.
+    Wait(Duration),
+    /// The peer sends no more.
+    Eof,
+    /// The server stops.
+    Shutdown,
+}
+
+/// A line that is none of the format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScriptError {
+    /// Counted from 1.
+    pub line: usize,
+    /// Why.
+    pub reason: String,
+}
+
+impl fmt::Display for ScriptError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.reason)
+    }
+}
+
+impl std::error::Error for ScriptError {}
+
+/// Reads a file whose `given` side (`C` or `S`) is given and whose other side is expected.
+pub fn parse(text: &str, given: char) -> Result<Vec<Transcript>, ScriptError> {
+    let mut transcripts: Vec<Transcript> = Vec::new();
+    for (at, line) in text.lines().enumerate() {
+        let failed = |reason: String| ScriptError { line: at + 1, reason };
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        if let Some(title) = line.strip_prefix("=== ") {
+            let (sources, stage, rounds) = (Vec::new(), Vec::new(), vec![Round::default()]);
+            transcripts.push(Transcript { title: title.to_owned(), sources, stage, rounds });
+            continue;
+        }
+        let transcript = transcripts.last_mut().ok_or_else(|| failed("no `===` line yet".to_owned()))?;
+        read_line(transcript, line, given).map_err(failed)?;
+    }
+    match transcripts.iter().find(|t| t.sources.is_empty() || t.rounds.iter().all(|r| r.expected.is_empty())) {
+        Some(bare) => Err(ScriptError { line: 0, reason: format!("{:?} names no RFC or expects nothing", bare.title) }),
+        None => Ok(transcripts),
+    }
+}
+
+fn read_line(transcript: &mut Transcript, line: &str, given: char) -> Result<(), String> {
+    if line.starts_with("RFC ") {
+        transcript.sources.push(line.to_owned());
+        return Ok(());
+    }
+    let words = line.split_once(' ').unwrap_or((line, ""));
+    match words {
+        ("set:" | "host:" | "job:" | "B:" | "B>" | "B" | "abort", rest) => {
+            transcript.stage.push((words.0.to_owned(), rest.to_owned()));
+        }
+        ("wait", time) => give(transcript, Stimulus::Wait(seconds(time)?)),
+        ("eof", "") => give(transcript, Stimulus::Eof),
+        ("shutdown", "") => give(transcript, Stimulus::Shutdown),
+        ("close" | "reset" | "M.", "") => expect(transcript, line),
+        ("R:", _) => expect(transcript, line),
+        ("M:", text) => expect(transcript, &format!("M> {}", shown_line(text))),
+        ("M>", text) => expect(transcript, &format!("M> {}", show(&unescape(text)?))),
+        ("C:" | "S:", text) if line.starts_with(given) => {
+            give(transcript, Stimulus::Octets(format!("{text}\r\n").into_bytes()));
+        }
+        ("C>" | "S>", text) if line.starts_with(given) => give(transcript, Stimulus::Octets(unescape(text)?)),
+        ("C:" | "S:", text) => expect(transcript, &shown_line(text)),
+        ("C>" | "S>", text) => expect(transcript, &show(&unescape(text)?)),
+        _ => return Err(format!("not a line of a transcript: {line}")),
+    }
+    Ok(())
+}
+
+fn give(transcript: &mut Transcript, stimulus: Stimulus) {
+    if transcript.rounds.last().is_none_or(|round| !round.expected.is_empty()) {
+        transcript.rounds.push(Round::default());
+    }
+    if let Some(round) = transcript.rounds.last_mut() {
+        round.given.push(stimulus);
+    }
+}
+
+/// Octets that are sent are written down escaped, so that the two compare as text.
+fn expect(transcript: &mut Transcript, line: &str) {
+    if let Some(round) = transcript.rounds.last_mut() {
+        round.expected.push(line.to_owned());
+    }
+}
+
+fn shown_line(text: &str) -> String {
+    show(format!("{text}\r\n").as_bytes())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number = text.strip_suffix('s').and_then(|n| n.parse().ok());
+    number.map(Duration::from_secs).ok_or_else(|| format!("not a time like 300s: {text}"))
+}
+
+/// `\r \n \0 \\ \xE9` and `{x*500}`; everything else stands for itself.
+pub(crate) fn unescape(text: &str) -> Result<Vec<u8>, String> {
+    let mut out = Vec::new();
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let (octets, used) = match c {
+            '\\' => escape(rest)?,
+            '{' => repeat(rest)?,
+            _ => (c.to_string().into_bytes(), c.len_utf8()),
+        };
+        out.extend_from_slice(&octets);
+        rest = rest.get(used..).unwrap_or_default();
+    }
+    Ok(out)
+}
+
+fn escape(text: &str) -> Result<(Vec<u8>, usize), String> {
+    let octet = match text.as_bytes().get(1) {
+        Some(b'r') => b'\r',
+        Some(b'n') => b'\n',
+        Some(b'0') => 0,
+        Some(b'\\') => b'\\',
+        Some(b'x') => {
+            let digits = text.get(2..4).ok_or("\\x needs two digits")?;
+            return Ok((vec![u8::from_str_radix(digits, 16).map_err(|e| e.to_string())?], 4));
+        }
+        Some(_) | None => return Err(format!("unknown escape in {text}")),
+    };
+    Ok((vec![octet], 2))
+}
+
+fn repeat(text: &str) -> Result<(Vec<u8>, usize), String> {
+    let end = text.find('}').ok_or("no } to a {")?;
+    let inner = text.get(1..end).unwrap_or_default();
+    let (what, times) = inner.rsplit_once('*').ok_or("not {x*500}")?;
+    let times: usize = times.parse().map_err(|_| "not a number of times")?;
+    Ok((unescape(what)?.repeat(times), end + 1))
+}
+
+/// The other way: printable ASCII and UTF-8 text stand for themselves.
+pub(crate) fn show(octets: &[u8]) -> String {
+    let mut out = String::new();
+    for octet in octets {
+        match octet {
+            b'\r' => out.push_str("\\r"),
+            b'\n' => out.push_str("\\n"),
+            0 => out.push_str("\\0"),
+            b'\\' => out.push_str("\\\\"),
+            b' '..=b'~' => out.push(char::from(*octet)),
+            _ => out.push_str(&format!("\\x{octet:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_format() {
+        let text = "=== T\nRFC 1 §2\n# x\nset: a 1\nS: hi\nC: a\nC> b\\n{yz*2}\nwait 5s\nS: c\nclose\n";
+        let found = parse(text, 'C').unwrap();
+        assert_eq!(found[0].stage, [("set:".to_owned(), "a 1".to_owned())]);
+        assert_eq!(found[0].rounds.len(), 2);
+        assert_eq!(found[0].rounds[0].expected, ["hi\\r\\n"]);
+        let given =
+            [Stimulus::Octets(b"a\r\n".to_vec()), Stimulus::Octets(b"b\nyzyz".to_vec()), Stimulus::Wait(Duration::from_secs(5))];
+        assert_eq!(found[0].rounds[1], Round { given: given.into(), expected: vec!["c\\r\\n".into(), "close".into()] });
+    }
+
+    #[test]
+    fn refuses_what_is_not_in_the_format() {
+        for text in ["C: a", "=== T\nS: a\n", "=== T\nRFC 1\n", "=== T\nRFC 1\nS: a\nX: y\n", "=== T\nRFC 1\nS: a\nC> \\q\n"] {
+            assert!(parse(text, 'C').is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn shows_what_it_reads() {
+        let octets = b"a\\\r\n\0\xe9~";
+        assert_eq!(unescape(&show(octets)).unwrap(), octets);
+    }
+}

@@ -1,0 +1,165 @@
+//! Brings what a fresh machine lacks: the wasm toolchain, a linker, the tools of the end-to-end tests.
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::run::{is_installed, output_of, step};
+
+const WASM_TARGET: &str = "wasm32-unknown-unknown";
+/// The build of the plugins reads it too: `rustup` or `debian`.
+const FORCE: &str = "WAXWING_GUEST_TOOLCHAIN";
+/// Debian's second way: a rustc with the sources of the standard library, which is then built for wasm.
+const DEBIAN_WASM: &[&str] = &["rustc-web", "cargo-web", "rust-web-src", "lld"];
+/// Where `rust-web-src` puts the sources of the standard library.
+const DEBIAN_WASM_SOURCES: &str = "/usr/lib/rustlib/src/rust/library/Cargo.lock";
+
+/// A tool of the end-to-end tests and the Debian package that has it.
+const TEST_TOOLS: &[(&str, &str)] = &[
+    ("python3", "python3"),
+    ("swaks", "swaks"),
+    ("msmtp", "msmtp"),
+    ("curl", "curl"),
+    ("strace", "strace"),
+    ("eatmydata", "eatmydata"),
+    ("postfix", "postfix"),
+    ("smtp-source", "postfix"),
+    ("ps", "procps"),
+    ("unshare", "util-linux"),
+];
+
+/// Forbids package scripts to start services while apt runs.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// A linker for Rust, and a Rust that compiles the standard plugins to WebAssembly.
+pub(crate) fn compilers() -> Result<(), String> {
+    if !is_installed("cc") {
+        apt(&["gcc", "libc6-dev"]).map_err(|error| format!("no C compiler (`cc`), which Rust needs as linker\n{error}"))?;
+    }
+    wasm()
+}
+
+/// Either toolchain will do; `WAXWING_GUEST_TOOLCHAIN` forces one, for the build as for us.
+fn wasm() -> Result<(), String> {
+    let forced = std::env::var(FORCE).unwrap_or_default();
+    let (rustup, debian) = (forced != "debian", forced != "rustup");
+    if rustup && has_rustup_target() || debian && has_debian_toolchain() {
+        return Ok(());
+    }
+    let by_rustup = if !rustup {
+        format!("{FORCE}={forced} forbids it")
+    } else if !is_installed("rustup") {
+        "rustup is not installed".to_owned()
+    } else {
+        match step("rustup", &["target", "add", WASM_TARGET]) {
+            Ok(()) if has_rustup_target() => return Ok(()),
+            Ok(()) => "rustup added the target, but not to the toolchain that `rustc` is".to_owned(),
+            Err(error) => error,
+        }
+    };
+    let by_apt = if debian { apt(DEBIAN_WASM) } else { Err(format!("{FORCE}={forced} forbids it")) };
+    match by_apt {
+        Ok(()) if has_debian_toolchain() => Ok(()),
+        Ok(()) => Err(missing_wasm(&by_rustup, "the packages are installed but are not where they were expected")),
+        Err(error) => Err(missing_wasm(&by_rustup, &error)),
+    }
+}
+
+fn missing_wasm(by_rustup: &str, by_apt: &str) -> String {
+    format!(
+        "The plugins are compiled to WebAssembly, and nothing here can do that. One of these is enough:\n  \
+         rustup target add {WASM_TARGET}\n    ({by_rustup})\n  \
+         apt-get install {}\n    (Debian, as root; {by_apt})",
+        DEBIAN_WASM.join(" ")
+    )
+}
+
+fn has_rustup_target() -> bool {
+    let libraries = output_of("rustc", &["--print", "target-libdir", "--target", WASM_TARGET]);
+    libraries.is_some_and(|folder| Path::new(&folder).is_dir())
+}
+
+/// A compiler with the library's sources, and a linker: rustup's or the one of the package lld.
+fn has_debian_toolchain() -> bool {
+    let there = |path: &str| Path::new(path).is_file();
+    there(DEBIAN_WASM_SOURCES)
+        && there("/usr/bin/rustc")
+        && there("/usr/bin/cargo")
+        && (is_installed("wasm-ld") || has_rust_lld())
+}
+
+fn has_rust_lld() -> bool {
+    let sysroot = output_of("rustc", &["--print", "sysroot"]).unwrap_or_default();
+    let hosts = std::fs::read_dir(Path::new(&sysroot).join("lib/rustlib")).into_iter().flatten().flatten();
+    hosts.map(|host| host.path().join("bin/rust-lld")).any(|linker| linker.is_file())
+}
+
+/// The programs that the end-to-end tests call.
+pub(crate) fn test_tools() -> Result<(), String> {
+    let mut packages: Vec<&str> =
+        TEST_TOOLS.iter().filter(|(program, _)| !is_installed(program)).map(|(_, package)| *package).collect();
+    packages.dedup();
+    if packages.is_empty() { Ok(()) } else { apt(&packages) }
+}
+
+/// Installs packages as root, without starting any service; otherwise says what to install.
+fn apt(packages: &[&str]) -> Result<(), String> {
+    let list = packages.join(" ");
+    if !is_installed("apt-get") {
+        return Err(format!("missing, and there is no apt-get to install them: {list}"));
+    }
+    if output_of("id", &["-u"]).as_deref() != Some("0") {
+        return Err(format!("missing, and only root can install them: apt-get install {list}"));
+    }
+    let _guard = NoServices::hold()?;
+    if packages.contains(&"postfix") {
+        // Without this answer the package's script would ask for one, or write a configuration of its own.
+        let answer = "echo 'postfix postfix/main_mailer_type select No configuration' | debconf-set-selections";
+        step("sh", &["-c", answer])?;
+    }
+    install(packages).or_else(|_| {
+        step("apt-get", &["--yes", "--quiet", "-o", "DPkg::Lock::Timeout=300", "update"])?;
+        install(packages)
+    })
+}
+
+fn install(packages: &[&str]) -> Result<(), String> {
+    eprintln!("+ apt-get install {}", packages.join(" "));
+    let status = Command::new("apt-get")
+        .args(["--yes", "--quiet", "-o", "DPkg::Lock::Timeout=300", "install", "--no-install-recommends"])
+        .args(packages)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .env("RUNLEVEL", "1")
+        .stdin(Stdio::null())
+        .status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("`apt-get install {}` ended with {status}", packages.join(" "))),
+        Err(error) => Err(format!("apt-get: {error}")),
+    }
+}
+
+/// While held, invoke-rc.d starts nothing; a policy that the machine has of its own stays as it is.
+struct NoServices {
+    ours: bool,
+}
+
+impl NoServices {
+    fn hold() -> Result<Self, String> {
+        if Path::new(POLICY).exists() {
+            return Ok(Self { ours: false });
+        }
+        std::fs::write(POLICY, "#!/bin/sh\nexit 101\n").map_err(|error| format!("{POLICY}: {error}"))?;
+        let guard = Self { ours: true };
+        step("chmod", &["755", POLICY])?;
+        Ok(guard)
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.ours
+            && let Err(error) = std::fs::remove_file(POLICY)
+        {
+            eprintln!("{POLICY}: {error}; remove it, or services will not start");
+        }
+    }
+}
