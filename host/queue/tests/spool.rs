@@ -73,7 +73,7 @@ async fn what_is_deferred_comes_again_with_its_status() {
     let lease = world.spool.acquire().await.unwrap();
     assert_eq!(world.spool.next_due(&lease, None).await.unwrap(), Some(at));
     let world = world.restart().await;
-    assert_eq!(world.due(at).await, [next.clone()]);
+    assert_eq!(world.due(at).await, std::slice::from_ref(&next));
     assert_eq!(next.recipients[0].index, 1);
     assert_eq!(next.recipients[0].last.as_ref().unwrap().text, "no answer");
     assert_eq!((world.spool.stats().incoming, world.spool.stats().deferred), (0, 1));

@@ -63,7 +63,7 @@ impl Workload {
         let (ended, producing) = watch::channel(true);
         let producers = async {
             let result = join(&mut producers).await;
-            drop(ended.send(false));
+            let _ = ended.send(false);
             result
         };
         // All of them, so that every acknowledgement is reported: after an error none goes on for long.

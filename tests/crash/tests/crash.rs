@@ -55,16 +55,22 @@ async fn power_cuts_lose_nothing_acknowledged() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_committer_that_answers_before_its_sync_is_found_out() {
-    for syncs in [3, 10, 30] {
+    // The batch that is lost may be one that nobody had been answered for: several cuts, of which one must show.
+    let mut found = Vec::new();
+    for syncs in [3, 10, 20, 30, 40, 50] {
         let compared = power_cut(&mut Disk::default(), &mut Model::default(), syncs, Defect::AckBeforeSync).await.unwrap();
-        let found = compared.expect_err("the loss was not noticed").to_string();
-        assert!(found.contains("acknowledged"), "after {syncs} syncs: {found}");
+        found.extend(compared.err().map(|error| error.to_string()));
     }
+    assert!(found.iter().any(|text| text.contains("acknowledged")), "no loss was noticed: {found:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn body_files_that_are_not_synced_are_found_out() {
-    let compared = power_cut(&mut Disk::default(), &mut Model::default(), 60, Defect::FilesNotSynced).await.unwrap();
-    let found = format!("{:#}", compared.expect_err("the loss was not noticed"));
-    assert!(found.contains("not found") || found.contains("body files"), "{found}");
+    // At the moment of a cut there may be no large body in the queue: several cuts, of which one must show.
+    let mut found = Vec::new();
+    for syncs in [60, 80, 100, 120] {
+        let compared = power_cut(&mut Disk::default(), &mut Model::default(), syncs, Defect::FilesNotSynced).await.unwrap();
+        found.extend(compared.err().map(|error| format!("{error:#}")));
+    }
+    assert!(found.iter().any(|text| text.contains("not found") || text.contains("body files")), "no loss was noticed: {found:?}");
 }
