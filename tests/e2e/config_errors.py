@@ -35,7 +35,7 @@ class Mistakes(unittest.TestCase):
 
     def check(self, *command):
         done = subprocess.run([waxwing.program(), *command, "--config", self.config], stdin=subprocess.DEVNULL,
-                              capture_output=True, text=True, timeout=60)
+                              capture_output=True, text=True, timeout=60, **system.AS_SERVICE_USER)
         self.assertNotEqual(done.returncode, 0, done.stdout)
         output = done.stdout + done.stderr
         blocks = re.split(rf"(?m)^(?={re.escape(self.config)}:\d+:\d+: error: )", output)[1:]

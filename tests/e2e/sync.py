@@ -8,7 +8,7 @@ import unittest
 from harness import cases, client, messages, synctrace, system, waxwing
 
 MESSAGES = int(os.environ.get("SYNC_MESSAGES", "1000"))
-SESSIONS = 8
+SESSIONS = 20
 LARGE_MESSAGES = 20
 LARGE_OCTETS = 400_000  # above what the queue keeps inside its records
 

@@ -214,11 +214,11 @@ impl Report<'_> {
     }
 }
 
-/// `550 5.1.1 no such user`.
+/// `550 5.1.1 no such user`, as the server said it.
 fn said(status: &Status) -> String {
     let text = one_line(&status.text);
     match status.code {
-        Some(code) => format!("{code} {} {text}", status.enhanced),
+        Some(code) => format!("{code} {text}"),
         None => text,
     }
 }

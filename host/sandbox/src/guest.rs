@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use waxwing_pipeline::{Context, Event, Fault, FaultKind, Guest, Outcome};
 
-use crate::lane;
+use crate::lane::{self, Cut};
 use crate::live::Live;
 use crate::plugin::WasmPlugin;
 use crate::settings::InstanceMode;
@@ -59,8 +59,10 @@ async fn ask(plugin: &Arc<WasmPlugin>, live: Option<Live>, event: &Event, contex
         Ok((live, outcome))
     });
     let wall = plugin.loaded.shared.limits.wall;
-    lane::run(&plugin.loaded.lane, wall, &ticks, job).await.unwrap_or_else(|| {
-        let text = format!("took longer than {} ms", wall.as_millis());
-        Err(Fault::new(FaultKind::TimeLimit, text))
+    lane::run(&plugin.loaded.lane, wall, &ticks, job).await.unwrap_or_else(|cut| {
+        Err(match cut {
+            Cut::TooLong => Fault::new(FaultKind::TimeLimit, format!("took longer than {} ms", wall.as_millis())),
+            Cut::Lost => Fault::new(FaultKind::Host, "the server failed while it served the plugin"),
+        })
     })
 }

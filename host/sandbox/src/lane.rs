@@ -52,11 +52,20 @@ impl<T> Drop for AbortOnDrop<T> {
     }
 }
 
+/// Why a job has no result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// The wall-time limit.
+    TooLong,
+    /// The host panicked while it served the guest, or is going down.
+    Lost,
+}
+
 /// The result of a job, unless it takes longer than `wall`. `ticks` are those of the job.
-pub(crate) async fn run<T: Send + 'static>(lane: &SlowLane, wall: Duration, ticks: &Ticks, mut job: Job<T>) -> Option<T> {
+pub(crate) async fn run<T: Send + 'static>(lane: &SlowLane, wall: Duration, ticks: &Ticks, mut job: Job<T>) -> Result<T, Cut> {
     // Most calls are over at their first poll and need no timer.
     if let Poll::Ready(result) = poll_fn(|cx| Poll::Ready(job.as_mut().poll(cx))).await {
-        return Some(result);
+        return Ok(result);
     }
     let mut timer = Box::pin(tokio::time::sleep(wall));
     let waited = poll_fn(|cx| {
@@ -70,8 +79,8 @@ pub(crate) async fn run<T: Send + 'static>(lane: &SlowLane, wall: Duration, tick
         }
     });
     match waited.await {
-        Waited::Done(result) => Some(result),
-        Waited::TooLong => None,
+        Waited::Done(result) => Ok(result),
+        Waited::TooLong => Err(Cut::TooLong),
         Waited::Computing => {
             let bounded = async move {
                 tokio::select! {
@@ -80,8 +89,7 @@ pub(crate) async fn run<T: Send + 'static>(lane: &SlowLane, wall: Duration, tick
                 }
             };
             let mut there = AbortOnDrop(lane.handle.spawn(bounded));
-            // An error: the server is going down, or the host panicked while it served the guest.
-            (&mut there.0).await.ok().flatten()
+            (&mut there.0).await.map_err(|_| Cut::Lost)?.ok_or(Cut::TooLong)
         }
     }
 }

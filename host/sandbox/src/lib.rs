@@ -18,6 +18,7 @@ mod hooks;
 mod host;
 mod lane;
 mod live;
+mod parts;
 mod plugin;
 mod rules;
 mod settings;

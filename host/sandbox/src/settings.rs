@@ -55,6 +55,8 @@ pub struct Limits {
     pub body_bytes_max: usize,
     /// Octets of one read of the message.
     pub read_bytes_max: usize,
+    /// Octets of a message that is taken apart for `parts`; it is whole in memory for the length of the call.
+    pub parts_bytes_max: u64,
     /// Octets of the reason in `discard`, `hold` and `quarantine`.
     pub reason_bytes_max: usize,
     /// Targets of one resolution.
@@ -75,6 +77,7 @@ impl Default for Limits {
             edit_bytes_max: 1 << 20,
             body_bytes_max: 64 << 20,
             read_bytes_max: 64 << 10,
+            parts_bytes_max: 16 << 20,
             reason_bytes_max: 500,
             targets_max: 10_000,
         }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use waxwing_pipeline::{Changes, Context, Fault, FaultKind, Hook, Table};
 use waxwing_types::{Clock, Edit, Monotonic, Via};
 
+use crate::parts::Part;
 use crate::rules::Act;
 use crate::settings::{Grants, Limits};
 
@@ -60,6 +61,8 @@ pub(crate) struct Call {
     staged: usize,
     staged_bytes: usize,
     head: Option<Bytes>,
+    /// The parts, once asked for.
+    pub(crate) parts: Option<Arc<Vec<Part>>>,
 }
 
 impl Call {
@@ -75,6 +78,7 @@ impl Call {
             staged: 0,
             staged_bytes: 0,
             head: None,
+            parts: None,
         }
     }
 

@@ -1,5 +1,7 @@
 //! What is not loaded, and the sentence that says why; compiled plugins on disk.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
+
 mod common;
 
 use std::fs;

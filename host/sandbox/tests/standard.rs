@@ -1,5 +1,7 @@
 //! The standard plugins as components, through the pipeline that asks them in the server.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
+
 mod common;
 
 use std::collections::BTreeMap;

@@ -55,7 +55,7 @@ pub struct Status {
     pub enhanced: EnhancedCode,
     /// Name and address of the server that spoke, or of the agent.
     pub remote: Option<String>,
-    /// The words, one line.
+    /// The words, one line; of a server's reply everything behind its code, an enhanced code too if it gave one.
     pub text: String,
 }
 

@@ -79,7 +79,7 @@ mod tests {
         let root = Address::new("root", "example.com");
         let targets = |resolution| match resolution {
             Resolution::Targets(expansion) => expansion.targets,
-            other => panic!("{other:?}"),
+            other @ (Resolution::NotMine | Resolution::Unknown | Resolution::Unavailable(_)) => panic!("{other:?}"),
         };
         host.run(|| {
             <Aliases as on_load::Guest>::load().unwrap();

@@ -92,7 +92,7 @@ impl Resolver<'_> {
 
     /// A domain of nothing but aliases has no other recipients; elsewhere there may be a mailbox.
     fn not_found(&self, recipient: &Address) -> Resolution {
-        let only_aliases = self.settings.virtual_alias_domains.iter().any(|d| *d == recipient.domain);
+        let only_aliases = self.settings.virtual_alias_domains.contains(&recipient.domain);
         if only_aliases { Resolution::Unknown } else { Resolution::NotMine }
     }
 

@@ -166,7 +166,7 @@ mod tests {
             .into_iter()
             .map(|c| match c {
                 Change::Add { name, .. } => name,
-                other => panic!("{other:?}"),
+                other @ (Change::Remove { .. } | Change::Shorten { .. }) => panic!("{other:?}"),
             })
             .collect();
         assert_eq!(names, ["Resent-Date", "Resent-Message-ID"]);

@@ -52,6 +52,7 @@ class Sink:
                 connection, _ = listener.accept()
             except OSError:
                 return
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self.lock:
                 self.connections.add(connection)
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()

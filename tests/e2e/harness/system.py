@@ -94,9 +94,13 @@ def _die_with_parent():
     ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
 
 
+# How a program is started as that user; root only.
+AS_SERVICE_USER = {"user": SERVICE_USER, "group": SERVICE_USER, "extra_groups": []} if ROOT else {}
+
+
 def start(command, log, as_service_user=True, env=None, cwd=None):
     """Starts a program that ends with this script; its output goes to the file `log`."""
-    account = {"user": SERVICE_USER, "group": SERVICE_USER, "extra_groups": []} if ROOT and as_service_user else {}
+    account = AS_SERVICE_USER if as_service_user else {}
     with open(log, "ab") as output:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, preexec_fn=_die_with_parent,

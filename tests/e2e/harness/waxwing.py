@@ -184,7 +184,7 @@ class Dev:
     @property
     def maildir(self):
         """The demo user's Maildir."""
-        return os.path.join(self.state, "mail", "demo", "Maildir")
+        return os.path.join(self.state, "mail", "waxwing.test", "demo")
 
     def start(self, seconds=120.0):
         """Starts it and waits for the SMTP port; the first start compiles plugins."""

@@ -42,7 +42,7 @@ const HEAD: &[u8] = b"Subject: hello\r\nFrom: sender@a.example\r\n\r\n";
 
 #[test]
 fn programs_find_their_fields() {
-    let text = print(None, HEAD, Some(b"body\r\n"), "no such user");
+    let text = print(None, HEAD, Some(b"body\r\n"), "5.1.1 no such user");
     let wanted = "Reporting-MTA: dns; mx.a.example\r\nOriginal-Envelope-Id: env=1\r\nX-Waxwing-Queue-ID: 0000000000001\r\n\
         Arrival-Date: Tue, 29 Feb 2000 12:34:56 +0000\r\n\r\n\
         Original-Recipient: rfc822;info+x@a.example\r\nFinal-Recipient: rfc822; user@b.example\r\nAction: failed\r\n\

@@ -3,6 +3,7 @@
 use wasmtime::Result;
 use waxwing_bindings::imports::message::{AuthResults, Check, Field, Host};
 
+use crate::parts::decoded;
 use crate::state::State;
 
 fn field(field: &waxwing_message::Field) -> Field {
@@ -30,7 +31,7 @@ impl Host for State {
 
     fn header_text(&mut self, name: String) -> Result<Option<String>> {
         let head = self.call.context.head.as_ref();
-        Ok(head.and_then(|head| head.first(&name)).map(waxwing_message::Field::unfolded))
+        Ok(head.and_then(|head| head.first(&name)).map(|field| decoded(&field.unfolded())))
     }
 
     fn headers(&mut self) -> Result<Vec<Field>> {
