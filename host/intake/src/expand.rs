@@ -20,12 +20,15 @@ struct Step {
 impl Intake {
     /// The recipients that aliases make of the envelope's, each once. An alias may name itself: then it stands for itself too.
     pub(crate) async fn expand(&self, transaction: &mut Transaction) -> Result<Vec<Recipient>, Reply> {
-        let first = transaction.context.recipients.iter().map(|r| r.recipient.clone());
+        let named = &transaction.context.recipients;
+        let first = named.iter().map(|r| self.with_domain(r.recipient.clone())).collect::<Result<Vec<_>, _>>()?;
         if !self.parts.pipeline.has(Hook::OnResolve) {
-            return Ok(first.collect());
+            return Ok(first);
         }
+        // Aliases may add to what the client named, which has a limit of its own.
+        let recipients_max = first.len() + self.parts.settings.expansion_recipients_max;
         let step = |recipient| Step { recipient, depth: 0, owner: None };
-        let mut line: VecDeque<Step> = first.map(step).collect();
+        let mut line: VecDeque<Step> = first.into_iter().map(step).collect();
         let mut expanded: HashSet<String> = HashSet::new();
         let mut done: HashSet<String> = HashSet::new();
         let mut out: Vec<(Recipient, Option<ReversePath>)> = Vec::with_capacity(line.len());
@@ -38,7 +41,7 @@ impl Intake {
             match expansion {
                 Some(expansion) => {
                     expanded.insert(key);
-                    self.queue_targets(&step, expansion, &mut line, out.len())?;
+                    self.queue_targets(&step, expansion, &mut line, recipients_max - out.len().min(recipients_max))?;
                 }
                 None if done.insert(key) => out.push((step.recipient, step.owner)),
                 None => {}
@@ -58,25 +61,32 @@ impl Intake {
         }
     }
 
-    fn queue_targets(&self, from: &Step, expansion: Expansion, line: &mut VecDeque<Step>, out: usize) -> Result<(), Reply> {
+    /// A recipient that a plugin added may be bare.
+    fn with_domain(&self, recipient: Recipient) -> Result<Recipient, Reply> {
+        if !recipient.address.is_bare() {
+            return Ok(recipient);
+        }
+        let address = recipient.address.with_domain(&self.parts.settings.myorigin).map_err(|_| replies::BAD_ADDRESS)?;
+        Ok(Recipient { address, ..recipient })
+    }
+
+    fn queue_targets(&self, from: &Step, expansion: Expansion, line: &mut VecDeque<Step>, room: usize) -> Result<(), Reply> {
         let settings = &self.parts.settings;
         if from.depth >= settings.expansion_depth_max {
             return Err(replies::ALIAS_LOOP);
         }
-        if line.len() + out + expansion.targets.len() > settings.expansion_recipients_max {
+        if line.len() + expansion.targets.len() > room {
             return Err(replies::TOO_MANY_TARGETS);
         }
         let owner = expansion.sender.map(ReversePath::Of).or_else(|| from.owner.clone());
         let original = from.recipient.original.clone().unwrap_or_else(|| format!("rfc822;{}", from.recipient.address));
         for target in expansion.targets {
             let address = match target {
-                Target::Address(address) if address.is_bare() => {
-                    address.with_domain(&settings.myorigin).map_err(|_| replies::BAD_ADDRESS)?
-                }
                 Target::Address(address) => address,
                 Target::Command(_) | Target::File(_) => return Err(replies::NO_SUCH_TARGET),
             };
             let recipient = Recipient { address, original: Some(original.clone()), notify: from.recipient.notify };
+            let recipient = self.with_domain(recipient)?;
             line.push_back(Step { recipient, depth: from.depth + 1, owner: owner.clone() });
         }
         Ok(())

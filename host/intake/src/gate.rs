@@ -10,12 +10,19 @@ use crate::{Intake, replies};
 const POSTMASTER: &str = "postmaster";
 
 impl Intake {
-    /// Refuses a recipient that the client may not write to or that does not exist.
-    pub(crate) async fn admit(&self, transaction: &mut Transaction, recipient: &Address) -> Result<AddressClass, Reply> {
+    /// Refuses a recipient that the client may not write to or that does not exist. `ours`: the client named no domain, and
+    /// means this server's own.
+    pub(crate) async fn admit(
+        &self,
+        transaction: &mut Transaction,
+        recipient: &Address,
+        ours: bool,
+    ) -> Result<AddressClass, Reply> {
         let class = self.parts.directory.class_of(recipient);
         match class {
-            AddressClass::Default if self.may_relay(&transaction.context) => Ok(class),
+            AddressClass::Default | AddressClass::Relay if self.may_relay(&transaction.context) || ours => Ok(class),
             AddressClass::Default => Err(replies::RELAY_DENIED),
+            AddressClass::Relay if names_a_route(recipient) => Err(replies::RELAY_DENIED),
             AddressClass::Relay => Ok(class),
             AddressClass::Local | AddressClass::VirtualAlias | AddressClass::VirtualMailbox => {
                 self.exists(transaction, recipient).await.map(|()| class)
@@ -36,7 +43,7 @@ impl Intake {
             Resolved::Failed(reply) => return Err(reply),
             Resolved::Unknown | Resolved::NotMine => {}
         }
-        if recipient.local().eq_ignore_ascii_case(POSTMASTER) {
+        if is_postmaster(recipient) {
             return Ok(());
         }
         match self.parts.directory.exists(recipient).await {
@@ -48,4 +55,14 @@ impl Intake {
             }
         }
     }
+}
+
+pub(crate) fn is_postmaster(address: &Address) -> bool {
+    address.local().eq_ignore_ascii_case(POSTMASTER)
+}
+
+/// `user%remote@relayed`, `remote!user@relayed`, `"user@remote"@relayed`: the server behind us trusts us and might follow it
+/// (Postfix: `allow_untrusted_routing`).
+fn names_a_route(address: &Address) -> bool {
+    address.local().contains(['@', '%', '!'])
 }

@@ -7,9 +7,10 @@ use waxwing_net::Host;
 use waxwing_pipeline::{Chain, Client, Context, Event, RewriteError, Role};
 use waxwing_smtp::ServerSession;
 use waxwing_smtp::server::{Answer, Question};
-use waxwing_types::{Address, BodyType, Origin, Parameter, Recipient, Reply, ReversePath, Verdict, Via};
+use waxwing_types::{Address, BodyType, Origin, Parameter, QueueId, Recipient, Reply, ReversePath, Timestamp, Verdict, Via};
 
-use crate::transaction::Transaction;
+use crate::gate::is_postmaster;
+use crate::transaction::{Transaction, record_of};
 use crate::{Intake, replies};
 
 /// One session's side of intake.
@@ -40,12 +41,18 @@ impl SessionHost {
     }
 
     async fn session_hook(&mut self, event: Event) -> Answer {
+        let hook = event.hook();
         let pipeline = &self.intake.parts.pipeline;
-        match pipeline.verdict(&mut self.chain, &mut self.context, event).await {
-            Verdict::Continue | Verdict::Accept | Verdict::Hold { .. } | Verdict::Discard { .. } => Answer::Ok,
+        let answer = match pipeline.verdict(&mut self.chain, &mut self.context, event).await {
+            Verdict::Continue | Verdict::Accept | Verdict::Hold { .. } | Verdict::Discard { .. } => return Answer::Ok,
             Verdict::Reject(reply) | Verdict::Defer(reply) => Answer::Reply(reply),
             Verdict::Disconnect(reply) => Answer::Close(reply),
-        }
+        };
+        // Before MAIL nothing has a name yet: the steps so far are traced under one of their own.
+        let now = self.intake.parts.clock.now();
+        let id = self.intake.parts.spool.ids().next(now);
+        self.refused_session(id, &answer, hook.as_str(), now);
+        answer
     }
 
     async fn helo(&mut self, name: String, esmtp: bool) -> Answer {
@@ -74,7 +81,10 @@ impl SessionHost {
             via: context.via,
             received_at: now,
         };
-        let mut transaction = Transaction::new(id, context, parts.pipeline.chain(), body, origin, room);
+        let mut chain = parts.pipeline.chain();
+        // What the hooks before MAIL did belongs to each message of the session.
+        chain.trace.clone_from(&self.chain.trace);
+        let mut transaction = Transaction::new(id, context, chain, body, origin, room);
         let answer = self.begin(&mut transaction, sender).await;
         match answer {
             Answer::Ok => self.transaction = Some(transaction),
@@ -101,7 +111,9 @@ impl SessionHost {
         let Some(mut transaction) = self.transaction.take() else { return Answer::Reply(replies::NOT_IN_TRANSACTION) };
         let answer = self.add(&mut transaction, recipient, parameters).await;
         match &answer {
-            Answer::Reply(reply) | Answer::Close(reply) if !reply.is_positive() => self.note_refusal(&transaction, reply),
+            Answer::Reply(reply) | Answer::Close(reply) if !reply.is_positive() => {
+                self.note_refusal(transaction.id, transaction.context.sender.as_deref(), reply);
+            }
             Answer::Ok | Answer::Reply(_) | Answer::Close(_) | Answer::Committed(_) | Answer::Discarded(_) | Answer::Done => {}
         }
         self.transaction = Some(transaction);
@@ -109,18 +121,19 @@ impl SessionHost {
     }
 
     async fn add(&mut self, transaction: &mut Transaction, recipient: Address, parameters: Vec<Parameter>) -> Answer {
+        // RFC 5321 §4.5.1: postmaster without domain exists whatever `myorigin` is.
+        let ours = recipient.is_bare() && is_postmaster(&recipient);
         let recipient = match self.complete(transaction, recipient, Role::EnvelopeRecipient).await {
             Ok(address) => address,
             Err(answer) => return answer,
         };
-        let class = match self.intake.admit(transaction, &recipient).await {
+        let class = match self.intake.admit(transaction, &recipient, ours).await {
             Ok(class) => class,
             Err(reply) => {
                 transaction.note(self.intake.parts.clock.now(), "rcpt", &recipient, &reply);
                 return Answer::Reply(reply);
             }
         };
-        let before = transaction.context.clone();
         let index = transaction.context.push_recipient(Recipient::new(recipient), class, parameters);
         let Some(added) = transaction.context.recipients.last().cloned() else { return Answer::Ok };
         let answer = self.hook(transaction, Event::Rcpt(added)).await;
@@ -128,8 +141,7 @@ impl SessionHost {
             Answer::Ok => {}
             Answer::Reply(_) | Answer::Close(_) | Answer::Committed(_) | Answer::Discarded(_) | Answer::Done => {
                 // The recipient is refused; its index is not used again.
-                transaction.context.recipients = before.recipients;
-                transaction.context.next_recipient = index + 1;
+                Arc::make_mut(&mut transaction.context.recipients).retain(|recipient| recipient.index != index);
             }
         }
         answer
@@ -171,16 +183,25 @@ impl SessionHost {
     /// The transaction ended with a refusal: logged and traced.
     fn refused(&mut self, transaction: &mut Transaction, answer: &Answer, at: &str) {
         if let Answer::Reply(reply) | Answer::Close(reply) = answer {
-            self.note_refusal(transaction, reply);
+            self.note_refusal(transaction.id, transaction.context.sender.as_deref(), reply);
             transaction.trace(&self.intake, format!("refused at {at}: {reply}"), self.intake.parts.clock.now());
         }
     }
 
-    fn note_refusal(&mut self, transaction: &Transaction, reply: &Reply) {
+    /// The session was refused before a transaction began: logged and traced.
+    fn refused_session(&mut self, id: QueueId, answer: &Answer, at: &str, now: Timestamp) {
+        let (Answer::Reply(reply) | Answer::Close(reply)) = answer else { return };
+        self.note_refusal(id, None, reply);
+        let result = format!("refused at {at}: {reply}");
+        let entries = self.chain.trace.clone();
+        self.intake.parts.trace.record(record_of(id, &self.context, &self.intake.parts.settings, result, entries, now));
+    }
+
+    fn note_refusal(&mut self, id: QueueId, sender: Option<&ReversePath>, reply: &Reply) {
         self.counts.refused += 1;
         let peer = self.context.client.as_ref().map(|c| c.peer.to_string()).unwrap_or_default();
-        let sender = transaction.context.sender.as_ref().map(|s| s.to_string()).unwrap_or_default();
-        tracing::info!(target: "smtpd", "{}: reject: from {peer}: {reply}; from=<{sender}>", transaction.id);
+        let sender = sender.map(ToString::to_string).unwrap_or_default();
+        tracing::info!(target: "smtpd", "{id}: reject: from {peer}: {reply}; from=<{sender}>");
         self.counts.last_refusal = Some(reply.clone());
     }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use waxwing_message::trace::received;
 use waxwing_message::{HeadSplitter, HeaderBlock, Split};
 use waxwing_pipeline::{Context, Generated, Prepared, Submit, SubmitError};
-use waxwing_types::{MemoryBody, Verdict, Via};
+use waxwing_types::{MemoryBody, ReversePath, Verdict, Via};
 
 use crate::Intake;
 use crate::transaction::Transaction;
@@ -29,11 +29,7 @@ impl Submit for Intake {
         context.head = Some(Arc::new(head));
         context.body = Some(Arc::new(MemoryBody::new(body.clone())));
         let chain = self.parts.pipeline.chain();
-        let room = self.parts.spool.room(0).map_err(|e| SubmitError::Temporary(e.to_string()));
-        let room = match (room, is_report) {
-            (Ok(room), _) => room,
-            (Err(error), _) => return Err(error),
-        };
+        let room = self.parts.spool.room(0).map_err(|e| SubmitError::Temporary(e.to_string()))?;
         let mut transaction = Transaction::new(id, context, chain, envelope.body_type, envelope.origin.clone(), room);
         let verdict = self.run_content_hooks(&mut transaction).await;
         let outcome = self.outcome(&mut transaction, verdict, is_report).await;
@@ -77,6 +73,10 @@ impl Intake {
             Verdict::Reject(reply) => return Err(SubmitError::Refused(reply.to_string())),
             Verdict::Defer(reply) | Verdict::Disconnect(reply) => return Err(SubmitError::Temporary(reply.to_string())),
             Verdict::Discard { reason } => return Err(SubmitError::Discarded(reason)),
+        }
+        if is_report {
+            // Whatever a plugin made of it: a report has no sender, or two servers could report to each other for ever.
+            transaction.context.sender = Some(Arc::new(ReversePath::Null));
         }
         match self.expand(transaction).await {
             Ok(recipients) if !recipients.is_empty() => Ok(recipients),

@@ -22,6 +22,8 @@ use waxwing_types::{
 
 use super::*;
 
+mod limits;
+
 type Script = Box<dyn Fn(&Event, &Context) -> Result<Outcome, Fault> + Send + Sync>;
 
 struct Fake(HookSet, Script);
@@ -195,6 +197,23 @@ fn aliases(table: &'static [(&'static str, &'static [&'static str])]) -> Fake {
     })
 }
 
+/// Mail that is made here.
+fn made(house: &House, via: Via) -> Generated {
+    Generated {
+        id: house.spool.ids().next(Timestamp::from_millis(1)),
+        envelope: Envelope {
+            sender: ReversePath::Null,
+            recipients: vec![Recipient::new(address("sender@far.example"))],
+            body_type: BodyType::SevenBit,
+            ret: None,
+            envid: None,
+            origin: Origin::internal(via, Timestamp::from_millis(1)),
+        },
+        content: Bytes::from_static(b"Subject: report\r\n\r\nfailed\r\n"),
+        cause: None,
+    }
+}
+
 fn recipients(message: &Message) -> Vec<String> {
     message.envelope.recipients.iter().map(|r| r.address.to_string()).collect()
 }
@@ -336,20 +355,7 @@ async fn a_report_passes_the_hooks_and_cannot_be_refused() {
         Ok(Outcome::of(HookAnswer::Verdict(Verdict::Reject(Reply::fixed(550, (5, 7, 1), "no")))))
     });
     let house = house(vec![(refuse, OnFault::Defer)]).await;
-    let mail = |via| Generated {
-        id: house.spool.ids().next(Timestamp::from_millis(1)),
-        envelope: Envelope {
-            sender: ReversePath::Null,
-            recipients: vec![Recipient::new(address("sender@far.example"))],
-            body_type: BodyType::SevenBit,
-            ret: None,
-            envid: None,
-            origin: Origin::internal(via, Timestamp::from_millis(1)),
-        },
-        content: Bytes::from_static(b"Subject: report\r\n\r\nfailed\r\n"),
-        cause: None,
-    };
-    let report = house.intake.prepare(mail(Via::Dsn)).await.unwrap();
+    let report = house.intake.prepare(made(&house, Via::Dsn)).await.unwrap();
     assert_eq!(report.body, "failed\r\n");
-    assert!(house.intake.prepare(mail(Via::Forward)).await.is_err());
+    assert!(house.intake.prepare(made(&house, Via::Forward)).await.is_err());
 }

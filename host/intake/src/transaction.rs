@@ -8,7 +8,7 @@ use waxwing_pipeline::{Chain, Context, TraceEntry, TraceRecord};
 use waxwing_queue::{BodyWriter, NewBody, NewMessage, Reservation};
 use waxwing_types::{Address, BodyType, Envelope, Origin, QueueId, Recipient, Reply, ReversePath, Timestamp};
 
-use crate::{Intake, replies};
+use crate::{Intake, IntakeSettings, replies};
 
 /// A transaction under way. Its queue id is known from MAIL on, so that a refused message can be traced too.
 pub(crate) struct Transaction {
@@ -94,24 +94,37 @@ impl Transaction {
 
     /// Writes a decision of the server itself into the trace.
     pub(crate) fn note(&mut self, at: Timestamp, step: &str, subject: &Address, reply: &Reply) {
-        self.chain.trace.push(TraceEntry::step(at, "intake", step, subject.to_string(), reply.to_string()));
+        let entry = TraceEntry::step(at, "intake", step, subject.to_string(), reply.to_string());
+        entry.keep(&mut self.chain.trace);
     }
 
     /// Writes down what the hooks did and how it ended.
     pub(crate) fn trace(&mut self, intake: &Intake, result: String, at: Timestamp) {
-        let limit = intake.parts.settings.trace_recipients_max;
-        let context = &self.context;
-        intake.parts.trace.record(TraceRecord {
-            id: self.id.to_string(),
-            at,
-            part: "intake".to_owned(),
-            peer: context.client.as_ref().map_or_else(|| "internal".to_owned(), |c| c.peer.to_string()),
-            sender: context.sender.as_ref().map(|s| s.to_string()).unwrap_or_default(),
-            recipients: context.recipients.iter().take(limit).map(|r| r.recipient.address.to_string()).collect(),
-            size: context.size(),
-            result,
-            entries: std::mem::take(&mut self.chain.trace),
-        });
+        let entries = std::mem::take(&mut self.chain.trace);
+        intake.parts.trace.record(record_of(self.id, &self.context, &intake.parts.settings, result, entries, at));
+    }
+}
+
+/// The record of what hooks did, as far as things came.
+pub(crate) fn record_of(
+    id: QueueId,
+    context: &Context,
+    settings: &IntakeSettings,
+    result: String,
+    entries: Vec<TraceEntry>,
+    at: Timestamp,
+) -> TraceRecord {
+    let recipients = context.recipients.iter().take(settings.trace_recipients_max);
+    TraceRecord {
+        id: id.to_string(),
+        at,
+        part: "intake".to_owned(),
+        peer: context.client.as_ref().map_or_else(|| "internal".to_owned(), |c| c.peer.to_string()),
+        sender: context.sender.as_ref().map(|s| s.to_string()).unwrap_or_default(),
+        recipients: recipients.map(|r| r.recipient.address.to_string()).collect(),
+        size: context.size(),
+        result,
+        entries,
     }
 }
 

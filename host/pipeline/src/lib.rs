@@ -27,4 +27,4 @@ pub use ports::{
     ClassOf, Directory, DnsError, Generated, Handed, MxHost, Prepared, Resolver, Submit, SubmitError, Table, TableError, Trace,
     Transport,
 };
-pub use trace::{TraceEntry, TraceRecord};
+pub use trace::{TRACE_ENTRIES_MAX, TraceEntry, TraceRecord};

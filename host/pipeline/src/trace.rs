@@ -5,6 +5,11 @@ use waxwing_types::{Edit, Timestamp};
 
 use crate::{Answer, Changes, Fault, Hook, Outcome, Resolution, Target};
 
+/// Steps that are kept of one session or transaction: a client can name a thousand recipients, and a header as many addresses.
+pub const TRACE_ENTRIES_MAX: usize = 200;
+/// Lines that are kept in one step: what a plugin changed, and what it logged, each.
+const TRACE_LINES_MAX: usize = 100;
+
 /// Characters of a value that a trace keeps.
 const VALUE_CHARS_MAX: usize = 200;
 
@@ -72,14 +77,15 @@ impl TraceEntry {
     pub(crate) fn returned(mut self, outcome: &Outcome) -> Self {
         self.result = describe(&outcome.answer);
         self.edits = diff(&outcome.changes);
-        self.log.clone_from(&outcome.log);
+        self.edits.truncate(TRACE_LINES_MAX);
+        self.log = outcome.log.iter().take(TRACE_LINES_MAX).cloned().collect();
         self
     }
 
     pub(crate) fn faulted(mut self, fault: &Fault, consequence: &str) -> Self {
         consequence.clone_into(&mut self.result);
         self.fault = Some(fault.to_string());
-        self.log.clone_from(&fault.log);
+        self.log = fault.log.iter().take(TRACE_LINES_MAX).cloned().collect();
         self
     }
 
@@ -92,7 +98,25 @@ impl TraceEntry {
                 like.micros += self.micros;
                 like.calls += 1;
             }
-            None => list.push(self),
+            None => self.keep(list),
+        }
+    }
+
+    /// Adds this entry to a list that is not full; in a full one the last entry counts what is left out.
+    pub fn keep(self, list: &mut Vec<Self>) {
+        if list.len() < TRACE_ENTRIES_MAX - 1 {
+            return list.push(self);
+        }
+        match list.get_mut(TRACE_ENTRIES_MAX - 1) {
+            Some(rest) => {
+                rest.at = self.at;
+                rest.micros += self.micros;
+                rest.calls = rest.calls.saturating_add(self.calls);
+            }
+            None => {
+                let left_out = Self::step(self.at, "trace", "left-out", "", "more steps than a trace keeps");
+                list.push(Self { micros: self.micros, calls: self.calls, ..left_out });
+            }
         }
     }
 
