@@ -9,6 +9,7 @@ use waxwing_control::{
     HEAD_BYTES_MAX, HookStatus, LastStatus, PluginStatus, Problem, ProblemKind, QueuePage, QueueState, QueueTotals,
     QueuedRecipient, QueuedUnit, Request, Response, ServerInfo, ShownMessage, TRACE_LAST_MAX,
 };
+use waxwing_delivery::ActiveUnits;
 use waxwing_pipeline::{BindingStatus, Mode, OnFault, Pipeline};
 use waxwing_queue::{DueKey, ListEntry, ListKey, Spool, SpoolError, Unit, UnitState};
 use waxwing_state::{Found, TraceError, TraceStore};
@@ -24,6 +25,7 @@ pub(crate) struct Desk {
     pub(crate) spool: Arc<dyn Spool>,
     pub(crate) traces: Arc<TraceStore>,
     pub(crate) pipeline: Arc<Pipeline>,
+    pub(crate) active: ActiveUnits,
 }
 
 #[async_trait]
@@ -53,7 +55,7 @@ impl Desk {
         let page = self.spool.list(after, limit).await.map_err(of_spool)?;
         let stats = self.spool.stats();
         Ok(Response::Queue(QueuePage {
-            units: page.entries.into_iter().map(queued_unit).collect(),
+            units: page.entries.into_iter().map(|entry| queued_unit(entry, &self.active)).collect(),
             next: page.next.map(print_key),
             totals: QueueTotals { incoming: stats.incoming, deferred: stats.deferred, hold: stats.hold, corrupt: stats.corrupt },
         }))
@@ -67,7 +69,8 @@ impl Desk {
         });
         let envelope = shown.envelope.as_ref();
         let units = shown.units.into_iter().enumerate();
-        let units = units.map(|(at, (unit, state))| shown_unit(id, at, unit, state, envelope, shown.size)).collect();
+        let units =
+            units.map(|(at, (unit, state))| shown_unit(id, at, unit, state, envelope, shown.size, &self.active)).collect();
         let origin = envelope.map(|e| &e.origin);
         Ok(Response::Message(Box::new(ShownMessage {
             id,
@@ -140,8 +143,10 @@ fn response_of(found: &Found) -> Result<Response, Problem> {
     }
 }
 
-fn queue_state(state: UnitState) -> (QueueState, Option<String>) {
+/// `active`: the owner is trying it, which the spool does not know.
+fn queue_state(state: UnitState, active: bool) -> (QueueState, Option<String>) {
     match state {
+        UnitState::Incoming | UnitState::Deferred if active => (QueueState::Active, None),
         UnitState::Incoming => (QueueState::Incoming, None),
         UnitState::Deferred => (QueueState::Deferred, None),
         UnitState::Hold(reason) => (QueueState::Hold, Some(reason)),
@@ -149,8 +154,8 @@ fn queue_state(state: UnitState) -> (QueueState, Option<String>) {
     }
 }
 
-fn queued_unit(entry: ListEntry) -> QueuedUnit {
-    let (state, reason) = queue_state(entry.state);
+fn queued_unit(entry: ListEntry, active: &ActiveUnits) -> QueuedUnit {
+    let (state, reason) = queue_state(entry.state, active.contains(entry.id, entry.number));
     let unit = entry.unit.as_ref();
     let addresses = entry.message.as_ref().map(|m| m.recipients.as_slice()).unwrap_or_default();
     let last = |at: usize| unit.and_then(|u| u.recipients.get(at)?.last.as_ref()).map(LastStatus::from);
@@ -176,8 +181,10 @@ fn shown_unit(
     state: UnitState,
     envelope: Option<&Envelope>,
     size: u64,
+    active: &ActiveUnits,
 ) -> QueuedUnit {
-    let (state, reason) = queue_state(state);
+    let number = unit.as_ref().map_or(u16::try_from(at).unwrap_or(u16::MAX), |u| u.number);
+    let (state, reason) = queue_state(state, active.contains(id, number));
     let address = |index: u32| envelope.and_then(|e| e.recipients.get(index as usize)).map(|r| r.address.to_string());
     let recipients = unit.iter().flat_map(|u| &u.recipients).map(|recipient| QueuedRecipient {
         address: address(recipient.index).unwrap_or_else(|| format!("recipient {}", recipient.index)),
@@ -185,7 +192,7 @@ fn shown_unit(
     });
     QueuedUnit {
         id,
-        unit: unit.as_ref().map_or(u16::try_from(at).unwrap_or(u16::MAX), |u| u.number),
+        unit: number,
         state,
         reason,
         arrived_at: envelope.map(|e| e.origin.received_at),

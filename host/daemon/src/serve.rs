@@ -14,8 +14,10 @@ use std::time::Duration;
 use anyhow::Context;
 use nix::sys::stat::{Mode, umask};
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
 use waxwing_config::{Config, Listen};
 use waxwing_net::{Shutdown, ShutdownTrigger};
+use waxwing_queue::SpoolError;
 use waxwing_store::{Store, StoreError};
 
 use crate::clock::SystemClock;
@@ -33,8 +35,8 @@ const RUNTIME_END_MAX: Duration = Duration::from_secs(2);
 const BLOCKING_THREADS_MAX: usize = 32;
 /// How long such a thread is kept without work.
 const BLOCKING_IDLE: Duration = Duration::from_secs(5);
-/// The store failed: the supervisor should start the server again (sysexits' EX_TEMPFAIL).
-const EXIT_STORE_FAILED: u8 = 75;
+/// The store or the queue manager failed: the supervisor should start the server again (sysexits' EX_TEMPFAIL).
+const EXIT_FAILED: u8 = 75;
 /// Rights that nobody else gets on anything that the server makes.
 pub(crate) const UMASK: Mode = Mode::S_IRWXG.union(Mode::S_IRWXO);
 
@@ -141,6 +143,32 @@ fn build_runtime(workers: usize) -> std::io::Result<Runtime> {
 enum Reason {
     Signal(&'static str),
     StoreFailed(StoreError),
+    /// What the queue manager said at its end, which came before the server's.
+    DeliveryEnded(String),
+}
+
+impl Reason {
+    /// Logs it; what the process ends with.
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Signal(name) => {
+                tracing::info!("{name}: shutting down");
+                return ExitCode::SUCCESS;
+            }
+            Self::StoreFailed(error) => tracing::error!(%error, "the store failed: shutting down, to be started again"),
+            Self::DeliveryEnded(why) => tracing::error!("the queue manager ended: shutting down, to be started again: {why}"),
+        }
+        ExitCode::from(EXIT_FAILED)
+    }
+}
+
+/// Waits for the end of the queue manager, which nobody has told to stop.
+async fn delivery_ended(manager: JoinHandle<Result<(), SpoolError>>) -> Reason {
+    Reason::DeliveryEnded(match manager.await {
+        Ok(Ok(())) => "without a reason".to_owned(),
+        Ok(Err(error)) => error.to_string(),
+        Err(panic) => panic.to_string(),
+    })
 }
 
 async fn main_task(start: Start, ports: Vec<Bound>, control: UnixListener) -> anyhow::Result<(Store, ExitCode)> {
@@ -149,7 +177,7 @@ async fn main_task(start: Start, ports: Vec<Bound>, control: UnixListener) -> an
     let (trigger, shutdown) = Shutdown::new();
     let socket = config.control_socket();
     let parts = wire::Parts { config: Arc::clone(&config), file, control, clock: Arc::new(clock), shutdown };
-    let Server { store, doors } = wire::start(parts).await?;
+    let Server { store, doors, manager } = wire::start(parts).await?;
     for port in &ports {
         tracing::info!(
             name = port.listen.name,
@@ -163,17 +191,9 @@ async fn main_task(start: Start, ports: Vec<Bound>, control: UnixListener) -> an
     let reason = tokio::select! {
         name = signals.next() => Reason::Signal(name),
         error = store.poisoned() => Reason::StoreFailed(error),
+        reason = delivery_ended(manager) => reason,
     };
-    let code = match reason {
-        Reason::Signal(name) => {
-            tracing::info!("{name}: shutting down");
-            ExitCode::SUCCESS
-        }
-        Reason::StoreFailed(error) => {
-            tracing::error!(%error, "the store failed: shutting down, to be started again");
-            ExitCode::from(EXIT_STORE_FAILED)
-        }
-    };
+    let code = reason.exit_code();
     end(&trigger, &mut signals).await;
     // Gone already, or not ours to remove in a directory of root's: the next start removes it.
     let _ = std::fs::remove_file(socket);
@@ -187,5 +207,21 @@ async fn end(trigger: &ShutdownTrigger, signals: &mut Signals) {
         () = trigger.finished() => tracing::info!("all sessions and deliveries have ended"),
         () = tokio::time::sleep(SHUTDOWN_TIME_MAX) => tracing::warn!("some sessions or deliveries did not end in time"),
         name = signals.next() => tracing::warn!("{name} again: not waiting for sessions and deliveries"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_the_queue_manager_is_a_failure_for_the_supervisor() {
+        let lost = waxwing_net::spawn("test", async { Err(SpoolError::Fenced) });
+        let panics = waxwing_net::spawn("test", async { panic!("a bug") });
+        for (manager, words) in [(lost, "later owner"), (panics, "panicked")] {
+            let reason = delivery_ended(manager).await;
+            assert!(matches!(&reason, Reason::DeliveryEnded(why) if why.contains(words)));
+            assert_eq!(format!("{:?}", reason.exit_code()), format!("{:?}", ExitCode::from(EXIT_FAILED)));
+        }
     }
 }

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use waxwing_accounts::Accounts;
 use waxwing_config::Config;
 use waxwing_control::ServerInfo;
-use waxwing_delivery::QueueManager;
 use waxwing_intake::{Intake, IntakeSettings};
 use waxwing_net::{Shutdown, spawn};
 use waxwing_pipeline::Pipeline;
-use waxwing_queue::{EmbeddedSpool, Spool, SpoolSettings};
+use waxwing_queue::{EmbeddedSpool, Spool, SpoolError, SpoolSettings};
 use waxwing_state::{TRACE_KEYSPACE, TraceLimits, TraceStore};
 use waxwing_store::{Store, StoreOptions};
 use waxwing_types::Clock;
@@ -44,6 +44,8 @@ pub(crate) struct Server {
     pub(crate) store: Store,
     /// Still closed: mail comes in when they are opened.
     pub(crate) doors: Doors,
+    /// Ends with the shutdown, or because it can't go on: then the server is of no use.
+    pub(crate) manager: JoinHandle<Result<(), SpoolError>>,
 }
 
 /// Builds everything and starts its tasks. When this returns, the server can serve.
@@ -86,10 +88,11 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
         },
     )
     .await?;
-    drop(spawn("queue manager", deliver(manager, shutdown.clone())));
-    let desk = Arc::new(Desk { info, config, file, spool, traces, pipeline });
+    let active = manager.active();
+    let manager = spawn("queue manager", manager.run(shutdown.clone()));
+    let desk = Arc::new(Desk { info, config, file, spool, traces, pipeline, active });
     drop(spawn("control", answer(control, desk, shutdown.clone())));
-    Ok(Server { store, doors: Doors { intake, clock, shutdown } })
+    Ok(Server { store, doors: Doors { intake, clock, shutdown }, manager })
 }
 
 fn open_store(config: &Config) -> anyhow::Result<Store> {
@@ -114,12 +117,6 @@ async fn sweep(traces: Arc<TraceStore>, clock: Arc<dyn Clock>, mut shutdown: Shu
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "old traces could not be removed"),
         }
-    }
-}
-
-async fn deliver(manager: QueueManager, shutdown: Shutdown) {
-    if let Err(error) = manager.run(shutdown).await {
-        tracing::error!(%error, "the queue manager has stopped");
     }
 }
 

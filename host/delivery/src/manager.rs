@@ -101,6 +101,12 @@ impl ActiveUnits {
     }
 }
 
+impl FromIterator<UnitKey> for ActiveUnits {
+    fn from_iter<I: IntoIterator<Item = UnitKey>>(units: I) -> Self {
+        Self(Arc::new(Mutex::new(units.into_iter().collect())))
+    }
+}
+
 /// The queue manager.
 pub struct QueueManager {
     core: Arc<Core>,

@@ -44,6 +44,7 @@ async fn bench() -> Bench {
         spool: Arc::new(spool),
         traces: Arc::new(TraceStore::open(&store, limits).unwrap()),
         pipeline: Arc::new(Pipeline::new(Vec::new(), Arc::new(NoClass), Arc::clone(&clock) as _)),
+        active: ActiveUnits::default(),
     };
     Bench { desk, clock, _dir: dir }
 }
@@ -185,4 +186,16 @@ fn page_keys_read_back() {
         assert_eq!(read_key(&print_key(key)), Some(key));
     }
     assert_eq!(read_key("parked.x.1"), None);
+}
+
+#[tokio::test]
+async fn what_is_being_tried_is_active_unless_it_is_held() {
+    let mut bench = bench().await;
+    let (tried, held, waiting) = (bench.put(None).await, bench.put(Some("why")).await, bench.put(None).await);
+    bench.desk.active = [(tried, 0), (held, 0)].into_iter().collect();
+    let Response::Queue(page) = bench.desk.answer(Request::QueueList { after: None, limit: 10 }).await else { panic!() };
+    let states: Vec<_> = page.units.iter().map(|unit| (unit.id, unit.state)).collect();
+    assert_eq!(states, [(held, QueueState::Hold), (tried, QueueState::Active), (waiting, QueueState::Incoming)]);
+    let Response::Message(shown) = bench.desk.answer(Request::QueueShow { id: tried }).await else { panic!() };
+    assert_eq!(shown.units[0].state, QueueState::Active);
 }
