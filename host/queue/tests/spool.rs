@@ -255,6 +255,38 @@ async fn an_owner_who_is_behind_is_told_to_scan() {
 }
 
 #[tokio::test]
+async fn a_hint_can_be_checked_against_what_has_happened_since() {
+    let world = World::new().await;
+    let mut fresh = world.spool.fresh();
+    world.enqueue(1).await;
+    let unit = fresh.recv().await.unwrap().unit;
+    assert_eq!(world.spool.is_current(&unit), Some(true));
+    let lease = world.spool.acquire().await.unwrap();
+    let next = world.spool.settle(&lease, later(&unit, unit.next_at)).await.unwrap().unwrap();
+    assert_eq!((world.spool.is_current(&unit), world.spool.is_current(&next)), (Some(false), Some(true)));
+    world.spool.settle(&lease, gone(&next)).await.unwrap();
+    assert_eq!(world.spool.is_current(&next), None, "gone, or not in memory");
+}
+
+#[tokio::test]
+async fn a_scan_from_the_place_before_a_unit_finds_it() {
+    let world = World::new().await;
+    let ids = [world.enqueue(1).await, world.enqueue(1).await];
+    let units = world.due(EVER).await;
+    let lease = world.spool.acquire().await.unwrap();
+    for (unit, left) in units.iter().zip([2, 1]) {
+        let found = world.spool.scan_due(&lease, Some(unit.due_key().previous()), EVER, 10).await.unwrap();
+        assert_eq!(found.len(), left);
+    }
+    let first = DueKey { next_at: Timestamp::from_millis(0), id: QueueId::from_u64(0), number: 0 };
+    assert_eq!(first.previous(), first);
+    let at = DueKey::first_at(Timestamp::from_millis(5));
+    assert!(at.previous() < at && at.previous().next_at == Timestamp::from_millis(4));
+    let part = DueKey { number: 3, id: ids[0], ..at };
+    assert_eq!(part.previous(), DueKey { number: 2, ..part });
+}
+
+#[tokio::test]
 async fn hints_hold_no_more_memory_than_allowed() {
     let world = World::with(|settings| settings.hint_bytes_max = 250).await;
     let mut fresh = world.spool.fresh();

@@ -21,9 +21,10 @@ async fn a_trace_has_a_limit_and_counts_the_rest() {
 #[tokio::test]
 async fn the_steps_before_mail_are_in_every_trace_and_a_refusal_there_has_its_own() {
     let greeter = plugin(&[Hook::OnConnect, Hook::OnHelo], |event, _| {
-        let verdict = match event {
-            Event::Helo(name) if name == "bad" => Verdict::Reject(Reply::fixed(550, (5, 7, 1), "not you")),
-            _ => Verdict::Continue,
+        let verdict = if event == &Event::Helo("bad".into()) {
+            Verdict::Reject(Reply::fixed(550, (5, 7, 1), "not you"))
+        } else {
+            Verdict::Continue
         };
         Ok(Outcome::of(HookAnswer::Verdict(verdict)))
     });
@@ -65,15 +66,12 @@ async fn postmaster_without_domain_exists_and_nobody_routes_through_us() {
 #[tokio::test]
 async fn a_refused_recipient_leaves_the_others_and_its_index_is_not_used_again() {
     let filter = plugin(&[Hook::OnRcpt, Hook::OnMessage], |event, context| {
-        let verdict = match event {
-            Event::Rcpt(r) if r.recipient.address.local() == "bob" => Verdict::Reject(Reply::fixed(550, (5, 7, 1), "no bob")),
-            Event::Message => {
-                let indexes: Vec<u32> = context.recipients.iter().map(|r| r.index).collect();
-                assert_eq!(indexes, [0, 2]);
-                Verdict::Continue
-            }
-            _ => Verdict::Continue,
-        };
+        let is_bob = matches!(event, Event::Rcpt(r) if r.recipient.address.local() == "bob");
+        let verdict = if is_bob { Verdict::Reject(Reply::fixed(550, (5, 7, 1), "no bob")) } else { Verdict::Continue };
+        if event == &Event::Message {
+            let indexes: Vec<u32> = context.recipients.iter().map(|r| r.index).collect();
+            assert_eq!(indexes, [0, 2]);
+        }
         Ok(Outcome::of(HookAnswer::Verdict(verdict)))
     });
     let house = house(vec![(filter, OnFault::Defer)]).await;
