@@ -19,6 +19,7 @@ struct Content {
 struct State {
     files: BTreeMap<String, Arc<Mutex<Content>>>,
     killed: bool,
+    syncs_forgotten: bool,
     free_bytes: Option<u64>,
 }
 
@@ -31,6 +32,11 @@ impl LossyFiles {
     /// Sets what [`BodyFiles::free_bytes`] says.
     pub fn set_free_bytes(&self, bytes: u64) {
         self.0.lock().free_bytes = Some(bytes);
+    }
+
+    /// The defect that tests must notice: syncs do nothing from now on.
+    pub fn forget_syncs(&self) {
+        self.0.lock().syncs_forgotten = true;
     }
 
     /// Every later write fails.
@@ -49,7 +55,7 @@ impl LossyFiles {
             content.name_synced.then(|| (name.clone(), Arc::new(Mutex::new(content))))
         };
         let files = state.files.iter().filter_map(left).collect();
-        Self(Arc::new(Mutex::new(State { files, killed: false, free_bytes: state.free_bytes })))
+        Self(Arc::new(Mutex::new(State { files, free_bytes: state.free_bytes, ..State::default() })))
     }
 
     fn living(&self) -> io::Result<parking_lot::MutexGuard<'_, State>> {
@@ -81,6 +87,9 @@ impl BodyFiles for LossyFiles {
 
     fn sync_directory(&self) -> io::Result<()> {
         let state = self.living()?;
+        if state.syncs_forgotten {
+            return Ok(());
+        }
         for content in state.files.values() {
             content.lock().name_synced = true;
         }
@@ -109,7 +118,10 @@ impl BodyFile for LossyFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        let _living = self.files.living()?;
+        let state = self.files.living()?;
+        if state.syncs_forgotten {
+            return Ok(());
+        }
         let mut content = self.content.lock();
         content.synced_bytes = content.bytes.len();
         Ok(())

@@ -257,3 +257,6 @@ pub(crate) fn read_number(key: &[u8], record: &[u8]) -> Result<u64, Malformed> {
     input.end()?;
     Ok(number)
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,8 +59,8 @@ pub(crate) struct Schedule {
     last_id: QueueId,
     /// Units left of the messages that began with more than one.
     open_units: HashMap<QueueId, u16>,
-    /// Units that are being settled.
-    settling: HashSet<(QueueId, u16)>,
+    /// Units that are being settled: a later version may be in the index before the settling that made it has returned.
+    settling: HashSet<(QueueId, u16, u64)>,
     pub(crate) counts: Counts,
     pub(crate) enqueued: u64,
     pub(crate) settled: u64,
@@ -162,12 +162,12 @@ impl Schedule {
 
     /// A unit begins to be settled; `false` if it is being settled already.
     pub(crate) fn begin_settle(&mut self, unit: &Unit) -> bool {
-        self.settling.insert((unit.id, unit.number))
+        self.settling.insert((unit.id, unit.number, unit.version))
     }
 
     /// Its settling has ended.
     pub(crate) fn end_settle(&mut self, unit: &Unit) {
-        self.settling.remove(&(unit.id, unit.number));
+        self.settling.remove(&(unit.id, unit.number, unit.version));
     }
 
     /// Adds the state record to a batch that is about to be submitted, if something in it lies below the stored cursor or

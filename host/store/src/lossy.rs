@@ -39,13 +39,18 @@ impl LossyEngine {
         self.0.lock().killed = true;
     }
 
+    /// Another engine that has what this one has synced; this one lives on.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let rows = self.0.lock().synced.clone();
+        Self(Arc::new(Mutex::new(State { seen: rows.clone(), synced: rows, ..State::default() })))
+    }
+
     /// What is found after the restart: only what had been synced.
     #[must_use]
     pub fn restart(&self) -> Self {
-        let mut state = self.0.lock();
-        state.killed = true;
-        let rows = state.synced.clone();
-        Self(Arc::new(Mutex::new(State { seen: rows.clone(), synced: rows, ..State::default() })))
+        self.kill();
+        self.fork()
     }
 }
 

@@ -84,12 +84,8 @@ async fn add(core: &Core, targets: &mut Targets, host: &str, port: u16) -> Resul
 
 /// Connects, or says in a status why not.
 pub(crate) async fn open(core: &Core, target: &Target) -> Result<TcpStream, Status> {
-    let failed = |why: String| Status {
-        code: None,
-        enhanced: EnhancedCode::new(4, 4, 1),
-        remote: Some(target.to_string()),
-        text: format!("connect to {target}: {why}"),
-    };
+    // Nobody has spoken: there is no remote server in this status.
+    let failed = |why: String| Status::local(EnhancedCode::new(4, 4, 1), format!("connect to {target}: {why}"));
     match tokio::time::timeout(core.settings.connect_timeout, TcpStream::connect(target.address)).await {
         Ok(Ok(stream)) => match stream.set_nodelay(true) {
             Ok(()) => Ok(stream),

@@ -1,0 +1,64 @@
+//! The process that is killed.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Result;
+use waxwing_queue::{EmbeddedSpool, KEYSPACES, SpoolSettings};
+use waxwing_store::{Store, StoreOptions};
+use waxwing_types::{Clock, Monotonic, Timestamp};
+
+use crate::workload::{Active, Workload};
+
+/// The machine's clock.
+pub struct MachineClock(Instant);
+
+impl Default for MachineClock {
+    #[allow(clippy::disallowed_methods, reason = "this program has no daemon to give it a clock")]
+    fn default() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Clock for MachineClock {
+    #[allow(clippy::disallowed_methods, reason = "this program has no daemon to give it a clock")]
+    fn now(&self) -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp::from_millis(since.as_millis() as u64)
+    }
+
+    fn monotonic(&self) -> Monotonic {
+        Monotonic::from_micros(self.0.elapsed().as_micros() as u64)
+    }
+}
+
+/// Small memtables, so that flushes and compactions fall under the kills too.
+fn options() -> StoreOptions {
+    StoreOptions { memtable_bytes: 2 << 20, ..StoreOptions::new(&KEYSPACES) }
+}
+
+/// Opens the spool in that directory.
+pub async fn open(directory: &Path) -> Result<EmbeddedSpool> {
+    let store = Store::open(&directory.join("store"), &options())?;
+    let settings = SpoolSettings { queue_minfree: 0, ..SpoolSettings::new(1 << 20, Arc::new(MachineClock::default())) };
+    Ok(EmbeddedSpool::open(&store, &directory.join("bodies"), settings).await?)
+}
+
+/// Runs the workload and reports on standard output, until it is killed or `messages` are through.
+pub fn run(directory: &Path, messages: u64) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let spool = open(directory).await?;
+        let report = Arc::new(|line: String| {
+            // One write each: what a pipe has taken survives the kill.
+            let mut out = std::io::stdout().lock();
+            drop(out.write_all(format!("{line}\n").as_bytes()));
+            drop(out.flush());
+        });
+        let clock = Arc::new(MachineClock::default());
+        Workload { spool, report, clock, messages, active: Active::default() }.run().await?;
+        Ok(())
+    })
+}

@@ -1,0 +1,248 @@
+//! What may be in the spool, after the reports that came through.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use anyhow::{Context, Result, bail, ensure};
+use bytes::Bytes;
+use waxwing_queue::{BODY_INLINE_BYTES_MAX, EmbeddedSpool, Spool, SpoolError, Stats, Unit, UnitState};
+use waxwing_types::{Message, QueueId};
+
+use crate::content;
+
+/// Octets of one read of a body.
+const READ_BYTES: usize = 100_000;
+
+/// Where a unit is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Never came, or has been dealt with.
+    Absent,
+    /// Due, after so many attempts.
+    Due(u32),
+    /// Held, after so many attempts.
+    Held(u32),
+}
+
+#[derive(Clone, Debug)]
+struct UnitModel {
+    /// As last acknowledged.
+    acknowledged: State,
+    /// A settling that was begun: the state it leads to, and its report.
+    begun: Option<(State, Option<QueueId>)>,
+}
+
+#[derive(Clone, Debug)]
+struct MessageModel {
+    /// Its enqueue was acknowledged, or something that follows from it.
+    taken: bool,
+    units: Vec<UnitModel>,
+}
+
+impl MessageModel {
+    fn new(id: QueueId, taken: bool) -> Self {
+        let unit = UnitModel { acknowledged: State::Due(0), begun: None };
+        Self { taken, units: vec![unit; usize::from(content::unit_count(id))] }
+    }
+}
+
+/// All messages that were ever begun and are not known to be gone.
+#[derive(Default)]
+pub struct Model {
+    messages: HashMap<QueueId, MessageModel>,
+    /// Enqueues that were acknowledged.
+    pub enqueued: u64,
+    /// Settlings that were acknowledged.
+    pub settled: u64,
+}
+
+impl Model {
+    /// Takes a whole line of a report.
+    pub fn line(&mut self, line: &str) -> Result<()> {
+        let words: Vec<&str> = line.split(' ').collect();
+        self.words(&words).with_context(|| format!("line {line:?}"))
+    }
+
+    fn words(&mut self, words: &[&str]) -> Result<()> {
+        let (word, id) = (words[0], words[1].parse::<QueueId>()?);
+        if word == "e" {
+            self.messages.insert(id, MessageModel::new(id, false));
+            return Ok(());
+        }
+        let message = self.messages.get_mut(&id).context("an unknown message")?;
+        message.taken = true;
+        if word == "E" {
+            self.enqueued += 1;
+            return Ok(());
+        }
+        let unit = message.units.get_mut(words[2].parse::<usize>()?).context("an unknown unit")?;
+        let attempts = words[3].parse()?;
+        match word {
+            "s" => {
+                let state = match words[4] {
+                    "gone" => State::Absent,
+                    "due" => State::Due(attempts),
+                    "hold" => State::Held(attempts),
+                    other => bail!("unknown state {other}"),
+                };
+                let dsn = words.get(5).map(|id| id.parse()).transpose()?;
+                ensure!(unit.begun.is_none(), "a unit is settled twice at once");
+                unit.begun = Some((state, dsn));
+                if let Some(dsn) = dsn {
+                    self.messages.insert(dsn, MessageModel::new(dsn, false));
+                }
+            }
+            "S" => {
+                let (state, dsn) = unit.begun.take().context("an answer without a question")?;
+                unit.acknowledged = state;
+                self.settled += 1;
+                if let Some(dsn) = dsn {
+                    self.messages.get_mut(&dsn).context("an unknown report")?.taken = true;
+                }
+            }
+            other => bail!("unknown word {other}"),
+        }
+        Ok(())
+    }
+
+    /// Compares the spool, just opened, with what may be in it, octet by octet. Afterwards the model is what was found.
+    pub async fn verify(&mut self, spool: &EmbeddedSpool, file_names: BTreeSet<String>) -> Result<()> {
+        let found = Found::read(spool).await?;
+        self.compare_units(&found)?;
+        let mut expected_files = BTreeSet::new();
+        for id in found.units.keys() {
+            let message = spool.load(*id).await.with_context(|| format!("message {id}"))?;
+            compare_message(*id, &message).await.with_context(|| format!("message {id}"))?;
+            if content::body_size(*id) > BODY_INLINE_BYTES_MAX {
+                expected_files.insert(id.to_string());
+            }
+        }
+        for id in self.messages.keys().filter(|id| !found.units.contains_key(id)) {
+            ensure!(matches!(spool.load(*id).await, Err(SpoolError::NotFound)), "message {id} is there without units");
+        }
+        ensure!(file_names == expected_files, "body files are {file_names:?}, not {expected_files:?}");
+        found.compare_stats(&spool.stats())?;
+        self.adopt(&found);
+        Ok(())
+    }
+
+    fn compare_units(&self, found: &Found) -> Result<()> {
+        for id in found.units.keys() {
+            ensure!(self.messages.contains_key(id), "message {id} was never begun, or was gone and came back");
+        }
+        for (id, message) in &self.messages {
+            let units = found.units.get(id);
+            if units.is_none() && !message.taken {
+                continue;
+            }
+            for (number, unit) in message.units.iter().enumerate() {
+                let state = units.and_then(|units| units.get(&(number as u16))).copied().unwrap_or(State::Absent);
+                let settled = unit.begun.is_some_and(|(begun, _)| begun == state);
+                ensure!(
+                    settled || state == unit.acknowledged,
+                    "unit {number} of message {id} is {state:?}; acknowledged {:?}, begun {:?}",
+                    unit.acknowledged,
+                    unit.begun
+                );
+                if let Some((_, Some(dsn))) = unit.begun {
+                    let reported = found.units.contains_key(&dsn) || self.messages.get(&dsn).is_some_and(|dsn| dsn.taken);
+                    ensure!(settled == reported, "unit {number} of message {id}: settled {settled}, reported {reported}");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn adopt(&mut self, found: &Found) {
+        self.messages.retain(|id, _| found.units.contains_key(id));
+        for (id, units) in &found.units {
+            let message = self.messages.get_mut(id).unwrap();
+            message.taken = true;
+            for (number, unit) in message.units.iter_mut().enumerate() {
+                let state = units.get(&(number as u16)).copied().unwrap_or(State::Absent);
+                *unit = UnitModel { acknowledged: state, begun: None };
+            }
+        }
+    }
+
+    /// Messages in the spool, as far as is known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Nothing is known to be in the spool.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+}
+
+/// What the spool says it has.
+#[derive(Default)]
+struct Found {
+    units: BTreeMap<QueueId, BTreeMap<u16, State>>,
+    incoming: u64,
+    deferred: u64,
+    hold: u64,
+}
+
+impl Found {
+    async fn read(spool: &EmbeddedSpool) -> Result<Self> {
+        let mut found = Self::default();
+        let mut after = None;
+        loop {
+            let page = spool.list(after, 500).await?;
+            for entry in page.entries {
+                let unit = entry.unit.with_context(|| format!("unit {} of {} is {:?}", entry.number, entry.id, entry.state))?;
+                let state = found.count(&entry.state, &unit)?;
+                let known = found.units.entry(entry.id).or_default().insert(entry.number, state);
+                ensure!(known.is_none(), "unit {} of {} is there twice", entry.number, entry.id);
+            }
+            match page.next {
+                None => return Ok(found),
+                next => after = next,
+            }
+        }
+    }
+
+    fn count(&mut self, state: &UnitState, unit: &Unit) -> Result<State> {
+        Ok(match state {
+            UnitState::Incoming => {
+                self.incoming += 1;
+                State::Due(unit.attempts)
+            }
+            UnitState::Deferred => {
+                self.deferred += 1;
+                State::Due(unit.attempts)
+            }
+            UnitState::Hold(_) => {
+                self.hold += 1;
+                State::Held(unit.attempts)
+            }
+            UnitState::Corrupt(detail) => bail!("unit {} of {} is corrupt: {detail}", unit.number, unit.id),
+        })
+    }
+
+    fn compare_stats(&self, stats: &Stats) -> Result<()> {
+        let counted = (self.incoming, self.deferred, self.hold, 0);
+        let said = (stats.incoming, stats.deferred, stats.hold, stats.corrupt);
+        ensure!(counted == said, "counted {counted:?}, the spool says {said:?}");
+        Ok(())
+    }
+}
+
+async fn compare_message(id: QueueId, message: &Message) -> Result<()> {
+    ensure!(*message.envelope == content::envelope(id, message.envelope.origin.received_at), "another envelope");
+    ensure!(*message.tags == content::tags(id), "other tags");
+    ensure!(message.head == content::head(id), "another head");
+    let expected = content::body(id);
+    ensure!(message.body.size() == expected.len() as u64, "another size of body");
+    let mut offset = 0;
+    while offset < expected.len() {
+        let piece: Bytes = message.body.read(offset as u64, READ_BYTES).await?;
+        ensure!(!piece.is_empty(), "the body ends at {offset}");
+        ensure!(expected.get(offset..offset + piece.len()) == Some(&piece[..]), "another body after {offset}");
+        offset += piece.len();
+    }
+    Ok(())
+}
