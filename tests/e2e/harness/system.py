@@ -56,13 +56,22 @@ def accepts(port):
         return False
 
 
+def greets(port):
+    """Whether an SMTP server on a loopback port says 220; a bound port whose server still starts accepts, and is silent."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), 1) as connection:
+            return connection.recv(4).startswith(b"220")
+    except OSError:
+        return False
+
+
 def wait_for_port(port, process=None, seconds=30.0):
-    """Waits until something accepts connections; fails at once when `process` ends before."""
+    """Waits until an SMTP server greets on it; fails at once when `process` ends before."""
 
     def ready():
         if process is not None and process.poll() is not None:
             raise AssertionError(f"the server ended with {process.returncode} before port {port} opened")
-        return accepts(port)
+        return greets(port)
 
     wait_for(f"port {port}", ready, seconds)
 

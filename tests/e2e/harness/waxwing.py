@@ -9,12 +9,12 @@ from . import system
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 
-def binary():
-    """The built server: WAXWING_BIN, or where cargo puts it in the dev profile."""
+def built(program, variable):
+    """The path to a built program: what the environment variable says, or where cargo puts it in the dev profile."""
     target = os.environ.get("CARGO_TARGET_DIR", os.path.join(REPOSITORY, "target"))
-    path = os.environ.get("WAXWING_BIN", os.path.join(target, "debug", "waxwing"))
+    path = os.environ.get(variable, os.path.join(target, "debug", program))
     if not os.path.exists(path):
-        raise SystemExit(f"{path} is not built: cargo build -p waxwing-daemon (or set WAXWING_BIN)")
+        raise SystemExit(f"{path} is not built: cargo build -p waxwing-daemon -p waxwing-mailload (or set {variable})")
     return path
 
 
@@ -37,7 +37,7 @@ def program():
     """The path to start the server by; looked for once."""
     global _path
     if _path is None:
-        _path = _reachable(binary())
+        _path = _reachable(built("waxwing", "WAXWING_BIN"))
     return _path
 
 
