@@ -197,7 +197,7 @@ section! {
         message: MessageGrant [Choice<MessageGrant>] = MessageGrant::None;
         /// It may change the message and its envelope.
         edit: bool [Flag] = false;
-        /// Tables that it may look up, by name: a ..._maps key or a table of [tables].
+        /// Tables that it may look up, by name: a ..._maps key or one of the tables section.
         lookup: Vec<String> [ListOf<Text>] = Vec::new();
     }
 }

@@ -5,7 +5,7 @@
 //! Uses: the SDK.
 //! Used by: `bundle`, which embeds it.
 //! Never: a table, the body, an address list (the host finds the addresses and asks about each).
-//! Start reading at: [`tidy`], then [`rewrite`].
+//! Start reading at: [`tidy()`], then [`rewrite()`].
 
 mod date;
 mod rewrite;
