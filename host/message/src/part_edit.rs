@@ -1,5 +1,6 @@
 //! Parts dropped, replaced and added, so that what is left is a whole message.
 
+use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -13,6 +14,10 @@ use crate::{Field, FieldError, HeaderBlock};
 const LINE_BYTES_MAX: usize = 998;
 /// Octets of a new part's header.
 const NEW_HEADER_BYTES_MAX: usize = 16 << 10;
+/// A boundary that we make begins so, and is a number.
+const BOUNDARY_PREFIX: &[u8] = b"=_waxwing_";
+/// Digits of that number: more than there are boundaries in any message that is in memory.
+const BOUNDARY_DIGITS_MAX: usize = 12;
 /// In place of the last part of a multipart, which must have one.
 const EMPTY_PART: &[u8] = b"Content-Type: text/plain\r\n\r\n";
 
@@ -83,7 +88,7 @@ pub(crate) fn edit_known_parts(
     let mut changes: Vec<Change> = Vec::new();
     let mut added = Vec::new();
     let mut whole = None;
-    let delimiters = delimiters(parts);
+    let delimiters = Delimiters::of(parts);
     let encode = |new: &NewPart| encode(new, &delimiters);
     for edit in edits {
         match edit {
@@ -122,10 +127,25 @@ pub(crate) fn check(head: &HeaderBlock, parts: &Parts, edit: &PartEdit) -> Resul
     }
 }
 
-/// `--boundary` of every multipart.
-fn delimiters(parts: &Parts) -> Vec<Vec<u8>> {
-    let boundary = |part: &crate::Part| parts.extent(part.index)?.media.boundary().map(|b| format!("--{b}").into_bytes());
-    parts.list().iter().filter_map(boundary).collect()
+/// `--boundary` of every multipart. There may be hundreds, and the content may be large and full of lines that resemble them.
+struct Delimiters {
+    all: HashSet<Vec<u8>>,
+    lengths: BTreeSet<usize>,
+}
+
+impl Delimiters {
+    fn of(parts: &Parts) -> Self {
+        let boundary = |part: &crate::Part| parts.extent(part.index)?.media.boundary().map(|b| format!("--{b}").into_bytes());
+        let all: HashSet<Vec<u8>> = parts.list().iter().filter_map(boundary).collect();
+        let lengths = all.iter().map(Vec::len).collect();
+        Self { all, lengths }
+    }
+
+    /// Some line begins with one of them.
+    fn part(&self, text: &[u8]) -> bool {
+        let parts = |line: &[u8]| self.lengths.iter().map_while(|n| line.get(..*n)).any(|start| self.all.contains(start));
+        text.split(|b| *b == b'\n').filter(|line| line.starts_with(b"--")).any(parts)
+    }
 }
 
 struct Change<'p> {
@@ -255,17 +275,21 @@ fn put_part(out: &mut Vec<u8>, boundary: &str, part: &[u8]) {
     out.extend_from_slice(part);
 }
 
-/// A boundary that occurs nowhere in what it parts.
+/// A boundary that occurs nowhere in what it parts. A message that holds a million of them is read once, not a million times.
 fn fresh_boundary(first: &[u8], added: &[Encoded]) -> String {
-    let mut number = 0_u32;
-    loop {
-        let boundary = format!("=_waxwing_{number}");
-        let occurs = |text: &[u8]| memchr::memmem::find(text, boundary.as_bytes()).is_some();
-        if !occurs(first) && !added.iter().any(|part| occurs(&part.content)) {
-            return boundary;
+    let mut taken = HashSet::new();
+    for text in added.iter().map(|part| part.content.as_slice()).chain([first]) {
+        for at in memchr::memmem::find_iter(text, BOUNDARY_PREFIX) {
+            // `_12` holds `_1` too.
+            let mut number = 0_usize;
+            for digit in text.iter().skip(at + BOUNDARY_PREFIX.len()).take(BOUNDARY_DIGITS_MAX).take_while(|b| b.is_ascii_digit()) {
+                number = number * 10 + usize::from(digit - b'0');
+                taken.insert(number);
+            }
         }
-        number += 1;
     }
+    let number = (0..).find(|number| !taken.contains(number)).unwrap_or(taken.len());
+    format!("{}{number}", String::from_utf8_lossy(BOUNDARY_PREFIX))
 }
 
 pub(crate) fn is_content_field(field: &Field) -> bool {
@@ -306,12 +330,11 @@ impl Encoded {
 }
 
 /// Base64 for all that is no text, and for text with a line that would part it.
-fn encode(new: &NewPart, delimiters: &[Vec<u8>]) -> Result<Encoded, PartEditError> {
+fn encode(new: &NewPart, delimiters: &Delimiters) -> Result<Encoded, PartEditError> {
     let kind = content_kind(new)?;
-    let parted = |text: &[u8]| delimiters.iter().any(|delimiter| memchr::memmem::find(text, delimiter).is_some());
     let (encoding, content) = match kind.as_str() {
         "text" => match encode_text(&with_crlf(&new.content)) {
-            (_, content) if parted(&content) => ("base64", encode_base64(&with_crlf(&new.content))),
+            (_, content) if delimiters.part(&content) => ("base64", encode_base64(&with_crlf(&new.content))),
             encoded => encoded,
         },
         _ => ("base64", encode_base64(&new.content)),

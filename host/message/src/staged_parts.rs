@@ -30,6 +30,12 @@ impl StagedParts {
         Self { head, parts, edits: Vec::new(), added: 0 }
     }
 
+    /// There are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.edits.is_empty()
+    }
+
     /// Takes one more edit; one that is an error is not taken.
     pub fn push(&mut self, edit: PartEdit) -> Result<(), PartEditError> {
         check(&self.head, &self.parts, &edit)?;

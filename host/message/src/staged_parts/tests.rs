@@ -88,6 +88,17 @@ fn a_boundary_in_a_field_is_not_taken_again() {
 }
 
 #[test]
+fn boundaries_that_are_taken_are_passed_over() {
+    let plain = head("Subject: s\r\n");
+    let taken: String = (0..50_000).rev().map(|n| format!("=_waxwing_{n}\r\n")).collect();
+    let body = Bytes::from(taken);
+    let mut parts = staged(&plain, &body);
+    parts.push(PartEdit::Add(new("text/plain", "=_waxwing_500007 and =_waxwing_50001x"))).unwrap();
+    let (head, _) = applied(&plain, &body, &parts.into_edits().unwrap());
+    assert_eq!(head.first("Content-Type").unwrap().value(), b"multipart/mixed; boundary=\"=_waxwing_50002\"");
+}
+
+#[test]
 fn bounds() {
     let plain = head("Subject: s\r\n");
     let body = Bytes::from_static(b"x\r\n");
