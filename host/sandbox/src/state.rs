@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use waxwing_pipeline::{Changes, Context, Fault, FaultKind, Hook, Table};
 use waxwing_types::{Clock, Edit, Monotonic, Via};
 
@@ -56,7 +57,6 @@ pub(crate) struct Call {
     pub(crate) deadline: Monotonic,
     pub(crate) changes: Changes,
     pub(crate) body: Option<Vec<u8>>,
-    pub(crate) log: Vec<String>,
     lines: usize,
     staged: usize,
     staged_bytes: usize,
@@ -73,7 +73,6 @@ impl Call {
             deadline,
             changes: Changes::default(),
             body: None,
-            log: Vec::new(),
             lines: 0,
             staged: 0,
             staged_bytes: 0,
@@ -145,21 +144,39 @@ impl wasmtime::ResourceLimiter for Memory {
     }
 }
 
-/// The ticks of a call; those who wait for it look at them too.
+/// What those who wait for a call see of it, also when it never comes back.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Ticks(Arc<AtomicU32>);
+pub(crate) struct Watch(Arc<Watched>);
 
-impl Ticks {
-    fn add(&self) -> u32 {
-        self.0.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+#[derive(Debug, Default)]
+struct Watched {
+    /// Ticks that the call has used.
+    ticks: AtomicU32,
+    /// Lines that it has logged.
+    log: Mutex<Vec<String>>,
+}
+
+impl Watch {
+    fn tick(&self) -> u32 {
+        self.0.ticks.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
 
-    pub(crate) fn get(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
+    pub(crate) fn ticks(&self) -> u32 {
+        self.0.ticks.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn reset(&self) {
-        self.0.store(0, Ordering::Relaxed);
+    fn line(&self, line: String) {
+        self.0.log.lock().push(line);
+    }
+
+    pub(crate) fn take_log(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.log.lock())
+    }
+
+    /// A new call begins.
+    pub(crate) fn begin(&self) {
+        self.0.ticks.store(0, Ordering::Relaxed);
+        self.0.log.lock().clear();
     }
 }
 
@@ -168,16 +185,16 @@ pub(crate) struct State {
     pub(crate) shared: Arc<Shared>,
     pub(crate) call: Call,
     pub(crate) memory: Memory,
-    /// Ticks that the current call has used.
-    pub(crate) ticks: Ticks,
+    /// Ticks and log lines of the current call.
+    pub(crate) watch: Watch,
     /// Set before a host function or the ticker ends a call.
     pub(crate) stop: Option<Stop>,
 }
 
 impl State {
-    pub(crate) fn new(shared: Arc<Shared>, ticks: Ticks) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, watch: Watch) -> Self {
         let bytes_max = shared.limits.memory_bytes_max;
-        Self { shared, call: Call::none(), memory: Memory { bytes_max, bytes: 0, denied: false }, ticks, stop: None }
+        Self { shared, call: Call::none(), memory: Memory { bytes_max, bytes: 0, denied: false }, watch, stop: None }
     }
 
     /// Ends the call as a fault. The error only unwinds the guest; the reason stays here.
@@ -190,7 +207,7 @@ impl State {
 
     /// A tick of a guest that computes.
     pub(crate) fn tick(&mut self) -> wasmtime::Result<()> {
-        let ticks = self.ticks.add();
+        let ticks = self.watch.tick();
         let cpu = self.shared.limits.cpu;
         if u128::from(ticks) <= cpu.as_millis() {
             return Ok(());
@@ -212,7 +229,7 @@ impl State {
         self.call.lines += 1;
         if self.call.lines > limits.log_lines_max {
             if self.call.lines == limits.log_lines_max + 1 {
-                self.call.log.push(format!("(more than {} lines; the rest is dropped)", limits.log_lines_max));
+                self.watch.line(format!("(more than {} lines; the rest is dropped)", limits.log_lines_max));
             }
             return;
         }
@@ -225,12 +242,12 @@ impl State {
             tracing::Level::INFO => tracing::info!(plugin, id, "{line}"),
             tracing::Level::DEBUG | tracing::Level::TRACE => tracing::debug!(plugin, id, "{line}"),
         }
-        self.call.log.push(line);
+        self.watch.line(line);
     }
 
     /// The fault that ended a call, from what the state knows and what the engine says.
     pub(crate) fn fault(&mut self, error: &wasmtime::Error) -> Fault {
-        let log = std::mem::take(&mut self.call.log);
+        let log = self.watch.take_log();
         if let Some(stop) = self.stop.take() {
             return Fault { kind: stop.kind, text: stop.text, log };
         }
