@@ -242,7 +242,11 @@ fn append(head: &HeaderBlock, body: Bytes, added: &[Encoded]) -> Result<(HeaderB
         put_part(&mut out, &boundary, &part.to_bytes());
     }
     out.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
-    let fields = [Field::new("Content-Type", format!("multipart/mixed; boundary=\"{boundary}\"").as_bytes())?];
+    let mut fields = vec![Field::new("Content-Type", format!("multipart/mixed; boundary=\"{boundary}\"").as_bytes())?];
+    if !body.is_ascii() {
+        // RFC 2045 §6.4: around 8bit there is nothing less.
+        fields.push(Field::new("Content-Transfer-Encoding", b"8bit")?);
+    }
     Ok((with_content_fields(head, &fields), out.into()))
 }
 
@@ -282,7 +286,8 @@ fn fresh_boundary(first: &[u8], added: &[Encoded]) -> String {
         for at in memchr::memmem::find_iter(text, BOUNDARY_PREFIX) {
             // `_12` holds `_1` too.
             let mut number = 0_usize;
-            for digit in text.iter().skip(at + BOUNDARY_PREFIX.len()).take(BOUNDARY_DIGITS_MAX).take_while(|b| b.is_ascii_digit()) {
+            for digit in text.iter().skip(at + BOUNDARY_PREFIX.len()).take(BOUNDARY_DIGITS_MAX).take_while(|b| b.is_ascii_digit())
+            {
                 number = number * 10 + usize::from(digit - b'0');
                 taken.insert(number);
             }

@@ -47,6 +47,19 @@ fn fields_move_into_the_part_that_the_message_becomes() {
 }
 
 #[test]
+fn around_eight_bits_the_multipart_says_so() {
+    let head = head("Content-Transfer-Encoding: 8bit\r\nMIME-Version: 1.0\r\n");
+    let body = Bytes::from("\u{fc}\r\n");
+    let mut parts = staged(&head, &body);
+    parts.push(PartEdit::Add(new("text/plain", "\u{fc}"))).unwrap();
+    let (head, _) = applied(&head, &body, &parts.into_edits().unwrap());
+    assert_eq!(
+        text(&head),
+        "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=\"=_waxwing_0\"\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+    );
+}
+
+#[test]
 fn a_header_that_stays_is_not_edited() {
     let head = head("Content-Type: multipart/mixed; boundary=x\r\nMIME-Version: 1.0\r\n");
     let mut parts = staged(&head, &Bytes::from_static(b"--x\r\n\r\na\r\n--x\r\n\r\nb\r\n--x--\r\n"));
