@@ -98,7 +98,11 @@ impl Live {
         match answer {
             Ok(Ok(answer)) => {
                 let mut call = std::mem::replace(&mut state.call, Call::none());
-                Ok(Outcome { answer, changes: call.take_changes(), log: state.watch.take_log() })
+                let log = state.watch.take_log();
+                match call.take_changes() {
+                    Ok(changes) => Ok(Outcome { answer, changes, log }),
+                    Err(error) => Err(Fault { kind: FaultKind::Host, text: format!("parts: {error}"), log }),
+                }
             }
             Ok(Err(text)) => Err(Fault { kind: FaultKind::BadAnswer, text, log: state.watch.take_log() }),
             Err(error) => Err(state.fault(&error)),

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use waxwing_message::{PartEditError, Parts, StagedParts};
 use waxwing_pipeline::{Changes, Context, Fault, FaultKind, Hook, Table};
 use waxwing_types::{Clock, Edit, Monotonic, Via};
 
-use crate::parts::Part;
 use crate::rules::Act;
 use crate::settings::{Grants, Limits};
 
@@ -62,7 +62,13 @@ pub(crate) struct Call {
     staged_bytes: usize,
     head: Option<Bytes>,
     /// The parts, once asked for.
-    pub(crate) parts: Option<Arc<Vec<Part>>>,
+    pub(crate) parts: Option<Arc<Parts>>,
+    /// The content of those that were read.
+    pub(crate) contents: BTreeMap<u32, Bytes>,
+    /// Edits of parts, once there is one.
+    pub(crate) part_edits: Option<StagedParts>,
+    /// Octets of the content of new parts.
+    pub(crate) part_bytes: usize,
 }
 
 impl Call {
@@ -78,6 +84,9 @@ impl Call {
             staged_bytes: 0,
             head: None,
             parts: None,
+            contents: BTreeMap::new(),
+            part_edits: None,
+            part_bytes: 0,
         }
     }
 
@@ -99,13 +108,17 @@ impl Call {
         self.head.clone()
     }
 
-    /// Everything that the call staged, the new body last.
-    pub(crate) fn take_changes(&mut self) -> Changes {
+    /// Everything that the call staged, the new body last. Edits of parts were checked one by one; if they can't be made together,
+    /// the host is at fault.
+    pub(crate) fn take_changes(&mut self) -> Result<Changes, PartEditError> {
         let mut changes = std::mem::take(&mut self.changes);
         if let Some(body) = self.body.take() {
             changes.edits.push(Edit::ReplaceBody(with_crlf(body)));
         }
-        changes
+        if let Some(staged) = self.part_edits.take() {
+            changes.edits.extend(staged.into_edits()?);
+        }
+        Ok(changes)
     }
 }
 
