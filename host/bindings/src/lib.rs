@@ -57,6 +57,10 @@ mod generated {
         imports: {
             "waxwing:mail/content@0.1.0": async | trappable,
             "waxwing:mail/lookup@0.1.0": async | trappable,
+            // They take the message apart at once, to say whether it can be done.
+            "waxwing:mail/edit@0.1.0.drop-part": async | trappable,
+            "waxwing:mail/edit@0.1.0.replace-part": async | trappable,
+            "waxwing:mail/edit@0.1.0.add-part": async | trappable,
             default: trappable,
         },
         exports: { default: async },

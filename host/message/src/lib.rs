@@ -18,6 +18,7 @@ mod part_edit;
 mod parts;
 mod seven_bit;
 mod splitter;
+mod staged_parts;
 pub mod trace;
 
 pub use addresses::{ADDRESS_FIELDS, FoundAddress, find_addresses, rewrite_addresses, rewrite_field};
@@ -29,3 +30,4 @@ pub use part_edit::{NewPart, PartEdit, PartEditError, edit_parts};
 pub use parts::{Part, Parts, TooManyParts};
 pub use seven_bit::{ConversionError, Plan, SevenBitWriter, Survey, to_seven_bit};
 pub use splitter::{HeadSplitter, HeaderTooLarge, Split};
+pub use staged_parts::{StagedParts, is_content_field_name};

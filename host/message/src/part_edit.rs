@@ -1,16 +1,23 @@
 //! Parts dropped, replaced and added, so that what is left is a whole message.
 
+use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::mime::walker::Shape;
+use crate::mime::walker::{ENTITIES_MAX, HEAD_BYTES_MAX, Shape};
 use crate::mime::{Base64Writer, ContentType, QuotedPrintableWriter};
 use crate::parts::{Extent, Parts, TooManyParts};
 use crate::{Field, FieldError, HeaderBlock};
 
-/// Octets of a line without its end, in content that goes without encoding (RFC 5322 §2.1.1).
+/// Octets of a line without its end, in headers and in content that goes without encoding (RFC 5322 §2.1.1).
 const LINE_BYTES_MAX: usize = 998;
+/// Octets of a new part's header.
+const NEW_HEADER_BYTES_MAX: usize = 16 << 10;
+/// A boundary that we make begins so, and is a number.
+const BOUNDARY_PREFIX: &[u8] = b"=_waxwing_";
+/// Digits of that number: more than there are boundaries in any message that is in memory.
+const BOUNDARY_DIGITS_MAX: usize = 12;
 /// In place of the last part of a multipart, which must have one.
 const EMPTY_PART: &[u8] = b"Content-Type: text/plain\r\n\r\n";
 
@@ -51,9 +58,12 @@ pub enum PartEditError {
     /// Within multipart/signed or multipart/encrypted nothing can be changed; the whole of it can.
     #[error("part {0} is signed or encrypted")]
     IsSealed(u32),
-    /// Not a media type of content.
-    #[error("the content type is malformed, multipart or message")]
+    /// Not a media type of content, or with the file name too long for a header.
+    #[error("the content type is malformed, multipart, message, or with the file name too long")]
     BadContentType,
+    /// The message's own Content-… fields are more than a part's header may have (64 KiB), so that it can't become one.
+    #[error("the Content-... fields of the message are longer than the header of a part may be")]
+    HeaderTooLong,
     /// The file name or the content type can't be written into a field.
     #[error(transparent)]
     Field(#[from] FieldError),
@@ -65,19 +75,27 @@ pub enum PartEditError {
 /// Applies the changes; a later change of the same part wins, and changes within a part that is dropped or replaced are
 /// void. Nothing else is touched: no octet of other parts.
 pub fn edit_parts(head: &HeaderBlock, body: &Bytes, edits: &[PartEdit]) -> Result<(HeaderBlock, Bytes), PartEditError> {
-    let parts = Parts::read(head, body.clone())?;
+    edit_known_parts(head, &Parts::read(head, body.clone())?, edits)
+}
+
+/// [`edit_parts`] where the parts are known already.
+pub(crate) fn edit_known_parts(
+    head: &HeaderBlock,
+    parts: &Parts,
+    edits: &[PartEdit],
+) -> Result<(HeaderBlock, Bytes), PartEditError> {
     let mut head = head.clone();
     let mut changes: Vec<Change> = Vec::new();
     let mut added = Vec::new();
     let mut whole = None;
-    let delimiters = delimiters(&parts);
+    let delimiters = Delimiters::of(parts);
     let encode = |new: &NewPart| encode(new, &delimiters);
     for edit in edits {
         match edit {
-            PartEdit::Drop(index) => changes.push(Change { index: *index, extent: changeable(&parts, *index)?, by: None }),
+            PartEdit::Drop(index) => changes.push(Change { index: *index, extent: changeable(parts, *index)?, by: None }),
             PartEdit::Replace(0, new) => whole = Some(encode(new)?),
             PartEdit::Replace(index, new) => {
-                changes.push(Change { index: *index, extent: changeable(&parts, *index)?, by: Some(encode(new)?) });
+                changes.push(Change { index: *index, extent: changeable(parts, *index)?, by: Some(encode(new)?) });
             }
             PartEdit::Add(new) => added.push(encode(new)?),
         }
@@ -87,15 +105,47 @@ pub fn edit_parts(head: &HeaderBlock, body: &Bytes, edits: &[PartEdit]) -> Resul
             head = with_content_fields(&head, &encoded.fields);
             encoded.content.into()
         }
-        None => splice(&parts, changes),
+        None => splice(parts, changes),
     };
     if added.is_empty() { Ok((head, body)) } else { append(&head, body, &added) }
 }
 
-/// `--boundary` of every multipart.
-fn delimiters(parts: &Parts) -> Vec<Vec<u8>> {
-    let boundary = |part: &crate::Part| parts.extent(part.index)?.media.boundary().map(|b| format!("--{b}").into_bytes());
-    parts.list().iter().filter_map(boundary).collect()
+/// Whether a change alone can be made; together with others it then can be, but for the number of parts.
+pub(crate) fn check(head: &HeaderBlock, parts: &Parts, edit: &PartEdit) -> Result<(), PartEditError> {
+    match edit {
+        PartEdit::Drop(index) => changeable(parts, *index).map(drop),
+        PartEdit::Replace(index, new) => {
+            if *index > 0 {
+                changeable(parts, *index)?;
+            }
+            fields(new, "base64").map(drop)
+        }
+        PartEdit::Add(new) => {
+            fields(new, "base64")?;
+            part_of_whole(head).map(drop)
+        }
+    }
+}
+
+/// `--boundary` of every multipart. There may be hundreds, and the content may be large and full of lines that resemble them.
+struct Delimiters {
+    all: HashSet<Vec<u8>>,
+    lengths: BTreeSet<usize>,
+}
+
+impl Delimiters {
+    fn of(parts: &Parts) -> Self {
+        let boundary = |part: &crate::Part| parts.extent(part.index)?.media.boundary().map(|b| format!("--{b}").into_bytes());
+        let all: HashSet<Vec<u8>> = parts.list().iter().filter_map(boundary).collect();
+        let lengths = all.iter().map(Vec::len).collect();
+        Self { all, lengths }
+    }
+
+    /// Some line begins with one of them.
+    fn part(&self, text: &[u8]) -> bool {
+        let parts = |line: &[u8]| self.lengths.iter().map_while(|n| line.get(..*n)).any(|start| self.all.contains(start));
+        text.split(|b| *b == b'\n').filter(|line| line.starts_with(b"--")).any(parts)
+    }
 }
 
 struct Change<'p> {
@@ -166,6 +216,10 @@ fn splice(parts: &Parts, mut changes: Vec<Change<'_>>) -> Bytes {
 /// Adds parts at the end.
 fn append(head: &HeaderBlock, body: Bytes, added: &[Encoded]) -> Result<(HeaderBlock, Bytes), PartEditError> {
     let parts = Parts::read(head, body.clone())?;
+    // One more where the message itself becomes a part.
+    if parts.list().len() + added.len() >= ENTITIES_MAX as usize {
+        return Err(TooManyParts.into());
+    }
     let root = parts.extent(0).ok_or(PartEditError::NoSuchPart(0))?;
     let mut out = Vec::with_capacity(body.len() + 1024);
     if let Some(boundary) = root.media.boundary().filter(|_| root.media.subtype == "mixed" && root.shape == Shape::Multipart) {
@@ -180,20 +234,41 @@ fn append(head: &HeaderBlock, body: Bytes, added: &[Encoded]) -> Result<(HeaderB
         }
         return Ok((head.clone(), out.into()));
     }
-    let boundary = fresh_boundary(&body, added);
-    let mut first: Vec<u8> = Vec::new();
-    for field in head.fields().iter().filter(|field| is_content_field(field)) {
-        first.extend_from_slice(field.raw());
-    }
-    first.extend_from_slice(b"\r\n");
+    let mut first = part_of_whole(head)?;
     first.extend_from_slice(&body);
+    let boundary = fresh_boundary(&first, added);
     put_part(&mut out, &boundary, &first);
     for part in added {
         put_part(&mut out, &boundary, &part.to_bytes());
     }
     out.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
-    let fields = [Field::new("Content-Type", format!("multipart/mixed; boundary=\"{boundary}\"").as_bytes())?];
+    let mut fields = vec![Field::new("Content-Type", format!("multipart/mixed; boundary=\"{boundary}\"").as_bytes())?];
+    if !body.is_ascii() {
+        // RFC 2045 §6.4: around 8bit there is nothing less.
+        fields.push(Field::new("Content-Transfer-Encoding", b"8bit")?);
+    }
     Ok((with_content_fields(head, &fields), out.into()))
+}
+
+/// The header that the message's own content gets as a part, with the empty line behind it.
+fn part_of_whole(head: &HeaderBlock) -> Result<Vec<u8>, PartEditError> {
+    let mut out = Vec::new();
+    for field in head.fields().iter().filter(|field| is_content_field(field)) {
+        put_field(&mut out, field);
+    }
+    if out.len() > HEAD_BYTES_MAX {
+        return Err(PartEditError::HeaderTooLong);
+    }
+    out.extend_from_slice(b"\r\n");
+    Ok(out)
+}
+
+/// A header that ends with the message may lack its last line end.
+fn put_field(out: &mut Vec<u8>, field: &Field) {
+    out.extend_from_slice(field.raw());
+    if !field.raw().ends_with(b"\n") {
+        out.extend_from_slice(b"\r\n");
+    }
 }
 
 fn put_part(out: &mut Vec<u8>, boundary: &str, part: &[u8]) {
@@ -204,20 +279,25 @@ fn put_part(out: &mut Vec<u8>, boundary: &str, part: &[u8]) {
     out.extend_from_slice(part);
 }
 
-/// A boundary that occurs nowhere in what it parts.
-fn fresh_boundary(body: &[u8], added: &[Encoded]) -> String {
-    let mut number = 0_u32;
-    loop {
-        let boundary = format!("=_waxwing_{number}");
-        let occurs = |text: &[u8]| memchr::memmem::find(text, boundary.as_bytes()).is_some();
-        if !occurs(body) && !added.iter().any(|part| occurs(&part.content)) {
-            return boundary;
+/// A boundary that occurs nowhere in what it parts. A message that holds a million of them is read once, not a million times.
+fn fresh_boundary(first: &[u8], added: &[Encoded]) -> String {
+    let mut taken = HashSet::new();
+    for text in added.iter().map(|part| part.content.as_slice()).chain([first]) {
+        for at in memchr::memmem::find_iter(text, BOUNDARY_PREFIX) {
+            // `_12` holds `_1` too.
+            let mut number = 0_usize;
+            for digit in text.iter().skip(at + BOUNDARY_PREFIX.len()).take(BOUNDARY_DIGITS_MAX).take_while(|b| b.is_ascii_digit())
+            {
+                number = number * 10 + usize::from(digit - b'0');
+                taken.insert(number);
+            }
         }
-        number += 1;
     }
+    let number = (0..).find(|number| !taken.contains(number)).unwrap_or(taken.len());
+    format!("{}{number}", String::from_utf8_lossy(BOUNDARY_PREFIX))
 }
 
-fn is_content_field(field: &Field) -> bool {
+pub(crate) fn is_content_field(field: &Field) -> bool {
     field.name().get(..8).is_some_and(|start| start.eq_ignore_ascii_case("Content-"))
 }
 
@@ -225,7 +305,7 @@ fn is_content_field(field: &Field) -> bool {
 fn with_content_fields(head: &HeaderBlock, fields: &[Field]) -> HeaderBlock {
     let mut raw = Vec::with_capacity(head.size());
     for field in head.fields().iter().filter(|field| !is_content_field(field)) {
-        raw.extend_from_slice(field.raw());
+        put_field(&mut raw, field);
     }
     if head.first("MIME-Version").is_none() {
         raw.extend_from_slice(b"MIME-Version: 1.0\r\n");
@@ -255,17 +335,26 @@ impl Encoded {
 }
 
 /// Base64 for all that is no text, and for text with a line that would part it.
-fn encode(new: &NewPart, delimiters: &[Vec<u8>]) -> Result<Encoded, PartEditError> {
-    let media = ContentType::parse(&new.content_type).ok_or(PartEditError::BadContentType)?;
-    let parted = |text: &[u8]| delimiters.iter().any(|delimiter| memchr::memmem::find(text, delimiter).is_some());
-    let (encoding, content) = match media.kind.as_str() {
-        "multipart" | "message" => return Err(PartEditError::BadContentType),
+fn encode(new: &NewPart, delimiters: &Delimiters) -> Result<Encoded, PartEditError> {
+    let kind = content_kind(new)?;
+    let (encoding, content) = match kind.as_str() {
         "text" => match encode_text(&with_crlf(&new.content)) {
-            (_, content) if parted(&content) => ("base64", encode_base64(&with_crlf(&new.content))),
+            (_, content) if delimiters.part(&content) => ("base64", encode_base64(&with_crlf(&new.content))),
             encoded => encoded,
         },
         _ => ("base64", encode_base64(&new.content)),
     };
+    Ok(Encoded { fields: fields(new, encoding)?, content })
+}
+
+fn content_kind(new: &NewPart) -> Result<String, PartEditError> {
+    let media = ContentType::parse(&new.content_type).ok_or(PartEditError::BadContentType)?;
+    if media.kind == "multipart" || media.kind == "message" { Err(PartEditError::BadContentType) } else { Ok(media.kind) }
+}
+
+/// The header of a new part.
+fn fields(new: &NewPart, encoding: &str) -> Result<Vec<Field>, PartEditError> {
+    content_kind(new)?;
     let mut fields = vec![
         Field::new("Content-Type", new.content_type.as_bytes())?,
         Field::new("Content-Transfer-Encoding", encoding.as_bytes())?,
@@ -273,7 +362,12 @@ fn encode(new: &NewPart, delimiters: &[Vec<u8>]) -> Result<Encoded, PartEditErro
     if let Some(filename) = &new.filename {
         fields.push(Field::new("Content-Disposition", disposition(filename).as_bytes())?);
     }
-    Ok(Encoded { fields, content })
+    let size: usize = fields.iter().map(|field| field.raw().len()).sum();
+    let long = |field: &Field| field.raw().split(|b| *b == b'\n').any(|line| line.len() > LINE_BYTES_MAX);
+    if size > NEW_HEADER_BYTES_MAX || fields.iter().any(long) {
+        return Err(PartEditError::BadContentType);
+    }
+    Ok(fields)
 }
 
 fn encode_base64(octets: &[u8]) -> Vec<u8> {

@@ -70,7 +70,8 @@ impl Parts {
             return Err(TooManyParts);
         }
         walker.finish(&mut index);
-        index.close_down_to(None);
+        let end = index.at;
+        index.close_down_to(None, end);
         let mut parts = Self { body, list: Vec::new(), extents: Vec::new() };
         for (entity, extent, raw) in index.found {
             let own = HeaderBlock::parse(raw.into(), true);
@@ -156,7 +157,9 @@ fn describe(entity: &Entity, head: &HeaderBlock, size: u64) -> Part {
 #[derive(Default)]
 struct Index {
     at: usize,
-    /// Where the last delimiter began.
+    /// Octets of the line end with which the octets so far end, where that is not a leaf's.
+    line_end: usize,
+    /// Where the last delimiter began, with the line end before it (RFC 2046 §5.1.1).
     delimiter: usize,
     found: Vec<(Entity, Extent, Vec<u8>)>,
     open: Vec<u32>,
@@ -164,10 +167,10 @@ struct Index {
 
 impl Index {
     /// Ends all entities that are open within this one.
-    fn close_down_to(&mut self, multipart: Option<u32>) {
+    fn close_down_to(&mut self, multipart: Option<u32>, end: usize) {
         while let Some(index) = self.open.pop_if(|open| Some(*open) != multipart) {
             if let Some((_, extent, _)) = self.found.get_mut(index as usize) {
-                extent.content.end = self.at;
+                extent.content.end = end;
             }
         }
     }
@@ -189,24 +192,28 @@ impl Sink for Index {
         };
         self.found.push((entity.clone(), extent, raw.to_vec()));
         self.open.push(entity.index);
+        self.line_end = 0;
     }
 
     fn content(&mut self, octets: &[u8]) {
         self.at += octets.len();
+        self.line_end = 0;
     }
 
     fn leaf_end(&mut self, _at_end: bool) {}
 
     fn delimiter(&mut self, multipart: u32, closes: bool) {
-        self.close_down_to(Some(multipart));
-        self.delimiter = self.at;
+        // The line end before a delimiter is part of it. Of a leaf's it has not come yet, and comes as frame.
+        self.delimiter = self.at - self.line_end;
+        self.close_down_to(Some(multipart), self.delimiter);
         if closes && let Some((_, extent, _)) = self.found.get_mut(multipart as usize) {
-            extent.close = Some(self.at);
+            extent.close = Some(self.delimiter);
         }
     }
 
     fn frame(&mut self, octets: &[u8]) {
         self.at += octets.len();
+        self.line_end = if octets.ends_with(b"\r\n") { 2 } else { usize::from(octets.ends_with(b"\n")) };
     }
 }
 

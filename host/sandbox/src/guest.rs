@@ -9,7 +9,7 @@ use crate::lane::{self, Cut};
 use crate::live::Live;
 use crate::plugin::WasmPlugin;
 use crate::settings::InstanceMode;
-use crate::state::Ticks;
+use crate::state::Watch;
 
 /// A conversation. A fresh instance lives as long as it; a reused one is borrowed for each call.
 pub(crate) struct Conversation {
@@ -46,23 +46,24 @@ impl Guest for Conversation {
 
 /// One call within its limits, by this instance or a new one. The instance comes back only if it is fit for the next call.
 async fn ask(plugin: &Arc<WasmPlugin>, live: Option<Live>, event: &Event, context: &Context) -> Result<(Live, Outcome), Fault> {
-    let ticks = live.as_ref().map_or_else(Ticks::default, Live::ticks);
+    let watch = live.as_ref().map_or_else(Watch::default, Live::watch);
     let (event, context) = (event.clone(), context.clone());
-    let (theirs, their_ticks) = (Arc::clone(plugin), ticks.clone());
+    let (theirs, their_watch) = (Arc::clone(plugin), watch.clone());
     let job = Box::pin(async move {
         let loaded = &theirs.loaded;
         let mut live = match live {
             Some(live) => live,
-            None => Live::new(loaded, their_ticks).await?,
+            None => Live::new(loaded, their_watch).await?,
         };
         let outcome = live.call(loaded, &event, context).await?;
         Ok((live, outcome))
     });
     let wall = plugin.loaded.shared.limits.wall;
-    lane::run(&plugin.loaded.lane, wall, &ticks, job).await.unwrap_or_else(|cut| {
-        Err(match cut {
-            Cut::TooLong => Fault::new(FaultKind::TimeLimit, format!("took longer than {} ms", wall.as_millis())),
-            Cut::Lost => Fault::new(FaultKind::Host, "the server failed while it served the plugin"),
-        })
+    lane::run(&plugin.loaded.lane, wall, &watch, job).await.unwrap_or_else(|cut| {
+        let (kind, text) = match cut {
+            Cut::TooLong => (FaultKind::TimeLimit, format!("took longer than {} ms", wall.as_millis())),
+            Cut::Lost => (FaultKind::Host, "the server failed while it served the plugin".to_owned()),
+        };
+        Err(Fault { kind, text, log: watch.take_log() })
     })
 }

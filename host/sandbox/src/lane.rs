@@ -13,7 +13,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 
 use crate::LoadError;
-use crate::state::Ticks;
+use crate::state::Watch;
 
 /// The slow lane: threads that run nothing but guests.
 pub(crate) struct SlowLane {
@@ -61,15 +61,15 @@ pub(crate) enum Cut {
     Lost,
 }
 
-/// The result of a job, unless it takes longer than `wall`. `ticks` are those of the job.
-pub(crate) async fn run<T: Send + 'static>(lane: &SlowLane, wall: Duration, ticks: &Ticks, mut job: Job<T>) -> Result<T, Cut> {
+/// The result of a job, unless it takes longer than `wall`. `watch` sees the job.
+pub(crate) async fn run<T: Send + 'static>(lane: &SlowLane, wall: Duration, watch: &Watch, mut job: Job<T>) -> Result<T, Cut> {
     // Most calls are over at their first poll and need no timer.
     if let Poll::Ready(result) = poll_fn(|cx| Poll::Ready(job.as_mut().poll(cx))).await {
         return Ok(result);
     }
     let mut timer = Box::pin(tokio::time::sleep(wall));
     let waited = poll_fn(|cx| {
-        if ticks.get() > 0 {
+        if watch.ticks() > 0 {
             return Poll::Ready(Waited::Computing);
         }
         match (job.as_mut().poll(cx), timer.as_mut().poll(cx)) {

@@ -18,7 +18,6 @@ mod hooks;
 mod host;
 mod lane;
 mod live;
-mod parts;
 mod plugin;
 mod rules;
 mod settings;

@@ -9,7 +9,7 @@ use waxwing_pipeline::{Context, Event, Fault, FaultKind, Outcome};
 
 use crate::hooks::{Callee, Exports, Found};
 use crate::plugin::Loaded;
-use crate::state::{Call, State, Ticks};
+use crate::state::{Call, State, Watch};
 
 /// A place among a plugin's instances.
 struct Place(Arc<AtomicU32>);
@@ -39,14 +39,14 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    /// Makes an instance. `ticks` count what it computes, here and in all its calls.
-    pub(crate) async fn new(loaded: &Loaded, ticks: Ticks) -> Result<Self, Fault> {
+    /// Makes an instance. `watch` sees what it does, here and in all its calls.
+    pub(crate) async fn new(loaded: &Loaded, watch: Watch) -> Result<Self, Fault> {
         let limits = &loaded.shared.limits;
         let Some(place) = Place::take(&loaded.count, limits.instances_max) else {
             let text = format!("all {} instances of the plugin are at work", limits.instances_max);
             return Err(Fault::new(FaultKind::PoolExhausted, text));
         };
-        let mut store = Box::new(Store::new(loaded.pre.engine(), State::new(Arc::clone(&loaded.shared), ticks)));
+        let mut store = Box::new(Store::new(loaded.pre.engine(), State::new(Arc::clone(&loaded.shared), watch)));
         store.limiter(|state| &mut state.memory);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut context| {
@@ -64,9 +64,9 @@ impl Live {
         }
     }
 
-    /// The ticks of its current or next call.
-    pub(crate) fn ticks(&self) -> Ticks {
-        self.store.data().ticks.clone()
+    /// Sees its current or next call.
+    pub(crate) fn watch(&self) -> Watch {
+        self.store.data().watch.clone()
     }
 
     /// Compares the types of the exports with the contract.
@@ -98,9 +98,13 @@ impl Live {
         match answer {
             Ok(Ok(answer)) => {
                 let mut call = std::mem::replace(&mut state.call, Call::none());
-                Ok(Outcome { answer, changes: call.take_changes(), log: call.log })
+                let log = state.watch.take_log();
+                match call.take_changes() {
+                    Ok(changes) => Ok(Outcome { answer, changes, log }),
+                    Err(error) => Err(Fault { kind: FaultKind::Host, text: format!("parts: {error}"), log }),
+                }
             }
-            Ok(Err(text)) => Err(Fault { kind: FaultKind::BadAnswer, text, log: std::mem::take(&mut state.call.log) }),
+            Ok(Err(text)) => Err(Fault { kind: FaultKind::BadAnswer, text, log: state.watch.take_log() }),
             Err(error) => Err(state.fault(&error)),
         }
     }
@@ -108,7 +112,7 @@ impl Live {
     fn begin(&mut self, call: Call) {
         let state = self.store.data_mut();
         state.call = call;
-        state.ticks.reset();
+        state.watch.begin();
         self.store.set_epoch_deadline(1);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32};
 use parking_lot::Mutex;
 use tokio::time::timeout;
 use wasmtime::component::{Component, InstancePre, Linker};
-use waxwing_pipeline::{Guest, HookSet, Plugin};
+use waxwing_pipeline::{Fault, FaultKind, Guest, HookSet, Plugin};
 
 use crate::check::Interfaces;
 use crate::engine::Sandbox;
@@ -17,7 +17,7 @@ use crate::hooks::Exports;
 use crate::lane::SlowLane;
 use crate::live::Live;
 use crate::settings::{InstanceMode, PluginSettings};
-use crate::state::{Setting, Shared, State, Ticks};
+use crate::state::{Setting, Shared, State, Watch};
 use crate::ticker::Ticker;
 use crate::{cache, check, host};
 
@@ -62,17 +62,18 @@ impl Sandbox {
             lane: Arc::clone(&self.lane),
             count: Arc::default(),
         };
-        let failed = |e: waxwing_pipeline::Fault| LoadError::Failed { plugin: name.clone(), reason: reason(&e) };
+        let failed = |e: Fault| LoadError::Failed { plugin: name.clone(), reason: reason(&e) };
+        let watch = Watch::default();
         let begin = async {
-            let mut first = Live::new(&loaded, Ticks::default()).await.map_err(failed)?;
+            let mut first = Live::new(&loaded, watch.clone()).await.map_err(failed)?;
             first.check(&loaded.exports).map_err(mismatch)?;
             first.load(&loaded).await.map_err(failed)?.map_err(|reason| LoadError::Refused { plugin: name.clone(), reason })?;
             Ok(first)
         };
         let wall = loaded.shared.limits.wall;
         let first = timeout(wall, begin).await.unwrap_or_else(|_| {
-            let reason = format!("time-limit: took longer than {} ms", wall.as_millis());
-            Err(LoadError::Failed { plugin: name.clone(), reason })
+            let text = format!("took longer than {} ms", wall.as_millis());
+            Err(failed(Fault { kind: FaultKind::TimeLimit, text, log: watch.take_log() }))
         })?;
         let keys = loaded.shared.unread();
         if !keys.is_empty() && (interfaces.on_load || !interfaces.config) {
@@ -132,7 +133,7 @@ impl Sandbox {
 }
 
 /// A fault and the last words of the guest, which are those of its panic.
-fn reason(fault: &waxwing_pipeline::Fault) -> String {
+fn reason(fault: &Fault) -> String {
     match fault.log.last() {
         Some(line) => format!("{fault} ({line})"),
         None => fault.to_string(),

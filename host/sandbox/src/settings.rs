@@ -49,13 +49,13 @@ pub struct Limits {
     pub log_line_bytes_max: usize,
     /// Edits, actions and tags that one call may stage.
     pub edits_max: usize,
-    /// Octets of header values, addresses and tags that one call may stage.
+    /// Octets of header values, addresses and tags that one call may stage; bodies and parts have a limit of their own.
     pub edit_bytes_max: usize,
-    /// Octets of a new body.
+    /// Octets of a new body, and of the content of all new parts of one call.
     pub body_bytes_max: usize,
     /// Octets of one read of the message.
     pub read_bytes_max: usize,
-    /// Octets of a message that is taken apart for `parts`; it is whole in memory for the length of the call.
+    /// Octets of a message that is taken apart for `parts` and edits of parts; it is whole in memory for the length of the call.
     pub parts_bytes_max: u64,
     /// Octets of the reason in `discard`, `hold` and `quarantine`.
     pub reason_bytes_max: usize,

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
+use waxwing_message::{PartEditError, Parts, StagedParts};
 use waxwing_pipeline::{Changes, Context, Fault, FaultKind, Hook, Table};
 use waxwing_types::{Clock, Edit, Monotonic, Via};
 
-use crate::parts::Part;
 use crate::rules::Act;
 use crate::settings::{Grants, Limits};
 
@@ -56,13 +57,18 @@ pub(crate) struct Call {
     pub(crate) deadline: Monotonic,
     pub(crate) changes: Changes,
     pub(crate) body: Option<Vec<u8>>,
-    pub(crate) log: Vec<String>,
     lines: usize,
     staged: usize,
     staged_bytes: usize,
     head: Option<Bytes>,
     /// The parts, once asked for.
-    pub(crate) parts: Option<Arc<Vec<Part>>>,
+    pub(crate) parts: Option<Arc<Parts>>,
+    /// The content of those that were read.
+    pub(crate) contents: BTreeMap<u32, Bytes>,
+    /// Edits of parts, once there is one.
+    pub(crate) part_edits: Option<StagedParts>,
+    /// Octets of the content of new parts.
+    pub(crate) part_bytes: usize,
 }
 
 impl Call {
@@ -73,12 +79,14 @@ impl Call {
             deadline,
             changes: Changes::default(),
             body: None,
-            log: Vec::new(),
             lines: 0,
             staged: 0,
             staged_bytes: 0,
             head: None,
             parts: None,
+            contents: BTreeMap::new(),
+            part_edits: None,
+            part_bytes: 0,
         }
     }
 
@@ -100,13 +108,17 @@ impl Call {
         self.head.clone()
     }
 
-    /// Everything that the call staged, the new body last.
-    pub(crate) fn take_changes(&mut self) -> Changes {
+    /// Everything that the call staged, the new body last. Edits of parts were checked one by one; if they can't be made together,
+    /// the host is at fault.
+    pub(crate) fn take_changes(&mut self) -> Result<Changes, PartEditError> {
         let mut changes = std::mem::take(&mut self.changes);
         if let Some(body) = self.body.take() {
             changes.edits.push(Edit::ReplaceBody(with_crlf(body)));
         }
-        changes
+        if let Some(staged) = self.part_edits.take() {
+            changes.edits.extend(staged.into_edits()?);
+        }
+        Ok(changes)
     }
 }
 
@@ -145,21 +157,39 @@ impl wasmtime::ResourceLimiter for Memory {
     }
 }
 
-/// The ticks of a call; those who wait for it look at them too.
+/// What those who wait for a call see of it, also when it never comes back.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Ticks(Arc<AtomicU32>);
+pub(crate) struct Watch(Arc<Watched>);
 
-impl Ticks {
-    fn add(&self) -> u32 {
-        self.0.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+#[derive(Debug, Default)]
+struct Watched {
+    /// Ticks that the call has used.
+    ticks: AtomicU32,
+    /// Lines that it has logged.
+    log: Mutex<Vec<String>>,
+}
+
+impl Watch {
+    fn tick(&self) -> u32 {
+        self.0.ticks.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
 
-    pub(crate) fn get(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
+    pub(crate) fn ticks(&self) -> u32 {
+        self.0.ticks.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn reset(&self) {
-        self.0.store(0, Ordering::Relaxed);
+    fn line(&self, line: String) {
+        self.0.log.lock().push(line);
+    }
+
+    pub(crate) fn take_log(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.log.lock())
+    }
+
+    /// A new call begins.
+    pub(crate) fn begin(&self) {
+        self.0.ticks.store(0, Ordering::Relaxed);
+        self.0.log.lock().clear();
     }
 }
 
@@ -168,16 +198,16 @@ pub(crate) struct State {
     pub(crate) shared: Arc<Shared>,
     pub(crate) call: Call,
     pub(crate) memory: Memory,
-    /// Ticks that the current call has used.
-    pub(crate) ticks: Ticks,
+    /// Ticks and log lines of the current call.
+    pub(crate) watch: Watch,
     /// Set before a host function or the ticker ends a call.
     pub(crate) stop: Option<Stop>,
 }
 
 impl State {
-    pub(crate) fn new(shared: Arc<Shared>, ticks: Ticks) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, watch: Watch) -> Self {
         let bytes_max = shared.limits.memory_bytes_max;
-        Self { shared, call: Call::none(), memory: Memory { bytes_max, bytes: 0, denied: false }, ticks, stop: None }
+        Self { shared, call: Call::none(), memory: Memory { bytes_max, bytes: 0, denied: false }, watch, stop: None }
     }
 
     /// Ends the call as a fault. The error only unwinds the guest; the reason stays here.
@@ -190,7 +220,7 @@ impl State {
 
     /// A tick of a guest that computes.
     pub(crate) fn tick(&mut self) -> wasmtime::Result<()> {
-        let ticks = self.ticks.add();
+        let ticks = self.watch.tick();
         let cpu = self.shared.limits.cpu;
         if u128::from(ticks) <= cpu.as_millis() {
             return Ok(());
@@ -212,7 +242,7 @@ impl State {
         self.call.lines += 1;
         if self.call.lines > limits.log_lines_max {
             if self.call.lines == limits.log_lines_max + 1 {
-                self.call.log.push(format!("(more than {} lines; the rest is dropped)", limits.log_lines_max));
+                self.watch.line(format!("(more than {} lines; the rest is dropped)", limits.log_lines_max));
             }
             return;
         }
@@ -225,12 +255,12 @@ impl State {
             tracing::Level::INFO => tracing::info!(plugin, id, "{line}"),
             tracing::Level::DEBUG | tracing::Level::TRACE => tracing::debug!(plugin, id, "{line}"),
         }
-        self.call.log.push(line);
+        self.watch.line(line);
     }
 
     /// The fault that ended a call, from what the state knows and what the engine says.
     pub(crate) fn fault(&mut self, error: &wasmtime::Error) -> Fault {
-        let log = std::mem::take(&mut self.call.log);
+        let log = self.watch.take_log();
         if let Some(stop) = self.stop.take() {
             return Fault { kind: stop.kind, text: stop.text, log };
         }

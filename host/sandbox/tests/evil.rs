@@ -58,6 +58,7 @@ async fn wall_time_ends_what_cpu_time_does_not() {
     settings.limits.cpu = Duration::from_secs(60);
     let fault = fault_of(&load(settings).await).await;
     assert_eq!((fault.kind, &*fault.text), (FaultKind::TimeLimit, "took longer than 20 ms"));
+    assert_eq!(fault.log, ["round and round"], "what it said before is kept");
 }
 
 /// The thread of the test is that of all sessions. A guest that loops must leave it after its first tick: had it stayed, its

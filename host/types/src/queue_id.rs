@@ -37,6 +37,12 @@ impl QueueId {
     pub const fn to_key(self) -> [u8; 8] {
         self.0.to_be_bytes()
     }
+
+    /// When it was made; later ids of a busy millisecond, or of a clock set back, may be a little ahead of the clock.
+    #[must_use]
+    pub const fn created_at(self) -> Timestamp {
+        Timestamp::from_millis(self.0 >> COUNTER_BITS)
+    }
 }
 
 impl fmt::Display for QueueId {
@@ -106,6 +112,12 @@ impl QueueIds {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn holds_its_time() {
+        let (ids, now) = (QueueIds::default(), Timestamp::from_millis(1_800_000_000_123));
+        assert_eq!((ids.next(now).created_at(), ids.next(now).created_at()), (now, now));
+    }
 
     #[test]
     fn print_then_parse_is_identity_and_sorts() {

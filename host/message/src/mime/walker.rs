@@ -10,9 +10,9 @@ use crate::field::field_name_len;
 /// Multiparts and messages inside one another.
 const DEPTH_MAX: usize = 32;
 /// Entities of a message.
-const ENTITIES_MAX: u32 = 1000;
+pub(crate) const ENTITIES_MAX: u32 = 1000;
 /// Octets of one part's header.
-const HEAD_BYTES_MAX: usize = 64 << 10;
+pub(crate) const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Octets of a line that are looked at in one piece; delimiters are shorter.
 const LINE_BYTES_HELD: usize = 1024;
 

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use wasmtime::Result;
 use waxwing_bindings::imports::content::{Host, MimePart, ReadError};
+use waxwing_message::{Part, Parts, TooManyParts};
 use waxwing_pipeline::FaultKind;
 
-use crate::parts::{self, Part};
-use crate::state::State;
+use crate::state::{Call, State};
 
 type Read<T> = std::result::Result<T, ReadError>;
 
@@ -30,49 +30,102 @@ impl State {
         Ok(Some(octets))
     }
 
+    /// The whole body. The message is known not to be larger than may be.
+    async fn read_body(&mut self) -> Result<Option<Bytes>> {
+        let Some(body) = self.call.context.body.clone() else { return Ok(None) };
+        if let Some(octets) = body.in_memory() {
+            return Ok(Some(octets.clone()));
+        }
+        let size = usize::try_from(body.size()).unwrap_or(usize::MAX);
+        let mut octets = BytesMut::with_capacity(size);
+        while octets.len() < size {
+            match body.read(octets.len() as u64, size - octets.len()).await {
+                Ok(piece) if piece.is_empty() => break,
+                Ok(piece) => octets.extend_from_slice(&piece),
+                Err(error) => return Err(self.end(FaultKind::Host, format!("the message cannot be read: {error}"))),
+            }
+        }
+        Ok(Some(octets.freeze()))
+    }
+
     /// The parts, made at the first question of a call.
-    async fn take_apart(&mut self) -> Result<Read<Arc<Vec<Part>>>> {
+    pub(crate) async fn take_apart(&mut self) -> Result<std::result::Result<Arc<Parts>, Whole>> {
         if let Some(parts) = &self.call.parts {
             return Ok(Ok(Arc::clone(parts)));
         }
         let max = self.shared.limits.parts_bytes_max;
         if self.call.context.size() > max {
-            return Ok(Err(ReadError::Undecodable(format!("the message has more than {max} octets"))));
+            return Ok(Err(Whole::TooLarge(max)));
         }
-        let length = usize::try_from(max).unwrap_or(usize::MAX);
-        let Some(raw) = self.read_message(0, length).await? else { return Ok(Err(ReadError::NotHere)) };
-        let parts = Arc::new(parts::index(&Bytes::from(raw)));
-        self.call.parts = Some(Arc::clone(&parts));
-        Ok(Ok(parts))
+        let (Some(head), Some(body)) = (self.call.context.head.clone(), self.read_body().await?) else {
+            return Ok(Err(Whole::NotHere));
+        };
+        Ok(match Parts::read(&head, body) {
+            Ok(parts) => Ok(Arc::clone(self.call.parts.insert(Arc::new(parts)))),
+            Err(error) => Err(Whole::TooMany(error)),
+        })
     }
 }
 
-fn mime_part(index: u32, part: &Part) -> MimePart {
+impl Call {
+    /// The content of a part; decoded once, or a plugin that reads in small pieces would have it decoded for each.
+    fn content_of(&mut self, parts: &Parts, index: u32) -> Option<Bytes> {
+        if let Some(content) = self.contents.get(&index) {
+            return Some(content.clone());
+        }
+        let content = parts.content(index)?;
+        self.contents.insert(index, content.clone());
+        Some(content)
+    }
+}
+
+/// Why a message is not taken apart.
+pub(crate) enum Whole {
+    /// It is not complete, or not of this hook.
+    NotHere,
+    /// It has more octets than this.
+    TooLarge(u64),
+    /// It has more parts than are looked at.
+    TooMany(TooManyParts),
+}
+
+impl From<Whole> for ReadError {
+    fn from(why: Whole) -> Self {
+        match why {
+            Whole::NotHere => Self::NotHere,
+            Whole::TooLarge(max) => Self::Undecodable(format!("the message has more than {max} octets")),
+            Whole::TooMany(error) => Self::Undecodable(error.to_string()),
+        }
+    }
+}
+
+fn mime_part(part: &Part) -> MimePart {
     MimePart {
-        index,
+        index: part.index,
         parent: part.parent,
         content_type: part.content_type.clone(),
         charset: part.charset.clone(),
         filename: part.filename.clone(),
         inline: part.inline,
-        size: part.content.as_ref().map_or(0, |c| c.len() as u64),
+        size: part.size,
     }
 }
 
 impl Host for State {
     async fn parts(&mut self) -> Result<Read<Vec<MimePart>>> {
-        Ok(self.take_apart().await?.map(|parts| (0..).zip(&*parts).map(|(index, part)| mime_part(index, part)).collect()))
+        Ok(self.take_apart().await?.map(|parts| parts.list().iter().map(mime_part).collect()).map_err(ReadError::from))
     }
 
     async fn read_part(&mut self, index: u32, offset: u64, length: u32) -> Result<Read<Vec<u8>>> {
         let length = (length as usize).min(self.shared.limits.read_bytes_max);
-        Ok(self.take_apart().await?.and_then(|parts| {
-            let part = parts.get(index as usize).ok_or(ReadError::NoSuchPart)?;
-            let content =
-                part.content.as_ref().ok_or_else(|| ReadError::Undecodable("its transfer encoding is broken".to_owned()))?;
+        let content = match self.take_apart().await? {
+            Err(why) => return Ok(Err(why.into())),
+            Ok(parts) => self.call.content_of(&parts, index),
+        };
+        Ok(content.ok_or(ReadError::NoSuchPart).map(|content| {
             let start = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
             let end = start.saturating_add(length).min(content.len());
-            Ok(content.slice(start..end).to_vec())
+            content.slice(start..end).to_vec()
         }))
     }
 

@@ -2,9 +2,11 @@
 
 use wasmtime::Result;
 use waxwing_bindings::imports::edit::{Address, EditError, Host, ReversePath};
+use waxwing_message::{NewPart, PartEdit, PartEditError, StagedParts, is_content_field_name};
 use waxwing_types::{Edit, Parameter};
 
 use crate::answer;
+use crate::host::content::Whole;
 use crate::rules::Act;
 use crate::state::State;
 
@@ -42,6 +44,44 @@ fn well_formed(name: &str, value: &[u8]) -> std::result::Result<(), EditError> {
     waxwing_message::Field::new(name, value).map(drop).map_err(malformed)
 }
 
+/// The name of the field that a header edit is about.
+fn field_of(edit: &Edit) -> Option<&str> {
+    match edit {
+        Edit::AddHeader { name, .. }
+        | Edit::InsertHeader { name, .. }
+        | Edit::ReplaceHeader { name, .. }
+        | Edit::RemoveHeader { name, .. } => Some(name),
+        Edit::SetSender(..)
+        | Edit::AddRecipient(..)
+        | Edit::ChangeRecipient { .. }
+        | Edit::RemoveRecipient { .. }
+        | Edit::ReplaceBody(_)
+        | Edit::Tag { .. } => None,
+    }
+}
+
+impl From<Whole> for EditError {
+    fn from(why: Whole) -> Self {
+        match why {
+            Whole::NotHere => Self::NotHere("the message is not complete".to_owned()),
+            Whole::TooLarge(max) => Self::TooLarge(max),
+            Whole::TooMany(error) => Self::Malformed(error.to_string()),
+        }
+    }
+}
+
+fn part_error(error: PartEditError) -> EditError {
+    let text = error.to_string();
+    match error {
+        PartEditError::IsMessage | PartEditError::IsEnclosed(_) | PartEditError::IsSealed(_) => EditError::NotHere(text),
+        PartEditError::NoSuchPart(_)
+        | PartEditError::BadContentType
+        | PartEditError::HeaderTooLong
+        | PartEditError::Field(_)
+        | PartEditError::TooManyParts(_) => EditError::Malformed(text),
+    }
+}
+
 fn parameters(list: Vec<(String, Option<String>)>) -> std::result::Result<Vec<Parameter>, EditError> {
     let keyword = |k: &str| !k.is_empty() && k.len() <= 64 && k.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     let value = |v: &str| v.len() <= 1000 && v.bytes().all(|b| b.is_ascii_graphic() && b != b'=');
@@ -58,14 +98,16 @@ fn address(address: Address) -> std::result::Result<waxwing_types::Address, Edit
 
 impl Host for State {
     fn add_header(&mut self, name: String, value: Vec<u8>) -> Edited {
-        self.stage(Act::EditHeader, name.len() + value.len(), |_| {
+        self.stage(Act::EditHeader, name.len() + value.len(), |state| {
+            state.may_edit_field(&name)?;
             well_formed(&name, &value)?;
             Ok(Edit::AddHeader { name, value: value.into() })
         })
     }
 
     fn insert_header(&mut self, at: u32, name: String, value: Vec<u8>) -> Edited {
-        self.stage(Act::EditHeader, name.len() + value.len(), |_| {
+        self.stage(Act::EditHeader, name.len() + value.len(), |state| {
+            state.may_edit_field(&name)?;
             well_formed(&name, &value)?;
             Ok(Edit::InsertHeader { at, name, value: value.into() })
         })
@@ -73,6 +115,7 @@ impl Host for State {
 
     fn replace_header(&mut self, name: String, nth: u32, value: Vec<u8>) -> Edited {
         self.stage(Act::EditHeader, name.len() + value.len(), |state| {
+            state.may_edit_field(&name)?;
             well_formed(&name, &value)?;
             state.field_exists(&name, nth)?;
             Ok(Edit::ReplaceHeader { name, nth, value: value.into() })
@@ -81,6 +124,7 @@ impl Host for State {
 
     fn remove_header(&mut self, name: String, nth: u32) -> Edited {
         self.stage(Act::EditHeader, name.len(), |state| {
+            state.may_edit_field(&name)?;
             state.field_exists(&name, nth)?;
             Ok(Edit::RemoveHeader { name, nth })
         })
@@ -114,21 +158,27 @@ impl Host for State {
         })
     }
 
-    fn drop_part(&mut self, _index: u32) -> Edited {
-        Ok(Err(EditError::NotHere("parts cannot be edited in this version of the server".to_owned())))
+    async fn drop_part(&mut self, index: u32) -> Edited {
+        self.stage_part(0, 0, PartEdit::Drop(index)).await
     }
 
-    fn replace_part(&mut self, _index: u32, _content_type: String, _content: Vec<u8>) -> Edited {
-        Ok(Err(EditError::NotHere("parts cannot be edited in this version of the server".to_owned())))
+    async fn replace_part(&mut self, index: u32, content_type: String, content: Vec<u8>) -> Edited {
+        let part = NewPart { content_type, filename: None, content: content.into() };
+        self.stage_part(part.content_type.len(), part.content.len(), PartEdit::Replace(index, part)).await
     }
 
-    fn add_part(&mut self, _content_type: String, _filename: Option<String>, _content: Vec<u8>) -> Edited {
-        Ok(Err(EditError::NotHere("parts cannot be edited in this version of the server".to_owned())))
+    async fn add_part(&mut self, content_type: String, filename: Option<String>, content: Vec<u8>) -> Edited {
+        let part = NewPart { content_type, filename, content: content.into() };
+        let words = part.content_type.len() + part.filename.as_ref().map_or(0, String::len);
+        self.stage_part(words, part.content.len(), PartEdit::Add(part)).await
     }
 
     fn write_body(&mut self, chunk: Vec<u8>) -> Edited {
         if let Err(refusal) = self.may_edit(Act::EditBody, 0) {
             return Ok(Err(refusal));
+        }
+        if self.call.part_edits.is_some() {
+            return Ok(Err(EditError::NotHere("parts were edited in this call".to_owned())));
         }
         let max = self.shared.limits.body_bytes_max;
         let body = self.call.body.get_or_insert_default();
@@ -141,6 +191,46 @@ impl Host for State {
 }
 
 impl State {
+    /// Stages an edit of parts, taking the message apart if that was not done yet. `words` and `octets`: the sizes of what describes
+    /// the new part, and of its content.
+    async fn stage_part(&mut self, words: usize, octets: usize, edit: PartEdit) -> Edited {
+        let refusal = self.may_edit(Act::EditBody, words).and_then(|()| self.may_edit_parts(octets));
+        if let Err(refusal) = refusal {
+            return Ok(Err(refusal));
+        }
+        let parts = match self.take_apart().await? {
+            Ok(parts) => parts,
+            Err(why) => return Ok(Err(why.into())),
+        };
+        let Some(head) = self.call.context.head.clone() else { return Ok(Err(Whole::NotHere.into())) };
+        let mut staged = self.call.part_edits.take().unwrap_or_else(|| StagedParts::new(head, parts));
+        let pushed = staged.push(edit);
+        if pushed.is_ok() {
+            self.call.part_bytes += octets;
+        }
+        self.call.part_edits = Some(staged).filter(|staged| !staged.is_empty());
+        Ok(pushed.map_err(part_error))
+    }
+
+    /// One call gives the message a new body, or edits its parts; and who edits parts leaves the fields that describe them alone.
+    fn may_edit_parts(&self, octets: usize) -> std::result::Result<(), EditError> {
+        let max = self.shared.limits.body_bytes_max;
+        if self.call.body.is_some() {
+            return Err(EditError::NotHere("write-body was called in this call".to_owned()));
+        }
+        if self.call.changes.edits.iter().any(|edit| field_of(edit).is_some_and(is_content_field_name)) {
+            return Err(EditError::NotHere("a Content-... or MIME-Version field was edited in this call".to_owned()));
+        }
+        if self.call.part_bytes.saturating_add(octets) > max { Err(EditError::TooLarge(max as u64)) } else { Ok(()) }
+    }
+
+    fn may_edit_field(&self, name: &str) -> std::result::Result<(), EditError> {
+        match self.call.part_edits {
+            Some(_) if is_content_field_name(name) => Err(EditError::NotHere("parts were edited in this call".to_owned())),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     fn field_exists(&self, name: &str, nth: u32) -> std::result::Result<(), EditError> {
         let count = self.call.context.head.as_ref().map_or(0, |head| head.count(name));
         if (nth as usize) < count { Ok(()) } else { Err(malformed(format!("there is no field {name}[{nth}]"))) }

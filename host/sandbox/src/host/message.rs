@@ -3,11 +3,20 @@
 use wasmtime::Result;
 use waxwing_bindings::imports::message::{AuthResults, Check, Field, Host};
 
-use crate::parts::decoded;
 use crate::state::State;
 
 fn field(field: &waxwing_message::Field) -> Field {
     Field { name: field.name().to_owned(), value: field.value().to_vec() }
+}
+
+/// A field's value with its encoded words (RFC 2047) decoded.
+fn decoded(value: &str) -> String {
+    if !value.contains("=?") {
+        return value.to_owned();
+    }
+    let line = format!("{value}\n");
+    let text = mail_parser::parsers::MessageStream::new(line.as_bytes()).parse_unstructured();
+    text.as_text().map_or_else(|| value.to_owned(), str::to_owned)
 }
 
 impl State {
@@ -41,5 +50,16 @@ impl Host for State {
     /// Nothing is checked in this version.
     fn authentication(&mut self) -> Result<AuthResults> {
         Ok(AuthResults { spf: Check::None, dmarc: Check::None, dkim: Vec::new(), arc: Check::None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encoded_words_are_read() {
+        assert_eq!(decoded("=?utf-8?Q?caf=C3=A9?= =?utf-8?B?ISE=?= end"), "café!! end");
+        assert_eq!(decoded("a =? b"), "a =? b");
     }
 }

@@ -286,6 +286,21 @@ pub mod edit {
         stage(Change::RemoveRecipient(index))
     }
 
+    /// A part away.
+    pub fn drop_part(index: u32) -> Edited {
+        stage(Change::DropPart(index))
+    }
+
+    /// Another in the place of a part.
+    pub fn replace_part(index: u32, content_type: &str, content: &[u8]) -> Edited {
+        stage(Change::ReplacePart(index, content_type.into(), content.to_vec()))
+    }
+
+    /// One more part.
+    pub fn add_part(content_type: &str, filename: Option<&str>, content: &[u8]) -> Edited {
+        stage(Change::AddPart(content_type.into(), filename.map(Into::into), content.to_vec()))
+    }
+
     /// A new body, piece by piece.
     pub fn write_body(chunk: &[u8]) -> Edited {
         stage(Change::WriteBody(text(chunk)))
