@@ -20,9 +20,9 @@ use options::Options;
 
 const USAGE: &str = "\
 usage: mailload send --port N [--messages N] [--sessions N] [--bytes N] [--sender A] [--recipient A] [--pipeline 0|1]
-                     [--per-connection N] [--run NAME] [--acknowledged FILE]
+                     [--per-connection N] [--pause-ms N] [--run NAME] [--acknowledged FILE]
        mailload sink --port N [--expect N] [--timeout SECONDS] [--linger-ms N] [--received FILE]
-send: --per-connection 0 keeps a connection for all its messages; FILE gets the Message-ID of each message that the
+send: --per-connection 0 keeps a connection for all its messages; each session rests --pause-ms after a message; FILE gets the Message-ID of each message that the
       server took with a 250, one a line.
 sink: ends once --expect messages came and --linger-ms more passed without one; FILE gets the Message-ID of each.";
 

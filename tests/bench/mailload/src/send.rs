@@ -19,6 +19,7 @@ struct Load {
     bytes: usize,
     per_connection: usize,
     pipeline: bool,
+    pause: Duration,
     sender: String,
     recipient: String,
     run: String,
@@ -42,6 +43,7 @@ pub(crate) fn run(options: &Options) -> Result<String, String> {
         bytes: options.number("bytes", 4096)?,
         per_connection: options.number("per-connection", 0)?,
         pipeline: options.number("pipeline", 0_u8)? == 1,
+        pause: Duration::from_millis(options.number("pause-ms", 0)?),
         sender: options.text("sender", "load@example.test"),
         recipient: options.text("recipient", "u0@sink.test"),
         run: options.text("run", &format!("run{}", std::process::id())),
@@ -113,6 +115,9 @@ impl Load {
             self.send_one(&mut connection, text).map_err(|error| format!("{id}: {error}"))?;
             account.milliseconds.push(started.elapsed().as_secs_f64() * 1e3);
             account.acknowledged.push(id);
+            if !self.pause.is_zero() {
+                std::thread::sleep(self.pause);
+            }
             if self.per_connection > 0 && sent + 1 >= self.per_connection {
                 connection.quit();
             } else {
