@@ -170,7 +170,7 @@ struct Watched {
 }
 
 impl Watch {
-    fn tick(&self) -> u32 {
+    pub(crate) fn tick(&self) -> u32 {
         self.0.ticks.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
 
