@@ -1,6 +1,7 @@
 //! Answers the questions of a server session.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use waxwing_net::Host;
@@ -57,8 +58,22 @@ impl SessionHost {
 
     async fn helo(&mut self, name: String, esmtp: bool) -> Answer {
         self.context.helo = Some(name.as_str().into());
+        self.context.hidden_capabilities = Arc::default();
         self.esmtp = esmtp;
-        self.session_hook(Event::Helo(name)).await
+        let answer = self.session_hook(Event::Helo(name)).await;
+        if answer == Answer::Ok && !self.context.hidden_capabilities.is_empty() {
+            return Answer::OkWithout(self.context.hidden_capabilities.to_vec());
+        }
+        answer
+    }
+
+    /// What hooks want to wait before the reply that is due now.
+    fn take_delay(&mut self) -> Duration {
+        let mut delay = std::mem::take(&mut self.context.delay_reply);
+        if let Some(transaction) = &mut self.transaction {
+            delay = delay.max(std::mem::take(&mut transaction.context.delay_reply));
+        }
+        delay
     }
 
     async fn mail(&mut self, sender: ReversePath, parameters: Vec<Parameter>, size: Option<u64>, body: BodyType) -> Answer {
@@ -87,8 +102,9 @@ impl SessionHost {
         let mut transaction = Transaction::new(id, context, chain, body, origin, room);
         let answer = self.begin(&mut transaction, sender).await;
         match answer {
-            Answer::Ok => self.transaction = Some(transaction),
+            Answer::Ok | Answer::OkWithout(_) => self.transaction = Some(transaction),
             Answer::Reply(_) | Answer::Close(_) | Answer::Committed(_) | Answer::Discarded(_) | Answer::Done => {
+                self.context.delay_reply = transaction.context.delay_reply;
                 self.refused(&mut transaction, &answer, "MAIL");
             }
         }
@@ -114,7 +130,13 @@ impl SessionHost {
             Answer::Reply(reply) | Answer::Close(reply) if !reply.is_positive() => {
                 self.note_refusal(transaction.id, transaction.context.sender.as_deref(), reply);
             }
-            Answer::Ok | Answer::Reply(_) | Answer::Close(_) | Answer::Committed(_) | Answer::Discarded(_) | Answer::Done => {}
+            Answer::Ok
+            | Answer::OkWithout(_)
+            | Answer::Reply(_)
+            | Answer::Close(_)
+            | Answer::Committed(_)
+            | Answer::Discarded(_)
+            | Answer::Done => {}
         }
         self.transaction = Some(transaction);
         answer
@@ -138,7 +160,7 @@ impl SessionHost {
         let Some(added) = transaction.context.recipients.last().cloned() else { return Answer::Ok };
         let answer = self.hook(transaction, Event::Rcpt(added)).await;
         match &answer {
-            Answer::Ok => {}
+            Answer::Ok | Answer::OkWithout(_) => {}
             Answer::Reply(_) | Answer::Close(_) | Answer::Committed(_) | Answer::Discarded(_) | Answer::Done => {
                 // The recipient is refused; its index is not used again.
                 Arc::make_mut(&mut transaction.context.recipients).retain(|recipient| recipient.index != index);
@@ -175,8 +197,11 @@ impl SessionHost {
                 self.counts.messages += 1;
                 transaction.trace(&self.intake, reply.to_string(), self.intake.parts.clock.now());
             }
-            Answer::Ok | Answer::Reply(_) | Answer::Close(_) | Answer::Done => self.refused(&mut transaction, &answer, "DATA"),
+            Answer::Ok | Answer::OkWithout(_) | Answer::Reply(_) | Answer::Close(_) | Answer::Done => {
+                self.refused(&mut transaction, &answer, "DATA");
+            }
         }
+        self.context.delay_reply = transaction.context.delay_reply;
         answer
     }
 
@@ -232,7 +257,7 @@ fn verdict_answer(transaction: &mut Transaction, verdict: Verdict) -> Answer {
 
 impl Host<ServerSession> for SessionHost {
     async fn answer(&mut self, question: Question) -> Answer {
-        match question {
+        let answer = match question {
             Question::Connect => self.session_hook(Event::Connect).await,
             Question::Helo { name, esmtp } => self.helo(name, esmtp).await,
             Question::Mail { sender, parameters, size, body } => self.mail(sender, parameters, size, body).await,
@@ -243,7 +268,12 @@ impl Host<ServerSession> for SessionHost {
                 self.reset();
                 Answer::Done
             }
+        };
+        let delay = self.take_delay();
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
         }
+        answer
     }
 
     async fn body(&mut self, piece: Bytes) {

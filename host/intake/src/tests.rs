@@ -173,7 +173,7 @@ fn address(text: &str) -> Address {
 fn code(answer: &Answer) -> u16 {
     match answer {
         Answer::Reply(reply) | Answer::Close(reply) | Answer::Committed(reply) | Answer::Discarded(reply) => reply.code(),
-        Answer::Ok | Answer::Done => 0,
+        Answer::Ok | Answer::OkWithout(_) | Answer::Done => 0,
     }
 }
 
@@ -338,6 +338,34 @@ async fn faults_have_their_consequence() {
         let traces = house.traces.0.lock().unwrap();
         assert_eq!(traces[0].entries[0].fault.as_deref(), Some("trap: boom"), "a refused message is traced too");
     }
+}
+
+#[tokio::test]
+async fn hooks_may_delay_a_reply_and_hide_an_extension() {
+    let slow = plugin(&[Hook::OnHelo, Hook::OnMessage], |event, _| {
+        let mut out = Outcome::of(HookAnswer::Verdict(Verdict::Continue));
+        match event {
+            Event::Helo(_) => out.changes.hide_capabilities.push("PIPELINING".to_owned()),
+            Event::Connect
+            | Event::Mail(_)
+            | Event::Rcpt(_)
+            | Event::Message
+            | Event::Cleanup
+            | Event::RewriteAddress(..)
+            | Event::Resolve { .. }
+            | Event::Deliver { .. } => out.changes.delay_reply = std::time::Duration::from_millis(20),
+        }
+        Ok(out)
+    });
+    let house = house(vec![(slow, OnFault::Defer)]).await;
+    let mut host = house.session([10, 0, 0, 1]);
+    let helo = host.answer(Question::Helo { name: "x".into(), esmtp: true }).await;
+    assert_eq!(helo, Answer::OkWithout(vec!["PIPELINING".to_owned()]));
+    mail(&mut host).await;
+    rcpt(&mut host, "demo@box.example").await;
+    let before = tokio::time::Instant::now();
+    assert!(matches!(data(&mut host, &["\r\nx\r\n"]).await, Answer::Committed(_)));
+    assert!(before.elapsed() >= std::time::Duration::from_millis(20), "a sleep is never shorter than it was asked to be");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use waxwing_message::{HeaderBlock, HeaderEditError};
@@ -64,6 +65,10 @@ pub struct Context {
     pub tags: Arc<Tags>,
     /// The message goes to the hold queue, with this reason.
     pub hold: Option<String>,
+    /// What hooks want to wait before the reply that is due; whoever replies takes it.
+    pub delay_reply: Duration,
+    /// EHLO keywords, in upper case, that hooks hide from this client.
+    pub hidden_capabilities: Arc<Vec<String>>,
 }
 
 /// Why a staged edit cannot be applied; none of that call's edits is.
@@ -99,6 +104,8 @@ impl Context {
             replaced_body: None,
             tags: Arc::default(),
             hold: None,
+            delay_reply: Duration::ZERO,
+            hidden_capabilities: Arc::default(),
         }
     }
 
@@ -136,6 +143,10 @@ impl Context {
         }
         if let Some(reason) = &changes.quarantine {
             next.hold.get_or_insert_with(|| reason.clone());
+        }
+        next.delay_reply = next.delay_reply.max(changes.delay_reply);
+        if !changes.hide_capabilities.is_empty() {
+            Arc::make_mut(&mut next.hidden_capabilities).extend_from_slice(&changes.hide_capabilities);
         }
         *self = next;
         Ok(())

@@ -111,6 +111,9 @@ pub enum Question {
 pub enum Answer {
     /// Yes, in the session's usual words.
     Ok,
+    /// To [`Question::Helo`]: yes, and EHLO's answer leaves out the extensions with these keywords, in upper case. To other
+    /// questions the same as [`Answer::Ok`].
+    OkWithout(Vec<String>),
     /// Yes or no in these words. A code that does not fit the question becomes the usual words, or 451 at the end of data.
     Reply(Reply),
     /// No; and the connection closes behind this reply.

@@ -83,9 +83,18 @@ pub(super) fn help() -> Reply {
     Reply::plain(214, text)
 }
 
-/// The extensions, for EHLO (RFC 5321 §4.1.1.1). Only what is true of this session.
-pub(super) fn extensions(hostname: &str, message_size_max: u64) -> Reply {
-    Reply::plain(250, format!("{hostname}\nPIPELINING\nSIZE {message_size_max}\n8BITMIME\nENHANCEDSTATUSCODES\nHELP"))
+/// The extensions, for EHLO (RFC 5321 §4.1.1.1). Only what is true of this session, without those that the host hides.
+pub(super) fn extensions(hostname: &str, message_size_max: u64, hidden: &[String]) -> Reply {
+    let size = format!("SIZE {message_size_max}");
+    let mut text = hostname.to_owned();
+    for line in ["PIPELINING", &size, "8BITMIME", "ENHANCEDSTATUSCODES", "HELP"] {
+        let keyword = line.split(' ').next().unwrap_or(line);
+        if !hidden.iter().any(|h| h == keyword) {
+            text.push('\n');
+            text.push_str(line);
+        }
+    }
+    Reply::plain(250, text)
 }
 
 /// A reply as it goes over the wire. Its text may come from the host; what would break the line is replaced.
@@ -99,4 +108,18 @@ pub(super) fn wire(reply: &Reply) -> Bytes {
         reply.write_to(&mut out);
     }
     Bytes::from(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hidden_extensions_are_left_out() {
+        assert_eq!(extensions("h", 9, &[]).text(), "h\nPIPELINING\nSIZE 9\n8BITMIME\nENHANCEDSTATUSCODES\nHELP");
+        assert_eq!(
+            extensions("h", 9, &["SIZE".to_owned(), "HELP".to_owned()]).text(),
+            "h\nPIPELINING\n8BITMIME\nENHANCEDSTATUSCODES"
+        );
+    }
 }

@@ -304,6 +304,10 @@ impl ServerSession {
                 Said::Yes(reply) => self.greet(reply, actions),
                 Said::No(reply) | Said::Close(reply) => self.close(&reply, actions),
             },
+            Asked::Helo { esmtp: true } if matches!(answer, Answer::OkWithout(_)) => {
+                let Answer::OkWithout(hidden) = answer else { return };
+                self.greeted(true, &hidden, actions);
+            }
             Asked::Helo { .. } | Asked::Mail | Asked::Rcpt | Asked::Data => match said(answer) {
                 Said::Yes(reply) => self.accepted(now, &asked, reply, actions),
                 Said::No(reply) => self.refuse(&reply, actions),
@@ -319,18 +323,21 @@ impl ServerSession {
         }
     }
 
+    /// HELO or EHLO was accepted; `hidden` are keywords that EHLO's answer leaves out.
+    fn greeted(&mut self, esmtp: bool, hidden: &[String], actions: &mut Actions) {
+        self.progress = Progress::Greeted;
+        let hostname = &self.settings.hostname;
+        let reply = match esmtp {
+            true => replies::extensions(hostname, self.settings.message_size_max, hidden),
+            false => Reply::plain(250, hostname.clone()),
+        };
+        self.junk(replies::wire(&reply), actions);
+    }
+
     fn accepted(&mut self, now: Monotonic, asked: &Asked, reply: Option<Reply>, actions: &mut Actions) {
         let reply = reply.filter(|r| (250..253).contains(&r.code()));
         let usual = match asked {
-            Asked::Helo { esmtp } => {
-                self.progress = Progress::Greeted;
-                let hostname = &self.settings.hostname;
-                let reply = match esmtp {
-                    true => replies::extensions(hostname, self.settings.message_size_max),
-                    false => Reply::plain(250, hostname.clone()),
-                };
-                return self.junk(replies::wire(&reply), actions);
-            }
+            Asked::Helo { esmtp } => return self.greeted(*esmtp, &[], actions),
             Asked::Mail => {
                 self.progress = Progress::Transaction { accepted: 0, overshoot: 0 };
                 replies::SENDER_OK
@@ -377,7 +384,7 @@ impl ServerSession {
             Answer::Close(reply) if is_negative(&reply) => self.close(&reply, actions),
             Answer::Close(_) => self.close(&replies::INTERNAL_CLOSING, actions),
             // Anything else would be a positive reply without a commit.
-            Answer::Ok | Answer::Done | Answer::Reply(_) | Answer::Committed(_) | Answer::Discarded(_) => {
+            Answer::Ok | Answer::OkWithout(_) | Answer::Done | Answer::Reply(_) | Answer::Committed(_) | Answer::Discarded(_) => {
                 self.refuse(&replies::INTERNAL, actions);
             }
         }
@@ -468,7 +475,7 @@ fn is_negative(reply: &Reply) -> bool {
 
 fn said(answer: Answer) -> Said {
     match answer {
-        Answer::Ok => Said::Yes(None),
+        Answer::Ok | Answer::OkWithout(_) => Said::Yes(None),
         Answer::Reply(reply) if is_negative(&reply) => Said::No(reply),
         Answer::Reply(reply) if (200..400).contains(&reply.code()) => Said::Yes(Some(reply)),
         Answer::Close(reply) if is_negative(&reply) => Said::Close(reply),
