@@ -27,7 +27,7 @@ pub(crate) async fn load(
     accounts: &Accounts,
     clock: &Arc<dyn Clock>,
     builtin: Builtin,
-) -> anyhow::Result<Vec<Binding>> {
+) -> anyhow::Result<Vec<Arc<Binding>>> {
     let wanted: Vec<&config::Plugin> = config.plugins.iter().filter(|plugin| plugin.enabled).collect();
     if wanted.is_empty() {
         return Ok(Vec::new());
@@ -176,7 +176,7 @@ mod tests {
 
     use super::*;
 
-    async fn load_text(text: &str) -> anyhow::Result<Vec<Binding>> {
+    async fn load_text(text: &str) -> anyhow::Result<Vec<Arc<Binding>>> {
         let dir = tempfile::tempdir()?;
         let file = dir.path().join("w.toml");
         let facts = Facts { hostname: "h.example".into(), root: false, exists: |_| true };

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use waxwing_message::{Action, Report, Reported};
 use waxwing_pipeline::{Generated, Prepared, SubmitError};
 use waxwing_queue::{NewBody, NewMessage, SpoolError};
-use waxwing_types::{BodyType, Envelope, Message, Notify, Origin, QueueId, Recipient, ReversePath, Status, Via};
+use waxwing_types::{BodyType, Envelope, Message, Notify, Origin, QueueId, Recipient, ReversePath, Status, Tags, Via};
 
 use crate::manager::Core;
 
@@ -55,7 +55,7 @@ pub(crate) async fn report(core: &Core, message: &Message, failed: &[(u32, Statu
         envid: None,
         origin: Origin::internal(Via::Dsn, now),
     };
-    let mail = Generated { id, envelope, content: dsn.content, cause: Some(message.id) };
+    let mail = Generated { id, envelope, content: dsn.content, cause: Some(message.id), tags: Tags::default() };
     match core.parts.submit.prepare(mail).await {
         Ok(prepared) => {
             let report = spooled(core, prepared).await?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use waxwing_message::trace::received;
 use waxwing_message::{HeaderBlock, find_addresses, rewrite_field};
-use waxwing_pipeline::{Event, Hook, RewriteError, Role};
+use waxwing_pipeline::{Event, Hook, Failed, Role};
 use waxwing_smtp::server::Answer;
 use waxwing_types::{Address, Recipient, Reply, Verdict};
 
@@ -94,12 +94,12 @@ impl Intake {
         }
         match self.rewrite_header(transaction).await {
             Ok(()) => Verdict::Continue,
-            Err(RewriteError(verdict)) => verdict,
+            Err(Failed(verdict)) => verdict,
         }
     }
 
     /// Asks about each distinct address of the header once, and writes those back that changed.
-    async fn rewrite_header(&self, transaction: &mut Transaction) -> Result<(), RewriteError> {
+    async fn rewrite_header(&self, transaction: &mut Transaction) -> Result<(), Failed> {
         if !self.parts.pipeline.has(Hook::OnRewriteAddress) {
             return Ok(());
         }

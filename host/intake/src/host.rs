@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use waxwing_net::Host;
-use waxwing_pipeline::{Chain, Client, Context, Event, RewriteError, Role};
+use waxwing_pipeline::{Chain, Client, Context, Event, Failed, Role};
 use waxwing_smtp::ServerSession;
 use waxwing_smtp::server::{Answer, Question};
 use waxwing_types::{Address, BodyType, Origin, Parameter, QueueId, Recipient, Reply, ReversePath, Timestamp, Verdict, Via};
@@ -175,7 +175,7 @@ impl SessionHost {
         let Transaction { chain, context, .. } = &mut *transaction;
         let address = match parts.pipeline.rewrite(chain, context, address, role).await {
             Ok(address) => address,
-            Err(RewriteError(verdict)) => return Err(verdict_answer(transaction, verdict)),
+            Err(Failed(verdict)) => return Err(verdict_answer(transaction, verdict)),
         };
         if !address.is_bare() {
             return Ok(address);

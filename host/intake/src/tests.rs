@@ -16,7 +16,7 @@ use waxwing_queue::{EmbeddedSpool, KEYSPACES, SpoolSettings};
 use waxwing_smtp::server::{Answer, Question};
 use waxwing_store::{Store, StoreOptions};
 use waxwing_types::{
-    Address, AddressClass, BodyType, Edit, Envelope, ManualClock, Message, Origin, Recipient, Reply, ReversePath, Timestamp,
+    Address, AddressClass, BodyType, Edit, Envelope, ManualClock, Message, Origin, Recipient, Reply, ReversePath, Tags, Timestamp,
     Verdict,
 };
 
@@ -211,6 +211,7 @@ fn made(house: &House, via: Via) -> Generated {
         },
         content: Bytes::from_static(b"Subject: report\r\n\r\nfailed\r\n"),
         cause: None,
+        tags: Tags::default(),
     }
 }
 
@@ -309,7 +310,7 @@ async fn hooks_decide_and_edit() {
                 out.answer = HookAnswer::Rewritten(a.is_bare().then(|| a.with_domain("box.example").unwrap()));
             }
             Event::Connect | Event::Helo(_) | Event::Mail(_) | Event::Rcpt(_) | Event::Cleanup => {}
-            Event::Resolve { .. } | Event::Deliver { .. } => panic!("not exported"),
+            _ => panic!("not exported"),
         }
         Ok(out)
     });
@@ -346,14 +347,7 @@ async fn hooks_may_delay_a_reply_and_hide_an_extension() {
         let mut out = Outcome::of(HookAnswer::Verdict(Verdict::Continue));
         match event {
             Event::Helo(_) => out.changes.hide_capabilities.push("PIPELINING".to_owned()),
-            Event::Connect
-            | Event::Mail(_)
-            | Event::Rcpt(_)
-            | Event::Message
-            | Event::Cleanup
-            | Event::RewriteAddress(..)
-            | Event::Resolve { .. }
-            | Event::Deliver { .. } => out.changes.delay_reply = std::time::Duration::from_millis(20),
+            _ => out.changes.delay_reply = std::time::Duration::from_millis(20),
         }
         Ok(out)
     });

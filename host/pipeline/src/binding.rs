@@ -111,19 +111,23 @@ pub struct Binding {
     pub mode: Mode,
     /// What a fault means.
     pub on_fault: OnFault,
-    counters: [Counter; Hook::ALL.len()],
+    counters: Vec<Counter>,
 }
 
 impl Binding {
     /// Binds a plugin.
     #[must_use]
-    pub fn new(name: &str, plugin: Arc<dyn Plugin>, when: When, mode: Mode, on_fault: OnFault) -> Self {
-        Self { name: name.into(), plugin, when, mode, on_fault, counters: Default::default() }
+    pub fn new(name: &str, plugin: Arc<dyn Plugin>, when: When, mode: Mode, on_fault: OnFault) -> Arc<Self> {
+        let counters = Hook::ALL.map(|_| Counter::default()).into();
+        Arc::new(Self { name: name.into(), plugin, when, mode, on_fault, counters })
     }
 
     /// Is asked at this hook about this mail.
     pub(crate) fn wants(&self, hook: Hook, context: &Context) -> bool {
-        self.mode != Mode::Off && self.plugin.exports().contains(hook) && self.when.holds(context)
+        self.mode != Mode::Off
+            && self.plugin.exports().contains(hook)
+            && self.when.holds(context)
+            && !context.authors().any(|author| author == &*self.name)
     }
 
     pub(crate) fn count(&self, hook: Hook, faulted: bool, micros: u64) {

@@ -1,11 +1,16 @@
 //! The conversations of one session or transaction with all bound plugins.
 
-use crate::{Guest, Pipeline, TraceEntry};
+use std::sync::Arc;
+
+use crate::table::Bound;
+use crate::{Guest, TraceEntry};
 
 /// One guest for each binding, opened when it is first asked, and the trace of all calls. A session has one chain for the hooks
-/// before MAIL, and a new one for each transaction: nothing crosses but tags.
+/// before MAIL, and a new one for each transaction: nothing crosses but tags. A chain keeps the plugins that it began with, whatever
+/// is loaded meanwhile.
 pub struct Chain {
-    pub(crate) guests: Vec<Seat>,
+    pub(crate) bound: Arc<Bound>,
+    pub(crate) seats: Vec<Seat>,
     /// The steps so far.
     pub trace: Vec<TraceEntry>,
 }
@@ -21,7 +26,16 @@ pub(crate) enum Seat {
 }
 
 impl Chain {
-    pub(crate) fn new(pipeline: &Pipeline) -> Self {
-        Self { guests: pipeline.bindings().iter().map(|_| Seat::Empty).collect(), trace: Vec::new() }
+    pub(crate) fn new(bound: Arc<Bound>) -> Self {
+        Self { seats: bound.bindings.iter().map(|_| Seat::Empty).collect(), bound, trace: Vec::new() }
+    }
+
+    /// Ends all conversations: the instances are free for others. A later call begins a new one.
+    pub fn release(&mut self) {
+        for seat in &mut self.seats {
+            if matches!(seat, Seat::Open(_)) {
+                *seat = Seat::Empty;
+            }
+        }
     }
 }

@@ -118,6 +118,7 @@ impl Callee<'_> {
                 let shared = &store.data().shared;
                 return Ok(answer::dispositions(list, recipients, &*shared.clock, &shared.limits));
             }
+            _ => return Err(missing(event.hook())),
         };
         Ok(answer::verdict(verdict, event.hook(), &store.data().shared.limits))
     }

@@ -6,10 +6,12 @@ use std::task::{Context as TaskContext, Poll, Waker};
 use async_trait::async_trait;
 use bytes::Bytes;
 use waxwing_message::HeaderBlock;
-use waxwing_types::{Edit, ManualClock, MemoryBody, Recipient, ReversePath, Via};
+use waxwing_types::{
+    Disposition, Edit, EnhancedCode, ManualClock, MemoryBody, NextHop, Recipient, Reply, ReversePath, Status, Via,
+};
 
 use super::*;
-use crate::{Changes, Guest, HookSet, OnFault, Outcome, Plugin, When};
+use crate::{Changes, Guest, HookSet, OnFault, Outcome, Plugin, Role, When};
 
 type Script = Box<dyn Fn(&Event, &Context) -> Result<Outcome, Fault> + Send + Sync>;
 

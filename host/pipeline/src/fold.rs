@@ -1,0 +1,185 @@
+//! How the answers of several plugins fold into one, on the way to the commit.
+
+use std::sync::Arc;
+
+use waxwing_types::{Address, Reply, Verdict};
+
+use crate::pipeline::{Failed, Step};
+use crate::{Answer, Chain, Context, Event, Expansion, Hook, Pipeline, Placement, Resolution, Role, Symbol};
+
+/// What the chain says of a recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolved {
+    /// No plugin knows it: it stands for itself.
+    NotMine,
+    /// No such recipient.
+    Unknown,
+    /// It stands for these.
+    Targets(Expansion),
+    /// Answer with this reply for now, or for good.
+    Failed(Reply),
+}
+
+impl Pipeline {
+    /// Asks every plugin of a hook that decides, in order, until one is decisive. What they change is in `context` when this returns.
+    ///
+    /// A plugin's refusal (not that of a fault) is put to `on-refuse` of the others first, who may let it pass or soften it.
+    pub async fn verdict(&self, chain: &mut Chain, context: &mut Context, event: Event) -> Verdict {
+        let bound = Arc::clone(&chain.bound);
+        for &at in bound.at(event.hook()) {
+            let verdict = match self.ask(at, chain, context, &event).await {
+                Some(Step::Faulted(consequence)) => consequence,
+                Some(Step::Returned(Answer::Verdict(verdict))) => self.softened(at, chain, context, event.hook(), verdict).await,
+                Some(Step::Returned(_)) | None => Verdict::Continue,
+            };
+            match verdict {
+                Verdict::Continue => {}
+                Verdict::Hold { reason } => {
+                    context.hold.get_or_insert(reason);
+                    return Verdict::Accept;
+                }
+                Verdict::Accept | Verdict::Reject(_) | Verdict::Defer(_) | Verdict::Disconnect(_) | Verdict::Discard { .. } => {
+                    return verdict;
+                }
+            }
+        }
+        Verdict::Continue
+    }
+
+    /// What the plugins of `on-refuse` make of a refusal; anything else is as it was.
+    async fn softened(&self, by: usize, chain: &mut Chain, context: &mut Context, stage: Hook, verdict: Verdict) -> Verdict {
+        let (Verdict::Reject(reply) | Verdict::Defer(reply) | Verdict::Disconnect(reply)) = &verdict else { return verdict };
+        let bound = Arc::clone(&chain.bound);
+        let Some(author) = bound.bindings.get(by) else { return verdict };
+        let event = Event::Refuse { stage, by: author.name.to_string(), reply: reply.clone() };
+        for &at in bound.at(Hook::OnRefuse).iter().filter(|at| **at != by) {
+            match self.ask(at, chain, context, &event).await {
+                None | Some(Step::Faulted(_) | Step::Returned(Answer::Verdict(Verdict::Continue))) => {}
+                // What was accepted goes on to the next plugin, as if the one that refused had not been there.
+                Some(Step::Returned(Answer::Verdict(Verdict::Accept))) => return Verdict::Continue,
+                Some(Step::Returned(Answer::Verdict(softer))) if !is_harder(&softer, &verdict) => return softer,
+                Some(Step::Returned(_)) => {}
+            }
+        }
+        verdict
+    }
+
+    /// Asks all scoring plugins: their symbols together. A fault with a consequence ends it.
+    pub async fn score(&self, chain: &mut Chain, context: &mut Context) -> Result<Vec<Symbol>, Failed> {
+        let mut all = Vec::new();
+        let bound = Arc::clone(&chain.bound);
+        for &at in bound.at(Hook::OnScore) {
+            match self.ask(at, chain, context, &Event::Score).await {
+                Some(Step::Faulted(consequence)) => passed_over(context, consequence)?,
+                Some(Step::Returned(Answer::Symbols(symbols))) => all.extend(symbols),
+                Some(Step::Returned(_)) | None => {}
+            }
+        }
+        Ok(all)
+    }
+
+    /// Asks where in the queue the message belongs: the longest wait counts, the first reason to hold, and the sum of the priorities.
+    pub async fn placement(&self, chain: &mut Chain, context: &mut Context) -> Result<Placement, Failed> {
+        let mut all = Placement::default();
+        let bound = Arc::clone(&chain.bound);
+        for &at in bound.at(Hook::OnEnqueue) {
+            match self.ask(at, chain, context, &Event::Enqueue).await {
+                Some(Step::Faulted(consequence)) => passed_over(context, consequence)?,
+                Some(Step::Returned(Answer::Placement(one))) => {
+                    all.priority = all.priority.saturating_add(one.priority);
+                    all.not_before = all.not_before.max(one.not_before);
+                    all.hold = all.hold.or(one.hold);
+                }
+                Some(Step::Returned(_)) | None => {}
+            }
+        }
+        Ok(all)
+    }
+
+    /// Tells all plugins of a hook that only hears: nothing follows from what they do.
+    pub async fn tell(&self, chain: &mut Chain, context: &mut Context, event: Event) {
+        let bound = Arc::clone(&chain.bound);
+        for &at in bound.at(event.hook()) {
+            let _ = self.ask(at, chain, context, &event).await;
+        }
+    }
+
+    /// Asks every rewriting plugin in turn, each about what the one before made of the address.
+    pub async fn rewrite(
+        &self,
+        chain: &mut Chain,
+        context: &mut Context,
+        address: Address,
+        role: Role,
+    ) -> Result<Address, Failed> {
+        let mut address = address;
+        let bound = Arc::clone(&chain.bound);
+        for &at in bound.at(Hook::OnRewriteAddress) {
+            let event = Event::RewriteAddress(address.clone(), role);
+            match self.ask(at, chain, context, &event).await {
+                None => {}
+                Some(Step::Faulted(consequence)) => passed_over(context, consequence)?,
+                Some(Step::Returned(answer)) => {
+                    if let Answer::Rewritten(Some(new)) = answer {
+                        address = new;
+                    }
+                }
+            }
+        }
+        Ok(address)
+    }
+
+    /// Asks the resolving plugins in order; the first that knows the recipient has the word.
+    pub async fn resolve(&self, chain: &mut Chain, context: &mut Context, recipient: &Address, verify: bool) -> Resolved {
+        let bound = Arc::clone(&chain.bound);
+        for &at in bound.at(Hook::OnResolve) {
+            let event = Event::Resolve { recipient: recipient.clone(), verify };
+            let resolution = match self.ask(at, chain, context, &event).await {
+                None => continue,
+                Some(Step::Faulted(Verdict::Continue)) => continue,
+                Some(Step::Faulted(Verdict::Reject(reply) | Verdict::Defer(reply) | Verdict::Disconnect(reply))) => {
+                    return Resolved::Failed(reply);
+                }
+                Some(Step::Faulted(Verdict::Hold { reason })) => {
+                    context.hold.get_or_insert(reason);
+                    continue;
+                }
+                Some(Step::Faulted(Verdict::Accept | Verdict::Discard { .. })) => continue,
+                Some(Step::Returned(answer)) => answer,
+            };
+            match resolution {
+                Answer::Resolution(Resolution::Unknown) => return Resolved::Unknown,
+                Answer::Resolution(Resolution::Targets(expansion)) => return Resolved::Targets(expansion),
+                Answer::Resolution(Resolution::Unavailable(_)) => {
+                    return Resolved::Failed(Reply::fixed(451, (4, 3, 0), "Aliases can't be looked up now, try again later"));
+                }
+                _not_mine => {}
+            }
+        }
+        Resolved::NotMine
+    }
+}
+
+/// Going on after a fault that has no other consequence than that the message is held.
+pub(crate) fn passed_over(context: &mut Context, consequence: Verdict) -> Result<(), Failed> {
+    match consequence {
+        Verdict::Continue | Verdict::Accept => Ok(()),
+        Verdict::Hold { reason } => {
+            context.hold.get_or_insert(reason);
+            Ok(())
+        }
+        Verdict::Reject(_) | Verdict::Defer(_) | Verdict::Disconnect(_) | Verdict::Discard { .. } => Err(Failed(consequence)),
+    }
+}
+
+/// A permanent refusal in place of a temporary one, or a refusal that ends the session in place of one that does not.
+fn is_harder(new: &Verdict, old: &Verdict) -> bool {
+    let rank = |verdict: &Verdict| match verdict {
+        Verdict::Continue | Verdict::Accept | Verdict::Hold { .. } => 0,
+        Verdict::Discard { .. } => 1,
+        Verdict::Defer(_) => 2,
+        Verdict::Reject(_) => 3,
+        Verdict::Disconnect(_) => 4,
+    };
+    rank(new) > rank(old)
+}

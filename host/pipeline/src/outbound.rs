@@ -1,0 +1,105 @@
+//! How the answers of several plugins fold into one, after the commit.
+
+use std::sync::Arc;
+
+use waxwing_types::{Disposition, EnhancedCode, NextHop, Status};
+
+use crate::fold::passed_over;
+use crate::pipeline::{Failed, Step};
+use crate::{Answer, Chain, Context, ContextRecipient, Event, Failure, Hook, NextTry, Pipeline, ReplyClass};
+
+impl Pipeline {
+    /// Where a recipient goes, if a plugin says so: the first that does has the word.
+    pub async fn route(
+        &self,
+        chain: &mut Chain,
+        context: &mut Context,
+        recipient: &ContextRecipient,
+    ) -> Result<Option<NextHop>, Failed> {
+        let bound = Arc::clone(&chain.bound);
+        for &at in bound.at(Hook::OnRoute) {
+            match self.ask(at, chain, context, &Event::Route(recipient.clone())).await {
+                Some(Step::Faulted(consequence)) => passed_over(context, consequence)?,
+                Some(Step::Returned(Answer::Route(Some(hop)))) => return Ok(Some(hop)),
+                Some(Step::Returned(_)) | None => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// How to take a remote server's reply: the first plugin that does not leave it as it is has the word.
+    pub async fn class_of_reply(
+        &self,
+        chain: &mut Chain,
+        context: &mut Context,
+        destination: &str,
+        code: u16,
+        text: &str,
+    ) -> ReplyClass {
+        let event = Event::Reply { destination: destination.to_owned(), code, text: text.to_owned() };
+        let bound = Arc::clone(&chain.bound);
+        for &at in bound.at(Hook::OnReply) {
+            match self.ask(at, chain, context, &event).await {
+                Some(Step::Returned(Answer::Class(class))) if class != ReplyClass::AsIs => return class,
+                Some(_) | None => {}
+            }
+        }
+        ReplyClass::AsIs
+    }
+
+    /// When a deferred message is tried again: the first plugin that has another plan has the word.
+    pub async fn next_try(&self, chain: &mut Chain, context: &mut Context, failure: Failure) -> NextTry {
+        let event = Event::Retry(failure);
+        let bound = Arc::clone(&chain.bound);
+        for &at in bound.at(Hook::OnRetry) {
+            match self.ask(at, chain, context, &event).await {
+                Some(Step::Returned(Answer::NextTry(next))) if next != NextTry::AsPlanned => return next,
+                Some(_) | None => {}
+            }
+        }
+        NextTry::AsPlanned
+    }
+
+    /// A report is about to be sent: whether it is. Each plugin may edit what the ones before left; the first that suppresses it ends it.
+    pub async fn report(&self, chain: &mut Chain, context: &mut Context, kind: &str) -> bool {
+        let event = Event::Dsn(kind.to_owned());
+        let bound = Arc::clone(&chain.bound);
+        for &at in bound.at(Hook::OnDsn) {
+            if let Some(Step::Returned(Answer::Report(false))) = self.ask(at, chain, context, &event).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Hands a message to the one plugin that is this transport. A fault defers all recipients, or holds the message.
+    pub async fn deliver(
+        &self,
+        plugin: &str,
+        chain: &mut Chain,
+        context: &mut Context,
+        hop: NextHop,
+        recipients: Vec<ContextRecipient>,
+    ) -> Vec<(u32, Disposition)> {
+        let deferred = |text: String| {
+            let status = Status::local(EnhancedCode::new(4, 3, 0), text);
+            Disposition::Deferred { status, not_before: None }
+        };
+        let all: Vec<u32> = recipients.iter().map(|r| r.index).collect();
+        let everyone = |text: &str| all.iter().map(|i| (*i, deferred(text.to_owned()))).collect();
+        let Some(at) = chain.bound.place(plugin) else {
+            return everyone("the plugin of this transport is not loaded");
+        };
+        match self.ask(at, chain, context, &Event::Deliver { hop, recipients }).await {
+            Some(Step::Returned(Answer::Dispositions(list))) => all
+                .iter()
+                .map(|index| match list.iter().find(|(i, _)| i == index) {
+                    Some(found) => found.clone(),
+                    None => (*index, deferred("the transport plugin said nothing about this recipient".to_owned())),
+                })
+                .collect(),
+            Some(Step::Faulted(_)) => everyone("the transport plugin failed"),
+            Some(Step::Returned(_)) | None => everyone("the transport plugin does not take this message"),
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The bindings of a configuration, in its order, found by hook.
+
+use std::sync::Arc;
+
+use crate::{Binding, Hook, Mode};
+
+/// All bindings at one time. Never changed: a reload makes another.
+pub(crate) struct Bound {
+    pub(crate) bindings: Vec<Arc<Binding>>,
+    by_hook: Vec<Vec<usize>>,
+}
+
+impl Bound {
+    pub(crate) fn new(bindings: Vec<Arc<Binding>>) -> Self {
+        let places = |hook: Hook| {
+            let wanted = |(i, b): (usize, &Arc<Binding>)| (b.mode != Mode::Off && b.plugin.exports().contains(hook)).then_some(i);
+            bindings.iter().enumerate().filter_map(wanted).collect()
+        };
+        let by_hook = Hook::ALL.into_iter().map(places).collect();
+        Self { bindings, by_hook }
+    }
+
+    /// The places of those that export a hook, in order.
+    pub(crate) fn at(&self, hook: Hook) -> &[usize] {
+        self.by_hook.get(hook.index()).map_or(&[], Vec::as_slice)
+    }
+
+    /// The place of the binding of that name.
+    pub(crate) fn place(&self, name: &str) -> Option<usize> {
+        self.bindings.iter().position(|b| &*b.name == name)
+    }
+}

@@ -1,0 +1,2 @@
+//! Requests to HTTP servers, for plugins.
+#![forbid(unsafe_code)]
