@@ -45,7 +45,14 @@ mod generated {
                 export waxwing:mail/on-helo@0.1.0;
                 export waxwing:mail/on-mail@0.1.0;
                 export waxwing:mail/on-rcpt@0.1.0;
+                export waxwing:mail/on-data@0.1.0;
+                export waxwing:mail/on-refuse@0.1.0;
                 export waxwing:mail/on-message@0.1.0;
+                export waxwing:mail/on-score@0.1.0;
+                export waxwing:mail/on-decide@0.1.0;
+                export waxwing:mail/on-recipient-message@0.1.0;
+                export waxwing:mail/on-abort@0.1.0;
+                export waxwing:mail/on-tick@0.1.0;
                 export waxwing:mail/on-cleanup@0.1.0;
                 export waxwing:mail/on-rewrite-address@0.1.0;
                 export waxwing:mail/on-resolve@0.1.0;

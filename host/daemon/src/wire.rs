@@ -11,11 +11,11 @@ use waxwing_config::Config;
 use waxwing_control::ServerInfo;
 use waxwing_intake::{Intake, IntakeSettings};
 use waxwing_net::{Shutdown, spawn};
-use waxwing_pipeline::Pipeline;
+use waxwing_pipeline::{Context, Event, Hook, Pipeline};
 use waxwing_queue::{EmbeddedSpool, Spool, SpoolError, SpoolSettings};
 use waxwing_state::{TRACE_KEYSPACE, TraceLimits, TraceStore};
 use waxwing_store::{Store, StoreOptions};
-use waxwing_types::Clock;
+use waxwing_types::{Clock, Via};
 
 use crate::desk::Desk;
 use crate::listen::Doors;
@@ -28,6 +28,9 @@ const STORE_DIRECTORY: &str = "store";
 const BODIES_DIRECTORY: &str = "bodies";
 /// Between two sweeps of the traces.
 const SWEEP_PERIOD: Duration = Duration::from_secs(5);
+
+/// Between two calls of on-tick.
+const TICK_PERIOD: Duration = Duration::from_secs(60);
 
 /// What the start has prepared.
 pub(crate) struct Parts {
@@ -69,6 +72,7 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
         trace: Arc::clone(&traces) as _,
         clock: Arc::clone(&clock),
     });
+    drop(spawn("ticks", ticks(Arc::clone(&pipeline), shutdown.clone())));
     let info = ServerInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
@@ -116,6 +120,20 @@ async fn sweep(traces: Arc<TraceStore>, clock: Arc<dyn Clock>, mut shutdown: Shu
             Ok(swept) if swept.records > 0 => tracing::debug!(swept.records, swept.bytes, "old traces removed"),
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "old traces could not be removed"),
+        }
+    }
+}
+
+/// Calls on-tick.
+async fn ticks(pipeline: Arc<Pipeline>, mut shutdown: Shutdown) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(TICK_PERIOD) => {}
+            () = shutdown.wait() => return,
+        }
+        if pipeline.has(Hook::OnTick) {
+            let mut context = Context::new(Via::Api, None);
+            pipeline.tell(&mut pipeline.chain(), &mut context, Event::Tick).await;
         }
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use waxwing_message::trace::received;
 use waxwing_message::{HeaderBlock, find_addresses, rewrite_field};
-use waxwing_pipeline::{Event, Hook, Failed, Role};
+use waxwing_pipeline::{Event, Failed, Hook, Role, TraceEntry};
 use waxwing_smtp::server::Answer;
-use waxwing_types::{Address, Recipient, Reply, Verdict};
+use waxwing_types::{Address, Recipient, Reply, Verdict, Via};
 
 use crate::transaction::{Received, Transaction};
 use crate::{Intake, replies};
@@ -79,22 +79,61 @@ impl Intake {
         }
     }
 
-    /// Filters, then cleanup, then the addresses of the header as both left it. `Accept` ends only its own hook.
+    /// Filters, the score and what is decided on it, each recipient's word, then cleanup, then the addresses of the header as all left
+    /// it. `Accept` ends only its own hook.
     pub(crate) async fn run_content_hooks(&self, transaction: &mut Transaction) -> Verdict {
-        for event in [Event::Message, Event::Cleanup] {
-            let Transaction { chain, context, .. } = &mut *transaction;
-            match self.parts.pipeline.verdict(chain, context, event).await {
-                Verdict::Continue | Verdict::Accept => {}
-                decisive @ (Verdict::Reject(_)
-                | Verdict::Defer(_)
-                | Verdict::Disconnect(_)
-                | Verdict::Discard { .. }
-                | Verdict::Hold { .. }) => return decisive,
-            }
-        }
-        match self.rewrite_header(transaction).await {
+        match self.content_hooks(transaction).await {
             Ok(()) => Verdict::Continue,
             Err(Failed(verdict)) => verdict,
+        }
+    }
+
+    async fn content_hooks(&self, transaction: &mut Transaction) -> Result<(), Failed> {
+        let pipeline = &self.parts.pipeline;
+        let Transaction { chain, context, .. } = &mut *transaction;
+        going_on(pipeline.verdict(chain, context, Event::Message).await)?;
+        let symbols = pipeline.score(chain, context).await?;
+        going_on(pipeline.verdict(chain, context, Event::Decide(Arc::new(symbols))).await)?;
+        if context.via != Via::Dsn {
+            self.ask_recipients(transaction).await?;
+        }
+        let Transaction { chain, context, .. } = &mut *transaction;
+        going_on(pipeline.verdict(chain, context, Event::Cleanup).await)?;
+        self.rewrite_header(transaction).await
+    }
+
+    /// Asks about each recipient of the complete message. The client hears one answer for all of them, and a report about a refusal
+    /// could reach somebody who never wrote: so who does not want the message is left out in silence, and who wants it later makes it
+    /// wait for the operator.
+    async fn ask_recipients(&self, transaction: &mut Transaction) -> Result<(), Failed> {
+        let (pipeline, now) = (&self.parts.pipeline, self.parts.clock.now());
+        if !pipeline.has(Hook::OnRecipientMessage) || transaction.context.recipients.is_empty() {
+            return Ok(());
+        }
+        for recipient in transaction.context.recipients.to_vec() {
+            let Transaction { chain, context, .. } = &mut *transaction;
+            let reason = match pipeline.verdict(chain, context, Event::RecipientMessage(recipient.clone())).await {
+                Verdict::Continue | Verdict::Accept => continue,
+                Verdict::Hold { reason } => {
+                    context.hold.get_or_insert(reason);
+                    continue;
+                }
+                Verdict::Defer(reply) => {
+                    context.hold.get_or_insert_with(|| format!("{}: {reply}", recipient.recipient.address));
+                    continue;
+                }
+                Verdict::Reject(reply) | Verdict::Disconnect(reply) => reply.to_string(),
+                Verdict::Discard { reason } => reason,
+            };
+            Arc::make_mut(&mut context.recipients).retain(|r| r.index != recipient.index);
+            let (id, to) = (transaction.id, &recipient.recipient.address);
+            tracing::info!(target: "intake", "{id}: to=<{to}> is left out: {reason}");
+            let entry = TraceEntry::step(now, "intake", "recipient-message", to.to_string(), format!("left out: {reason}"));
+            entry.keep(&mut transaction.chain.trace);
+        }
+        match transaction.context.recipients.is_empty() {
+            true => Err(Failed(Verdict::Discard { reason: "no recipient wants it".to_owned() })),
+            false => Ok(()),
         }
     }
 
@@ -135,6 +174,16 @@ impl Intake {
             transaction.id,
             context.size(),
         );
+    }
+}
+
+/// A verdict that ends the message, or nothing.
+fn going_on(verdict: Verdict) -> Result<(), Failed> {
+    match verdict {
+        Verdict::Continue | Verdict::Accept => Ok(()),
+        Verdict::Reject(_) | Verdict::Defer(_) | Verdict::Disconnect(_) | Verdict::Discard { .. } | Verdict::Hold { .. } => {
+            Err(Failed(verdict))
+        }
     }
 }
 

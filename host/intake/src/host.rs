@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use waxwing_net::Host;
-use waxwing_pipeline::{Chain, Client, Context, Event, Failed, Role};
+use waxwing_net::{Host, spawn};
+use waxwing_pipeline::{Chain, Client, Context, Event, Failed, Hook, Role};
 use waxwing_smtp::ServerSession;
 use waxwing_smtp::server::{Answer, Question};
 use waxwing_types::{Address, BodyType, Origin, Parameter, QueueId, Recipient, Reply, ReversePath, Timestamp, Verdict, Via};
@@ -13,6 +13,9 @@ use waxwing_types::{Address, BodyType, Origin, Parameter, QueueId, Recipient, Re
 use crate::gate::is_postmaster;
 use crate::transaction::{Transaction, record_of};
 use crate::{Intake, replies};
+
+/// What the trace says of a transaction that the client gave up.
+const CUT_OFF: &str = "ended without a message";
 
 /// One session's side of intake.
 pub struct SessionHost {
@@ -105,6 +108,7 @@ impl SessionHost {
             Answer::Ok | Answer::OkWithout(_) => self.transaction = Some(transaction),
             Answer::Reply(_) | Answer::Close(_) | Answer::Committed(_) | Answer::Discarded(_) | Answer::Done => {
                 self.context.delay_reply = transaction.context.delay_reply;
+                transaction.tell_abort(&self.intake).await;
                 self.refused(&mut transaction, &answer, "MAIL");
             }
         }
@@ -189,6 +193,16 @@ impl SessionHost {
         verdict_answer(transaction, verdict)
     }
 
+    async fn data(&mut self) -> Answer {
+        let Some(mut transaction) = self.transaction.take() else { return Answer::Reply(replies::NOT_IN_TRANSACTION) };
+        let answer = self.hook(&mut transaction, Event::Data).await;
+        if let Answer::Reply(reply) | Answer::Close(reply) = &answer {
+            self.note_refusal(transaction.id, transaction.context.sender.as_deref(), reply);
+        }
+        self.transaction = Some(transaction);
+        answer
+    }
+
     async fn end_of_data(&mut self) -> Answer {
         let Some(mut transaction) = self.transaction.take() else { return Answer::Reply(replies::NOT_IN_TRANSACTION) };
         let answer = self.intake.take_in(&mut transaction).await;
@@ -198,6 +212,7 @@ impl SessionHost {
                 transaction.trace(&self.intake, reply.to_string(), self.intake.parts.clock.now());
             }
             Answer::Ok | Answer::OkWithout(_) | Answer::Reply(_) | Answer::Close(_) | Answer::Done => {
+                transaction.tell_abort(&self.intake).await;
                 self.refused(&mut transaction, &answer, "DATA");
             }
         }
@@ -233,7 +248,7 @@ impl SessionHost {
     /// The client gave the transaction up: if anything was decided in it, that is worth a trace.
     fn reset(&mut self) {
         if let Some(mut transaction) = self.transaction.take().filter(|t| !t.chain.trace.is_empty()) {
-            transaction.trace(&self.intake, "ended without a message".to_owned(), self.intake.parts.clock.now());
+            transaction.trace(&self.intake, CUT_OFF.to_owned(), self.intake.parts.clock.now());
         }
     }
 }
@@ -262,9 +277,12 @@ impl Host<ServerSession> for SessionHost {
             Question::Helo { name, esmtp } => self.helo(name, esmtp).await,
             Question::Mail { sender, parameters, size, body } => self.mail(sender, parameters, size, body).await,
             Question::Rcpt { recipient, parameters } => self.rcpt(recipient, parameters).await,
-            Question::Data => Answer::Ok,
+            Question::Data => self.data().await,
             Question::EndOfData => self.end_of_data().await,
             Question::Reset => {
+                if let Some(transaction) = &mut self.transaction {
+                    transaction.tell_abort(&self.intake).await;
+                }
                 self.reset();
                 Answer::Done
             }
@@ -284,8 +302,15 @@ impl Host<ServerSession> for SessionHost {
 }
 
 impl Drop for SessionHost {
-    /// The session's one line.
+    /// The session's one line. A transaction that the client left open is told of its end, off this thread's way.
     fn drop(&mut self) {
+        if let Some(mut transaction) = self.transaction.take_if(|_| self.intake.parts.pipeline.has(Hook::OnAbort)) {
+            let intake = Arc::clone(&self.intake);
+            drop(spawn("abort", async move {
+                transaction.tell_abort(&intake).await;
+                transaction.trace(&intake, CUT_OFF.to_owned(), intake.parts.clock.now());
+            }));
+        }
         self.reset();
         let peer = self.context.client.as_ref().map(|c| c.peer.to_string()).unwrap_or_default();
         let helo = self.context.helo.as_deref().unwrap_or("-");

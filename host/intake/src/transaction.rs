@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use waxwing_message::{HeadSplitter, HeaderBlock, Split};
-use waxwing_pipeline::{Chain, Context, TraceEntry, TraceRecord};
+use waxwing_pipeline::{Chain, Context, Event, Hook, TraceEntry, TraceRecord};
 use waxwing_queue::{BodyWriter, NewBody, NewMessage, Reservation};
 use waxwing_types::{Address, BodyType, Envelope, Origin, QueueId, Recipient, Reply, ReversePath, Timestamp};
 
@@ -89,6 +89,13 @@ impl Transaction {
             ret: None,
             envid: None,
             origin: self.origin.clone(),
+        }
+    }
+
+    /// Tells who wants to hear of it that no message came of this.
+    pub(crate) async fn tell_abort(&mut self, intake: &Intake) {
+        if intake.parts.pipeline.has(Hook::OnAbort) {
+            intake.parts.pipeline.tell(&mut self.chain, &mut self.context, Event::Abort).await;
         }
     }
 

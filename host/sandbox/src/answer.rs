@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use waxwing_bindings::exports::{on_deliver, on_resolve};
 use waxwing_bindings::imports::types as wit;
-use waxwing_pipeline::{Answer, ContextRecipient, Expansion, Hook, Resolution, Target};
+use waxwing_pipeline::{Answer, ContextRecipient, Expansion, Hook, Resolution, Symbol, Target};
 use waxwing_types::{Address, Clock, Disposition, EnhancedCode, Reply, Status, Verdict};
 
 use crate::rules::Act;
@@ -50,6 +50,22 @@ fn reply(reply: wit::Reply, verdict: &str, classes: &[u16]) -> Checked<Reply> {
     }
     let text = if reply.text.trim().is_empty() { "Refused by local policy".to_owned() } else { reply.text };
     Reply::new(reply.code, Some(enhanced), text).map_err(|e| format!("the reply to a {verdict}: {e}"))
+}
+
+/// A score that is no finite number would make every sum of it none.
+pub(crate) fn symbols(list: Vec<wit::Symbol>, limits: &Limits) -> Checked<Answer> {
+    if list.len() > limits.symbols_max {
+        return Err(format!("{} symbols, where {} are allowed", list.len(), limits.symbols_max));
+    }
+    let line = |text: &str| one_line(text, limits.reason_bytes_max);
+    let mut symbols = Vec::with_capacity(list.len());
+    for one in list {
+        if one.name.trim().is_empty() || !one.score.is_finite() {
+            return Err(format!("the symbol {:?} has no name or the score {}", line(&one.name), one.score));
+        }
+        symbols.push(Symbol { name: line(&one.name), score: one.score, detail: one.detail.as_deref().map(line) });
+    }
+    Ok(Answer::Symbols(symbols))
 }
 
 pub(crate) fn resolution(resolution: on_resolve::Resolution, verify: bool, limits: &Limits) -> Checked<Answer> {

@@ -3,7 +3,8 @@
 use wasmtime::Store;
 use wasmtime::component::{Instance, InstancePre};
 use waxwing_bindings::exports::{
-    on_cleanup, on_connect, on_deliver, on_helo, on_load, on_mail, on_message, on_rcpt, on_resolve, on_rewrite_address,
+    on_abort, on_cleanup, on_connect, on_data, on_decide, on_deliver, on_helo, on_load, on_mail, on_message, on_rcpt,
+    on_recipient_message, on_refuse, on_resolve, on_rewrite_address, on_score, on_tick,
 };
 use waxwing_pipeline::{Answer, Event, Hook, HookSet};
 
@@ -64,7 +65,14 @@ hooks! {
     helo on_helo OnHelo;
     mail on_mail OnMail;
     rcpt on_rcpt OnRcpt;
+    data on_data OnData;
+    refuse on_refuse OnRefuse;
     message on_message OnMessage;
+    score on_score OnScore;
+    decide on_decide OnDecide;
+    recipient_message on_recipient_message OnRecipientMessage;
+    abort on_abort OnAbort;
+    tick on_tick OnTick;
     cleanup on_cleanup OnCleanup;
     rewrite on_rewrite_address OnRewriteAddress;
     resolve on_resolve OnResolve;
@@ -97,6 +105,11 @@ impl Callee<'_> {
                 let recipient = words::recipient(recipient);
                 self.found.rcpt(exports, store, instance)?.call_rcpt(&mut *store, &recipient).await?
             }
+            Event::Data => self.found.data(exports, store, instance)?.call_data(&mut *store).await?,
+            Event::Refuse { stage, by, reply } => {
+                let guest = self.found.refuse(exports, store, instance)?;
+                guest.call_refuse(&mut *store, stage.as_str(), by, &words::reply(reply)).await?
+            }
             Event::Message => self.found.message(exports, store, instance)?.call_message(&mut *store).await?,
             Event::Cleanup => self.found.cleanup(exports, store, instance)?.call_cleanup(&mut *store).await?,
             Event::RewriteAddress(address, role) => {
@@ -118,7 +131,44 @@ impl Callee<'_> {
                 let shared = &store.data().shared;
                 return Ok(answer::dispositions(list, recipients, &*shared.clock, &shared.limits));
             }
-            _ => return Err(missing(event.hook())),
+            Event::Decide(symbols) => {
+                let symbols: Vec<_> = symbols.iter().map(words::symbol).collect();
+                self.found.decide(exports, store, instance)?.call_decide(&mut *store, &symbols).await?
+            }
+            Event::RecipientMessage(recipient) => {
+                let recipient = words::recipient(recipient);
+                let guest = self.found.recipient_message(exports, store, instance)?;
+                guest.call_recipient_message(&mut *store, &recipient).await?
+            }
+            Event::Score => {
+                let symbols = self.found.score(exports, store, instance)?.call_score(&mut *store).await?;
+                return Ok(answer::symbols(symbols, &store.data().shared.limits));
+            }
+            Event::Abort => {
+                self.found.abort(exports, store, instance)?.call_abort(&mut *store).await?;
+                return Ok(Ok(Answer::Done));
+            }
+            Event::Tick => {
+                self.found.tick(exports, store, instance)?.call_tick(&mut *store).await?;
+                return Ok(Ok(Answer::Done));
+            }
+            Event::Tls
+            | Event::Credentials(_)
+            | Event::Auth { .. }
+            | Event::Command { .. }
+            | Event::RcptResolved { .. }
+            | Event::Headers
+            | Event::Enqueue
+            | Event::Scan
+            | Event::Route(_)
+            | Event::Send(_)
+            | Event::Reply { .. }
+            | Event::Retry(_)
+            | Event::Outcome(_)
+            | Event::Dsn(_)
+            | Event::Disconnect(_)
+            | Event::Observe { .. }
+            | Event::Table(_) => return Err(missing(event.hook())),
         };
         Ok(answer::verdict(verdict, event.hook(), &store.data().shared.limits))
     }

@@ -3,6 +3,8 @@
 use waxwing_pipeline::Hook;
 use waxwing_types::Verdict;
 
+use crate::check::is_called;
+
 /// Something that a plugin may want to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each is the function or case of that name in the contract")]
@@ -27,32 +29,42 @@ pub enum Act {
     ReadMessage,
 }
 
-use Hook::{OnCleanup, OnConnect, OnDeliver, OnHelo, OnMail, OnMessage, OnRcpt, OnRewriteAddress};
+use Hook::{
+    OnCleanup, OnConnect, OnData, OnDecide, OnDeliver, OnHelo, OnMail, OnMessage, OnRcpt, OnRecipientMessage, OnRefuse,
+    OnRewriteAddress, OnScore,
+};
 
 const SESSION: &[Hook] = &[OnConnect, OnHelo];
-const COMMANDS: &[Hook] = &[OnConnect, OnHelo, OnMail, OnRcpt];
-const VERDICTS: &[Hook] = &[OnConnect, OnHelo, OnMail, OnRcpt, OnMessage, OnCleanup];
-const TRANSACTION: &[Hook] = &[OnMail, OnRcpt, OnMessage, OnCleanup];
-const CONTENT: &[Hook] = &[OnMessage, OnCleanup];
-const READING: &[Hook] = &[OnMessage, OnCleanup, OnRewriteAddress, OnDeliver];
+const COMMANDS: &[Hook] = &[OnConnect, OnHelo, OnMail, OnRcpt, OnData];
+const VERDICTS: &[Hook] =
+    &[OnConnect, OnHelo, OnMail, OnRcpt, OnData, OnRefuse, OnMessage, OnDecide, OnRecipientMessage, OnCleanup];
+const DISCONNECTING: &[Hook] = &[OnConnect, OnHelo, OnMail, OnRcpt, OnData, OnMessage, OnDecide];
+/// At on-refuse these are what a refusal may be softened to.
+const WITHHELD: &[Hook] = &[OnMail, OnRcpt, OnData, OnRefuse, OnMessage, OnDecide, OnRecipientMessage, OnCleanup];
+const TAGGING: &[Hook] = &[OnConnect, OnHelo, OnMail, OnRcpt, OnData, OnRefuse, OnMessage, OnScore, OnDecide, OnCleanup];
+const QUARANTINE: &[Hook] = &[OnMail, OnRcpt, OnData, OnMessage, OnDecide, OnCleanup];
+const SENDER: &[Hook] = &[OnMail, OnRcpt, OnData, OnMessage, OnDecide, OnCleanup];
+const CONTENT: &[Hook] = &[OnMessage, OnDecide, OnCleanup];
+const READING: &[Hook] = &[OnMessage, OnScore, OnDecide, OnRecipientMessage, OnCleanup, OnRewriteAddress, OnDeliver];
+const LEAVING: &[Hook] = &[OnConnect, OnHelo, OnMail, OnRcpt, OnData, OnMessage, OnScore, OnDecide, OnCleanup];
 
 /// The table: what, how the documentation calls it, and where.
 const TABLE: &[(Act, &str, &[Hook])] = &[
     (Act::Accept, "verdict `accept`", VERDICTS),
     (Act::Reject, "verdict `reject`", VERDICTS),
     (Act::Defer, "verdict `defer`", VERDICTS),
-    (Act::Disconnect, "verdict `disconnect`", &[OnConnect, OnHelo, OnMail, OnRcpt, OnMessage]),
-    (Act::Discard, "verdict `discard`", TRANSACTION),
-    (Act::Hold, "verdict `hold`", TRANSACTION),
+    (Act::Disconnect, "verdict `disconnect`", DISCONNECTING),
+    (Act::Discard, "verdict `discard`", WITHHELD),
+    (Act::Hold, "verdict `hold`", WITHHELD),
     (Act::EditHeader, "`edit`: add-, insert-, replace-, remove-header", CONTENT),
     (Act::EditBody, "`edit`: write-body, drop-, replace-, add-part", CONTENT),
-    (Act::SetSender, "`edit`: set-sender", TRANSACTION),
+    (Act::SetSender, "`edit`: set-sender", SENDER),
     (Act::EditRecipients, "`edit`: add-, change-, remove-recipient", CONTENT),
-    (Act::SetTag, "`transaction`: set-tag", VERDICTS),
-    (Act::SkipRest, "`action`: skip-rest", VERDICTS),
-    (Act::Quarantine, "`action`: quarantine", TRANSACTION),
+    (Act::SetTag, "`transaction`: set-tag", TAGGING),
+    (Act::SkipRest, "`action`: skip-rest", LEAVING),
+    (Act::Quarantine, "`action`: quarantine", QUARANTINE),
     (Act::Redirect, "`action`: redirect (with the grant `edit`)", CONTENT),
-    (Act::DiscardRecipient, "`action`: discard-recipient", &[OnMessage, OnCleanup]),
+    (Act::DiscardRecipient, "`action`: discard-recipient", CONTENT),
     (Act::DelayReply, "`action`: delay-reply", COMMANDS),
     (Act::HideCapability, "`action`: hide-capability", SESSION),
     (Act::ReadMessage, "`message`, `content`: anything but `not-here`", READING),
@@ -81,10 +93,11 @@ impl Act {
 /// The table as it stands in the documentation.
 #[must_use]
 pub fn reference() -> String {
-    let names: Vec<&str> = Hook::ALL.iter().map(|h| h.as_str()).collect();
+    let hooks: Vec<Hook> = Hook::ALL.into_iter().filter(|hook| is_called(*hook)).collect();
+    let names: Vec<&str> = hooks.iter().map(|h| h.as_str()).collect();
     let mut text = format!("| | {} |\n|---|{}\n", names.join(" | "), ":-:|".repeat(names.len()));
-    for (_, what, hooks) in TABLE {
-        let marks = Hook::ALL.iter().map(|h| if hooks.contains(h) { " x |" } else { "   |" });
+    for (_, what, at) in TABLE {
+        let marks = hooks.iter().map(|h| if at.contains(h) { " x |" } else { "   |" });
         text.push_str(&format!("| {what} |{}\n", marks.collect::<String>()));
     }
     text

@@ -59,6 +59,8 @@ pub struct Limits {
     pub parts_bytes_max: u64,
     /// Octets of the reason in `discard`, `hold` and `quarantine`.
     pub reason_bytes_max: usize,
+    /// Symbols of one call of on-score.
+    pub symbols_max: usize,
     /// Targets of one resolution.
     pub targets_max: usize,
 }
@@ -79,6 +81,7 @@ impl Default for Limits {
             read_bytes_max: 64 << 10,
             parts_bytes_max: 16 << 20,
             reason_bytes_max: 500,
+            symbols_max: 1000,
             targets_max: 10_000,
         }
     }

@@ -1,8 +1,8 @@
 //! The host's words in the words of the contract.
 
 use waxwing_bindings::imports::types as wit;
-use waxwing_pipeline::{ContextRecipient, Role};
-use waxwing_types::{Address, AddressClass, Notify, ReversePath, Via};
+use waxwing_pipeline::{ContextRecipient, Role, Symbol};
+use waxwing_types::{Address, AddressClass, Notify, Reply, ReversePath, Via};
 
 pub(crate) fn address(address: &Address) -> wit::Address {
     wit::Address { local: address.local().to_owned(), domain: address.domain().to_owned() }
@@ -20,6 +20,15 @@ pub(crate) fn recipient(recipient: &ContextRecipient) -> wit::Recipient {
         notify: notify(recipient.recipient.notify),
         class: class(recipient.class),
     }
+}
+
+pub(crate) fn reply(reply: &Reply) -> wit::Reply {
+    let enhanced = reply.enhanced().map(|code| code.to_string());
+    wit::Reply { code: reply.code(), enhanced, text: reply.text().to_owned() }
+}
+
+pub(crate) fn symbol(symbol: &Symbol) -> wit::Symbol {
+    wit::Symbol { name: symbol.name.clone(), score: symbol.score, detail: symbol.detail.clone() }
 }
 
 /// No flag stands for a client that said nothing.
