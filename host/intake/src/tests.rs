@@ -381,3 +381,81 @@ async fn a_report_passes_the_hooks_and_cannot_be_refused() {
     assert_eq!(report.body, "failed\r\n");
     assert!(house.intake.prepare(made(&house, Via::Forward)).await.is_err());
 }
+
+#[tokio::test]
+async fn symbols_are_decided_on_between_filters_and_cleanup() {
+    let scorer = plugin(&[Hook::OnScore], |_, context| {
+        assert!(context.tags.contains_key("filtered"), "asked after the filters");
+        Ok(Outcome::of(HookAnswer::Symbols(vec![waxwing_pipeline::Symbol { name: "BAD".into(), score: 9.0, detail: None }])))
+    });
+    let filter = plugin(&[Hook::OnMessage], |_, _| {
+        let mut out = Outcome::of(HookAnswer::Verdict(Verdict::Accept));
+        out.changes.edits.push(Edit::Tag { name: "filtered".into(), value: "yes".into() });
+        Ok(out)
+    });
+    let decider = plugin(&[Hook::OnDecide, Hook::OnCleanup], |event, _| {
+        let Event::Decide(symbols) = event else { panic!("cleanup was asked about a refused message") };
+        assert_eq!(symbols[0].name, "BAD");
+        Ok(Outcome::of(HookAnswer::Verdict(Verdict::Reject(Reply::fixed(554, (5, 7, 1), "spam")))))
+    });
+    let house = house(vec![(scorer, OnFault::Defer), (filter, OnFault::Defer), (decider, OnFault::Defer)]).await;
+    assert_eq!(code(&send(&house, &["demo@test"], "Subject: x\r\n\r\nx\r\n").await), 554);
+    assert!(house.queued().await.is_empty());
+}
+
+#[tokio::test]
+async fn each_recipient_has_a_word_on_the_message() {
+    let words = plugin(&[Hook::OnRecipientMessage], |event, _| {
+        let Event::RecipientMessage(recipient) = event else { panic!("not exported") };
+        let verdict = match recipient.recipient.address.local() {
+            "ann" => Verdict::Reject(Reply::fixed(550, (5, 7, 1), "not for me")),
+            "bob" => Verdict::Defer(Reply::fixed(451, (4, 7, 1), "later")),
+            _ => Verdict::Continue,
+        };
+        Ok(Outcome::of(HookAnswer::Verdict(verdict)))
+    });
+    let house = house(vec![(words, OnFault::Defer)]).await;
+    assert_eq!(code(&send(&house, &["demo@test", "ann@test"], "Subject: x\r\n\r\nx\r\n").await), 250);
+    let queued = house.queued().await;
+    assert_eq!(recipients(&queued[0]), ["demo@test"]);
+    let trace = house.traces.0.lock().unwrap().pop().unwrap();
+    assert!(trace.entries.iter().any(|e| e.result == "left out: 550 5.7.1 not for me"), "{:?}", trace.entries);
+    // Nobody is left: the client, who was told of one answer for all, hears no refusal.
+    assert_eq!(code(&send(&house, &["ann@test"], "Subject: x\r\n\r\nx\r\n").await), 250);
+    assert_eq!(house.queued().await.len(), 1);
+    assert_eq!(code(&send(&house, &["bob@test"], "Subject: x\r\n\r\nx\r\n").await), 250);
+    assert_eq!(house.spool.stats().hold, 1);
+}
+
+#[tokio::test]
+async fn data_can_be_refused_and_an_end_without_a_message_is_heard_of() {
+    let heard = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&heard);
+    let last = plugin(&[Hook::OnData, Hook::OnAbort], move |event, context| match event {
+        Event::Data if context.recipients.len() > 1 => {
+            Ok(Outcome::of(HookAnswer::Verdict(Verdict::Reject(Reply::fixed(554, (5, 7, 1), "too many")))))
+        }
+        Event::Abort => {
+            *count.lock().unwrap() += 1;
+            Ok(Outcome::of(HookAnswer::Done))
+        }
+        _ => Ok(Outcome::of(HookAnswer::Verdict(Verdict::Continue))),
+    });
+    let house = house(vec![(last, OnFault::Defer)]).await;
+    let mut host = house.session([10, 0, 0, 1]);
+    mail(&mut host).await;
+    rcpt(&mut host, "demo@test").await;
+    assert_eq!(host.answer(Question::Data).await, Answer::Ok);
+    rcpt(&mut host, "ann@test").await;
+    assert_eq!(code(&host.answer(Question::Data).await), 554);
+    host.answer(Question::Reset).await;
+    assert_eq!(*heard.lock().unwrap(), 1);
+    mail(&mut host).await;
+    drop(host);
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(*heard.lock().unwrap(), 2, "cut off");
+    assert_eq!(code(&send(&house, &["demo@test"], "Subject: x\r\n\r\nx\r\n").await), 250);
+    assert_eq!(*heard.lock().unwrap(), 2, "what was committed has not been given up");
+}

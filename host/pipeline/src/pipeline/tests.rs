@@ -212,3 +212,77 @@ fn a_missing_disposition_is_deferred() {
     assert!(matches!(out[0], (0, Disposition::Delivered(_))));
     assert!(matches!(out[1], (1, Disposition::Deferred { .. })));
 }
+
+#[test]
+fn a_refusal_can_be_softened_but_not_hardened() {
+    let strict = fake(&[Hook::OnMail], |_, _| says(refusal()));
+    let after = fake(&[Hook::OnMail], |_, _| says(Verdict::Continue));
+    let later = Verdict::Defer(Reply::fixed(451, (4, 7, 1), "later"));
+    let end = Verdict::Disconnect(Reply::fixed(554, (5, 7, 1), "go"));
+    for (softer, expected, goes_on) in [
+        (Verdict::Continue, refusal(), 0),
+        (Verdict::Accept, Verdict::Continue, 1),
+        (later.clone(), later, 0),
+        (end, refusal(), 0),
+    ] {
+        let mild = fake(&[Hook::OnRefuse], move |_, _| says(softer.clone()));
+        after.asked.lock().unwrap().clear();
+        let p = pipeline(&[
+            (&strict, Mode::Enforce, OnFault::Defer),
+            (&mild, Mode::Enforce, OnFault::Defer),
+            (&after, Mode::Enforce, OnFault::Defer),
+        ]);
+        let verdict = now(p.verdict(&mut p.chain(), &mut context(), Event::Mail(ReversePath::Null)));
+        assert_eq!(verdict, expected);
+        assert_eq!(*mild.asked.lock().unwrap(), ["p0: 550 5.7.1 no"]);
+        assert_eq!(after.asked.lock().unwrap().len(), goes_on, "what was let through goes on to the next");
+    }
+}
+
+#[test]
+fn the_refusal_of_a_fault_is_not_put_to_others() {
+    let broken = fake(&[Hook::OnMail], |_, _| Err(Fault::new(FaultKind::Trap, "boom")));
+    let mild = fake(&[Hook::OnRefuse], |_, _| says(Verdict::Accept));
+    let p = pipeline(&[(&broken, Mode::Enforce, OnFault::Reject), (&mild, Mode::Enforce, OnFault::Defer)]);
+    let verdict = now(p.verdict(&mut p.chain(), &mut context(), Event::Mail(ReversePath::Null)));
+    assert!(matches!(verdict, Verdict::Reject(_)));
+    assert!(mild.asked.lock().unwrap().is_empty());
+}
+
+#[test]
+fn symbols_of_all_plugins_come_together() {
+    let symbol = |name: &str| crate::Symbol { name: name.to_owned(), score: 1.0, detail: None };
+    let one = fake(&[Hook::OnScore], move |_, _| Ok(Outcome::of(Answer::Symbols(vec![symbol("A")]))));
+    let broken = fake(&[Hook::OnScore], |_, _| Err(Fault::new(FaultKind::Trap, "boom")));
+    let two = fake(&[Hook::OnScore], move |_, _| Ok(Outcome::of(Answer::Symbols(vec![symbol("B")]))));
+    let with = |on_fault| {
+        pipeline(&[(&one, Mode::Enforce, OnFault::Defer), (&broken, Mode::Enforce, on_fault), (&two, Mode::Enforce, OnFault::Defer)])
+    };
+    let p = with(OnFault::Skip);
+    let names: Vec<String> = now(p.score(&mut p.chain(), &mut context())).unwrap().into_iter().map(|s| s.name).collect();
+    assert_eq!(names, ["A", "B"]);
+    let p = with(OnFault::Defer);
+    assert!(matches!(now(p.score(&mut p.chain(), &mut context())), Err(Failed(Verdict::Defer(_)))));
+}
+
+#[test]
+fn what_has_begun_keeps_its_plugins() {
+    let old = fake(&[Hook::OnMessage], |_, _| says(refusal()));
+    let new = fake(&[Hook::OnMessage], |_, _| says(Verdict::Accept));
+    let p = pipeline(&[(&old, Mode::Enforce, OnFault::Defer)]);
+    let mut begun = p.chain();
+    p.replace(pipeline(&[(&new, Mode::Enforce, OnFault::Defer)]).bindings());
+    assert_eq!(now(p.verdict(&mut begun, &mut context(), Event::Message)), refusal());
+    assert_eq!(now(p.verdict(&mut p.chain(), &mut context(), Event::Message)), Verdict::Accept);
+}
+
+#[test]
+fn a_plugin_is_not_called_for_what_it_sent() {
+    let author = fake(&[Hook::OnMessage], |_, _| says(refusal()));
+    let p = pipeline(&[(&author, Mode::Enforce, OnFault::Defer)]);
+    let mut c = context();
+    Arc::make_mut(&mut c.tags).insert(crate::AUTHORS_TAG.to_owned(), "other,p0".to_owned());
+    assert_eq!(now(p.verdict(&mut p.chain(), &mut c, Event::Message)), Verdict::Continue);
+    Arc::make_mut(&mut c.tags).insert(crate::AUTHORS_TAG.to_owned(), "other,p00".to_owned());
+    assert_eq!(now(p.verdict(&mut p.chain(), &mut c, Event::Message)), refusal());
+}

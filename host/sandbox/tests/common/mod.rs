@@ -13,13 +13,13 @@ use waxwing_pipeline::{Client, Context, Event, Fault, Guest, Outcome, Plugin, Ta
 use waxwing_sandbox::{Grants, InstanceMode, LoadError, MessageGrant, PluginSettings, Sandbox, SandboxSettings, WasmPlugin};
 use waxwing_types::{Address, AddressClass, Clock, MemoryBody, Monotonic, QueueIds, Recipient, ReversePath, Timestamp, Via};
 
-/// The components `evil` and `scorer` of `tests/fixtures/evil`.
+/// The components of `tests/fixtures/evil`.
 pub fn component(package: &str) -> &'static [u8] {
     static BUILT: OnceLock<Vec<waxwing_builder::Built>> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/evil/Cargo.toml");
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-        waxwing_builder::build(&manifest, &["evil", "scorer"], target).unwrap_or_else(|e| panic!("{e}"))
+        waxwing_builder::build(&manifest, &["evil", "chorus", "later"], target).unwrap_or_else(|e| panic!("{e}"))
     });
     &built.iter().find(|b| b.package == package).unwrap().component
 }
