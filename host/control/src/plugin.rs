@@ -13,6 +13,8 @@ pub struct PluginStatus {
     pub mode: String,
     /// `defer`, `skip`, `reject` or `hold`.
     pub on_fault: String,
+    /// `closed`, or `open` and `half-open` after too many faults in a row.
+    pub breaker: String,
     /// Every exported hook, zero calls included.
     pub hooks: Vec<HookStatus>,
 }

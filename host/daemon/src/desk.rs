@@ -255,6 +255,7 @@ fn plugin_status(status: BindingStatus) -> PluginStatus {
         version: status.version,
         mode: mode.to_owned(),
         on_fault: on_fault.to_owned(),
+        breaker: status.breaker.as_str().to_owned(),
         hooks: hooks.collect(),
     }
 }

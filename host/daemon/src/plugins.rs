@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow};
 use serde_json::{Value, json};
 use waxwing_accounts::Accounts;
 use waxwing_config::{self as config, Config, PluginSource};
-use waxwing_pipeline::{Binding, Mode, OnFault, When};
+use waxwing_pipeline::{Binding, BindingSettings, BreakerSettings, Mode, OnFault, When};
 use waxwing_sandbox::{Grants, InstanceMode, Limits, LoadError, MessageGrant, PluginSettings, Sandbox, SandboxSettings};
 use waxwing_types::Clock;
 
@@ -47,12 +47,21 @@ pub(crate) async fn load(
         let settings = settings_of(plugin, accounts, &server)?;
         let loaded = sandbox.load(&source, settings).await.map_err(|error| at_its_place(config, plugin, error))?;
         let micros = clock.monotonic().since(began).as_micros();
-        let binding = Binding::new(&plugin.name, loaded, when(&plugin.when), mode(plugin.mode), on_fault(plugin.on_fault));
+        let binding = Binding::bind(&plugin.name, loaded, binding_settings(plugin));
         let hooks: Vec<&str> = binding.plugin.exports().iter().map(|hook| hook.as_str()).collect();
         tracing::info!(name = plugin.name, hooks = %hooks.join(","), micros, "plugin loaded");
         bindings.push(binding);
     }
     Ok(bindings)
+}
+
+fn binding_settings(plugin: &config::Plugin) -> BindingSettings {
+    BindingSettings {
+        when: when(&plugin.when),
+        mode: mode(plugin.mode),
+        on_fault: on_fault(plugin.on_fault),
+        breaker: BreakerSettings { faults: plugin.breaker_faults, time: plugin.breaker_time },
+    }
 }
 
 fn component(config: &Config, plugin: &config::Plugin, builtin: Builtin) -> anyhow::Result<Cow<'static, [u8]>> {

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::Serialize;
 use waxwing_types::{Reply, Verdict, Via};
 
-use crate::{Context, Fault, FaultKind, Hook, Plugin};
+use crate::breaker::Breaker;
+use crate::{BreakerSettings, BreakerState, Context, Fault, FaultKind, Hook, Plugin};
 
 /// Whether a plugin's word counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -95,8 +96,23 @@ pub struct BindingStatus {
     pub mode: Mode,
     /// What a fault means.
     pub on_fault: OnFault,
+    /// Whether it is called, after its last faults.
+    pub breaker: BreakerState,
     /// Each exported hook, zero included.
     pub hooks: Vec<HookCount>,
+}
+
+/// What the operator says of a plugin's place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BindingSettings {
+    /// Which mail it sees.
+    pub when: When,
+    /// Whether its word counts.
+    pub mode: Mode,
+    /// What a fault means.
+    pub on_fault: OnFault,
+    /// When it is left alone.
+    pub breaker: BreakerSettings,
 }
 
 /// A plugin, bound.
@@ -111,15 +127,23 @@ pub struct Binding {
     pub mode: Mode,
     /// What a fault means.
     pub on_fault: OnFault,
+    pub(crate) breaker: Breaker,
     counters: Vec<Counter>,
 }
 
 impl Binding {
-    /// Binds a plugin.
+    /// Binds a plugin, with the usual breaker.
     #[must_use]
     pub fn new(name: &str, plugin: Arc<dyn Plugin>, when: When, mode: Mode, on_fault: OnFault) -> Arc<Self> {
+        Self::bind(name, plugin, BindingSettings { when, mode, on_fault, breaker: BreakerSettings::default() })
+    }
+
+    /// Binds a plugin as the operator says.
+    #[must_use]
+    pub fn bind(name: &str, plugin: Arc<dyn Plugin>, settings: BindingSettings) -> Arc<Self> {
         let counters = Hook::ALL.map(|_| Counter::default()).into();
-        Arc::new(Self { name: name.into(), plugin, when, mode, on_fault, counters })
+        let BindingSettings { when, mode, on_fault, breaker } = settings;
+        Arc::new(Self { name: name.into(), plugin, when, mode, on_fault, breaker: Breaker::new(breaker), counters })
     }
 
     /// Is asked at this hook about this mail.
@@ -164,6 +188,7 @@ impl Binding {
             version: self.plugin.version().to_owned(),
             mode: self.mode,
             on_fault: self.on_fault,
+            breaker: self.breaker.state(),
             hooks: hooks.collect(),
         }
     }

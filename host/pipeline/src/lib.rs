@@ -11,6 +11,7 @@
 mod access;
 mod answer;
 mod binding;
+mod breaker;
 mod chain;
 mod context;
 mod event;
@@ -27,7 +28,8 @@ pub use answer::{
     Answer, AuthAnswer, Changes, Expansion, Failure, Fate, Found, NextTry, Outcome, Placement, RecipientOutcome, ReplyClass,
     Resolution, Secret, Stored, Submission, Symbol, Target,
 };
-pub use binding::{Binding, BindingStatus, HookCount, Mode, OnFault, When};
+pub use binding::{Binding, BindingSettings, BindingStatus, HookCount, Mode, OnFault, When};
+pub use breaker::{BreakerSettings, BreakerState};
 pub use chain::Chain;
 pub use context::{AUTHORS_MAX, AUTHORS_TAG, Client, Context, ContextRecipient, EditError, HOST_TAGS, TlsSession};
 pub use event::{Event, Role};
@@ -36,7 +38,7 @@ pub use hook::{Hook, HookSet};
 pub use pipeline::{Failed, Pipeline};
 pub use plugin::{Fault, FaultKind, Guest, Plugin};
 pub use ports::{
-    ClassOf, Directory, DnsError, Generated, Handed, HttpError, HttpRequest, HttpResponse, KvError, KvPair, KvStore, Metrics, MxHost,
-    Prepared, Records, Resolver, Submit, SubmitError, Table, TableError, Trace, Transport, Web,
+    ClassOf, Directory, DnsError, Generated, Handed, HttpError, HttpRequest, HttpResponse, KvError, KvPair, KvStore, Metrics,
+    MxHost, Prepared, Records, Resolver, Submit, SubmitError, Table, TableError, Trace, Transport, Web,
 };
 pub use trace::{TRACE_ENTRIES_MAX, TraceEntry, TraceRecord};

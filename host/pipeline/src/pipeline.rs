@@ -7,9 +7,7 @@ use waxwing_types::{Address, AddressClass, Clock, Verdict};
 
 use crate::chain::Seat;
 use crate::table::Bound;
-use crate::{
-    Answer, Binding, BindingStatus, Chain, ClassOf, Context, Event, Fault, FaultKind, Hook, Mode, TraceEntry,
-};
+use crate::{Answer, Binding, BindingStatus, Chain, ClassOf, Context, Event, Fault, FaultKind, Hook, Mode, TraceEntry};
 
 /// The plugins of a configuration, in its order. They can be replaced while mail passes: what has begun goes on with those that it
 /// began with.
@@ -87,7 +85,11 @@ impl Pipeline {
         }
         let Seat::Open(guest) = seat else { return None };
         let began = self.clock.monotonic();
-        let result = guest.call(event, context).await;
+        let pass = binding.breaker.enter(began);
+        let result = match &pass {
+            Ok(_) => guest.call(event, context).await,
+            Err(fault) => Err(fault.clone()),
+        };
         let micros = u64::try_from(self.clock.monotonic().since(began).as_micros()).unwrap_or(u64::MAX);
         let shadow = binding.mode == Mode::Shadow;
         let entry = TraceEntry::call(&binding.name, hook, self.clock.now(), micros, event.subject(), shadow);
@@ -98,7 +100,10 @@ impl Pipeline {
                 Err(error) => Err(Fault { kind: FaultKind::BadAnswer, text: error.to_string(), log: outcome.log }),
             },
         });
-        binding.count(hook, result.is_err(), micros);
+        if let Ok(pass) = pass {
+            binding.breaker.report(pass, result.as_ref().err().map(|fault| fault.kind), self.clock.monotonic());
+            binding.count(hook, result.is_err(), micros);
+        }
         let step = match result {
             Ok(outcome) => {
                 entry.returned(&outcome).join(&mut chain.trace);

@@ -3,9 +3,7 @@
 use serde::{Deserialize, Serialize};
 use waxwing_types::{Edit, Timestamp};
 
-use crate::{
-    Answer, AuthAnswer, Changes, Fault, Found, Hook, NextTry, Outcome, ReplyClass, Resolution, Symbol, Target,
-};
+use crate::{Answer, AuthAnswer, Changes, Fault, Found, Hook, NextTry, Outcome, ReplyClass, Resolution, Symbol, Target};
 
 /// Steps that are kept of one session or transaction: a client can name a thousand recipients, and a header as many addresses.
 pub const TRACE_ENTRIES_MAX: usize = 200;

@@ -23,7 +23,8 @@ pub(crate) fn list(client: &mut Client, json: bool, out: &mut dyn Write) -> Resu
 fn print(plugins: &[PluginStatus], out: &mut dyn Write) -> Result<(), ToolError> {
     for plugin in plugins {
         let (name, version) = (clean(&plugin.name), clean(&plugin.version));
-        writeln!(out, "{name} {version}  mode {}, on_fault {}", clean(&plugin.mode), clean(&plugin.on_fault))?;
+        let (mode, on_fault, breaker) = (clean(&plugin.mode), clean(&plugin.on_fault), clean(&plugin.breaker));
+        writeln!(out, "{name} {version}  mode {mode}, on_fault {on_fault}, breaker {breaker}")?;
         for hook in &plugin.hooks {
             let mean = hook.micros.checked_div(hook.calls).map_or("-".to_owned(), micros);
             writeln!(out, "  {:<18} {:>10} calls  {:>6} faults  {mean:>8} each", clean(&hook.hook), hook.calls, hook.faults)?;
@@ -46,13 +47,14 @@ mod tests {
             version: "0.1.0".into(),
             mode: "enforce".into(),
             on_fault: "defer".into(),
+            breaker: "half-open".into(),
             hooks: vec![hook("on-cleanup", 1000, 1, 4500), hook("on-rewrite-address", 0, 0, 0)],
         };
         let mut out = Vec::new();
         print(&[plugin], &mut out).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            "cleanup 0.1.0  mode enforce, on_fault defer\n  \
+            "cleanup 0.1.0  mode enforce, on_fault defer, breaker half-open\n  \
                on-cleanup               1000 calls       1 faults      4 µs each\n  \
                on-rewrite-address          0 calls       0 faults         - each\n"
         );

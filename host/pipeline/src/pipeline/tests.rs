@@ -286,3 +286,29 @@ fn a_plugin_is_not_called_for_what_it_sent() {
     Arc::make_mut(&mut c.tags).insert(crate::AUTHORS_TAG.to_owned(), "other,p00".to_owned());
     assert_eq!(now(p.verdict(&mut p.chain(), &mut c, Event::Message)), refusal());
 }
+
+#[test]
+fn a_plugin_that_keeps_failing_is_left_alone_and_never_passed_over() {
+    let broken = fake(&[Hook::OnMail], |_, _| Err(Fault::new(FaultKind::Trap, "unreachable")));
+    let settings = crate::BindingSettings {
+        breaker: crate::BreakerSettings { faults: 2, time: std::time::Duration::from_secs(30) },
+        ..crate::BindingSettings::default()
+    };
+    let binding = Binding::bind("p0", Arc::clone(&broken) as Arc<dyn Plugin>, settings);
+    let clock = Arc::new(ManualClock::default());
+    let pipeline = Pipeline::new(vec![binding], Arc::new(AllRemote), Arc::clone(&clock) as Arc<dyn Clock>);
+    let ask = || {
+        let (mut chain, mut context) = (pipeline.chain(), context());
+        let step = now(pipeline.ask(0, &mut chain, &mut context, &Event::Mail(ReversePath::Null)));
+        assert!(matches!(step, Some(Step::Faulted(Verdict::Defer(_)))), "every fault defers");
+        chain.trace.pop().and_then(|entry| entry.fault).unwrap()
+    };
+    assert!(ask().starts_with("trap") && ask().starts_with("trap"));
+    assert!(ask().starts_with("breaker-open"));
+    assert_eq!(broken.asked.lock().unwrap().len(), 2, "it was not called");
+    assert_eq!(pipeline.status()[0].breaker, crate::BreakerState::Open);
+    assert_eq!(pipeline.status()[0].hooks[0].calls, 2);
+    clock.advance(std::time::Duration::from_secs(30));
+    assert!(ask().starts_with("trap"), "one call tries it");
+    assert!(ask().starts_with("breaker-open"));
+}

@@ -1,0 +1,200 @@
+//! Leaves a plugin alone for a while that fails in call after call.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use waxwing_types::Monotonic;
+
+use crate::{Fault, FaultKind};
+
+/// When a plugin is left alone, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerSettings {
+    /// Faults in a row after which it is not called; 0: it is always called.
+    pub faults: u32,
+    /// How long it is not called before one call tries it again.
+    pub time: Duration,
+}
+
+impl Default for BreakerSettings {
+    fn default() -> Self {
+        Self { faults: 10, time: Duration::from_secs(30) }
+    }
+}
+
+/// What a breaker lets through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BreakerState {
+    /// Every call.
+    Closed,
+    /// None.
+    Open,
+    /// One call is trying the plugin; no other.
+    HalfOpen,
+}
+
+impl BreakerState {
+    /// The word in lists.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half-open",
+        }
+    }
+}
+
+/// A call that was let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pass {
+    /// As usual.
+    Usual,
+    /// It tries the plugin; the number tells it from one that was given up.
+    Probe(u64),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Inner {
+    Closed {
+        faults: u32,
+    },
+    Open {
+        until: Monotonic,
+    },
+    /// A probe that never reports, for its session was dropped, is given up at `until`.
+    HalfOpen {
+        until: Monotonic,
+        probe: u64,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) struct Breaker {
+    settings: BreakerSettings,
+    inner: Mutex<(Inner, u64)>,
+}
+
+impl Breaker {
+    pub(crate) fn new(settings: BreakerSettings) -> Self {
+        Self { settings, inner: Mutex::new((Inner::Closed { faults: 0 }, 0)) }
+    }
+
+    /// Asks whether the plugin may be called now.
+    pub(crate) fn enter(&self, now: Monotonic) -> Result<Pass, Fault> {
+        let mut inner = self.lock();
+        match inner.0 {
+            Inner::Closed { .. } => Ok(Pass::Usual),
+            Inner::Open { until } | Inner::HalfOpen { until, .. } if now < until => {
+                let text = format!("not called: it failed {} times in a row", self.settings.faults);
+                Err(Fault::new(FaultKind::BreakerOpen, text))
+            }
+            Inner::Open { .. } | Inner::HalfOpen { .. } => {
+                let probe = inner.1.wrapping_add(1);
+                *inner = (Inner::HalfOpen { until: now + self.settings.time, probe }, probe);
+                Ok(Pass::Probe(probe))
+            }
+        }
+    }
+
+    /// Says how a call ended. Calls that were under way when the breaker opened change nothing: only the probe does. An exhausted pool
+    /// is no failure of the plugin, and no proof that it works.
+    pub(crate) fn report(&self, pass: Pass, fault: Option<FaultKind>, now: Monotonic) {
+        let mut inner = self.lock();
+        let next = match (inner.0, pass) {
+            (Inner::Closed { faults }, Pass::Usual) => match fault {
+                None => Inner::Closed { faults: 0 },
+                Some(FaultKind::PoolExhausted) => return,
+                Some(_) if self.settings.faults == 0 => return,
+                Some(_) if faults.saturating_add(1) >= self.settings.faults => Inner::Open { until: now + self.settings.time },
+                Some(_) => Inner::Closed { faults: faults.saturating_add(1) },
+            },
+            (Inner::HalfOpen { probe, .. }, Pass::Probe(mine)) if probe == mine => match fault {
+                None => Inner::Closed { faults: 0 },
+                Some(FaultKind::PoolExhausted) => Inner::Open { until: now },
+                Some(_) => Inner::Open { until: now + self.settings.time },
+            },
+            (Inner::Closed { .. }, Pass::Probe(_)) | (Inner::Open { .. } | Inner::HalfOpen { .. }, _) => return,
+        };
+        inner.0 = next;
+    }
+
+    /// What it lets through. An open one stays so until the next call, however late.
+    pub(crate) fn state(&self) -> BreakerState {
+        match self.lock().0 {
+            Inner::Closed { .. } => BreakerState::Closed,
+            Inner::Open { .. } => BreakerState::Open,
+            Inner::HalfOpen { .. } => BreakerState::HalfOpen,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (Inner, u64)> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Monotonic {
+        Monotonic::from_micros(seconds * 1_000_000)
+    }
+
+    fn broken() -> Breaker {
+        let breaker = Breaker::new(BreakerSettings { faults: 2, time: Duration::from_secs(30) });
+        for _ in 0..2 {
+            let pass = breaker.enter(at(0)).unwrap();
+            breaker.report(pass, Some(FaultKind::Trap), at(0));
+        }
+        breaker
+    }
+
+    #[test]
+    fn opens_after_faults_in_a_row_only() {
+        let breaker = Breaker::new(BreakerSettings { faults: 2, time: Duration::from_secs(30) });
+        for fault in [Some(FaultKind::Trap), None, Some(FaultKind::Trap), Some(FaultKind::PoolExhausted)] {
+            breaker.report(breaker.enter(at(0)).unwrap(), fault, at(0));
+        }
+        assert_eq!(breaker.state(), BreakerState::Closed);
+        breaker.report(Pass::Usual, Some(FaultKind::TimeLimit), at(0));
+        assert_eq!(breaker.state(), BreakerState::Open);
+        assert_eq!(breaker.enter(at(29)).unwrap_err().kind, FaultKind::BreakerOpen);
+    }
+
+    #[test]
+    fn one_probe_decides() {
+        let breaker = broken();
+        let probe = breaker.enter(at(30)).unwrap();
+        assert_eq!(breaker.state(), BreakerState::HalfOpen);
+        assert!(breaker.enter(at(31)).is_err(), "one probe at a time");
+        breaker.report(Pass::Usual, None, at(31));
+        assert_eq!(breaker.state(), BreakerState::HalfOpen, "an old call proves nothing");
+        breaker.report(probe, Some(FaultKind::Trap), at(31));
+        assert!(breaker.enter(at(60)).is_err(), "the time begins anew");
+        let probe = breaker.enter(at(61)).unwrap();
+        breaker.report(probe, None, at(61));
+        assert_eq!((breaker.state(), breaker.enter(at(61)).unwrap()), (BreakerState::Closed, Pass::Usual));
+    }
+
+    #[test]
+    fn a_lost_probe_is_followed_by_another() {
+        let breaker = broken();
+        let lost = breaker.enter(at(30)).unwrap();
+        let second = breaker.enter(at(60)).unwrap();
+        assert_ne!(lost, second);
+        breaker.report(lost, None, at(60));
+        assert_eq!(breaker.state(), BreakerState::HalfOpen, "it was given up");
+    }
+
+    #[test]
+    fn none_is_off() {
+        let breaker = Breaker::new(BreakerSettings { faults: 0, ..BreakerSettings::default() });
+        for _ in 0..100 {
+            breaker.report(breaker.enter(at(0)).unwrap(), Some(FaultKind::Trap), at(0));
+        }
+        assert_eq!(breaker.state(), BreakerState::Closed);
+    }
+}
