@@ -1,5 +1,7 @@
 //! Reports to the sender about recipients that were given up (RFC 3461 §6, RFC 3464).
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use waxwing_message::{Action, Report, Reported};
 use waxwing_pipeline::{Generated, Prepared, SubmitError};
@@ -95,7 +97,7 @@ async fn spooled(core: &Core, prepared: Prepared) -> Result<NewMessage, NotNow> 
         Ok(body) => body,
         Err(_) => write_body(core, id, body).await.map_err(|error| NotNow(error.to_string()))?,
     };
-    Ok(NewMessage { id, envelope, head, body, tags, hold })
+    Ok(NewMessage { id, envelope, head, body, tags, hold, not_before: Duration::ZERO, priority: 0, with: Vec::new() })
 }
 
 async fn write_body(core: &Core, id: QueueId, bytes: Bytes) -> Result<NewBody, SpoolError> {

@@ -251,6 +251,9 @@ async fn enqueue(spool: &EmbeddedSpool, received_at: Timestamp, sender: &str, to
         body: NewBody::inline(Bytes::copy_from_slice(body.as_bytes())).unwrap(),
         tags: Tags::new(),
         hold: None,
+        not_before: Duration::ZERO,
+        priority: 0,
+        with: Vec::new(),
     };
     spool.enqueue(message).await.unwrap();
 }
