@@ -111,6 +111,8 @@ class Faults(unittest.TestCase):
             "virtual_mailbox_maps": {f"demo@{name}.test": f"{name}/Maildir/" for name in PLUGINS},
             "plugins": {name: {
                 "file": component, "on_fault": on_fault, "limits": limits,
+                # Each fault is to be seen, however many there are.
+                "breaker_faults": 0,
                 "when": {"listener": [name], "domain": [f"{name}.test"]},
                 "grants": {"message": "full", "edit": True, "lookup": ["alias_maps"]},
                 "config": {"act": act, "at": "on-message"},

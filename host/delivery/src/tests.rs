@@ -252,7 +252,6 @@ async fn enqueue(spool: &EmbeddedSpool, received_at: Timestamp, sender: &str, to
         tags: Tags::new(),
         hold: None,
         not_before: Duration::ZERO,
-        priority: 0,
         with: Vec::new(),
     };
     spool.enqueue(message).await.unwrap();

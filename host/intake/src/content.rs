@@ -110,7 +110,9 @@ impl Intake {
         if !pipeline.has(Hook::OnRecipientMessage) || transaction.context.recipients.is_empty() {
             return Ok(());
         }
-        for recipient in transaction.context.recipients.to_vec() {
+        // Those that were there when it began, each once.
+        let asked = Arc::clone(&transaction.context.recipients);
+        for recipient in asked.iter() {
             let Transaction { chain, context, .. } = &mut *transaction;
             let reason = match pipeline.verdict(chain, context, Event::RecipientMessage(recipient.clone())).await {
                 Verdict::Continue | Verdict::Accept => continue,

@@ -1,4 +1,5 @@
 //! The way of a message through intake, with the real spool and plugins in native code.
+#![allow(clippy::wildcard_enum_match_arm, reason = "a script answers some events")]
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,8 +17,8 @@ use waxwing_queue::{EmbeddedSpool, KEYSPACES, SpoolSettings};
 use waxwing_smtp::server::{Answer, Question};
 use waxwing_store::{Store, StoreOptions};
 use waxwing_types::{
-    Address, AddressClass, BodyType, Edit, Envelope, ManualClock, Message, Origin, Recipient, Reply, ReversePath, Tags, Timestamp,
-    Verdict,
+    Address, AddressClass, BodyType, Edit, Envelope, ManualClock, Message, Origin, Recipient, Reply, ReversePath, Tags,
+    Timestamp, Verdict,
 };
 
 use super::*;
@@ -310,7 +311,7 @@ async fn hooks_decide_and_edit() {
                 out.answer = HookAnswer::Rewritten(a.is_bare().then(|| a.with_domain("box.example").unwrap()));
             }
             Event::Connect | Event::Helo(_) | Event::Mail(_) | Event::Rcpt(_) | Event::Cleanup => {}
-            _ => panic!("not exported"),
+            other => panic!("not exported: {other:?}"),
         }
         Ok(out)
     });
@@ -347,7 +348,7 @@ async fn hooks_may_delay_a_reply_and_hide_an_extension() {
         let mut out = Outcome::of(HookAnswer::Verdict(Verdict::Continue));
         match event {
             Event::Helo(_) => out.changes.hide_capabilities.push("PIPELINING".to_owned()),
-            _ => out.changes.delay_reply = std::time::Duration::from_millis(20),
+            _other => out.changes.delay_reply = std::time::Duration::from_millis(20),
         }
         Ok(out)
     });

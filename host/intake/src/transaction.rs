@@ -185,7 +185,6 @@ impl Intake {
             tags: Arc::unwrap_or_clone(Arc::clone(&context.tags)),
             hold: context.hold.clone(),
             not_before: std::time::Duration::ZERO,
-            priority: 0,
             with: Vec::new(),
         };
         self.parts.spool.enqueue(message).await.map_err(|error| {

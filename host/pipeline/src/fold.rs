@@ -119,11 +119,8 @@ impl Pipeline {
             match self.ask(at, chain, context, &event).await {
                 None => {}
                 Some(Step::Faulted(consequence)) => passed_over(context, consequence)?,
-                Some(Step::Returned(answer)) => {
-                    if let Answer::Rewritten(Some(new)) = answer {
-                        address = new;
-                    }
-                }
+                Some(Step::Returned(Answer::Rewritten(Some(new)))) => address = new,
+                Some(Step::Returned(_)) => {}
             }
         }
         Ok(address)
@@ -145,15 +142,16 @@ impl Pipeline {
                     continue;
                 }
                 Some(Step::Faulted(Verdict::Accept | Verdict::Discard { .. })) => continue,
-                Some(Step::Returned(answer)) => answer,
+                Some(Step::Returned(Answer::Resolution(resolution))) => resolution,
+                Some(Step::Returned(_)) => continue,
             };
             match resolution {
-                Answer::Resolution(Resolution::Unknown) => return Resolved::Unknown,
-                Answer::Resolution(Resolution::Targets(expansion)) => return Resolved::Targets(expansion),
-                Answer::Resolution(Resolution::Unavailable(_)) => {
+                Resolution::Unknown => return Resolved::Unknown,
+                Resolution::Targets(expansion) => return Resolved::Targets(expansion),
+                Resolution::Unavailable(_) => {
                     return Resolved::Failed(Reply::fixed(451, (4, 3, 0), "Aliases can't be looked up now, try again later"));
                 }
-                _not_mine => {}
+                Resolution::NotMine => {}
             }
         }
         Resolved::NotMine

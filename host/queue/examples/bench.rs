@@ -54,7 +54,6 @@ async fn produce(spool: EmbeddedSpool, clock: Arc<MachineClock>, messages: u64, 
                 tags: Tags::new(),
                 hold: None,
                 not_before: std::time::Duration::ZERO,
-                priority: 0,
                 with: Vec::new(),
             })
             .await

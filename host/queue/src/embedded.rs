@@ -296,7 +296,7 @@ impl Inner {
 
     /// Puts the records of a message into a batch: the message before its units, so that nobody finds a unit without it.
     pub(crate) fn prepare(&self, message: NewMessage, batch: &mut Batch) -> Result<Prepared, SpoolError> {
-        let NewMessage { id, envelope, head, body, tags, hold, not_before, priority: _, with: _ } = message;
+        let NewMessage { id, envelope, head, body, tags, hold, not_before, with: _ } = message;
         if envelope.recipients.is_empty() {
             return Err(SpoolError::Invalid("a message without recipients"));
         }

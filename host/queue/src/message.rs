@@ -27,8 +27,6 @@ pub struct NewMessage {
     pub hold: Option<String>,
     /// No attempt before this time has passed since `origin.received_at`.
     pub not_before: Duration,
-    /// Higher goes first among what is due at the same time.
-    pub priority: i8,
     /// Messages that are committed in the same batch: all of them or none. Theirs count as these.
     pub with: Vec<NewMessage>,
 }

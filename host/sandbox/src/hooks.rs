@@ -140,18 +140,7 @@ impl Callee<'_> {
                 let guest = self.found.recipient_message(exports, store, instance)?;
                 guest.call_recipient_message(&mut *store, &recipient).await?
             }
-            Event::Score => {
-                let symbols = self.found.score(exports, store, instance)?.call_score(&mut *store).await?;
-                return Ok(answer::symbols(symbols, &store.data().shared.limits));
-            }
-            Event::Abort => {
-                self.found.abort(exports, store, instance)?.call_abort(&mut *store).await?;
-                return Ok(Ok(Answer::Done));
-            }
-            Event::Tick => {
-                self.found.tick(exports, store, instance)?.call_tick(&mut *store).await?;
-                return Ok(Ok(Answer::Done));
-            }
+            Event::Score | Event::Abort | Event::Tick => return self.call_without_verdict(store, event).await,
             Event::Tls
             | Event::Credentials(_)
             | Event::Auth { .. }
@@ -171,5 +160,20 @@ impl Callee<'_> {
             | Event::Table(_) => return Err(missing(event.hook())),
         };
         Ok(answer::verdict(verdict, event.hook(), &store.data().shared.limits))
+    }
+
+    /// The hooks that tell of something or only hear of it.
+    async fn call_without_verdict(&mut self, store: &mut Store<State>, event: &Event) -> wasmtime::Result<Checked<Answer>> {
+        let (exports, instance) = (self.exports, &self.instance);
+        if *event == Event::Score {
+            let symbols = self.found.score(exports, store, instance)?.call_score(&mut *store).await?;
+            return Ok(answer::symbols(symbols, &store.data().shared.limits));
+        }
+        if *event == Event::Abort {
+            self.found.abort(exports, store, instance)?.call_abort(&mut *store).await?;
+        } else {
+            self.found.tick(exports, store, instance)?.call_tick(&mut *store).await?;
+        }
+        Ok(Ok(Answer::Done))
     }
 }

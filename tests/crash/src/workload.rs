@@ -108,7 +108,6 @@ impl Workload {
             tags: content::tags(id),
             hold: None,
             not_before: Duration::ZERO,
-            priority: 0,
             with: Vec::new(),
         })
     }

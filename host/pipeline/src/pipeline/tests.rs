@@ -256,7 +256,11 @@ fn symbols_of_all_plugins_come_together() {
     let broken = fake(&[Hook::OnScore], |_, _| Err(Fault::new(FaultKind::Trap, "boom")));
     let two = fake(&[Hook::OnScore], move |_, _| Ok(Outcome::of(Answer::Symbols(vec![symbol("B")]))));
     let with = |on_fault| {
-        pipeline(&[(&one, Mode::Enforce, OnFault::Defer), (&broken, Mode::Enforce, on_fault), (&two, Mode::Enforce, OnFault::Defer)])
+        pipeline(&[
+            (&one, Mode::Enforce, OnFault::Defer),
+            (&broken, Mode::Enforce, on_fault),
+            (&two, Mode::Enforce, OnFault::Defer),
+        ])
     };
     let p = with(OnFault::Skip);
     let names: Vec<String> = now(p.score(&mut p.chain(), &mut context())).unwrap().into_iter().map(|s| s.name).collect();

@@ -1,2 +1,0 @@
-//! Requests to HTTP servers, for plugins.
-#![forbid(unsafe_code)]
