@@ -11,7 +11,8 @@ use crate::maildir::DeliverError;
 /// Only the owner reads mail.
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
-const FOLDERS: [&str; 3] = ["tmp", "new", "cur"];
+/// tmp comes last: who finds it finds the others, also when two deliveries meet that are the first.
+const FOLDERS: [&str; 3] = ["new", "cur", "tmp"];
 
 /// A message on its way into a Maildir. Dropped before [`MaildirFile::finish`], it leaves nothing behind.
 pub(crate) struct MaildirFile {
@@ -85,7 +86,7 @@ impl Drop for MaildirFile {
     }
 }
 
-/// Makes tmp, new and cur, and every missing directory above them, each synced into its parent.
+/// Makes new, cur and tmp, and every missing directory above them, each synced into its parent.
 fn make_maildir(maildir: &Path) -> Result<(), DeliverError> {
     make_directory(maildir)?;
     for folder in FOLDERS {
