@@ -208,7 +208,7 @@ pub enum Resolution {
     Unavailable(String),
 }
 
-/// The answer to an [`Event`]; which one, the event says.
+/// The answer to an [`Event`](crate::Event); which one, the event says.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
     /// To the hooks that only hear of something.

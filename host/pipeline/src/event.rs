@@ -24,15 +24,15 @@ pub enum Role {
 /// One call of a hook.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// Answered with [`Answer::Verdict`].
+    /// Answered with [`Answer::Verdict`](crate::Answer::Verdict).
     Connect,
-    /// Answered with [`Answer::Verdict`].
+    /// Answered with [`Answer::Verdict`](crate::Answer::Verdict).
     Tls,
-    /// The name that the client gave. Answered with [`Answer::Verdict`].
+    /// The name that the client gave. Answered with [`Answer::Verdict`](crate::Answer::Verdict).
     Helo(String),
-    /// The user's name. Answered with [`Answer::Stored`].
+    /// The user's name. Answered with [`Answer::Stored`](crate::Answer::Stored).
     Credentials(String),
-    /// Answered with [`Answer::Auth`]. Never traced with its secret, never recorded.
+    /// Answered with [`Answer::Auth`](crate::Answer::Auth). Never traced with its secret, never recorded.
     Auth {
         /// `smtp`, `imap`, `pop3`.
         protocol: String,
@@ -41,27 +41,27 @@ pub enum Event {
         /// What it gave as proof.
         secret: Secret,
     },
-    /// Answered with [`Answer::Reply`].
+    /// Answered with [`Answer::Reply`](crate::Answer::Reply).
     Command {
         /// In upper case.
         verb: String,
         /// What follows it on the line.
         argument: Bytes,
     },
-    /// Answered with [`Answer::Verdict`].
+    /// Answered with [`Answer::Verdict`](crate::Answer::Verdict).
     Mail(ReversePath),
-    /// Answered with [`Answer::Verdict`].
+    /// Answered with [`Answer::Verdict`](crate::Answer::Verdict).
     Rcpt(ContextRecipient),
-    /// Answered with [`Answer::Verdict`].
+    /// Answered with [`Answer::Verdict`](crate::Answer::Verdict).
     RcptResolved {
         /// As the client gave it.
         recipient: ContextRecipient,
         /// What it becomes.
         targets: Vec<Address>,
     },
-    /// Answered with [`Answer::Verdict`].
+    /// Answered with [`Answer::Verdict`](crate::Answer::Verdict).
     Data,
-    /// Answered with [`Answer::Verdict`], where [`Verdict::Continue`](waxwing_types::Verdict) lets the refusal stand.
+    /// Answered with [`Answer::Verdict`](crate::Answer::Verdict), where [`Verdict::Continue`](waxwing_types::Verdict) lets the refusal stand.
     Refuse {
         /// The hook at which it happens.
         stage: Hook,
@@ -70,43 +70,43 @@ pub enum Event {
         /// The reply that is due.
         reply: Reply,
     },
-    /// Answered with [`Answer::Verdict`].
+    /// Answered with [`Answer::Verdict`](crate::Answer::Verdict).
     Headers,
-    /// Answered with [`Answer::Verdict`].
+    /// Answered with [`Answer::Verdict`](crate::Answer::Verdict).
     Message,
-    /// Answered with [`Answer::Symbols`].
+    /// Answered with [`Answer::Symbols`](crate::Answer::Symbols).
     Score,
-    /// All symbols. Answered with [`Answer::Verdict`].
+    /// All symbols. Answered with [`Answer::Verdict`](crate::Answer::Verdict).
     Decide(Arc<Vec<Symbol>>),
-    /// Answered with [`Answer::Verdict`].
+    /// Answered with [`Answer::Verdict`](crate::Answer::Verdict).
     RecipientMessage(ContextRecipient),
-    /// Answered with [`Answer::Verdict`].
+    /// Answered with [`Answer::Verdict`](crate::Answer::Verdict).
     Cleanup,
-    /// Answered with [`Answer::Rewritten`].
+    /// Answered with [`Answer::Rewritten`](crate::Answer::Rewritten).
     RewriteAddress(Address, Role),
-    /// Answered with [`Answer::Resolution`].
+    /// Answered with [`Answer::Resolution`](crate::Answer::Resolution).
     Resolve {
         /// The recipient.
         recipient: Address,
         /// At RCPT: nothing will be delivered, an answer without targets is enough.
         verify: bool,
     },
-    /// Answered with [`Answer::Placement`].
+    /// Answered with [`Answer::Placement`](crate::Answer::Placement).
     Enqueue,
-    /// Answered with [`Answer::Verdict`].
+    /// Answered with [`Answer::Verdict`](crate::Answer::Verdict).
     Scan,
-    /// Answered with [`Answer::Route`].
+    /// Answered with [`Answer::Route`](crate::Answer::Route).
     Route(ContextRecipient),
-    /// The destination. Answered with [`Answer::Verdict`].
+    /// The destination. Answered with [`Answer::Verdict`](crate::Answer::Verdict).
     Send(String),
-    /// Answered with [`Answer::Dispositions`].
+    /// Answered with [`Answer::Dispositions`](crate::Answer::Dispositions).
     Deliver {
         /// Where to.
         hop: NextHop,
         /// Which recipients.
         recipients: Vec<ContextRecipient>,
     },
-    /// Answered with [`Answer::Class`].
+    /// Answered with [`Answer::Class`](crate::Answer::Class).
     Reply {
         /// Who replied.
         destination: String,
@@ -115,26 +115,26 @@ pub enum Event {
         /// Its text, enhanced code included.
         text: String,
     },
-    /// Answered with [`Answer::NextTry`].
+    /// Answered with [`Answer::NextTry`](crate::Answer::NextTry).
     Retry(Failure),
-    /// Answered with [`Answer::Done`].
+    /// Answered with [`Answer::Done`](crate::Answer::Done).
     Outcome(RecipientOutcome),
-    /// The kind of report: `failure`, `delay`, `success`. Answered with [`Answer::Report`].
+    /// The kind of report: `failure`, `delay`, `success`. Answered with [`Answer::Report`](crate::Answer::Report).
     Dsn(String),
-    /// Answered with [`Answer::Done`].
+    /// Answered with [`Answer::Done`](crate::Answer::Done).
     Abort,
-    /// Why. Answered with [`Answer::Done`].
+    /// Why. Answered with [`Answer::Done`](crate::Answer::Done).
     Disconnect(String),
-    /// Answered with [`Answer::Done`].
+    /// Answered with [`Answer::Done`](crate::Answer::Done).
     Observe {
         /// Which event.
         name: String,
         /// What is known of it, as a JSON object.
         json: String,
     },
-    /// Answered with [`Answer::Done`].
+    /// Answered with [`Answer::Done`](crate::Answer::Done).
     Tick,
-    /// The key. Answered with [`Answer::Found`].
+    /// The key. Answered with [`Answer::Found`](crate::Answer::Found).
     Table(String),
 }
 
