@@ -47,7 +47,7 @@ pub(crate) async fn load(
         let settings = settings_of(plugin, accounts, &server)?;
         let loaded = sandbox.load(&source, settings).await.map_err(|error| at_its_place(config, plugin, error))?;
         let micros = clock.monotonic().since(began).as_micros();
-        let binding = Binding::bind(&plugin.name, loaded, binding_settings(plugin));
+        let binding = Binding::new(&plugin.name, loaded, binding_settings(plugin));
         let hooks: Vec<&str> = binding.plugin.exports().iter().map(|hook| hook.as_str()).collect();
         tracing::info!(name = plugin.name, hooks = %hooks.join(","), micros, "plugin loaded");
         bindings.push(binding);

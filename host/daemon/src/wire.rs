@@ -11,7 +11,7 @@ use waxwing_config::Config;
 use waxwing_control::ServerInfo;
 use waxwing_intake::{Intake, IntakeSettings};
 use waxwing_net::{Shutdown, spawn};
-use waxwing_pipeline::{Context, Event, Hook, Pipeline};
+use waxwing_pipeline::{Context, Event, Pipeline};
 use waxwing_queue::{EmbeddedSpool, Spool, SpoolError, SpoolSettings};
 use waxwing_state::{TRACE_KEYSPACE, TraceLimits, TraceStore};
 use waxwing_store::{Store, StoreOptions};
@@ -131,10 +131,7 @@ async fn ticks(pipeline: Arc<Pipeline>, mut shutdown: Shutdown) {
             () = tokio::time::sleep(TICK_PERIOD) => {}
             () = shutdown.wait() => return,
         }
-        if pipeline.has(Hook::OnTick) {
-            let mut context = Context::new(Via::Api, None);
-            pipeline.tell(&mut pipeline.chain(), &mut context, Event::Tick).await;
-        }
+        pipeline.tell(&mut pipeline.chain(), &mut Context::new(Via::Api, None), Event::Tick).await;
     }
 }
 

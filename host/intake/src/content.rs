@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use waxwing_message::trace::received;
 use waxwing_message::{HeaderBlock, find_addresses, rewrite_field};
-use waxwing_pipeline::{Event, Failed, Hook, Role, TraceEntry};
+use waxwing_pipeline::{Ended, Event, Hook, Role, TraceEntry};
 use waxwing_smtp::server::Answer;
 use waxwing_types::{Address, Recipient, Reply, Verdict, Via};
 
@@ -84,11 +84,11 @@ impl Intake {
     pub(crate) async fn run_content_hooks(&self, transaction: &mut Transaction) -> Verdict {
         match self.content_hooks(transaction).await {
             Ok(()) => Verdict::Continue,
-            Err(Failed(verdict)) => verdict,
+            Err(Ended(verdict)) => verdict,
         }
     }
 
-    async fn content_hooks(&self, transaction: &mut Transaction) -> Result<(), Failed> {
+    async fn content_hooks(&self, transaction: &mut Transaction) -> Result<(), Ended> {
         let pipeline = &self.parts.pipeline;
         let Transaction { chain, context, .. } = &mut *transaction;
         going_on(pipeline.verdict(chain, context, Event::Message).await)?;
@@ -105,9 +105,9 @@ impl Intake {
     /// Asks about each recipient of the complete message. The client hears one answer for all of them, and a report about a refusal
     /// could reach somebody who never wrote: so who does not want the message is left out in silence, and who wants it later makes it
     /// wait for the operator.
-    async fn ask_recipients(&self, transaction: &mut Transaction) -> Result<(), Failed> {
+    async fn ask_recipients(&self, transaction: &mut Transaction) -> Result<(), Ended> {
         let (pipeline, now) = (&self.parts.pipeline, self.parts.clock.now());
-        if !pipeline.has(Hook::OnRecipientMessage) || transaction.context.recipients.is_empty() {
+        if !transaction.chain.has(Hook::OnRecipientMessage) || transaction.context.recipients.is_empty() {
             return Ok(());
         }
         // Those that were there when it began, each once.
@@ -134,14 +134,14 @@ impl Intake {
             entry.keep(&mut transaction.chain.trace);
         }
         match transaction.context.recipients.is_empty() {
-            true => Err(Failed(Verdict::Discard { reason: "no recipient wants it".to_owned() })),
+            true => Err(Ended(Verdict::Discard { reason: "no recipient wants it".to_owned() })),
             false => Ok(()),
         }
     }
 
     /// Asks about each distinct address of the header once, and writes those back that changed.
-    async fn rewrite_header(&self, transaction: &mut Transaction) -> Result<(), Failed> {
-        if !self.parts.pipeline.has(Hook::OnRewriteAddress) {
+    async fn rewrite_header(&self, transaction: &mut Transaction) -> Result<(), Ended> {
+        if !transaction.chain.has(Hook::OnRewriteAddress) {
             return Ok(());
         }
         let Transaction { chain, context, .. } = transaction;
@@ -180,11 +180,11 @@ impl Intake {
 }
 
 /// A verdict that ends the message, or nothing.
-fn going_on(verdict: Verdict) -> Result<(), Failed> {
+fn going_on(verdict: Verdict) -> Result<(), Ended> {
     match verdict {
         Verdict::Continue | Verdict::Accept => Ok(()),
         Verdict::Reject(_) | Verdict::Defer(_) | Verdict::Disconnect(_) | Verdict::Discard { .. } | Verdict::Hold { .. } => {
-            Err(Failed(verdict))
+            Err(Ended(verdict))
         }
     }
 }

@@ -22,7 +22,7 @@ impl Intake {
     pub(crate) async fn expand(&self, transaction: &mut Transaction) -> Result<Vec<Recipient>, Reply> {
         let named = &transaction.context.recipients;
         let first = named.iter().map(|r| self.with_domain(r.recipient.clone())).collect::<Result<Vec<_>, _>>()?;
-        if !self.parts.pipeline.has(Hook::OnResolve) {
+        if !transaction.chain.has(Hook::OnResolve) {
             return Ok(first);
         }
         // Aliases may add to what the client named, which has a limit of its own.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use waxwing_net::{Host, spawn};
-use waxwing_pipeline::{Chain, Client, Context, Event, Failed, Hook, Role};
+use waxwing_pipeline::{Chain, Client, Context, Ended, Event, Role};
 use waxwing_smtp::ServerSession;
 use waxwing_smtp::server::{Answer, Question};
 use waxwing_types::{Address, BodyType, Origin, Parameter, QueueId, Recipient, Reply, ReversePath, Timestamp, Verdict, Via};
@@ -13,9 +13,6 @@ use waxwing_types::{Address, BodyType, Origin, Parameter, QueueId, Recipient, Re
 use crate::gate::is_postmaster;
 use crate::transaction::{Transaction, record_of};
 use crate::{Intake, replies};
-
-/// What the trace says of a transaction that the client gave up.
-const CUT_OFF: &str = "ended without a message";
 
 /// One session's side of intake.
 pub struct SessionHost {
@@ -179,7 +176,7 @@ impl SessionHost {
         let Transaction { chain, context, .. } = &mut *transaction;
         let address = match parts.pipeline.rewrite(chain, context, address, role).await {
             Ok(address) => address,
-            Err(Failed(verdict)) => return Err(verdict_answer(transaction, verdict)),
+            Err(Ended(verdict)) => return Err(verdict_answer(transaction, verdict)),
         };
         if !address.is_bare() {
             return Ok(address);
@@ -209,6 +206,9 @@ impl SessionHost {
         match &answer {
             Answer::Committed(reply) | Answer::Discarded(reply) => {
                 self.counts.messages += 1;
+                if matches!(answer, Answer::Discarded(_)) {
+                    transaction.tell_abort(&self.intake).await;
+                }
                 transaction.trace(&self.intake, reply.to_string(), self.intake.parts.clock.now());
             }
             Answer::Ok | Answer::OkWithout(_) | Answer::Reply(_) | Answer::Close(_) | Answer::Done => {
@@ -244,13 +244,6 @@ impl SessionHost {
         tracing::info!(target: "smtpd", "{id}: reject: from {peer}: {reply}; from=<{sender}>");
         self.counts.last_refusal = Some(reply.clone());
     }
-
-    /// The client gave the transaction up: if anything was decided in it, that is worth a trace.
-    fn reset(&mut self) {
-        if let Some(mut transaction) = self.transaction.take().filter(|t| !t.chain.trace.is_empty()) {
-            transaction.trace(&self.intake, CUT_OFF.to_owned(), self.intake.parts.clock.now());
-        }
-    }
 }
 
 /// The answer before the end of data that follows from a verdict.
@@ -280,10 +273,9 @@ impl Host<ServerSession> for SessionHost {
             Question::Data => self.data().await,
             Question::EndOfData => self.end_of_data().await,
             Question::Reset => {
-                if let Some(transaction) = &mut self.transaction {
-                    transaction.tell_abort(&self.intake).await;
+                if let Some(transaction) = self.transaction.take() {
+                    transaction.given_up(&self.intake).await;
                 }
-                self.reset();
                 Answer::Done
             }
         };
@@ -302,16 +294,12 @@ impl Host<ServerSession> for SessionHost {
 }
 
 impl Drop for SessionHost {
-    /// The session's one line. A transaction that the client left open is told of its end, off this thread's way.
+    /// The session's one line. What hooks have to be told of is told off this thread's way.
     fn drop(&mut self) {
-        if let Some(mut transaction) = self.transaction.take_if(|_| self.intake.parts.pipeline.has(Hook::OnAbort)) {
+        if let Some(transaction) = self.transaction.take() {
             let intake = Arc::clone(&self.intake);
-            drop(spawn("abort", async move {
-                transaction.tell_abort(&intake).await;
-                transaction.trace(&intake, CUT_OFF.to_owned(), intake.parts.clock.now());
-            }));
+            drop(spawn("abort", async move { transaction.given_up(&intake).await }));
         }
-        self.reset();
         let peer = self.context.client.as_ref().map(|c| c.peer.to_string()).unwrap_or_default();
         let helo = self.context.helo.as_deref().unwrap_or("-");
         let Counts { messages, refused, last_refusal } = &self.counts;

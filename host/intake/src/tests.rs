@@ -10,15 +10,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use waxwing_net::Host;
 use waxwing_pipeline::{
-    Answer as HookAnswer, Binding, ClassOf, Context, Directory, Event, Expansion, Fault, FaultKind, Generated, Guest, Hook,
-    HookSet, Mode, OnFault, Outcome, Plugin, Resolution, Submit, TableError, Target, TraceRecord, When,
+    Answer as HookAnswer, Binding, BindingSettings, ClassOf, Context, Directory, Event, Expansion, Fault, FaultKind, Generated,
+    Guest, Hook, HookSet, OnFault, Outcome, Plugin, Resolution, Submit, TableError, Target, TraceRecord,
 };
 use waxwing_queue::{EmbeddedSpool, KEYSPACES, SpoolSettings};
 use waxwing_smtp::server::{Answer, Question};
 use waxwing_store::{Store, StoreOptions};
 use waxwing_types::{
-    Address, AddressClass, BodyType, Edit, Envelope, ManualClock, Message, Origin, Recipient, Reply, ReversePath, Tags,
-    Timestamp, Verdict,
+    Address, AddressClass, BodyType, Edit, Envelope, ManualClock, Message, Origin, Recipient, Reply, ReversePath, Timestamp,
+    Verdict,
 };
 
 use super::*;
@@ -101,7 +101,11 @@ async fn house(plugins: Vec<(Fake, OnFault)>) -> House {
     let spool = Arc::new(EmbeddedSpool::open(&store, &dir.path().join("bodies"), settings).await.unwrap());
     let directory: Arc<Users> = Arc::new(Users(vec!["demo", "ann", "bob"]));
     let bind = |(i, (plugin, on_fault)): (usize, (Fake, OnFault))| {
-        Binding::new(&format!("p{i}"), Arc::new(plugin) as Arc<dyn Plugin>, When::default(), Mode::Enforce, on_fault)
+        Binding::new(
+            &format!("p{i}"),
+            Arc::new(plugin) as Arc<dyn Plugin>,
+            BindingSettings { on_fault, ..BindingSettings::default() },
+        )
     };
     let bindings = plugins.into_iter().enumerate().map(bind).collect();
     let traces = Arc::new(Traces::default());
@@ -212,7 +216,6 @@ fn made(house: &House, via: Via) -> Generated {
         },
         content: Bytes::from_static(b"Subject: report\r\n\r\nfailed\r\n"),
         cause: None,
-        tags: Tags::default(),
     }
 }
 
@@ -432,7 +435,10 @@ async fn each_recipient_has_a_word_on_the_message() {
 async fn data_can_be_refused_and_an_end_without_a_message_is_heard_of() {
     let heard = Arc::new(Mutex::new(0));
     let count = Arc::clone(&heard);
-    let last = plugin(&[Hook::OnData, Hook::OnAbort], move |event, context| match event {
+    let last = plugin(&[Hook::OnData, Hook::OnMessage, Hook::OnAbort], move |event, context| match event {
+        Event::Message if context.head.as_ref().unwrap().first("X-Away").is_some() => {
+            Ok(Outcome::of(HookAnswer::Verdict(Verdict::Discard { reason: "away".to_owned() })))
+        }
         Event::Data if context.recipients.len() > 1 => {
             Ok(Outcome::of(HookAnswer::Verdict(Verdict::Reject(Reply::fixed(554, (5, 7, 1), "too many")))))
         }
@@ -459,4 +465,6 @@ async fn data_can_be_refused_and_an_end_without_a_message_is_heard_of() {
     assert_eq!(*heard.lock().unwrap(), 2, "cut off");
     assert_eq!(code(&send(&house, &["demo@test"], "Subject: x\r\n\r\nx\r\n").await), 250);
     assert_eq!(*heard.lock().unwrap(), 2, "what was committed has not been given up");
+    assert_eq!(code(&send(&house, &["demo@test"], "X-Away: 1\r\n\r\nx\r\n").await), 250);
+    assert_eq!(*heard.lock().unwrap(), 3, "discarded");
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use waxwing_message::{HeadSplitter, HeaderBlock, Split};
-use waxwing_pipeline::{Chain, Context, Event, Hook, TraceEntry, TraceRecord};
+use waxwing_pipeline::{Chain, Context, Event, TraceEntry, TraceRecord};
 use waxwing_queue::{BodyWriter, NewBody, NewMessage, Reservation};
 use waxwing_types::{Address, BodyType, Envelope, Origin, QueueId, Recipient, Reply, ReversePath, Timestamp};
 
@@ -94,8 +94,14 @@ impl Transaction {
 
     /// Tells who wants to hear of it that no message came of this.
     pub(crate) async fn tell_abort(&mut self, intake: &Intake) {
-        if intake.parts.pipeline.has(Hook::OnAbort) {
-            intake.parts.pipeline.tell(&mut self.chain, &mut self.context, Event::Abort).await;
+        intake.parts.pipeline.tell(&mut self.chain, &mut self.context, Event::Abort).await;
+    }
+
+    /// The client gave it up: told, and if anything was decided in it, that is worth a trace.
+    pub(crate) async fn given_up(mut self, intake: &Intake) {
+        self.tell_abort(intake).await;
+        if !self.chain.trace.is_empty() {
+            self.trace(intake, "ended without a message".to_owned(), intake.parts.clock.now());
         }
     }
 
@@ -184,8 +190,6 @@ impl Intake {
             body,
             tags: Arc::unwrap_or_clone(Arc::clone(&context.tags)),
             hold: context.hold.clone(),
-            not_before: std::time::Duration::ZERO,
-            with: Vec::new(),
         };
         self.parts.spool.enqueue(message).await.map_err(|error| {
             tracing::error!(target: "intake", "{}: can't be queued: {error}", transaction.id);

@@ -132,15 +132,9 @@ pub struct Binding {
 }
 
 impl Binding {
-    /// Binds a plugin, with the usual breaker.
-    #[must_use]
-    pub fn new(name: &str, plugin: Arc<dyn Plugin>, when: When, mode: Mode, on_fault: OnFault) -> Arc<Self> {
-        Self::bind(name, plugin, BindingSettings { when, mode, on_fault, breaker: BreakerSettings::default() })
-    }
-
     /// Binds a plugin as the operator says.
     #[must_use]
-    pub fn bind(name: &str, plugin: Arc<dyn Plugin>, settings: BindingSettings) -> Arc<Self> {
+    pub fn new(name: &str, plugin: Arc<dyn Plugin>, settings: BindingSettings) -> Arc<Self> {
         let counters = Hook::ALL.map(|_| Counter::default()).into();
         let BindingSettings { when, mode, on_fault, breaker } = settings;
         Arc::new(Self { name: name.into(), plugin, when, mode, on_fault, breaker: Breaker::new(breaker), counters })
@@ -148,10 +142,7 @@ impl Binding {
 
     /// Is asked at this hook about this mail.
     pub(crate) fn wants(&self, hook: Hook, context: &Context) -> bool {
-        self.mode != Mode::Off
-            && self.plugin.exports().contains(hook)
-            && self.when.holds(context)
-            && !context.authors().any(|author| author == &*self.name)
+        self.mode != Mode::Off && self.plugin.exports().contains(hook) && self.when.holds(context)
     }
 
     pub(crate) fn count(&self, hook: Hook, faulted: bool, micros: u64) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::table::Bound;
-use crate::{Guest, TraceEntry};
+use crate::{Guest, Hook, TraceEntry};
 
 /// One guest for each binding, opened when it is first asked, and the trace of all calls. A session has one chain for the hooks
 /// before MAIL, and a new one for each transaction: nothing crosses but tags. A chain keeps the plugins that it began with, whatever
@@ -30,12 +30,9 @@ impl Chain {
         Self { seats: bound.bindings.iter().map(|_| Seat::Empty).collect(), bound, trace: Vec::new() }
     }
 
-    /// Ends all conversations: the instances are free for others. A later call begins a new one.
-    pub fn release(&mut self) {
-        for seat in &mut self.seats {
-            if matches!(seat, Seat::Open(_)) {
-                *seat = Seat::Empty;
-            }
-        }
+    /// Some plugin of this chain is bound to the hook.
+    #[must_use]
+    pub fn has(&self, hook: Hook) -> bool {
+        !self.bound.at(hook).is_empty()
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use waxwing_types::{Address, Reply, Verdict};
 
-use crate::pipeline::{Failed, Step};
-use crate::{Answer, Chain, Context, Event, Expansion, Hook, Pipeline, Placement, Resolution, Role, Symbol};
+use crate::pipeline::{Ended, Step};
+use crate::{Answer, Chain, Context, Event, Expansion, Hook, Pipeline, Resolution, Role, Symbol};
 
 /// What the chain says of a recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl Pipeline {
                 None | Some(Step::Faulted(_) | Step::Returned(Answer::Verdict(Verdict::Continue))) => {}
                 // What was accepted goes on to the next plugin, as if the one that refused had not been there.
                 Some(Step::Returned(Answer::Verdict(Verdict::Accept))) => return Verdict::Continue,
-                Some(Step::Returned(Answer::Verdict(softer))) if !is_harder(&softer, &verdict) => return softer,
+                Some(Step::Returned(Answer::Verdict(softer))) if is_softer(&softer, &verdict, stage) => return softer,
                 Some(Step::Returned(_)) => {}
             }
         }
@@ -65,31 +65,13 @@ impl Pipeline {
     }
 
     /// Asks all scoring plugins: their symbols together. A fault with a consequence ends it.
-    pub async fn score(&self, chain: &mut Chain, context: &mut Context) -> Result<Vec<Symbol>, Failed> {
+    pub async fn score(&self, chain: &mut Chain, context: &mut Context) -> Result<Vec<Symbol>, Ended> {
         let mut all = Vec::new();
         let bound = Arc::clone(&chain.bound);
         for &at in bound.at(Hook::OnScore) {
             match self.ask(at, chain, context, &Event::Score).await {
                 Some(Step::Faulted(consequence)) => passed_over(context, consequence)?,
                 Some(Step::Returned(Answer::Symbols(symbols))) => all.extend(symbols),
-                Some(Step::Returned(_)) | None => {}
-            }
-        }
-        Ok(all)
-    }
-
-    /// Asks where in the queue the message belongs: the longest wait counts, the first reason to hold, and the sum of the priorities.
-    pub async fn placement(&self, chain: &mut Chain, context: &mut Context) -> Result<Placement, Failed> {
-        let mut all = Placement::default();
-        let bound = Arc::clone(&chain.bound);
-        for &at in bound.at(Hook::OnEnqueue) {
-            match self.ask(at, chain, context, &Event::Enqueue).await {
-                Some(Step::Faulted(consequence)) => passed_over(context, consequence)?,
-                Some(Step::Returned(Answer::Placement(one))) => {
-                    all.priority = all.priority.saturating_add(one.priority);
-                    all.not_before = all.not_before.max(one.not_before);
-                    all.hold = all.hold.or(one.hold);
-                }
                 Some(Step::Returned(_)) | None => {}
             }
         }
@@ -111,7 +93,7 @@ impl Pipeline {
         context: &mut Context,
         address: Address,
         role: Role,
-    ) -> Result<Address, Failed> {
+    ) -> Result<Address, Ended> {
         let mut address = address;
         let bound = Arc::clone(&chain.bound);
         for &at in bound.at(Hook::OnRewriteAddress) {
@@ -159,19 +141,19 @@ impl Pipeline {
 }
 
 /// Going on after a fault that has no other consequence than that the message is held.
-pub(crate) fn passed_over(context: &mut Context, consequence: Verdict) -> Result<(), Failed> {
+fn passed_over(context: &mut Context, consequence: Verdict) -> Result<(), Ended> {
     match consequence {
         Verdict::Continue | Verdict::Accept => Ok(()),
         Verdict::Hold { reason } => {
             context.hold.get_or_insert(reason);
             Ok(())
         }
-        Verdict::Reject(_) | Verdict::Defer(_) | Verdict::Disconnect(_) | Verdict::Discard { .. } => Err(Failed(consequence)),
+        Verdict::Reject(_) | Verdict::Defer(_) | Verdict::Disconnect(_) | Verdict::Discard { .. } => Err(Ended(consequence)),
     }
 }
 
-/// A permanent refusal in place of a temporary one, or a refusal that ends the session in place of one that does not.
-fn is_harder(new: &Verdict, old: &Verdict) -> bool {
+/// Refuses less for good or to less effect. Before MAIL there is nothing yet that could be discarded.
+fn is_softer(new: &Verdict, old: &Verdict, stage: Hook) -> bool {
     let rank = |verdict: &Verdict| match verdict {
         Verdict::Continue | Verdict::Accept | Verdict::Hold { .. } => 0,
         Verdict::Discard { .. } => 1,
@@ -179,5 +161,6 @@ fn is_harder(new: &Verdict, old: &Verdict) -> bool {
         Verdict::Reject(_) => 3,
         Verdict::Disconnect(_) => 4,
     };
-    rank(new) > rank(old)
+    let is_early = matches!(stage, Hook::OnConnect | Hook::OnHelo);
+    rank(new) <= rank(old) && !(is_early && matches!(new, Verdict::Discard { .. }))
 }

@@ -7,7 +7,7 @@ use waxwing_types::{Address, AddressClass, Clock, Verdict};
 
 use crate::chain::Seat;
 use crate::table::Bound;
-use crate::{Answer, Binding, BindingStatus, Chain, ClassOf, Context, Event, Fault, FaultKind, Hook, Mode, TraceEntry};
+use crate::{Answer, Binding, BindingStatus, Chain, ClassOf, Context, Event, Fault, FaultKind, Mode, TraceEntry};
 
 /// The plugins of a configuration, in its order. They can be replaced while mail passes: what has begun goes on with those that it
 /// began with.
@@ -17,10 +17,9 @@ pub struct Pipeline {
     clock: Arc<dyn Clock>,
 }
 
-/// A plugin failed, and the consequence is not to pass it over.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a plugin failed: {}", .0.as_str())]
-pub struct Failed(pub Verdict);
+/// A verdict that ends what was asked about: a command, or the message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended(pub Verdict);
 
 /// One plugin's part in a call: it answered, or its fault has a consequence.
 pub(crate) enum Step {
@@ -50,12 +49,6 @@ impl Pipeline {
     #[must_use]
     pub fn status(&self) -> Vec<BindingStatus> {
         self.current.load().bindings.iter().map(|b| b.status()).collect()
-    }
-
-    /// Some plugin is bound to this hook now.
-    #[must_use]
-    pub fn has(&self, hook: Hook) -> bool {
-        !self.current.load().at(hook).is_empty()
     }
 
     /// Begins the conversations of a session, a transaction or an attempt.
@@ -95,7 +88,7 @@ impl Pipeline {
         let entry = TraceEntry::call(&binding.name, hook, self.clock.now(), micros, event.subject(), shadow);
         let result = result.and_then(|outcome| match shadow {
             true => Ok(outcome),
-            false => match context.apply(&outcome.changes, &binding.name, &*self.classes) {
+            false => match context.apply(&outcome.changes, &*self.classes) {
                 Ok(()) => Ok(outcome),
                 Err(error) => Err(Fault { kind: FaultKind::BadAnswer, text: error.to_string(), log: outcome.log }),
             },

@@ -140,40 +140,19 @@ impl Callee<'_> {
                 let guest = self.found.recipient_message(exports, store, instance)?;
                 guest.call_recipient_message(&mut *store, &recipient).await?
             }
-            Event::Score | Event::Abort | Event::Tick => return self.call_without_verdict(store, event).await,
-            Event::Tls
-            | Event::Credentials(_)
-            | Event::Auth { .. }
-            | Event::Command { .. }
-            | Event::RcptResolved { .. }
-            | Event::Headers
-            | Event::Enqueue
-            | Event::Scan
-            | Event::Route(_)
-            | Event::Send(_)
-            | Event::Reply { .. }
-            | Event::Retry(_)
-            | Event::Outcome(_)
-            | Event::Dsn(_)
-            | Event::Disconnect(_)
-            | Event::Observe { .. }
-            | Event::Table(_) => return Err(missing(event.hook())),
+            Event::Score => {
+                let symbols = self.found.score(exports, store, instance)?.call_score(&mut *store).await?;
+                return Ok(answer::symbols(symbols, &store.data().shared.limits));
+            }
+            Event::Abort => {
+                self.found.abort(exports, store, instance)?.call_abort(&mut *store).await?;
+                return Ok(Ok(Answer::Done));
+            }
+            Event::Tick => {
+                self.found.tick(exports, store, instance)?.call_tick(&mut *store).await?;
+                return Ok(Ok(Answer::Done));
+            }
         };
         Ok(answer::verdict(verdict, event.hook(), &store.data().shared.limits))
-    }
-
-    /// The hooks that tell of something or only hear of it.
-    async fn call_without_verdict(&mut self, store: &mut Store<State>, event: &Event) -> wasmtime::Result<Checked<Answer>> {
-        let (exports, instance) = (self.exports, &self.instance);
-        if *event == Event::Score {
-            let symbols = self.found.score(exports, store, instance)?.call_score(&mut *store).await?;
-            return Ok(answer::symbols(symbols, &store.data().shared.limits));
-        }
-        if *event == Event::Abort {
-            self.found.abort(exports, store, instance)?.call_abort(&mut *store).await?;
-        } else {
-            self.found.tick(exports, store, instance)?.call_tick(&mut *store).await?;
-        }
-        Ok(Ok(Answer::Done))
     }
 }

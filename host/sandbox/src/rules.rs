@@ -3,8 +3,6 @@
 use waxwing_pipeline::Hook;
 use waxwing_types::Verdict;
 
-use crate::check::is_called;
-
 /// Something that a plugin may want to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each is the function or case of that name in the contract")]
@@ -40,10 +38,9 @@ const VERDICTS: &[Hook] =
     &[OnConnect, OnHelo, OnMail, OnRcpt, OnData, OnRefuse, OnMessage, OnDecide, OnRecipientMessage, OnCleanup];
 const DISCONNECTING: &[Hook] = &[OnConnect, OnHelo, OnMail, OnRcpt, OnData, OnMessage, OnDecide];
 /// At on-refuse these are what a refusal may be softened to.
-const WITHHELD: &[Hook] = &[OnMail, OnRcpt, OnData, OnRefuse, OnMessage, OnDecide, OnRecipientMessage, OnCleanup];
+const HOLDING: &[Hook] = &[OnMail, OnRcpt, OnData, OnRefuse, OnMessage, OnDecide, OnRecipientMessage, OnCleanup];
 const TAGGING: &[Hook] = &[OnConnect, OnHelo, OnMail, OnRcpt, OnData, OnRefuse, OnMessage, OnScore, OnDecide, OnCleanup];
-const QUARANTINE: &[Hook] = &[OnMail, OnRcpt, OnData, OnMessage, OnDecide, OnCleanup];
-const SENDER: &[Hook] = &[OnMail, OnRcpt, OnData, OnMessage, OnDecide, OnCleanup];
+const TRANSACTION: &[Hook] = &[OnMail, OnRcpt, OnData, OnMessage, OnDecide, OnCleanup];
 const CONTENT: &[Hook] = &[OnMessage, OnDecide, OnCleanup];
 const READING: &[Hook] = &[OnMessage, OnScore, OnDecide, OnRecipientMessage, OnCleanup, OnRewriteAddress, OnDeliver];
 const LEAVING: &[Hook] = &[OnConnect, OnHelo, OnMail, OnRcpt, OnData, OnMessage, OnScore, OnDecide, OnCleanup];
@@ -54,15 +51,15 @@ const TABLE: &[(Act, &str, &[Hook])] = &[
     (Act::Reject, "verdict `reject`", VERDICTS),
     (Act::Defer, "verdict `defer`", VERDICTS),
     (Act::Disconnect, "verdict `disconnect`", DISCONNECTING),
-    (Act::Discard, "verdict `discard`", WITHHELD),
-    (Act::Hold, "verdict `hold`", WITHHELD),
+    (Act::Discard, "verdict `discard`", HOLDING),
+    (Act::Hold, "verdict `hold`", HOLDING),
     (Act::EditHeader, "`edit`: add-, insert-, replace-, remove-header", CONTENT),
     (Act::EditBody, "`edit`: write-body, drop-, replace-, add-part", CONTENT),
-    (Act::SetSender, "`edit`: set-sender", SENDER),
+    (Act::SetSender, "`edit`: set-sender", TRANSACTION),
     (Act::EditRecipients, "`edit`: add-, change-, remove-recipient", CONTENT),
     (Act::SetTag, "`transaction`: set-tag", TAGGING),
     (Act::SkipRest, "`action`: skip-rest", LEAVING),
-    (Act::Quarantine, "`action`: quarantine", QUARANTINE),
+    (Act::Quarantine, "`action`: quarantine", TRANSACTION),
     (Act::Redirect, "`action`: redirect (with the grant `edit`)", CONTENT),
     (Act::DiscardRecipient, "`action`: discard-recipient", CONTENT),
     (Act::DelayReply, "`action`: delay-reply", COMMANDS),
@@ -93,11 +90,10 @@ impl Act {
 /// The table as it stands in the documentation.
 #[must_use]
 pub fn reference() -> String {
-    let hooks: Vec<Hook> = Hook::ALL.into_iter().filter(|hook| is_called(*hook)).collect();
-    let names: Vec<&str> = hooks.iter().map(|h| h.as_str()).collect();
+    let names: Vec<&str> = Hook::ALL.iter().map(|h| h.as_str()).collect();
     let mut text = format!("| | {} |\n|---|{}\n", names.join(" | "), ":-:|".repeat(names.len()));
     for (_, what, at) in TABLE {
-        let marks = hooks.iter().map(|h| if at.contains(h) { " x |" } else { "   |" });
+        let marks = Hook::ALL.iter().map(|h| if at.contains(h) { " x |" } else { "   |" });
         text.push_str(&format!("| {what} |{}\n", marks.collect::<String>()));
     }
     text

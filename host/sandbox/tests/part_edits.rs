@@ -10,7 +10,7 @@ use bytes::Bytes;
 use common::{RealClock, evil, load, message};
 use mail_parser::{MessageParser, MimeHeaders};
 use waxwing_message::{HeaderBlock, Parts};
-use waxwing_pipeline::{Binding, ClassOf, Context, Event, Mode, OnFault, Pipeline, When};
+use waxwing_pipeline::{Binding, BindingSettings, ClassOf, Context, Event, Pipeline};
 use waxwing_sandbox::PluginSettings;
 use waxwing_types::{Address, AddressClass, BodyRead, MemoryBody, Verdict};
 
@@ -104,7 +104,7 @@ fn context(text: &'static str) -> Context {
 }
 
 async fn made_by(settings: PluginSettings, text: &'static str) -> Made {
-    let binding = Binding::new("evil", load(settings).await, When::default(), Mode::Enforce, OnFault::Defer);
+    let binding = Binding::new("evil", load(settings).await, BindingSettings::default());
     let pipeline = Pipeline::new(vec![binding], Arc::new(Local), RealClock::start());
     let (mut chain, mut context) = (pipeline.chain(), context(text));
     assert_eq!(pipeline.verdict(&mut chain, &mut context, Event::Message).await, Verdict::Continue);

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use common::{RealClock, message, sandbox};
 use serde_json::json;
 use waxwing_message::HeaderBlock;
-use waxwing_pipeline::{Binding, ClassOf, Event, Mode, OnFault, Pipeline, Resolved, Role, Table, TableError, Target, When};
+use waxwing_pipeline::{Binding, BindingSettings, ClassOf, Event, Pipeline, Resolved, Role, Table, TableError, Target};
 use waxwing_sandbox::{Grants, InstanceMode, MessageGrant, PluginSettings};
 use waxwing_types::{Address, AddressClass, Verdict};
 
@@ -50,7 +50,7 @@ async fn pipeline(instance: InstanceMode) -> Pipeline {
             settings.tables.insert("alias_maps".into(), Arc::new(aliases));
         }
         let plugin = sandbox().load(waxwing_bundle::standard(name).unwrap(), settings).await.unwrap();
-        bindings.push(Binding::new(name, plugin, When::default(), Mode::Enforce, OnFault::Defer));
+        bindings.push(Binding::new(name, plugin, BindingSettings::default()));
     }
     Pipeline::new(bindings, Arc::new(Local), RealClock::start())
 }

@@ -68,8 +68,6 @@ impl Bench {
             body: NewBody::inline(Bytes::from_static(b"text\r\n")).unwrap(),
             tags: [("k".to_owned(), "v".to_owned())].into(),
             hold: hold.map(str::to_owned),
-            not_before: Duration::ZERO,
-            with: Vec::new(),
         };
         self.desk.spool.enqueue(message).await.unwrap();
         self.clock.advance(Duration::from_secs(1));
@@ -84,7 +82,7 @@ impl Bench {
         let mut left = unit.recipients[1].clone();
         left.last = Some(Status::local(EnhancedCode::new(4, 4, 1), "no route"));
         let after = After::At(self.clock.now() + Duration::from_secs(300));
-        let settle = Settle { unit, remaining: vec![left], attempts: 1, after, made: Vec::new() };
+        let settle = Settle { unit, remaining: vec![left], attempts: 1, after, dsn: None };
         spool.settle(&lease, settle).await.unwrap();
     }
 

@@ -11,7 +11,7 @@ use waxwing_types::{
 };
 
 use super::*;
-use crate::{Changes, Guest, HookSet, OnFault, Outcome, Plugin, Role, When};
+use crate::{BindingSettings, Changes, Guest, Hook, HookSet, OnFault, Outcome, Plugin, Role};
 
 type Script = Box<dyn Fn(&Event, &Context) -> Result<Outcome, Fault> + Send + Sync>;
 
@@ -67,7 +67,11 @@ fn edits(edits: Vec<Edit>) -> Result<Outcome, Fault> {
 
 fn pipeline(plugins: &[(&Arc<Fake>, Mode, OnFault)]) -> Pipeline {
     let bind = |(i, (plugin, mode, on_fault)): (usize, &(&Arc<Fake>, Mode, OnFault))| {
-        Binding::new(&format!("p{i}"), Arc::clone(*plugin) as Arc<dyn Plugin>, When::default(), *mode, *on_fault)
+        Binding::new(
+            &format!("p{i}"),
+            Arc::clone(*plugin) as Arc<dyn Plugin>,
+            BindingSettings { mode: *mode, on_fault: *on_fault, ..BindingSettings::default() },
+        )
     };
     Pipeline::new(plugins.iter().enumerate().map(bind).collect(), Arc::new(AllRemote), Arc::new(ManualClock::default()))
 }
@@ -240,6 +244,17 @@ fn a_refusal_can_be_softened_but_not_hardened() {
 }
 
 #[test]
+fn a_refused_session_is_not_discarded() {
+    let strict = fake(&[Hook::OnConnect, Hook::OnMail], |_, _| says(refusal()));
+    let discard = Verdict::Discard { reason: "quietly".to_owned() };
+    let said = discard.clone();
+    let mild = fake(&[Hook::OnRefuse], move |_, _| says(said.clone()));
+    let p = pipeline(&[(&strict, Mode::Enforce, OnFault::Defer), (&mild, Mode::Enforce, OnFault::Defer)]);
+    assert_eq!(now(p.verdict(&mut p.chain(), &mut context(), Event::Connect)), refusal(), "there is nothing to discard yet");
+    assert_eq!(now(p.verdict(&mut p.chain(), &mut context(), Event::Mail(ReversePath::Null))), discard);
+}
+
+#[test]
 fn the_refusal_of_a_fault_is_not_put_to_others() {
     let broken = fake(&[Hook::OnMail], |_, _| Err(Fault::new(FaultKind::Trap, "boom")));
     let mild = fake(&[Hook::OnRefuse], |_, _| says(Verdict::Accept));
@@ -266,7 +281,7 @@ fn symbols_of_all_plugins_come_together() {
     let names: Vec<String> = now(p.score(&mut p.chain(), &mut context())).unwrap().into_iter().map(|s| s.name).collect();
     assert_eq!(names, ["A", "B"]);
     let p = with(OnFault::Defer);
-    assert!(matches!(now(p.score(&mut p.chain(), &mut context())), Err(Failed(Verdict::Defer(_)))));
+    assert!(matches!(now(p.score(&mut p.chain(), &mut context())), Err(Ended(Verdict::Defer(_)))));
 }
 
 #[test]
@@ -281,24 +296,13 @@ fn what_has_begun_keeps_its_plugins() {
 }
 
 #[test]
-fn a_plugin_is_not_called_for_what_it_sent() {
-    let author = fake(&[Hook::OnMessage], |_, _| says(refusal()));
-    let p = pipeline(&[(&author, Mode::Enforce, OnFault::Defer)]);
-    let mut c = context();
-    Arc::make_mut(&mut c.tags).insert(crate::AUTHORS_TAG.to_owned(), "other,p0".to_owned());
-    assert_eq!(now(p.verdict(&mut p.chain(), &mut c, Event::Message)), Verdict::Continue);
-    Arc::make_mut(&mut c.tags).insert(crate::AUTHORS_TAG.to_owned(), "other,p00".to_owned());
-    assert_eq!(now(p.verdict(&mut p.chain(), &mut c, Event::Message)), refusal());
-}
-
-#[test]
 fn a_plugin_that_keeps_failing_is_left_alone_and_never_passed_over() {
     let broken = fake(&[Hook::OnMail], |_, _| Err(Fault::new(FaultKind::Trap, "unreachable")));
-    let settings = crate::BindingSettings {
+    let settings = BindingSettings {
         breaker: crate::BreakerSettings { faults: 2, time: std::time::Duration::from_secs(30) },
-        ..crate::BindingSettings::default()
+        ..BindingSettings::default()
     };
-    let binding = Binding::bind("p0", Arc::clone(&broken) as Arc<dyn Plugin>, settings);
+    let binding = Binding::new("p0", Arc::clone(&broken) as Arc<dyn Plugin>, settings);
     let clock = Arc::new(ManualClock::default());
     let pipeline = Pipeline::new(vec![binding], Arc::new(AllRemote), Arc::clone(&clock) as Arc<dyn Clock>);
     let ask = || {
