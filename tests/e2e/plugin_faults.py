@@ -111,7 +111,7 @@ class Faults(unittest.TestCase):
             "virtual_mailbox_maps": {f"demo@{name}.test": f"{name}/Maildir/" for name in PLUGINS},
             "plugins": {name: {
                 "file": component, "on_fault": on_fault, "limits": limits,
-                # Each fault is to be seen, however many there are.
+                # The breaker would spare the others most of what these do.
                 "breaker_faults": 0,
                 "when": {"listener": [name], "domain": [f"{name}.test"]},
                 "grants": {"message": "full", "edit": True, "lookup": ["alias_maps"]},
@@ -184,6 +184,42 @@ class Faults(unittest.TestCase):
         # The standard plugins ran for all mail and failed for none.
         for name in ("cleanup", "aliases"):
             self.assertEqual(sum(hook["faults"] for hook in hooks[name].values()), 0, name)
+
+
+class Breaker(unittest.TestCase):
+    """A plugin that keeps failing is not called any more, and what a fault means stays as it was."""
+
+    def test_it_opens_and_passes_nothing_over(self):
+        server = waxwing.Waxwing("breaker", default_transport="discard")
+        self.addCleanup(server.close)
+        act, on_fault, limits, words = PLUGINS["trap"]
+        server.settings.update({
+            "virtual_mailbox_domains": ["trap.test"],
+            "virtual_mailbox_maps": {"demo@trap.test": "trap/Maildir/"},
+            "plugins": {"trap": {
+                "file": build_plugin(server.folder), "on_fault": on_fault, "limits": limits, "breaker_faults": 3,
+                "grants": {"message": "full", "edit": True, "lookup": ["alias_maps"]},
+                "config": {"act": act, "at": "on-message"},
+            }},
+        })
+        server.start()
+        for _ in range(5):
+            with client.Client(server.port) as connection:
+                self.assertEqual(send(connection, "trap"), REPLIES["trap"])
+        trap, = [plugin for plugin in server.ask("plugin", "list") if plugin["name"] == "trap"]
+        on_message, = [hook for hook in trap["hooks"] if hook["hook"] == "on-message"]
+        self.assertEqual((trap["breaker"], on_message["calls"], on_message["faults"]), ("open", 3, 3))
+        # Traces ride with the next commit or follow it: the newest may not be there yet.
+        faults = system.wait_for("five traces", lambda: self.faults(server, 5))
+        self.assertEqual([words in fault for fault in faults], [True] * 3 + [False] * 2)
+        self.assertEqual(["breaker-open" in fault for fault in faults], [False] * 3 + [True] * 2)
+
+    @staticmethod
+    def faults(server, count):
+        """The faults of so many messages, the oldest first."""
+        entries = [entry for record in server.ask("trace", "--last", "20") for entry in record["entries"] if entry["fault"]]
+        found = [entry["fault"] for entry in sorted(entries, key=lambda entry: entry["at"])]
+        return found if len(found) == count else None
 
 
 if __name__ == "__main__":

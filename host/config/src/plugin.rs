@@ -35,7 +35,7 @@ section! {
         mode: Mode [Choice<Mode>] = Mode::Enforce;
         /// What a fault of the plugin does to the message.
         on_fault: OnFault [Choice<OnFault>] = OnFault::Defer;
-        /// Faults in a row after which it is not called for a while, which has the consequence of a fault; 0: it is always called.
+        /// Faults in a row at one hook after which it is not called there for a while, which has the consequence of a fault; 0: always called.
         breaker_faults: u32 [Count<u32, 0, 1_000_000>] = 10;
         /// How long it is not called then, before one call tries it again.
         breaker_time: Duration [Span<1>] = Duration::from_secs(30);

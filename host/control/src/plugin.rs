@@ -13,7 +13,7 @@ pub struct PluginStatus {
     pub mode: String,
     /// `defer`, `skip`, `reject` or `hold`.
     pub on_fault: String,
-    /// `closed`, or `open` and `half-open` after too many faults in a row.
+    /// `closed`, or `open` and `half-open` after too many faults in a row at one of its hooks.
     pub breaker: String,
     /// Every exported hook, zero calls included.
     pub hooks: Vec<HookStatus>,

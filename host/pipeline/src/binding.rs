@@ -64,12 +64,25 @@ impl When {
     }
 }
 
-/// How often one hook of one binding ran.
-#[derive(Debug, Default)]
-pub(crate) struct Counter {
-    pub(crate) calls: AtomicU64,
-    pub(crate) faults: AtomicU64,
-    pub(crate) micros: AtomicU64,
+/// One hook of one binding: how often it ran, and whether it may run now. A plugin that always fails at one hook may do well at others.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) breaker: Breaker,
+    calls: AtomicU64,
+    faults: AtomicU64,
+    micros: AtomicU64,
+}
+
+impl Record {
+    fn new(breaker: BreakerSettings) -> Self {
+        Self { breaker: Breaker::new(breaker), calls: AtomicU64::new(0), faults: AtomicU64::new(0), micros: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn count(&self, faulted: bool, micros: u64) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.faults.fetch_add(u64::from(faulted), Ordering::Relaxed);
+        self.micros.fetch_add(micros, Ordering::Relaxed);
+    }
 }
 
 /// The counts of one hook, as `waxwing plugin list` shows them.
@@ -96,7 +109,7 @@ pub struct BindingStatus {
     pub mode: Mode,
     /// What a fault means.
     pub on_fault: OnFault,
-    /// Whether it is called, after its last faults.
+    /// Whether it is called after its last faults, at the hook where it does worst.
     pub breaker: BreakerState,
     /// Each exported hook, zero included.
     pub hooks: Vec<HookCount>,
@@ -127,17 +140,16 @@ pub struct Binding {
     pub mode: Mode,
     /// What a fault means.
     pub on_fault: OnFault,
-    pub(crate) breaker: Breaker,
-    counters: Vec<Counter>,
+    records: Vec<Record>,
 }
 
 impl Binding {
     /// Binds a plugin as the operator says.
     #[must_use]
     pub fn new(name: &str, plugin: Arc<dyn Plugin>, settings: BindingSettings) -> Arc<Self> {
-        let counters = Hook::ALL.map(|_| Counter::default()).into();
         let BindingSettings { when, mode, on_fault, breaker } = settings;
-        Arc::new(Self { name: name.into(), plugin, when, mode, on_fault, breaker: Breaker::new(breaker), counters })
+        let records = Hook::ALL.map(|_| Record::new(breaker)).into();
+        Arc::new(Self { name: name.into(), plugin, when, mode, on_fault, records })
     }
 
     /// Is asked at this hook about this mail.
@@ -145,12 +157,8 @@ impl Binding {
         self.mode != Mode::Off && self.plugin.exports().contains(hook) && self.when.holds(context)
     }
 
-    pub(crate) fn count(&self, hook: Hook, faulted: bool, micros: u64) {
-        if let Some(counter) = self.counters.get(hook.index()) {
-            counter.calls.fetch_add(1, Ordering::Relaxed);
-            counter.faults.fetch_add(u64::from(faulted), Ordering::Relaxed);
-            counter.micros.fetch_add(micros, Ordering::Relaxed);
-        }
+    pub(crate) fn record(&self, hook: Hook) -> Option<&Record> {
+        self.records.get(hook.index())
     }
 
     /// The verdict that follows from a fault; `Continue` means that the plugin is passed over.
@@ -171,7 +179,7 @@ impl Binding {
     pub fn status(&self) -> BindingStatus {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let hooks = self.plugin.exports().iter().filter_map(|hook| {
-            let c = self.counters.get(hook.index())?;
+            let c = self.record(hook)?;
             Some(HookCount { hook, calls: load(&c.calls), faults: load(&c.faults), micros: load(&c.micros) })
         });
         BindingStatus {
@@ -179,7 +187,7 @@ impl Binding {
             version: self.plugin.version().to_owned(),
             mode: self.mode,
             on_fault: self.on_fault,
-            breaker: self.breaker.state(),
+            breaker: self.records.iter().map(|r| r.breaker.state()).max().unwrap_or_default(),
             hooks: hooks.collect(),
         }
     }

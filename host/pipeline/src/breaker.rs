@@ -1,4 +1,4 @@
-//! Leaves a plugin alone for a while that fails in call after call.
+//! Leaves a plugin alone for a while at a hook where it fails in call after call.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::{Fault, FaultKind};
 /// When a plugin is left alone, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BreakerSettings {
-    /// Faults in a row after which it is not called; 0: it is always called.
+    /// Faults in a row at one hook after which it is not called there; 0: it is always called.
     pub faults: u32,
     /// How long it is not called before one call tries it again.
     pub time: Duration,
@@ -24,15 +24,16 @@ impl Default for BreakerSettings {
 }
 
 /// What a breaker lets through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BreakerState {
     /// Every call.
+    #[default]
     Closed,
-    /// None.
-    Open,
     /// One call is trying the plugin; no other.
     HalfOpen,
+    /// None.
+    Open,
 }
 
 impl BreakerState {

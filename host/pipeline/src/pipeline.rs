@@ -69,6 +69,7 @@ impl Pipeline {
         let bound = Arc::clone(&chain.bound);
         let binding = bound.bindings.get(at)?;
         let hook = event.hook();
+        let record = binding.record(hook)?;
         if !binding.wants(hook, context) {
             return None;
         }
@@ -78,7 +79,7 @@ impl Pipeline {
         }
         let Seat::Open(guest) = seat else { return None };
         let began = self.clock.monotonic();
-        let pass = binding.breaker.enter(began);
+        let pass = record.breaker.enter(began);
         let result = match &pass {
             Ok(_) => guest.call(event, context).await,
             Err(fault) => Err(fault.clone()),
@@ -94,8 +95,8 @@ impl Pipeline {
             },
         });
         if let Ok(pass) = pass {
-            binding.breaker.report(pass, result.as_ref().err().map(|fault| fault.kind), self.clock.monotonic());
-            binding.count(hook, result.is_err(), micros);
+            record.breaker.report(pass, result.as_ref().err().map(|fault| fault.kind), self.clock.monotonic());
+            record.count(result.is_err(), micros);
         }
         let step = match result {
             Ok(outcome) => {

@@ -1,3 +1,5 @@
+#![allow(clippy::wildcard_enum_match_arm, reason = "a script answers some events")]
+
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Mutex;
@@ -293,6 +295,23 @@ fn what_has_begun_keeps_its_plugins() {
     p.replace(pipeline(&[(&new, Mode::Enforce, OnFault::Defer)]).bindings());
     assert_eq!(now(p.verdict(&mut begun, &mut context(), Event::Message)), refusal());
     assert_eq!(now(p.verdict(&mut p.chain(), &mut context(), Event::Message)), Verdict::Accept);
+}
+
+#[test]
+fn what_goes_well_at_one_hook_does_not_excuse_another() {
+    let broken = fake(&[Hook::OnMail, Hook::OnMessage], |event, _| match event {
+        Event::Mail(_) => says(Verdict::Continue),
+        _other => Err(Fault::new(FaultKind::Trap, "unreachable")),
+    });
+    let p = pipeline(&[(&broken, Mode::Enforce, OnFault::Defer)]);
+    for _ in 0..crate::BreakerSettings::default().faults + 5 {
+        let (mut chain, mut c) = (p.chain(), context());
+        assert_eq!(now(p.verdict(&mut chain, &mut c, Event::Mail(ReversePath::Null))), Verdict::Continue);
+        assert!(matches!(now(p.verdict(&mut chain, &mut c, Event::Message)), Verdict::Defer(_)));
+    }
+    let status = p.status().remove(0);
+    assert_eq!(status.breaker, crate::BreakerState::Open);
+    assert_eq!(status.hooks.iter().map(|h| h.calls).collect::<Vec<_>>(), [15, 10]);
 }
 
 #[test]
