@@ -19,6 +19,16 @@ impl Default for Blocking {
 }
 
 impl Blocking {
+    /// Begins `job`, which nobody waits for, unless enough others are at work.
+    pub(crate) fn start(&self, job: impl FnOnce() + Send + 'static) {
+        if let Ok(permit) = self.0.clone().try_acquire_owned() {
+            drop(tokio::task::spawn_blocking(move || {
+                job();
+                drop(permit);
+            }));
+        }
+    }
+
     /// Runs `job` to its end, also if the caller goes away.
     pub(crate) async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
         let permit = self.0.clone().acquire_owned().await.map_err(io::Error::other)?;

@@ -20,6 +20,7 @@ use crate::file_body::FileBody;
 use crate::files::{BodyFiles, DiskFiles};
 use crate::hints::{CountedBody, Hints};
 use crate::message::{HEAD_BYTES_MAX, NewMessage};
+use crate::reclaim::Reclaim;
 use crate::record::{
     MessageRecord, Parked, RecordBody, STATE_BYTES_MAX, make_message, make_number, make_parked, make_unit, read_message,
     read_unit,
@@ -81,6 +82,7 @@ pub(crate) struct Inner {
     pub(crate) schedule: Mutex<Schedule>,
     pub(crate) hints: Hints,
     pub(crate) room: Arc<Room>,
+    pub(crate) reclaim: Reclaim,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: QueueIds,
     pub(crate) epoch: AtomicU64,
@@ -129,6 +131,7 @@ impl EmbeddedSpool {
             schedule: Mutex::new(found.schedule),
             hints: Hints::new(settings.hints_max, settings.hint_bytes_max),
             room,
+            reclaim: Reclaim::default(),
             clock: settings.clock,
             ids: QueueIds::after(found.last_id),
             epoch: AtomicU64::new(found.epoch),
@@ -143,7 +146,7 @@ impl Spool for EmbeddedSpool {
     }
 
     fn room(&self, size_hint: u64) -> Result<Reservation, SpoolError> {
-        self.0.room.reserve(size_hint)
+        self.0.room.reserve(size_hint).inspect_err(|_| self.0.reclaim())
     }
 
     fn body_writer(&self, id: QueueId, reservation: Reservation) -> BodyWriter {

@@ -26,6 +26,7 @@ mod hints;
 #[cfg(feature = "test-engine")]
 mod lossy_files;
 mod message;
+mod reclaim;
 mod record;
 mod recovery;
 mod room;

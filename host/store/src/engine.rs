@@ -59,4 +59,7 @@ pub trait Engine: Send + Sync {
 
     /// The row with the greatest key.
     fn last(&self, keyspace: KeyspaceId) -> Result<Option<Row>, String>;
+
+    /// Frees the space of removed rows. What is left is written anew meanwhile. Blocks for as long as that takes.
+    fn reclaim(&self, keyspace: KeyspaceId) -> Result<(), String>;
 }

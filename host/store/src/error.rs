@@ -11,6 +11,9 @@ pub enum StoreError {
     /// A read failed.
     #[error("reading the store failed: {0}")]
     Read(Arc<str>),
+    /// The space of removed rows could not be freed; nothing is lost by that.
+    #[error("tidying the store failed: {0}")]
+    Reclaim(Arc<str>),
     /// A commit failed or got stuck: whether the write is durable is unknown, and nothing will be written any more.
     #[error("the store takes no more writes: {0}")]
     Poisoned(Arc<str>),

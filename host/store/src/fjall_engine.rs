@@ -12,6 +12,9 @@ use crate::engine::{Change, Durability, Engine, KeyspaceId, Op, Row};
 /// Threads that flush and compact: with one, a long compaction would hold up the flushes that writers wait for.
 const WORKER_THREADS: usize = 2;
 
+/// A key that nobody has: to remove it changes nothing.
+const NO_KEY: &[u8] = &[0];
+
 /// A fjall database with its keyspaces in the order of the options.
 pub(crate) struct FjallEngine {
     keyspaces: Vec<fjall::Keyspace>,
@@ -78,6 +81,19 @@ impl Engine for FjallEngine {
     fn last(&self, keyspace: KeyspaceId) -> Result<Option<Row>, String> {
         let Some(guard) = self.keyspace(keyspace)?.last_key_value() else { return Ok(None) };
         guard.into_inner().map(|(key, value)| Some((key.into(), value.into()))).map_err(text)
+    }
+
+    fn reclaim(&self, keyspace: KeyspaceId) -> Result<(), String> {
+        let keyspace = self.keyspace(keyspace)?;
+        // These two are not in fjall's documentation, which is one reason more for its exact version. Removals are in the memtable: only
+        // when it is a table, too, do they meet what they remove.
+        keyspace.rotate_memtable_and_wait().map_err(text)?;
+        keyspace.major_compact().map_err(text)?;
+        // The old tables go when a later memtable does, and only those from before the write before the last.
+        for _ in 0..2 {
+            keyspace.remove(NO_KEY).map_err(text)?;
+        }
+        keyspace.rotate_memtable_and_wait().map_err(text)
     }
 }
 

@@ -246,6 +246,11 @@ impl Keyspace {
         self.engine.range(self.id, from, to, limit).map_err(read_error)
     }
 
+    /// Frees the space of removed rows. What is left is written anew meanwhile, so that much must be free. Blocks for seconds.
+    pub fn reclaim(&self) -> Result<(), StoreError> {
+        self.engine.reclaim(self.id).map_err(|reason| StoreError::Reclaim(reason.into()))
+    }
+
     /// The row with the greatest key.
     pub fn last(&self) -> Result<Option<Row>, StoreError> {
         self.engine.last(self.id).map_err(read_error)

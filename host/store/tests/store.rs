@@ -93,6 +93,10 @@ impl Engine for Gate {
     fn last(&self, keyspace: KeyspaceId) -> Result<Option<Row>, String> {
         self.engine.last(keyspace)
     }
+
+    fn reclaim(&self, keyspace: KeyspaceId) -> Result<(), String> {
+        self.engine.reclaim(keyspace)
+    }
 }
 
 fn gated(options: &StoreOptions) -> (Store, Gate) {
@@ -115,6 +119,39 @@ async fn what_was_committed_is_there_after_reopening() {
     assert_eq!(value(&store, "k").as_deref(), Some("v"));
     assert!(!store.keyspace("b").unwrap().contains(b"k").unwrap());
     assert!(matches!(store.keyspace("c"), Err(StoreError::Open(_))));
+}
+
+/// Octets of all files below a directory.
+fn sum(path: &Path) -> u64 {
+    let size = |path: std::path::PathBuf| if path.is_dir() { sum(&path) } else { path.metadata().map_or(0, |m| m.len()) };
+    std::fs::read_dir(path).unwrap().map(|entry| size(entry.unwrap().path())).sum()
+}
+
+#[tokio::test]
+async fn the_space_of_removed_rows_can_be_freed() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = fjall(directory.path());
+    let keyspace = store.keyspace("a").unwrap();
+    for i in 1..41u8 {
+        let mut batch = Batch::default();
+        // Noise: nothing makes it smaller.
+        let value: Vec<u8> = (0..1u64 << 20).map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u8 ^ i).collect();
+        batch.put(&keyspace, vec![i], Bytes::from(value));
+        store.commit(batch).await.unwrap();
+    }
+    for i in 2..41u8 {
+        let mut batch = Batch::default();
+        batch.delete(&keyspace, vec![i]);
+        store.commit(batch).await.unwrap();
+    }
+    let before = sum(&directory.path().join("store/keyspaces"));
+    keyspace.reclaim().unwrap();
+    let after = sum(&directory.path().join("store/keyspaces"));
+    assert!(before > 16 << 20 && after < 4 << 20, "{before} octets before, {after} after");
+    drop((keyspace, store));
+    let keyspace = fjall(directory.path()).keyspace("a").unwrap();
+    assert_eq!(keyspace.get(&[1]).unwrap().unwrap().len(), 1 << 20);
+    assert!(!keyspace.contains(&[2]).unwrap());
 }
 
 /// All writes of a merged batch have the same sequence number in fjall.
