@@ -1,5 +1,7 @@
 //! fjall behind [`Engine`]: the only file that knows it.
 
+use std::fs::{self, File};
+use std::io;
 use std::ops::Bound;
 use std::path::Path;
 
@@ -12,6 +14,9 @@ use crate::engine::{Change, Durability, Engine, KeyspaceId, Op, Row};
 /// Threads that flush and compact: with one, a long compaction would hold up the flushes that writers wait for.
 const WORKER_THREADS: usize = 2;
 
+/// The file that fjall writes when a database is whole.
+const MARKER: &str = "version";
+
 /// A key that nobody has: to remove it changes nothing.
 const NO_KEY: &[u8] = &[0];
 
@@ -23,7 +28,24 @@ pub(crate) struct FjallEngine {
 }
 
 impl FjallEngine {
+    /// Opens the database in `path`. A new one is made beside it and renamed: fjall takes one that a crash left half made for a
+    /// journal in the way, and would refuse it at every start.
     pub(crate) fn open(path: &Path, options: &StoreOptions) -> Result<Self, String> {
+        if !path.join(MARKER).exists() {
+            let staged = path.with_extension("new");
+            let io = |error: io::Error| format!("{}: {error}", staged.display());
+            if staged.exists() {
+                fs::remove_dir_all(&staged).map_err(io)?;
+            }
+            drop(Self::open_made(&staged, options)?);
+            fs::rename(&staged, path).map_err(io)?;
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            File::open(parent).and_then(|parent| parent.sync_all()).map_err(io)?;
+        }
+        Self::open_made(path, options)
+    }
+
+    fn open_made(path: &Path, options: &StoreOptions) -> Result<Self, String> {
         let database = Database::builder(path)
             .cache_size(options.cache_bytes)
             .max_journaling_size(options.journal_bytes_max.max(64 << 20))

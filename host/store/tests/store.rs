@@ -395,3 +395,27 @@ async fn a_power_cut_takes_only_what_was_not_acknowledged() {
         assert_eq!(!acknowledged || value(&store, "2").is_some(), kept);
     }
 }
+
+/// What a crash leaves of a store in the making was never answered for, and is made anew.
+#[test]
+fn a_store_that_was_left_half_made_is_made_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let staged = directory.path().join("store.new");
+    std::fs::create_dir_all(staged.join("keyspaces")).unwrap();
+    std::fs::write(staged.join("0.jnl"), b"").unwrap();
+    std::fs::write(staged.join("version"), b"").unwrap();
+    drop(fjall(directory.path()));
+    assert!(!staged.exists());
+}
+
+/// A directory that an administrator made, with its owner and mode, is taken; one with something in it is nobody's to remove.
+#[test]
+fn only_an_empty_directory_is_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    std::fs::create_dir(&path).unwrap();
+    std::fs::write(path.join("0.jnl"), b"").unwrap();
+    assert!(matches!(Store::open(&path, &options()), Err(StoreError::Open(_))));
+    std::fs::remove_file(path.join("0.jnl")).unwrap();
+    drop(fjall(directory.path()));
+}

@@ -19,6 +19,16 @@ fn kills_at_random_times_lose_nothing() {
     assert!(model.enqueued > 0 && model.settled > 0, "the children did nothing");
 }
 
+/// A store is made by many steps, and a process that is killed between any two of them must find its way at the next start.
+#[test]
+fn kills_at_the_first_start_leave_a_store_that_opens() {
+    for after in (0..120).step_by(3) {
+        let (directory, mut model) = (tempfile::tempdir().unwrap(), Model::default());
+        run_child(program(), directory.path(), u64::MAX, End::Kill(Duration::from_millis(after)), &mut model).unwrap();
+        verify(directory.path(), &mut model).unwrap_or_else(|error| panic!("killed after {after} ms: {error:#}"));
+    }
+}
+
 #[test]
 fn an_end_at_any_named_place_loses_nothing() {
     for point in CRASH_POINTS {
