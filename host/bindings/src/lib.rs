@@ -41,22 +41,39 @@ mod generated {
                 import waxwing:mail/action@0.1.0;
                 import waxwing:mail/lookup@0.1.0;
                 export waxwing:mail/on-load@0.1.0;
+                export waxwing:mail/on-tick@0.1.0;
                 export waxwing:mail/on-connect@0.1.0;
+                export waxwing:mail/on-tls@0.1.0;
                 export waxwing:mail/on-helo@0.1.0;
                 export waxwing:mail/on-mail@0.1.0;
                 export waxwing:mail/on-rcpt@0.1.0;
+                export waxwing:mail/on-rcpt-resolved@0.1.0;
                 export waxwing:mail/on-data@0.1.0;
+                export waxwing:mail/on-command@0.1.0;
+                export waxwing:mail/on-abort@0.1.0;
+                export waxwing:mail/on-disconnect@0.1.0;
+                export waxwing:mail/on-credentials@0.1.0;
+                export waxwing:mail/on-auth@0.1.0;
                 export waxwing:mail/on-refuse@0.1.0;
+                export waxwing:mail/on-headers@0.1.0;
                 export waxwing:mail/on-message@0.1.0;
+                export waxwing:mail/on-recipient-message@0.1.0;
                 export waxwing:mail/on-score@0.1.0;
                 export waxwing:mail/on-decide@0.1.0;
-                export waxwing:mail/on-recipient-message@0.1.0;
-                export waxwing:mail/on-abort@0.1.0;
-                export waxwing:mail/on-tick@0.1.0;
                 export waxwing:mail/on-cleanup@0.1.0;
                 export waxwing:mail/on-rewrite-address@0.1.0;
                 export waxwing:mail/on-resolve@0.1.0;
+                export waxwing:mail/on-enqueue@0.1.0;
+                export waxwing:mail/on-scan@0.1.0;
+                export waxwing:mail/on-retry@0.1.0;
+                export waxwing:mail/on-route@0.1.0;
                 export waxwing:mail/on-deliver@0.1.0;
+                export waxwing:mail/on-send@0.1.0;
+                export waxwing:mail/on-reply@0.1.0;
+                export waxwing:mail/on-outcome@0.1.0;
+                export waxwing:mail/on-dsn@0.1.0;
+                export waxwing:mail/on-event@0.1.0;
+                export waxwing:mail/on-table@0.1.0;
             }
         "#,
         world: "waxwing:host/host",

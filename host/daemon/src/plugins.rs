@@ -131,6 +131,7 @@ fn settings_of(
         },
         edit: plugin.grants.edit,
         lookup: plugin.grants.lookup.clone(),
+        ..Grants::default()
     };
     settings.limits = Limits {
         wall: plugin.limits.time,

@@ -182,10 +182,10 @@ async fn settlement(
         now: core.parts.clock.now(),
     };
     let mut consequence = consequence(&ended, settings);
-    let mut dsn = None;
+    let mut made = Vec::new();
     if !consequence.failed.is_empty() {
         match bounce::report(core, message, &consequence.failed).await {
-            Ok(report) => dsn = report,
+            Ok(report) => made.extend(report),
             Err(NotNow(why)) => {
                 tracing::warn!(target: "bounce", "{}: the sender can't be told yet: {why}", message.id);
                 consequence = consequence.without_report(&ended, settings);
@@ -197,7 +197,7 @@ async fn settlement(
         After::Gone | After::Hold(_) | After::Corrupt(_) => Next::Nothing,
     };
     let Consequence { remaining, after, failed: _ } = consequence;
-    (Settle { unit: unit.clone(), remaining, attempts: active.number, after, dsn }, next)
+    (Settle { unit: unit.clone(), remaining, attempts: active.number, after, made }, next)
 }
 
 fn trace(core: &Core, attempt: &Attempt, message: &Message, dispositions: &[(u32, Disposition)], times: &Times) {

@@ -1,10 +1,12 @@
 //! Reports to the sender about recipients that were given up (RFC 3461 §6, RFC 3464).
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use waxwing_message::{Action, Report, Reported};
 use waxwing_pipeline::{Generated, Prepared, SubmitError};
 use waxwing_queue::{NewBody, NewMessage, SpoolError};
-use waxwing_types::{BodyType, Envelope, Message, Notify, Origin, QueueId, Recipient, ReversePath, Status, Via};
+use waxwing_types::{BodyType, Envelope, Message, Notify, Origin, QueueId, Recipient, ReversePath, Status, Tags, Via};
 
 use crate::manager::Core;
 
@@ -55,7 +57,7 @@ pub(crate) async fn report(core: &Core, message: &Message, failed: &[(u32, Statu
         envid: None,
         origin: Origin::internal(Via::Dsn, now),
     };
-    let mail = Generated { id, envelope, content: dsn.content, cause: Some(message.id) };
+    let mail = Generated { id, envelope, content: dsn.content, cause: Some(message.id), tags: Tags::default() };
     match core.parts.submit.prepare(mail).await {
         Ok(prepared) => {
             let report = spooled(core, prepared).await?;
@@ -95,7 +97,7 @@ async fn spooled(core: &Core, prepared: Prepared) -> Result<NewMessage, NotNow> 
         Ok(body) => body,
         Err(_) => write_body(core, id, body).await.map_err(|error| NotNow(error.to_string()))?,
     };
-    Ok(NewMessage { id, envelope, head, body, tags, hold })
+    Ok(NewMessage { id, envelope, head, body, tags, hold, not_before: Duration::ZERO, with: Vec::new() })
 }
 
 async fn write_body(core: &Core, id: QueueId, bytes: Bytes) -> Result<NewBody, SpoolError> {

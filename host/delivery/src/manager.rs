@@ -389,7 +389,7 @@ async fn park(core: &Core, unit: Unit, why: &str) -> Result<(), SpoolError> {
         attempts: unit.attempts,
         after: After::Corrupt(why.to_owned()),
         unit,
-        dsn: None,
+        made: Vec::new(),
     };
     core.parts.spool.settle(&core.lease, settle).await.map(drop)
 }

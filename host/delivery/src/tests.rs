@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use waxwing_config::Route;
 use waxwing_net::{Host, Shutdown, ShutdownTrigger, drive, spawn};
 use waxwing_pipeline::{
-    ClassOf, DnsError, Generated, MxHost, Prepared, Resolver, Submit, SubmitError, Trace, TraceRecord, Transport,
+    ClassOf, DnsError, Generated, MxHost, Prepared, Records, Resolver, Submit, SubmitError, Trace, TraceRecord, Transport,
 };
 use waxwing_queue::{EmbeddedSpool, KEYSPACES, NewBody, NewMessage, Spool, SpoolSettings};
 use waxwing_smtp::server::{Answer, Question};
@@ -107,6 +107,9 @@ impl Resolver for Names {
             "nowhere.test" => Err(DnsError::NoSuchName),
             _ => Ok(vec![IpAddr::from([127, 0, 0, 1])]),
         }
+    }
+    async fn records(&self, _: &str, _: u16) -> Result<Records, DnsError> {
+        Err(DnsError::NoData)
     }
 }
 
@@ -248,6 +251,8 @@ async fn enqueue(spool: &EmbeddedSpool, received_at: Timestamp, sender: &str, to
         body: NewBody::inline(Bytes::copy_from_slice(body.as_bytes())).unwrap(),
         tags: Tags::new(),
         hold: None,
+        not_before: Duration::ZERO,
+        with: Vec::new(),
     };
     spool.enqueue(message).await.unwrap();
 }

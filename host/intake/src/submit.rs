@@ -15,12 +15,13 @@ use crate::transaction::Transaction;
 #[async_trait]
 impl Submit for Intake {
     async fn prepare(&self, mail: Generated) -> Result<Prepared, SubmitError> {
-        let Generated { id, envelope, content, cause } = mail;
+        let Generated { id, envelope, content, cause, tags } = mail;
         let (mut head, body) = split(content);
         head.prepend(received(&self.parts.settings.myhostname, id, &envelope));
         let is_report = envelope.origin.via == Via::Dsn;
         let mut context = Context::new(envelope.origin.via, None);
         context.id = Some(id);
+        context.tags = Arc::new(tags);
         context.sender = Some(Arc::new(envelope.sender.clone()));
         for recipient in &envelope.recipients {
             let class = self.parts.pipeline.class_of(&recipient.address);

@@ -1,6 +1,7 @@
 //! One transaction, from MAIL to the commit.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use waxwing_message::{HeadSplitter, HeaderBlock, Split};
@@ -190,6 +191,8 @@ impl Intake {
             body,
             tags: Arc::unwrap_or_clone(Arc::clone(&context.tags)),
             hold: context.hold.clone(),
+            not_before: Duration::ZERO,
+            with: Vec::new(),
         };
         self.parts.spool.enqueue(message).await.map_err(|error| {
             tracing::error!(target: "intake", "{}: can't be queued: {error}", transaction.id);

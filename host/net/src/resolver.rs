@@ -11,8 +11,9 @@ use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfi
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError as HickoryDnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
-use hickory_resolver::proto::rr::{Name, RData};
-use waxwing_pipeline::{DnsError, MxHost, Resolver};
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::proto::serialize::binary::BinEncodable;
+use waxwing_pipeline::{DnsError, MxHost, Records, Resolver};
 
 /// MX hosts that are kept of an answer, and addresses of a host.
 const RECORDS_MAX: usize = 50;
@@ -51,6 +52,10 @@ impl Resolver for NoResolver {
     }
 
     async fn addresses(&self, _: &str) -> Result<Vec<IpAddr>, DnsError> {
+        Err(DnsError::Temporary("no name server is configured".to_owned()))
+    }
+
+    async fn records(&self, _: &str, _: u16) -> Result<Records, DnsError> {
         Err(DnsError::Temporary("no name server is configured".to_owned()))
     }
 }
@@ -138,6 +143,18 @@ impl Resolver for HickoryResolver {
         }
         found.truncate(RECORDS_MAX);
         if found.is_empty() { Err(worst(errors)) } else { Ok(found) }
+    }
+
+    async fn records(&self, name: &str, rrtype: u16) -> Result<Records, DnsError> {
+        let rrtype = RecordType::from(rrtype);
+        let lookup = self.inner.lookup(full_name(name)?, rrtype).await.map_err(why)?;
+        let mut records = Records::default();
+        for record in lookup.answers().iter().filter(|r| r.record_type() == rrtype).take(RECORDS_MAX) {
+            let octets = record.data.to_bytes().map_err(|error| DnsError::Temporary(error.to_string()))?;
+            records.ttl = if records.rdata.is_empty() { record.ttl } else { records.ttl.min(record.ttl) };
+            records.rdata.push(octets.into());
+        }
+        if records.rdata.is_empty() { Err(DnsError::NoData) } else { Ok(records) }
     }
 }
 

@@ -154,7 +154,10 @@ impl Binding {
 
     /// Is asked at this hook about this mail.
     pub(crate) fn wants(&self, hook: Hook, context: &Context) -> bool {
-        self.mode != Mode::Off && self.plugin.exports().contains(hook) && self.when.holds(context)
+        self.mode != Mode::Off
+            && self.plugin.exports().contains(hook)
+            && self.when.holds(context)
+            && !context.authors().any(|author| author == &*self.name)
     }
 
     pub(crate) fn record(&self, hook: Hook) -> Option<&Record> {

@@ -35,4 +35,13 @@ impl Chain {
     pub fn has(&self, hook: Hook) -> bool {
         !self.bound.at(hook).is_empty()
     }
+
+    /// Ends all conversations: the instances are free for others. A later call begins a new one.
+    pub fn release(&mut self) {
+        for seat in &mut self.seats {
+            if matches!(seat, Seat::Open(_)) {
+                *seat = Seat::Empty;
+            }
+        }
+    }
 }

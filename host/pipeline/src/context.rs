@@ -8,7 +8,7 @@ use bytes::Bytes;
 use waxwing_message::{HeaderBlock, HeaderEditError};
 use waxwing_types::{Address, AddressClass, BodyRead, Edit, MemoryBody, Parameter, QueueId, Recipient, ReversePath, Tags, Via};
 
-use crate::{Changes, ClassOf};
+use crate::{Changes, ClassOf, Submission};
 
 /// The peer of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,26 @@ pub struct Client {
     /// The listener that it connected to.
     pub listener: Arc<str>,
 }
+
+/// The encrypted session, if it is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsSession {
+    /// `TLSv1.3`.
+    pub version: String,
+    /// By its IANA name.
+    pub cipher: String,
+    /// The name that the client asked for.
+    pub server_name: Option<String>,
+    /// SHA-256 of the client's certificate, in hexadecimal digits.
+    pub client_fingerprint: Option<String>,
+}
+
+/// Tags whose names begin so are the server's own: no plugin can set them.
+pub const HOST_TAGS: &str = "waxwing.";
+/// The plugins whose submissions led to this message, the latest last, with commas between. They are not called for it.
+pub const AUTHORS_TAG: &str = "waxwing.authors";
+/// So many submissions may lead from one to the next.
+pub const AUTHORS_MAX: usize = 5;
 
 /// A recipient as hooks see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +63,8 @@ pub struct Context {
     pub via: Via,
     /// The peer; none for mail made here.
     pub client: Option<Arc<Client>>,
+    /// The encrypted session, once it is one.
+    pub tls: Option<Arc<TlsSession>>,
     /// What it said after HELO or EHLO.
     pub helo: Option<Arc<str>>,
     /// The authenticated user and the mechanism.
@@ -69,6 +91,8 @@ pub struct Context {
     pub delay_reply: Duration,
     /// EHLO keywords, in upper case, that hooks hide from this client.
     pub hidden_capabilities: Arc<Vec<String>>,
+    /// Mail that hooks want sent with this message's commit; whoever commits takes it.
+    pub submissions: Arc<Vec<Submission>>,
 }
 
 /// Why a staged edit cannot be applied; none of that call's edits is.
@@ -93,6 +117,7 @@ impl Context {
             id: None,
             via,
             client,
+            tls: None,
             helo: None,
             user: None,
             sender: None,
@@ -106,6 +131,7 @@ impl Context {
             hold: None,
             delay_reply: Duration::ZERO,
             hidden_capabilities: Arc::default(),
+            submissions: Arc::default(),
         }
     }
 
@@ -117,6 +143,11 @@ impl Context {
         index
     }
 
+    /// The plugins whose submissions led to this message.
+    pub fn authors(&self) -> impl Iterator<Item = &str> {
+        self.tags.get(AUTHORS_TAG).map_or("", String::as_str).split(',').filter(|name| !name.is_empty())
+    }
+
     /// Octets of the message so far.
     #[must_use]
     pub fn size(&self) -> u64 {
@@ -125,7 +156,7 @@ impl Context {
     }
 
     /// Applies what a call staged, all of it or nothing.
-    pub(crate) fn apply(&mut self, changes: &Changes, classes: &dyn ClassOf) -> Result<(), EditError> {
+    pub(crate) fn apply(&mut self, changes: &Changes, plugin: &Arc<str>, classes: &dyn ClassOf) -> Result<(), EditError> {
         if changes == &Changes::default() {
             return Ok(());
         }
@@ -147,6 +178,10 @@ impl Context {
         next.delay_reply = next.delay_reply.max(changes.delay_reply);
         if !changes.hide_capabilities.is_empty() {
             Arc::make_mut(&mut next.hidden_capabilities).extend_from_slice(&changes.hide_capabilities);
+        }
+        if !changes.submissions.is_empty() {
+            let by = |s: &Submission| Submission { author: Arc::clone(plugin), ..s.clone() };
+            Arc::make_mut(&mut next.submissions).extend(changes.submissions.iter().map(by));
         }
         *self = next;
         Ok(())

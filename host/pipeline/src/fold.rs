@@ -5,7 +5,7 @@ use std::sync::Arc;
 use waxwing_types::{Address, Reply, Verdict};
 
 use crate::pipeline::{Ended, Step};
-use crate::{Answer, Chain, Context, Event, Expansion, Hook, Pipeline, Resolution, Role, Symbol};
+use crate::{Answer, Chain, Context, Event, Expansion, Hook, Pipeline, Placement, Resolution, Role, Symbol};
 
 /// What the chain says of a recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +78,24 @@ impl Pipeline {
         Ok(all)
     }
 
+    /// Asks where in the queue the message belongs: the longest wait counts, the first reason to hold, and the sum of the priorities.
+    pub async fn placement(&self, chain: &mut Chain, context: &mut Context) -> Result<Placement, Ended> {
+        let mut all = Placement::default();
+        let bound = Arc::clone(&chain.bound);
+        for &at in bound.at(Hook::OnEnqueue) {
+            match self.ask(at, chain, context, &Event::Enqueue).await {
+                Some(Step::Faulted(consequence)) => passed_over(context, consequence)?,
+                Some(Step::Returned(Answer::Placement(one))) => {
+                    all.priority = all.priority.saturating_add(one.priority);
+                    all.not_before = all.not_before.max(one.not_before);
+                    all.hold = all.hold.or(one.hold);
+                }
+                Some(Step::Returned(_)) | None => {}
+            }
+        }
+        Ok(all)
+    }
+
     /// Tells all plugins of a hook that only hears: nothing follows from what they do.
     pub async fn tell(&self, chain: &mut Chain, context: &mut Context, event: Event) {
         let bound = Arc::clone(&chain.bound);
@@ -141,7 +159,7 @@ impl Pipeline {
 }
 
 /// Going on after a fault that has no other consequence than that the message is held.
-fn passed_over(context: &mut Context, consequence: Verdict) -> Result<(), Ended> {
+pub(crate) fn passed_over(context: &mut Context, consequence: Verdict) -> Result<(), Ended> {
     match consequence {
         Verdict::Continue | Verdict::Accept => Ok(()),
         Verdict::Hold { reason } => {
@@ -161,6 +179,6 @@ fn is_softer(new: &Verdict, old: &Verdict, stage: Hook) -> bool {
         Verdict::Reject(_) => 3,
         Verdict::Disconnect(_) => 4,
     };
-    let is_early = matches!(stage, Hook::OnConnect | Hook::OnHelo);
+    let is_early = matches!(stage, Hook::OnConnect | Hook::OnTls | Hook::OnHelo);
     rank(new) <= rank(old) && !(is_early && matches!(new, Verdict::Discard { .. }))
 }

@@ -8,6 +8,7 @@
 //! Start reading at: [`Pipeline::verdict`], then [`Context`].
 #![forbid(unsafe_code)]
 
+mod access;
 mod answer;
 mod binding;
 mod breaker;
@@ -23,18 +24,21 @@ mod ports;
 mod table;
 mod trace;
 
-pub use answer::{Answer, Changes, Expansion, Outcome, Resolution, Symbol, Target};
+pub use answer::{
+    Answer, AuthAnswer, Changes, Expansion, Failure, Fate, Found, NextTry, Outcome, Placement, RecipientOutcome, ReplyClass,
+    Resolution, Secret, Stored, Submission, Symbol, Target,
+};
 pub use binding::{Binding, BindingSettings, BindingStatus, HookCount, Mode, OnFault, When};
 pub use breaker::{BreakerSettings, BreakerState};
 pub use chain::Chain;
-pub use context::{Client, Context, ContextRecipient, EditError};
+pub use context::{AUTHORS_MAX, AUTHORS_TAG, Client, Context, ContextRecipient, EditError, HOST_TAGS, TlsSession};
 pub use event::{Event, Role};
 pub use fold::Resolved;
 pub use hook::{Hook, HookSet};
 pub use pipeline::{Ended, Pipeline};
 pub use plugin::{Fault, FaultKind, Guest, Plugin};
 pub use ports::{
-    ClassOf, Directory, DnsError, Generated, Handed, MxHost, Prepared, Resolver, Submit, SubmitError, Table, TableError, Trace,
-    Transport,
+    ClassOf, Directory, DnsError, Generated, Handed, HttpError, HttpRequest, HttpResponse, KvError, KvPair, KvStore, Metrics,
+    MxHost, Prepared, Records, Resolver, Submit, SubmitError, Table, TableError, Trace, Transport, Web,
 };
 pub use trace::{TRACE_ENTRIES_MAX, TraceEntry, TraceRecord};

@@ -1,11 +1,77 @@
-//! Delivery by the one plugin that is a transport.
+//! How the answers of several plugins fold into one, after the commit.
+
+use std::sync::Arc;
 
 use waxwing_types::{Disposition, EnhancedCode, NextHop, Status};
 
-use crate::pipeline::Step;
-use crate::{Answer, Chain, Context, ContextRecipient, Event, Pipeline};
+use crate::fold::passed_over;
+use crate::pipeline::{Ended, Step};
+use crate::{Answer, Chain, Context, ContextRecipient, Event, Failure, Hook, NextTry, Pipeline, ReplyClass};
 
 impl Pipeline {
+    /// Where a recipient goes, if a plugin says so: the first that does has the word.
+    pub async fn route(
+        &self,
+        chain: &mut Chain,
+        context: &mut Context,
+        recipient: &ContextRecipient,
+    ) -> Result<Option<NextHop>, Ended> {
+        let bound = Arc::clone(&chain.bound);
+        for &at in bound.at(Hook::OnRoute) {
+            match self.ask(at, chain, context, &Event::Route(recipient.clone())).await {
+                Some(Step::Faulted(consequence)) => passed_over(context, consequence)?,
+                Some(Step::Returned(Answer::Route(Some(hop)))) => return Ok(Some(hop)),
+                Some(Step::Returned(_)) | None => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// How to take a remote server's reply: the first plugin that does not leave it as it is has the word.
+    pub async fn class_of_reply(
+        &self,
+        chain: &mut Chain,
+        context: &mut Context,
+        destination: &str,
+        code: u16,
+        text: &str,
+    ) -> ReplyClass {
+        let event = Event::Reply { destination: destination.to_owned(), code, text: text.to_owned() };
+        let bound = Arc::clone(&chain.bound);
+        for &at in bound.at(Hook::OnReply) {
+            match self.ask(at, chain, context, &event).await {
+                Some(Step::Returned(Answer::Class(class))) if class != ReplyClass::AsIs => return class,
+                Some(_) | None => {}
+            }
+        }
+        ReplyClass::AsIs
+    }
+
+    /// When a deferred message is tried again: the first plugin that has another plan has the word.
+    pub async fn next_try(&self, chain: &mut Chain, context: &mut Context, failure: Failure) -> NextTry {
+        let event = Event::Retry(failure);
+        let bound = Arc::clone(&chain.bound);
+        for &at in bound.at(Hook::OnRetry) {
+            match self.ask(at, chain, context, &event).await {
+                Some(Step::Returned(Answer::NextTry(next))) if next != NextTry::AsPlanned => return next,
+                Some(_) | None => {}
+            }
+        }
+        NextTry::AsPlanned
+    }
+
+    /// A report is about to be sent: whether it is. Each plugin may edit what the ones before left; the first that suppresses it ends it.
+    pub async fn report(&self, chain: &mut Chain, context: &mut Context, kind: &str) -> bool {
+        let event = Event::Dsn(kind.to_owned());
+        let bound = Arc::clone(&chain.bound);
+        for &at in bound.at(Hook::OnDsn) {
+            if let Some(Step::Returned(Answer::Report(false))) = self.ask(at, chain, context, &event).await {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Hands a message to the one plugin that is this transport. A fault defers all recipients, or holds the message.
     pub async fn deliver(
         &self,

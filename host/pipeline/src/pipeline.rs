@@ -89,7 +89,7 @@ impl Pipeline {
         let entry = TraceEntry::call(&binding.name, hook, self.clock.now(), micros, event.subject(), shadow);
         let result = result.and_then(|outcome| match shadow {
             true => Ok(outcome),
-            false => match context.apply(&outcome.changes, &*self.classes) {
+            false => match context.apply(&outcome.changes, &binding.name, &*self.classes) {
                 Ok(()) => Ok(outcome),
                 Err(error) => Err(Fault { kind: FaultKind::BadAnswer, text: error.to_string(), log: outcome.log }),
             },

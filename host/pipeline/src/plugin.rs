@@ -23,7 +23,7 @@ pub enum FaultKind {
     BadAnswer,
     /// No instance was free: always answered with 451.
     PoolExhausted,
-    /// The host failed while it served the guest, for instance in reading the message.
+    /// The host failed while it served the guest, for instance in reading the message; or a server behind the plugin did.
     Host,
     /// It failed so often that it is not asked for a while.
     BreakerOpen,

@@ -97,6 +97,119 @@ pub trait Resolver: Send + Sync {
 
     /// The addresses of a host.
     async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, DnsError>;
+
+    /// The records of a type (RFC 1035 §3.2.2).
+    async fn records(&self, name: &str, rrtype: u16) -> Result<Records, DnsError>;
+}
+
+/// The answer to a question for records.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Records {
+    /// Each record's data in wire form, names in it uncompressed.
+    pub rdata: Vec<Bytes>,
+    /// The shortest time that one of them may be kept, in seconds.
+    pub ttl: u32,
+    /// The resolver vouches for it by DNSSEC.
+    pub authentic: bool,
+}
+
+/// Why a plugin's store cannot do it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KvError {
+    /// The plugin's share is used up.
+    #[error("the store of the plugin is full")]
+    Full,
+    /// The key or the value is too large.
+    #[error("the key or value is too large")]
+    TooLarge,
+    /// Later perhaps.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// A value, and its key.
+pub type KvPair = (Vec<u8>, Vec<u8>);
+
+/// Stores of plugins, kept over restarts: a namespace for each.
+#[async_trait]
+pub trait KvStore: Send + Sync {
+    /// None if the key was never set, or its time is over.
+    async fn get(&self, namespace: &str, key: &[u8]) -> Result<Option<Vec<u8>>, KvError>;
+
+    /// Without `ttl` it is kept. `bytes_max` bounds all keys and values of the namespace together, in octets.
+    async fn set(&self, namespace: &str, bytes_max: u64, key: &[u8], value: &[u8], ttl: Option<Duration>) -> Result<(), KvError>;
+
+    /// Also of a key that is not there.
+    async fn delete(&self, namespace: &str, key: &[u8]) -> Result<(), KvError>;
+
+    /// Adds atomically and returns the new value; made with `ttl` if it was absent or no number. A number is its eight octets, the
+    /// highest first.
+    async fn add(&self, namespace: &str, bytes_max: u64, key: &[u8], delta: i64, ttl: Option<Duration>) -> Result<i64, KvError>;
+
+    /// Pairs whose keys begin with `prefix` and stand after `after`, in order, at most `limit`.
+    async fn scan(&self, namespace: &str, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<KvPair>, KvError>;
+}
+
+/// A request to an HTTP server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpRequest {
+    /// In upper case.
+    pub method: String,
+    /// Whole.
+    pub url: String,
+    /// Names and values.
+    pub headers: Vec<(String, String)>,
+    /// What is sent.
+    pub body: Bytes,
+    /// From the beginning to the end of the response.
+    pub timeout: Duration,
+    /// Octets of the response.
+    pub response_bytes_max: usize,
+}
+
+/// Its response, whatever its status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpResponse {
+    /// 100 to 599.
+    pub status: u16,
+    /// Names in lower case, and values.
+    pub headers: Vec<(String, String)>,
+    /// What came.
+    pub body: Bytes,
+}
+
+/// Why there is no response.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HttpError {
+    /// The URL, the method or the address that it leads to is not allowed.
+    #[error("not granted: {0}")]
+    NotGranted(String),
+    /// It took too long.
+    #[error("time-out")]
+    Timeout,
+    /// The response is too large.
+    #[error("the response is too large")]
+    TooLarge,
+    /// Anything else.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Requests to HTTP servers.
+#[async_trait]
+pub trait Web: Send + Sync {
+    /// `allowed`: URLs that what is asked for must begin with, on a boundary of the path, each with or without a method before it
+    /// (`POST https://api.example/v1/`). No redirect is followed; an address that is not public must be named in the URL that allows it.
+    async fn fetch(&self, allowed: &[String], request: HttpRequest) -> Result<HttpResponse, HttpError>;
+}
+
+/// Counts for the operator. Names are the caller's; how many there can be is bounded, what is more is dropped and counted.
+pub trait Metrics: Send + Sync {
+    /// Adds to a counter. `labels` are names and values.
+    fn count(&self, name: &str, labels: &[(&str, &str)], delta: u64);
+
+    /// One more value in a distribution.
+    fn observe(&self, name: &str, labels: &[(&str, &str)], value: f64);
 }
 
 /// A message made here: a report, a forward.
@@ -110,6 +223,8 @@ pub struct Generated {
     pub content: Bytes,
     /// The message that caused it.
     pub cause: Option<QueueId>,
+    /// Tags that it begins with.
+    pub tags: Tags,
 }
 
 /// A made message after all hooks, ready to be committed with what caused it.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use waxwing_types::{Edit, Timestamp};
 
-use crate::{Answer, Changes, Fault, Hook, Outcome, Resolution, Symbol, Target};
+use crate::{Answer, AuthAnswer, Changes, Fault, Found, Hook, NextTry, Outcome, ReplyClass, Resolution, Symbol, Target};
 
 /// Steps that are kept of one session or transaction: a client can name a thousand recipients, and a header as many addresses.
 pub const TRACE_ENTRIES_MAX: usize = 200;
@@ -181,10 +181,41 @@ fn describe(answer: &Answer) -> String {
         },
         Answer::Dispositions(list) => format!("{} dispositions", list.len()),
         Answer::Done => "heard".to_owned(),
+        Answer::Stored(stored) => format!("{stored:?}"),
+        Answer::Auth(answer) => match answer {
+            AuthAnswer::Allow(user) => shorten(&format!("allow {user}")),
+            AuthAnswer::Deny => "deny".to_owned(),
+            AuthAnswer::Unavailable(why) => shorten(&format!("unavailable {why}")),
+            AuthAnswer::NotMine => "not-mine".to_owned(),
+        },
+        Answer::Reply(None) | Answer::Route(None) => "not-mine".to_owned(),
+        Answer::Reply(Some(reply)) => format!("reply {reply}"),
+        Answer::Route(Some(hop)) => format!("route {hop}"),
         Answer::Symbols(symbols) => {
             let one = |s: &Symbol| format!("{} {:+.2}", s.name, s.score);
             shorten(&format!("symbols {}", symbols.iter().map(one).collect::<Vec<_>>().join(", ")))
         }
+        Answer::Placement(placement) => {
+            format!("priority {:+}, not before {} s", placement.priority, placement.not_before.as_secs())
+        }
+        Answer::Class(class) => match class {
+            ReplyClass::AsIs => "as-is".to_owned(),
+            ReplyClass::Temporary => "temporary".to_owned(),
+            ReplyClass::Permanent => "permanent".to_owned(),
+            ReplyClass::DestinationDead => "destination-dead".to_owned(),
+        },
+        Answer::NextTry(next) => match next {
+            NextTry::AsPlanned => "as-planned".to_owned(),
+            NextTry::After(time) => format!("after {} s", time.as_secs()),
+            NextTry::GiveUp => "give-up".to_owned(),
+        },
+        Answer::Report(true) => "send".to_owned(),
+        Answer::Report(false) => "suppress".to_owned(),
+        Answer::Found(found) => match found {
+            Found::Value(value) => shorten(&format!("value {value}")),
+            Found::Absent => "absent".to_owned(),
+            Found::Unavailable(why) => shorten(&format!("unavailable {why}")),
+        },
     }
 }
 
@@ -201,6 +232,7 @@ fn diff(changes: &Changes) -> Vec<String> {
     lines.extend(changes.quarantine.iter().map(|reason| format!("quarantine {reason}")));
     lines.extend(changes.redirect.iter().map(|to| format!("~recipients: {to}")));
     lines.extend(changes.discard_recipients.iter().map(|(index, reason)| format!("-recipient[{index}] discarded: {reason}")));
+    lines.extend(changes.submissions.iter().map(|mail| format!("+submitted {}", mail.id)));
     if changes.skip_rest {
         lines.push("skip-rest".to_owned());
     }

@@ -45,7 +45,19 @@ async fn produce(spool: EmbeddedSpool, clock: Arc<MachineClock>, messages: u64, 
         };
         let head = Bytes::from_static(&[b'h'; 400]);
         let body = writer.finish().await.unwrap();
-        spool.enqueue(NewMessage { id, envelope, head, body, tags: Tags::new(), hold: None }).await.unwrap();
+        spool
+            .enqueue(NewMessage {
+                id,
+                envelope,
+                head,
+                body,
+                tags: Tags::new(),
+                hold: None,
+                not_before: std::time::Duration::ZERO,
+                with: Vec::new(),
+            })
+            .await
+            .unwrap();
     }
 }
 
@@ -62,7 +74,7 @@ async fn own(spool: EmbeddedSpool, messages: u64) {
         for unit in units {
             settled += 1;
             let spool = spool.clone();
-            let settle = Settle { unit, remaining: Vec::new(), attempts: 1, after: After::Gone, dsn: None };
+            let settle = Settle { unit, remaining: Vec::new(), attempts: 1, after: After::Gone, made: Vec::new() };
             settling.spawn(async move { spool.settle(&lease, settle).await.map(drop) });
         }
         while let Some(done) = settling.try_join_next() {

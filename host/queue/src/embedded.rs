@@ -1,5 +1,6 @@
 //! The spool inside the server's own store.
 
+use std::collections::VecDeque;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
@@ -160,21 +161,23 @@ impl Spool for EmbeddedSpool {
             return Ok(());
         }
         inner.room.check()?;
-        let _room = if message.body.has_room() { None } else { Some(inner.room.reserve(message.body.size())?) };
+        let without = |message: &NewMessage| if message.body.has_room() { 0 } else { message.body.size() };
+        let bytes = without(&message) + message.with.iter().map(without).sum::<u64>();
+        let _room = if bytes == 0 { None } else { Some(inner.room.reserve(bytes)?) };
         let mut batch = Batch::with_capacity(3);
-        let prepared = inner.prepare(message, &mut batch)?;
+        let prepared = inner.prepare_all(vec![message], &mut batch)?;
         let permit = inner.permit(&batch).await?;
         crash_point("queue.before_enqueue_commit");
         let (new, completion) = {
             let mut schedule = inner.schedule.lock();
-            let new = prepared.place(&mut schedule);
+            let new: Vec<Prepared> = prepared.into_iter().filter(|new| new.place(&mut schedule)).collect();
             inner.ride(&mut schedule, &mut batch);
             (new, inner.store.submit(permit, batch, Urgency::Now))
         };
         completion.await?;
         crash_point("queue.after_enqueue_commit");
-        if new {
-            inner.announce(prepared);
+        for new in new {
+            inner.announce(new);
         }
         Ok(())
     }
@@ -283,9 +286,20 @@ impl Inner {
         if lease.epoch() == self.epoch.load(Ordering::Acquire) { Ok(()) } else { Err(SpoolError::Fenced) }
     }
 
+    /// As [`Inner::prepare`], of several messages with those that each brings along, in their order.
+    pub(crate) fn prepare_all(&self, messages: Vec<NewMessage>, batch: &mut Batch) -> Result<Vec<Prepared>, SpoolError> {
+        let mut prepared = Vec::with_capacity(messages.len());
+        let mut left: VecDeque<NewMessage> = messages.into();
+        while let Some(mut message) = left.pop_front() {
+            left.extend(std::mem::take(&mut message.with));
+            prepared.push(self.prepare(message, batch)?);
+        }
+        Ok(prepared)
+    }
+
     /// Puts the records of a message into a batch: the message before its units, so that nobody finds a unit without it.
     pub(crate) fn prepare(&self, message: NewMessage, batch: &mut Batch) -> Result<Prepared, SpoolError> {
-        let NewMessage { id, envelope, head, body, tags, hold } = message;
+        let NewMessage { id, envelope, head, body, tags, hold, not_before, with: _ } = message;
         if envelope.recipients.is_empty() {
             return Err(SpoolError::Invalid("a message without recipients"));
         }
@@ -298,8 +312,10 @@ impl Inner {
             (inside, None) => RecordBody::Inside(inside.cloned().unwrap_or_default()),
         };
         let made = make_message(id, &envelope, &tags, &head, &record_body).map_err(|e| SpoolError::Invalid(e.0))?;
-        let units = split(id, &envelope.recipients, envelope.origin.received_at, matches!(record_body, RecordBody::File(_)))?;
-        let guard = if hold.is_some() { None } else { self.hints.admit(made.bytes.len() as u64) };
+        let due_at = envelope.origin.received_at + not_before;
+        let units = split(id, &envelope.recipients, due_at, matches!(record_body, RecordBody::File(_)))?;
+        // What waits is not kept in memory for it.
+        let guard = if hold.is_some() || !not_before.is_zero() { None } else { self.hints.admit(made.bytes.len() as u64) };
         batch.put(&self.message, id.to_key().to_vec(), made.bytes);
         for unit in &units {
             match &hold {

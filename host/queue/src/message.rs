@@ -1,5 +1,7 @@
 //! Messages on their way in.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use waxwing_types::{Envelope, QueueId, Tags};
 
@@ -23,4 +25,8 @@ pub struct NewMessage {
     pub tags: Tags,
     /// It goes into the hold queue, for this reason.
     pub hold: Option<String>,
+    /// No attempt before this time has passed since `origin.received_at`.
+    pub not_before: Duration,
+    /// Messages that are committed in the same batch: all of them or none. Theirs count as these.
+    pub with: Vec<NewMessage>,
 }

@@ -2,7 +2,7 @@
 
 use waxwing_store::{Batch, Urgency, crash_point};
 
-use crate::embedded::Inner;
+use crate::embedded::{Inner, Prepared};
 use crate::error::SpoolError;
 use crate::file_body::file_name;
 use crate::record::{Parked, RecordBody, make_parked, make_unit, read_unit};
@@ -38,8 +38,8 @@ impl Inner {
         // From here on an error means that the store is poisoned: the unit stays in conflict until the restart.
         begun.completion.await?;
         crash_point("queue.after_settle_commit");
-        if let Some(prepared) = prepared {
-            self.announce(prepared);
+        for new in prepared {
+            self.announce(new);
         }
         if let Some(file) = begun.file {
             self.unlink(file).await;
@@ -49,12 +49,8 @@ impl Inner {
     }
 
     /// Checks the unit, makes the batch and submits it.
-    async fn begin(
-        &self,
-        tracked: Option<u64>,
-        settle: Settle,
-    ) -> Result<(Begun, Option<crate::embedded::Prepared>), SpoolError> {
-        let Settle { unit, remaining, attempts, after, dsn } = settle;
+    async fn begin(&self, tracked: Option<u64>, settle: Settle) -> Result<(Begun, Vec<Prepared>), SpoolError> {
+        let Settle { unit, remaining, attempts, after, made } = settle;
         let version = match tracked {
             Some(version) => version,
             None => self.stored_version(&unit).await?,
@@ -63,15 +59,15 @@ impl Inner {
             return Err(SpoolError::Conflict);
         }
         let mut batch = Batch::with_capacity(4);
-        let prepared = dsn.map(|dsn| self.prepare(dsn, &mut batch)).transpose()?;
+        let prepared = self.prepare_all(made, &mut batch)?;
         // Whether this is the message's last unit is known only when the batch goes: units of one message settle side by side.
         let file = if unit.body_file && matches!(after, After::Gone) { self.body_file(&unit).await? } else { None };
         let next = Unit { recipients: remaining, attempts, version: unit.version.wrapping_add(1), ..unit.clone() };
         let place = Place::of(after, next, &unit, &mut batch, self);
         let permit = self.store.reserve(batch.bytes() + DELETIONS_BYTES).await?;
-        let urgency = if prepared.is_some() { Urgency::Now } else { Urgency::Ride };
+        let urgency = if !prepared.is_empty() { Urgency::Now } else { Urgency::Ride };
         let mut schedule = self.schedule.lock();
-        let prepared = prepared.filter(|dsn| dsn.place(&mut schedule));
+        let prepared = prepared.into_iter().filter(|new| new.place(&mut schedule)).collect();
         let last = place.enter(&unit, &mut schedule);
         batch.delete(&self.due, unit.due_key().to_bytes().to_vec());
         if let Place::Due(next) = &place

@@ -144,6 +144,6 @@ pub struct Settle {
     pub attempts: u32,
     /// What becomes of them.
     pub after: After,
-    /// A report that is enqueued in the same step. It may use the disk's reserve.
-    pub dsn: Option<NewMessage>,
+    /// Reports, and mail that plugins send, which are enqueued in the same step. They may use the disk's reserve.
+    pub made: Vec<NewMessage>,
 }

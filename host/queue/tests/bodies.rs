@@ -204,7 +204,7 @@ async fn a_full_disk_refuses_what_comes_in_and_lets_settling_go_on() {
 
     // A report is part of settling.
     let lease = world.spool.acquire().await.unwrap();
-    let settle = Settle { dsn: Some(world.message(1)), ..gone(&unit) };
+    let settle = Settle { made: vec![world.message(1)], ..gone(&unit) };
     world.spool.settle(&lease, settle).await.unwrap();
     assert!(matches!(world.spool.load(id).await, Err(SpoolError::NotFound)));
     assert_eq!(world.due(EVER).await.len(), 1);

@@ -157,7 +157,7 @@ async fn a_report_comes_in_the_step_that_settles() {
         if lost {
             world.engine.kill_after(0);
         }
-        let settled = world.spool.settle(&lease, Settle { dsn: Some(dsn), ..gone(&unit) }).await;
+        let settled = world.spool.settle(&lease, Settle { made: vec![dsn], ..gone(&unit) }).await;
         assert_eq!(settled.is_err(), lost);
         let world = world.restart().await;
         let ids: Vec<QueueId> = world.due(EVER).await.iter().map(|unit| unit.id).collect();
@@ -445,4 +445,23 @@ async fn works_over_the_disk() {
         spool.settle(&lease, gone(unit)).await.unwrap();
     }
     assert_eq!(files(), 0);
+}
+
+#[tokio::test]
+async fn what_comes_along_is_committed_in_the_same_step_and_waits_as_it_was_told() {
+    let world = World::new().await;
+    let lease = world.spool.acquire().await.unwrap();
+    let wait = std::time::Duration::from_secs(600);
+    let along = waxwing_queue::NewMessage { not_before: wait, ..world.message(1) };
+    let (first, second) = (world.message(1), along.id);
+    let message = waxwing_queue::NewMessage { with: vec![along], ..first };
+    let id = message.id;
+    world.spool.enqueue(message).await.unwrap();
+    assert_eq!(world.spool.stats().enqueued, 2);
+    let now = world.now();
+    let due = world.spool.scan_due(&lease, None, now, 10).await.unwrap();
+    assert_eq!(due.iter().map(|unit| unit.id).collect::<Vec<_>>(), [id]);
+    let later = world.spool.scan_due(&lease, None, now + wait, 10).await.unwrap();
+    assert_eq!(later.iter().map(|unit| unit.id).collect::<Vec<_>>(), [id, second]);
+    assert_eq!(later.iter().map(|unit| unit.next_at).max(), Some(now + wait));
 }

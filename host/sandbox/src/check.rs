@@ -117,6 +117,13 @@ pub(crate) fn interfaces(engine: &Engine, component: &Component, settings: &Plug
     for (name, _) in types.exports(engine) {
         let hook = of_contract(name, settings)?;
         match hook.map(|name| (name, Hook::from_name(name))) {
+            Some((_, Some(hook @ (Hook::OnAuth | Hook::OnCredentials)))) if !settings.grants.credentials => {
+                let line = "credentials = true";
+                return Err(LoadError::HookNotGranted { plugin: plugin(), hook: hook.as_str().to_owned(), line });
+            }
+            Some((hook, Some(_))) if HOOKS_TO_COME.contains(&hook) => {
+                return Err(LoadError::HookNotImplemented { plugin: plugin(), hook: hook.to_owned() });
+            }
             Some((_, Some(hook))) => hooks = hooks.with(hook),
             Some(("on-load", None)) => on_load = true,
             Some((hook, None)) if HOOKS_TO_COME.contains(&hook) => {

@@ -58,6 +58,16 @@ pub enum LoadError {
         /// The line of configuration that would grant it.
         line: &'static str,
     },
+    /// A hook that the configuration does not grant.
+    #[error("plugin \"{plugin}\" exports {hook}, which is not granted; add {line} under [plugins.{plugin}.grants]")]
+    HookNotGranted {
+        /// The plugin.
+        plugin: String,
+        /// The hook.
+        hook: String,
+        /// The line of configuration that would grant it.
+        line: &'static str,
+    },
     /// An import of the contract that this version of the server does not serve.
     #[error("plugin \"{plugin}\" imports {import}, which this version of the server has not implemented yet")]
     ImportNotImplemented {

@@ -3,12 +3,16 @@
 use wasmtime::Store;
 use wasmtime::component::{Instance, InstancePre};
 use waxwing_bindings::exports::{
-    on_abort, on_cleanup, on_connect, on_data, on_decide, on_deliver, on_helo, on_load, on_mail, on_message, on_rcpt,
-    on_recipient_message, on_refuse, on_resolve, on_rewrite_address, on_score, on_tick,
+    on_abort, on_auth, on_cleanup, on_command, on_connect, on_credentials, on_data, on_decide, on_deliver, on_disconnect, on_dsn,
+    on_enqueue, on_event, on_headers, on_helo, on_load, on_mail, on_message, on_outcome, on_rcpt, on_rcpt_resolved,
+    on_recipient_message, on_refuse, on_reply, on_resolve, on_retry, on_rewrite_address, on_route, on_scan, on_score, on_send,
+    on_table, on_tick, on_tls,
 };
+use waxwing_bindings::imports::types::Verdict;
 use waxwing_pipeline::{Answer, Event, Hook, HookSet};
 
 use crate::answer::{self, Checked};
+use crate::more;
 use crate::state::State;
 use crate::words;
 
@@ -65,18 +69,35 @@ hooks! {
     helo on_helo OnHelo;
     mail on_mail OnMail;
     rcpt on_rcpt OnRcpt;
-    data on_data OnData;
-    refuse on_refuse OnRefuse;
     message on_message OnMessage;
-    score on_score OnScore;
-    decide on_decide OnDecide;
-    recipient_message on_recipient_message OnRecipientMessage;
-    abort on_abort OnAbort;
-    tick on_tick OnTick;
     cleanup on_cleanup OnCleanup;
     rewrite on_rewrite_address OnRewriteAddress;
     resolve on_resolve OnResolve;
     deliver on_deliver OnDeliver;
+    tls on_tls OnTls;
+    credentials on_credentials OnCredentials;
+    auth on_auth OnAuth;
+    command on_command OnCommand;
+    rcpt_resolved on_rcpt_resolved OnRcptResolved;
+    data on_data OnData;
+    refuse on_refuse OnRefuse;
+    headers on_headers OnHeaders;
+    score on_score OnScore;
+    decide on_decide OnDecide;
+    recipient_message on_recipient_message OnRecipientMessage;
+    enqueue on_enqueue OnEnqueue;
+    scan on_scan OnScan;
+    route on_route OnRoute;
+    send on_send OnSend;
+    reply on_reply OnReply;
+    retry on_retry OnRetry;
+    outcome on_outcome OnOutcome;
+    dsn on_dsn OnDsn;
+    abort on_abort OnAbort;
+    disconnect on_disconnect OnDisconnect;
+    event on_event OnEvent;
+    tick on_tick OnTick;
+    table on_table OnTable;
 }
 
 fn missing(hook: Hook) -> wasmtime::Error {
@@ -93,9 +114,27 @@ pub(crate) struct Callee<'a> {
 impl Callee<'_> {
     /// Calls the hook of an event. The outer error is the engine's, the inner one says what is wrong with the answer.
     pub(crate) async fn call(&mut self, store: &mut Store<State>, event: &Event) -> wasmtime::Result<Checked<Answer>> {
+        if let Some(verdict) = self.session(store, event).await? {
+            return Ok(answer::verdict(verdict, event.hook(), &store.data().shared.limits));
+        }
+        if let Some(verdict) = self.content(store, event).await? {
+            return Ok(answer::verdict(verdict, event.hook(), &store.data().shared.limits));
+        }
+        if self.hears(store, event).await? {
+            return Ok(Ok(Answer::Done));
+        }
+        if let Some(answer) = self.asked(store, event).await? {
+            return Ok(answer);
+        }
+        self.queue(store, event).await?.ok_or_else(|| missing(event.hook()))
+    }
+
+    /// The hooks with a verdict before the message is there.
+    async fn session(&mut self, store: &mut Store<State>, event: &Event) -> wasmtime::Result<Option<Verdict>> {
         let (exports, instance) = (self.exports, &self.instance);
-        let verdict = match event {
+        Ok(Some(match event {
             Event::Connect => self.found.connect(exports, store, instance)?.call_connect(&mut *store).await?,
+            Event::Tls => self.found.tls(exports, store, instance)?.call_tls(&mut *store).await?,
             Event::Helo(name) => self.found.helo(exports, store, instance)?.call_helo(&mut *store, name).await?,
             Event::Mail(sender) => {
                 let sender = words::reverse_path(sender);
@@ -105,32 +144,27 @@ impl Callee<'_> {
                 let recipient = words::recipient(recipient);
                 self.found.rcpt(exports, store, instance)?.call_rcpt(&mut *store, &recipient).await?
             }
+            Event::RcptResolved { recipient, targets } => {
+                let recipient = words::recipient(recipient);
+                let targets: Vec<_> = targets.iter().map(words::address).collect();
+                let guest = self.found.rcpt_resolved(exports, store, instance)?;
+                guest.call_rcpt_resolved(&mut *store, &recipient, &targets).await?
+            }
             Event::Data => self.found.data(exports, store, instance)?.call_data(&mut *store).await?,
             Event::Refuse { stage, by, reply } => {
-                let guest = self.found.refuse(exports, store, instance)?;
-                guest.call_refuse(&mut *store, stage.as_str(), by, &words::reply(reply)).await?
+                let reply = words::reply(reply);
+                self.found.refuse(exports, store, instance)?.call_refuse(&mut *store, stage.as_str(), by, &reply).await?
             }
+            _ => return Ok(None),
+        }))
+    }
+
+    /// The hooks with a verdict about a message.
+    async fn content(&mut self, store: &mut Store<State>, event: &Event) -> wasmtime::Result<Option<Verdict>> {
+        let (exports, instance) = (self.exports, &self.instance);
+        Ok(Some(match event {
+            Event::Headers => self.found.headers(exports, store, instance)?.call_headers(&mut *store).await?,
             Event::Message => self.found.message(exports, store, instance)?.call_message(&mut *store).await?,
-            Event::Cleanup => self.found.cleanup(exports, store, instance)?.call_cleanup(&mut *store).await?,
-            Event::RewriteAddress(address, role) => {
-                let (address, role) = (words::address(address), words::role(*role));
-                let guest = self.found.rewrite(exports, store, instance)?;
-                let rewritten = guest.call_rewrite_address(&mut *store, &address, role).await?;
-                return Ok(rewritten.map(answer::address).transpose().map(Answer::Rewritten));
-            }
-            Event::Resolve { recipient, verify } => {
-                let address = words::address(recipient);
-                let guest = self.found.resolve(exports, store, instance)?;
-                let resolution = guest.call_resolve(&mut *store, &address, *verify).await?;
-                return Ok(answer::resolution(resolution, *verify, &store.data().shared.limits));
-            }
-            Event::Deliver { hop, recipients } => {
-                let said: Vec<_> = recipients.iter().map(words::recipient).collect();
-                let guest = self.found.deliver(exports, store, instance)?;
-                let list = guest.call_deliver(&mut *store, &hop.to_string(), &said).await?;
-                let shared = &store.data().shared;
-                return Ok(answer::dispositions(list, recipients, &*shared.clock, &shared.limits));
-            }
             Event::Decide(symbols) => {
                 let symbols: Vec<_> = symbols.iter().map(words::symbol).collect();
                 self.found.decide(exports, store, instance)?.call_decide(&mut *store, &symbols).await?
@@ -140,19 +174,106 @@ impl Callee<'_> {
                 let guest = self.found.recipient_message(exports, store, instance)?;
                 guest.call_recipient_message(&mut *store, &recipient).await?
             }
+            Event::Cleanup => self.found.cleanup(exports, store, instance)?.call_cleanup(&mut *store).await?,
+            Event::Scan => self.found.scan(exports, store, instance)?.call_scan(&mut *store).await?,
+            Event::Send(destination) => self.found.send(exports, store, instance)?.call_send(&mut *store, destination).await?,
+            _ => return Ok(None),
+        }))
+    }
+
+    /// The hooks that only hear of something; false if this is none of them.
+    async fn hears(&mut self, store: &mut Store<State>, event: &Event) -> wasmtime::Result<bool> {
+        let (exports, instance) = (self.exports, &self.instance);
+        match event {
+            Event::Outcome(o) => {
+                let recipient = words::recipient(&o.recipient);
+                let guest = self.found.outcome(exports, store, instance)?;
+                let fate = words::fate(o.fate);
+                guest.call_outcome(&mut *store, &recipient, fate, &o.destination, &o.status, &o.text).await?;
+            }
+            Event::Abort => self.found.abort(exports, store, instance)?.call_abort(&mut *store).await?,
+            Event::Disconnect(why) => self.found.disconnect(exports, store, instance)?.call_disconnect(&mut *store, why).await?,
+            Event::Observe { name, json } => {
+                self.found.event(exports, store, instance)?.call_event(&mut *store, name, json).await?;
+            }
+            Event::Tick => self.found.tick(exports, store, instance)?.call_tick(&mut *store).await?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// The hooks that are asked about a user, a command, a key, an address or a message.
+    async fn asked(&mut self, store: &mut Store<State>, event: &Event) -> wasmtime::Result<Option<Checked<Answer>>> {
+        let (exports, instance) = (self.exports, &self.instance);
+        Ok(Some(match event {
+            Event::Credentials(user) => {
+                let stored = self.found.credentials(exports, store, instance)?.call_find(&mut *store, user).await?;
+                more::stored(stored, &store.data().shared.limits)
+            }
+            Event::Auth { protocol, user, secret } => {
+                let secret = words::secret(secret);
+                let guest = self.found.auth(exports, store, instance)?;
+                let said = guest.call_auth(&mut *store, protocol, user, &secret).await?;
+                more::auth(said, &store.data().shared.limits)
+            }
+            Event::Command { verb, argument } => {
+                let guest = self.found.command(exports, store, instance)?;
+                more::command(guest.call_command(&mut *store, verb, argument).await?)
+            }
+            Event::Table(key) => {
+                let found = self.found.table(exports, store, instance)?.call_get(&mut *store, key).await?;
+                more::found(found, &store.data().shared.limits)
+            }
             Event::Score => {
                 let symbols = self.found.score(exports, store, instance)?.call_score(&mut *store).await?;
-                return Ok(answer::symbols(symbols, &store.data().shared.limits));
+                answer::symbols(symbols, &store.data().shared.limits)
             }
-            Event::Abort => {
-                self.found.abort(exports, store, instance)?.call_abort(&mut *store).await?;
-                return Ok(Ok(Answer::Done));
+            Event::RewriteAddress(address, role) => {
+                let (address, role) = (words::address(address), words::role(*role));
+                let guest = self.found.rewrite(exports, store, instance)?;
+                let rewritten = guest.call_rewrite_address(&mut *store, &address, role).await?;
+                rewritten.map(answer::address).transpose().map(Answer::Rewritten)
             }
-            Event::Tick => {
-                self.found.tick(exports, store, instance)?.call_tick(&mut *store).await?;
-                return Ok(Ok(Answer::Done));
+            Event::Resolve { recipient, verify } => {
+                let address = words::address(recipient);
+                let guest = self.found.resolve(exports, store, instance)?;
+                let resolution = guest.call_resolve(&mut *store, &address, *verify).await?;
+                answer::resolution(resolution, *verify, &store.data().shared.limits)
             }
-        };
-        Ok(answer::verdict(verdict, event.hook(), &store.data().shared.limits))
+            _ => return Ok(None),
+        }))
+    }
+
+    /// The hooks of the queue and of delivery.
+    async fn queue(&mut self, store: &mut Store<State>, event: &Event) -> wasmtime::Result<Option<Checked<Answer>>> {
+        let (exports, instance) = (self.exports, &self.instance);
+        Ok(Some(match event {
+            Event::Enqueue => {
+                let placement = self.found.enqueue(exports, store, instance)?.call_enqueue(&mut *store).await?;
+                more::placement(placement, &store.data().shared.limits)
+            }
+            Event::Route(recipient) => {
+                let recipient = words::recipient(recipient);
+                more::route(self.found.route(exports, store, instance)?.call_route(&mut *store, &recipient).await?)
+            }
+            Event::Reply { destination, code, text } => {
+                let guest = self.found.reply(exports, store, instance)?;
+                Ok(Answer::Class(more::class(guest.call_reply(&mut *store, destination, *code, text).await?)))
+            }
+            Event::Retry(failure) => {
+                let failure = words::failure(failure);
+                let next = self.found.retry(exports, store, instance)?.call_retry(&mut *store, &failure).await?;
+                Ok(Answer::NextTry(more::next_try(next)))
+            }
+            Event::Dsn(kind) => Ok(Answer::Report(self.found.dsn(exports, store, instance)?.call_dsn(&mut *store, kind).await?)),
+            Event::Deliver { hop, recipients } => {
+                let said: Vec<_> = recipients.iter().map(words::recipient).collect();
+                let guest = self.found.deliver(exports, store, instance)?;
+                let list = guest.call_deliver(&mut *store, &hop.to_string(), &said).await?;
+                let shared = &store.data().shared;
+                answer::dispositions(list, recipients, &*shared.clock, &shared.limits)
+            }
+            _ => return Ok(None),
+        }))
     }
 }

@@ -18,6 +18,7 @@ mod hooks;
 mod host;
 mod lane;
 mod live;
+mod more;
 mod plugin;
 mod rules;
 mod settings;

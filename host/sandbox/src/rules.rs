@@ -28,32 +28,99 @@ pub enum Act {
 }
 
 use Hook::{
-    OnCleanup, OnConnect, OnData, OnDecide, OnDeliver, OnHelo, OnMail, OnMessage, OnRcpt, OnRecipientMessage, OnRefuse,
-    OnRewriteAddress, OnScore,
+    OnCleanup, OnConnect, OnData, OnDecide, OnDeliver, OnDsn, OnEnqueue, OnHeaders, OnHelo, OnMail, OnMessage, OnOutcome, OnRcpt,
+    OnRcptResolved, OnRecipientMessage, OnRefuse, OnRetry, OnRewriteAddress, OnRoute, OnScan, OnScore, OnSend, OnTls,
 };
 
-const SESSION: &[Hook] = &[OnConnect, OnHelo];
-const COMMANDS: &[Hook] = &[OnConnect, OnHelo, OnMail, OnRcpt, OnData];
-const VERDICTS: &[Hook] =
-    &[OnConnect, OnHelo, OnMail, OnRcpt, OnData, OnRefuse, OnMessage, OnDecide, OnRecipientMessage, OnCleanup];
-const DISCONNECTING: &[Hook] = &[OnConnect, OnHelo, OnMail, OnRcpt, OnData, OnMessage, OnDecide];
+const SESSION: &[Hook] = &[OnConnect, OnTls, OnHelo];
+const COMMANDS: &[Hook] = &[OnConnect, OnTls, OnHelo, OnMail, OnRcpt, OnRcptResolved, OnData];
+/// Not the hooks after the commit: there is none behind them that an `accept` could pass over.
+const ACCEPTING: &[Hook] = &[
+    OnConnect,
+    OnTls,
+    OnHelo,
+    OnMail,
+    OnRcpt,
+    OnRcptResolved,
+    OnData,
+    OnRefuse,
+    OnHeaders,
+    OnMessage,
+    OnDecide,
+    OnRecipientMessage,
+    OnCleanup,
+];
+const REFUSING: &[Hook] = &[
+    OnConnect,
+    OnTls,
+    OnHelo,
+    OnMail,
+    OnRcpt,
+    OnRcptResolved,
+    OnData,
+    OnRefuse,
+    OnHeaders,
+    OnMessage,
+    OnDecide,
+    OnRecipientMessage,
+    OnCleanup,
+    OnScan,
+    OnSend,
+];
+const DISCONNECTING: &[Hook] =
+    &[OnConnect, OnTls, OnHelo, OnMail, OnRcpt, OnRcptResolved, OnData, OnHeaders, OnMessage, OnDecide];
 /// At on-refuse these are what a refusal may be softened to.
-const HOLDING: &[Hook] = &[OnMail, OnRcpt, OnData, OnRefuse, OnMessage, OnDecide, OnRecipientMessage, OnCleanup];
-const TAGGING: &[Hook] = &[OnConnect, OnHelo, OnMail, OnRcpt, OnData, OnRefuse, OnMessage, OnScore, OnDecide, OnCleanup];
-const TRANSACTION: &[Hook] = &[OnMail, OnRcpt, OnData, OnMessage, OnDecide, OnCleanup];
+const WITHHOLDING: &[Hook] =
+    &[OnMail, OnRcpt, OnRcptResolved, OnData, OnRefuse, OnHeaders, OnMessage, OnDecide, OnRecipientMessage, OnCleanup, OnScan];
+const TAGGING: &[Hook] = &[
+    OnConnect,
+    OnTls,
+    OnHelo,
+    OnMail,
+    OnRcpt,
+    OnRcptResolved,
+    OnData,
+    OnRefuse,
+    OnHeaders,
+    OnMessage,
+    OnScore,
+    OnDecide,
+    OnCleanup,
+    OnEnqueue,
+];
+const TRANSACTION: &[Hook] = &[OnMail, OnRcpt, OnRcptResolved, OnData, OnHeaders, OnMessage, OnDecide, OnCleanup];
+const HEADERS: &[Hook] = &[OnMessage, OnDecide, OnCleanup, OnSend, OnDsn];
 const CONTENT: &[Hook] = &[OnMessage, OnDecide, OnCleanup];
-const READING: &[Hook] = &[OnMessage, OnScore, OnDecide, OnRecipientMessage, OnCleanup, OnRewriteAddress, OnDeliver];
-const LEAVING: &[Hook] = &[OnConnect, OnHelo, OnMail, OnRcpt, OnData, OnMessage, OnScore, OnDecide, OnCleanup];
+/// At on-headers there is a header, and no body yet: `content` has nothing to say there.
+const READING: &[Hook] = &[
+    OnHeaders,
+    OnMessage,
+    OnScore,
+    OnDecide,
+    OnRecipientMessage,
+    OnCleanup,
+    OnRewriteAddress,
+    OnEnqueue,
+    OnScan,
+    OnRoute,
+    OnSend,
+    OnDeliver,
+    OnRetry,
+    OnOutcome,
+    OnDsn,
+];
+const LEAVING: &[Hook] =
+    &[OnConnect, OnTls, OnHelo, OnMail, OnRcpt, OnRcptResolved, OnData, OnHeaders, OnMessage, OnScore, OnDecide, OnCleanup];
 
 /// The table: what, how the documentation calls it, and where.
 const TABLE: &[(Act, &str, &[Hook])] = &[
-    (Act::Accept, "verdict `accept`", VERDICTS),
-    (Act::Reject, "verdict `reject`", VERDICTS),
-    (Act::Defer, "verdict `defer`", VERDICTS),
+    (Act::Accept, "verdict `accept`", ACCEPTING),
+    (Act::Reject, "verdict `reject`", REFUSING),
+    (Act::Defer, "verdict `defer`", REFUSING),
     (Act::Disconnect, "verdict `disconnect`", DISCONNECTING),
-    (Act::Discard, "verdict `discard`", HOLDING),
-    (Act::Hold, "verdict `hold`", HOLDING),
-    (Act::EditHeader, "`edit`: add-, insert-, replace-, remove-header", CONTENT),
+    (Act::Discard, "verdict `discard`", WITHHOLDING),
+    (Act::Hold, "verdict `hold`", WITHHOLDING),
+    (Act::EditHeader, "`edit`: add-, insert-, replace-, remove-header", HEADERS),
     (Act::EditBody, "`edit`: write-body, drop-, replace-, add-part", CONTENT),
     (Act::SetSender, "`edit`: set-sender", TRANSACTION),
     (Act::EditRecipients, "`edit`: add-, change-, remove-recipient", CONTENT),

@@ -28,6 +28,8 @@ pub struct Grants {
     pub edit: bool,
     /// `lookup = ["alias_maps"]`: names of tables.
     pub lookup: Vec<String>,
+    /// `credentials = true`: the hooks `on-auth` and `on-credentials`.
+    pub credentials: bool,
 }
 
 /// Bounds of one plugin.
@@ -61,6 +63,8 @@ pub struct Limits {
     pub reason_bytes_max: usize,
     /// Symbols of one call of on-score.
     pub symbols_max: usize,
+    /// Octets of a password hash, and of a value of a table.
+    pub value_bytes_max: usize,
     /// Targets of one resolution.
     pub targets_max: usize,
 }
@@ -82,6 +86,7 @@ impl Default for Limits {
             parts_bytes_max: 16 << 20,
             reason_bytes_max: 500,
             symbols_max: 1000,
+            value_bytes_max: 64 << 10,
             targets_max: 10_000,
         }
     }

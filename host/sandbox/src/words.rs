@@ -1,7 +1,8 @@
 //! The host's words in the words of the contract.
 
+use waxwing_bindings::exports::{on_auth, on_outcome, on_retry};
 use waxwing_bindings::imports::types as wit;
-use waxwing_pipeline::{ContextRecipient, Role, Symbol};
+use waxwing_pipeline::{ContextRecipient, Failure, Fate, Role, Secret, Symbol};
 use waxwing_types::{Address, AddressClass, Notify, Reply, ReversePath, Via};
 
 pub(crate) fn address(address: &Address) -> wit::Address {
@@ -72,5 +73,31 @@ pub(crate) fn role(role: Role) -> waxwing_bindings::exports::on_rewrite_address:
         Role::EnvelopeRecipient => Wit::EnvelopeRecipient,
         Role::HeaderSender => Wit::HeaderSender,
         Role::HeaderRecipient => Wit::HeaderRecipient,
+    }
+}
+
+pub(crate) fn secret(secret: &Secret) -> on_auth::Secret {
+    match secret {
+        Secret::Password(text) => on_auth::Secret::Password(text.clone()),
+        Secret::Token(text) => on_auth::Secret::Token(text.clone()),
+    }
+}
+
+pub(crate) fn fate(fate: Fate) -> on_outcome::Fate {
+    match fate {
+        Fate::Delivered => on_outcome::Fate::Delivered,
+        Fate::Deferred => on_outcome::Fate::Deferred,
+        Fate::Failed => on_outcome::Fate::Failed,
+        Fate::Expired => on_outcome::Fate::Expired,
+    }
+}
+
+pub(crate) fn failure(failure: &Failure) -> on_retry::Failure {
+    on_retry::Failure {
+        attempt: failure.attempt,
+        age_seconds: u32::try_from(failure.age.as_secs()).unwrap_or(u32::MAX),
+        destination: failure.destination.clone(),
+        status: failure.status.clone(),
+        text: failure.text.clone(),
     }
 }

@@ -100,7 +100,16 @@ impl Workload {
 
     fn new_message(&self, id: QueueId, body: NewBody) -> Result<NewMessage, SpoolError> {
         let envelope = content::envelope(id, self.clock.now());
-        Ok(NewMessage { id, envelope, head: content::head(id), body, tags: content::tags(id), hold: None })
+        Ok(NewMessage {
+            id,
+            envelope,
+            head: content::head(id),
+            body,
+            tags: content::tags(id),
+            hold: None,
+            not_before: Duration::ZERO,
+            with: Vec::new(),
+        })
     }
 
     /// Settles what is fresh and what is due.
@@ -170,7 +179,7 @@ impl Workload {
         let dsn = if with_dsn { Some(self.dsn().await?) } else { None };
         let name = dsn.as_ref().map(|dsn| format!(" {}", dsn.id)).unwrap_or_default();
         let remaining = if word == "gone" { Vec::new() } else { deferred(&unit.recipients) };
-        let settle = Settle { unit, remaining, attempts, after, dsn };
+        let settle = Settle { unit, remaining, attempts, after, made: dsn.into_iter().collect() };
         (self.report)(format!("s {id} {number} {attempts} {word}{name}"));
         self.spool.settle(lease, settle).await?;
         (self.report)(format!("S {id} {number} {attempts}"));

@@ -68,6 +68,8 @@ impl Bench {
             body: NewBody::inline(Bytes::from_static(b"text\r\n")).unwrap(),
             tags: [("k".to_owned(), "v".to_owned())].into(),
             hold: hold.map(str::to_owned),
+            not_before: Duration::ZERO,
+            with: Vec::new(),
         };
         self.desk.spool.enqueue(message).await.unwrap();
         self.clock.advance(Duration::from_secs(1));
@@ -82,7 +84,7 @@ impl Bench {
         let mut left = unit.recipients[1].clone();
         left.last = Some(Status::local(EnhancedCode::new(4, 4, 1), "no route"));
         let after = After::At(self.clock.now() + Duration::from_secs(300));
-        let settle = Settle { unit, remaining: vec![left], attempts: 1, after, dsn: None };
+        let settle = Settle { unit, remaining: vec![left], attempts: 1, after, made: Vec::new() };
         spool.settle(&lease, settle).await.unwrap();
     }
 

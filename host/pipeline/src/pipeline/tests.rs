@@ -315,6 +315,17 @@ fn what_goes_well_at_one_hook_does_not_excuse_another() {
 }
 
 #[test]
+fn a_plugin_is_not_called_for_what_it_sent() {
+    let author = fake(&[Hook::OnMessage], |_, _| says(refusal()));
+    let p = pipeline(&[(&author, Mode::Enforce, OnFault::Defer)]);
+    let mut c = context();
+    Arc::make_mut(&mut c.tags).insert(crate::AUTHORS_TAG.to_owned(), "other,p0".to_owned());
+    assert_eq!(now(p.verdict(&mut p.chain(), &mut c, Event::Message)), Verdict::Continue);
+    Arc::make_mut(&mut c.tags).insert(crate::AUTHORS_TAG.to_owned(), "other,p00".to_owned());
+    assert_eq!(now(p.verdict(&mut p.chain(), &mut c, Event::Message)), refusal());
+}
+
+#[test]
 fn a_plugin_that_keeps_failing_is_left_alone_and_never_passed_over() {
     let broken = fake(&[Hook::OnMail], |_, _| Err(Fault::new(FaultKind::Trap, "unreachable")));
     let settings = BindingSettings {

@@ -112,11 +112,19 @@ pub(crate) fn message(id: QueueId, recipients: usize, now: Timestamp) -> NewMess
         body: NewBody::inline(Bytes::from_static(b"hello\r\n")).unwrap(),
         tags: Tags::new(),
         hold: None,
+        not_before: Duration::ZERO,
+        with: Vec::new(),
     }
 }
 
 pub(crate) fn gone(unit: &Unit) -> Settle {
-    Settle { unit: unit.clone(), remaining: vec![], attempts: unit.attempts + 1, after: waxwing_queue::After::Gone, dsn: None }
+    Settle {
+        unit: unit.clone(),
+        remaining: vec![],
+        attempts: unit.attempts + 1,
+        after: waxwing_queue::After::Gone,
+        made: Vec::new(),
+    }
 }
 
 pub(crate) fn later(unit: &Unit, at: Timestamp) -> Settle {
@@ -127,7 +135,7 @@ pub(crate) fn later(unit: &Unit, at: Timestamp) -> Settle {
         remaining: unit.recipients.iter().map(wait).collect(),
         attempts: unit.attempts + 1,
         after: waxwing_queue::After::At(at),
-        dsn: None,
+        made: Vec::new(),
     }
 }
 
