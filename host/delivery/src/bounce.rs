@@ -1,12 +1,10 @@
 //! Reports to the sender about recipients that were given up (RFC 3461 §6, RFC 3464).
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use waxwing_message::{Action, Report, Reported};
-use waxwing_pipeline::{Generated, Prepared, SubmitError};
-use waxwing_queue::{NewBody, NewMessage, SpoolError};
-use waxwing_types::{BodyType, Envelope, Message, Notify, Origin, QueueId, Recipient, ReversePath, Status, Tags, Via};
+use waxwing_pipeline::{Generated, Placement, Prepared, SubmitError};
+use waxwing_queue::{NewBody, NewMessage};
+use waxwing_types::{BodyType, Envelope, Message, Notify, Origin, Recipient, ReversePath, Status, Tags, Via};
 
 use crate::manager::Core;
 
@@ -92,17 +90,8 @@ async fn returned_body(core: &Core, message: &Message) -> Option<Bytes> {
 
 /// The report as the spool takes it; a body that hooks made large goes through a writer as any other.
 async fn spooled(core: &Core, prepared: Prepared) -> Result<NewMessage, NotNow> {
-    let Prepared { id, envelope, head, body, tags, hold } = prepared;
-    let body = match NewBody::inline(body.clone()) {
-        Ok(body) => body,
-        Err(_) => write_body(core, id, body).await.map_err(|error| NotNow(error.to_string()))?,
-    };
-    Ok(NewMessage { id, envelope, head, body, tags, hold, not_before: Duration::ZERO, priority: 0, with: Vec::new() })
-}
-
-async fn write_body(core: &Core, id: QueueId, bytes: Bytes) -> Result<NewBody, SpoolError> {
-    let spool = &core.parts.spool;
-    let mut writer = spool.body_writer(id, spool.room(bytes.len() as u64)?);
-    writer.write(bytes).await?;
-    writer.finish().await
+    let Prepared { id, envelope, head, body, tags, placement, with: _ } = prepared;
+    let body = NewBody::of(&*core.parts.spool, id, body).await.map_err(|error| NotNow(error.to_string()))?;
+    let Placement { hold, not_before, priority } = placement;
+    Ok(NewMessage { id, envelope, head, body, tags, hold, not_before, priority, with: Vec::new() })
 }

@@ -68,7 +68,7 @@ impl Host<ServerSession> for Remote {
                 self.to.clear();
                 Answer::Done
             }
-            Question::Helo { .. } | Question::Mail { .. } | Question::Data => Answer::Ok,
+            Question::Command { .. } | Question::Helo { .. } | Question::Mail { .. } | Question::Data => Answer::Ok,
         }
     }
 

@@ -14,15 +14,10 @@ const VERSION: (u64, u64, u64) = (0, 1, 0);
 const VERSION_TEXT: &str = "0.1.0";
 
 /// Hooks of the contract beside those of [`Hook`] and `on-load`.
-const HOOKS_TO_COME: [&str; 18] = [
+const HOOKS_TO_COME: [&str; 13] = [
     "on-tls",
-    "on-rcpt-resolved",
-    "on-command",
-    "on-disconnect",
     "on-credentials",
     "on-auth",
-    "on-headers",
-    "on-enqueue",
     "on-scan",
     "on-retry",
     "on-route",
