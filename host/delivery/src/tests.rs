@@ -133,7 +133,7 @@ impl Submit for NoHooks {
             return Err(SubmitError::Temporary("a plugin rests".to_owned()));
         }
         let Generated { id, envelope, content, .. } = mail;
-        Ok(Prepared { id, envelope, head: Bytes::new(), body: content, tags: Tags::new(), hold: None })
+        Ok(Prepared { id, envelope, head: Bytes::new(), body: content, tags: Tags::new(), placement: Placement::default(), with: Vec::new() })
     }
 }
 
