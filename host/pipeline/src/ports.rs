@@ -30,6 +30,8 @@ pub struct Handed {
     pub setup: Duration,
     /// The server is shutting down and nothing was tried: the attempt does not count.
     pub cut_off: bool,
+    /// Who is left waits for the operator, for this reason.
+    pub hold: Option<String>,
 }
 
 impl Handed {
@@ -269,6 +271,15 @@ pub trait Submit: Send + Sync {
 pub trait Trace: Send + Sync {
     /// Takes a record, or drops it when too much waits.
     fn record(&self, record: TraceRecord);
+}
+
+/// Hears of what happens to mail, for accounting; never waits, and drops what is too much.
+pub trait Events: Send + Sync {
+    /// Somebody listens now; without, an event need not be made.
+    fn wanted(&self) -> bool;
+
+    /// Takes an event: `delivered`, `deferred`, `failed`, `held`, with what is known of it as a JSON object.
+    fn happened(&self, name: &str, json: String);
 }
 
 /// Knows which domain is whose.
