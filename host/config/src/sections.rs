@@ -109,3 +109,18 @@ section! {
         age_max: Duration [Span<60_000>] = Duration::from_secs(7 * 86_400);
     }
 }
+
+/// What becomes of a message that is refused after it was accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ScanRefusal {
+    /// Into the hold queue.
+    #[default]
+    Hold,
+    /// Thrown away.
+    Discard,
+}
+
+impl Words for ScanRefusal {
+    const FORM: &'static str = "\"hold\" or \"discard\"";
+    const WORDS: &'static [(&'static str, Self)] = &[("hold", Self::Hold), ("discard", Self::Discard)];
+}

@@ -12,6 +12,7 @@ mod clock;
 mod control;
 mod desk;
 mod dev;
+mod events;
 mod limits;
 mod listen;
 mod log;

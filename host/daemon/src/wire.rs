@@ -18,6 +18,7 @@ use waxwing_store::{Store, StoreOptions};
 use waxwing_types::{Clock, Via};
 
 use crate::desk::Desk;
+use crate::events::EventLine;
 use crate::listen::Doors;
 use crate::outbound::Joined;
 use crate::{control, outbound, plugins};
@@ -86,6 +87,7 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
             pipeline: Arc::clone(&pipeline),
             spool: Arc::clone(&spool),
             submit: Arc::clone(&intake) as _,
+            events: EventLine::start(&pipeline, shutdown.clone()) as _,
             trace: Arc::clone(&traces) as _,
             clock: Arc::clone(&clock),
             shutdown: shutdown.clone(),

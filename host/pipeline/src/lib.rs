@@ -38,7 +38,7 @@ pub use hook::{Hook, HookSet};
 pub use pipeline::{Ended, Pipeline};
 pub use plugin::{Fault, FaultKind, Guest, Plugin};
 pub use ports::{
-    ClassOf, Directory, DnsError, Generated, Handed, HttpError, HttpRequest, HttpResponse, KvError, KvPair, KvStore, Metrics,
-    MxHost, Prepared, Records, Resolver, Submit, SubmitError, Table, TableError, Trace, Transport, Web,
+    ClassOf, Directory, DnsError, Events, Generated, Handed, HttpError, HttpRequest, HttpResponse, KvError, KvPair, KvStore,
+    Metrics, MxHost, Prepared, Records, Resolver, Submit, SubmitError, Table, TableError, Trace, Transport, Web,
 };
 pub use trace::{TRACE_ENTRIES_MAX, TraceEntry, TraceRecord};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use waxwing_types::{Disposition, EnhancedCode, NextHop, Status};
+use waxwing_types::{Disposition, EnhancedCode, NextHop, Reply, Status, Verdict};
 
 use crate::fold::passed_over;
 use crate::pipeline::{Ended, Step};
@@ -25,6 +25,28 @@ impl Pipeline {
             }
         }
         Ok(None)
+    }
+
+    /// The last look at a message before it is sent there; each plugin may edit the header that the ones before left. A fault defers,
+    /// whatever its consequence is elsewhere: what should have been signed must not go unsigned.
+    pub async fn outgoing(&self, chain: &mut Chain, context: &mut Context, destination: &str) -> Verdict {
+        let event = Event::Send(destination.to_owned());
+        let bound = Arc::clone(&chain.bound);
+        for &at in bound.at(Hook::OnSend) {
+            match self.ask(at, chain, context, &event).await {
+                Some(Step::Faulted(_)) => {
+                    return Verdict::Defer(Reply::fixed(
+                        451,
+                        (4, 3, 0),
+                        "A plugin of this server failed at the outgoing message",
+                    ));
+                }
+                Some(Step::Returned(Answer::Verdict(Verdict::Continue))) => {}
+                Some(Step::Returned(Answer::Verdict(verdict))) => return verdict,
+                Some(Step::Returned(_)) | None => {}
+            }
+        }
+        Verdict::Continue
     }
 
     /// How to take a remote server's reply: the first plugin that does not leave it as it is has the word.
@@ -72,7 +94,8 @@ impl Pipeline {
         true
     }
 
-    /// Hands a message to the one plugin that is this transport. A fault defers all recipients, or holds the message.
+    /// Hands a message to the one plugin that is this transport. A fault defers all recipients, or holds the message: then
+    /// `context.hold` says why.
     pub async fn deliver(
         &self,
         plugin: &str,
@@ -98,7 +121,12 @@ impl Pipeline {
                     None => (*index, deferred("the transport plugin said nothing about this recipient".to_owned())),
                 })
                 .collect(),
-            Some(Step::Faulted(_)) => everyone("the transport plugin failed"),
+            Some(Step::Faulted(consequence)) => {
+                if let Verdict::Hold { reason } = consequence {
+                    context.hold.get_or_insert(reason);
+                }
+                everyone("the transport plugin failed")
+            }
             Some(Step::Returned(_)) | None => everyone("the transport plugin does not take this message"),
         }
     }

@@ -7,7 +7,7 @@ use waxwing_types::{Address, AddressClass, Clock, Verdict};
 
 use crate::chain::Seat;
 use crate::table::Bound;
-use crate::{Answer, Binding, BindingStatus, Chain, ClassOf, Context, Event, Fault, FaultKind, Mode, TraceEntry};
+use crate::{Answer, Binding, BindingStatus, Chain, ClassOf, Context, Event, Fault, FaultKind, Hook, Mode, TraceEntry};
 
 /// The plugins of a configuration, in its order. They can be replaced while mail passes: what has begun goes on with those that it
 /// began with.
@@ -61,6 +61,12 @@ impl Pipeline {
     #[must_use]
     pub fn chain_of(&self, chain: &Chain) -> Chain {
         Chain::new(Arc::clone(&chain.bound))
+    }
+
+    /// Some plugin is bound to the hook now: a chain that is begun now has it.
+    #[must_use]
+    pub fn has(&self, hook: Hook) -> bool {
+        !self.current.load().at(hook).is_empty()
     }
 
     /// The class of an address.
