@@ -238,6 +238,8 @@ fn plugin_status(status: BindingStatus) -> PluginStatus {
         calls: count.calls,
         faults: count.faults,
         micros: count.micros,
+        agreed: count.agreed,
+        differed: count.differed,
     });
     let mode = match status.mode {
         Mode::Enforce => "enforce",
@@ -253,6 +255,11 @@ fn plugin_status(status: BindingStatus) -> PluginStatus {
     PluginStatus {
         name: status.name,
         version: status.version,
+        loaded_at: status.loaded_at,
+        canary: status.canary,
+        previous: None,
+        last_error: None,
+        instances: status.instances,
         mode: mode.to_owned(),
         on_fault: on_fault.to_owned(),
         breaker: status.breaker.as_str().to_owned(),

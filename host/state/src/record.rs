@@ -7,7 +7,7 @@ use crate::redact;
 
 /// The first octet of a record. Whoever changes the form of a record gives it the next number; records of other numbers are
 /// passed over, since a trace is worth a week at most.
-pub const RECORD_VERSION: u8 = 1;
+pub const RECORD_VERSION: u8 = 2;
 /// Octets of one stored record; of a longer one the last steps are dropped.
 pub const RECORD_BYTES_MAX: usize = 64 * 1024;
 

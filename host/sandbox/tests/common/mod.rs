@@ -71,7 +71,8 @@ impl Table for Fixed {
 /// `evil` with every grant and this misdeed.
 pub fn evil(act: &str) -> PluginSettings {
     let mut settings = PluginSettings::new("evil");
-    settings.grants = Grants { message: MessageGrant::Full, edit: true, lookup: vec!["granted".into(), "broken".into()] };
+    settings.grants =
+        Grants { message: MessageGrant::Full, edit: true, lookup: vec!["granted".into(), "broken".into()], ..Grants::default() };
     settings.tables.insert("granted".into(), Arc::new(Fixed(Ok(Some("value".into())))));
     settings.tables.insert("broken".into(), Arc::new(Fixed(Err("disk on fire".into()))));
     settings.config.insert("act".into(), json!(act));
