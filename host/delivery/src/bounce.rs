@@ -97,7 +97,7 @@ async fn spooled(core: &Core, prepared: Prepared) -> Result<NewMessage, NotNow> 
         Ok(body) => body,
         Err(_) => write_body(core, id, body).await.map_err(|error| NotNow(error.to_string()))?,
     };
-    Ok(NewMessage { id, envelope, head, body, tags, hold, not_before: Duration::ZERO, with: Vec::new() })
+    Ok(NewMessage { id, envelope, head, body, tags, hold, not_before: Duration::ZERO, priority: 0, with: Vec::new() })
 }
 
 async fn write_body(core: &Core, id: QueueId, bytes: Bytes) -> Result<NewBody, SpoolError> {

@@ -252,6 +252,7 @@ async fn enqueue(spool: &EmbeddedSpool, received_at: Timestamp, sender: &str, to
         tags: Tags::new(),
         hold: None,
         not_before: Duration::ZERO,
+        priority: 0,
         with: Vec::new(),
     };
     spool.enqueue(message).await.unwrap();

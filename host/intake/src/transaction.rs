@@ -192,6 +192,7 @@ impl Intake {
             tags: Arc::unwrap_or_clone(Arc::clone(&context.tags)),
             hold: context.hold.clone(),
             not_before: Duration::ZERO,
+            priority: 0,
             with: Vec::new(),
         };
         self.parts.spool.enqueue(message).await.map_err(|error| {

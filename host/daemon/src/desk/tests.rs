@@ -76,6 +76,7 @@ impl Bench {
             tags: [("k".to_owned(), "v".to_owned())].into(),
             hold: hold.map(str::to_owned),
             not_before: Duration::ZERO,
+            priority: 0,
             with: Vec::new(),
         };
         self.desk.spool.enqueue(message).await.unwrap();
