@@ -216,6 +216,7 @@ fn made(house: &House, via: Via) -> Generated {
         },
         content: Bytes::from_static(b"Subject: report\r\n\r\nfailed\r\n"),
         cause: None,
+        tags: waxwing_types::Tags::new(),
     }
 }
 

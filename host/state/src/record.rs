@@ -138,7 +138,7 @@ mod tests {
 
     /// What version 1 looks like on disk. When this fails, the form has changed: raise [`RECORD_VERSION`].
     #[test]
-    fn version_1_is_what_it_was() {
+    fn version_2_is_what_it_was() {
         let hex: String = encode(record()).iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(hex, VERSION_1);
     }
