@@ -210,6 +210,7 @@ fn check_plugins(config: &Config, reader: &mut Reader<'_>) {
     for plugin in &config.plugins {
         let table = format!("plugins.{}", plugin.name);
         check_source(plugin, &table, reader);
+        check_canary(plugin, &table, reader);
         if plugin.limits.cpu > plugin.limits.time {
             let (cpu, time) = (format!("{table}.limits.cpu"), format!("{table}.limits.time"));
             let message = "the limit cpu is longer than the limit time, which contains it";
@@ -226,6 +227,19 @@ fn check_plugins(config: &Config, reader: &mut Reader<'_>) {
         }
     }
     check_transport_names(config, reader);
+}
+
+/// The file of a canary is given, and it is there.
+fn check_canary(plugin: &Plugin, table: &str, reader: &mut Reader<'_>) {
+    let Some(canary) = &plugin.canary else { return };
+    let path = format!("{table}.canary.file");
+    if !reader_has(reader, &path) {
+        let advice = "add file = \"/path/to/new.wasm\"".to_owned();
+        reader.wrong_at(&format!("{table}.canary"), format!("the canary of \"{}\" has no file", plugin.name), advice);
+    } else if plugin.enabled && !(reader.facts.exists)(&canary.file) {
+        let advice = "correct the path, or leave the canary out".to_owned();
+        reader.wrong_at(&path, format!("the component \"{}\" does not exist", canary.file.display()), advice);
+    }
 }
 
 /// A component's file, or a built-in plugin: one of them, and it is there.

@@ -39,6 +39,8 @@ section! {
         breaker_faults: u32 [Count<u32, 0, 1_000_000>] = 10;
         /// How long it is not called then, before one call tries it again.
         breaker_time: Duration [Span<1>] = Duration::from_secs(30);
+        /// Another version of it that serves a part of the mail, to be tried before it serves all.
+        canary: Option<Canary> [Maybe<Sub<Canary>>] = None;
         /// Name under which its on-deliver is a transport.
         transport: Option<String> [Maybe<Text>] = None;
         /// When it is called; empty lists are no condition.
@@ -162,6 +164,16 @@ impl Words for Via {
         ("forward", Self::Forward),
         ("dsn", Self::Dsn),
     ];
+}
+
+section! {
+    /// A version that serves a part of the mail.
+    pub struct Canary (table, reader) {
+        /// The component to load; required.
+        file: PathBuf [FilePath] = PathBuf::new();
+        /// Of a hundred transactions so many are served by it; each transaction by one version, from its first hook to its last.
+        percent: u32 [Count<u32, 0, 100>] = 10;
+    }
 }
 
 section! {

@@ -15,7 +15,7 @@ mod request;
 mod response;
 
 pub use frame::{FrameError, Frames, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX, frame};
-pub use plugin::{HookStatus, PluginStatus};
+pub use plugin::{HookStatus, PluginChange, PluginStatus};
 pub use queue::{
     HEAD_BYTES_MAX, LastStatus, QUEUE_PAGE_MAX, QueuePage, QueueState, QueueTotals, QueuedRecipient, QueuedUnit, ShownMessage,
 };

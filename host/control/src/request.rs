@@ -41,6 +41,22 @@ pub enum Request {
     },
     /// The bound plugins and how often each hook ran.
     PluginList,
+    /// Load the files of plugins again, of all or of one.
+    PluginReload {
+        /// Its name in the configuration.
+        #[serde(default)]
+        name: Option<String>,
+    },
+    /// Undo the last change of a plugin: take its canary away, or else put the version before back.
+    PluginRollback {
+        /// Its name in the configuration.
+        name: String,
+    },
+    /// Put a plugin's canary in its place.
+    PluginPromote {
+        /// Its name in the configuration.
+        name: String,
+    },
     /// The configuration in effect, secrets redacted.
     ConfigShow,
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use waxwing_types::Timestamp;
 
-use crate::{PluginStatus, QueuePage, ShownMessage};
+use crate::{PluginChange, PluginStatus, QueuePage, ShownMessage};
 
 /// The one answer to a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +25,11 @@ pub enum Response {
     Plugins {
         /// In the order of the configuration.
         plugins: Vec<PluginStatus>,
+    },
+    /// To `PluginReload`, `PluginRollback` and `PluginPromote`.
+    PluginChanges {
+        /// What became of each that was asked about.
+        changes: Vec<PluginChange>,
     },
     /// To `ConfigShow`.
     Config {

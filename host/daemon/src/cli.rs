@@ -10,7 +10,7 @@ use waxwing_tool::{Options, ToolError};
 use waxwing_types::Clock;
 
 use crate::clock::SystemClock;
-use crate::{dev, serve};
+use crate::{dev, plugins, serve};
 
 /// A mail server whose every decision a WebAssembly component can take.
 #[derive(Parser, Debug)]
@@ -73,20 +73,8 @@ fn explain(error: &anyhow::Error) -> String {
             let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
             mistakes.render(colour).trim_end().to_owned()
         }
-        Some(LoadError::Read { .. }) | None => format!("waxwing: {}", chain(error)),
+        Some(LoadError::Read { .. }) | None => format!("waxwing: {}", plugins::in_one_line(error)),
     }
-}
-
-/// The error and its causes, without those whose words have been said.
-fn chain(error: &anyhow::Error) -> String {
-    let mut said = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if !said.contains(&cause) {
-            said.push_str(if said.is_empty() { "" } else { ": " });
-            said.push_str(&cause);
-        }
-    }
-    said
 }
 
 #[cfg(test)]

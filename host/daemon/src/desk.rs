@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use waxwing_config::{Config, Shown};
 use waxwing_control::{
-    HEAD_BYTES_MAX, HookStatus, LastStatus, PluginStatus, Problem, ProblemKind, QueuePage, QueueState, QueueTotals,
+    HEAD_BYTES_MAX, HookStatus, LastStatus, PluginChange, PluginStatus, Problem, ProblemKind, QueuePage, QueueState, QueueTotals,
     QueuedRecipient, QueuedUnit, Request, Response, ServerInfo, ShownMessage, TRACE_LAST_MAX,
 };
 use waxwing_delivery::ActiveUnits;
@@ -16,6 +16,7 @@ use waxwing_state::{Found, TraceError, TraceStore};
 use waxwing_types::{Envelope, QueueId, Timestamp};
 
 use crate::control::Answers;
+use crate::plugins::Keeper;
 
 /// Everything that can be asked about.
 pub(crate) struct Desk {
@@ -25,6 +26,7 @@ pub(crate) struct Desk {
     pub(crate) spool: Arc<dyn Spool>,
     pub(crate) traces: Arc<TraceStore>,
     pub(crate) pipeline: Arc<Pipeline>,
+    pub(crate) keeper: Arc<Keeper>,
     pub(crate) active: ActiveUnits,
 }
 
@@ -37,9 +39,12 @@ impl Answers for Desk {
             Request::QueueShow { id } => self.queue_show(id).await,
             Request::Trace { id } => self.trace(id).await,
             Request::TraceLast { limit } => self.trace_last(limit).await,
-            Request::PluginList => {
-                Ok(Response::Plugins { plugins: self.pipeline.status().into_iter().map(plugin_status).collect() })
+            Request::PluginList => Ok(Response::Plugins { plugins: self.plugin_list() }),
+            Request::PluginReload { name } => {
+                self.keeper.reload(name.as_deref()).await.map(|changes| Response::PluginChanges { changes })
             }
+            Request::PluginRollback { name } => changed(self.keeper.roll_back(&name).await),
+            Request::PluginPromote { name } => changed(self.keeper.promote(&name).await),
             Request::ConfigShow => {
                 Ok(Response::Config { file: self.file.display().to_string(), text: self.config.show_toml(Shown::All) })
             }
@@ -84,6 +89,17 @@ impl Desk {
             head,
             size: shown.size,
         })))
+    }
+
+    fn plugin_list(&self) -> Vec<PluginStatus> {
+        let with_notes = |status: BindingStatus| match status.canary {
+            Some(_) => plugin_status(status, (None, None)),
+            None => {
+                let notes = self.keeper.notes(&status.name);
+                plugin_status(status, notes)
+            }
+        };
+        self.pipeline.status().into_iter().map(with_notes).collect()
     }
 
     async fn trace(&self, id: QueueId) -> Result<Response, Problem> {
@@ -232,12 +248,18 @@ fn read_key(text: &str) -> Option<ListKey> {
     }
 }
 
-fn plugin_status(status: BindingStatus) -> PluginStatus {
+fn changed(change: Result<PluginChange, Problem>) -> Result<Response, Problem> {
+    change.map(|change| Response::PluginChanges { changes: vec![change] })
+}
+
+fn plugin_status(status: BindingStatus, (previous, last_error): (Option<String>, Option<String>)) -> PluginStatus {
     let hooks = status.hooks.into_iter().map(|count| HookStatus {
         hook: count.hook.to_string(),
         calls: count.calls,
         faults: count.faults,
         micros: count.micros,
+        agreed: count.agreed,
+        differed: count.differed,
     });
     let mode = match status.mode {
         Mode::Enforce => "enforce",
@@ -253,6 +275,11 @@ fn plugin_status(status: BindingStatus) -> PluginStatus {
     PluginStatus {
         name: status.name,
         version: status.version,
+        loaded_at: status.loaded_at,
+        canary: status.canary,
+        previous,
+        last_error,
+        instances: status.instances,
         mode: mode.to_owned(),
         on_fault: on_fault.to_owned(),
         breaker: status.breaker.as_str().to_owned(),

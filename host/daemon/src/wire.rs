@@ -21,6 +21,7 @@ use crate::desk::Desk;
 use crate::events::EventLine;
 use crate::listen::Doors;
 use crate::outbound::Joined;
+use crate::plugins::Keeper;
 use crate::{control, outbound, plugins};
 
 /// Below `queue_directory`: the database.
@@ -50,6 +51,8 @@ pub(crate) struct Server {
     pub(crate) doors: Doors,
     /// Ends with the shutdown, or because it can't go on: then the server is of no use.
     pub(crate) manager: JoinHandle<Result<(), SpoolError>>,
+    /// Loads plugins again.
+    pub(crate) keeper: Arc<Keeper>,
 }
 
 /// Builds everything and starts its tasks. When this returns, the server can serve.
@@ -63,8 +66,10 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     let traces = Arc::new(TraceStore::open(&store, limits)?);
     drop(spawn("traces", sweep(Arc::clone(&traces), Arc::clone(&clock), shutdown.clone())));
     let accounts = Arc::new(Accounts::open(&config, &clock)?);
-    let bindings = plugins::load(&config, &accounts, &clock, waxwing_bundle::standard).await?;
-    let pipeline = Arc::new(Pipeline::new(bindings, Arc::clone(&accounts) as _, Arc::clone(&clock)));
+    let loaded = plugins::load(&config, &accounts, &clock, waxwing_bundle::standard).await?;
+    let pipeline = Arc::new(Pipeline::new(loaded.bindings(), Arc::clone(&accounts) as _, Arc::clone(&clock)));
+    let keeper = Keeper::new(loaded, Arc::clone(&pipeline));
+    drop(spawn("plugin files", Arc::clone(&keeper).poll(shutdown.clone())));
     let intake = Intake::new(waxwing_intake::Parts {
         settings: IntakeSettings::of(&config),
         pipeline: Arc::clone(&pipeline),
@@ -96,9 +101,9 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     .await?;
     let active = manager.active();
     let manager = spawn("queue manager", manager.run(shutdown.clone()));
-    let desk = Arc::new(Desk { info, config, file, spool, traces, pipeline, active });
+    let desk = Arc::new(Desk { info, config, file, spool, traces, pipeline, keeper: Arc::clone(&keeper), active });
     drop(spawn("control", answer(control, desk, shutdown.clone())));
-    Ok(Server { store, doors: Doors { intake, clock, shutdown }, manager })
+    Ok(Server { store, doors: Doors { intake, clock, shutdown }, manager, keeper })
 }
 
 fn open_store(config: &Config) -> anyhow::Result<Store> {

@@ -21,6 +21,7 @@ mod outbound;
 mod pipeline;
 mod plugin;
 mod ports;
+mod shadow;
 mod table;
 mod trace;
 
@@ -28,7 +29,7 @@ pub use answer::{
     Answer, AuthAnswer, Changes, Expansion, Failure, Fate, Found, NextTry, Outcome, Placement, RecipientOutcome, ReplyClass,
     Resolution, Secret, Stored, Submission, Symbol, Target,
 };
-pub use binding::{Binding, BindingSettings, BindingStatus, HookCount, Mode, OnFault, When};
+pub use binding::{Binding, BindingSettings, BindingStatus, Canary, HookCount, Mode, OnFault, When};
 pub use breaker::{BreakerSettings, BreakerState};
 pub use chain::Chain;
 pub use context::{AUTHORS_MAX, AUTHORS_TAG, Client, Context, ContextRecipient, EditError, HOST_TAGS, TlsSession};

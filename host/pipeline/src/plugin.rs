@@ -76,6 +76,14 @@ pub trait Plugin: Send + Sync {
     /// Begins a conversation: one for the hooks before MAIL, one for each transaction, one for each attempt. Cheap: an
     /// instance is made at the first call.
     fn open(self: Arc<Self>) -> Box<dyn Guest>;
+
+    /// Another version has taken its place, or it has come back: one that is out of service keeps no instance for calls to come.
+    fn retire(&self, _is_retired: bool) {}
+
+    /// Instances that exist now, at work or waiting; none for what has no instances.
+    fn instances(&self) -> u32 {
+        0
+    }
 }
 
 /// One conversation with a plugin.

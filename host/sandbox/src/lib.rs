@@ -28,6 +28,6 @@ mod words;
 
 pub use engine::{Sandbox, SandboxSettings};
 pub use error::LoadError;
-pub use plugin::WasmPlugin;
+pub use plugin::{Compiled, WasmPlugin};
 pub use rules::{Act, reference};
 pub use settings::{Grants, InstanceMode, Limits, MessageGrant, PluginSettings};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use waxwing_config::Facts;
-use waxwing_control::TRACE_LAST_MAX;
+use waxwing_control::{Request, TRACE_LAST_MAX};
 use waxwing_types::{QueueId, Timestamp};
 
 use crate::{Client, ToolError, config, locate, plugin, queue, trace};
@@ -24,7 +24,7 @@ pub struct Options {
     pub json: bool,
 }
 
-/// The commands that look.
+/// The commands that look, and those that change what runs.
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
     /// Look at the messages in the queue
@@ -39,7 +39,7 @@ pub enum Command {
         #[arg(long, value_name = "NUMBER", conflicts_with = "id", value_parser = clap::value_parser!(u32).range(1..=i64::from(TRACE_LAST_MAX)))]
         last: Option<u32>,
     },
-    /// Look at the plugins
+    /// Look at the plugins and change their versions
     #[command(subcommand)]
     Plugin(PluginCommand),
     /// Check and show the configuration
@@ -68,6 +68,21 @@ pub enum QueueCommand {
 pub enum PluginCommand {
     /// List the loaded plugins, each hook and how often it ran
     List,
+    /// Load the files of the plugins again, if they have changed; mail goes on
+    Reload {
+        /// Only this plugin
+        name: Option<String>,
+    },
+    /// Undo the last change: take the plugin's canary away, or else put the version before back
+    Rollback {
+        /// The plugin's name in the configuration
+        name: String,
+    },
+    /// Put the plugin's canary in its place
+    Promote {
+        /// The plugin's name in the configuration
+        name: String,
+    },
 }
 
 /// `waxwing config …`
@@ -96,6 +111,15 @@ impl Command {
             Self::Trace { id: Some(id), last: _ } => trace::of(&mut client()?, *id, options.json, out),
             Self::Trace { id: None, last } => trace::last(&mut client()?, last.unwrap_or(1), options.json, out),
             Self::Plugin(PluginCommand::List) => plugin::list(&mut client()?, options.json, out),
+            Self::Plugin(PluginCommand::Reload { name }) => {
+                plugin::change(&mut client()?, &Request::PluginReload { name: name.clone() }, options.json, out)
+            }
+            Self::Plugin(PluginCommand::Rollback { name }) => {
+                plugin::change(&mut client()?, &Request::PluginRollback { name: name.clone() }, options.json, out)
+            }
+            Self::Plugin(PluginCommand::Promote { name }) => {
+                plugin::change(&mut client()?, &Request::PluginPromote { name: name.clone() }, options.json, out)
+            }
             Self::Config(ConfigCommand::Check) => {
                 config::check(&locate::config_file(options)?, &Facts::from_system(), options.json, out)
             }
@@ -128,10 +152,24 @@ mod tests {
         let cli = Cli::try_parse_from(["waxwing", "trace", &id, "--json", "--config", "x"]).unwrap();
         assert!(cli.options.json && cli.options.config == Some("x".into()));
         assert!(matches!(cli.command, Command::Trace { id: Some(id), last: None } if id == QueueId::from_u64(77)));
-        for good in [&["queue", "list"][..], &["trace", "--last", "3"], &["config", "show", "--given"], &["plugin", "list"]] {
+        for good in [
+            &["queue", "list"][..],
+            &["trace", "--last", "3"],
+            &["config", "show", "--given"],
+            &["plugin", "list"],
+            &["plugin", "reload"],
+            &["plugin", "reload", "x"],
+        ] {
             assert!(Cli::try_parse_from([&["waxwing"], good].concat()).is_ok(), "{good:?}");
         }
-        for bad in [&["queue"][..], &["trace"], &["trace", "not-an-id"], &["trace", "--last", "0"], &["queue", "show", "5"]] {
+        for bad in [
+            &["queue"][..],
+            &["trace"],
+            &["trace", "not-an-id"],
+            &["trace", "--last", "0"],
+            &["queue", "show", "5"],
+            &["plugin", "rollback"],
+        ] {
             assert!(Cli::try_parse_from([&["waxwing"], bad].concat()).is_err(), "{bad:?}");
         }
     }

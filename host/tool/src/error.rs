@@ -46,6 +46,9 @@ pub enum ToolError {
     /// The server said no.
     #[error(transparent)]
     Problem(#[from] Problem),
+    /// A change was not made; what is in service is what was.
+    #[error("{0}")]
+    NotChanged(String),
     /// The output went away or failed.
     #[error("output: {0}")]
     Output(#[from] io::Error),
