@@ -33,6 +33,20 @@ pub enum LoadError {
         /// What the compiler said.
         reason: String,
     },
+    /// Text, an archive, a program.
+    #[error("plugin \"{plugin}\" is not a WebAssembly file; give the component that the build has made, usually a file .wasm")]
+    NotWebAssembly {
+        /// The plugin.
+        plugin: String,
+    },
+    /// What compilers make before it is wrapped.
+    #[error(
+        "plugin \"{plugin}\" is a core module, not a component; wrap it with the contract's types, as `wasm-tools component new` does"
+    )]
+    CoreModule {
+        /// The plugin.
+        plugin: String,
+    },
     /// Built for another version of the contract.
     #[error(
         "plugin \"{plugin}\" was built for version {theirs} of waxwing:mail (it names {name}), and this server speaks version {ours}; \

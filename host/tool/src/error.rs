@@ -46,6 +46,17 @@ pub enum ToolError {
     /// The server said no.
     #[error(transparent)]
     Problem(#[from] Problem),
+    /// A plugin's file cannot be read.
+    #[error("{}: {error}", file.display())]
+    Component {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A plugin would not be loaded.
+    #[error(transparent)]
+    Plugin(#[from] waxwing_sandbox::LoadError),
     /// The output went away or failed.
     #[error("output: {0}")]
     Output(#[from] io::Error),

@@ -1,12 +1,13 @@
 //! The commands of `waxwing` that look: at the queue, at traces, at plugins, at the configuration.
 //!
 //! Owns: their arguments, how they find the server, how a person and a script (`--json`) read what they print.
-//! Uses: config, control, pipeline (the form of traces), types.
+//! Uses: config, control, pipeline (the form of traces), sandbox (to look at a plugin), types.
 //! Used by: daemon, whose binary they are part of.
 //! Never: a runtime, the store (the server holds it and answers for it), a change of anything.
 //! Start reading at: [`Command::run`].
 #![forbid(unsafe_code)]
 
+mod check;
 mod client;
 mod command;
 mod config;
