@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use waxwing_config::{Config, Facts, LoadError};
-use waxwing_tool::{Options, ToolError};
+use waxwing_tool::{Options, Surroundings, ToolError};
 use waxwing_types::Clock;
 
 use crate::clock::SystemClock;
+use crate::rehearsal::Stage;
 use crate::{dev, serve};
 
 /// A mail server whose every decision a WebAssembly component can take.
@@ -41,10 +42,14 @@ pub(crate) fn main() -> ExitCode {
         Command::Dev(args) => dev::run(args, clock),
         Command::Tool(tool) => print(tool, &cli.options, clock),
     };
+    let code = |error: &anyhow::Error| match (&cli.command, error.downcast_ref::<ToolError>()) {
+        (Command::Tool(tool), Some(error)) => ExitCode::from(tool.exit_code(error)),
+        (Command::Serve | Command::Dev(_) | Command::Tool(_), _) => ExitCode::FAILURE,
+    };
     result.unwrap_or_else(|error| {
         // With whom could be shared that standard error is closed?
         let _ = writeln!(std::io::stderr(), "{}", explain(&error));
-        ExitCode::FAILURE
+        code(&error)
     })
 }
 
@@ -56,7 +61,10 @@ fn serve_file(options: &Options, clock: SystemClock) -> anyhow::Result<ExitCode>
 
 fn print(tool: &waxwing_tool::Command, options: &Options, clock: SystemClock) -> anyhow::Result<ExitCode> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    match tool.run(options, clock.now(), &mut out).and_then(|()| Ok(out.flush()?)) {
+    let around = Surroundings { now: clock.now(), builtin: waxwing_bundle::standard, stage: &Stage { clock } };
+    let result = tool.run(options, &around, &mut out);
+    // What was printed before the error is a part of the answer.
+    match out.flush().map_err(ToolError::from).and(result) {
         Err(error) if !error.is_broken_pipe() => Err(error.into()),
         Ok(()) | Err(_) => Ok(ExitCode::SUCCESS),
     }
@@ -78,7 +86,7 @@ fn explain(error: &anyhow::Error) -> String {
 }
 
 /// The error and its causes, without those whose words have been said.
-fn chain(error: &anyhow::Error) -> String {
+pub(crate) fn chain(error: &anyhow::Error) -> String {
     let mut said = String::new();
     for cause in error.chain().map(ToString::to_string) {
         if !said.contains(&cause) {

@@ -28,17 +28,25 @@ pub(crate) async fn load(
     clock: &Arc<dyn Clock>,
     builtin: Builtin,
 ) -> anyhow::Result<Vec<Arc<Binding>>> {
+    let settings =
+        SandboxSettings { cache_directory: Some(config.queue_directory.join(CACHE_DIRECTORY)), ..SandboxSettings::default() };
+    load_with(settings, config, accounts, clock, builtin).await
+}
+
+/// The same in an engine of these settings.
+pub(crate) async fn load_with(
+    settings: SandboxSettings,
+    config: &Config,
+    accounts: &Accounts,
+    clock: &Arc<dyn Clock>,
+    builtin: Builtin,
+) -> anyhow::Result<Vec<Arc<Binding>>> {
     let wanted: Vec<&config::Plugin> = config.plugins.iter().filter(|plugin| plugin.enabled).collect();
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
     let memory_bytes_max = wanted.iter().map(|plugin| bytes(plugin.limits.memory)).max().unwrap_or_default();
-    let settings = SandboxSettings {
-        cache_directory: Some(config.queue_directory.join(CACHE_DIRECTORY)),
-        memory_bytes_max,
-        ..SandboxSettings::default()
-    };
-    let sandbox = Sandbox::new(settings, Arc::clone(clock))?;
+    let sandbox = Sandbox::new(SandboxSettings { memory_bytes_max, ..settings }, Arc::clone(clock))?;
     let server = Arc::new(server_values(config));
     let mut bindings = Vec::with_capacity(wanted.len());
     for plugin in wanted {

@@ -209,7 +209,14 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn new(shared: Arc<Shared>, watch: Watch) -> Self {
         let bytes_max = shared.limits.memory_bytes_max;
-        Self { shared, call: Call::none(), memory: Memory { bytes_max, bytes: 0, denied: false }, watch, stop: None, host_calls: None }
+        Self {
+            shared,
+            call: Call::none(),
+            memory: Memory { bytes_max, bytes: 0, denied: false },
+            watch,
+            stop: None,
+            host_calls: None,
+        }
     }
 
     /// Ends the call as a fault. The error only unwinds the guest; the reason stays here.

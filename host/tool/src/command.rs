@@ -8,6 +8,9 @@ use waxwing_config::Facts;
 use waxwing_control::TRACE_LAST_MAX;
 use waxwing_types::{QueueId, Timestamp};
 
+use crate::component::{Builtin, Source};
+use crate::rehearsal::Rehearse;
+use crate::try_out::{self, TestArgs};
 use crate::{Client, ToolError, check, config, locate, plugin, queue, trace};
 
 /// Options of every command.
@@ -70,9 +73,11 @@ pub enum PluginCommand {
     List,
     /// Look into a plugin's file: its hooks, what it imports, the grants that it needs
     Check {
-        /// The component
-        file: PathBuf,
+        /// The component; or builtin:NAME
+        file: String,
     },
+    /// Take one message through a plugin as a server would, and show what it did
+    Test(Box<TestArgs>),
 }
 
 /// `waxwing config …`
@@ -91,9 +96,27 @@ pub enum ConfigCommand {
     },
 }
 
+/// What commands need of the program.
+pub struct Surroundings<'a> {
+    /// The time that ages count to.
+    pub now: Timestamp,
+    /// The plugins that are part of it.
+    pub builtin: Builtin,
+    /// Where transactions are played.
+    pub stage: &'a dyn Rehearse,
+}
+
 impl Command {
-    /// Does it and prints to `out`; `now` is the time that ages count to.
-    pub fn run(&self, options: &Options, now: Timestamp, out: &mut dyn Write) -> Result<(), ToolError> {
+    /// The exit code for an error: tests tell what is not as expected (1) from what could not be tried (2).
+    #[must_use]
+    pub fn exit_code(&self, error: &ToolError) -> u8 {
+        let tries = matches!(self, Self::Plugin(PluginCommand::Test(_)));
+        if tries && !matches!(error, ToolError::NotAsExpected(_)) { 2 } else { 1 }
+    }
+
+    /// Does it and prints to `out`.
+    pub fn run(&self, options: &Options, around: &Surroundings<'_>, out: &mut dyn Write) -> Result<(), ToolError> {
+        let now = around.now;
         let client = || Client::connect(&locate::socket(options)?);
         match self {
             Self::Queue(QueueCommand::List { limit }) => queue::list(&mut client()?, *limit, options.json, now, out),
@@ -101,7 +124,8 @@ impl Command {
             Self::Trace { id: Some(id), last: _ } => trace::of(&mut client()?, *id, options.json, out),
             Self::Trace { id: None, last } => trace::last(&mut client()?, last.unwrap_or(1), options.json, out),
             Self::Plugin(PluginCommand::List) => plugin::list(&mut client()?, options.json, out),
-            Self::Plugin(PluginCommand::Check { file }) => check::check(file, options.json, out),
+            Self::Plugin(PluginCommand::Check { file }) => check::check(&Source::parse(file), around.builtin, options.json, out),
+            Self::Plugin(PluginCommand::Test(args)) => try_out::test(args, options, around.builtin, around.stage, out),
             Self::Config(ConfigCommand::Check) => {
                 config::check(&locate::config_file(options)?, &Facts::from_system(), options.json, out)
             }

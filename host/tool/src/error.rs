@@ -46,9 +46,9 @@ pub enum ToolError {
     /// The server said no.
     #[error(transparent)]
     Problem(#[from] Problem),
-    /// A plugin's file cannot be read.
+    /// A file cannot be read or written.
     #[error("{}: {error}", file.display())]
-    Component {
+    File {
         /// The file.
         file: PathBuf,
         /// What the system said.
@@ -57,6 +57,15 @@ pub enum ToolError {
     /// A plugin would not be loaded.
     #[error(transparent)]
     Plugin(#[from] waxwing_sandbox::LoadError),
+    /// `builtin:` with a name that is not.
+    #[error("no plugin \"{0}\" is built in")]
+    NoBuiltin(String),
+    /// A transaction could not be played.
+    #[error("{0}")]
+    Rehearsal(String),
+    /// It was played, and what was seen is not what was expected.
+    #[error("{0}")]
+    NotAsExpected(String),
     /// The output went away or failed.
     #[error("output: {0}")]
     Output(#[from] io::Error),

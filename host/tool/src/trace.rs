@@ -53,9 +53,14 @@ fn print_part(record: &TraceRecord, out: &mut dyn Write) -> Result<(), ToolError
     let word = if record.part == "delivery" { "to" } else { "from" };
     let peer = clean(&record.peer);
     writeln!(out, "{} {} {word} {peer}: {}", exact_time(record.at), clean(&record.part), clean(&record.result))?;
-    let width = |column: fn(&TraceEntry) -> &str| record.entries.iter().map(|e| column(e).chars().count()).max().unwrap_or(0);
+    print_entries(&record.entries, out)
+}
+
+/// The steps of a transaction, one or more lines each.
+pub(crate) fn print_entries(entries: &[TraceEntry], out: &mut dyn Write) -> Result<(), ToolError> {
+    let width = |column: fn(&TraceEntry) -> &str| entries.iter().map(|e| column(e).chars().count()).max().unwrap_or(0);
     let (step, who) = (width(|e| &e.step), width(|e| &e.who));
-    record.entries.iter().try_for_each(|entry| print_entry(entry, step, who, out))
+    entries.iter().try_for_each(|entry| print_entry(entry, step, who, out))
 }
 
 fn print_entry(entry: &TraceEntry, step: usize, who: usize, out: &mut dyn Write) -> Result<(), ToolError> {
