@@ -134,6 +134,7 @@ impl House {
             spool: Arc::clone(&spool),
             directory: accounts,
             trace: Arc::clone(&traces) as _,
+            recorder: None,
             clock: Arc::clone(&clock),
         });
         let settings = Arc::new(listen::server_settings(&config));
