@@ -10,6 +10,7 @@ use waxwing_types::{QueueId, Timestamp};
 
 use crate::component::{Builtin, Source};
 use crate::rehearsal::Rehearse;
+use crate::replay::{self, ReplayArgs};
 use crate::try_out::{self, TestArgs};
 use crate::{Client, ToolError, check, config, locate, plugin, queue, trace};
 
@@ -42,6 +43,8 @@ pub enum Command {
         #[arg(long, value_name = "NUMBER", conflicts_with = "id", value_parser = clap::value_parser!(u32).range(1..=i64::from(TRACE_LAST_MAX)))]
         last: Option<u32>,
     },
+    /// Take recorded transactions through another version of a plugin, and show what differs
+    Replay(Box<ReplayArgs>),
     /// Look at the plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -123,6 +126,7 @@ impl Command {
             Self::Queue(QueueCommand::Show { id }) => queue::show(&mut client()?, *id, options.json, now, out),
             Self::Trace { id: Some(id), last: _ } => trace::of(&mut client()?, *id, options.json, out),
             Self::Trace { id: None, last } => trace::last(&mut client()?, last.unwrap_or(1), options.json, out),
+            Self::Replay(args) => replay::replay(&mut client()?, args, around.builtin, around.stage, options.json, out),
             Self::Plugin(PluginCommand::List) => plugin::list(&mut client()?, options.json, out),
             Self::Plugin(PluginCommand::Check { file }) => check::check(&Source::parse(file), around.builtin, options.json, out),
             Self::Plugin(PluginCommand::Test(args)) => try_out::test(args, options, around.builtin, around.stage, out),

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use waxwing_types::{Tags, Timestamp, Via};
+use waxwing_types::{Timestamp, Via};
 
 use crate::ToolError;
 use crate::command::Options;
@@ -114,7 +114,6 @@ fn scene(args: &TestArgs) -> Result<Scene, ToolError> {
         mail_parameters: Vec::new(),
         recipients: args.rcpt.iter().map(|address| (address.clone(), Vec::new())).collect(),
         content: Some(content),
-        tags: Tags::new(),
         // Dates that a plugin writes must be the same in each run that is compared.
         at: args.golden.as_ref().map(|_| GOLDEN_TIME),
     })

@@ -91,17 +91,33 @@ pub(crate) fn among(source: &Source, args: &PluginArgs, file: &Path, builtin: Bu
 pub(crate) fn exchanged(source: &Source, args: &PluginArgs, mut config: Config, builtin: Builtin) -> Result<Cast, ToolError> {
     let name = args.name.clone().unwrap_or_else(|| source.name());
     match config.plugins.iter_mut().find(|plugin| plugin.name == name) {
-        Some(plugin) if !args.is_given() => {
+        Some(plugin) => {
+            if args.is_given() {
+                change(plugin, one(source, args, &name, builtin)?, args);
+            }
             plugin.enabled = true;
             match source {
                 Source::Builtin(_) => (plugin.file, plugin.builtin) = (None, true),
                 Source::File(file) => (plugin.file, plugin.builtin) = (Some(absolute(file)?), false),
             }
         }
-        Some(plugin) => *plugin = one(source, args, &name, builtin)?,
         None => config.plugins.push(one(source, args, &name, builtin)?),
     }
     Ok(Cast { config, plugin: name })
+}
+
+/// What the arguments say goes before what the configuration says; the rest stays.
+fn change(plugin: &mut Plugin, given: Plugin, args: &PluginArgs) {
+    if args.settings.is_some() {
+        plugin.config.clear();
+    }
+    plugin.config.extend(given.config);
+    if !args.grant.is_empty() {
+        plugin.grants = given.grants;
+    }
+    if !args.limit.is_empty() {
+        plugin.limits = given.limits;
+    }
 }
 
 /// The plugin that a section of its own makes.
@@ -237,6 +253,11 @@ mod tests {
         let spam = cast.config.plugins.iter().find(|p| p.name == "spam").unwrap();
         assert_eq!(spam.on_fault, waxwing_config::OnFault::Skip, "its place is as it was");
         assert_eq!(cast.config.plugins.len(), 3, "with the built-in ones");
+        let set = PluginArgs { name: Some("spam".into()), ..args(&["k=2", "l=3"], &["none"]) };
+        let cast = among(&source, &set, &config, |_| None).unwrap();
+        let spam = cast.config.plugins.iter().find(|p| p.name == "spam").unwrap();
+        assert_eq!(serde_json::to_string(&spam.config).unwrap(), r#"{"k":2,"l":3}"#);
+        assert_eq!(spam.on_fault, waxwing_config::OnFault::Skip);
         let more = among(&source, &args(&[], &["none"]), &config, |_| None).unwrap();
         assert_eq!(more.config.plugins.last().unwrap().name, "new");
     }

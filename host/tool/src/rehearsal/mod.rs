@@ -40,8 +40,6 @@ pub struct Scene {
     pub recipients: Vec<(String, Vec<Parameter>)>,
     /// The message, CRLF line ends; none: the client goes after its recipients.
     pub content: Option<Bytes>,
-    /// What plugins that do not play have said.
-    pub tags: Tags,
     /// The time that the server believes it is; none: the time that it is.
     pub at: Option<Timestamp>,
 }

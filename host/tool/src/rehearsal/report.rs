@@ -101,7 +101,7 @@ fn print_changes(scene: &Scene, seen: &Performance, out: &mut dyn Write) -> Resu
     let before: Vec<&String> = scene.recipients.iter().map(|(address, _)| address).collect();
     lines.extend(before.iter().filter(|a| !queued.recipients.contains(a)).map(|a| format!("- recipient {}", path(a))));
     lines.extend(queued.recipients.iter().filter(|a| !before.contains(a)).map(|a| format!("+ recipient {}", path(a))));
-    lines.extend(queued.tags.iter().filter(|(k, v)| scene.tags.get(*k) != Some(v)).map(|(k, v)| format!("+ tag {k} = {v}")));
+    lines.extend(queued.tags.iter().map(|(k, v)| format!("+ tag {k} = {v}")));
     lines.extend(queued.hold.iter().map(|reason| format!("! held: {reason}")));
     if lines.is_empty() {
         lines.push("nothing".to_owned());
