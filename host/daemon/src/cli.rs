@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use waxwing_config::{Config, Facts, LoadError};
-use waxwing_tool::{Options, Surroundings, ToolError};
+use waxwing_tool::{DevArgs, Options, Serve, Surroundings, ToolError};
 use waxwing_types::Clock;
 
 use crate::clock::SystemClock;
@@ -28,7 +28,7 @@ enum Command {
     /// Run the server
     Serve,
     /// Run a server to try things out: no root, no DNS, a demo user
-    Dev(dev::Args),
+    Dev(DevArgs),
     #[command(flatten)]
     Tool(waxwing_tool::Command),
 }
@@ -39,7 +39,7 @@ pub(crate) fn main() -> ExitCode {
     let clock = SystemClock::start();
     let result = match &cli.command {
         Command::Serve => serve_file(&cli.options, clock),
-        Command::Dev(args) => dev::run(args, clock),
+        Command::Dev(args) => dev::run(args, "", clock),
         Command::Tool(tool) => print(tool, &cli.options, clock),
     };
     let code = |error: &anyhow::Error| match (&cli.command, error.downcast_ref::<ToolError>()) {
@@ -61,12 +61,28 @@ fn serve_file(options: &Options, clock: SystemClock) -> anyhow::Result<ExitCode>
 
 fn print(tool: &waxwing_tool::Command, options: &Options, clock: SystemClock) -> anyhow::Result<ExitCode> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let around = Surroundings { now: clock.now(), builtin: waxwing_bundle::standard, stage: &Stage { clock } };
+    let around =
+        Surroundings { now: clock.now(), builtin: waxwing_bundle::standard, stage: &Stage { clock }, serve: &Server { clock } };
     let result = tool.run(options, &around, &mut out);
     // What was printed before the error is a part of the answer.
     match out.flush().map_err(ToolError::from).and(result) {
         Err(error) if !error.is_broken_pipe() => Err(error.into()),
         Ok(()) | Err(_) => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// For the commands that run a server.
+struct Server {
+    clock: SystemClock,
+}
+
+impl Serve for Server {
+    fn dev(&self, args: &DevArgs, more: &str) -> Result<u8, ToolError> {
+        match dev::run(args, more, self.clock) {
+            Ok(code) if code == ExitCode::SUCCESS => Ok(0),
+            Ok(_) => Ok(serve::EXIT_FAILED),
+            Err(error) => Err(ToolError::Rehearsal(explain(&error).trim_start_matches("waxwing: ").to_owned())),
+        }
     }
 }
 

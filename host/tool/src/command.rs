@@ -11,6 +11,7 @@ use waxwing_types::{QueueId, Timestamp};
 use crate::component::{Builtin, Source};
 use crate::rehearsal::Rehearse;
 use crate::replay::{self, ReplayArgs};
+use crate::run::{self, RunArgs, Serve};
 use crate::try_out::{self, TestArgs};
 use crate::{Client, ToolError, check, config, locate, plugin, queue, trace};
 
@@ -81,6 +82,8 @@ pub enum PluginCommand {
     },
     /// Take one message through a plugin as a server would, and show what it did
     Test(Box<TestArgs>),
+    /// Run a server to try things out, as `waxwing dev` does, with a plugin in it
+    Run(Box<RunArgs>),
 }
 
 /// `waxwing config …`
@@ -107,12 +110,17 @@ pub struct Surroundings<'a> {
     pub builtin: Builtin,
     /// Where transactions are played.
     pub stage: &'a dyn Rehearse,
+    /// Who runs servers.
+    pub serve: &'a dyn Serve,
 }
 
 impl Command {
     /// The exit code for an error: tests tell what is not as expected (1) from what could not be tried (2).
     #[must_use]
     pub fn exit_code(&self, error: &ToolError) -> u8 {
+        if let ToolError::ServerEnded(code) = error {
+            return *code;
+        }
         let tries = matches!(self, Self::Plugin(PluginCommand::Test(_)));
         if tries && !matches!(error, ToolError::NotAsExpected(_)) { 2 } else { 1 }
     }
@@ -130,6 +138,7 @@ impl Command {
             Self::Plugin(PluginCommand::List) => plugin::list(&mut client()?, options.json, out),
             Self::Plugin(PluginCommand::Check { file }) => check::check(&Source::parse(file), around.builtin, options.json, out),
             Self::Plugin(PluginCommand::Test(args)) => try_out::test(args, options, around.builtin, around.stage, out),
+            Self::Plugin(PluginCommand::Run(args)) => run::run(args, options, around.builtin, around.serve),
             Self::Config(ConfigCommand::Check) => {
                 config::check(&locate::config_file(options)?, &Facts::from_system(), options.json, out)
             }

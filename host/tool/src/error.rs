@@ -66,6 +66,9 @@ pub enum ToolError {
     /// It was played, and what was seen is not what was expected.
     #[error("{0}")]
     NotAsExpected(String),
+    /// A server that this command ran ended by itself, with this exit code.
+    #[error("the server ended; its log says why")]
+    ServerEnded(u8),
     /// The output went away or failed.
     #[error("output: {0}")]
     Output(#[from] io::Error),

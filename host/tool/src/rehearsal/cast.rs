@@ -44,13 +44,11 @@ impl PluginArgs {
 
 /// Alone on the stage: every client may write to everybody, the domains of `recipients` are ours, and all their users exist.
 pub(crate) fn alone(source: &Source, args: &PluginArgs, recipients: &[String], builtin: Builtin) -> Result<Cast, ToolError> {
-    let name = args.name.clone().unwrap_or_else(|| source.name());
+    let (name, section, tables) = own_section(source, args, builtin)?;
     let mut plugins = Table::new();
     for other in BUILTIN_PLUGINS {
         plugins.insert((*other).to_owned(), Value::Table(Table::from_iter([("enabled".to_owned(), false.into())])));
     }
-    let section = section(source, &name, args, builtin)?;
-    let tables = tables(&section, args)?;
     plugins.insert(name.clone(), Value::Table(section));
     let domains: BTreeSet<String> = recipients
         .iter()
@@ -79,6 +77,14 @@ pub(crate) fn alone(source: &Source, args: &PluginArgs, recipients: &[String], b
     let text = toml::to_string(&table).map_err(|e| ToolError::Rehearsal(e.to_string()))?;
     let config = Config::parse(Path::new("(made for the test)"), &text, &facts()).map_err(LoadError::from)?;
     Ok(Cast { config, plugin: name })
+}
+
+/// The plugin's name, its section, and the tables that it may look up.
+pub(crate) fn own_section(source: &Source, args: &PluginArgs, builtin: Builtin) -> Result<(String, Table, Table), ToolError> {
+    let name = args.name.clone().unwrap_or_else(|| source.name());
+    let section = section(source, &name, args, builtin)?;
+    let tables = tables(&section, args)?;
+    Ok((name, section, tables))
 }
 
 /// In the place of the plugin of that name in the server's configuration, or after all of its plugins.
