@@ -4,7 +4,9 @@
 mod client;
 mod collect;
 
-use std::path::Path;
+use std::fs::DirBuilder;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -143,6 +145,7 @@ impl House {
 
     async fn perform(&self, scene: &Scene) -> anyhow::Result<Performance> {
         self.clock.wall.store(scene.at.map_or(0, Timestamp::as_millis), Ordering::Relaxed);
+        let held = self.spool.stats().hold;
         let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
         let client = Client { peer: scene.peer, name: scene.client_name.clone(), listener: Arc::from(scene.listener.as_str()) };
         let session = ServerSession::new(Arc::clone(&self.settings));
@@ -153,16 +156,20 @@ impl House {
         let talk = talk.map_err(|_| anyhow::anyhow!("the transaction took longer than {} s", SCENE_TIME_MAX.as_secs()))??;
         server.await?;
         let records = std::mem::take(&mut *self.traces.0.lock());
-        collect::performance(&*self.spool, talk, records, self.meter.take()).await
+        let held = self.spool.stats().hold > held;
+        collect::performance(&*self.spool, held, talk, records, self.meter.take()).await
     }
 }
 
-/// The user's own, if there is one: others must not be able to write there.
-fn cache_directory() -> Option<std::path::PathBuf> {
-    let absolute = |name: &str| std::env::var_os(name).map(std::path::PathBuf::from).filter(|path| path.is_absolute());
+/// The user's own, if there is one and nobody else may write there: an odd home is no reason not to try a plugin.
+fn cache_directory() -> Option<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
     let directory = base.join(CACHE_DIRECTORY);
-    std::fs::create_dir_all(base).ok().map(|()| directory)
+    DirBuilder::new().recursive(true).mode(0o700).create(&directory).ok()?;
+    let about = std::fs::symlink_metadata(&directory).ok()?;
+    let is_ours = about.is_dir() && about.uid() == nix::unistd::geteuid().as_raw() && about.mode() & 0o022 == 0;
+    is_ours.then_some(directory)
 }
 
 /// The message with a dot before each line that begins with one, and the end (RFC 5321 §4.5.2).

@@ -58,6 +58,17 @@ impl Bench {
     }
 }
 
+/// With names of the same length in the place of others.
+fn replaced(octets: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut out = octets.to_vec();
+    let places: Vec<usize> = out.windows(from.len()).enumerate().filter(|(_, w)| *w == from).map(|(at, _)| at).collect();
+    assert!(!places.is_empty() && from.len() == to.len());
+    for at in places {
+        out[at..at + to.len()].copy_from_slice(to);
+    }
+    out
+}
+
 fn words(value: &Value) -> Vec<&str> {
     value.as_array().unwrap().iter().map(|v| v.as_str().unwrap()).collect()
 }
@@ -78,9 +89,20 @@ fn check_prints_what_a_component_needs() {
 fn check_says_in_a_sentence_what_does_not_fit() {
     let bench = Bench::new();
     std::fs::write(bench.dir.path().join("core.wasm"), b"\0asm\x01\0\0\0").unwrap();
+    let chorus = std::fs::read(component("chorus")).unwrap();
+    let changed = |file: &str, from: &str, to: &str| {
+        let octets = replaced(&chorus, from.as_bytes(), to.as_bytes());
+        std::fs::write(bench.dir.path().join(file), octets).unwrap();
+    };
+    changed("other.wasm", "@0.1.0", "@0.2.0");
+    changed("import.wasm", "waxwing:mail/log@", "waxwing:mail/lag@");
+    changed("export.wasm", "waxwing:mail/on-data@", "waxwing:mail/on-dada@");
     let later = component("later");
     for (file, sentence) in [
-        (later.to_str().unwrap(), "the hook on-scan is not implemented yet"),
+        (later.to_str().unwrap(), "the hook on-scan is not implemented yet in this version of the server; build it without"),
+        ("other.wasm", "was built for version 0.2.0 of waxwing:mail"),
+        ("import.wasm", "imports waxwing:mail/lag@0.1.0, which is not part of waxwing:mail"),
+        ("export.wasm", "exports waxwing:mail/on-dada@0.1.0, which is no hook"),
         ("core.wasm", "is a core module, not a component"),
         ("m.eml", "is not a WebAssembly file"),
         ("gone.wasm", "gone.wasm: No such file"),

@@ -12,16 +12,17 @@ use waxwing_types::QueueId;
 
 use super::client::Talk;
 
-/// Puts it together.
+/// Puts it together. `held`: the message went to the hold queue.
 pub(super) async fn performance(
     spool: &dyn Spool,
+    held: bool,
     talk: Talk,
     records: Vec<TraceRecord>,
     metered: Vec<Metered>,
 ) -> anyhow::Result<Performance> {
     let id = records.last().map(|record| record.id.clone());
     let queued = match id.as_deref().map(str::parse::<QueueId>) {
-        Some(Ok(id)) => queued(spool, id).await?,
+        Some(Ok(id)) => queued(spool, id, held).await?,
         Some(Err(_)) | None => None,
     };
     // At the beginning every refusal closes the connection.
@@ -49,14 +50,15 @@ pub(super) async fn performance(
     })
 }
 
-async fn queued(spool: &dyn Spool, id: QueueId) -> anyhow::Result<Option<Queued>> {
+async fn queued(spool: &dyn Spool, id: QueueId, held: bool) -> anyhow::Result<Option<Queued>> {
     let message = match spool.load(id).await {
         Ok(message) => message,
         Err(SpoolError::NotFound) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let shown = spool.show(id).await?;
-    let hold = shown.units.into_iter().find_map(|(_, state)| match state {
+    // To show a message is to walk over the whole queue, which holds every message of a long replay.
+    let units = if held { spool.show(id).await?.units } else { Vec::new() };
+    let hold = units.into_iter().find_map(|(_, state)| match state {
         UnitState::Hold(reason) => Some(reason),
         UnitState::Incoming | UnitState::Deferred | UnitState::Corrupt(_) => None,
     });
