@@ -110,7 +110,9 @@ struct House {
 }
 
 impl House {
-    async fn build(config: Config, directory: &Path, system: SystemClock) -> anyhow::Result<Self> {
+    async fn build(mut config: Config, directory: &Path, system: SystemClock) -> anyhow::Result<Self> {
+        // No scene is to depend on those before it.
+        config.plugins.iter_mut().for_each(|plugin| plugin.breaker_faults = 0);
         let own = Arc::new(SceneClock { system, wall: AtomicU64::new(0) });
         let clock: Arc<dyn Clock> = Arc::clone(&own) as _;
         let store = Store::open(&directory.join("store"), &StoreOptions::new(&KEYSPACES))?;

@@ -45,7 +45,8 @@ pub struct Recording {
     pub redacted_headers: Vec<String>,
     /// The tags at the end.
     pub tags: Tags,
-    /// How it ended: `accept`, `reject`, `defer`, `disconnect`, `discard` or `hold`.
+    /// How it ended: `accept`, `reject`, `defer`, `disconnect`, `discard` or `hold`; `open` if the client left while nothing had been
+    /// refused.
     pub ending: String,
     /// The reply that said so; empty if the client ended it.
     pub reply: String,

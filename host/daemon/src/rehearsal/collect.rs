@@ -32,8 +32,7 @@ pub(super) async fn performance(
         (200..=399, Some(Queued { hold: Some(_), .. })) => Ending::Hold,
         (200..=399, Some(_)) => Ending::Accept,
         (200..=399, None) if talk.stage == "." => Ending::Discard,
-        // The client left by its own will.
-        (200..=399, None) => Ending::Accept,
+        (200..=399, None) => Ending::Open,
         _ if closed => Ending::Disconnect,
         (400..=499, _) => Ending::Defer,
         _ => Ending::Reject,

@@ -71,3 +71,15 @@ async fn refusals_of_mail_and_message_are_told_apart_by_their_code() {
         assert_eq!(only(&house).ending, ending);
     }
 }
+
+#[tokio::test]
+async fn what_the_client_gave_up_is_open() {
+    let house = house(Vec::new()).await;
+    let mut host = house.session([10, 0, 0, 1]);
+    mail(&mut host).await;
+    assert_eq!(code(&rcpt(&mut host, "nobody@box.example").await), 550);
+    rcpt(&mut host, "demo@box.example").await;
+    host.answer(Question::Reset).await;
+    let recording = only(&house);
+    assert_eq!((recording.ending.as_str(), recording.reply.as_str(), recording.recipients.len()), ("open", "", 2));
+}

@@ -69,6 +69,8 @@ pub enum Ending {
     Discard,
     /// 250, and it is in the hold queue.
     Hold,
+    /// The client left while nothing had been refused: what would have been said of its message is not known.
+    Open,
 }
 
 impl Ending {
@@ -82,6 +84,7 @@ impl Ending {
             Self::Disconnect => "disconnect",
             Self::Discard => "discard",
             Self::Hold => "hold",
+            Self::Open => "open",
         }
     }
 }

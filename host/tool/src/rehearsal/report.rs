@@ -84,7 +84,7 @@ fn print_changes(scene: &Scene, seen: &Performance, out: &mut dyn Write) -> Resu
     let (Some(queued), Some(content)) = (&seen.queued, &scene.content) else {
         return match seen.ending {
             Ending::Accept | Ending::Hold => Ok(()),
-            Ending::Reject | Ending::Defer | Ending::Disconnect | Ending::Discard => {
+            Ending::Reject | Ending::Defer | Ending::Disconnect | Ending::Discard | Ending::Open => {
                 Ok(writeln!(out, "\nNo message is in the queue, so there is nothing that changed.")?)
             }
         };
