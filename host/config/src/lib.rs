@@ -37,6 +37,6 @@ pub use plugin::{
 };
 pub use reference::reference;
 pub use route::{HostPort, Route, TRANSPORTS};
-pub use sections::{Control, Dns, Listen, ListenKind, Log, LogLevel, Runtime, ScanRefusal, Trace};
+pub use sections::{Control, Dns, Listen, ListenKind, Log, LogLevel, Recording, Runtime, ScanRefusal, Trace};
 pub use show::Shown;
 pub use table::TableSpec;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::plugin::{Canary, Grants, Limits, PLUGIN_KEYS, When};
 use crate::section::{Key, Section};
-use crate::sections::{Control, Dns, Listen, Log, Runtime, Trace};
+use crate::sections::{Control, Dns, Listen, Log, Recording, Runtime, Trace};
 use crate::{Config, Facts};
 
 const HEAD: &str = "\
@@ -32,6 +32,7 @@ pub fn reference() -> String {
     section(&mut out, "log", "log", Log::KEYS, defaults.log.values());
     section(&mut out, "runtime", "runtime", Runtime::KEYS, defaults.runtime.values());
     section(&mut out, "trace", "trace", Trace::KEYS, defaults.trace.values());
+    section(&mut out, "recording", "recording", Recording::KEYS, defaults.recording.values());
     section(&mut out, "tables", "tables", &[], Vec::new());
     let example = "[plugins.example]\nfile = \"example.wasm\"\ncanary = { file = \"example-new.wasm\" }\n";
     let exists = Facts { exists: |_: &Path| true, ..facts };
@@ -55,7 +56,7 @@ pub fn reference() -> String {
 }
 
 fn is_section(name: &str) -> bool {
-    matches!(name, "listen" | "control" | "dns" | "log" | "runtime" | "trace" | "tables" | "plugins")
+    matches!(name, "listen" | "control" | "dns" | "log" | "runtime" | "trace" | "recording" | "tables" | "plugins")
 }
 
 fn section(out: &mut String, path: &str, key: &str, keys: &[Key], values: Vec<Option<toml::Value>>) {

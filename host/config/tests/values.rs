@@ -139,7 +139,7 @@ fn samples_load() {
 fn dev_needs_nothing_but_a_directory() {
     let dir = tempfile::tempdir().unwrap();
     let facts = Facts { hostname: "box".into(), root: false, exists: Path::exists };
-    let config = Config::dev(dir.path(), DevPorts { smtp: 0, submission: 0 }, &facts).unwrap();
+    let config = Config::dev(dir.path(), DevPorts { smtp: 0, submission: 0 }, "", &facts).unwrap();
     assert_eq!(config.listen.len(), 2);
     assert!(config.listen.iter().all(|listen| listen.address.ip().is_loopback()));
     assert_eq!(config.dev_maildir(), dir.path().join("mail/waxwing.test/demo"));
@@ -148,6 +148,6 @@ fn dev_needs_nothing_but_a_directory() {
         assert!(path.starts_with(dir.path()), "{}", path.display());
     }
     std::fs::write(dir.path().join("aliases"), "mine: demo\n").unwrap();
-    Config::dev(dir.path(), DevPorts::default(), &facts).unwrap();
+    Config::dev(dir.path(), DevPorts::default(), "", &facts).unwrap();
     assert_eq!(std::fs::read_to_string(dir.path().join("aliases")).unwrap(), "mine: demo\n", "aliases are kept");
 }

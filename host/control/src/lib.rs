@@ -19,5 +19,5 @@ pub use plugin::{HookStatus, PluginChange, PluginStatus};
 pub use queue::{
     HEAD_BYTES_MAX, LastStatus, QUEUE_PAGE_MAX, QueuePage, QueueState, QueueTotals, QueuedRecipient, QueuedUnit, ShownMessage,
 };
-pub use request::{Request, TRACE_LAST_MAX};
+pub use request::{RECORDING_PAGE_MAX, Request, TRACE_LAST_MAX};
 pub use response::{Problem, ProblemKind, Response, ServerInfo};

@@ -21,6 +21,13 @@ pub enum Response {
         /// The records.
         records: Vec<Value>,
     },
+    /// To `Recording` and `RecordingLast`: recordings as the pipeline prints them.
+    Recordings {
+        /// The recordings, the newest first.
+        recordings: Vec<Value>,
+        /// The next page ends before this id.
+        next: Option<String>,
+    },
     /// To `PluginList`.
     Plugins {
         /// In the order of the configuration.

@@ -7,16 +7,19 @@ use async_trait::async_trait;
 use waxwing_config::{Config, Shown};
 use waxwing_control::{
     HEAD_BYTES_MAX, HookStatus, LastStatus, PluginChange, PluginStatus, Problem, ProblemKind, QueuePage, QueueState, QueueTotals,
-    QueuedRecipient, QueuedUnit, Request, Response, ServerInfo, ShownMessage, TRACE_LAST_MAX,
+    QueuedRecipient, QueuedUnit, RECORDING_PAGE_MAX, Request, Response, ServerInfo, ShownMessage, TRACE_LAST_MAX,
 };
 use waxwing_delivery::ActiveUnits;
 use waxwing_pipeline::{BindingStatus, Mode, OnFault, Pipeline};
 use waxwing_queue::{DueKey, ListEntry, ListKey, Spool, SpoolError, Unit, UnitState};
-use waxwing_state::{Found, TraceError, TraceStore};
+use waxwing_state::{Found, RecordingPage, RecordingStore, TraceError, TraceStore};
 use waxwing_types::{Envelope, QueueId, Timestamp};
 
 use crate::control::Answers;
 use crate::plugins::Keeper;
+
+/// Octets of recordings in one answer; in JSON they may be some times as many.
+const RECORDING_PAGE_BYTES: u64 = 2 << 20;
 
 /// Everything that can be asked about.
 pub(crate) struct Desk {
@@ -25,6 +28,7 @@ pub(crate) struct Desk {
     pub(crate) file: PathBuf,
     pub(crate) spool: Arc<dyn Spool>,
     pub(crate) traces: Arc<TraceStore>,
+    pub(crate) recordings: Arc<RecordingStore>,
     pub(crate) pipeline: Arc<Pipeline>,
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) active: ActiveUnits,
@@ -39,6 +43,8 @@ impl Answers for Desk {
             Request::QueueShow { id } => self.queue_show(id).await,
             Request::Trace { id } => self.trace(id).await,
             Request::TraceLast { limit } => self.trace_last(limit).await,
+            Request::Recording { id } => self.recording(id).await,
+            Request::RecordingLast { before, limit } => self.recording_last(before.as_deref(), limit).await,
             Request::PluginList => Ok(Response::Plugins { plugins: self.plugin_list() }),
             Request::PluginReload { name } => {
                 self.keeper.reload(name.as_deref()).await.map(|changes| Response::PluginChanges { changes })
@@ -115,6 +121,38 @@ impl Desk {
         response_of(&self.read_traces(move |traces| traces.last(limit)).await?)
     }
 
+    async fn recording(&self, id: QueueId) -> Result<Response, Problem> {
+        let page = self.read_recordings(move |recordings| recordings.get(id)).await?;
+        if page == RecordingPage::default() {
+            let why = match self.config.recording.enabled {
+                true => "it is too old, or it never was",
+                false => "recording is not enabled; [recording] enabled = true records from then on",
+            };
+            return Err(problem(ProblemKind::NotFound, format!("no recording of {id}: {why}")));
+        }
+        recordings_response(&page)
+    }
+
+    async fn recording_last(&self, before: Option<&str>, limit: u32) -> Result<Response, Problem> {
+        let bad = |_| problem(ProblemKind::BadRequest, "no page of the recordings ends there");
+        let before = before.map(str::parse::<QueueId>).transpose().map_err(bad)?;
+        let limit = limit.min(RECORDING_PAGE_MAX) as usize;
+        recordings_response(&self.read_recordings(move |recordings| recordings.last(before, limit, RECORDING_PAGE_BYTES)).await?)
+    }
+
+    async fn read_recordings<F>(&self, read: F) -> Result<RecordingPage, Problem>
+    where
+        F: FnOnce(&RecordingStore) -> Result<RecordingPage, TraceError> + Send + 'static,
+    {
+        let failed = |error: &dyn std::fmt::Display| problem(ProblemKind::Failed, error.to_string());
+        self.recordings.settled().await.map_err(|error| failed(&error))?;
+        let recordings = Arc::clone(&self.recordings);
+        match tokio::task::spawn_blocking(move || read(&recordings)).await {
+            Ok(page) => page.map_err(|error| failed(&error)),
+            Err(error) => Err(failed(&error)),
+        }
+    }
+
     /// Reads of the store block for a while: not on the reactor.
     async fn read_traces<F>(&self, read: F) -> Result<Found, Problem>
     where
@@ -129,6 +167,15 @@ impl Desk {
             Err(error) => Err(failed(&error)),
         }
     }
+}
+
+fn recordings_response(page: &RecordingPage) -> Result<Response, Problem> {
+    if page.recordings.is_empty() && page.unreadable > 0 {
+        return Err(problem(ProblemKind::Failed, "the recording was written by another version, or is damaged"));
+    }
+    let recordings = page.recordings.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>();
+    let recordings = recordings.map_err(|error| problem(ProblemKind::Failed, error.to_string()))?;
+    Ok(Response::Recordings { recordings, next: page.next.map(|id| id.to_string()) })
 }
 
 fn problem(kind: ProblemKind, text: impl Into<String>) -> Problem {

@@ -19,6 +19,7 @@ mod log;
 mod outbound;
 mod plugins;
 mod privilege;
+mod rehearsal;
 mod serve;
 mod signals;
 mod wire;

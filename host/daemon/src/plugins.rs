@@ -52,13 +52,22 @@ pub(crate) async fn load(
     clock: &Arc<dyn Clock>,
     builtin: Builtin,
 ) -> anyhow::Result<Loaded> {
+    let settings =
+        SandboxSettings { cache_directory: Some(config.queue_directory.join(CACHE_DIRECTORY)), ..SandboxSettings::default() };
+    load_with(settings, config, accounts, clock, builtin).await
+}
+
+/// The same in an engine of these settings.
+pub(crate) async fn load_with(
+    settings: SandboxSettings,
+    config: &Arc<Config>,
+    accounts: &Arc<Accounts>,
+    clock: &Arc<dyn Clock>,
+    builtin: Builtin,
+) -> anyhow::Result<Loaded> {
     let wanted: Vec<&config::Plugin> = config.plugins.iter().filter(|plugin| plugin.enabled).collect();
     let memory_bytes_max = wanted.iter().map(|plugin| bytes(plugin.limits.memory)).max().unwrap_or_default();
-    let settings = SandboxSettings {
-        cache_directory: Some(config.queue_directory.join(CACHE_DIRECTORY)),
-        memory_bytes_max,
-        ..SandboxSettings::default()
-    };
+    let settings = SandboxSettings { memory_bytes_max, ..settings };
     let loader = Loader {
         config: Arc::clone(config),
         accounts: Arc::clone(accounts),

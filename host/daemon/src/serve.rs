@@ -37,7 +37,7 @@ const BLOCKING_THREADS_MAX: usize = 32;
 /// How long such a thread is kept without work.
 const BLOCKING_IDLE: Duration = Duration::from_secs(5);
 /// The store or the queue manager failed: the supervisor should start the server again (sysexits' EX_TEMPFAIL).
-const EXIT_FAILED: u8 = 75;
+pub(crate) const EXIT_FAILED: u8 = 75;
 /// Rights that nobody else gets on anything that the server makes.
 pub(crate) const UMASK: Mode = Mode::S_IRWXG.union(Mode::S_IRWXO);
 

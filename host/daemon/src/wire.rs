@@ -13,7 +13,9 @@ use waxwing_intake::{Intake, IntakeSettings};
 use waxwing_net::{Shutdown, spawn};
 use waxwing_pipeline::{Context, Event, Pipeline};
 use waxwing_queue::{EmbeddedSpool, Spool, SpoolError, SpoolSettings};
-use waxwing_state::{TRACE_KEYSPACE, TraceLimits, TraceStore};
+use waxwing_state::{
+    RECORDING_KEYSPACE, RecordingLimits, RecordingStore, Redaction, TRACE_KEYSPACE, TraceLimits, TraceStore, Waiting,
+};
 use waxwing_store::{Store, StoreOptions};
 use waxwing_types::{Clock, Via};
 
@@ -65,6 +67,8 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     let limits = TraceLimits { bytes_max: config.trace.bytes_max, age_max: config.trace.age_max };
     let traces = Arc::new(TraceStore::open(&store, limits)?);
     drop(spawn("traces", sweep(Arc::clone(&traces), Arc::clone(&clock), shutdown.clone())));
+    let (recordings, waiting) = RecordingStore::open(&store, recording_limits(&config), Arc::clone(&clock))?;
+    drop(spawn("recordings", record(Arc::clone(&recordings), waiting, shutdown.clone())));
     let accounts = Arc::new(Accounts::open(&config, &clock)?);
     let loaded = plugins::load(&config, &accounts, &clock, waxwing_bundle::standard).await?;
     let pipeline = Arc::new(Pipeline::new(loaded.bindings(), Arc::clone(&accounts) as _, Arc::clone(&clock)));
@@ -76,6 +80,7 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
         spool: Arc::clone(&spool),
         directory: Arc::clone(&accounts) as _,
         trace: Arc::clone(&traces) as _,
+        recorder: config.recording.enabled.then(|| Arc::clone(&recordings) as _),
         clock: Arc::clone(&clock),
     });
     drop(spawn("ticks", ticks(Arc::clone(&pipeline), Arc::clone(&intake), shutdown.clone())));
@@ -101,13 +106,14 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     .await?;
     let active = manager.active();
     let manager = spawn("queue manager", manager.run(shutdown.clone()));
-    let desk = Arc::new(Desk { info, config, file, spool, traces, pipeline, keeper: Arc::clone(&keeper), active });
+    let desk = Desk { info, config, file, spool, traces, recordings, pipeline, keeper: Arc::clone(&keeper), active };
+    let desk = Arc::new(desk);
     drop(spawn("control", answer(control, desk, shutdown.clone())));
     Ok(Server { store, doors: Doors { intake, clock, shutdown }, manager, keeper })
 }
 
 fn open_store(config: &Config) -> anyhow::Result<Store> {
-    let keyspaces: Vec<&'static str> = waxwing_queue::KEYSPACES.into_iter().chain([TRACE_KEYSPACE]).collect();
+    let keyspaces: Vec<&'static str> = waxwing_queue::KEYSPACES.into_iter().chain([TRACE_KEYSPACE, RECORDING_KEYSPACE]).collect();
     Ok(Store::open(&config.queue_directory.join(STORE_DIRECTORY), &StoreOptions::new(&keyspaces))?)
 }
 
@@ -128,6 +134,25 @@ async fn sweep(traces: Arc<TraceStore>, clock: Arc<dyn Clock>, mut shutdown: Shu
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "old traces could not be removed"),
         }
+    }
+}
+
+fn recording_limits(config: &Config) -> RecordingLimits {
+    let recording = &config.recording;
+    RecordingLimits {
+        bytes_max: recording.bytes_max,
+        age_max: recording.age_max,
+        redaction: Redaction { body: recording.redact_body, headers: recording.redact_headers.clone() },
+    }
+}
+
+/// Writes recordings, and removes old ones also where none are made any more.
+async fn record(recordings: Arc<RecordingStore>, waiting: Waiting, mut shutdown: Shutdown) {
+    tokio::select! {
+        result = recordings.run(waiting) => if let Err(error) = result {
+            tracing::warn!(%error, "transactions can't be recorded");
+        },
+        () = shutdown.wait() => {}
     }
 }
 

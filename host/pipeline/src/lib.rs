@@ -21,6 +21,7 @@ mod outbound;
 mod pipeline;
 mod plugin;
 mod ports;
+mod recording;
 mod shadow;
 mod table;
 mod trace;
@@ -42,4 +43,5 @@ pub use ports::{
     ClassOf, Directory, DnsError, Events, Generated, Handed, HttpError, HttpRequest, HttpResponse, KvError, KvPair, KvStore,
     Metrics, MxHost, Prepared, Records, Resolver, Submit, SubmitError, Table, TableError, Trace, Transport, Web,
 };
+pub use recording::{REDACTED, RecordedBody, Recorder, Recording};
 pub use trace::{TRACE_ENTRIES_MAX, TraceEntry, TraceRecord};

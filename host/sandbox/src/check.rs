@@ -63,6 +63,12 @@ impl Interface {
         })
     }
 
+    /// The interface behind an import's full name, whatever its version.
+    pub(crate) fn of_import(import: &str) -> Option<Self> {
+        let rest = import.strip_prefix(PACKAGE)?;
+        Self::from_name(rest.split_once('@').map_or(rest, |(name, _)| name))
+    }
+
     /// The line of configuration that is missing, if one is.
     fn missing_grant(self, settings: &PluginSettings) -> Option<&'static str> {
         let grants = &settings.grants;

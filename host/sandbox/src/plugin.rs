@@ -16,6 +16,7 @@ use crate::guest::Conversation;
 use crate::hooks::Exports;
 use crate::lane::SlowLane;
 use crate::live::Live;
+use crate::meter::Meter;
 use crate::settings::{InstanceMode, PluginSettings};
 use crate::state::{Setting, Shared, State, Watch};
 use crate::ticker::Ticker;
@@ -32,6 +33,7 @@ pub(crate) struct Loaded {
     pub(crate) ticker: Arc<Ticker>,
     pub(crate) lane: Arc<SlowLane>,
     pub(crate) count: Arc<AtomicU32>,
+    pub(crate) meter: Option<Arc<Meter>>,
 }
 
 /// A component with its grants, limits and instances.
@@ -81,6 +83,7 @@ impl Sandbox {
             ticker: Arc::clone(&self.ticker),
             lane: Arc::clone(&self.lane),
             count: Arc::default(),
+            meter: self.settings.meter.clone(),
         };
         let failed = |e: Fault| LoadError::Failed { plugin: name.clone(), reason: reason(&e) };
         let watch = Watch::default();

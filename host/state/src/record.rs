@@ -73,7 +73,7 @@ fn empty() -> TraceRecord {
     }
 }
 
-fn clean_entry(entry: &mut TraceEntry) {
+pub(crate) fn clean_entry(entry: &mut TraceEntry) {
     clean(&mut entry.subject);
     clean(&mut entry.result);
     entry.log.iter_mut().for_each(clean);
@@ -81,7 +81,7 @@ fn clean_entry(entry: &mut TraceEntry) {
     entry.fault.iter_mut().for_each(clean);
 }
 
-fn clean(text: &mut String) {
+pub(crate) fn clean(text: &mut String) {
     if let std::borrow::Cow::Owned(redacted) = redact(text) {
         *text = redacted;
     }

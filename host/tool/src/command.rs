@@ -8,7 +8,12 @@ use waxwing_config::Facts;
 use waxwing_control::{Request, TRACE_LAST_MAX};
 use waxwing_types::{QueueId, Timestamp};
 
-use crate::{Client, ToolError, config, locate, plugin, queue, trace};
+use crate::component::{Builtin, Source};
+use crate::rehearsal::Rehearse;
+use crate::replay::{self, ReplayArgs};
+use crate::run::{self, RunArgs, Serve};
+use crate::try_out::{self, TestArgs};
+use crate::{Client, ToolError, check, config, locate, plugin, queue, trace};
 
 /// Options of every command.
 #[derive(Args, Clone, Debug, Default)]
@@ -39,6 +44,8 @@ pub enum Command {
         #[arg(long, value_name = "NUMBER", conflicts_with = "id", value_parser = clap::value_parser!(u32).range(1..=i64::from(TRACE_LAST_MAX)))]
         last: Option<u32>,
     },
+    /// Take recorded transactions through another version of a plugin, and show what differs
+    Replay(Box<ReplayArgs>),
     /// Look at the plugins and change their versions
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -83,6 +90,15 @@ pub enum PluginCommand {
         /// The plugin's name in the configuration
         name: String,
     },
+    /// Look into a plugin's file: its hooks, what it imports, the grants that it needs
+    Check {
+        /// The component; or builtin:NAME
+        file: String,
+    },
+    /// Take one message through a plugin as a server would, and show what it did
+    Test(Box<TestArgs>),
+    /// Run a server to try things out, as `waxwing dev` does, with a plugin in it
+    Run(Box<RunArgs>),
 }
 
 /// `waxwing config …`
@@ -101,15 +117,39 @@ pub enum ConfigCommand {
     },
 }
 
+/// What commands need of the program.
+pub struct Surroundings<'a> {
+    /// The time that ages count to.
+    pub now: Timestamp,
+    /// The plugins that are part of it.
+    pub builtin: Builtin,
+    /// Where transactions are played.
+    pub stage: &'a dyn Rehearse,
+    /// Who runs servers.
+    pub serve: &'a dyn Serve,
+}
+
 impl Command {
-    /// Does it and prints to `out`; `now` is the time that ages count to.
-    pub fn run(&self, options: &Options, now: Timestamp, out: &mut dyn Write) -> Result<(), ToolError> {
+    /// The exit code for an error: tests tell what is not as expected (1) from what could not be tried (2).
+    #[must_use]
+    pub fn exit_code(&self, error: &ToolError) -> u8 {
+        if let ToolError::ServerEnded(code) = error {
+            return *code;
+        }
+        let tries = matches!(self, Self::Plugin(PluginCommand::Test(_)));
+        if tries && !matches!(error, ToolError::NotAsExpected(_)) { 2 } else { 1 }
+    }
+
+    /// Does it and prints to `out`.
+    pub fn run(&self, options: &Options, around: &Surroundings<'_>, out: &mut dyn Write) -> Result<(), ToolError> {
+        let now = around.now;
         let client = || Client::connect(&locate::socket(options)?);
         match self {
             Self::Queue(QueueCommand::List { limit }) => queue::list(&mut client()?, *limit, options.json, now, out),
             Self::Queue(QueueCommand::Show { id }) => queue::show(&mut client()?, *id, options.json, now, out),
             Self::Trace { id: Some(id), last: _ } => trace::of(&mut client()?, *id, options.json, out),
             Self::Trace { id: None, last } => trace::last(&mut client()?, last.unwrap_or(1), options.json, out),
+            Self::Replay(args) => replay::replay(&mut client()?, args, around.builtin, around.stage, options.json, out),
             Self::Plugin(PluginCommand::List) => plugin::list(&mut client()?, options.json, out),
             Self::Plugin(PluginCommand::Reload { name }) => {
                 plugin::change(&mut client()?, &Request::PluginReload { name: name.clone() }, options.json, out)
@@ -120,6 +160,9 @@ impl Command {
             Self::Plugin(PluginCommand::Promote { name }) => {
                 plugin::change(&mut client()?, &Request::PluginPromote { name: name.clone() }, options.json, out)
             }
+            Self::Plugin(PluginCommand::Check { file }) => check::check(&Source::parse(file), around.builtin, options.json, out),
+            Self::Plugin(PluginCommand::Test(args)) => try_out::test(args, options, around.builtin, around.stage, out),
+            Self::Plugin(PluginCommand::Run(args)) => run::run(args, options, around.builtin, around.serve),
             Self::Config(ConfigCommand::Check) => {
                 config::check(&locate::config_file(options)?, &Facts::from_system(), options.json, out)
             }
@@ -159,6 +202,7 @@ mod tests {
             &["plugin", "list"],
             &["plugin", "reload"],
             &["plugin", "reload", "x"],
+            &["plugin", "check", "p.wasm"],
         ] {
             assert!(Cli::try_parse_from([&["waxwing"], good].concat()).is_ok(), "{good:?}");
         }

@@ -53,9 +53,14 @@ fn print_part(record: &TraceRecord, out: &mut dyn Write) -> Result<(), ToolError
     let word = if record.part == "delivery" { "to" } else { "from" };
     let peer = clean(&record.peer);
     writeln!(out, "{} {} {word} {peer}: {}", exact_time(record.at), clean(&record.part), clean(&record.result))?;
-    let width = |column: fn(&TraceEntry) -> &str| record.entries.iter().map(|e| column(e).chars().count()).max().unwrap_or(0);
+    print_entries(&record.entries, out)
+}
+
+/// The steps of a transaction, one or more lines each.
+pub(crate) fn print_entries(entries: &[TraceEntry], out: &mut dyn Write) -> Result<(), ToolError> {
+    let width = |column: fn(&TraceEntry) -> &str| entries.iter().map(|e| column(e).chars().count()).max().unwrap_or(0);
     let widths = [width(|e| &e.step), width(|e| &e.who), width(|e| &e.version)];
-    record.entries.iter().try_for_each(|entry| print_entry(entry, widths, out))
+    entries.iter().try_for_each(|entry| print_entry(entry, widths, out))
 }
 
 fn print_entry(entry: &TraceEntry, [step, who, version]: [usize; 3], out: &mut dyn Write) -> Result<(), ToolError> {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use waxwing_config::Facts;
 use waxwing_pipeline::{Trace, TraceRecord};
 use waxwing_queue::{After, EmbeddedSpool, NewBody, NewMessage, Settle, SpoolSettings};
-use waxwing_state::{TRACE_KEYSPACE, TraceLimits};
+use waxwing_state::{RECORDING_KEYSPACE, RecordingLimits, Redaction, TRACE_KEYSPACE, TraceLimits};
 use waxwing_store::{Store, StoreOptions};
 use waxwing_types::{
     Address, AddressClass, BodyType, Clock, EnhancedCode, ManualClock, Origin, Recipient, ReversePath, Status, Via,
@@ -29,7 +29,7 @@ impl waxwing_pipeline::ClassOf for NoClass {
 async fn bench() -> Bench {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::default());
-    let keyspaces: Vec<&str> = waxwing_queue::KEYSPACES.into_iter().chain([TRACE_KEYSPACE]).collect();
+    let keyspaces: Vec<&str> = waxwing_queue::KEYSPACES.into_iter().chain([TRACE_KEYSPACE, RECORDING_KEYSPACE]).collect();
     let store = Store::open(&dir.path().join("store"), &StoreOptions::new(&keyspaces)).unwrap();
     let mut settings = SpoolSettings::new(1 << 20, Arc::clone(&clock) as _);
     settings.queue_minfree = 0;
@@ -43,12 +43,16 @@ async fn bench() -> Bench {
     let accounts = Arc::new(waxwing_accounts::Accounts::open(&config, &shared).unwrap());
     let loaded = crate::plugins::load(&config, &accounts, &shared, |_| None).await.unwrap();
     let pipeline = Arc::new(Pipeline::new(Vec::new(), Arc::new(NoClass), shared));
+    let kept = RecordingLimits { bytes_max: 1 << 20, age_max: Duration::from_secs(1000), redaction: Redaction::default() };
+    let (recordings, waiting) = RecordingStore::open(&store, kept, Arc::clone(&clock) as _).unwrap();
+    drop(waxwing_net::spawn("recordings", Arc::clone(&recordings).run(waiting)));
     let desk = Desk {
         info,
         config,
         file: "w.toml".into(),
         spool: Arc::new(spool),
         traces: Arc::new(TraceStore::open(&store, limits).unwrap()),
+        recordings,
         keeper: Keeper::new(loaded, Arc::clone(&pipeline)),
         pipeline,
         active: ActiveUnits::default(),
