@@ -14,8 +14,9 @@ use anyhow::{Context, anyhow};
 use serde_json::Value;
 use waxwing_accounts::Accounts;
 use waxwing_config::{self as config, Config};
+use waxwing_milter::MilterSettings;
 use waxwing_sandbox::{LoadError, Sandbox, SandboxSettings, WasmPlugin};
-use waxwing_types::Clock;
+use waxwing_types::{Clock, Endpoint};
 
 pub(crate) use keeper::Keeper;
 use settings::{bytes, settings_of};
@@ -34,7 +35,7 @@ pub(crate) struct Loader {
     config: Arc<Config>,
     accounts: Arc<Accounts>,
     clock: Arc<dyn Clock>,
-    /// None without plugins: they need no engine.
+    /// None without components: milters need no engine.
     sandbox: Option<Arc<Sandbox>>,
     server: Arc<BTreeMap<String, Value>>,
 }
@@ -72,7 +73,10 @@ pub(crate) async fn load_with(
         config: Arc::clone(config),
         accounts: Arc::clone(accounts),
         clock: Arc::clone(clock),
-        sandbox: if wanted.is_empty() { None } else { Some(Sandbox::new(settings, Arc::clone(clock))?) },
+        sandbox: match wanted.iter().all(|plugin| plugin.milter.is_some()) {
+            true => None,
+            false => Some(Sandbox::new(settings, Arc::clone(clock))?),
+        },
         server: Arc::new(settings::server_values(config)),
     };
     let mut slots = Vec::with_capacity(wanted.len());
@@ -94,6 +98,17 @@ impl Loader {
             Err(error) => Err(error),
         };
         loaded.map_err(|error| self.at_its_place(plugin, error))
+    }
+
+    fn milter_settings(&self, plugin: &config::Plugin, endpoint: Endpoint) -> MilterSettings {
+        MilterSettings {
+            origin: self.config.myorigin.clone(),
+            connect_time: plugin.milter_connect_timeout,
+            command_time: plugin.milter_command_timeout,
+            content_time: plugin.milter_content_timeout,
+            body_bytes_max: bytes(self.config.message_size_limit),
+            ..MilterSettings::new(endpoint, &self.config.myhostname)
+        }
     }
 
     fn position(&self, plugin: &config::Plugin) -> config::Position {

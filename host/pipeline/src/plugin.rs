@@ -25,6 +25,8 @@ pub enum FaultKind {
     PoolExhausted,
     /// The host failed while it served the guest, for instance in reading the message; or a server behind the plugin did.
     Host,
+    /// The program that answers cannot be reached, or closed the connection.
+    Connection,
     /// It failed so often that it is not asked for a while.
     BreakerOpen,
 }
@@ -41,6 +43,7 @@ impl FaultKind {
             Self::BadAnswer => "bad-answer",
             Self::PoolExhausted => "pool-exhausted",
             Self::Host => "host",
+            Self::Connection => "connection",
             Self::BreakerOpen => "breaker-open",
         }
     }

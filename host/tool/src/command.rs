@@ -13,7 +13,7 @@ use crate::rehearsal::Rehearse;
 use crate::replay::{self, ReplayArgs};
 use crate::run::{self, RunArgs, Serve};
 use crate::try_out::{self, TestArgs};
-use crate::{Client, ToolError, check, config, locate, plugin, queue, trace};
+use crate::{Client, ToolError, check, check_milter, config, locate, plugin, queue, trace};
 
 /// Options of every command.
 #[derive(Args, Clone, Debug, Default)]
@@ -92,7 +92,7 @@ pub enum PluginCommand {
     },
     /// Look into a plugin's file: its hooks, what it imports, the grants that it needs
     Check {
-        /// The component; or builtin:NAME
+        /// The component; or builtin:NAME; or milter:inet:PORT@HOST, milter:unix:PATH
         file: String,
     },
     /// Take one message through a plugin as a server would, and show what it did
@@ -159,6 +159,9 @@ impl Command {
             }
             Self::Plugin(PluginCommand::Promote { name }) => {
                 plugin::change(&mut client()?, &Request::PluginPromote { name: name.clone() }, options.json, out)
+            }
+            Self::Plugin(PluginCommand::Check { file }) if let Some(place) = check_milter::place(file) => {
+                check_milter::check(place, options.json, out)
             }
             Self::Plugin(PluginCommand::Check { file }) => check::check(&Source::parse(file), around.builtin, options.json, out),
             Self::Plugin(PluginCommand::Test(args)) => try_out::test(args, options, around.builtin, around.stage, out),

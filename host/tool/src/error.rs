@@ -60,6 +60,9 @@ pub enum ToolError {
     /// A plugin would not be loaded.
     #[error(transparent)]
     Plugin(#[from] waxwing_sandbox::LoadError),
+    /// A milter is not there, or of no use.
+    #[error("{0}")]
+    Milter(String),
     /// `builtin:` with a name that is not.
     #[error("no plugin \"{0}\" is built in")]
     NoBuiltin(String),

@@ -2,14 +2,15 @@
 //!
 //! Owns: their arguments, how they find the server, how a person and a script (`--json`) read what they print.
 //! Uses: config, control, pipeline (the form of traces), sandbox (to look at a plugin), message (to compare
-//! headers), types.
+//! headers), milter (to ask one what it wants), types.
 //! Used by: daemon, whose binary they are part of.
-//! Never: a runtime, the store (the server holds it and answers for it), a change of anything. What is tried out is played by the
+//! Never: a runtime (but for one question to a milter), the store (the server holds it and answers for it), a change of anything. What is tried out is played by the
 //! daemon's parts, through [`Rehearse`].
 //! Start reading at: [`Command::run`].
 #![forbid(unsafe_code)]
 
 mod check;
+mod check_milter;
 mod client;
 mod command;
 mod component;

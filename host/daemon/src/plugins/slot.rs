@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use waxwing_config::{self as config, PluginSource};
 use waxwing_control::PluginChange;
-use waxwing_pipeline::{Binding, Canary};
+use waxwing_milter::Milter;
+use waxwing_pipeline::{Binding, Canary, Plugin};
 
 use super::settings::binding_settings;
 use super::watch::{Stamp, Watched};
@@ -28,7 +29,7 @@ pub(super) struct Slot {
     pub(super) current: Version,
     pub(super) previous: Option<Version>,
     canary: Option<Version>,
-    /// None for a built-in plugin.
+    /// None for a built-in plugin and for a milter.
     pub(super) file: Option<Watched>,
     pub(super) canary_file: Option<Watched>,
     /// Loads so far, the number of the latest version.
@@ -60,16 +61,23 @@ impl Slot {
     pub(super) async fn load(loader: &Loader, plugin: &config::Plugin, builtin: Builtin) -> anyhow::Result<Self> {
         let began = loader.clock.monotonic();
         let mut file = None;
-        let source: Cow<'static, [u8]> = match plugin.source() {
-            PluginSource::Builtin => Cow::Borrowed(loader.builtin(plugin, builtin)?),
+        let (loaded, hash): (Arc<dyn Plugin>, _) = match plugin.source() {
+            // Nothing of it is here: it is asked for when there is mail for it.
+            PluginSource::Milter(endpoint) => {
+                let hash = blake3::hash(endpoint.to_string().as_bytes());
+                (Milter::new(loader.milter_settings(plugin, endpoint)), hash)
+            }
+            PluginSource::Builtin => {
+                let source = loader.builtin(plugin, builtin)?;
+                (loader.load(plugin, Cow::Borrowed(source)).await?, blake3::hash(source))
+            }
             PluginSource::File(path) => {
                 let (source, watched) = read_first(loader, plugin, path).await?;
                 file = Some(watched);
-                Cow::Owned(source)
+                let hash = blake3::hash(&source);
+                (loader.load(plugin, Cow::Owned(source)).await?, hash)
             }
         };
-        let hash = blake3::hash(&source);
-        let loaded = loader.load(plugin, source).await?;
         let binding = Binding::first(&plugin.name, loaded, binding_settings(plugin), loader.clock.now());
         let hooks: Vec<&str> = binding.plugin.exports().iter().map(|hook| hook.as_str()).collect();
         let micros = loader.clock.monotonic().since(began).as_micros();
