@@ -14,7 +14,7 @@ const VERSION: (u64, u64, u64) = (0, 1, 0);
 const VERSION_TEXT: &str = "0.1.0";
 
 /// Hooks of the contract beside those of [`Hook`] and `on-load`.
-const HOOKS_TO_COME: [&str; 18] = [
+const HOOKS_TO_COME: [&str; 9] = [
     "on-tls",
     "on-rcpt-resolved",
     "on-command",
@@ -23,16 +23,7 @@ const HOOKS_TO_COME: [&str; 18] = [
     "on-auth",
     "on-headers",
     "on-enqueue",
-    "on-scan",
-    "on-retry",
-    "on-route",
-    "on-send",
-    "on-reply",
     "on-file",
-    "on-outcome",
-    "on-dsn",
-    "on-event",
-    "on-table",
 ];
 
 /// Host interfaces of the contract that are not served yet.
