@@ -112,6 +112,7 @@ impl Host<ServerSession> for Refusing {
             | Question::Helo { .. }
             | Question::Mail { .. }
             | Question::Rcpt { .. }
+            | Question::Command { .. }
             | Question::Data
             | Question::EndOfData => Answer::Close(self.0.clone()),
         }

@@ -73,7 +73,7 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
         trace: Arc::clone(&traces) as _,
         clock: Arc::clone(&clock),
     });
-    drop(spawn("ticks", ticks(Arc::clone(&pipeline), shutdown.clone())));
+    drop(spawn("ticks", ticks(Arc::clone(&pipeline), Arc::clone(&intake), shutdown.clone())));
     let info = ServerInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
@@ -126,14 +126,16 @@ async fn sweep(traces: Arc<TraceStore>, clock: Arc<dyn Clock>, mut shutdown: Shu
     }
 }
 
-/// Calls on-tick.
-async fn ticks(pipeline: Arc<Pipeline>, mut shutdown: Shutdown) {
+/// Calls on-tick, and sends what plugins have to send then.
+async fn ticks(pipeline: Arc<Pipeline>, intake: Arc<Intake>, mut shutdown: Shutdown) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(TICK_PERIOD) => {}
             () = shutdown.wait() => return,
         }
-        pipeline.tell(&mut pipeline.chain(), &mut Context::new(Via::Api, None), Event::Tick).await;
+        let mut context = Context::new(Via::Api, None);
+        pipeline.tell(&mut pipeline.chain(), &mut context, Event::Tick).await;
+        intake.send(&mut context).await;
     }
 }
 

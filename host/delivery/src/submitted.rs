@@ -1,16 +1,18 @@
 //! Mail that plugins send while a message is delivered: committed with the settlement of what caused it.
 
-use std::time::Duration;
+use std::pin::Pin;
 
-use bytes::Bytes;
-use waxwing_pipeline::{AUTHORS_MAX, AUTHORS_TAG, Generated, Prepared, Submission, TraceEntry};
+use waxwing_pipeline::{AUTHORS_MAX, AUTHORS_TAG, Generated, Placement, Prepared, Submission, TraceEntry};
 use waxwing_queue::{NewBody, NewMessage, SpoolError};
-use waxwing_types::{BodyType, Envelope, Message, Origin, QueueId, Recipient, Tags, Via};
+use waxwing_types::{BodyType, Envelope, Message, Origin, Recipient, Tags, Via};
 
 use crate::manager::Core;
 
 /// Messages that plugins may send with one settlement.
 const SUBMISSIONS_MAX: usize = 100;
+
+/// Boxed, because what comes along may bring others.
+type Spooling<'a> = Pin<Box<dyn Future<Output = Result<NewMessage, SpoolError>> + Send + 'a>>;
 
 /// Takes what plugins sent through the hooks. What can't be taken is dropped: the settlement must not wait for it.
 pub(crate) async fn prepare(
@@ -67,19 +69,16 @@ pub(crate) fn inherited(message: &Message) -> Tags {
     message.tags.get(AUTHORS_TAG).map(|authors| (AUTHORS_TAG.to_owned(), authors.clone())).into_iter().collect()
 }
 
-/// Made mail as the spool takes it; a body that hooks made large goes through a writer as any other.
-pub(crate) async fn spooled(core: &Core, prepared: Prepared) -> Result<NewMessage, SpoolError> {
-    let Prepared { id, envelope, head, body, tags, hold } = prepared;
-    let body = match NewBody::inline(body.clone()) {
-        Ok(body) => body,
-        Err(_) => write_body(core, id, body).await?,
-    };
-    Ok(NewMessage { id, envelope, head, body, tags, hold, not_before: Duration::ZERO, priority: 0, with: Vec::new() })
-}
-
-async fn write_body(core: &Core, id: QueueId, bytes: Bytes) -> Result<NewBody, SpoolError> {
-    let spool = &core.parts.spool;
-    let mut writer = spool.body_writer(id, spool.room(bytes.len() as u64)?);
-    writer.write(bytes).await?;
-    writer.finish().await
+/// Made mail as the spool takes it, with what comes along with it.
+pub(crate) fn spooled(core: &Core, prepared: Prepared) -> Spooling<'_> {
+    Box::pin(async move {
+        let Prepared { id, envelope, head, body, tags, placement, with: along } = prepared;
+        let body = NewBody::of(&*core.parts.spool, id, body).await?;
+        let mut with = Vec::with_capacity(along.len());
+        for one in along {
+            with.push(spooled(core, one).await?);
+        }
+        let Placement { hold, not_before, priority } = placement;
+        Ok(NewMessage { id, envelope, head, body, tags, hold, not_before, priority, with })
+    })
 }

@@ -12,8 +12,8 @@ use tokio::net::TcpListener;
 use waxwing_config::Route;
 use waxwing_net::{Host, Shutdown, ShutdownTrigger, drive, spawn};
 use waxwing_pipeline::{
-    Binding, ClassOf, DnsError, Events, Generated, MxHost, Pipeline, Prepared, Records, Resolver, Submit, SubmitError, Trace,
-    TraceRecord, Transport,
+    Binding, ClassOf, DnsError, Events, Generated, MxHost, Pipeline, Placement, Prepared, Records, Resolver, Submit, SubmitError,
+    Trace, TraceRecord, Transport,
 };
 use waxwing_queue::{EmbeddedSpool, KEYSPACES, NewBody, NewMessage, Spool, SpoolSettings};
 use waxwing_smtp::server::{Answer, Question};
@@ -70,7 +70,7 @@ impl Host<ServerSession> for Remote {
                 self.to.clear();
                 Answer::Done
             }
-            Question::Helo { .. } | Question::Mail { .. } | Question::Data => Answer::Ok,
+            Question::Command { .. } | Question::Helo { .. } | Question::Mail { .. } | Question::Data => Answer::Ok,
         }
     }
 
@@ -136,7 +136,15 @@ impl Submit for NoHooks {
         }
         let Generated { id, envelope, content, tags, .. } = mail;
         let at = content.windows(4).position(|four| four == b"\r\n\r\n").map_or(0, |at| at + 4);
-        Ok(Prepared { id, envelope, head: content.slice(..at), body: content.slice(at..), tags, hold: None })
+        Ok(Prepared {
+            id,
+            envelope,
+            head: content.slice(..at),
+            body: content.slice(at..),
+            tags,
+            placement: Placement::default(),
+            with: Vec::new(),
+        })
     }
 }
 

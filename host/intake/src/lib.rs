@@ -8,6 +8,7 @@
 //! Start reading at: `host.rs` (the questions of a session), then `transaction.rs`.
 #![forbid(unsafe_code)]
 
+mod along;
 mod content;
 mod expand;
 mod gate;

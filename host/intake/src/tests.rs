@@ -17,8 +17,8 @@ use waxwing_queue::{EmbeddedSpool, KEYSPACES, SpoolSettings};
 use waxwing_smtp::server::{Answer, Question};
 use waxwing_store::{Store, StoreOptions};
 use waxwing_types::{
-    Address, AddressClass, BodyType, Edit, Envelope, ManualClock, Message, Origin, Recipient, Reply, ReversePath, Timestamp,
-    Verdict,
+    Address, AddressClass, BodyType, Edit, Envelope, ManualClock, Message, Origin, Recipient, Reply, ReversePath, Tags,
+    Timestamp, Verdict,
 };
 
 use super::*;
@@ -216,6 +216,7 @@ fn made(house: &House, via: Via) -> Generated {
         },
         content: Bytes::from_static(b"Subject: report\r\n\r\nfailed\r\n"),
         cause: None,
+        tags: Tags::new(),
     }
 }
 
@@ -468,3 +469,5 @@ async fn data_can_be_refused_and_an_end_without_a_message_is_heard_of() {
     assert_eq!(code(&send(&house, &["demo@test"], "X-Away: 1\r\n\r\nx\r\n").await), 250);
     assert_eq!(*heard.lock().unwrap(), 3, "discarded");
 }
+
+mod hooks;

@@ -63,6 +63,12 @@ impl Pipeline {
         !self.current.load().at(hook).is_empty()
     }
 
+    /// Begins others with the same plugins, whatever was loaded meanwhile.
+    #[must_use]
+    pub fn chain_of(&self, chain: &Chain) -> Chain {
+        Chain::new(Arc::clone(&chain.bound))
+    }
+
     /// The class of an address.
     #[must_use]
     pub fn class_of(&self, address: &Address) -> AddressClass {

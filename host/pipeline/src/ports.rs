@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use waxwing_types::{Address, AddressClass, Attempt, Disposition, Envelope, Message, QueueId, Tags};
 
-use crate::TraceRecord;
+use crate::{Placement, TraceRecord};
 
 /// Takes messages off the server's hands.
 #[async_trait]
@@ -242,8 +242,10 @@ pub struct Prepared {
     pub body: Bytes,
     /// As the hooks left them.
     pub tags: Tags,
-    /// Into the hold queue, with this reason.
-    pub hold: Option<String>,
+    /// When it is tried first, and whether it is held.
+    pub placement: Placement,
+    /// What plugins sent with it, for the same commit.
+    pub with: Vec<Prepared>,
 }
 
 /// Why a made message cannot be taken.

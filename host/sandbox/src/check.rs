@@ -14,17 +14,7 @@ const VERSION: (u64, u64, u64) = (0, 1, 0);
 const VERSION_TEXT: &str = "0.1.0";
 
 /// Hooks of the contract beside those of [`Hook`] and `on-load`.
-const HOOKS_TO_COME: [&str; 9] = [
-    "on-tls",
-    "on-rcpt-resolved",
-    "on-command",
-    "on-disconnect",
-    "on-credentials",
-    "on-auth",
-    "on-headers",
-    "on-enqueue",
-    "on-file",
-];
+const HOOKS_TO_COME: [&str; 4] = ["on-tls", "on-credentials", "on-auth", "on-file"];
 
 /// Host interfaces of the contract that are not served yet.
 const IMPORTS_TO_COME: [&str; 8] = ["kv", "dns", "http", "process", "submit", "clock", "random", "credentials"];
