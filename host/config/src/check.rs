@@ -9,7 +9,7 @@ use crate::reader::Reader;
 use crate::route::{Route, TRANSPORTS};
 
 /// What the name of a table begins with that is a plugin with on-table.
-pub(crate) const PLUGIN_TABLE: &str = "plugin:";
+pub const PLUGIN_TABLE: &str = "plugin:";
 /// Plugins that may ask one another for one key.
 const PLUGIN_TABLES_DEPTH_MAX: usize = 4;
 

@@ -13,6 +13,8 @@ use waxwing_pipeline::{Binding, BindingSettings, BreakerSettings, Mode, OnFault,
 use waxwing_sandbox::{Grants, InstanceMode, Limits, LoadError, MessageGrant, PluginSettings, Sandbox, SandboxSettings};
 use waxwing_types::Clock;
 
+use crate::plugin_tables::PluginTables;
+
 /// Octets of a plugin's file.
 const COMPONENT_BYTES_MAX: u64 = 64 << 20;
 /// Below `queue_directory`: compiled plugins, so that only the first start compiles.
@@ -25,6 +27,7 @@ pub(crate) type Builtin = fn(&str) -> Option<&'static [u8]>;
 pub(crate) async fn load(
     config: &Config,
     accounts: &Accounts,
+    tables: &PluginTables,
     clock: &Arc<dyn Clock>,
     builtin: Builtin,
 ) -> anyhow::Result<Vec<Arc<Binding>>> {
@@ -44,7 +47,7 @@ pub(crate) async fn load(
     for plugin in wanted {
         let began = clock.monotonic();
         let source = component(config, plugin, builtin)?;
-        let settings = settings_of(plugin, accounts, &server)?;
+        let settings = settings_of(plugin, accounts, tables, &server)?;
         let loaded = sandbox.load(&source, settings).await.map_err(|error| at_its_place(config, plugin, error))?;
         let micros = clock.monotonic().since(began).as_micros();
         let binding = Binding::new(&plugin.name, loaded, binding_settings(plugin));
@@ -120,6 +123,7 @@ fn server_values(config: &Config) -> BTreeMap<String, Value> {
 fn settings_of(
     plugin: &config::Plugin,
     accounts: &Accounts,
+    tables: &PluginTables,
     server: &Arc<BTreeMap<String, Value>>,
 ) -> anyhow::Result<PluginSettings> {
     let mut settings = PluginSettings::new(&plugin.name);
@@ -148,7 +152,8 @@ fn settings_of(
     settings.config = plugin.config.clone().into_iter().collect();
     settings.server = Arc::clone(server);
     for name in &plugin.grants.lookup {
-        let table = accounts.table(name).with_context(|| format!("plugin \"{}\": there is no table \"{name}\"", plugin.name))?;
+        let table = tables.table(name).or_else(|| accounts.table(name));
+        let table = table.with_context(|| format!("plugin \"{}\": there is no table \"{name}\"", plugin.name))?;
         settings.tables.insert(name.clone(), table);
     }
     Ok(settings)
@@ -196,7 +201,7 @@ mod tests {
         std::fs::write(dir.path().join("empty.wasm"), "")?;
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
         let accounts = Accounts::open(&config, &clock)?;
-        load(&config, &accounts, &clock, |_| None).await
+        load(&config, &accounts, &PluginTables::default(), &clock, |_| None).await
     }
 
     #[tokio::test]

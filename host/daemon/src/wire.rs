@@ -21,6 +21,7 @@ use crate::desk::Desk;
 use crate::events::EventLine;
 use crate::listen::Doors;
 use crate::outbound::Joined;
+use crate::plugin_tables::PluginTables;
 use crate::{control, outbound, plugins};
 
 /// Below `queue_directory`: the database.
@@ -63,8 +64,10 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     let traces = Arc::new(TraceStore::open(&store, limits)?);
     drop(spawn("traces", sweep(Arc::clone(&traces), Arc::clone(&clock), shutdown.clone())));
     let accounts = Arc::new(Accounts::open(&config, &clock)?);
-    let bindings = plugins::load(&config, &accounts, &clock, waxwing_bundle::standard).await?;
+    let tables = PluginTables::default();
+    let bindings = plugins::load(&config, &accounts, &tables, &clock, waxwing_bundle::standard).await?;
     let pipeline = Arc::new(Pipeline::new(bindings, Arc::clone(&accounts) as _, Arc::clone(&clock)));
+    tables.join(&pipeline);
     let intake = Intake::new(waxwing_intake::Parts {
         settings: IntakeSettings::of(&config),
         pipeline: Arc::clone(&pipeline),
