@@ -12,7 +12,7 @@ use crate::plugin::{Plugin, Plugins};
 use crate::reader::Places;
 use crate::route::{HostPort, HostPortText, Route, RouteText};
 use crate::section::section;
-use crate::sections::{Control, Dns, Listen, ListenKind, Log, Runtime, ScanRefusal, Trace};
+use crate::sections::{Control, Dns, Listen, ListenKind, Log, Recording, Runtime, ScanRefusal, Trace};
 use crate::table::{TableSpec, Tables};
 
 /// Octets of a journal of the store; `queue_minfree` leaves room for two.
@@ -149,6 +149,8 @@ section! {
         runtime: Runtime [Sub<Runtime>] = default_section("runtime", reader);
         /// What is remembered of each transaction for `waxwing trace`.
         trace: Trace [Sub<Trace>] = default_section("trace", reader);
+        /// What clients said, kept for `waxwing replay`; off unless enabled.
+        recording: Recording [Sub<Recording>] = default_section("recording", reader);
         /// Tables that plugins may look up by name, besides the ..._maps above.
         tables: BTreeMap<String, Vec<TableSpec>> [MapOf<Tables>] = BTreeMap::new();
         /// Plugins by name, sorted by order; cleanup and aliases are built in and run unless they are disabled.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::kind::{Choice, Count, FilePath, ListOf, Maybe, Size, Socket, Span, Text, Words};
+use crate::kind::{Choice, Count, FilePath, Flag, ListOf, Maybe, Size, Socket, Span, Text, Words};
 use crate::section::section;
 
 section! {
@@ -97,6 +97,22 @@ section! {
     pub struct Runtime (table, reader) {
         /// Threads that run sessions, hooks and deliveries; one is fastest on machines with two cores.
         workers: usize [Count<usize, 1, 256>] = 1;
+    }
+}
+
+section! {
+    /// What clients said, kept for `waxwing replay`.
+    pub struct Recording (table, reader) {
+        /// Record each transaction.
+        enabled: bool [Flag] = false;
+        /// How long a recording is kept.
+        age_max: Duration [Span<1000>] = Duration::from_secs(7 * 86_400);
+        /// Octets of recordings that are kept; the oldest go first.
+        bytes_max: u64 [Size<{ 1 << 20 }>] = 64 << 20;
+        /// Leave out the bodies of messages.
+        redact_body: bool [Flag] = true;
+        /// Header fields whose values are left out.
+        redact_headers: Vec<String> [ListOf<Text>] = ["Authorization", "Cookie"].map(String::from).to_vec();
     }
 }
 

@@ -20,6 +20,7 @@ mod outbound;
 mod plugin_tables;
 mod plugins;
 mod privilege;
+mod rehearsal;
 mod serve;
 mod signals;
 mod wire;

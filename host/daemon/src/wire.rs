@@ -13,7 +13,9 @@ use waxwing_intake::{Intake, IntakeSettings};
 use waxwing_net::{Shutdown, spawn};
 use waxwing_pipeline::{Context, Event, Pipeline};
 use waxwing_queue::{EmbeddedSpool, Spool, SpoolError, SpoolSettings};
-use waxwing_state::{TRACE_KEYSPACE, TraceLimits, TraceStore};
+use waxwing_state::{
+    RECORDING_KEYSPACE, RecordingLimits, RecordingStore, Redaction, TRACE_KEYSPACE, TraceLimits, TraceStore, Waiting,
+};
 use waxwing_store::{Store, StoreOptions};
 use waxwing_types::{Clock, Via};
 
@@ -21,7 +23,7 @@ use crate::desk::Desk;
 use crate::events::EventLine;
 use crate::listen::Doors;
 use crate::outbound::Joined;
-use crate::plugin_tables::PluginTables;
+use crate::plugins::Keeper;
 use crate::{control, outbound, plugins};
 
 /// Below `queue_directory`: the database.
@@ -51,6 +53,8 @@ pub(crate) struct Server {
     pub(crate) doors: Doors,
     /// Ends with the shutdown, or because it can't go on: then the server is of no use.
     pub(crate) manager: JoinHandle<Result<(), SpoolError>>,
+    /// Loads plugins again.
+    pub(crate) keeper: Arc<Keeper>,
 }
 
 /// Builds everything and starts its tasks. When this returns, the server can serve.
@@ -63,17 +67,20 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     let limits = TraceLimits { bytes_max: config.trace.bytes_max, age_max: config.trace.age_max };
     let traces = Arc::new(TraceStore::open(&store, limits)?);
     drop(spawn("traces", sweep(Arc::clone(&traces), Arc::clone(&clock), shutdown.clone())));
+    let (recordings, waiting) = RecordingStore::open(&store, recording_limits(&config), Arc::clone(&clock))?;
+    drop(spawn("recordings", record(Arc::clone(&recordings), waiting, shutdown.clone())));
     let accounts = Arc::new(Accounts::open(&config, &clock)?);
-    let tables = PluginTables::default();
-    let bindings = plugins::load(&config, &accounts, &tables, &clock, waxwing_bundle::standard).await?;
-    let pipeline = Arc::new(Pipeline::new(bindings, Arc::clone(&accounts) as _, Arc::clone(&clock)));
-    tables.join(&pipeline);
+    let loaded = plugins::load(&config, &accounts, &clock, waxwing_bundle::standard).await?;
+    let pipeline = Arc::new(Pipeline::new(loaded.bindings(), Arc::clone(&accounts) as _, Arc::clone(&clock)));
+    let keeper = Keeper::new(loaded, Arc::clone(&pipeline));
+    drop(spawn("plugin files", Arc::clone(&keeper).poll(shutdown.clone())));
     let intake = Intake::new(waxwing_intake::Parts {
         settings: IntakeSettings::of(&config),
         pipeline: Arc::clone(&pipeline),
         spool: Arc::clone(&spool),
         directory: Arc::clone(&accounts) as _,
         trace: Arc::clone(&traces) as _,
+        recorder: config.recording.enabled.then(|| Arc::clone(&recordings) as _),
         clock: Arc::clone(&clock),
     });
     drop(spawn("ticks", ticks(Arc::clone(&pipeline), Arc::clone(&intake), shutdown.clone())));
@@ -99,13 +106,14 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     .await?;
     let active = manager.active();
     let manager = spawn("queue manager", manager.run(shutdown.clone()));
-    let desk = Arc::new(Desk { info, config, file, spool, traces, pipeline, active });
+    let desk = Desk { info, config, file, spool, traces, recordings, pipeline, keeper: Arc::clone(&keeper), active };
+    let desk = Arc::new(desk);
     drop(spawn("control", answer(control, desk, shutdown.clone())));
-    Ok(Server { store, doors: Doors { intake, clock, shutdown }, manager })
+    Ok(Server { store, doors: Doors { intake, clock, shutdown }, manager, keeper })
 }
 
 fn open_store(config: &Config) -> anyhow::Result<Store> {
-    let keyspaces: Vec<&'static str> = waxwing_queue::KEYSPACES.into_iter().chain([TRACE_KEYSPACE]).collect();
+    let keyspaces: Vec<&'static str> = waxwing_queue::KEYSPACES.into_iter().chain([TRACE_KEYSPACE, RECORDING_KEYSPACE]).collect();
     Ok(Store::open(&config.queue_directory.join(STORE_DIRECTORY), &StoreOptions::new(&keyspaces))?)
 }
 
@@ -126,6 +134,25 @@ async fn sweep(traces: Arc<TraceStore>, clock: Arc<dyn Clock>, mut shutdown: Shu
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "old traces could not be removed"),
         }
+    }
+}
+
+fn recording_limits(config: &Config) -> RecordingLimits {
+    let recording = &config.recording;
+    RecordingLimits {
+        bytes_max: recording.bytes_max,
+        age_max: recording.age_max,
+        redaction: Redaction { body: recording.redact_body, headers: recording.redact_headers.clone() },
+    }
+}
+
+/// Writes recordings, and removes old ones also where none are made any more.
+async fn record(recordings: Arc<RecordingStore>, waiting: Waiting, mut shutdown: Shutdown) {
+    tokio::select! {
+        result = recordings.run(waiting) => if let Err(error) = result {
+            tracing::warn!(%error, "transactions can't be recorded");
+        },
+        () = shutdown.wait() => {}
     }
 }
 

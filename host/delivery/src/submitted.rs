@@ -2,17 +2,17 @@
 
 use std::pin::Pin;
 
-use waxwing_pipeline::{AUTHORS_MAX, AUTHORS_TAG, Generated, Placement, Prepared, Submission, TraceEntry};
+use waxwing_pipeline::{AUTHORS_TAG, Placement, Prepared, Submission, TraceEntry};
 use waxwing_queue::{NewBody, NewMessage, SpoolError};
-use waxwing_types::{BodyType, Envelope, Message, Origin, Recipient, Tags, Via};
+use waxwing_types::{Message, Tags};
 
 use crate::manager::Core;
 
-/// Messages that plugins may send with one settlement.
-const SUBMISSIONS_MAX: usize = 100;
-
 /// Boxed, because what comes along may bring others.
 type Spooling<'a> = Pin<Box<dyn Future<Output = Result<NewMessage, SpoolError>> + Send + 'a>>;
+
+/// Messages that plugins may send with one settlement.
+const SUBMISSIONS_MAX: usize = 100;
 
 /// Takes what plugins sent through the hooks. What can't be taken is dropped: the settlement must not wait for it.
 pub(crate) async fn prepare(
@@ -44,22 +44,7 @@ pub(crate) async fn prepare(
 }
 
 async fn one(core: &Core, message: &Message, submission: Submission) -> Result<NewMessage, String> {
-    let Submission { id, sender, recipients, content, author } = submission;
-    let before = message.tags.get(AUTHORS_TAG).map_or("", String::as_str);
-    if before.split(',').filter(|name| !name.is_empty()).count() >= AUTHORS_MAX {
-        return Err(format!("{AUTHORS_MAX} submissions led to it already"));
-    }
-    let authors = if before.is_empty() { author.to_string() } else { format!("{before},{author}") };
-    let envelope = Envelope {
-        sender,
-        recipients: recipients.into_iter().map(Recipient::new).collect(),
-        body_type: if content.is_ascii() { BodyType::SevenBit } else { BodyType::EightBitMime },
-        ret: None,
-        envid: None,
-        origin: Origin::internal(Via::Forward, core.parts.clock.now()),
-    };
-    let tags = Tags::from([(AUTHORS_TAG.to_owned(), authors)]);
-    let mail = Generated { id, envelope, content, cause: Some(message.id), tags };
+    let mail = submission.generated(&message.tags, Some(message.id), core.parts.clock.now()).map_err(|e| e.to_string())?;
     let prepared = core.parts.submit.prepare(mail).await.map_err(|error| error.to_string())?;
     spooled(core, prepared).await.map_err(|error| error.to_string())
 }
@@ -69,16 +54,16 @@ pub(crate) fn inherited(message: &Message) -> Tags {
     message.tags.get(AUTHORS_TAG).map(|authors| (AUTHORS_TAG.to_owned(), authors.clone())).into_iter().collect()
 }
 
-/// Made mail as the spool takes it, with what comes along with it.
+/// Made mail as the spool takes it, with what plugins sent along.
 pub(crate) fn spooled(core: &Core, prepared: Prepared) -> Spooling<'_> {
     Box::pin(async move {
-        let Prepared { id, envelope, head, body, tags, placement, with: along } = prepared;
+        let Prepared { id, envelope, head, body, tags, placement, with } = prepared;
         let body = NewBody::of(&*core.parts.spool, id, body).await?;
-        let mut with = Vec::with_capacity(along.len());
-        for one in along {
-            with.push(spooled(core, one).await?);
+        let mut along = Vec::with_capacity(with.len());
+        for one in with {
+            along.push(spooled(core, one).await?);
         }
         let Placement { hold, not_before, priority } = placement;
-        Ok(NewMessage { id, envelope, head, body, tags, hold, not_before, priority, with })
+        Ok(NewMessage { id, envelope, head, body, tags, hold, not_before, priority, with: along })
     })
 }

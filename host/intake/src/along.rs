@@ -3,11 +3,9 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use waxwing_pipeline::{
-    AUTHORS_MAX, AUTHORS_TAG, Context, Generated, Placement, Prepared, Submission, Submit, SubmitError, TraceEntry,
-};
+use waxwing_pipeline::{Context, Placement, Prepared, Submission, Submit, SubmitError, TraceEntry};
 use waxwing_queue::{NewBody, NewMessage, SpoolError};
-use waxwing_types::{BodyType, Envelope, Origin, Recipient, Reply, Tags, Via};
+use waxwing_types::Reply;
 
 use crate::transaction::Transaction;
 use crate::{Intake, replies};
@@ -44,22 +42,7 @@ impl Intake {
     }
 
     async fn one_along(&self, cause: &Context, submission: &Submission) -> Result<Prepared, SubmitError> {
-        let mut authors: Vec<&str> = cause.authors().collect();
-        if authors.len() >= AUTHORS_MAX {
-            return Err(SubmitError::Refused(format!("{AUTHORS_MAX} messages led one to the next")));
-        }
-        authors.push(&submission.author);
-        let now = self.parts.clock.now();
-        let envelope = Envelope {
-            sender: submission.sender.clone(),
-            recipients: submission.recipients.iter().cloned().map(Recipient::new).collect(),
-            body_type: if submission.content.is_ascii() { BodyType::SevenBit } else { BodyType::EightBitMime },
-            ret: None,
-            envid: None,
-            origin: Origin::internal(Via::Api, now),
-        };
-        let tags = Tags::from([(AUTHORS_TAG.to_owned(), authors.join(","))]);
-        let mail = Generated { id: submission.id, envelope, content: submission.content.clone(), cause: cause.id, tags };
+        let mail = submission.generated(&cause.tags, cause.id, self.parts.clock.now())?;
         self.prepare(mail).await
     }
 

@@ -31,6 +31,9 @@ impl Intake {
             Ok(received) => received,
             Err(answer) => return answer,
         };
+        if let Some(draft) = &mut transaction.draft {
+            draft.message(&head, body.reader());
+        }
         transaction.context.body = Some(body.reader());
         match self.consider(transaction, head).await {
             Content::Refused(reply) => Answer::Reply(reply),

@@ -12,6 +12,7 @@ use waxwing_types::{Address, BodyType, Origin, Parameter, QueueId, Recipient, Re
 
 use crate::along::forget;
 use crate::gate::is_postmaster;
+use crate::recording::Draft;
 use crate::transaction::{Transaction, record_of, verdict_answer};
 use crate::{Intake, replies};
 
@@ -103,6 +104,10 @@ impl SessionHost {
         // What the hooks before MAIL did belongs to each message of the session.
         chain.trace.clone_from(&self.chain.trace);
         let mut transaction = Transaction::new(id, context, chain, body, origin, room);
+        if parts.recorder.is_some() {
+            let draft = Draft::new(sender.to_string(), &transaction.context.mail_parameters);
+            transaction.draft = Some(Box::new(draft));
+        }
         let answer = self.begin(&mut transaction, sender).await;
         match answer {
             Answer::Ok | Answer::OkWithout(_) => self.transaction = Some(transaction),
@@ -129,9 +134,15 @@ impl SessionHost {
 
     async fn rcpt(&mut self, recipient: Address, parameters: Vec<Parameter>) -> Answer {
         let Some(mut transaction) = self.transaction.take() else { return Answer::Reply(replies::NOT_IN_TRANSACTION) };
+        if let Some(draft) = &mut transaction.draft {
+            draft.recipient(recipient.to_string(), &parameters);
+        }
         let answer = self.add(&mut transaction, recipient, parameters).await;
         match &answer {
             Answer::Reply(reply) | Answer::Close(reply) if !reply.is_positive() => {
+                if let Some(draft) = &mut transaction.draft {
+                    draft.refused(reply);
+                }
                 self.note_refusal(transaction.id, transaction.context.sender.as_deref(), reply);
             }
             Answer::Ok
@@ -227,6 +238,9 @@ impl SessionHost {
         let answer = self.hook(&mut transaction, Event::Data).await;
         if let Answer::Reply(reply) | Answer::Close(reply) = &answer {
             self.note_refusal(transaction.id, transaction.context.sender.as_deref(), reply);
+            if let Some(draft) = &mut transaction.draft {
+                draft.refused(reply);
+            }
         }
         self.transaction = Some(transaction);
         answer
@@ -241,6 +255,7 @@ impl SessionHost {
                 if matches!(answer, Answer::Discarded(_)) {
                     transaction.tell_abort(&self.intake).await;
                 }
+                transaction.record(&self.intake, Some(&answer));
                 transaction.trace(&self.intake, reply.to_string(), self.intake.parts.clock.now());
             }
             Answer::Ok | Answer::OkWithout(_) | Answer::Reply(_) | Answer::Close(_) | Answer::Done => {
@@ -256,6 +271,7 @@ impl SessionHost {
     fn refused(&mut self, transaction: &mut Transaction, answer: &Answer, at: &str) {
         if let Answer::Reply(reply) | Answer::Close(reply) = answer {
             self.note_refusal(transaction.id, transaction.context.sender.as_deref(), reply);
+            transaction.record(&self.intake, Some(answer));
             transaction.trace(&self.intake, format!("refused at {at}: {reply}"), self.intake.parts.clock.now());
         }
     }

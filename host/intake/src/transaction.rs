@@ -9,6 +9,7 @@ use waxwing_queue::{BodyWriter, NewBody, NewMessage, Reservation, SpoolError};
 use waxwing_smtp::server::Answer;
 use waxwing_types::{Address, BodyType, Envelope, Origin, QueueId, Recipient, Reply, ReversePath, Timestamp, Verdict};
 
+use crate::recording::Draft;
 use crate::{Intake, IntakeSettings, along, replies};
 
 /// A transaction under way. Its queue id is known from MAIL on, so that a refused message can be traced too.
@@ -20,6 +21,8 @@ pub(crate) struct Transaction {
     pub(crate) origin: Origin,
     /// A hook said at an earlier step: 250, and away with it.
     pub(crate) discard: Option<String>,
+    /// What the client said, if it is recorded.
+    pub(crate) draft: Option<Box<Draft>>,
     receiving: Receiving,
 }
 
@@ -50,7 +53,7 @@ impl Transaction {
         origin: Origin,
         room: Reservation,
     ) -> Self {
-        Self { id, context, chain, body_type, origin, discard: None, receiving: Receiving::Waiting(room) }
+        Self { id, context, chain, body_type, origin, discard: None, draft: None, receiving: Receiving::Waiting(room) }
     }
 
     /// Takes a piece of the message. What goes wrong is said at the end of data.
@@ -133,6 +136,7 @@ impl Transaction {
     /// The client gave it up: told, and if anything was decided in it, that is worth a trace.
     pub(crate) async fn given_up(mut self, intake: &Intake) {
         self.tell_abort(intake).await;
+        self.record(intake, None);
         if !self.chain.trace.is_empty() {
             self.trace(intake, "ended without a message".to_owned(), intake.parts.clock.now());
         }

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use waxwing_types::{Address, AddressClass, Attempt, Disposition, Envelope, Message, QueueId, Tags};
+use waxwing_types::{
+    Address, AddressClass, Attempt, BodyType, Disposition, Envelope, Message, Origin, QueueId, Recipient, Tags, Timestamp, Via,
+};
 
-use crate::{Placement, TraceRecord};
+use crate::{AUTHORS_MAX, AUTHORS_TAG, Placement, Submission, TraceRecord};
 
 /// Takes messages off the server's hands.
 #[async_trait]
@@ -227,6 +229,27 @@ pub struct Generated {
     pub cause: Option<QueueId>,
     /// Tags that it begins with.
     pub tags: Tags,
+}
+
+impl Submission {
+    /// The message that it becomes, caused by one with these tags. An error if too many led to it already.
+    pub fn generated(&self, tags: &Tags, cause: Option<QueueId>, now: Timestamp) -> Result<Generated, SubmitError> {
+        let before = tags.get(AUTHORS_TAG).map_or("", String::as_str);
+        if before.split(',').filter(|name| !name.is_empty()).count() >= AUTHORS_MAX {
+            return Err(SubmitError::Refused(format!("{AUTHORS_MAX} messages led one to the next")));
+        }
+        let authors = if before.is_empty() { self.author.to_string() } else { format!("{before},{}", self.author) };
+        let envelope = Envelope {
+            sender: self.sender.clone(),
+            recipients: self.recipients.iter().cloned().map(Recipient::new).collect(),
+            body_type: if self.content.is_ascii() { BodyType::SevenBit } else { BodyType::EightBitMime },
+            ret: None,
+            envid: None,
+            origin: Origin::internal(Via::Api, now),
+        };
+        let tags = Tags::from([(AUTHORS_TAG.to_owned(), authors)]);
+        Ok(Generated { id: self.id, envelope, content: self.content.clone(), cause, tags })
+    }
 }
 
 /// A made message after all hooks, ready to be committed with what caused it.

@@ -13,7 +13,7 @@ const PACKAGE: &str = "waxwing:mail/";
 const VERSION: (u64, u64, u64) = (0, 1, 0);
 const VERSION_TEXT: &str = "0.1.0";
 
-/// Hooks of the contract beside those of [`Hook`] and `on-load`.
+/// Hooks of the contract that are not called yet.
 const HOOKS_TO_COME: [&str; 4] = ["on-tls", "on-credentials", "on-auth", "on-file"];
 
 /// Host interfaces of the contract that are not served yet.
@@ -47,6 +47,12 @@ impl Interface {
             "lookup" => Self::Lookup,
             _ => return None,
         })
+    }
+
+    /// The interface behind an import's full name, whatever its version.
+    pub(crate) fn of_import(import: &str) -> Option<Self> {
+        let rest = import.strip_prefix(PACKAGE)?;
+        Self::from_name(rest.split_once('@').map_or(rest, |(name, _)| name))
     }
 
     /// The line of configuration that is missing, if one is.
@@ -154,6 +160,7 @@ mod tests {
         let mut known: Vec<&str> = Hook::ALL.iter().map(|h| h.as_str()).chain(HOOKS_TO_COME).chain(["on-load"]).collect();
         in_contract.sort_unstable();
         known.sort_unstable();
+        known.dedup();
         assert_eq!(in_contract, known);
     }
 

@@ -133,7 +133,7 @@ pub(crate) struct Stop {
 #[derive(Debug)]
 pub(crate) struct Memory {
     pub(crate) bytes_max: usize,
-    bytes: usize,
+    pub(crate) bytes: usize,
     /// More was asked for than there may be.
     pub(crate) denied: bool,
 }
@@ -202,12 +202,21 @@ pub(crate) struct State {
     pub(crate) watch: Watch,
     /// Set before a host function or the ticker ends a call.
     pub(crate) stop: Option<Stop>,
+    /// Host functions that the current call has called; none where nobody counts.
+    pub(crate) host_calls: Option<BTreeMap<&'static str, u64>>,
 }
 
 impl State {
     pub(crate) fn new(shared: Arc<Shared>, watch: Watch) -> Self {
         let bytes_max = shared.limits.memory_bytes_max;
-        Self { shared, call: Call::none(), memory: Memory { bytes_max, bytes: 0, denied: false }, watch, stop: None }
+        Self {
+            shared,
+            call: Call::none(),
+            memory: Memory { bytes_max, bytes: 0, denied: false },
+            watch,
+            stop: None,
+            host_calls: None,
+        }
     }
 
     /// Ends the call as a fault. The error only unwinds the guest; the reason stays here.
@@ -216,6 +225,13 @@ impl State {
         let error = wasmtime::Error::msg(text.clone());
         self.stop = Some(Stop { kind, text });
         error
+    }
+
+    /// The guest calls a host function: counted, if somebody counts.
+    pub(crate) fn called(&mut self, function: &'static str) {
+        if let Some(calls) = &mut self.host_calls {
+            *calls.entry(function).or_default() += 1;
+        }
     }
 
     /// A tick of a guest that computes.

@@ -12,6 +12,7 @@ const KEY_BYTES_MAX: usize = 1024;
 
 impl Host for State {
     async fn get(&mut self, table: String, key: String) -> Result<std::result::Result<Option<String>, LookupError>> {
+        self.called("lookup.get");
         if !self.shared.grants.lookup.contains(&table) {
             return Ok(Err(LookupError::NotGranted));
         }
