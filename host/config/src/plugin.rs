@@ -226,7 +226,7 @@ section! {
         message: MessageGrant [Choice<MessageGrant>] = MessageGrant::None;
         /// It may change the message and its envelope.
         edit: bool [Flag] = false;
-        /// Tables that it may look up, by name: a ..._maps key or one of the tables section.
+        /// Tables that it may look up, by name: a ..._maps key, one of the tables section, or "plugin:NAME" for the on-table of a plugin.
         lookup: Vec<String> [ListOf<Text>] = Vec::new();
     }
 }

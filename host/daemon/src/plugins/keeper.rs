@@ -35,6 +35,7 @@ impl Keeper {
     /// `pipeline` was made of what is loaded.
     pub(crate) fn new(loaded: Loaded, pipeline: Arc<Pipeline>) -> Arc<Self> {
         let Loaded { loader, slots } = loaded;
+        loader.tables.join(&pipeline);
         Arc::new(Self { loader, slots: Mutex::new(slots), pipeline, turn: tokio::sync::Mutex::default() })
     }
 
