@@ -57,6 +57,7 @@ pub(crate) async fn load(
     let settings = SandboxSettings {
         cache_directory: Some(config.queue_directory.join(CACHE_DIRECTORY)),
         memory_bytes_max,
+        instances_max: wanted.iter().map(|plugin| plugin.limits.instances).sum(),
         ..SandboxSettings::default()
     };
     let loader = Loader {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use waxwing_pipeline::{Context, Event, Fault, FaultKind, Guest, Outcome};
 
 use crate::lane::{self, Cut};
-use crate::live::Live;
+use crate::live::{self, Live};
 use crate::plugin::WasmPlugin;
 use crate::settings::InstanceMode;
 use crate::state::Watch;
@@ -47,13 +47,18 @@ impl Guest for Conversation {
 /// One call within its limits, by this instance or a new one. The instance comes back only if it is fit for the next call.
 async fn ask(plugin: &Arc<WasmPlugin>, live: Option<Live>, event: &Event, context: &Context) -> Result<(Live, Outcome), Fault> {
     let watch = live.as_ref().map_or_else(Watch::default, Live::watch);
+    // Waiting for an instance does not count as the plugin's time.
+    let live = match live {
+        Some(live) => Ok(live),
+        None => Err(live::enter(&plugin.loaded, plugin.client_of(context)).await?),
+    };
     let (event, context) = (event.clone(), context.clone());
     let (theirs, their_watch) = (Arc::clone(plugin), watch.clone());
     let job = Box::pin(async move {
         let loaded = &theirs.loaded;
         let mut live = match live {
-            Some(live) => live,
-            None => Live::new(loaded, their_watch).await?,
+            Ok(live) => live,
+            Err(place) => Live::new(loaded, place, their_watch).await?,
         };
         let outcome = live.call(loaded, &event, context).await?;
         Ok((live, outcome))

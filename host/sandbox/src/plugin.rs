@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use parking_lot::Mutex;
 use tokio::time::timeout;
 use wasmtime::component::{Component, InstancePre, Linker};
-use waxwing_pipeline::{Fault, FaultKind, Guest, HookSet, Plugin};
+use waxwing_pipeline::{Context, Fault, FaultKind, Guest, HookSet, Plugin};
 
 use crate::check::Interfaces;
 use crate::engine::Sandbox;
 use crate::error::LoadError;
+use crate::gate::{ClientKey, Gate};
 use crate::guest::Conversation;
 use crate::hooks::Exports;
 use crate::lane::SlowLane;
@@ -32,6 +33,7 @@ pub(crate) struct Loaded {
     pub(crate) ticker: Arc<Ticker>,
     pub(crate) lane: Arc<SlowLane>,
     pub(crate) count: Arc<AtomicU32>,
+    pub(crate) gate: Arc<Gate>,
 }
 
 /// A component with its grants, limits and instances.
@@ -74,6 +76,7 @@ impl Sandbox {
         let mismatch = |e: wasmtime::Error| LoadError::Mismatch { plugin: name.clone(), reason: format!("{e:#}") };
         let exports = Exports::find(&pre, interfaces.hooks, interfaces.on_load).map_err(mismatch)?;
         let instance = settings.instance;
+        let gate = self.gate_of(&name, &settings.limits);
         let loaded = Loaded {
             shared: Arc::new(self.shared(settings)),
             pre,
@@ -81,11 +84,12 @@ impl Sandbox {
             ticker: Arc::clone(&self.ticker),
             lane: Arc::clone(&self.lane),
             count: Arc::default(),
+            gate,
         };
         let failed = |e: Fault| LoadError::Failed { plugin: name.clone(), reason: reason(&e) };
         let watch = Watch::default();
         let begin = async {
-            let mut first = Live::new(&loaded, watch.clone()).await.map_err(failed)?;
+            let mut first = Live::new(&loaded, loaded.gate.enter_always(), watch.clone()).await.map_err(failed)?;
             first.check(&loaded.exports).map_err(mismatch)?;
             first.load(&loaded).await.map_err(failed)?.map_err(|reason| LoadError::Refused { plugin: name.clone(), reason })?;
             Ok(first)
@@ -167,7 +171,19 @@ fn reason(fault: &Fault) -> String {
 }
 
 impl WasmPlugin {
+    /// Whom a new instance counts for. A reused one serves many, each for the length of a call.
+    pub(crate) fn client_of(&self, context: &Context) -> Option<ClientKey> {
+        match self.instance {
+            InstanceMode::Fresh => ClientKey::of(context),
+            InstanceMode::Reuse { .. } => None,
+        }
+    }
+
+    /// Keeps an instance for the next call, unless somebody waits for its place.
     pub(crate) fn put_back(&self, live: Live) {
+        if self.loaded.gate.is_awaited() {
+            return drop(live);
+        }
         let mut idle = self.idle.lock();
         if idle.len() < self.loaded.shared.limits.idle_max && !self.is_retired.load(Ordering::Relaxed) {
             idle.push(live);
