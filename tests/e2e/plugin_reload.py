@@ -49,6 +49,16 @@ class Load:
             thread.join()
 
 
+def versions_of(records):
+    """For each transaction, the versions of the plugin that served it."""
+    by_id = {}
+    for record in records:
+        for entry in record["entries"]:
+            if entry["who"] == PLUGIN and entry["step"] not in SESSION_HOOKS and record["part"] == "intake":
+                by_id.setdefault(record["id"], set()).add(entry["version"])
+    return by_id
+
+
 class Reload(unittest.TestCase):
     """One server with one plugin from a file, which is replaced again and again."""
 
@@ -88,15 +98,6 @@ class Reload(unittest.TestCase):
         self.assertNotEqual(done.returncode, 0, done.stdout)
         return done.stderr
 
-    def versions_of(self, records):
-        """For each transaction, the versions that served it."""
-        by_id = {}
-        for record in records:
-            for entry in record["entries"]:
-                if entry["who"] == PLUGIN and entry["step"] not in SESSION_HOOKS and record["part"] == "intake":
-                    by_id.setdefault(record["id"], set()).add(entry["version"])
-        return by_id
-
     def test_1_replaced_under_load(self):
         seen, before = {}, self.plugin()["version"]
         with Load(self.server) as load:
@@ -107,7 +108,7 @@ class Reload(unittest.TestCase):
                 before = change["version"]
                 sent = len(load.sent)
                 system.wait_for("mail to pass", lambda: load.errors or len(load.sent) > sent)
-                for identity, versions in self.versions_of(self.server.ask("trace", "--last", "50")).items():
+                for identity, versions in versions_of(self.server.ask("trace", "--last", "50")).items():
                     seen.setdefault(identity, set()).update(versions)
         self.assertEqual(load.errors, [], "a session was dropped or refused")
         self.assertEqual({len(versions) for versions in seen.values()}, {1}, "a transaction was served by two versions")
@@ -152,10 +153,58 @@ class Reload(unittest.TestCase):
             self.assertEqual(self.plugin()["version"], previous, "the poller has loaded what was taken back")
             queued = connection.deliver(messages.plain("back"), "ann@example.test", f"demo@{self.server.domain}")
             records = system.wait_for("its trace", lambda: self.server.ask("trace", queued))
-            self.assertEqual(self.versions_of(records), {queued: {previous}})
+            self.assertEqual(versions_of(records), {queued: {previous}})
         self.assertIn("there is no version", self.refused("plugin", "rollback", PLUGIN))
         self.install(4)
         system.wait_for("the poller to load what is new", lambda: self.plugin()["version"] not in (new, previous))
+
+
+class Beside(unittest.TestCase):
+    """A canary serves a part of the transactions, a shadow is compared, a breaker is logged once."""
+
+    MESSAGES = 40
+
+    def test_canary_shadow_and_breaker(self):
+        server = waxwing.Waxwing("beside")
+        self.addCleanup(server.close)
+        file = components.build(server.folder)
+        next_file = os.path.join(server.folder, "next.wasm")
+        components.write_variant(file, 1, next_file)
+        plugin = {"file": file, "limits": {"time": "20s", "cpu": "5s"}, "config": {"act": "", "at": "on-message"},
+                  "grants": {"message": "full", "edit": True, "lookup": ["alias_maps"]}}
+        server.settings["plugins"] = {
+            PLUGIN: {**plugin, "canary": {"file": next_file, "percent": 50}},
+            "shadow": {**plugin, "mode": "shadow", "config": {"act": "discard", "at": "on-message"}},
+            "broken": {**plugin, "on_fault": "skip", "breaker_faults": 3, "config": {"act": "panic", "at": "on-message"}},
+        }
+        server.start()
+        with client.Client(server.port) as connection:
+            queued = [connection.deliver(messages.plain(f"m{number}"), "ann@example.test", f"demo@{server.domain}")
+                      for number in range(self.MESSAGES)]
+        system.wait_for("all traces", lambda: len(versions_of(server.ask("trace", "--last", "100"))) == len(queued))
+        records = server.ask("trace", "--last", "100")
+        served = versions_of(records)
+        self.assertEqual({len(versions) for versions in served.values()}, {1})
+        by_version = [next(iter(versions)).split(":")[0] for versions in served.values()]
+        shares = [by_version.count("v1"), by_version.count("v2")]
+        self.assertTrue(all(share >= 5 for share in shares), shares)
+        listed = server.ask("plugin", "list")
+        counts = [(plugin["canary"], calls(plugin)["calls"]) for plugin in listed if plugin["name"] == PLUGIN]
+        self.assertEqual(counts, [(None, shares[0]), (50, shares[1])])
+        compared = calls(next(plugin for plugin in listed if plugin["name"] == "shadow"))
+        self.assertEqual((compared["agreed"], compared["differed"]), (0, self.MESSAGES))
+        told = [entry["result"] for record in records for entry in record["entries"] if entry["result"].startswith("differs: ")]
+        self.assertEqual(set(told), {"differs: discard gone; the chain: next"})
+        self.assertEqual(server.text_log().count("breaker open"), 1)
+        change, = server.ask("plugin", "promote", PLUGIN)
+        self.assertEqual((change["change"], change["version"].split(":")[0]), ("promoted", "v2"))
+        self.assertEqual(len(maildir.files(server.maildir)), self.MESSAGES)
+
+
+def calls(plugin):
+    """The counts of on-message."""
+    hook, = [hook for hook in plugin["hooks"] if hook["hook"] == "on-message"]
+    return hook
 
 
 if __name__ == "__main__":
