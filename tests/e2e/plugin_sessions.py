@@ -119,7 +119,12 @@ class Many(unittest.TestCase):
         server = self.server("sessions", "120s")
         before = system.pss_megabytes(server.process.pid)
         began = time.monotonic()
-        seconds = sorted(asyncio.run(all_senders(server.port)))
+        try:
+            seconds = sorted(asyncio.run(all_senders(server.port)))
+        except AssertionError as error:
+            faults = [entry["fault"] for record in server.ask("trace", "--last", "100") for entry in record["entries"] if entry["fault"]]
+            words = sorted({fault for fault in faults if "pool-exhausted" in fault})
+            raise AssertionError(f"{error}; faults: {words}; {self.plugins(server)}") from None
         took = time.monotonic() - began
         after = system.pss_megabytes(server.process.pid)
         self.assertEqual(len(seconds), SESSIONS * MESSAGES)

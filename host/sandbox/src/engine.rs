@@ -21,8 +21,9 @@ const UNUSED_WARM_SLOTS_MAX: u32 = 16;
 /// Core modules, memories and tables that one component may have: plugins from JavaScript and Python are made of several.
 const PARTS_PER_COMPONENT_MAX: u32 = 32;
 
-/// Instances beyond the limit, for the loading of plugins while all others are at work.
-const LOADING_INSTANCES: u32 = 8;
+/// Instances beyond the limit: for plugins that are loaded while all others are at work, and for calls that were cut off and are about to
+/// end when their place is taken.
+const SPARE_INSTANCES: u32 = 64;
 
 /// Bounds of all plugins together.
 #[derive(Clone, Debug)]
@@ -86,7 +87,7 @@ impl Sandbox {
 
 fn config(settings: &SandboxSettings) -> Config {
     let mut pool = PoolingAllocationConfig::new();
-    let count = settings.instances_max.max(1).saturating_add(LOADING_INSTANCES);
+    let count = settings.instances_max.max(1).saturating_add(SPARE_INSTANCES);
     pool.total_component_instances(count)
         .total_stacks(count)
         .total_memories(count)

@@ -13,9 +13,9 @@ use crate::plugin::Loaded;
 use crate::state::{Call, State, Watch};
 
 /// Waits for the right to make an instance, as long as the limits of the plugin allow.
-pub(crate) async fn enter(loaded: &Loaded, client: Option<ClientKey>) -> Result<Place, Fault> {
+pub(crate) async fn enter(loaded: &Loaded, client: Option<ClientKey>) -> Result<Arc<Place>, Fault> {
     let limits = &loaded.shared.limits;
-    loaded.gate.enter(client, limits.instance_wait).await.map_err(|refusal| {
+    loaded.gate.enter(client, limits.instance_wait).await.map(Arc::new).map_err(|refusal| {
         let text = match refusal {
             NoPlace::All => format!("all {} instances of the plugin are at work", limits.instances_max),
             NoPlace::Client => format!("{} instances of the plugin serve this client already", limits.instances_per_client),
@@ -49,12 +49,12 @@ pub(crate) struct Live {
     /// Calls so far.
     pub(crate) calls: u32,
     _counted: Counted,
-    _place: Place,
+    _place: Arc<Place>,
 }
 
 impl Live {
     /// Makes an instance. `watch` sees what it does, here and in all its calls.
-    pub(crate) async fn new(loaded: &Loaded, place: Place, watch: Watch) -> Result<Self, Fault> {
+    pub(crate) async fn new(loaded: &Loaded, place: Arc<Place>, watch: Watch) -> Result<Self, Fault> {
         let counted = Counted::one(&loaded.count);
         let mut store = Box::new(Store::new(loaded.pre.engine(), State::new(Arc::clone(&loaded.shared), watch)));
         store.limiter(|state| &mut state.memory);

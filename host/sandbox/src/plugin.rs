@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use parking_lot::Mutex;
 use tokio::time::timeout;
 use wasmtime::component::{Component, InstancePre, Linker};
-use waxwing_pipeline::{Context, Fault, FaultKind, Guest, HookSet, Plugin};
+use waxwing_pipeline::{Fault, FaultKind, Guest, HookSet, Plugin};
 
 use crate::check::Interfaces;
 use crate::engine::Sandbox;
 use crate::error::LoadError;
-use crate::gate::{ClientKey, Gate};
+use crate::gate::Gate;
 use crate::guest::Conversation;
 use crate::hooks::Exports;
 use crate::lane::SlowLane;
@@ -89,7 +89,7 @@ impl Sandbox {
         let failed = |e: Fault| LoadError::Failed { plugin: name.clone(), reason: reason(&e) };
         let watch = Watch::default();
         let begin = async {
-            let mut first = Live::new(&loaded, loaded.gate.enter_always(), watch.clone()).await.map_err(failed)?;
+            let mut first = Live::new(&loaded, Arc::new(loaded.gate.enter_always()), watch.clone()).await.map_err(failed)?;
             first.check(&loaded.exports).map_err(mismatch)?;
             first.load(&loaded).await.map_err(failed)?.map_err(|reason| LoadError::Refused { plugin: name.clone(), reason })?;
             Ok(first)
@@ -171,14 +171,6 @@ fn reason(fault: &Fault) -> String {
 }
 
 impl WasmPlugin {
-    /// Whom a new instance counts for. A reused one serves many, each for the length of a call.
-    pub(crate) fn client_of(&self, context: &Context) -> Option<ClientKey> {
-        match self.instance {
-            InstanceMode::Fresh => ClientKey::of(context),
-            InstanceMode::Reuse { .. } => None,
-        }
-    }
-
     /// Keeps an instance for the next call, unless somebody waits for its place.
     pub(crate) fn put_back(&self, live: Live) {
         if self.loaded.gate.is_awaited() {

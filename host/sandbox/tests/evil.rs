@@ -250,3 +250,18 @@ async fn a_client_has_a_share_and_waits_for_more() {
     });
     assert!(done.is_ok(), "it waited until the first was done");
 }
+
+#[tokio::test]
+async fn a_fault_does_not_cost_a_transaction_its_place() {
+    let mut settings = evil("panic");
+    settings.name = "faulty".into();
+    settings.config.insert("at".into(), serde_json::json!("on-message"));
+    settings.limits.instances_max = 1;
+    settings.limits.instance_wait = Duration::from_millis(50);
+    let plugin = load(settings).await;
+    let mut first = open(&plugin);
+    assert_eq!(first.call(&Event::Message, &message()).await.unwrap_err().kind, FaultKind::Trap);
+    let other = call(&plugin, Event::Helo("x".into()), &session()).await;
+    assert_eq!(other.unwrap_err().kind, FaultKind::PoolExhausted, "the place is kept");
+    assert!(first.call(&Event::Helo("x".into()), &session()).await.is_ok(), "and used again");
+}
