@@ -5,30 +5,34 @@ import { readPart } from "waxwing:mail/content@0.1.0";
 import { addHeader } from "waxwing:mail/edit@0.1.0";
 import { setTag } from "waxwing:mail/transaction@0.1.0";
 
+const NAME = "checker";
 const BODY_BYTES_MAX = 65536;
 
-function word() {
+function configuredWord() {
   const word = JSON.parse(get("word") ?? "null");
-  if (typeof word !== "string" || word === "") throw "`word` is required";
+  // What a function throws that returns a result is its error.
+  if (word !== null && (typeof word !== "string" || word === "")) throw "`word` must be a text, and not empty";
   return word;
 }
 
 export const onLoad = {
   load() {
-    word();
+    configuredWord();
   },
 };
 
 export const onMessage = {
   message() {
-    const unwanted = word();
-    if (headerText("Subject")?.includes(unwanted)) {
-      const text = "This subject is not wanted here";
-      return { tag: "reject", val: { code: 550, enhanced: "5.7.1", text } };
+    const word = configuredWord();
+    if (word !== null) {
+      if (headerText("Subject")?.includes(word)) {
+        const text = "This subject is not wanted here";
+        return { tag: "reject", val: { code: 550, enhanced: "5.7.1", text } };
+      }
+      const body = new TextDecoder().decode(readPart(0, 0n, BODY_BYTES_MAX));
+      setTag("body-word", body.includes(word) ? "yes" : "no");
     }
-    const body = new TextDecoder().decode(readPart(0, 0n, BODY_BYTES_MAX));
-    setTag("body-word", body.includes(unwanted) ? "yes" : "no");
-    addHeader("X-Checked", new TextEncoder().encode("js"));
+    addHeader("X-Checked", new TextEncoder().encode(NAME));
     return { tag: "next" };
   },
 };
