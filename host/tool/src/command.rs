@@ -8,7 +8,7 @@ use waxwing_config::Facts;
 use waxwing_control::TRACE_LAST_MAX;
 use waxwing_types::{QueueId, Timestamp};
 
-use crate::{Client, ToolError, config, locate, plugin, queue, trace};
+use crate::{Client, ToolError, config, locate, new, plugin, queue, trace};
 
 /// Options of every command.
 #[derive(Args, Clone, Debug, Default)]
@@ -68,6 +68,15 @@ pub enum QueueCommand {
 pub enum PluginCommand {
     /// List the loaded plugins, each hook and how often it ran
     List,
+    /// Make a folder with a small plugin that builds with one command
+    New(new::Args),
+    /// Make a component of the module that a compiler wrote, as the build scripts of plugins in Rust and C do
+    Component {
+        /// The module
+        module: PathBuf,
+        /// The component to write
+        component: PathBuf,
+    },
 }
 
 /// `waxwing config …`
@@ -96,6 +105,8 @@ impl Command {
             Self::Trace { id: Some(id), last: _ } => trace::of(&mut client()?, *id, options.json, out),
             Self::Trace { id: None, last } => trace::last(&mut client()?, last.unwrap_or(1), options.json, out),
             Self::Plugin(PluginCommand::List) => plugin::list(&mut client()?, options.json, out),
+            Self::Plugin(PluginCommand::New(args)) => new::run(args, out),
+            Self::Plugin(PluginCommand::Component { module, component }) => new::component(module, component),
             Self::Config(ConfigCommand::Check) => {
                 config::check(&locate::config_file(options)?, &Facts::from_system(), options.json, out)
             }
@@ -128,10 +139,23 @@ mod tests {
         let cli = Cli::try_parse_from(["waxwing", "trace", &id, "--json", "--config", "x"]).unwrap();
         assert!(cli.options.json && cli.options.config == Some("x".into()));
         assert!(matches!(cli.command, Command::Trace { id: Some(id), last: None } if id == QueueId::from_u64(77)));
-        for good in [&["queue", "list"][..], &["trace", "--last", "3"], &["config", "show", "--given"], &["plugin", "list"]] {
+        for good in [
+            &["queue", "list"][..],
+            &["trace", "--last", "3"],
+            &["config", "show", "--given"],
+            &["plugin", "list"],
+            &["plugin", "new", "x", "--lang", "c"],
+        ] {
             assert!(Cli::try_parse_from([&["waxwing"], good].concat()).is_ok(), "{good:?}");
         }
-        for bad in [&["queue"][..], &["trace"], &["trace", "not-an-id"], &["trace", "--last", "0"], &["queue", "show", "5"]] {
+        for bad in [
+            &["queue"][..],
+            &["trace"],
+            &["trace", "not-an-id"],
+            &["trace", "--last", "0"],
+            &["queue", "show", "5"],
+            &["plugin", "new", "x"],
+        ] {
             assert!(Cli::try_parse_from([&["waxwing"], bad].concat()).is_err(), "{bad:?}");
         }
     }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::new::NewError;
 use waxwing_config::LoadError;
 use waxwing_control::{FrameError, Problem};
 
@@ -46,6 +47,9 @@ pub enum ToolError {
     /// The server said no.
     #[error(transparent)]
     Problem(#[from] Problem),
+    /// A new plugin cannot be made.
+    #[error(transparent)]
+    New(#[from] NewError),
     /// The output went away or failed.
     #[error("output: {0}")]
     Output(#[from] io::Error),

@@ -1,9 +1,10 @@
-//! The commands of `waxwing` that look: at the queue, at traces, at plugins, at the configuration.
+//! The commands of `waxwing` beside those that serve: they look at the queue, at traces, at plugins, at the configuration; and one begins a
+//! plugin.
 //!
-//! Owns: their arguments, how they find the server, how a person and a script (`--json`) read what they print.
-//! Uses: config, control, pipeline (the form of traces), types.
+//! Owns: their arguments, how they find the server, how a person and a script (`--json`) read what they print; the files of a new plugin.
+//! Uses: config, control, pipeline (the form of traces), the plugins' builder, types.
 //! Used by: daemon, whose binary they are part of.
-//! Never: a runtime, the store (the server holds it and answers for it), a change of anything.
+//! Never: a runtime, the store (the server holds it and answers for it), a change of anything that the server has.
 //! Start reading at: [`Command::run`].
 #![forbid(unsafe_code)]
 
@@ -12,6 +13,7 @@ mod command;
 mod config;
 mod error;
 mod locate;
+mod new;
 mod plugin;
 mod queue;
 mod text;
