@@ -16,6 +16,8 @@ use crate::ToolError;
 const NAME_BYTES_MAX: usize = 40;
 /// The name of the example, in its files and in their names.
 const EXAMPLE: &str = "checker";
+/// The file with the lines of configuration that bind it.
+const BINDING: &str = "binding.toml";
 /// What cargo takes no package for, or the compiler no crate.
 const RUST_WORDS: &[&str] = &[
     "abstract",
@@ -146,10 +148,13 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<(), ToolError> {
         let path = folder.join(file.path.replace(EXAMPLE, name));
         write(&path, &file.content(name), file.runs()).map_err(|error| NewError::File { path, error })?;
     }
+    let wasm = folder.join(name).with_extension("wasm");
+    let wasm = std::path::absolute(&wasm).unwrap_or(wasm);
+    let path = folder.join(BINDING);
+    write(&path, binding(name, &wasm, args.lang).as_bytes(), false).map_err(|error| NewError::File { path, error })?;
     let folder = folder.display();
     writeln!(out, "{folder} is a plugin in {lang}; {folder}/README.md says more. Next:", lang = args.lang.title())?;
-    writeln!(out, "\n  {folder}/build\n\nand in the server's configuration:\n")?;
-    writeln!(out, "{}", binding(name, &args.dir.join(name).join(name).with_extension("wasm"), args.lang))?;
+    writeln!(out, "\n  {folder}/build\n\nand the lines of {folder}/{BINDING} in the server's configuration.")?;
     Ok(())
 }
 
@@ -186,9 +191,8 @@ impl Language {
 
 /// What binds the plugin: all that its world imports is granted.
 fn binding(name: &str, file: &Path, language: Language) -> String {
-    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     format!(
-        "[plugins.{name}]\nfile = {file:?}\n\n[plugins.{name}.grants]\nmessage = \"full\"\nedit = true\n{limits}",
+        "\n[plugins.{name}]\nfile = {file:?}\n\n[plugins.{name}.grants]\nmessage = \"full\"\nedit = true\n{limits}",
         file = file.display().to_string(),
         limits = language.limits(name)
     )

@@ -58,7 +58,9 @@ fn nothing_of_the_example_or_the_repository_is_left() {
         let base = tempfile::tempdir().unwrap();
         let words = begun(language, base.path()).unwrap();
         let folder = base.path().join("deep/greeter");
-        assert!(words.contains("greeter/build") && words.contains("[plugins.greeter.grants]"), "{words}");
+        assert!(words.contains("greeter/build"), "{words}");
+        let binding = fs::read_to_string(folder.join(BINDING)).unwrap();
+        assert!(binding.contains("[plugins.greeter.grants]") && binding.contains("/deep/greeter/greeter.wasm\""), "{binding}");
         for file in below(&folder) {
             assert!(!file.contains(EXAMPLE), "{file}");
             let Ok(text) = fs::read_to_string(folder.join(&file)) else { continue };
