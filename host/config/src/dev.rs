@@ -20,6 +20,9 @@ demo: demo@waxwing.test
 team: demo, postmaster
 ";
 
+/// Plugins of the person who tries things out: what is in this file of the directory is added to the configuration.
+const PLUGINS: &str = "plugins.toml";
+
 /// Ports on 127.0.0.1; 0 takes any free one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DevPorts {
@@ -38,7 +41,7 @@ impl Default for DevPorts {
 /// Why there is no configuration for `waxwing dev`.
 #[derive(Debug, thiserror::Error)]
 pub enum DevError {
-    /// A file or directory can't be made.
+    /// A file or directory can't be made or read.
     #[error("{}: {error}", path.display())]
     Write {
         /// Which.
@@ -52,8 +55,8 @@ pub enum DevError {
 }
 
 impl Config {
-    /// Writes `waxwing.toml`, and `aliases` if there is none, into `dir`, and loads them. All data stays below `dir`. `more`: tables at
-    /// the end of the file.
+    /// Writes `waxwing.toml`, with what `plugins.toml` says at its end, and `aliases` if there is none, into `dir`, and loads them. All data
+    /// stays below `dir`. `more`: tables behind those.
     pub fn dev(dir: &Path, ports: DevPorts, more: &str, facts: &Facts) -> Result<Self, DevError> {
         let file = dir.join("waxwing.toml");
         let aliases = dir.join("aliases");
@@ -67,7 +70,12 @@ impl Config {
         if !aliases.exists() {
             std::fs::write(&aliases, ALIASES).map_err(failed(&aliases))?;
         }
-        std::fs::write(&file, dev_text(ports) + more).map_err(failed(&file))?;
+        let plugins = dir.join(PLUGINS);
+        let plugins = match std::fs::read_to_string(&plugins) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            read => read.map_err(failed(&plugins))?,
+        };
+        std::fs::write(&file, dev_text(ports) + &plugins + more).map_err(failed(&file))?;
         Ok(Self::load(&file, facts)?)
     }
 
@@ -82,6 +90,7 @@ fn dev_text(ports: DevPorts) -> String {
     let DevPorts { smtp, submission } = ports;
     format!(
         r#"# Written by `waxwing dev` at each start. Copy it and run `waxwing serve --config COPY` to keep changes.
+# Plugins are kept in `plugins.toml` beside it, which is added at the end.
 myhostname = "mail.{DEV_DOMAIN}"
 mydestination = ["$myhostname", "localhost"]
 mynetworks = ["127.0.0.0/8", "[::1]/128"]

@@ -148,6 +148,9 @@ fn dev_needs_nothing_but_a_directory() {
         assert!(path.starts_with(dir.path()), "{}", path.display());
     }
     std::fs::write(dir.path().join("aliases"), "mine: demo\n").unwrap();
+    std::fs::write(dir.path().join("plugins.toml"), "[plugins.aliases]\nenabled = false\n").unwrap();
+    let config = Config::dev(dir.path(), DevPorts::default(), "", &facts).unwrap();
+    assert!(config.plugins.iter().any(|plugin| plugin.name == "aliases" && !plugin.enabled), "plugins.toml is part of it");
     Config::dev(dir.path(), DevPorts::default(), "", &facts).unwrap();
     assert_eq!(std::fs::read_to_string(dir.path().join("aliases")).unwrap(), "mine: demo\n", "aliases are kept");
 }

@@ -2,6 +2,7 @@
 
 use wasmtime::Engine;
 use wasmtime::component::Component;
+use wasmtime::component::types::ComponentItem;
 use waxwing_pipeline::{Hook, HookSet};
 
 use crate::error::LoadError;
@@ -101,7 +102,10 @@ pub(crate) fn interfaces(engine: &Engine, component: &Component, settings: &Plug
         }
     }
     let (mut hooks, mut on_load) = (HookSet::default(), false);
-    for (name, _) in types.exports(engine) {
+    for (name, export) in types.exports(engine) {
+        if is_of_componentize_py(engine, name, &export.ty) {
+            continue;
+        }
         let hook = of_contract(name, settings)?;
         match hook.map(|name| (name, Hook::from_name(name))) {
             Some((_, Some(hook @ (Hook::OnAuth | Hook::OnCredentials)))) if !settings.grants.credentials => {
@@ -127,6 +131,27 @@ pub(crate) fn interfaces(engine: &Engine, component: &Component, settings: &Plug
     }
     let config = imports.contains(&Interface::Config);
     Ok(Interfaces { imports, hooks, on_load, config })
+}
+
+/// The way by which componentize-py starts Python, when it makes the component: it leaves the door in what it makes. Nobody here goes
+/// through it. Only this very interface is let pass; any other that is no hook stays an error.
+fn is_of_componentize_py(engine: &Engine, name: &str, item: &ComponentItem) -> bool {
+    let ComponentItem::ComponentInstance(interface) = item else { return false };
+    let mut started = false;
+    name == "exports"
+        && interface.exports(engine).all(|(name, export)| match export.ty {
+            ComponentItem::Type(_) => true,
+            ComponentItem::ComponentFunc(function) => {
+                started = true;
+                name == "init" && function.params().map(|(name, _)| name).eq(["app-name", "symbols", "stub-wasi"])
+            }
+            ComponentItem::CoreFunc(_)
+            | ComponentItem::Module(_)
+            | ComponentItem::Component(_)
+            | ComponentItem::ComponentInstance(_)
+            | ComponentItem::Resource(_) => false,
+        })
+        && started
 }
 
 /// The interface's name if it is of the contract. Another version than ours is an error, unless it differs in nothing that counts: a

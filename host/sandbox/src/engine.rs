@@ -19,8 +19,9 @@ use crate::{Limits, LoadError};
 const KEEP_RESIDENT_BYTES: usize = 64 << 10;
 /// Slots of the pool that may stay warm for a plugin while they are not in use.
 const UNUSED_WARM_SLOTS_MAX: u32 = 16;
-/// Core modules, memories and tables that one component may have: plugins from JavaScript and Python are made of several.
-const PARTS_PER_COMPONENT_MAX: u32 = 32;
+/// Core modules, memories and tables that one component may have: one from Python is made of 38. Modules only count, and cost the pool
+/// nothing beforehand.
+const PARTS_PER_COMPONENT_MAX: u32 = 64;
 
 /// Instances beyond the limit: for plugins that are loaded while all others are at work, and for calls that were cut off and are about to
 /// end when their place is taken.
@@ -94,7 +95,7 @@ fn config(settings: &SandboxSettings) -> Config {
     pool.total_component_instances(count)
         .total_stacks(count)
         .total_memories(count)
-        .total_core_instances(count.saturating_mul(4))
+        .total_core_instances(count.saturating_mul(PARTS_PER_COMPONENT_MAX))
         .total_tables(count.saturating_mul(2))
         .max_core_instances_per_component(PARTS_PER_COMPONENT_MAX)
         .max_memories_per_component(PARTS_PER_COMPONENT_MAX)

@@ -13,7 +13,7 @@ use crate::rehearsal::Rehearse;
 use crate::replay::{self, ReplayArgs};
 use crate::run::{self, RunArgs, Serve};
 use crate::try_out::{self, TestArgs};
-use crate::{Client, ToolError, check, check_milter, config, locate, plugin, queue, trace};
+use crate::{Client, ToolError, check, check_milter, config, locate, new, plugin, queue, trace};
 
 /// Options of every command.
 #[derive(Args, Clone, Debug, Default)]
@@ -99,6 +99,15 @@ pub enum PluginCommand {
     Test(Box<TestArgs>),
     /// Run a server to try things out, as `waxwing dev` does, with a plugin in it
     Run(Box<RunArgs>),
+    /// Make a folder with a small plugin that builds with one command
+    New(new::Args),
+    /// Make a component of the module that a compiler wrote, as the build scripts of plugins in Rust and C do
+    Component {
+        /// The module
+        module: PathBuf,
+        /// The component to write
+        component: PathBuf,
+    },
 }
 
 /// `waxwing config …`
@@ -166,6 +175,8 @@ impl Command {
             Self::Plugin(PluginCommand::Check { file }) => check::check(&Source::parse(file), around.builtin, options.json, out),
             Self::Plugin(PluginCommand::Test(args)) => try_out::test(args, options, around.builtin, around.stage, out),
             Self::Plugin(PluginCommand::Run(args)) => run::run(args, options, around.builtin, around.serve),
+            Self::Plugin(PluginCommand::New(args)) => new::run(args, out),
+            Self::Plugin(PluginCommand::Component { module, component }) => new::component(module, component),
             Self::Config(ConfigCommand::Check) => {
                 config::check(&locate::config_file(options)?, &Facts::from_system(), options.json, out)
             }
@@ -206,6 +217,7 @@ mod tests {
             &["plugin", "reload"],
             &["plugin", "reload", "x"],
             &["plugin", "check", "p.wasm"],
+            &["plugin", "new", "x", "--lang", "c"],
         ] {
             assert!(Cli::try_parse_from([&["waxwing"], good].concat()).is_ok(), "{good:?}");
         }
@@ -216,6 +228,7 @@ mod tests {
             &["trace", "--last", "0"],
             &["queue", "show", "5"],
             &["plugin", "rollback"],
+            &["plugin", "new", "x"],
         ] {
             assert!(Cli::try_parse_from([&["waxwing"], bad].concat()).is_err(), "{bad:?}");
         }

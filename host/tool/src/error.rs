@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::new::NewError;
 use waxwing_config::LoadError;
 use waxwing_control::{FrameError, Problem};
 
@@ -75,6 +76,9 @@ pub enum ToolError {
     /// A server that this command ran ended by itself, with this exit code.
     #[error("the server ended; its log says why")]
     ServerEnded(u8),
+    /// A new plugin cannot be made.
+    #[error(transparent)]
+    New(#[from] NewError),
     /// The output went away or failed.
     #[error("output: {0}")]
     Output(#[from] io::Error),

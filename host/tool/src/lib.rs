@@ -1,11 +1,12 @@
-//! The commands of `waxwing` that look: at the queue, at traces, at plugins (and try them out), at the configuration.
+//! The commands of `waxwing` beside those that serve: they look at the queue, at traces, at plugins (and try them out), at the
+//! configuration; and one begins a plugin.
 //!
-//! Owns: their arguments, how they find the server, how a person and a script (`--json`) read what they print.
-//! Uses: config, control, pipeline (the form of traces), sandbox (to look at a plugin), message (to compare
-//! headers), milter (to ask one what it wants), types.
+//! Owns: their arguments, how they find the server, how a person and a script (`--json`) read what they print; the files of a new plugin.
+//! Uses: config, control, pipeline (the form of traces), sandbox (to look at a plugin), message (to compare headers), milter (to ask one
+//! what it wants), the plugins' builder, types.
 //! Used by: daemon, whose binary they are part of.
-//! Never: a runtime (but for one question to a milter), the store (the server holds it and answers for it), a change of anything. What is tried out is played by the
-//! daemon's parts, through [`Rehearse`].
+//! Never: a runtime (but for one question to a milter), the store (the server holds it and answers for it), a change of anything that the
+//! server has. What is tried out is played by the daemon's parts, through [`Rehearse`].
 //! Start reading at: [`Command::run`].
 #![forbid(unsafe_code)]
 
@@ -17,6 +18,7 @@ mod component;
 mod config;
 mod error;
 mod locate;
+mod new;
 mod plugin;
 mod queue;
 mod rehearsal;

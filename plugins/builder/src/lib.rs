@@ -3,7 +3,7 @@
 //! Owns: which toolchain compiles for WebAssembly, the nested cargo, the step from a core module to a component, and the
 //! promise that a component imports nothing but the contract.
 //! Uses: wit-component.
-//! Used by: `bundle` in its build script, tests of `sandbox`.
+//! Used by: `bundle` in its build script, `tool` (`waxwing plugin component`), tests of `sandbox`.
 //! Never: installs anything.
 //! Start reading at: [`build`].
 #![forbid(unsafe_code)]
@@ -78,12 +78,18 @@ fn component(package: &str, directory: &Path) -> Result<Built, BuildError> {
     let failed = |reason: String| BuildError::Component { package: package.to_owned(), reason };
     let file: PathBuf = directory.join(TARGET).join("guest").join(package.replace('-', "_")).with_extension("wasm");
     let module = std::fs::read(&file).map_err(|e| failed(format!("{}: {e}", file.display())))?;
-    let encoder = ComponentEncoder::default().validate(true).module(&module).map_err(|e| failed(format!("{e:#}")))?;
-    let mut encoder = encoder;
-    let component = encoder.encode().map_err(|e| failed(format!("{e:#}")))?;
-    match foreign_imports(&component).map_err(failed)?.as_slice() {
-        [] => Ok(Built { package: package.to_owned(), component }),
-        foreign => Err(failed(format!("imports {}, and a plugin imports nothing but {CONTRACT}…", foreign.join(", ")))),
+    let component = componentize(&module).map_err(failed)?;
+    Ok(Built { package: package.to_owned(), component })
+}
+
+/// Makes a component of a core module that carries its world in a custom section, as wit-bindgen leaves it in Rust and in C. The error is
+/// a sentence for the person who builds a plugin.
+pub fn componentize(module: &[u8]) -> Result<Vec<u8>, String> {
+    let mut encoder = ComponentEncoder::default().validate(true).module(module).map_err(|e| format!("{e:#}"))?;
+    let component = encoder.encode().map_err(|e| format!("{e:#}"))?;
+    match foreign_imports(&component)?.as_slice() {
+        [] => Ok(component),
+        foreign => Err(format!("imports {}, and a plugin imports nothing but {CONTRACT}…", foreign.join(", "))),
     }
 }
 

@@ -6,6 +6,51 @@
 //! Used by: plugins; nothing of the host.
 //! Never: a decision about mail.
 //! Start reading at: [`export!`], then [`hooks`], then [`testing`].
+//!
+//! A whole plugin:
+//!
+//! ```
+//! use waxwing_sdk::hooks::{on_load, on_message};
+//! use waxwing_sdk::{Verdict, edit, log, message, settings};
+//!
+//! struct Plugin;
+//!
+//! impl on_load::Guest for Plugin {
+//!     /// Every key of the plugin's table is read here; an error keeps the version in service that was there before.
+//!     fn load() -> Result<(), String> {
+//!         settings::number("fields_max").map(drop)
+//!     }
+//! }
+//!
+//! impl on_message::Guest for Plugin {
+//!     fn message() -> Verdict {
+//!         let max = settings::number("fields_max").ok().flatten().unwrap_or(100);
+//!         let fields = u64::from(message::header_count());
+//!         if fields > max {
+//!             log::write(log::Level::Info, &format!("{fields} fields"));
+//!             return Verdict::reject("5.6.0", "This message has too many header fields");
+//!         }
+//!         // What is not possible at a hook, or not granted, is an error and no fault.
+//!         if let Err(error) = edit::add_header("X-Fields", fields.to_string().as_bytes()) {
+//!             log::write(log::Level::Warn, &format!("not marked: {error:?}"));
+//!         }
+//!         Verdict::Next
+//!     }
+//! }
+//!
+//! waxwing_sdk::export!(Plugin: on_load, on_message);
+//!
+//! // And its test, without WebAssembly and without a server:
+//! use waxwing_sdk::testing::{Change, Host};
+//!
+//! let host = Host::new().config("fields_max", "2").header("From", "a@b.example").header("Subject", "hello");
+//! assert_eq!(host.run(<Plugin as on_message::Guest>::message), Verdict::Next);
+//! assert_eq!(host.changes(), [Change::AddHeader("X-Fields".into(), "2".into())]);
+//!
+//! let host = Host::new().config("fields_max", "1").header("From", "a@b.example").header("Subject", "hello");
+//! assert!(matches!(host.run(<Plugin as on_message::Guest>::message), Verdict::Reject(_)));
+//! assert_eq!(host.log(), ["info: 2 fields"]);
+//! ```
 
 mod generated {
     #![allow(missing_docs, unsafe_code, unreachable_pub, clippy::all, reason = "generated; the documentation is in the WIT")]
@@ -50,6 +95,24 @@ pub use testing::host::{action, config, content, edit, log, lookup, message, met
 
 /// Makes a plugin of a type: `export!(Plugin: on_load, on_message);`. The type implements `hooks::HOOK::Guest` for each hook that
 /// is named; exporting is subscribing. A panic's message goes to the host's log before the call ends as a fault.
+///
+/// ```
+/// use waxwing_sdk::hooks::on_rcpt;
+/// use waxwing_sdk::{Recipient, Verdict};
+///
+/// struct NoRobots;
+///
+/// impl on_rcpt::Guest for NoRobots {
+///     fn rcpt(recipient: Recipient) -> Verdict {
+///         match recipient.address.local.as_str() {
+///             "robot" => Verdict::reject("5.1.1", "Nobody reads this"),
+///             _ => Verdict::Next,
+///         }
+///     }
+/// }
+///
+/// waxwing_sdk::export!(NoRobots: on_rcpt);
+/// ```
 #[macro_export]
 macro_rules! export {
     ($plugin:ident: $($hook:ident),+ $(,)?) => {

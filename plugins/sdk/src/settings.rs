@@ -1,5 +1,15 @@
 //! The plugin's table of the configuration, read as plain values. Read every key in `on-load`: the host refuses to load a plugin
 //! whose table has a key that was not read.
+//!
+//! ```
+//! use waxwing_sdk::{settings, testing::Host};
+//!
+//! let host = Host::new().config("word", "\"lottery\"").config("limit", "\"many\"");
+//! host.run(|| {
+//!     assert_eq!(settings::string("word"), Ok(Some("lottery".to_owned())));
+//!     assert_eq!(settings::number("limit"), Err("`limit` must be a whole number, not \"many\"".to_owned()));
+//! });
+//! ```
 
 use crate::config;
 

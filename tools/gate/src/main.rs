@@ -55,7 +55,11 @@ fn gate(stages: &[stages::Stage]) -> Result<ExitCode, String> {
     if stages.contains(&stages::Stage::EndToEnd) {
         prepare::test_tools()?;
     }
-    Ok(stages::run_all(stages, &target_folder()?))
+    let folder = target_folder()?;
+    if stages.contains(&stages::Stage::Unit) {
+        prepare::guest_compilers(folder.parent().unwrap_or(&folder));
+    }
+    Ok(stages::run_all(stages, &folder))
 }
 
 /// The folder that holds this binary and, after a build in the dev profile, `waxwing`.

@@ -95,6 +95,19 @@ fn has_rust_lld() -> bool {
     hosts.map(|host| host.path().join("bin/rust-lld")).any(|linker| linker.is_file())
 }
 
+/// The compilers of plugins in other languages, into the target directory. A language whose compiler can't be had is left out of the tests,
+/// so nothing here is an error.
+pub(crate) fn guest_compilers(target: &Path) {
+    if !is_installed("clang") || !is_installed("wasm-ld") {
+        // Without them the script tries the clang of PyPI.
+        let _ = apt(&["clang", "lld"]);
+    }
+    let folder = target.join("guest-compilers").display().to_string();
+    if let Err(error) = step("plugins/examples/compilers", &[&folder]) {
+        eprintln!("{error}: the tests do without the compilers of some languages");
+    }
+}
+
 /// The programs that the end-to-end tests call.
 pub(crate) fn test_tools() -> Result<(), String> {
     let mut packages: Vec<&str> =

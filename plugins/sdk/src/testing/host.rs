@@ -25,9 +25,18 @@ pub mod log {
     /// Writes it.
     pub fn write(level: Level, text: &str) {
         super::CURRENT.with_borrow_mut(|current| match current {
-            Some(state) => state.log.push(format!("{level:?}: {text}")),
-            None => eprintln!("{level:?}: {text}"),
+            Some(state) => state.log.push(format!("{}: {text}", word(level))),
+            None => eprintln!("{}: {text}", word(level)),
         });
+    }
+
+    fn word(level: Level) -> &'static str {
+        match level {
+            Level::Debug => "debug",
+            Level::Info => "info",
+            Level::Warn => "warn",
+            Level::Error => "error",
+        }
     }
 }
 
@@ -65,16 +74,16 @@ pub mod transaction {
         with(|s| s.source.unwrap_or(Source::Smtp))
     }
 
-    /// Nobody, here.
+    /// The client of the session.
     #[must_use]
     pub fn peer() -> Option<Client> {
-        None
+        with(|s| s.peer.clone())
     }
 
-    /// No TLS, here.
+    /// The encrypted session.
     #[must_use]
     pub fn tls() -> Option<TlsSession> {
-        None
+        with(|s| s.tls.clone())
     }
 
     /// What the client called itself.
@@ -83,10 +92,10 @@ pub mod transaction {
         with(|s| s.helo.clone())
     }
 
-    /// Nobody, here.
+    /// The authenticated user and the mechanism.
     #[must_use]
     pub fn user() -> Option<(String, String)> {
-        None
+        with(|s| s.user.clone())
     }
 
     /// The envelope sender.
@@ -101,10 +110,10 @@ pub mod transaction {
         with(|s| s.recipients.clone())
     }
 
-    /// No parameters, here.
+    /// A parameter of MAIL, by its name in upper case.
     #[must_use]
-    pub fn mail_parameter(_name: &str) -> Option<String> {
-        None
+    pub fn mail_parameter(name: &str) -> Option<String> {
+        with(|s| s.parameters.get(name).cloned())
     }
 
     /// No parameters, here.

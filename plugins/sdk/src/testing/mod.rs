@@ -18,6 +18,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use crate::message::Field;
+use crate::transaction::{Client, TlsSession};
 use crate::{Address, AddressClass, Notify, Recipient, ReversePath, Source};
 
 thread_local! {
@@ -55,6 +56,10 @@ struct State {
     received_at_ms: u64,
     source: Option<Source>,
     helo: Option<String>,
+    peer: Option<Client>,
+    tls: Option<TlsSession>,
+    user: Option<(String, String)>,
+    parameters: BTreeMap<String, String>,
     sender: Option<ReversePath>,
     recipients: Vec<Recipient>,
     headers: Vec<Field>,
@@ -93,6 +98,43 @@ impl Host {
     #[must_use]
     pub fn source(self, source: Source) -> Self {
         self.with(|s| s.source = Some(source))
+    }
+
+    /// The client of the session.
+    #[must_use]
+    pub fn peer(self, ip: &str, name: Option<&str>, listener: &str) -> Self {
+        let client = Client { ip: ip.into(), port: 4242, name: name.map(Into::into), listener: listener.into() };
+        self.with(|s| s.peer = Some(client))
+    }
+
+    /// The session is encrypted.
+    #[must_use]
+    pub fn tls(self, session: TlsSession) -> Self {
+        self.with(|s| s.tls = Some(session))
+    }
+
+    /// The name after HELO or EHLO.
+    #[must_use]
+    pub fn helo(self, name: &str) -> Self {
+        self.with(|s| s.helo = Some(name.into()))
+    }
+
+    /// The authenticated user and the mechanism.
+    #[must_use]
+    pub fn user(self, name: &str, mechanism: &str) -> Self {
+        self.with(|s| s.user = Some((name.into(), mechanism.into())))
+    }
+
+    /// An ESMTP parameter of MAIL.
+    #[must_use]
+    pub fn mail_parameter(self, name: &str, value: &str) -> Self {
+        self.with(|s| drop(s.parameters.insert(name.to_uppercase(), value.into())))
+    }
+
+    /// A tag that a hook before this one set.
+    #[must_use]
+    pub fn tag(self, name: &str, value: &str) -> Self {
+        self.with(|s| drop(s.tags.insert(name.into(), value.into())))
     }
 
     /// The envelope sender; `None` is the null path.
@@ -158,5 +200,32 @@ impl Host {
     #[must_use]
     pub fn log(&self) -> Vec<String> {
         self.0.borrow().log.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transaction;
+
+    #[test]
+    fn the_session_is_what_the_test_made_up() {
+        let host = Host::new().peer("192.0.2.1", None, "mx").helo("c.example").user("ann", "PLAIN").tag("seen", "yes");
+        let host = host.mail_parameter("size", "100");
+        host.run(|| {
+            assert_eq!(transaction::peer().map(|peer| (peer.ip, peer.name)), Some(("192.0.2.1".into(), None)));
+            assert_eq!(transaction::helo().as_deref(), Some("c.example"));
+            assert_eq!(transaction::user(), Some(("ann".into(), "PLAIN".into())));
+            assert_eq!(transaction::tag("seen").as_deref(), Some("yes"));
+            assert_eq!(transaction::mail_parameter("SIZE").as_deref(), Some("100"));
+            assert!(transaction::tls().is_none());
+        });
+    }
+
+    #[test]
+    fn what_breaks_a_field_is_malformed() {
+        let host = Host::new();
+        host.run(|| assert!(crate::edit::add_header("X", b"a\r\nSubject: b").is_err()));
+        assert_eq!(host.changes(), []);
     }
 }

@@ -1,0 +1,18 @@
+//! The bindings for C.
+
+use std::path::Path;
+
+use wit_bindgen_core::wit_parser::{PackageId, Resolve};
+use wit_bindgen_core::{Files, WorldGenerator};
+
+use crate::{C_FOLDER, C_WORLD, File};
+
+/// Header, source and the object file that carries the world's types.
+pub(crate) fn c(mut resolve: Resolve, package: PackageId) -> anyhow::Result<Vec<File>> {
+    let world = resolve.select_world(&[package], Some(C_WORLD))?;
+    let mut files = Files::default();
+    let mut generator = wit_bindgen_c::Opts::default().build();
+    WorldGenerator::generate(&mut *generator, &mut resolve, world, &mut files)?;
+    let made = |(name, content): (&str, &[u8])| File { path: Path::new(C_FOLDER).join(name), content: content.to_vec() };
+    Ok(files.iter().map(made).collect())
+}
