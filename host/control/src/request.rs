@@ -41,6 +41,8 @@ pub enum Request {
     },
     /// The bound plugins and how often each hook ran.
     PluginList,
+    /// Counters and distributions of this run.
+    Metrics,
     /// The configuration in effect, secrets redacted.
     ConfigShow,
 }

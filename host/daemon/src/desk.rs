@@ -12,10 +12,11 @@ use waxwing_control::{
 use waxwing_delivery::ActiveUnits;
 use waxwing_pipeline::{BindingStatus, Mode, OnFault, Pipeline};
 use waxwing_queue::{DueKey, ListEntry, ListKey, Spool, SpoolError, Unit, UnitState};
-use waxwing_state::{Found, TraceError, TraceStore};
+use waxwing_state::{Found, MetricsRegistry, TraceError, TraceStore};
 use waxwing_types::{Envelope, QueueId, Timestamp};
 
 use crate::control::Answers;
+use crate::numbers;
 
 /// Everything that can be asked about.
 pub(crate) struct Desk {
@@ -25,6 +26,7 @@ pub(crate) struct Desk {
     pub(crate) spool: Arc<dyn Spool>,
     pub(crate) traces: Arc<TraceStore>,
     pub(crate) pipeline: Arc<Pipeline>,
+    pub(crate) metrics: Arc<MetricsRegistry>,
     pub(crate) active: ActiveUnits,
 }
 
@@ -40,6 +42,7 @@ impl Answers for Desk {
             Request::PluginList => {
                 Ok(Response::Plugins { plugins: self.pipeline.status().into_iter().map(plugin_status).collect() })
             }
+            Request::Metrics => Ok(Response::Metrics { text: numbers::text(self) }),
             Request::ConfigShow => {
                 Ok(Response::Config { file: self.file.display().to_string(), text: self.config.show_toml(Shown::All) })
             }

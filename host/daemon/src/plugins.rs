@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 use waxwing_accounts::Accounts;
 use waxwing_config::{self as config, Config, PluginSource};
 use waxwing_pipeline::{Binding, BindingSettings, BreakerSettings, Mode, OnFault, When};
-use waxwing_sandbox::{Grants, InstanceMode, Limits, LoadError, MessageGrant, PluginSettings, Sandbox, SandboxSettings};
+use waxwing_sandbox::{Grants, InstanceMode, Limits, LoadError, MessageGrant, PluginSettings, Ports, Sandbox, SandboxSettings};
 use waxwing_types::Clock;
+use waxwing_web::Grant;
 
 /// Octets of a plugin's file.
 const COMPONENT_BYTES_MAX: u64 = 64 << 20;
@@ -27,6 +28,7 @@ pub(crate) async fn load(
     accounts: &Accounts,
     clock: &Arc<dyn Clock>,
     builtin: Builtin,
+    ports: &Ports,
 ) -> anyhow::Result<Vec<Arc<Binding>>> {
     let wanted: Vec<&config::Plugin> = config.plugins.iter().filter(|plugin| plugin.enabled).collect();
     if wanted.is_empty() {
@@ -44,7 +46,8 @@ pub(crate) async fn load(
     for plugin in wanted {
         let began = clock.monotonic();
         let source = component(config, plugin, builtin)?;
-        let settings = settings_of(plugin, accounts, &server)?;
+        let mut settings = settings_of(plugin, accounts, &server)?;
+        settings.ports = ports.clone();
         let loaded = sandbox.load(&source, settings).await.map_err(|error| at_its_place(config, plugin, error))?;
         let micros = clock.monotonic().since(began).as_micros();
         let binding = Binding::new(&plugin.name, loaded, binding_settings(plugin));
@@ -131,6 +134,12 @@ fn settings_of(
         },
         edit: plugin.grants.edit,
         lookup: plugin.grants.lookup.clone(),
+        kv: plugin.grants.kv,
+        dns: plugin.grants.dns.clone(),
+        http: plugin.grants.http.clone(),
+        submit: plugin.grants.submit,
+        clock: plugin.grants.clock,
+        random: plugin.grants.random,
         ..Grants::default()
     };
     settings.limits = Limits {
@@ -145,6 +154,9 @@ fn settings_of(
         config::Instance::Fresh => InstanceMode::Fresh,
         config::Instance::Reuse => InstanceMode::Reuse { recycle_calls: plugin.recycle_calls },
     };
+    for line in &plugin.grants.http {
+        Grant::parse(line).with_context(|| format!("plugin \"{}\": grant http", plugin.name))?;
+    }
     settings.config = plugin.config.clone().into_iter().collect();
     settings.server = Arc::clone(server);
     for name in &plugin.grants.lookup {
@@ -196,7 +208,7 @@ mod tests {
         std::fs::write(dir.path().join("empty.wasm"), "")?;
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
         let accounts = Accounts::open(&config, &clock)?;
-        load(&config, &accounts, &clock, |_| None).await
+        load(&config, &accounts, &clock, |_| None, &Ports::default()).await
     }
 
     #[tokio::test]

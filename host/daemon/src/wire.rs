@@ -13,14 +13,15 @@ use waxwing_intake::{Intake, IntakeSettings};
 use waxwing_net::{Shutdown, spawn};
 use waxwing_pipeline::{Context, Event, Pipeline};
 use waxwing_queue::{EmbeddedSpool, Spool, SpoolError, SpoolSettings};
-use waxwing_state::{TRACE_KEYSPACE, TraceLimits, TraceStore};
+use waxwing_state::{KV_KEYSPACE, MetricsRegistry, TRACE_KEYSPACE, TraceLimits, TraceStore};
 use waxwing_store::{Store, StoreOptions};
 use waxwing_types::{Clock, Via};
 
 use crate::desk::Desk;
 use crate::listen::Doors;
 use crate::outbound::Joined;
-use crate::{control, outbound, plugins};
+use crate::ports::Opened;
+use crate::{control, outbound, plugins, ports};
 
 /// Below `queue_directory`: the database.
 const STORE_DIRECTORY: &str = "store";
@@ -62,7 +63,12 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     let traces = Arc::new(TraceStore::open(&store, limits)?);
     drop(spawn("traces", sweep(Arc::clone(&traces), Arc::clone(&clock), shutdown.clone())));
     let accounts = Arc::new(Accounts::open(&config, &clock)?);
-    let bindings = plugins::load(&config, &accounts, &clock, waxwing_bundle::standard).await?;
+    let resolver = outbound::resolver(&config);
+    let metrics = Arc::new(MetricsRegistry::default());
+    let opened =
+        Opened { store: &store, spool: &spool, resolver: &resolver, metrics: &metrics, clock: &clock, shutdown: &shutdown };
+    let ports = ports::open(&config, &opened)?;
+    let bindings = plugins::load(&config, &accounts, &clock, waxwing_bundle::standard, &ports).await?;
     let pipeline = Arc::new(Pipeline::new(bindings, Arc::clone(&accounts) as _, Arc::clone(&clock)));
     let intake = Intake::new(waxwing_intake::Parts {
         settings: IntakeSettings::of(&config),
@@ -88,19 +94,20 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
             submit: Arc::clone(&intake) as _,
             trace: Arc::clone(&traces) as _,
             clock: Arc::clone(&clock),
+            resolver,
             shutdown: shutdown.clone(),
         },
     )
     .await?;
     let active = manager.active();
     let manager = spawn("queue manager", manager.run(shutdown.clone()));
-    let desk = Arc::new(Desk { info, config, file, spool, traces, pipeline, active });
+    let desk = Arc::new(Desk { info, config, file, spool, traces, pipeline, metrics, active });
     drop(spawn("control", answer(control, desk, shutdown.clone())));
     Ok(Server { store, doors: Doors { intake, clock, shutdown }, manager })
 }
 
 fn open_store(config: &Config) -> anyhow::Result<Store> {
-    let keyspaces: Vec<&'static str> = waxwing_queue::KEYSPACES.into_iter().chain([TRACE_KEYSPACE]).collect();
+    let keyspaces: Vec<&'static str> = waxwing_queue::KEYSPACES.into_iter().chain([TRACE_KEYSPACE, KV_KEYSPACE]).collect();
     Ok(Store::open(&config.queue_directory.join(STORE_DIRECTORY), &StoreOptions::new(&keyspaces))?)
 }
 

@@ -52,8 +52,12 @@ fn message() -> Context {
 async fn load(sandbox: &Sandbox, name: &str, instance: InstanceMode) -> Arc<WasmPlugin> {
     let mut settings = PluginSettings::new(name);
     settings.instance = instance;
-    settings.grants =
-        Grants { message: MessageGrant::Headers, edit: true, lookup: vec!["alias_maps".into(), "virtual_alias_maps".into()] };
+    settings.grants = Grants {
+        message: MessageGrant::Headers,
+        edit: true,
+        lookup: vec!["alias_maps".into(), "virtual_alias_maps".into()],
+        ..Grants::default()
+    };
     for table in ["alias_maps", "virtual_alias_maps"] {
         settings.tables.insert(table.into(), Arc::new(NoAlias));
     }

@@ -24,10 +24,11 @@ mod rules;
 mod settings;
 mod state;
 mod ticker;
+mod wasi;
 mod words;
 
 pub use engine::{Sandbox, SandboxSettings};
 pub use error::LoadError;
 pub use plugin::WasmPlugin;
 pub use rules::{Act, reference};
-pub use settings::{Grants, InstanceMode, Limits, MessageGrant, PluginSettings};
+pub use settings::{Grants, InstanceMode, Limits, MessageGrant, NewId, PluginSettings, Ports};

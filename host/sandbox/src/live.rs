@@ -83,7 +83,11 @@ impl Live {
             Ok(guest) => guest.call_load(&mut *self.store).await,
             Err(error) => Err(error),
         };
-        called.map_err(|error| self.store.data_mut().fault(&error))
+        let state = self.store.data_mut();
+        if let Some(wasi) = &state.wasi {
+            wasi.end();
+        }
+        called.map_err(|error| state.fault(&error))
     }
 
     /// Calls a hook. What it staged is in the outcome.
@@ -95,6 +99,9 @@ impl Live {
         let mut callee = Callee { exports: &loaded.exports, found: &mut self.found, instance: self.instance };
         let answer = callee.call(&mut self.store, event).await;
         let state = self.store.data_mut();
+        if let Some(wasi) = &state.wasi {
+            wasi.end();
+        }
         match answer {
             Ok(Ok(answer)) => {
                 let mut call = std::mem::replace(&mut state.call, Call::none());
@@ -111,8 +118,9 @@ impl Live {
 
     fn begin(&mut self, call: Call) {
         let state = self.store.data_mut();
+        state.watch.begin(call.context.id);
         state.call = call;
-        state.watch.begin();
+        state.begin_wasi();
         self.store.set_epoch_deadline(1);
     }
 }

@@ -19,7 +19,7 @@ use crate::live::Live;
 use crate::settings::{InstanceMode, PluginSettings};
 use crate::state::{Setting, Shared, State, Watch};
 use crate::ticker::Ticker;
-use crate::{cache, check, host};
+use crate::{cache, check, host, wasi};
 
 /// Hexadecimal digits of the version that logs and traces show.
 const VERSION_DIGITS: usize = 12;
@@ -55,7 +55,7 @@ impl Sandbox {
         let exports = Exports::find(&pre, interfaces.hooks, interfaces.on_load).map_err(mismatch)?;
         let instance = settings.instance;
         let loaded = Loaded {
-            shared: Arc::new(self.shared(settings)),
+            shared: Arc::new(self.shared(settings, interfaces.wasi)),
             pre,
             exports,
             ticker: Arc::clone(&self.ticker),
@@ -112,10 +112,13 @@ impl Sandbox {
         for interface in &interfaces.imports {
             host::link(&mut linker, *interface).map_err(mismatch)?;
         }
+        if interfaces.wasi {
+            wasi::link(&mut linker).map_err(mismatch)?;
+        }
         linker.instantiate_pre(component).map_err(mismatch)
     }
 
-    fn shared(&self, settings: PluginSettings) -> Shared {
+    fn shared(&self, settings: PluginSettings, wasi: bool) -> Shared {
         let setting =
             |(key, value): (String, serde_json::Value)| (key, Setting { json: value.to_string(), read: AtomicBool::new(false) });
         let mut limits = settings.limits;
@@ -128,6 +131,9 @@ impl Sandbox {
             server: settings.server.iter().map(|(key, value)| (key.clone(), value.to_string())).collect(),
             tables: settings.tables,
             clock: Arc::clone(&self.clock),
+            ports: settings.ports,
+            wasi,
+            metric_names: Mutex::default(),
         }
     }
 }

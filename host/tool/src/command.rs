@@ -42,6 +42,8 @@ pub enum Command {
     /// Look at the plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Print the counters of the running server, as Prometheus reads them
+    Metrics,
     /// Check and show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -96,6 +98,7 @@ impl Command {
             Self::Trace { id: Some(id), last: _ } => trace::of(&mut client()?, *id, options.json, out),
             Self::Trace { id: None, last } => trace::last(&mut client()?, last.unwrap_or(1), options.json, out),
             Self::Plugin(PluginCommand::List) => plugin::list(&mut client()?, options.json, out),
+            Self::Metrics => plugin::metrics(&mut client()?, options.json, out),
             Self::Config(ConfigCommand::Check) => {
                 config::check(&locate::config_file(options)?, &Facts::from_system(), options.json, out)
             }
@@ -128,7 +131,9 @@ mod tests {
         let cli = Cli::try_parse_from(["waxwing", "trace", &id, "--json", "--config", "x"]).unwrap();
         assert!(cli.options.json && cli.options.config == Some("x".into()));
         assert!(matches!(cli.command, Command::Trace { id: Some(id), last: None } if id == QueueId::from_u64(77)));
-        for good in [&["queue", "list"][..], &["trace", "--last", "3"], &["config", "show", "--given"], &["plugin", "list"]] {
+        for good in
+            [&["queue", "list"][..], &["trace", "--last", "3"], &["config", "show", "--given"], &["plugin", "list"], &["metrics"]]
+        {
             assert!(Cli::try_parse_from([&["waxwing"], good].concat()).is_ok(), "{good:?}");
         }
         for bad in [&["queue"][..], &["trace"], &["trace", "not-an-id"], &["trace", "--last", "0"], &["queue", "show", "5"]] {

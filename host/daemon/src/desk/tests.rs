@@ -44,6 +44,7 @@ async fn bench() -> Bench {
         spool: Arc::new(spool),
         traces: Arc::new(TraceStore::open(&store, limits).unwrap()),
         pipeline: Arc::new(Pipeline::new(Vec::new(), Arc::new(NoClass), Arc::clone(&clock) as _)),
+        metrics: Arc::default(),
         active: ActiveUnits::default(),
     };
     Bench { desk, clock, _dir: dir }
@@ -200,4 +201,23 @@ async fn what_is_being_tried_is_active_unless_it_is_held() {
     assert_eq!(states, [(held, QueueState::Hold), (tried, QueueState::Active), (waiting, QueueState::Incoming)]);
     let Response::Message(shown) = bench.desk.answer(Request::QueueShow { id: tried }).await else { panic!() };
     assert_eq!(shown.units[0].state, QueueState::Active);
+}
+
+#[tokio::test]
+async fn numbers_are_shown_as_prometheus_reads_them() {
+    use waxwing_pipeline::Metrics;
+    let bench = bench().await;
+    bench.put(Some("why")).await;
+    bench.desk.metrics.count("waxwing_plugin_seen", &[("plugin", "x")], 3);
+    let Response::Metrics { text } = bench.desk.answer(Request::Metrics).await else { panic!("another answer") };
+    for line in [
+        "# TYPE waxwing_queue_units gauge",
+        "waxwing_queue_units{state=\"hold\"} 1",
+        "waxwing_queue_messages_total 1",
+        "# TYPE waxwing_plugin_breaker_state gauge",
+        "waxwing_plugin_seen{plugin=\"x\"} 3",
+        "waxwing_metrics_dropped_total 0",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line}: {text}");
+    }
 }

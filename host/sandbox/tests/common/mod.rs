@@ -19,7 +19,7 @@ pub fn component(package: &str) -> &'static [u8] {
     let built = BUILT.get_or_init(|| {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/evil/Cargo.toml");
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-        waxwing_builder::build(&manifest, &["evil", "chorus", "later"], target).unwrap_or_else(|e| panic!("{e}"))
+        waxwing_builder::build(&manifest, &["evil", "chorus", "later", "reach"], target).unwrap_or_else(|e| panic!("{e}"))
     });
     &built.iter().find(|b| b.package == package).unwrap().component
 }
@@ -71,7 +71,8 @@ impl Table for Fixed {
 /// `evil` with every grant and this misdeed.
 pub fn evil(act: &str) -> PluginSettings {
     let mut settings = PluginSettings::new("evil");
-    settings.grants = Grants { message: MessageGrant::Full, edit: true, lookup: vec!["granted".into(), "broken".into()] };
+    settings.grants =
+        Grants { message: MessageGrant::Full, edit: true, lookup: vec!["granted".into(), "broken".into()], ..Grants::default() };
     settings.tables.insert("granted".into(), Arc::new(Fixed(Ok(Some("value".into())))));
     settings.tables.insert("broken".into(), Arc::new(Fixed(Err("disk on fire".into()))));
     settings.config.insert("act".into(), json!(act));
