@@ -8,7 +8,7 @@ import subprocess
 import threading
 import unittest
 
-from harness import cases, client, maildir, messages, system, waxwing
+from harness import cases, client, maildir, messages, plugins, system, waxwing
 
 SESSIONS = 50
 MESSAGES = 2000
@@ -33,18 +33,6 @@ PLUGINS = {
 }
 # Plugin: the reply to the end of data.
 REPLIES = {"loop": (451, "4.3.0"), "trap": (554, "5.3.0"), "memory": (250, "2.0.0"), "nonsense": (250, "2.0.0")}
-
-
-def build_plugin(folder):
-    """Compiles the plugin of the fixtures, as the tests of the sandbox do."""
-    manifest = os.path.join(waxwing.REPOSITORY, "tests", "fixtures", "evil", "Cargo.toml")
-    command = ["cargo", "run", "--quiet", "--package", "waxwing-builder", "--example", "component", "--", manifest, folder, "evil"]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=waxwing.REPOSITORY)
-    if done.returncode != 0:
-        raise AssertionError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
-    file = os.path.join(folder, "evil.wasm")
-    os.chmod(file, 0o644)
-    return file
 
 
 def mailload(port, run):
@@ -102,7 +90,7 @@ class Faults(unittest.TestCase):
     def setUpClass(cls):
         cls.server = waxwing.Waxwing("faults", default_transport="discard")
         cls.ports = {name: system.free_port() for name in PLUGINS}
-        component = build_plugin(cls.server.folder)
+        component = plugins.build(cls.server.folder)
         cls.server.settings.update({
             "smtpd_client_connection_count_limit": 0,
             "listen": [*cls.server.settings["listen"],
@@ -197,7 +185,7 @@ class Breaker(unittest.TestCase):
             "virtual_mailbox_domains": ["trap.test"],
             "virtual_mailbox_maps": {"demo@trap.test": "trap/Maildir/"},
             "plugins": {"trap": {
-                "file": build_plugin(server.folder), "on_fault": on_fault, "limits": limits, "breaker_faults": 3,
+                "file": plugins.build(server.folder), "on_fault": on_fault, "limits": limits, "breaker_faults": 3,
                 "grants": {"message": "full", "edit": True, "lookup": ["alias_maps"]},
                 "config": {"act": act, "at": "on-message"},
             }},

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::Config;
 use crate::nearest::nearest;
-use crate::plugin::{BUILTIN_PLUGINS, Plugin};
+use crate::plugin::{BUILTIN_PLUGINS, MessageGrant, Plugin};
 use crate::reader::Reader;
 use crate::route::{Route, TRANSPORTS};
 
@@ -210,6 +210,7 @@ fn check_plugins(config: &Config, reader: &mut Reader<'_>) {
     for plugin in &config.plugins {
         let table = format!("plugins.{}", plugin.name);
         check_source(plugin, &table, reader);
+        check_canary(plugin, &table, reader);
         if plugin.limits.cpu > plugin.limits.time {
             let (cpu, time) = (format!("{table}.limits.cpu"), format!("{table}.limits.time"));
             let message = "the limit cpu is longer than the limit time, which contains it";
@@ -228,9 +229,25 @@ fn check_plugins(config: &Config, reader: &mut Reader<'_>) {
     check_transport_names(config, reader);
 }
 
+/// The file of a canary is given, and it is there.
+fn check_canary(plugin: &Plugin, table: &str, reader: &mut Reader<'_>) {
+    let Some(canary) = &plugin.canary else { return };
+    let path = format!("{table}.canary.file");
+    if !reader_has(reader, &path) {
+        let advice = "add file = \"/path/to/new.wasm\"".to_owned();
+        reader.wrong_at(&format!("{table}.canary"), format!("the canary of \"{}\" has no file", plugin.name), advice);
+    } else if plugin.enabled && !(reader.facts.exists)(&canary.file) {
+        let advice = "correct the path, or leave the canary out".to_owned();
+        reader.wrong_at(&path, format!("the component \"{}\" does not exist", canary.file.display()), advice);
+    }
+}
+
 /// A component's file, or a built-in plugin: one of them, and it is there.
 fn check_source(plugin: &Plugin, table: &str, reader: &mut Reader<'_>) {
     let file_path = format!("{table}.file");
+    if reader_has(reader, &format!("{table}.milter")) {
+        return check_milter(plugin, table, reader);
+    }
     match (&plugin.file, plugin.builtin) {
         (Some(_), true) => reader.wrong_at(
             &file_path,
@@ -258,6 +275,31 @@ fn check_source(plugin: &Plugin, table: &str, reader: &mut Reader<'_>) {
             format!("the built-in plugins are {}", BUILTIN_PLUGINS.join(" and ")),
         ),
         (Some(_), false) | (None, true) => {}
+    }
+}
+
+/// A milter is no component: it has no file, and what a sandbox grants means nothing for it. What is as by default is passed over,
+/// because `config show` prints it.
+fn check_milter(plugin: &Plugin, table: &str, reader: &mut Reader<'_>) {
+    let (name, grants) = (&plugin.name, &plugin.grants);
+    let is_own = BUILTIN_PLUGINS.contains(&name.as_str());
+    let granted = !is_own && (grants.edit || grants.message != MessageGrant::None || !grants.lookup.is_empty());
+    for (given, key, message, advice) in [
+        (plugin.file.is_some(), "file", "has a file and a milter", "leave one of them out"),
+        (plugin.transport.is_some(), "transport", "is a milter, which is no transport", "leave it out"),
+        (granted, "grants", "is a milter, which needs no grants", "leave them out: it sees whole messages, and may change them"),
+        (!plugin.config.is_empty(), "config", "is a milter, which is not configured here", "it has a file of its own"),
+    ] {
+        if given {
+            reader.wrong_key(&format!("{table}.{key}"), format!("the plugin \"{name}\" {message}"), advice.to_owned());
+        }
+    }
+    if plugin.builtin {
+        reader.wrong_at(
+            &format!("{table}.milter"),
+            format!("the plugin \"{name}\" is built in and has a milter"),
+            "give the milter another name, or add builtin = false to replace the built-in plugin".to_owned(),
+        );
     }
 }
 

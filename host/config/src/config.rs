@@ -5,14 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::kind::{Count, Domain, FilePath, ListOf, MapOf, Maybe, Size, Span, Sub, Text, default_section};
+use crate::kind::{Choice, Count, Domain, FilePath, ListOf, MapOf, Maybe, Size, Span, Sub, Text, default_section};
 use crate::mistake::Position;
 use crate::network::{Network, NetworkText};
 use crate::plugin::{Plugin, Plugins};
 use crate::reader::Places;
 use crate::route::{HostPort, HostPortText, Route, RouteText};
 use crate::section::section;
-use crate::sections::{Control, Dns, Listen, ListenKind, Log, Runtime, Trace};
+use crate::sections::{Control, Dns, Listen, ListenKind, Log, Recording, Runtime, ScanRefusal, Trace};
 use crate::table::{TableSpec, Tables};
 
 /// Octets of a journal of the store; `queue_minfree` leaves room for two.
@@ -106,6 +106,9 @@ section! {
         maximal_queue_lifetime: Duration [Span<0>] = Duration::from_secs(5 * 86_400);
         /// Age at which a deferred report is given up.
         bounce_queue_lifetime: Duration [Span<0>] = Duration::from_secs(5 * 86_400);
+        /// What becomes of a message that a plugin refuses after it was accepted (on-scan): the operator decides, or it is thrown away. Its
+        /// sender is never told.
+        scan_refusal: ScanRefusal [Choice<ScanRefusal>] = ScanRefusal::Hold;
         /// Deliveries at once to one next hop.
         default_destination_concurrency_limit: usize [Count<usize, 1, 10_000>] = 20;
         /// Messages in the active queue.
@@ -146,6 +149,8 @@ section! {
         runtime: Runtime [Sub<Runtime>] = default_section("runtime", reader);
         /// What is remembered of each transaction for `waxwing trace`.
         trace: Trace [Sub<Trace>] = default_section("trace", reader);
+        /// What clients said, kept for `waxwing replay`; off unless enabled.
+        recording: Recording [Sub<Recording>] = default_section("recording", reader);
         /// Tables that plugins may look up by name, besides the ..._maps above.
         tables: BTreeMap<String, Vec<TableSpec>> [MapOf<Tables>] = BTreeMap::new();
         /// Plugins by name, sorted by order; cleanup and aliases are built in and run unless they are disabled.

@@ -52,8 +52,9 @@ pub enum DevError {
 }
 
 impl Config {
-    /// Writes `waxwing.toml`, and `aliases` if there is none, into `dir`, and loads them. All data stays below `dir`.
-    pub fn dev(dir: &Path, ports: DevPorts, facts: &Facts) -> Result<Self, DevError> {
+    /// Writes `waxwing.toml`, and `aliases` if there is none, into `dir`, and loads them. All data stays below `dir`. `more`: tables at
+    /// the end of the file.
+    pub fn dev(dir: &Path, ports: DevPorts, more: &str, facts: &Facts) -> Result<Self, DevError> {
         let file = dir.join("waxwing.toml");
         let aliases = dir.join("aliases");
         let failed = |path: &Path| {
@@ -66,7 +67,7 @@ impl Config {
         if !aliases.exists() {
             std::fs::write(&aliases, ALIASES).map_err(failed(&aliases))?;
         }
-        std::fs::write(&file, dev_text(ports)).map_err(failed(&file))?;
+        std::fs::write(&file, dev_text(ports) + more).map_err(failed(&file))?;
         Ok(Self::load(&file, facts)?)
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use toml::Value;
 use toml::de::DeValue;
+use waxwing_types::{Endpoint, EndpointError};
 
 use crate::nearest::nearest;
 use crate::reader::{Node, Reader, last_key};
@@ -282,6 +283,30 @@ impl Kind for FilePath {
 
     fn show(value: &PathBuf) -> Option<Value> {
         Some(Value::String(value.display().to_string()))
+    }
+}
+
+/// Where a milter listens.
+pub(crate) struct Place;
+
+impl Kind for Place {
+    type Value = Endpoint;
+    const FORM: &'static str = "\"inet:PORT@HOST\" or \"unix:/path/of/socket\"";
+
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Endpoint> {
+        let text = string(node, reader, "\"inet:PORT@HOST\" or \"unix:/path/of/socket\"")?;
+        match text.parse() {
+            Ok(endpoint) => Some(endpoint),
+            Err(EndpointError) => {
+                let message = format!("\"{text}\" is no place of a milter");
+                reader.wrong(node.span.clone(), message, EndpointError.to_string());
+                None
+            }
+        }
+    }
+
+    fn show(value: &Endpoint) -> Option<Value> {
+        Some(Value::String(value.to_string()))
     }
 }
 

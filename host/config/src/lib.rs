@@ -33,10 +33,10 @@ pub use load::{CONFIG_BYTES_MAX, LoadError};
 pub use mistake::{Mistake, Mistakes, Position};
 pub use network::{Network, NetworkError};
 pub use plugin::{
-    BUILTIN_PLUGINS, Grants, Instance, Limits, MessageGrant, Mode, OnFault, Plugin, PluginConfig, PluginSource, When,
+    BUILTIN_PLUGINS, Canary, Grants, Instance, Limits, MessageGrant, Mode, OnFault, Plugin, PluginConfig, PluginSource, When,
 };
 pub use reference::reference;
 pub use route::{HostPort, Route, TRANSPORTS};
-pub use sections::{Control, Dns, Listen, ListenKind, Log, LogLevel, Runtime, Trace};
+pub use sections::{Control, Dns, Listen, ListenKind, Log, LogLevel, Recording, Runtime, ScanRefusal, Trace};
 pub use show::Shown;
 pub use table::TableSpec;

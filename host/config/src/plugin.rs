@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use toml::Value;
 use toml::de::{DeTable, DeValue};
-use waxwing_types::Via;
+use waxwing_types::{Endpoint, Via};
 
-use crate::kind::{Choice, Count, Domain, FilePath, Flag, Kind, ListOf, Maybe, Size, Span, Sub, Text, Words, default_section};
+use crate::kind::{
+    Choice, Count, Domain, FilePath, Flag, Kind, ListOf, Maybe, Place, Size, Span, Sub, Text, Words, default_section,
+};
 use crate::reader::{Node, Reader, TableReader, join};
 use crate::section::{Section, section};
 
@@ -20,6 +22,14 @@ section! {
     pub struct Plugin (table, reader) {
         /// The component to load; not for built-in plugins.
         file: Option<PathBuf> [Maybe<FilePath>] = None;
+        /// The milter to ask in the place of a component.
+        milter: Option<Endpoint> [Maybe<Place>] = None;
+        /// How long a milter may take to accept a connection, and to negotiate.
+        milter_connect_timeout: Duration [Span<1>] = Duration::from_secs(30);
+        /// How long a milter may take to answer a command, a header field or a piece of the body.
+        milter_command_timeout: Duration [Span<1>] = Duration::from_secs(30);
+        /// How long a milter may take to answer the end of the message, and between two signs that it is at work.
+        milter_content_timeout: Duration [Span<1>] = Duration::from_secs(300);
         /// The plugin of this name that is part of the program.
         builtin: bool [Flag] = BUILTIN_PLUGINS.contains(&table.name()), derived "true for cleanup and aliases";
         /// Load and call it.
@@ -39,6 +49,8 @@ section! {
         breaker_faults: u32 [Count<u32, 0, 1_000_000>] = 10;
         /// How long it is not called then, before one call tries it again.
         breaker_time: Duration [Span<1>] = Duration::from_secs(30);
+        /// Another version of it that serves a part of the mail, to be tried before it serves all.
+        canary: Option<Canary> [Maybe<Sub<Canary>>] = None;
         /// Name under which its on-deliver is a transport.
         transport: Option<String> [Maybe<Text>] = None;
         /// When it is called; empty lists are no condition.
@@ -66,15 +78,18 @@ pub enum PluginSource {
     Builtin,
     /// A file.
     File(PathBuf),
+    /// There is none: a milter has its place.
+    Milter(Endpoint),
 }
 
 impl Plugin {
     /// Where its component comes from.
     #[must_use]
     pub fn source(&self) -> PluginSource {
-        match &self.file {
-            Some(file) => PluginSource::File(file.clone()),
-            None => PluginSource::Builtin,
+        match (&self.milter, &self.file) {
+            (Some(milter), _) => PluginSource::Milter(milter.clone()),
+            (None, Some(file)) => PluginSource::File(file.clone()),
+            (None, None) => PluginSource::Builtin,
         }
     }
 }
@@ -162,6 +177,16 @@ impl Words for Via {
         ("forward", Self::Forward),
         ("dsn", Self::Dsn),
     ];
+}
+
+section! {
+    /// A version that serves a part of the mail.
+    pub struct Canary (table, reader) {
+        /// The component to load; required.
+        file: PathBuf [FilePath] = PathBuf::new();
+        /// Of a hundred transactions so many are served by it; each transaction by one version, from its first hook to its last.
+        percent: u32 [Count<u32, 0, 100>] = 10;
+    }
 }
 
 section! {

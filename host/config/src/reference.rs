@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use crate::plugin::{Grants, Limits, PLUGIN_KEYS, When};
+use crate::plugin::{Canary, Grants, Limits, PLUGIN_KEYS, When};
 use crate::section::{Key, Section};
-use crate::sections::{Control, Dns, Listen, Log, Runtime, Trace};
+use crate::sections::{Control, Dns, Listen, Log, Recording, Runtime, Trace};
 use crate::{Config, Facts};
 
 const HEAD: &str = "\
@@ -32,18 +32,21 @@ pub fn reference() -> String {
     section(&mut out, "log", "log", Log::KEYS, defaults.log.values());
     section(&mut out, "runtime", "runtime", Runtime::KEYS, defaults.runtime.values());
     section(&mut out, "trace", "trace", Trace::KEYS, defaults.trace.values());
+    section(&mut out, "recording", "recording", Recording::KEYS, defaults.recording.values());
     section(&mut out, "tables", "tables", &[], Vec::new());
-    let example = "[plugins.example]\nfile = \"example.wasm\"\n";
+    let example = "[plugins.example]\nfile = \"example.wasm\"\ncanary = { file = \"example-new.wasm\" }\n";
     let exists = Facts { exists: |_: &Path| true, ..facts };
     let Ok(with_plugin) = Config::parse(Path::new("reference.toml"), example, &exists) else { return out };
     for plugin in with_plugin.plugins.iter().filter(|plugin| plugin.name == "example") {
-        let tables = ["when", "limits", "grants", "config"];
+        let tables = ["canary", "when", "limits", "grants", "config"];
         let own = PLUGIN_KEYS.iter().zip(plugin.values()).filter(|(key, _)| !tables.contains(&key.name));
         let (keys, values): (Vec<&Key>, Vec<_>) = own.unzip();
         heading(&mut out, "plugins.example", "plugins");
         for (key, value) in keys.into_iter().zip(values) {
             describe(&mut out, key, value);
         }
+        let canary = plugin.canary.as_ref().map(Section::values).unwrap_or_default();
+        section(&mut out, "plugins.example.canary", "canary", Canary::KEYS, canary);
         section(&mut out, "plugins.example.when", "when", When::KEYS, plugin.when.values());
         section(&mut out, "plugins.example.limits", "limits", Limits::KEYS, plugin.limits.values());
         section(&mut out, "plugins.example.grants", "grants", Grants::KEYS, plugin.grants.values());
@@ -53,7 +56,7 @@ pub fn reference() -> String {
 }
 
 fn is_section(name: &str) -> bool {
-    matches!(name, "listen" | "control" | "dns" | "log" | "runtime" | "trace" | "tables" | "plugins")
+    matches!(name, "listen" | "control" | "dns" | "log" | "runtime" | "trace" | "recording" | "tables" | "plugins")
 }
 
 fn section(out: &mut String, path: &str, key: &str, keys: &[Key], values: Vec<Option<toml::Value>>) {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::kind::{Choice, Count, FilePath, ListOf, Maybe, Size, Socket, Span, Text, Words};
+use crate::kind::{Choice, Count, FilePath, Flag, ListOf, Maybe, Size, Socket, Span, Text, Words};
 use crate::section::section;
 
 section! {
@@ -101,6 +101,22 @@ section! {
 }
 
 section! {
+    /// What clients said, kept for `waxwing replay`.
+    pub struct Recording (table, reader) {
+        /// Record each transaction.
+        enabled: bool [Flag] = false;
+        /// How long a recording is kept.
+        age_max: Duration [Span<1000>] = Duration::from_secs(7 * 86_400);
+        /// Octets of recordings that are kept; the oldest go first.
+        bytes_max: u64 [Size<{ 1 << 20 }>] = 64 << 20;
+        /// Leave out the bodies of messages.
+        redact_body: bool [Flag] = true;
+        /// Header fields whose values are left out.
+        redact_headers: Vec<String> [ListOf<Text>] = ["Authorization", "Cookie"].map(String::from).to_vec();
+    }
+}
+
+section! {
     /// What is remembered of each transaction for `waxwing trace`.
     pub struct Trace (table, reader) {
         /// Octets of traces that are kept; the oldest go first.
@@ -108,4 +124,19 @@ section! {
         /// How long a trace is kept.
         age_max: Duration [Span<60_000>] = Duration::from_secs(7 * 86_400);
     }
+}
+
+/// What becomes of a message that is refused after it was accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ScanRefusal {
+    /// Into the hold queue.
+    #[default]
+    Hold,
+    /// Thrown away.
+    Discard,
+}
+
+impl Words for ScanRefusal {
+    const FORM: &'static str = "\"hold\" or \"discard\"";
+    const WORDS: &'static [(&'static str, Self)] = &[("hold", Self::Hold), ("discard", Self::Discard)];
 }

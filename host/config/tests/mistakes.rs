@@ -143,6 +143,31 @@ fn contradictions() {
 }
 
 #[test]
+fn a_milter_is_no_component() {
+    for (text, wanted) in [
+        (
+            "[plugins.x]\nmilter = \"tcp:1@h\"",
+            "2:10 \"tcp:1@h\" is no place of a milter | write it as \"inet:PORT@HOST\" or \"unix:/path/of/socket\"",
+        ),
+        (
+            "[plugins.x]\nmilter = \"inet:1@h\"\nfile = \"/there/x\"",
+            "3:1 the plugin \"x\" has a file and a milter | leave one of them out",
+        ),
+        (
+            "[plugins.x]\nmilter = \"inet:1@h\"\ngrants.edit = true",
+            "3:1 the plugin \"x\" is a milter, which needs no grants | leave them out: it sees whole messages, and may change them",
+        ),
+        (
+            "[plugins.cleanup]\nmilter = \"inet:1@h\"",
+            "2:10 the plugin \"cleanup\" is built in and has a milter | give the milter another name, or add builtin = false to \
+             replace the built-in plugin",
+        ),
+    ] {
+        assert_eq!(lines_of(text), [wanted], "{text}");
+    }
+}
+
+#[test]
 fn root_needs_an_owner() {
     let root = Facts { root: true, ..facts() };
     let mistakes = Config::parse(Path::new("w.toml"), "", &root).unwrap_err();

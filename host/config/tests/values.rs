@@ -72,7 +72,7 @@ fn values_are_typed_and_paths_are_relative_to_the_file() {
 
 #[test]
 fn what_is_shown_can_be_loaded_again() {
-    let text = "myorigin = \"o.example\"\n[tables]\nvip = { \"a\" = \"1\" }\n[plugins.x]\nfile = \"/x\"\n\
+    let text = "myorigin = \"o.example\"\n[tables]\nvip = { \"a\" = \"1\" }\n[plugins.m]\nmilter = \"inet:1@h\"\n[plugins.x]\nfile = \"/x\"\n\
                 config = { api_token = \"s3cret\", url = \"https://u:pw@h/\" }\n[plugins.x.when]\nvia = [\"smtp\"]\n[log]\nlevel = \"debug\"\n";
     let config = Config::parse(Path::new("w.toml"), text, &facts()).unwrap();
     let shown = config.show_toml(Shown::All);
@@ -139,7 +139,7 @@ fn samples_load() {
 fn dev_needs_nothing_but_a_directory() {
     let dir = tempfile::tempdir().unwrap();
     let facts = Facts { hostname: "box".into(), root: false, exists: Path::exists };
-    let config = Config::dev(dir.path(), DevPorts { smtp: 0, submission: 0 }, &facts).unwrap();
+    let config = Config::dev(dir.path(), DevPorts { smtp: 0, submission: 0 }, "", &facts).unwrap();
     assert_eq!(config.listen.len(), 2);
     assert!(config.listen.iter().all(|listen| listen.address.ip().is_loopback()));
     assert_eq!(config.dev_maildir(), dir.path().join("mail/waxwing.test/demo"));
@@ -148,6 +148,24 @@ fn dev_needs_nothing_but_a_directory() {
         assert!(path.starts_with(dir.path()), "{}", path.display());
     }
     std::fs::write(dir.path().join("aliases"), "mine: demo\n").unwrap();
-    Config::dev(dir.path(), DevPorts::default(), &facts).unwrap();
+    Config::dev(dir.path(), DevPorts::default(), "", &facts).unwrap();
     assert_eq!(std::fs::read_to_string(dir.path().join("aliases")).unwrap(), "mine: demo\n", "aliases are kept");
+}
+
+#[test]
+fn a_milter_is_bound_like_a_plugin() {
+    let text = "[plugins.rspamd]\nmilter = \"inet:11332@127.0.0.1\"\norder = 5\non_fault = \"skip\"\nmilter_content_timeout = \"1s\"\n\
+                when = { via = [\"smtp\"] }\n[plugins.sign]\nmilter = \"unix:/run/x.sock\"\n";
+    let config = Config::parse(Path::new("w.toml"), text, &facts()).unwrap();
+    let places: Vec<String> = config
+        .plugins
+        .iter()
+        .filter_map(|plugin| match plugin.source() {
+            PluginSource::Milter(endpoint) => Some(format!("{} {endpoint}", plugin.name)),
+            PluginSource::Builtin | PluginSource::File(_) => None,
+        })
+        .collect();
+    assert_eq!(places, ["rspamd inet:11332@127.0.0.1", "sign unix:/run/x.sock"]);
+    assert_eq!(config.plugins[0].milter_content_timeout, Duration::from_secs(1));
+    assert_eq!(config.plugins[0].milter_command_timeout, Duration::from_secs(30));
 }

@@ -92,6 +92,10 @@ mod tests {
             Request::Trace { id },
             Request::TraceLast { limit: 3 },
             Request::PluginList,
+            Request::PluginReload { name: None },
+            Request::PluginReload { name: Some("spam".into()) },
+            Request::PluginRollback { name: "spam".into() },
+            Request::PluginPromote { name: "spam".into() },
             Request::ConfigShow,
         ]
     }

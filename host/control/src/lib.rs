@@ -15,9 +15,9 @@ mod request;
 mod response;
 
 pub use frame::{FrameError, Frames, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX, frame};
-pub use plugin::{HookStatus, PluginStatus};
+pub use plugin::{HookStatus, PluginChange, PluginStatus};
 pub use queue::{
     HEAD_BYTES_MAX, LastStatus, QUEUE_PAGE_MAX, QueuePage, QueueState, QueueTotals, QueuedRecipient, QueuedUnit, ShownMessage,
 };
-pub use request::{Request, TRACE_LAST_MAX};
+pub use request::{RECORDING_PAGE_MAX, Request, TRACE_LAST_MAX};
 pub use response::{Problem, ProblemKind, Response, ServerInfo};

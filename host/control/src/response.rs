@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use waxwing_types::Timestamp;
 
-use crate::{PluginStatus, QueuePage, ShownMessage};
+use crate::{PluginChange, PluginStatus, QueuePage, ShownMessage};
 
 /// The one answer to a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,6 +21,13 @@ pub enum Response {
         /// The records.
         records: Vec<Value>,
     },
+    /// To `Recording` and `RecordingLast`: recordings as the pipeline prints them.
+    Recordings {
+        /// The recordings, the newest first.
+        recordings: Vec<Value>,
+        /// The next page ends before this id.
+        next: Option<String>,
+    },
     /// To `PluginList`.
     Plugins {
         /// In the order of the configuration.
@@ -30,6 +37,11 @@ pub enum Response {
     Metrics {
         /// In the text format of Prometheus, version 0.0.4.
         text: String,
+    },
+    /// To `PluginReload`, `PluginRollback` and `PluginPromote`.
+    PluginChanges {
+        /// What became of each that was asked about.
+        changes: Vec<PluginChange>,
     },
     /// To `ConfigShow`.
     Config {

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use waxwing_config::{Config, Facts, LoadError};
-use waxwing_tool::{Options, ToolError};
+use waxwing_tool::{DevArgs, Options, Serve, Surroundings, ToolError};
 use waxwing_types::Clock;
 
 use crate::clock::SystemClock;
-use crate::{dev, serve};
+use crate::rehearsal::Stage;
+use crate::{dev, plugins, serve};
 
 /// A mail server whose every decision a WebAssembly component can take.
 #[derive(Parser, Debug)]
@@ -27,7 +28,7 @@ enum Command {
     /// Run the server
     Serve,
     /// Run a server to try things out: no root, no DNS, a demo user
-    Dev(dev::Args),
+    Dev(DevArgs),
     #[command(flatten)]
     Tool(waxwing_tool::Command),
 }
@@ -38,13 +39,17 @@ pub(crate) fn main() -> ExitCode {
     let clock = SystemClock::start();
     let result = match &cli.command {
         Command::Serve => serve_file(&cli.options, clock),
-        Command::Dev(args) => dev::run(args, clock),
+        Command::Dev(args) => dev::run(args, "", clock),
         Command::Tool(tool) => print(tool, &cli.options, clock),
+    };
+    let code = |error: &anyhow::Error| match (&cli.command, error.downcast_ref::<ToolError>()) {
+        (Command::Tool(tool), Some(error)) => ExitCode::from(tool.exit_code(error)),
+        (Command::Serve | Command::Dev(_) | Command::Tool(_), _) => ExitCode::FAILURE,
     };
     result.unwrap_or_else(|error| {
         // With whom could be shared that standard error is closed?
         let _ = writeln!(std::io::stderr(), "{}", explain(&error));
-        ExitCode::FAILURE
+        code(&error)
     })
 }
 
@@ -56,9 +61,28 @@ fn serve_file(options: &Options, clock: SystemClock) -> anyhow::Result<ExitCode>
 
 fn print(tool: &waxwing_tool::Command, options: &Options, clock: SystemClock) -> anyhow::Result<ExitCode> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    match tool.run(options, clock.now(), &mut out).and_then(|()| Ok(out.flush()?)) {
+    let around =
+        Surroundings { now: clock.now(), builtin: waxwing_bundle::standard, stage: &Stage { clock }, serve: &Server { clock } };
+    let result = tool.run(options, &around, &mut out);
+    // What was printed before the error is a part of the answer.
+    match out.flush().map_err(ToolError::from).and(result) {
         Err(error) if !error.is_broken_pipe() => Err(error.into()),
         Ok(()) | Err(_) => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// For the commands that run a server.
+struct Server {
+    clock: SystemClock,
+}
+
+impl Serve for Server {
+    fn dev(&self, args: &DevArgs, more: &str) -> Result<u8, ToolError> {
+        match dev::run(args, more, self.clock) {
+            Ok(code) if code == ExitCode::SUCCESS => Ok(0),
+            Ok(_) => Ok(serve::EXIT_FAILED),
+            Err(error) => Err(ToolError::Rehearsal(explain(&error).trim_start_matches("waxwing: ").to_owned())),
+        }
     }
 }
 
@@ -73,12 +97,12 @@ fn explain(error: &anyhow::Error) -> String {
             let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
             mistakes.render(colour).trim_end().to_owned()
         }
-        Some(LoadError::Read { .. }) | None => format!("waxwing: {}", chain(error)),
+        Some(LoadError::Read { .. }) | None => format!("waxwing: {}", plugins::in_one_line(error)),
     }
 }
 
 /// The error and its causes, without those whose words have been said.
-fn chain(error: &anyhow::Error) -> String {
+pub(crate) fn chain(error: &anyhow::Error) -> String {
     let mut said = String::new();
     for cause in error.chain().map(ToString::to_string) {
         if !said.contains(&cause) {

@@ -6,17 +6,21 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use waxwing_config::{Config, Shown};
 use waxwing_control::{
-    HEAD_BYTES_MAX, HookStatus, LastStatus, PluginStatus, Problem, ProblemKind, QueuePage, QueueState, QueueTotals,
-    QueuedRecipient, QueuedUnit, Request, Response, ServerInfo, ShownMessage, TRACE_LAST_MAX,
+    HEAD_BYTES_MAX, HookStatus, LastStatus, PluginChange, PluginStatus, Problem, ProblemKind, QueuePage, QueueState, QueueTotals,
+    QueuedRecipient, QueuedUnit, RECORDING_PAGE_MAX, Request, Response, ServerInfo, ShownMessage, TRACE_LAST_MAX,
 };
 use waxwing_delivery::ActiveUnits;
 use waxwing_pipeline::{BindingStatus, Mode, OnFault, Pipeline};
 use waxwing_queue::{DueKey, ListEntry, ListKey, Spool, SpoolError, Unit, UnitState};
-use waxwing_state::{Found, MetricsRegistry, TraceError, TraceStore};
+use waxwing_state::{Found, MetricsRegistry, RecordingPage, RecordingStore, TraceError, TraceStore};
 use waxwing_types::{Envelope, QueueId, Timestamp};
 
 use crate::control::Answers;
 use crate::numbers;
+use crate::plugins::Keeper;
+
+/// Octets of recordings in one answer; in JSON they may be some times as many.
+const RECORDING_PAGE_BYTES: u64 = 2 << 20;
 
 /// Everything that can be asked about.
 pub(crate) struct Desk {
@@ -25,8 +29,10 @@ pub(crate) struct Desk {
     pub(crate) file: PathBuf,
     pub(crate) spool: Arc<dyn Spool>,
     pub(crate) traces: Arc<TraceStore>,
+    pub(crate) recordings: Arc<RecordingStore>,
     pub(crate) pipeline: Arc<Pipeline>,
     pub(crate) metrics: Arc<MetricsRegistry>,
+    pub(crate) keeper: Arc<Keeper>,
     pub(crate) active: ActiveUnits,
 }
 
@@ -39,10 +45,15 @@ impl Answers for Desk {
             Request::QueueShow { id } => self.queue_show(id).await,
             Request::Trace { id } => self.trace(id).await,
             Request::TraceLast { limit } => self.trace_last(limit).await,
-            Request::PluginList => {
-                Ok(Response::Plugins { plugins: self.pipeline.status().into_iter().map(plugin_status).collect() })
+            Request::Recording { id } => self.recording(id).await,
+            Request::RecordingLast { before, limit } => self.recording_last(before.as_deref(), limit).await,
+            Request::PluginList => Ok(Response::Plugins { plugins: self.plugin_list() }),
+            Request::PluginReload { name } => {
+                self.keeper.reload(name.as_deref()).await.map(|changes| Response::PluginChanges { changes })
             }
             Request::Metrics => Ok(Response::Metrics { text: numbers::text(self) }),
+            Request::PluginRollback { name } => changed(self.keeper.roll_back(&name).await),
+            Request::PluginPromote { name } => changed(self.keeper.promote(&name).await),
             Request::ConfigShow => {
                 Ok(Response::Config { file: self.file.display().to_string(), text: self.config.show_toml(Shown::All) })
             }
@@ -89,6 +100,17 @@ impl Desk {
         })))
     }
 
+    fn plugin_list(&self) -> Vec<PluginStatus> {
+        let with_notes = |status: BindingStatus| match status.canary {
+            Some(_) => plugin_status(status, (None, None)),
+            None => {
+                let notes = self.keeper.notes(&status.name);
+                plugin_status(status, notes)
+            }
+        };
+        self.pipeline.status().into_iter().map(with_notes).collect()
+    }
+
     async fn trace(&self, id: QueueId) -> Result<Response, Problem> {
         let found = self.read_traces(move |traces| traces.get(id)).await?;
         if found == Found::default() {
@@ -100,6 +122,38 @@ impl Desk {
     async fn trace_last(&self, limit: u32) -> Result<Response, Problem> {
         let limit = limit.min(TRACE_LAST_MAX) as usize;
         response_of(&self.read_traces(move |traces| traces.last(limit)).await?)
+    }
+
+    async fn recording(&self, id: QueueId) -> Result<Response, Problem> {
+        let page = self.read_recordings(move |recordings| recordings.get(id)).await?;
+        if page == RecordingPage::default() {
+            let why = match self.config.recording.enabled {
+                true => "it is too old, or it never was",
+                false => "recording is not enabled; [recording] enabled = true records from then on",
+            };
+            return Err(problem(ProblemKind::NotFound, format!("no recording of {id}: {why}")));
+        }
+        recordings_response(&page)
+    }
+
+    async fn recording_last(&self, before: Option<&str>, limit: u32) -> Result<Response, Problem> {
+        let bad = |_| problem(ProblemKind::BadRequest, "no page of the recordings ends there");
+        let before = before.map(str::parse::<QueueId>).transpose().map_err(bad)?;
+        let limit = limit.min(RECORDING_PAGE_MAX) as usize;
+        recordings_response(&self.read_recordings(move |recordings| recordings.last(before, limit, RECORDING_PAGE_BYTES)).await?)
+    }
+
+    async fn read_recordings<F>(&self, read: F) -> Result<RecordingPage, Problem>
+    where
+        F: FnOnce(&RecordingStore) -> Result<RecordingPage, TraceError> + Send + 'static,
+    {
+        let failed = |error: &dyn std::fmt::Display| problem(ProblemKind::Failed, error.to_string());
+        self.recordings.settled().await.map_err(|error| failed(&error))?;
+        let recordings = Arc::clone(&self.recordings);
+        match tokio::task::spawn_blocking(move || read(&recordings)).await {
+            Ok(page) => page.map_err(|error| failed(&error)),
+            Err(error) => Err(failed(&error)),
+        }
     }
 
     /// Reads of the store block for a while: not on the reactor.
@@ -116,6 +170,15 @@ impl Desk {
             Err(error) => Err(failed(&error)),
         }
     }
+}
+
+fn recordings_response(page: &RecordingPage) -> Result<Response, Problem> {
+    if page.recordings.is_empty() && page.unreadable > 0 {
+        return Err(problem(ProblemKind::Failed, "the recording was written by another version, or is damaged"));
+    }
+    let recordings = page.recordings.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>();
+    let recordings = recordings.map_err(|error| problem(ProblemKind::Failed, error.to_string()))?;
+    Ok(Response::Recordings { recordings, next: page.next.map(|id| id.to_string()) })
 }
 
 fn problem(kind: ProblemKind, text: impl Into<String>) -> Problem {
@@ -235,12 +298,18 @@ fn read_key(text: &str) -> Option<ListKey> {
     }
 }
 
-fn plugin_status(status: BindingStatus) -> PluginStatus {
+fn changed(change: Result<PluginChange, Problem>) -> Result<Response, Problem> {
+    change.map(|change| Response::PluginChanges { changes: vec![change] })
+}
+
+fn plugin_status(status: BindingStatus, (previous, last_error): (Option<String>, Option<String>)) -> PluginStatus {
     let hooks = status.hooks.into_iter().map(|count| HookStatus {
         hook: count.hook.to_string(),
         calls: count.calls,
         faults: count.faults,
         micros: count.micros,
+        agreed: count.agreed,
+        differed: count.differed,
     });
     let mode = match status.mode {
         Mode::Enforce => "enforce",
@@ -256,6 +325,11 @@ fn plugin_status(status: BindingStatus) -> PluginStatus {
     PluginStatus {
         name: status.name,
         version: status.version,
+        loaded_at: status.loaded_at,
+        canary: status.canary,
+        previous,
+        last_error,
+        instances: status.instances,
         mode: mode.to_owned(),
         on_fault: on_fault.to_owned(),
         breaker: status.breaker.as_str().to_owned(),

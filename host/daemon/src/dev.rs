@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use waxwing_config::{Config, DEV_DOMAIN, DEV_USER, DevPorts, Facts, ListenKind};
-use waxwing_tool::{CONFIG_FILE, SYSTEM_CONFIG};
+use waxwing_config::{Config, DEV_DOMAIN, DEV_USER, Facts, ListenKind};
+use waxwing_tool::{CONFIG_FILE, DevArgs, SYSTEM_CONFIG};
 
 use crate::clock::SystemClock;
 use crate::listen;
@@ -18,39 +18,15 @@ use crate::serve::{self, Bound};
 
 /// As whom it serves when root starts it.
 const ROOT_BECOMES: &str = "nobody";
-/// The submission port stands so far above the SMTP port, unless it is given.
-const SUBMISSION_ABOVE_SMTP: u16 = 62;
 
-/// Arguments of `waxwing dev`.
-#[derive(clap::Args, Clone, Debug)]
-pub(crate) struct Args {
-    /// Keep everything in this directory [default: $XDG_DATA_HOME/waxwing-dev or ~/.local/share/waxwing-dev; for root
-    /// /var/lib/waxwing-dev]
-    #[arg(long, value_name = "DIR")]
-    dir: Option<PathBuf>,
-    /// Port for mail from other servers; 0 takes any free one
-    #[arg(long, value_name = "PORT", default_value_t = DevPorts::default().smtp)]
-    smtp_port: u16,
-    /// Port for mail from users [default: 62 above --smtp-port, which is 2587; any free one for 0]
-    #[arg(long, value_name = "PORT")]
-    submission_port: Option<u16>,
-}
-
-impl Args {
-    fn ports(&self) -> DevPorts {
-        let beside = if self.smtp_port == 0 { 0 } else { self.smtp_port.saturating_add(SUBMISSION_ABOVE_SMTP) };
-        DevPorts { smtp: self.smtp_port, submission: self.submission_port.unwrap_or(beside) }
-    }
-}
-
-/// Makes the directory, the configuration and the demo user's mailbox, and serves.
-pub(crate) fn run(args: &Args, clock: SystemClock) -> anyhow::Result<ExitCode> {
+/// Makes the directory, the configuration (with `more` at its end) and the demo user's mailbox, and serves.
+pub(crate) fn run(args: &DevArgs, more: &str, clock: SystemClock) -> anyhow::Result<ExitCode> {
     let facts = Facts::from_system();
     let owner = Owner::find(Some(ROOT_BECOMES))?;
     let dir = std::path::absolute(args.dir.clone().unwrap_or_else(waxwing_tool::dev_dir))?;
     nix::sys::stat::umask(serve::UMASK);
     owner.directory(&dir)?;
-    let mut config = Config::dev(&dir, args.ports(), &Facts { root: false, ..facts.clone() })?;
+    let mut config = Config::dev(&dir, args.ports(), more, &Facts { root: false, ..facts.clone() })?;
     if facts.root {
         config.mail_owner.get_or_insert_with(|| ROOT_BECOMES.to_owned());
     }
@@ -134,18 +110,6 @@ fn quoted(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn args(smtp_port: u16, submission_port: Option<u16>) -> Args {
-        Args { dir: None, smtp_port, submission_port }
-    }
-
-    #[test]
-    fn ports_move_together() {
-        assert_eq!(args(2525, None).ports(), DevPorts::default());
-        assert_eq!(args(4000, None).ports(), DevPorts { smtp: 4000, submission: 4062 });
-        assert_eq!(args(0, None).ports(), DevPorts { smtp: 0, submission: 0 });
-        assert_eq!(args(0, Some(7)).ports().submission, 7);
-    }
 
     #[test]
     fn the_banner_says_where_and_how() {

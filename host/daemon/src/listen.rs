@@ -63,7 +63,7 @@ pub(crate) fn via(kind: ListenKind) -> Via {
     }
 }
 
-fn server_settings(config: &Config) -> ServerSettings {
+pub(crate) fn server_settings(config: &Config) -> ServerSettings {
     ServerSettings {
         greeting: config.smtpd_banner.clone(),
         message_size_max: config.message_size_limit,
@@ -112,6 +112,7 @@ impl Host<ServerSession> for Refusing {
             | Question::Helo { .. }
             | Question::Mail { .. }
             | Question::Rcpt { .. }
+            | Question::Command { .. }
             | Question::Data
             | Question::EndOfData => Answer::Close(self.0.clone()),
         }

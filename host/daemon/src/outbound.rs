@@ -11,7 +11,7 @@ use waxwing_delivery::{
 };
 use waxwing_mailbox::MaildirStore;
 use waxwing_net::{HickoryResolver, Nameservers, ResolverSettings, Shutdown};
-use waxwing_pipeline::{Pipeline, Resolver, Submit, Trace, Transport};
+use waxwing_pipeline::{Events, Pipeline, Resolver, Submit, Trace, Transport};
 use waxwing_queue::Spool;
 use waxwing_smtp::ClientSettings;
 use waxwing_types::Clock;
@@ -29,6 +29,7 @@ pub(crate) struct Joined {
     pub(crate) pipeline: Arc<Pipeline>,
     pub(crate) spool: Arc<dyn Spool>,
     pub(crate) submit: Arc<dyn Submit>,
+    pub(crate) events: Arc<dyn Events>,
     pub(crate) trace: Arc<dyn Trace>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) resolver: Arc<dyn Resolver>,
@@ -43,7 +44,9 @@ pub(crate) async fn queue_manager(config: &Config, joined: Joined) -> anyhow::Re
         spool: joined.spool,
         router: Router::new(joined.accounts, Routes::of(config)),
         transports: transports.into_iter().map(|t| (t.name().to_owned(), t)).collect::<HashMap<_, _>>(),
+        pipeline: joined.pipeline,
         submit: joined.submit,
+        events: joined.events,
         trace: joined.trace,
         clock: joined.clock,
     };
@@ -59,6 +62,7 @@ fn settings(config: &Config) -> DeliverySettings {
         maximal_queue_lifetime: config.maximal_queue_lifetime,
         bounce_queue_lifetime: config.bounce_queue_lifetime,
         bounce_size_limit: usize::try_from(config.bounce_size_limit).unwrap_or(usize::MAX),
+        scan_refusal: config.scan_refusal,
         ..DeliverySettings::default()
     }
 }

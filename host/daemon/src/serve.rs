@@ -16,14 +16,15 @@ use nix::sys::stat::{Mode, umask};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 use waxwing_config::{Config, Listen};
-use waxwing_net::{Shutdown, ShutdownTrigger};
+use waxwing_net::{Shutdown, ShutdownTrigger, spawn};
 use waxwing_queue::SpoolError;
 use waxwing_store::{Store, StoreError};
 
 use crate::clock::SystemClock;
 use crate::log::{self, Logging};
+use crate::plugins::Keeper;
 use crate::privilege::Owner;
-use crate::signals::Signals;
+use crate::signals::{Asked, Signals};
 use crate::wire::{self, Server};
 use crate::{control, limits};
 
@@ -36,7 +37,7 @@ const BLOCKING_THREADS_MAX: usize = 32;
 /// How long such a thread is kept without work.
 const BLOCKING_IDLE: Duration = Duration::from_secs(5);
 /// The store or the queue manager failed: the supervisor should start the server again (sysexits' EX_TEMPFAIL).
-const EXIT_FAILED: u8 = 75;
+pub(crate) const EXIT_FAILED: u8 = 75;
 /// Rights that nobody else gets on anything that the server makes.
 pub(crate) const UMASK: Mode = Mode::S_IRWXG.union(Mode::S_IRWXO);
 
@@ -163,12 +164,20 @@ impl Reason {
 }
 
 /// Waits for the end of the queue manager, which nobody has told to stop.
-async fn delivery_ended(manager: JoinHandle<Result<(), SpoolError>>) -> Reason {
+async fn delivery_ended(manager: &mut JoinHandle<Result<(), SpoolError>>) -> Reason {
     Reason::DeliveryEnded(match manager.await {
         Ok(Ok(())) => "without a reason".to_owned(),
         Ok(Err(error)) => error.to_string(),
         Err(panic) => panic.to_string(),
     })
+}
+
+/// SIGHUP: the files of plugins are looked at again. What became of each is in the log.
+async fn reload(keeper: Arc<Keeper>) {
+    tracing::info!("SIGHUP: looking at the files of plugins again");
+    if let Err(problem) = keeper.reload(None).await {
+        tracing::error!(error = %problem, "plugins could not be reloaded");
+    }
 }
 
 async fn main_task(start: Start, ports: Vec<Bound>, control: UnixListener) -> anyhow::Result<(Store, ExitCode)> {
@@ -177,7 +186,7 @@ async fn main_task(start: Start, ports: Vec<Bound>, control: UnixListener) -> an
     let (trigger, shutdown) = Shutdown::new();
     let socket = config.control_socket();
     let parts = wire::Parts { config: Arc::clone(&config), file, control, clock: Arc::new(clock), shutdown };
-    let Server { store, doors, manager } = wire::start(parts).await?;
+    let Server { store, doors, mut manager, keeper } = wire::start(parts).await?;
     for port in &ports {
         tracing::info!(
             name = port.listen.name,
@@ -188,10 +197,15 @@ async fn main_task(start: Start, ports: Vec<Bound>, control: UnixListener) -> an
     }
     at_hand(&ports);
     doors.open(&config, ports);
-    let reason = tokio::select! {
-        name = signals.next() => Reason::Signal(name),
-        error = store.poisoned() => Reason::StoreFailed(error),
-        reason = delivery_ended(manager) => reason,
+    let reason = loop {
+        tokio::select! {
+            asked = signals.next() => match asked {
+                Asked::End(name) => break Reason::Signal(name),
+                Asked::Reload => drop(spawn("reload", reload(Arc::clone(&keeper)))),
+            },
+            error = store.poisoned() => break Reason::StoreFailed(error),
+            reason = delivery_ended(&mut manager) => break reason,
+        }
     };
     let code = reason.exit_code();
     end(&trigger, &mut signals).await;
@@ -206,7 +220,7 @@ async fn end(trigger: &ShutdownTrigger, signals: &mut Signals) {
     tokio::select! {
         () = trigger.finished() => tracing::info!("all sessions and deliveries have ended"),
         () = tokio::time::sleep(SHUTDOWN_TIME_MAX) => tracing::warn!("some sessions or deliveries did not end in time"),
-        name = signals.next() => tracing::warn!("{name} again: not waiting for sessions and deliveries"),
+        name = signals.end() => tracing::warn!("{name} again: not waiting for sessions and deliveries"),
     }
 }
 
@@ -218,8 +232,8 @@ mod tests {
     async fn the_end_of_the_queue_manager_is_a_failure_for_the_supervisor() {
         let lost = waxwing_net::spawn("test", async { Err(SpoolError::Fenced) });
         let panics = waxwing_net::spawn("test", async { panic!("a bug") });
-        for (manager, words) in [(lost, "later owner"), (panics, "panicked")] {
-            let reason = delivery_ended(manager).await;
+        for (mut manager, words) in [(lost, "later owner"), (panics, "panicked")] {
+            let reason = delivery_ended(&mut manager).await;
             assert!(matches!(&reason, Reason::DeliveryEnded(why) if why.contains(words)));
             assert_eq!(format!("{:?}", reason.exit_code()), format!("{:?}", ExitCode::from(EXIT_FAILED)));
         }

@@ -13,13 +13,18 @@ use waxwing_intake::{Intake, IntakeSettings};
 use waxwing_net::{Shutdown, spawn};
 use waxwing_pipeline::{Context, Event, Pipeline};
 use waxwing_queue::{EmbeddedSpool, Spool, SpoolError, SpoolSettings};
-use waxwing_state::{KV_KEYSPACE, MetricsRegistry, TRACE_KEYSPACE, TraceLimits, TraceStore};
+use waxwing_state::{
+    KV_KEYSPACE, MetricsRegistry, RECORDING_KEYSPACE, RecordingLimits, RecordingStore, Redaction, TRACE_KEYSPACE, TraceLimits,
+    TraceStore, Waiting,
+};
 use waxwing_store::{Store, StoreOptions};
 use waxwing_types::{Clock, Via};
 
 use crate::desk::Desk;
+use crate::events::EventLine;
 use crate::listen::Doors;
 use crate::outbound::Joined;
+use crate::plugins::Keeper;
 use crate::ports::Opened;
 use crate::{control, outbound, plugins, ports};
 
@@ -50,6 +55,8 @@ pub(crate) struct Server {
     pub(crate) doors: Doors,
     /// Ends with the shutdown, or because it can't go on: then the server is of no use.
     pub(crate) manager: JoinHandle<Result<(), SpoolError>>,
+    /// Loads plugins again.
+    pub(crate) keeper: Arc<Keeper>,
 }
 
 /// Builds everything and starts its tasks. When this returns, the server can serve.
@@ -62,23 +69,28 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     let limits = TraceLimits { bytes_max: config.trace.bytes_max, age_max: config.trace.age_max };
     let traces = Arc::new(TraceStore::open(&store, limits)?);
     drop(spawn("traces", sweep(Arc::clone(&traces), Arc::clone(&clock), shutdown.clone())));
+    let (recordings, waiting) = RecordingStore::open(&store, recording_limits(&config), Arc::clone(&clock))?;
+    drop(spawn("recordings", record(Arc::clone(&recordings), waiting, shutdown.clone())));
     let accounts = Arc::new(Accounts::open(&config, &clock)?);
     let resolver = outbound::resolver(&config);
     let metrics = Arc::new(MetricsRegistry::default());
     let opened =
         Opened { store: &store, spool: &spool, resolver: &resolver, metrics: &metrics, clock: &clock, shutdown: &shutdown };
     let ports = ports::open(&config, &opened)?;
-    let bindings = plugins::load(&config, &accounts, &clock, waxwing_bundle::standard, &ports).await?;
-    let pipeline = Arc::new(Pipeline::new(bindings, Arc::clone(&accounts) as _, Arc::clone(&clock)));
+    let loaded = plugins::load(&config, &accounts, &clock, waxwing_bundle::standard, ports).await?;
+    let pipeline = Arc::new(Pipeline::new(loaded.bindings(), Arc::clone(&accounts) as _, Arc::clone(&clock)));
+    let keeper = Keeper::new(loaded, Arc::clone(&pipeline));
+    drop(spawn("plugin files", Arc::clone(&keeper).poll(shutdown.clone())));
     let intake = Intake::new(waxwing_intake::Parts {
         settings: IntakeSettings::of(&config),
         pipeline: Arc::clone(&pipeline),
         spool: Arc::clone(&spool),
         directory: Arc::clone(&accounts) as _,
         trace: Arc::clone(&traces) as _,
+        recorder: config.recording.enabled.then(|| Arc::clone(&recordings) as _),
         clock: Arc::clone(&clock),
     });
-    drop(spawn("ticks", ticks(Arc::clone(&pipeline), shutdown.clone())));
+    drop(spawn("ticks", ticks(Arc::clone(&pipeline), Arc::clone(&intake), shutdown.clone())));
     let info = ServerInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
@@ -92,6 +104,7 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
             pipeline: Arc::clone(&pipeline),
             spool: Arc::clone(&spool),
             submit: Arc::clone(&intake) as _,
+            events: EventLine::start(&pipeline, shutdown.clone()) as _,
             trace: Arc::clone(&traces) as _,
             clock: Arc::clone(&clock),
             resolver,
@@ -101,13 +114,15 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     .await?;
     let active = manager.active();
     let manager = spawn("queue manager", manager.run(shutdown.clone()));
-    let desk = Arc::new(Desk { info, config, file, spool, traces, pipeline, metrics, active });
+    let desk = Desk { info, config, file, spool, traces, recordings, pipeline, keeper: Arc::clone(&keeper), metrics, active };
+    let desk = Arc::new(desk);
     drop(spawn("control", answer(control, desk, shutdown.clone())));
-    Ok(Server { store, doors: Doors { intake, clock, shutdown }, manager })
+    Ok(Server { store, doors: Doors { intake, clock, shutdown }, manager, keeper })
 }
 
 fn open_store(config: &Config) -> anyhow::Result<Store> {
-    let keyspaces: Vec<&'static str> = waxwing_queue::KEYSPACES.into_iter().chain([TRACE_KEYSPACE, KV_KEYSPACE]).collect();
+    let own = [TRACE_KEYSPACE, RECORDING_KEYSPACE, KV_KEYSPACE];
+    let keyspaces: Vec<&'static str> = waxwing_queue::KEYSPACES.into_iter().chain(own).collect();
     Ok(Store::open(&config.queue_directory.join(STORE_DIRECTORY), &StoreOptions::new(&keyspaces))?)
 }
 
@@ -131,14 +146,35 @@ async fn sweep(traces: Arc<TraceStore>, clock: Arc<dyn Clock>, mut shutdown: Shu
     }
 }
 
-/// Calls on-tick.
-async fn ticks(pipeline: Arc<Pipeline>, mut shutdown: Shutdown) {
+fn recording_limits(config: &Config) -> RecordingLimits {
+    let recording = &config.recording;
+    RecordingLimits {
+        bytes_max: recording.bytes_max,
+        age_max: recording.age_max,
+        redaction: Redaction { body: recording.redact_body, headers: recording.redact_headers.clone() },
+    }
+}
+
+/// Writes recordings, and removes old ones also where none are made any more.
+async fn record(recordings: Arc<RecordingStore>, waiting: Waiting, mut shutdown: Shutdown) {
+    tokio::select! {
+        result = recordings.run(waiting) => if let Err(error) = result {
+            tracing::warn!(%error, "transactions can't be recorded");
+        },
+        () = shutdown.wait() => {}
+    }
+}
+
+/// Calls on-tick, and sends what plugins have to send then.
+async fn ticks(pipeline: Arc<Pipeline>, intake: Arc<Intake>, mut shutdown: Shutdown) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(TICK_PERIOD) => {}
             () = shutdown.wait() => return,
         }
-        pipeline.tell(&mut pipeline.chain(), &mut Context::new(Via::Api, None), Event::Tick).await;
+        let mut context = Context::new(Via::Api, None);
+        pipeline.tell(&mut pipeline.chain(), &mut context, Event::Tick).await;
+        intake.send(&mut context).await;
     }
 }
 

@@ -2,40 +2,47 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::Mutex;
 use waxwing_net::spawn;
-use waxwing_pipeline::{Handed, TraceEntry, TraceRecord};
-use waxwing_queue::{After, Settle, SpoolError, Unit};
-use waxwing_types::{Attempt, Disposition, EnhancedCode, Message, NextHop, ReversePath, Status, Timestamp};
+use waxwing_pipeline::{Handed, Submission};
+use waxwing_queue::Unit;
+use waxwing_types::{Attempt, Disposition, EnhancedCode, Message, NextHop, Status, Timestamp};
 
-use crate::bounce::{self, NotNow};
+use crate::attempt_end::Tried;
+use crate::hooks::Hooks;
 use crate::log::{self, Times};
 use crate::manager::{Core, Done, Next, UnitKey};
-use crate::settle::{Consequence, Ended, consequence};
-
-/// Tries to write down what an attempt did, when files or disk fail: the message may have been delivered.
-const SETTLE_RETRIES_MAX: u32 = 5;
-/// Between two of them.
-const SETTLE_PAUSE: Duration = Duration::from_secs(1);
 
 /// A unit with open attempts.
 pub(crate) struct Active {
     key: UnitKey,
-    message: Message,
-    /// As it was last settled; attempts of one unit settle one after the other.
-    unit: Mutex<Unit>,
+    pub(crate) message: Message,
+    /// Attempts of one unit settle one after the other.
+    standing: Mutex<Standing>,
     open: AtomicUsize,
     taken_up: Timestamp,
     number: u32,
 }
 
+/// How a unit stands between the settlements of its attempts.
+pub(crate) struct Standing {
+    /// As it was last settled.
+    pub(crate) unit: Unit,
+    /// When those are tried again whom its attempts have deferred so far.
+    pub(crate) due: Option<Timestamp>,
+    /// Who is left waits for the operator, for this reason.
+    pub(crate) hold: Option<String>,
+    /// Mail that plugins sent before the attempts; the first settlement commits it.
+    pub(crate) sent: Vec<Submission>,
+}
+
 impl Active {
-    pub(crate) fn new(unit: Unit, message: Message, attempts: usize, taken_up: Timestamp) -> Self {
+    pub(crate) fn new(unit: Unit, message: Message, attempts: usize, taken_up: Timestamp, sent: Vec<Submission>) -> Self {
         let number = unit.attempts.saturating_add(1);
         let key = (unit.id, unit.number);
-        Self { key, message, unit: Mutex::new(unit), open: AtomicUsize::new(attempts), taken_up, number }
+        let standing = Mutex::new(Standing { unit, due: None, hold: None, sent });
+        Self { key, message, standing, open: AtomicUsize::new(attempts), taken_up, number }
     }
 
     /// One attempt less is open; whether others are.
@@ -56,12 +63,13 @@ pub(crate) async fn run(core: Arc<Core>, active: Arc<Active>, hop: NextHop, reci
         number: active.number,
         deadline: began + core.parts.settings.attempt_seconds_max,
     };
-    let handed = hand_over(&core, &attempt, &active.message).await;
-    let unit = active.unit.lock().await;
+    let mut hooks = Hooks::of(&core, &attempt, &active.message);
+    let handed = attempt_it(&core, &attempt, &active.message, hooks.as_mut()).await;
+    let standing = active.standing.lock().await;
     let others_open = active.leave();
     watched.others_open = Some(others_open);
     let next = if handed.cut_off {
-        Next::LookAgain(unit.due_key())
+        Next::LookAgain(standing.unit.due_key())
     } else {
         let times = Times {
             received: active.message.envelope.origin.received_at,
@@ -74,8 +82,9 @@ pub(crate) async fn run(core: Arc<Core>, active: Arc<Active>, hop: NextHop, reci
         for (index, disposition) in &dispositions {
             log::disposition(&attempt, &active.message, *index, disposition, &times);
         }
-        trace(&core, &attempt, &active.message, &dispositions, &times);
-        settle(&core, &active, unit, others_open, &dispositions).await
+        let tried =
+            Tried { attempt: &attempt, dispositions: &dispositions, hold: handed.hold, others_open, ended_at: times.ended };
+        tried.settle(&core, &active.message, standing, hooks).await
     };
     if !others_open {
         tell(&core, &active, next).await;
@@ -101,16 +110,33 @@ impl Drop for Watched<'_> {
         if std::thread::panicking() && !self.others_open.unwrap_or_else(|| self.active.leave()) {
             let (core, active) = (Arc::clone(self.core), Arc::clone(self.active));
             drop(spawn("attempt", async move {
-                let due = active.unit.lock().await.due_key();
+                let due = active.standing.lock().await.unit.due_key();
                 tell(&core, &active, Next::LookAgain(due)).await;
             }));
         }
     }
 }
 
+/// The transport's call, with what plugins say before and after it.
+async fn attempt_it(core: &Core, attempt: &Attempt, message: &Message, hooks: Option<&mut Hooks>) -> Handed {
+    if let Some(rests) = core.resting.word(&attempt.hop, core.parts.clock.now()) {
+        return Handed::all(attempt, &rests);
+    }
+    let Some(hooks) = hooks else { return hand_over(core, attempt, message).await };
+    let mut handed = match hooks.send(core).await {
+        Ok(None) => hand_over(core, attempt, message).await,
+        Ok(Some(head)) => hand_over(core, attempt, &Message { head, ..message.clone() }).await,
+        Err(disposition) => return Handed::all(attempt, &disposition),
+    };
+    if !handed.cut_off {
+        hooks.replies(core, &attempt.hop, &mut handed.dispositions).await;
+    }
+    handed
+}
+
 async fn hand_over(core: &Core, attempt: &Attempt, message: &Message) -> Handed {
     let Some(transport) = core.parts.transports.get(&attempt.hop.transport) else {
-        let status = Status::local(EnhancedCode::new(4, 3, 5), format!("no transport {}", attempt.hop.transport));
+        let status = Status::local(EnhancedCode::new(4, 3, 5), format!("no transport {} is configured", attempt.hop.transport));
         return Handed::all(attempt, &Disposition::Deferred { status, not_before: None });
     };
     let limit = core.parts.settings.attempt_seconds_max;
@@ -131,97 +157,4 @@ fn complete(attempt: &Attempt, said: Vec<(u32, Disposition)>) -> Vec<(u32, Dispo
     };
     let find = |index: &u32| said.iter().find(|(i, _)| i == index).map_or_else(missing, |(_, d)| d.clone());
     attempt.recipients.iter().map(|index| (*index, find(index))).collect()
-}
-
-async fn settle(
-    core: &Core,
-    active: &Active,
-    mut unit: MutexGuard<'_, Unit>,
-    others_open: bool,
-    dispositions: &[(u32, Disposition)],
-) -> Next {
-    let mut retries = 0;
-    loop {
-        let (settle, next) = settlement(core, active, &unit, others_open, dispositions).await;
-        match core.parts.spool.settle(&core.lease, settle).await {
-            Ok(Some(settled)) => {
-                *unit = settled;
-                return next;
-            }
-            Ok(None) => return Next::Nothing,
-            Err(error @ (SpoolError::Io(_) | SpoolError::Full { .. })) if retries < SETTLE_RETRIES_MAX => {
-                retries += 1;
-                tracing::warn!(target: "queue", "{}: an attempt can't be settled yet: {error}", unit.id);
-                tokio::time::sleep(SETTLE_PAUSE).await;
-            }
-            Err(error) => {
-                // Without consequence in the spool the message is tried again, perhaps twice to the same recipient.
-                tracing::error!(target: "queue", "{}: an attempt can't be settled: {error}", unit.id);
-                return Next::LookAgain(unit.due_key());
-            }
-        }
-    }
-}
-
-/// What the attempt means for its unit, with the report that is due.
-async fn settlement(
-    core: &Core,
-    active: &Active,
-    unit: &Unit,
-    others_open: bool,
-    dispositions: &[(u32, Disposition)],
-) -> (Settle, Next) {
-    let message = &active.message;
-    let settings = &core.parts.settings;
-    let ended = Ended {
-        unit,
-        dispositions,
-        others_open,
-        received_at: message.envelope.origin.received_at,
-        from_null: message.envelope.sender == ReversePath::Null,
-        now: core.parts.clock.now(),
-    };
-    let mut consequence = consequence(&ended, settings);
-    let mut made = Vec::new();
-    if !consequence.failed.is_empty() {
-        match bounce::report(core, message, &consequence.failed).await {
-            Ok(report) => made.extend(report),
-            Err(NotNow(why)) => {
-                tracing::warn!(target: "bounce", "{}: the sender can't be told yet: {why}", message.id);
-                consequence = consequence.without_report(&ended, settings);
-            }
-        }
-    }
-    let next = match &consequence.after {
-        After::At(at) => Next::DueAt(*at),
-        After::Gone | After::Hold(_) | After::Corrupt(_) => Next::Nothing,
-    };
-    let Consequence { remaining, after, failed: _ } = consequence;
-    (Settle { unit: unit.clone(), remaining, attempts: active.number, after, made }, next)
-}
-
-fn trace(core: &Core, attempt: &Attempt, message: &Message, dispositions: &[(u32, Disposition)], times: &Times) {
-    let envelope = &message.envelope;
-    let entry = |(index, disposition): &(u32, Disposition)| {
-        let to = envelope.recipients.get(*index as usize).map(|r| r.address.to_string()).unwrap_or_default();
-        let status = disposition.status();
-        let word = match disposition {
-            Disposition::Delivered(_) => "delivered",
-            Disposition::Deferred { .. } => "deferred",
-            Disposition::Failed(_) => "failed",
-        };
-        let result = format!("{word} {} {}", status.enhanced, status.text);
-        TraceEntry::step(times.ended, &attempt.hop.transport, "attempt", to, result)
-    };
-    core.parts.trace.record(TraceRecord {
-        id: attempt.queue_id.to_string(),
-        at: times.ended,
-        part: "delivery".to_owned(),
-        peer: attempt.hop.to_string(),
-        sender: envelope.sender.to_string(),
-        recipients: Vec::new(),
-        size: message.size(),
-        result: format!("attempt {}", attempt.number),
-        entries: dispositions.iter().map(entry).collect(),
-    });
 }

@@ -1,24 +1,37 @@
 //! Reports to the sender about recipients that were given up (RFC 3461 §6, RFC 3464).
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use waxwing_message::{Action, Report, Reported};
-use waxwing_pipeline::{Generated, Prepared, SubmitError};
-use waxwing_queue::{NewBody, NewMessage, SpoolError};
-use waxwing_types::{BodyType, Envelope, Message, Notify, Origin, QueueId, Recipient, ReversePath, Status, Tags, Via};
+use waxwing_pipeline::{Generated, Hook, Prepared, Submission, SubmitError, TraceEntry};
+use waxwing_queue::NewMessage;
+use waxwing_types::{BodyType, Envelope, MemoryBody, Message, Notify, Origin, Recipient, ReversePath, Status, Via};
 
+use crate::hooks::context_of;
 use crate::manager::Core;
+use crate::submitted::{inherited, spooled};
 
 /// The report can't be made now, for this reason: its recipients must not be given up yet.
 pub(crate) struct NotNow(pub(crate) String);
 
-/// A report on these recipients, through the hooks and ready to be committed with the settlement. None if nobody is to hear
-/// of them: the message is itself a report, or the sender did not want one.
-pub(crate) async fn report(core: &Core, message: &Message, failed: &[(u32, Status)]) -> Result<Option<NewMessage>, NotNow> {
+/// What comes of recipients that were given up.
+#[derive(Default)]
+pub(crate) struct Told {
+    /// The report, through the hooks and ready to be committed with the settlement. None if nobody is to hear of them: the message
+    /// is itself a report, the sender did not want one, or a plugin suppressed it.
+    pub(crate) report: Option<NewMessage>,
+    /// Mail that plugins sent at on-dsn.
+    pub(crate) sent: Vec<Submission>,
+    /// What plugins did there.
+    pub(crate) trace: Vec<TraceEntry>,
+}
+
+/// Makes the report on these recipients, if there is to be one.
+pub(crate) async fn report(core: &Core, message: &Message, failed: &[(u32, Status)]) -> Result<Told, NotNow> {
     let ReversePath::Of(sender) = &message.envelope.sender else {
         tracing::info!(target: "bounce", "{}: a failed report is not reported", message.id);
-        return Ok(None);
+        return Ok(Told::default());
     };
     let now = core.parts.clock.now();
     let wanted = |(index, status): &'_ (u32, Status)| {
@@ -27,7 +40,7 @@ pub(crate) async fn report(core: &Core, message: &Message, failed: &[(u32, Statu
     };
     let list: Vec<(Recipient, Status)> = failed.iter().filter_map(wanted).collect();
     if list.is_empty() {
-        return Ok(None);
+        return Ok(Told::default());
     }
     let recipients: Vec<Reported<'_>> = list
         .iter()
@@ -57,19 +70,55 @@ pub(crate) async fn report(core: &Core, message: &Message, failed: &[(u32, Statu
         envid: None,
         origin: Origin::internal(Via::Dsn, now),
     };
-    let mail = Generated { id, envelope, content: dsn.content, cause: Some(message.id), tags: Tags::default() };
+    let mail = Generated { id, envelope, content: dsn.content, cause: Some(message.id), tags: inherited(message) };
     match core.parts.submit.prepare(mail).await {
         Ok(prepared) => {
-            let report = spooled(core, prepared).await?;
+            let (prepared, mut told) = last_look(core, prepared).await;
+            let Some(prepared) = prepared else {
+                tracing::info!(target: "bounce", "{}: a plugin suppressed the sender's notification", message.id);
+                return Ok(told);
+            };
+            told.report = Some(spooled(core, prepared).await.map_err(|error| NotNow(error.to_string()))?);
             tracing::info!(target: "bounce", "{}: sender non-delivery notification: {id}", message.id);
-            Ok(Some(report))
+            Ok(told)
         }
         Err(SubmitError::Temporary(why)) => Err(NotNow(why)),
         Err(SubmitError::Refused(why) | SubmitError::Discarded(why)) => {
             tracing::error!(target: "bounce", "{}: no report is sent: {why}", message.id);
-            Ok(None)
+            Ok(Told::default())
         }
     }
+}
+
+/// on-dsn: the report as it goes, or none.
+async fn last_look(core: &Core, mut prepared: Prepared) -> (Option<Prepared>, Told) {
+    let pipeline = &core.parts.pipeline;
+    let mut chain = pipeline.chain();
+    if !chain.has(Hook::OnDsn) {
+        return (Some(prepared), Told::default());
+    }
+    let shown = Message {
+        id: prepared.id,
+        envelope: Arc::new(prepared.envelope.clone()),
+        head: prepared.head.clone(),
+        body: Arc::new(MemoryBody::new(prepared.body.clone())),
+        tags: Arc::new(prepared.tags.clone()),
+    };
+    let everyone: Vec<u32> = (0..).take(shown.envelope.recipients.len()).collect();
+    let mut context = context_of(pipeline, &shown, &everyone);
+    let before = context.head.clone();
+    // The semaphore is never closed.
+    let permit = core.gates.calls.acquire().await;
+    let goes = pipeline.report(&mut chain, &mut context, "failure").await;
+    chain.release();
+    drop(permit);
+    if let (Some(before), Some(after)) = (&before, &context.head)
+        && !Arc::ptr_eq(before, after)
+    {
+        prepared.head = after.to_bytes(prepared.body.is_empty());
+    }
+    let told = Told { report: None, sent: context.submissions.as_ref().clone(), trace: chain.trace };
+    (goes.then_some(prepared), told)
 }
 
 fn wants_failure(notify: Notify) -> bool {
@@ -88,21 +137,4 @@ async fn returned_body(core: &Core, message: &Message) -> Option<Bytes> {
     }
     let body = message.body.read(0, limit).await.ok()?;
     (body.len() as u64 == message.body.size()).then_some(body)
-}
-
-/// The report as the spool takes it; a body that hooks made large goes through a writer as any other.
-async fn spooled(core: &Core, prepared: Prepared) -> Result<NewMessage, NotNow> {
-    let Prepared { id, envelope, head, body, tags, hold } = prepared;
-    let body = match NewBody::inline(body.clone()) {
-        Ok(body) => body,
-        Err(_) => write_body(core, id, body).await.map_err(|error| NotNow(error.to_string()))?,
-    };
-    Ok(NewMessage { id, envelope, head, body, tags, hold, not_before: Duration::ZERO, with: Vec::new() })
-}
-
-async fn write_body(core: &Core, id: QueueId, bytes: Bytes) -> Result<NewBody, SpoolError> {
-    let spool = &core.parts.spool;
-    let mut writer = spool.body_writer(id, spool.room(bytes.len() as u64)?);
-    writer.write(bytes).await?;
-    writer.finish().await
 }

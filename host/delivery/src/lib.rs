@@ -8,18 +8,23 @@
 #![forbid(unsafe_code)]
 
 mod attempt;
+mod attempt_end;
 mod bounce;
+mod hooks;
 mod log;
 mod manager;
+mod plan;
+mod resting;
 mod route;
 mod settings;
 mod settle;
 mod smtp;
+mod submitted;
 mod transport;
 
 pub use manager::{ActiveUnits, Parts, QueueManager};
 pub use route::{ERROR, Router, Routes};
-pub use settings::DeliverySettings;
+pub use settings::{DeliverySettings, ScanRefusal};
 pub use smtp::{SmtpSettings, SmtpTransport};
 pub use transport::{Discard, ErrorTransport, MaildirTransport, PluginTransport};
 

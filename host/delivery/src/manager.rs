@@ -8,11 +8,13 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use waxwing_net::{Shutdown, spawn};
-use waxwing_pipeline::{Submit, Trace, Transport};
+use waxwing_pipeline::{Events, Pipeline, Submit, Trace, Transport};
 use waxwing_queue::{After, DueKey, Fresh, Lease, Settle, Spool, SpoolError, Unit};
-use waxwing_types::{Clock, Message, NextHop, QueueId, Timestamp};
+use waxwing_types::{Clock, Message, QueueId, Timestamp};
 
-use crate::attempt::{self, Active};
+use crate::hooks::Gates;
+use crate::plan;
+use crate::resting::Resting;
 use crate::{DeliverySettings, Router};
 
 /// What the queue manager is made of.
@@ -25,8 +27,12 @@ pub struct Parts {
     pub router: Router,
     /// By name in the configuration.
     pub transports: HashMap<String, Arc<dyn Transport>>,
-    /// Takes reports through the hooks.
+    /// The hooks of the queue and of delivery.
+    pub pipeline: Arc<Pipeline>,
+    /// Takes reports, and mail that plugins send, through the hooks.
     pub submit: Arc<dyn Submit>,
+    /// Hears of what became of mail.
+    pub events: Arc<dyn Events>,
     /// Keeps what became of each attempt.
     pub trace: Arc<dyn Trace>,
     /// Time.
@@ -73,6 +79,10 @@ pub(crate) struct Core {
     pub(crate) parts: Parts,
     pub(crate) lease: Lease,
     pub(crate) done: mpsc::Sender<Done>,
+    /// Who may call plugins now.
+    pub(crate) gates: Gates,
+    /// Destinations that are left alone for a while.
+    pub(crate) resting: Resting,
 }
 
 /// Which units are being tried. Cheap to clone.
@@ -130,7 +140,7 @@ impl QueueManager {
         let lease = parts.spool.acquire().await?;
         let (done, finished) = mpsc::channel(DONE_MAX);
         let wake_at = parts.clock.now();
-        let core = Arc::new(Core { parts, lease, done });
+        let core = Arc::new(Core { parts, lease, done, gates: Gates::default(), resting: Resting::default() });
         let active = ActiveUnits::default();
         Ok(Self { core, finished, active, position: None, passed: None, again: None, wake_at, scanned_at: wake_at })
     }
@@ -334,35 +344,16 @@ impl QueueManager {
         }
     }
 
-    /// One attempt for each next hop of the unit.
+    /// Begins the attempts of a unit.
     fn start(&mut self, unit: Unit, message: Message) {
         let key = (unit.id, unit.number);
         if !self.active.insert(key) {
             return;
         }
-        let hops = self.hops(&unit, &message);
-        if hops.iter().map(|(_, recipients)| recipients.len()).sum::<usize>() != unit.recipients.len() || hops.is_empty() {
-            drop(spawn("park", park_and_tell(Arc::clone(&self.core), unit)));
-            return;
+        match plan::is_wanted(&self.core, &unit) {
+            true => drop(spawn("plan", plan::run(Arc::clone(&self.core), unit, message))),
+            false => plan::start(&self.core, unit, message),
         }
-        let active = Arc::new(Active::new(unit, message, hops.len(), self.core.parts.clock.now()));
-        for (hop, recipients) in hops {
-            spawn("attempt", attempt::run(Arc::clone(&self.core), Arc::clone(&active), hop, recipients));
-        }
-    }
-
-    /// The unit's recipients by next hop, in order of first mention.
-    fn hops(&self, unit: &Unit, message: &Message) -> Vec<(NextHop, Vec<u32>)> {
-        let mut hops: Vec<(NextHop, Vec<u32>)> = Vec::with_capacity(1);
-        for recipient in &unit.recipients {
-            let Some(to) = message.envelope.recipients.get(recipient.index as usize) else { continue };
-            let hop = self.core.parts.router.route(&to.address);
-            match hops.iter_mut().find(|(h, _)| *h == hop) {
-                Some((_, list)) => list.push(recipient.index),
-                None => hops.push((hop, vec![recipient.index])),
-            }
-        }
-        hops
     }
 
     /// What is open may end; what is not stays in the queue.
@@ -394,7 +385,7 @@ async fn park(core: &Core, unit: Unit, why: &str) -> Result<(), SpoolError> {
     core.parts.spool.settle(&core.lease, settle).await.map(drop)
 }
 
-async fn park_and_tell(core: Arc<Core>, unit: Unit) {
+pub(crate) async fn park_and_tell(core: Arc<Core>, unit: Unit) {
     let (key, due) = ((unit.id, unit.number), unit.due_key());
     let next = match park(&core, unit, "the envelope lacks recipients of this unit").await {
         Ok(()) => Next::Nothing,

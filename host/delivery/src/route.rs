@@ -76,6 +76,17 @@ impl Router {
         }
     }
 
+    /// A next hop that a plugin named. Where the transport connects somewhere and no host was named, it is the one that the
+    /// configuration's own routes would have.
+    #[must_use]
+    pub fn complete(&self, hop: NextHop, address: &Address) -> NextHop {
+        if !hop.host.is_empty() {
+            return hop;
+        }
+        let whole = next_hop(&Route::to(&hop.transport), self.routes.relayhost.as_ref(), address);
+        NextHop { port: hop.port.or(whole.port), ..whole }
+    }
+
     fn mapped(&self, address: &Address) -> Option<&Route> {
         let maps = &self.routes.transport_maps;
         if maps.is_empty() {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+pub use waxwing_config::ScanRefusal;
+
 /// What the queue manager and its transports need of the configuration.
 #[derive(Clone, Debug)]
 pub struct DeliverySettings {
@@ -19,6 +21,8 @@ pub struct DeliverySettings {
     pub bounce_queue_lifetime: Duration,
     /// `bounce_size_limit`: octets of the message that a report returns.
     pub bounce_size_limit: usize,
+    /// `scan_refusal`.
+    pub scan_refusal: ScanRefusal,
     /// The longest that one attempt may take, whatever the time-outs of its transport add up to.
     pub attempt_seconds_max: Duration,
 }
@@ -33,6 +37,7 @@ impl Default for DeliverySettings {
             maximal_queue_lifetime: Duration::from_secs(5 * 86_400),
             bounce_queue_lifetime: Duration::from_secs(5 * 86_400),
             bounce_size_limit: 50_000,
+            scan_refusal: ScanRefusal::Hold,
             attempt_seconds_max: Duration::from_secs(3_600),
         }
     }

@@ -1,9 +1,15 @@
 //! What follows from an attempt's dispositions: who is done, who waits and until when, whose failure the sender hears of.
 
+use std::time::Duration;
+
+use waxwing_pipeline::NextTry;
 use waxwing_queue::{After, Unit, UnitRecipient};
 use waxwing_types::{Disposition, EnhancedCode, Status, Timestamp};
 
 use crate::DeliverySettings;
+
+/// The shortest pause that a plugin may ask for before the next try.
+const RETRY_PAUSE_MIN: Duration = Duration::from_secs(1);
 
 /// The consequence of one attempt for its unit.
 #[derive(Debug, PartialEq, Eq)]
@@ -14,6 +20,8 @@ pub(crate) struct Consequence {
     pub(crate) after: After,
     /// Given up now: recipient index and why.
     pub(crate) failed: Vec<(u32, Status)>,
+    /// When those are tried again whom this attempt, or one before it of the same unit, deferred.
+    pub(crate) due: Option<Timestamp>,
 }
 
 /// What is known when an attempt ends.
@@ -22,8 +30,14 @@ pub(crate) struct Ended<'a> {
     pub(crate) unit: &'a Unit,
     /// One for each recipient of the attempt.
     pub(crate) dispositions: &'a [(u32, Disposition)],
-    /// Attempts for other next hops of the unit are still under way: they will set its time.
+    /// Attempts for other next hops of the unit are still under way: the last of them sets its time.
     pub(crate) others_open: bool,
+    /// When those are tried again whom attempts for other next hops deferred.
+    pub(crate) due: Option<Timestamp>,
+    /// What plugins say of the next try.
+    pub(crate) retry: &'a NextTry,
+    /// Who is left waits for the operator, for this reason.
+    pub(crate) hold: Option<&'a str>,
     /// When the message came.
     pub(crate) received_at: Timestamp,
     /// It is a report.
@@ -32,26 +46,54 @@ pub(crate) struct Ended<'a> {
     pub(crate) now: Timestamp,
 }
 
+impl Ended<'_> {
+    /// So old that nobody waits any longer.
+    pub(crate) fn is_expired(&self, settings: &DeliverySettings) -> bool {
+        let lifetime = if self.from_null { settings.bounce_queue_lifetime } else { settings.maximal_queue_lifetime };
+        self.now.since(self.received_at) >= lifetime
+    }
+
+    /// When those whom this attempt deferred are tried again.
+    fn next_try(&self, settings: &DeliverySettings) -> Timestamp {
+        let pause = match self.retry {
+            NextTry::After(time) => (*time).clamp(RETRY_PAUSE_MIN, settings.maximal_queue_lifetime.max(RETRY_PAUSE_MIN)),
+            NextTry::AsPlanned | NextTry::GiveUp => settings.backoff(self.now.since(self.received_at)),
+        };
+        self.now + pause
+    }
+
+    /// When the unit is due, or that it is held, if anybody is left.
+    fn after(&self, due: Option<Timestamp>, settings: &DeliverySettings) -> After {
+        match (self.others_open, self.hold) {
+            (true, _) => After::At(self.unit.next_at),
+            (false, Some(reason)) => After::Hold(reason.to_owned()),
+            (false, None) => After::At(due.unwrap_or_else(|| self.next_try(settings))),
+        }
+    }
+}
+
 pub(crate) fn consequence(ended: &Ended<'_>, settings: &DeliverySettings) -> Consequence {
-    let age = ended.now.since(ended.received_at);
-    let lifetime = if ended.from_null { settings.bounce_queue_lifetime } else { settings.maximal_queue_lifetime };
+    let is_expired = ended.is_expired(settings);
     let mut failed = Vec::new();
-    let mut not_before = ended.now;
+    let mut due = ended.due;
     let mut remaining = Vec::with_capacity(ended.unit.recipients.len());
     for recipient in &ended.unit.recipients {
         match ended.dispositions.iter().find(|(index, _)| *index == recipient.index) {
             None => remaining.push(recipient.clone()),
             Some((_, Disposition::Delivered(_))) => {}
             Some((index, Disposition::Failed(status))) => failed.push((*index, status.clone())),
-            Some((index, Disposition::Deferred { status, .. })) if age >= lifetime => failed.push((*index, expired(status))),
-            Some((index, Disposition::Deferred { status, not_before: earliest })) => {
-                not_before = not_before.max(earliest.unwrap_or(ended.now));
+            Some((index, Disposition::Deferred { status, .. })) if is_expired => failed.push((*index, expired(status))),
+            Some((index, Disposition::Deferred { status, .. })) if *ended.retry == NextTry::GiveUp => {
+                failed.push((*index, given_up(status)));
+            }
+            Some((index, Disposition::Deferred { status, not_before })) => {
+                due = due.max(Some(ended.next_try(settings))).max(*not_before);
                 remaining.push(UnitRecipient { index: *index, last: Some(status.clone()) });
             }
         }
     }
-    let after = if remaining.is_empty() { After::Gone } else { ended.later(not_before, settings) };
-    Consequence { remaining, after, failed }
+    let after = if remaining.is_empty() { After::Gone } else { ended.after(due, settings) };
+    Consequence { remaining, after, failed, due }
 }
 
 impl Consequence {
@@ -60,21 +102,9 @@ impl Consequence {
         let failed = self.failed.drain(..).map(|(index, status)| UnitRecipient { index, last: Some(status) });
         self.remaining.extend(failed);
         self.remaining.sort_by_key(|recipient| recipient.index);
-        if self.after == After::Gone {
-            self.after = ended.later(ended.now, settings);
-        }
+        self.due = self.due.max(Some(ended.now + settings.backoff(ended.now.since(ended.received_at))));
+        self.after = ended.after(self.due, settings);
         self
-    }
-}
-
-impl Ended<'_> {
-    /// When those who are left are tried again: not before `not_before`.
-    fn later(&self, not_before: Timestamp, settings: &DeliverySettings) -> After {
-        if self.others_open {
-            After::At(self.unit.next_at)
-        } else {
-            After::At((self.now + settings.backoff(self.now.since(self.received_at))).max(not_before))
-        }
     }
 }
 
@@ -83,6 +113,15 @@ fn expired(status: &Status) -> Status {
     Status {
         enhanced: EnhancedCode::new(5, 4, 7),
         text: format!("message expired; last attempt: {} {}", status.enhanced, status.text),
+        ..status.clone()
+    }
+}
+
+/// A plugin does not want them to be tried any more: the class becomes permanent, the words of the last attempt stay.
+fn given_up(status: &Status) -> Status {
+    Status {
+        enhanced: EnhancedCode { class: 5, ..status.enhanced },
+        text: format!("given up; last attempt: {} {}", status.enhanced, status.text),
         ..status.clone()
     }
 }
@@ -121,8 +160,14 @@ mod tests {
         let received_at = Timestamp::from_millis(1_000);
         let now = received_at + Duration::from_secs(age_s);
         let unit = unit();
-        let ended = Ended { unit: &unit, dispositions, others_open, received_at, from_null: false, now };
+        let ended = Ended { due: None, retry: &NextTry::AsPlanned, hold: None, ..ended(&unit, dispositions, others_open, now) };
         consequence(&ended, &DeliverySettings::default())
+    }
+
+    fn ended<'a>(unit: &'a Unit, dispositions: &'a [(u32, Disposition)], others_open: bool, now: Timestamp) -> Ended<'a> {
+        let received_at = Timestamp::from_millis(1_000);
+        let retry = &NextTry::AsPlanned;
+        Ended { unit, dispositions, others_open, due: None, retry, hold: None, received_at, from_null: false, now }
     }
 
     #[test]
@@ -148,5 +193,33 @@ mod tests {
         let c = decide(&[(0, deferred(None)), (1, deferred(None)), (2, deferred(None))], false, 6 * 86_400);
         assert_eq!((c.failed.len(), c.after), (3, After::Gone));
         assert_eq!(c.failed[0].1.enhanced, EnhancedCode::new(5, 4, 7));
+    }
+
+    #[test]
+    fn the_last_attempt_of_a_unit_keeps_what_the_others_asked_for() {
+        let (unit, now) = (unit(), Timestamp::from_millis(11_000));
+        let late = Timestamp::from_millis(9_000_000);
+        let settings = DeliverySettings::default();
+        let first = consequence(&ended(&unit, &[(0, deferred(Some(late)))], true, now), &settings);
+        assert_eq!((first.after, first.due), (After::At(unit.next_at), Some(late)));
+        let rest = [(1, Disposition::Delivered(status(2))), (2, deferred(None))];
+        let last = consequence(&Ended { due: first.due, ..ended(&unit, &rest, false, now) }, &settings);
+        assert_eq!(last.after, After::At(late));
+        let held = consequence(&Ended { hold: Some("words"), ..ended(&unit, &rest, false, now) }, &settings);
+        assert_eq!(held.after, After::Hold("words".to_owned()));
+        let held = consequence(&Ended { hold: Some("words"), ..ended(&unit, &rest, true, now) }, &settings);
+        assert_eq!(held.after, After::At(unit.next_at), "while an attempt is open the unit stays in its place");
+    }
+
+    #[test]
+    fn a_plugin_may_set_the_pause_or_give_up() {
+        let (unit, now) = (unit(), Timestamp::from_millis(11_000));
+        let all: Vec<_> = (0..3).map(|index| (index, deferred(None))).collect();
+        let settings = DeliverySettings::default();
+        let with = |retry: NextTry| consequence(&Ended { retry: &retry, ..ended(&unit, &all, false, now) }, &settings);
+        assert_eq!(with(NextTry::After(Duration::from_secs(7))).after, After::At(now + Duration::from_secs(7)));
+        assert_eq!(with(NextTry::After(Duration::ZERO)).after, After::At(now + RETRY_PAUSE_MIN));
+        let c = with(NextTry::GiveUp);
+        assert_eq!((c.failed.len(), c.failed[0].1.enhanced, c.after), (3, EnhancedCode::new(5, 0, 0), After::Gone));
     }
 }

@@ -12,7 +12,8 @@ use tokio::net::TcpListener;
 use waxwing_config::Route;
 use waxwing_net::{Host, Shutdown, ShutdownTrigger, drive, spawn};
 use waxwing_pipeline::{
-    ClassOf, DnsError, Generated, MxHost, Prepared, Records, Resolver, Submit, SubmitError, Trace, TraceRecord, Transport,
+    Binding, ClassOf, DnsError, Events, Generated, MxHost, Pipeline, Placement, Prepared, Records, Resolver, Submit, SubmitError,
+    Trace, TraceRecord, Transport,
 };
 use waxwing_queue::{EmbeddedSpool, KEYSPACES, NewBody, NewMessage, Spool, SpoolSettings};
 use waxwing_smtp::server::{Answer, Question};
@@ -24,6 +25,7 @@ use waxwing_types::{
 
 use super::*;
 
+mod hooks;
 mod trouble;
 
 /// What a server says: by recipient, and at the end of data.
@@ -68,7 +70,7 @@ impl Host<ServerSession> for Remote {
                 self.to.clear();
                 Answer::Done
             }
-            Question::Helo { .. } | Question::Mail { .. } | Question::Data => Answer::Ok,
+            Question::Command { .. } | Question::Helo { .. } | Question::Mail { .. } | Question::Data => Answer::Ok,
         }
     }
 
@@ -132,15 +134,41 @@ impl Submit for NoHooks {
         if self.unavailable.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
             return Err(SubmitError::Temporary("a plugin rests".to_owned()));
         }
-        let Generated { id, envelope, content, .. } = mail;
-        Ok(Prepared { id, envelope, head: Bytes::new(), body: content, tags: Tags::new(), hold: None })
+        let Generated { id, envelope, content, tags, .. } = mail;
+        let at = content.windows(4).position(|four| four == b"\r\n\r\n").map_or(0, |at| at + 4);
+        Ok(Prepared {
+            id,
+            envelope,
+            head: content.slice(..at),
+            body: content.slice(at..),
+            tags,
+            placement: Placement::default(),
+            with: Vec::new(),
+        })
     }
 }
 
-struct NoTrace;
+/// What was recorded and told.
+#[derive(Default)]
+struct Kept {
+    traces: Mutex<Vec<TraceRecord>>,
+    events: Mutex<Vec<(String, String)>>,
+}
 
-impl Trace for NoTrace {
-    fn record(&self, _: TraceRecord) {}
+impl Trace for Kept {
+    fn record(&self, record: TraceRecord) {
+        self.traces.lock().unwrap().push(record);
+    }
+}
+
+impl Events for Kept {
+    fn wanted(&self) -> bool {
+        true
+    }
+
+    fn happened(&self, name: &str, json: String) {
+        self.events.lock().unwrap().push((name.to_owned(), json));
+    }
 }
 
 struct House {
@@ -150,6 +178,7 @@ struct House {
     seen: Arc<Seen>,
     stop: ShutdownTrigger,
     active: ActiveUnits,
+    kept: Arc<Kept>,
     manager: tokio::task::JoinHandle<()>,
     _dir: tempfile::TempDir,
 }
@@ -162,9 +191,19 @@ struct Wishes {
     reports_unavailable: usize,
     /// Messages that are there before the manager.
     waiting: usize,
+    /// Plugins.
+    bindings: Vec<Arc<Binding>>,
+    scan_refusal: ScanRefusal,
 }
 
-const USUAL: Wishes = Wishes { hint_bytes_max: 16 << 20, active_limit: 20_000, reports_unavailable: 0, waiting: 0 };
+const USUAL: Wishes = Wishes {
+    hint_bytes_max: 16 << 20,
+    active_limit: 20_000,
+    reports_unavailable: 0,
+    waiting: 0,
+    bindings: Vec::new(),
+    scan_refusal: ScanRefusal::Hold,
+};
 
 async fn house(words: Words, routes: impl FnOnce(u16) -> BTreeMap<String, Route>) -> House {
     house_with(USUAL, words, routes).await
@@ -200,7 +239,9 @@ async fn house_with(wishes: Wishes, words: Words, routes: impl FnOnce(u16) -> BT
         connection_idle: Duration::from_millis(200),
         conversion_bytes_max: 1 << 20,
     };
-    let transports: [Arc<dyn Transport>; 3] = [
+    let pipeline = Arc::new(Pipeline::new(wishes.bindings, Arc::new(AllRemote), clock.clone()));
+    let transports: [Arc<dyn Transport>; 4] = [
+        Arc::new(PluginTransport::new("plugged".into(), "p".into(), pipeline.clone(), 4)),
         Arc::new(SmtpTransport::new(smtp, Arc::new(names), clock.clone(), shutdown.clone())),
         Arc::new(Discard),
         Arc::new(ErrorTransport),
@@ -213,17 +254,21 @@ async fn house_with(wishes: Wishes, words: Words, routes: impl FnOnce(u16) -> BT
         relay_transport: Route::to("relay"),
         default_transport: Route::to("smtp"),
     };
+    let kept = Arc::new(Kept::default());
     let parts = Parts {
         settings: DeliverySettings {
             myhostname: "us.test".into(),
             active_limit: wishes.active_limit,
+            scan_refusal: wishes.scan_refusal,
             ..DeliverySettings::default()
         },
         spool: spool.clone(),
         router: Router::new(Arc::new(AllRemote), routes),
         transports: transports.into_iter().map(|t| (t.name().to_owned(), t)).collect(),
+        pipeline,
         submit: Arc::new(NoHooks { unavailable: AtomicUsize::new(wishes.reports_unavailable) }),
-        trace: Arc::new(NoTrace),
+        events: kept.clone(),
+        trace: kept.clone(),
         clock: clock.clone(),
     };
     for number in 0..wishes.waiting {
@@ -232,12 +277,16 @@ async fn house_with(wishes: Wishes, words: Words, routes: impl FnOnce(u16) -> BT
     let manager = QueueManager::new(parts).await.unwrap();
     let active = manager.active();
     let manager = spawn("manager", async move { manager.run(shutdown).await.unwrap() });
-    House { spool, clock, remote, seen, stop, active, manager, _dir: dir }
+    House { spool, clock, remote, seen, stop, active, kept, manager, _dir: dir }
 }
 
 async fn enqueue(spool: &EmbeddedSpool, received_at: Timestamp, sender: &str, to: &[&str], body: &str) {
+    spool.enqueue(new_message(spool, received_at, sender, to, body)).await.unwrap();
+}
+
+fn new_message(spool: &EmbeddedSpool, received_at: Timestamp, sender: &str, to: &[&str], body: &str) -> NewMessage {
     let sender = if sender.is_empty() { ReversePath::Null } else { ReversePath::Of(address(sender)) };
-    let message = NewMessage {
+    NewMessage {
         id: spool.ids().next(received_at),
         envelope: Envelope {
             sender,
@@ -252,9 +301,9 @@ async fn enqueue(spool: &EmbeddedSpool, received_at: Timestamp, sender: &str, to
         tags: Tags::new(),
         hold: None,
         not_before: Duration::ZERO,
+        priority: 0,
         with: Vec::new(),
-    };
-    spool.enqueue(message).await.unwrap();
+    }
 }
 
 fn address(text: &str) -> Address {

@@ -29,8 +29,11 @@ impl Intake {
     pub(crate) async fn take_in(&self, transaction: &mut Transaction) -> Answer {
         let Received { head, body } = match transaction.received(self).await {
             Ok(received) => received,
-            Err(reply) => return Answer::Reply(reply),
+            Err(answer) => return answer,
         };
+        if let Some(draft) = &mut transaction.draft {
+            draft.message(&head, body.reader());
+        }
         transaction.context.body = Some(body.reader());
         match self.consider(transaction, head).await {
             Content::Refused(reply) => Answer::Reply(reply),
@@ -72,7 +75,7 @@ impl Intake {
         if let Some(reason) = transaction.discard.take() {
             return Content::Discarded(reason);
         }
-        match self.expand(transaction).await {
+        match self.expand_all(transaction).await {
             Ok(recipients) if recipients.is_empty() => Content::Discarded("no recipient is left".to_owned()),
             Ok(recipients) => Content::Wanted(recipients),
             Err(reply) => Content::Refused(reply),

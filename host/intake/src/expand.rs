@@ -8,6 +8,9 @@ use waxwing_types::{Recipient, Reply, ReversePath};
 use crate::transaction::Transaction;
 use crate::{Intake, replies};
 
+/// A recipient, and who owns the list that it came from.
+pub(crate) type Owned = (Recipient, Option<ReversePath>);
+
 /// A recipient on its way through the aliases.
 struct Step {
     recipient: Recipient,
@@ -18,12 +21,20 @@ struct Step {
 }
 
 impl Intake {
-    /// The recipients that aliases make of the envelope's, each once. An alias may name itself: then it stands for itself too.
-    pub(crate) async fn expand(&self, transaction: &mut Transaction) -> Result<Vec<Recipient>, Reply> {
-        let named = &transaction.context.recipients;
-        let first = named.iter().map(|r| self.with_domain(r.recipient.clone())).collect::<Result<Vec<_>, _>>()?;
+    /// The recipients that aliases make of the envelope's, each once; where they come from one list, its owner is the sender.
+    pub(crate) async fn expand_all(&self, transaction: &mut Transaction) -> Result<Vec<Recipient>, Reply> {
+        let named = transaction.context.recipients.iter().map(|r| r.recipient.clone()).collect();
+        let out = self.expand(transaction, named).await?;
+        apply_owner(transaction, &out);
+        Ok(out.into_iter().map(|(recipient, _)| recipient).collect())
+    }
+
+    /// What aliases make of these recipients, each once, with the owner of the list that it came from. An alias may name itself: then it
+    /// stands for itself too.
+    pub(crate) async fn expand(&self, transaction: &mut Transaction, named: Vec<Recipient>) -> Result<Vec<Owned>, Reply> {
+        let first = named.into_iter().map(|recipient| self.with_domain(recipient)).collect::<Result<Vec<_>, _>>()?;
         if !transaction.chain.has(Hook::OnResolve) {
-            return Ok(first);
+            return Ok(first.into_iter().map(|recipient| (recipient, None)).collect());
         }
         // Aliases may add to what the client named, which has a limit of its own.
         let recipients_max = first.len() + self.parts.settings.expansion_recipients_max;
@@ -31,7 +42,7 @@ impl Intake {
         let mut line: VecDeque<Step> = first.into_iter().map(step).collect();
         let mut expanded: HashSet<String> = HashSet::new();
         let mut done: HashSet<String> = HashSet::new();
-        let mut out: Vec<(Recipient, Option<ReversePath>)> = Vec::with_capacity(line.len());
+        let mut out: Vec<Owned> = Vec::with_capacity(line.len());
         while let Some(step) = line.pop_front() {
             let key = step.recipient.address.lookup_key();
             let expansion = match expanded.contains(&key) {
@@ -47,8 +58,7 @@ impl Intake {
                 None => {}
             }
         }
-        apply_owner(transaction, &out);
-        Ok(out.into_iter().map(|(recipient, _)| recipient).collect())
+        Ok(out)
     }
 
     async fn resolve(&self, transaction: &mut Transaction, step: &Step) -> Result<Option<Expansion>, Reply> {
@@ -94,7 +104,7 @@ impl Intake {
 }
 
 /// A list's owner becomes the sender where all recipients come from that list: a message has one sender.
-fn apply_owner(transaction: &mut Transaction, out: &[(Recipient, Option<ReversePath>)]) {
+fn apply_owner(transaction: &mut Transaction, out: &[Owned]) {
     let Some((_, Some(owner))) = out.first() else { return };
     let is_report = transaction.context.sender.as_deref() == Some(&ReversePath::Null);
     if !is_report && out.iter().all(|(_, o)| o.as_ref() == Some(owner)) {

@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use waxwing_net::{Host, spawn};
-use waxwing_pipeline::{Chain, Client, Context, Ended, Event, Role};
+use waxwing_net::{End, Host, spawn};
+use waxwing_pipeline::{Chain, Client, Context, ContextRecipient, Ended, Event, Hook, Role};
 use waxwing_smtp::ServerSession;
 use waxwing_smtp::server::{Answer, Question};
 use waxwing_types::{Address, BodyType, Origin, Parameter, QueueId, Recipient, Reply, ReversePath, Timestamp, Verdict, Via};
 
+use crate::along::forget;
 use crate::gate::is_postmaster;
-use crate::transaction::{Transaction, record_of};
+use crate::recording::Draft;
+use crate::transaction::{Transaction, record_of, verdict_answer};
 use crate::{Intake, replies};
 
 /// One session's side of intake.
@@ -24,6 +26,7 @@ pub struct SessionHost {
     esmtp: bool,
     transaction: Option<Transaction>,
     counts: Counts,
+    end: Option<End>,
 }
 
 /// For the session's log line.
@@ -38,7 +41,7 @@ impl SessionHost {
     pub(crate) fn new(intake: Arc<Intake>, client: Client, via: Via) -> Self {
         let chain = intake.parts.pipeline.chain();
         let context = Context::new(via, Some(Arc::new(client)));
-        Self { intake, context, chain, esmtp: false, transaction: None, counts: Counts::default() }
+        Self { intake, context, chain, esmtp: false, transaction: None, counts: Counts::default(), end: None }
     }
 
     async fn session_hook(&mut self, event: Event) -> Answer {
@@ -84,6 +87,7 @@ impl SessionHost {
         };
         let now = parts.clock.now();
         let mut context = self.context.clone();
+        forget(&mut context);
         let id = parts.spool.ids().next(now);
         context.id = Some(id);
         context.mail_parameters = Arc::new(parameters);
@@ -100,6 +104,10 @@ impl SessionHost {
         // What the hooks before MAIL did belongs to each message of the session.
         chain.trace.clone_from(&self.chain.trace);
         let mut transaction = Transaction::new(id, context, chain, body, origin, room);
+        if parts.recorder.is_some() {
+            let draft = Draft::new(sender.to_string(), &transaction.context.mail_parameters);
+            transaction.draft = Some(Box::new(draft));
+        }
         let answer = self.begin(&mut transaction, sender).await;
         match answer {
             Answer::Ok | Answer::OkWithout(_) => self.transaction = Some(transaction),
@@ -126,9 +134,15 @@ impl SessionHost {
 
     async fn rcpt(&mut self, recipient: Address, parameters: Vec<Parameter>) -> Answer {
         let Some(mut transaction) = self.transaction.take() else { return Answer::Reply(replies::NOT_IN_TRANSACTION) };
+        if let Some(draft) = &mut transaction.draft {
+            draft.recipient(recipient.to_string(), &parameters);
+        }
         let answer = self.add(&mut transaction, recipient, parameters).await;
         match &answer {
             Answer::Reply(reply) | Answer::Close(reply) if !reply.is_positive() => {
+                if let Some(draft) = &mut transaction.draft {
+                    draft.refused(reply);
+                }
                 self.note_refusal(transaction.id, transaction.context.sender.as_deref(), reply);
             }
             Answer::Ok
@@ -159,7 +173,10 @@ impl SessionHost {
         };
         let index = transaction.context.push_recipient(Recipient::new(recipient), class, parameters);
         let Some(added) = transaction.context.recipients.last().cloned() else { return Answer::Ok };
-        let answer = self.hook(transaction, Event::Rcpt(added)).await;
+        let answer = match self.resolved(transaction, &added).await {
+            Answer::Ok => self.hook(transaction, Event::Rcpt(added)).await,
+            refusal => refusal,
+        };
         match &answer {
             Answer::Ok | Answer::OkWithout(_) => {}
             Answer::Reply(_) | Answer::Close(_) | Answer::Committed(_) | Answer::Discarded(_) | Answer::Done => {
@@ -168,6 +185,22 @@ impl SessionHost {
             }
         }
         answer
+    }
+
+    /// Who wants to know hears what the aliases make of the recipient.
+    async fn resolved(&mut self, transaction: &mut Transaction, recipient: &ContextRecipient) -> Answer {
+        if !transaction.chain.has(Hook::OnRcptResolved) {
+            return Answer::Ok;
+        }
+        let expanded = self.intake.expand(transaction, vec![recipient.recipient.clone()]).await;
+        let targets = match expanded {
+            Ok(targets) => targets.into_iter().map(|(target, _)| target.address).collect(),
+            Err(reply) => {
+                transaction.note(self.intake.parts.clock.now(), "rcpt", &recipient.recipient.address, &reply);
+                return Answer::Reply(reply);
+            }
+        };
+        self.hook(transaction, Event::RcptResolved { recipient: recipient.clone(), targets }).await
     }
 
     /// The address with a domain: rewritten by plugins, completed with `myorigin` if they left it bare.
@@ -190,11 +223,24 @@ impl SessionHost {
         verdict_answer(transaction, verdict)
     }
 
+    /// In a transaction it is asked about with that; its reply never ends it.
+    async fn command(&mut self, verb: &str, argument: &Bytes) -> Answer {
+        let pipeline = &self.intake.parts.pipeline;
+        let (chain, context) = match &mut self.transaction {
+            Some(transaction) => (&mut transaction.chain, &mut transaction.context),
+            None => (&mut self.chain, &mut self.context),
+        };
+        pipeline.command(chain, context, verb, argument).await.map_or(Answer::Ok, Answer::Reply)
+    }
+
     async fn data(&mut self) -> Answer {
         let Some(mut transaction) = self.transaction.take() else { return Answer::Reply(replies::NOT_IN_TRANSACTION) };
         let answer = self.hook(&mut transaction, Event::Data).await;
         if let Answer::Reply(reply) | Answer::Close(reply) = &answer {
             self.note_refusal(transaction.id, transaction.context.sender.as_deref(), reply);
+            if let Some(draft) = &mut transaction.draft {
+                draft.refused(reply);
+            }
         }
         self.transaction = Some(transaction);
         answer
@@ -209,6 +255,7 @@ impl SessionHost {
                 if matches!(answer, Answer::Discarded(_)) {
                     transaction.tell_abort(&self.intake).await;
                 }
+                transaction.record(&self.intake, Some(&answer));
                 transaction.trace(&self.intake, reply.to_string(), self.intake.parts.clock.now());
             }
             Answer::Ok | Answer::OkWithout(_) | Answer::Reply(_) | Answer::Close(_) | Answer::Done => {
@@ -224,6 +271,7 @@ impl SessionHost {
     fn refused(&mut self, transaction: &mut Transaction, answer: &Answer, at: &str) {
         if let Answer::Reply(reply) | Answer::Close(reply) = answer {
             self.note_refusal(transaction.id, transaction.context.sender.as_deref(), reply);
+            transaction.record(&self.intake, Some(answer));
             transaction.trace(&self.intake, format!("refused at {at}: {reply}"), self.intake.parts.clock.now());
         }
     }
@@ -237,29 +285,37 @@ impl SessionHost {
         self.intake.parts.trace.record(record_of(id, &self.context, &self.intake.parts.settings, result, entries, now));
     }
 
+    /// Off this thread's way: who drops a session does not wait.
+    fn tell_the_end(&mut self) {
+        let transaction = self.transaction.take();
+        let heard = self.chain.has(Hook::OnDisconnect);
+        if transaction.is_none() && !heard {
+            return;
+        }
+        let intake = Arc::clone(&self.intake);
+        let (mut chain, mut context) = (intake.parts.pipeline.chain_of(&self.chain), self.context.clone());
+        let reason = match self.end {
+            Some(End::Closed) => "closed",
+            Some(End::PeerGone) => "lost",
+            Some(End::PeerStuck) => "stuck",
+            None => "cut off",
+        };
+        drop(spawn("disconnect", async move {
+            if let Some(transaction) = transaction {
+                transaction.given_up(&intake).await;
+            }
+            if heard {
+                intake.parts.pipeline.tell(&mut chain, &mut context, Event::Disconnect(reason.to_owned())).await;
+            }
+        }));
+    }
+
     fn note_refusal(&mut self, id: QueueId, sender: Option<&ReversePath>, reply: &Reply) {
         self.counts.refused += 1;
         let peer = self.context.client.as_ref().map(|c| c.peer.to_string()).unwrap_or_default();
         let sender = sender.map(ToString::to_string).unwrap_or_default();
         tracing::info!(target: "smtpd", "{id}: reject: from {peer}: {reply}; from=<{sender}>");
         self.counts.last_refusal = Some(reply.clone());
-    }
-}
-
-/// The answer before the end of data that follows from a verdict.
-fn verdict_answer(transaction: &mut Transaction, verdict: Verdict) -> Answer {
-    match verdict {
-        Verdict::Continue | Verdict::Accept => Answer::Ok,
-        Verdict::Reject(reply) | Verdict::Defer(reply) => Answer::Reply(reply),
-        Verdict::Disconnect(reply) => Answer::Close(reply),
-        Verdict::Discard { reason } => {
-            transaction.discard.get_or_insert(reason);
-            Answer::Ok
-        }
-        Verdict::Hold { reason } => {
-            transaction.context.hold.get_or_insert(reason);
-            Answer::Ok
-        }
     }
 }
 
@@ -270,6 +326,7 @@ impl Host<ServerSession> for SessionHost {
             Question::Helo { name, esmtp } => self.helo(name, esmtp).await,
             Question::Mail { sender, parameters, size, body } => self.mail(sender, parameters, size, body).await,
             Question::Rcpt { recipient, parameters } => self.rcpt(recipient, parameters).await,
+            Question::Command { verb, argument } => self.command(&verb, &argument).await,
             Question::Data => self.data().await,
             Question::EndOfData => self.end_of_data().await,
             Question::Reset => {
@@ -286,6 +343,10 @@ impl Host<ServerSession> for SessionHost {
         answer
     }
 
+    fn ended(&mut self, how: End) {
+        self.end = Some(how);
+    }
+
     async fn body(&mut self, piece: Bytes) {
         if let Some(transaction) = &mut self.transaction {
             transaction.write(&self.intake, piece).await;
@@ -296,10 +357,7 @@ impl Host<ServerSession> for SessionHost {
 impl Drop for SessionHost {
     /// The session's one line. What hooks have to be told of is told off this thread's way.
     fn drop(&mut self) {
-        if let Some(transaction) = self.transaction.take() {
-            let intake = Arc::clone(&self.intake);
-            drop(spawn("abort", async move { transaction.given_up(&intake).await }));
-        }
+        self.tell_the_end();
         let peer = self.context.client.as_ref().map(|c| c.peer.to_string()).unwrap_or_default();
         let helo = self.context.helo.as_deref().unwrap_or("-");
         let Counts { messages, refused, last_refusal } = &self.counts;

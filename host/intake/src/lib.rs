@@ -8,10 +8,12 @@
 //! Start reading at: `host.rs` (the questions of a session), then `transaction.rs`.
 #![forbid(unsafe_code)]
 
+mod along;
 mod content;
 mod expand;
 mod gate;
 mod host;
+mod recording;
 mod replies;
 mod settings;
 mod submit;
@@ -19,7 +21,7 @@ mod transaction;
 
 use std::sync::Arc;
 
-use waxwing_pipeline::{Client, Directory, Pipeline, Trace};
+use waxwing_pipeline::{Client, Directory, Pipeline, Recorder, Trace};
 use waxwing_queue::Spool;
 use waxwing_types::{Clock, Via};
 
@@ -38,6 +40,8 @@ pub struct Parts {
     pub directory: Arc<dyn Directory>,
     /// What hooks did to each message.
     pub trace: Arc<dyn Trace>,
+    /// What clients said, where the operator wants it recorded.
+    pub recorder: Option<Arc<dyn Recorder>>,
     /// Time.
     pub clock: Arc<dyn Clock>,
 }

@@ -13,6 +13,8 @@ pub(crate) const TOO_MANY_TARGETS: Reply = Reply::fixed(452, (4, 5, 3), "Aliases
 pub(crate) const ALIAS_LOOP: Reply = Reply::fixed(554, (5, 4, 6), "Aliases loop");
 pub(crate) const NO_SUCH_TARGET: Reply =
     Reply::fixed(451, (4, 3, 5), "An alias names a command or file, which this server does not deliver to");
+pub(crate) const NOT_ALONG: Reply =
+    Reply::fixed(451, (4, 3, 0), "Mail that comes along with this message can't be taken now, try again later");
 pub(crate) const NOT_IN_TRANSACTION: Reply = Reply::fixed(451, (4, 3, 0), "Internal error, try again later");
 
 /// One reply for each way in which the spool can refuse: nothing was taken, the client keeps the message.

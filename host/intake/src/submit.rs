@@ -6,11 +6,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use waxwing_message::trace::received;
 use waxwing_message::{HeadSplitter, HeaderBlock, Split};
-use waxwing_pipeline::{Context, Generated, Prepared, Submit, SubmitError};
-use waxwing_types::{MemoryBody, ReversePath, Verdict, Via};
+use waxwing_pipeline::{Context, Ended, Generated, Placement, Prepared, Submit, SubmitError};
+use waxwing_types::{MemoryBody, Recipient, ReversePath, Verdict, Via};
 
 use crate::Intake;
 use crate::transaction::Transaction;
+
+type Made = (Vec<Recipient>, Placement, Vec<Prepared>);
 
 #[async_trait]
 impl Submit for Intake {
@@ -33,7 +35,7 @@ impl Submit for Intake {
         let room = self.parts.spool.room(0).map_err(|e| SubmitError::Temporary(e.to_string()))?;
         let mut transaction = Transaction::new(id, context, chain, envelope.body_type, envelope.origin.clone(), room);
         let verdict = self.run_content_hooks(&mut transaction).await;
-        let outcome = self.outcome(&mut transaction, verdict, is_report).await;
+        let outcome = self.made(&mut transaction, verdict, is_report).await;
         let now = self.parts.clock.now();
         let result = match (&outcome, cause) {
             (Ok(_), Some(cause)) => format!("prepared for the queue, because of {cause}"),
@@ -41,7 +43,7 @@ impl Submit for Intake {
             (Err(error), _) => error.to_string(),
         };
         transaction.trace(self, result, now);
-        let recipients = outcome?;
+        let (recipients, placement, with) = outcome?;
         let body = transaction.context.replaced_body.clone().unwrap_or(body);
         let head = transaction.context.head.as_ref().map(|h| h.to_bytes(body.is_empty())).unwrap_or_default();
         Ok(Prepared {
@@ -50,19 +52,31 @@ impl Submit for Intake {
             head,
             body,
             tags: transaction.context.tags.as_ref().clone(),
-            hold: transaction.context.hold.clone(),
+            placement,
+            with,
         })
     }
 }
 
 impl Intake {
+    /// For whom it is, when, and what comes along.
+    async fn made(&self, transaction: &mut Transaction, verdict: Verdict, is_report: bool) -> Result<Made, SubmitError> {
+        let recipients = self.outcome(transaction, verdict, is_report).await?;
+        let placement = match self.placement(transaction).await {
+            Ok(placement) => placement,
+            Err(_) if is_report => Placement { hold: transaction.context.hold.clone(), ..Placement::default() },
+            Err(Ended(verdict)) => return Err(SubmitError::Temporary(format!("a plugin failed: {}", verdict.as_str()))),
+        };
+        Ok((recipients, placement, self.along(transaction).await?))
+    }
+
     /// A report can be edited and held, never refused.
     async fn outcome(
         &self,
         transaction: &mut Transaction,
         verdict: Verdict,
         is_report: bool,
-    ) -> Result<Vec<waxwing_types::Recipient>, SubmitError> {
+    ) -> Result<Vec<Recipient>, SubmitError> {
         match verdict {
             Verdict::Continue | Verdict::Accept => {}
             Verdict::Hold { reason } => {
@@ -79,7 +93,7 @@ impl Intake {
             // Whatever a plugin made of it: a report has no sender, or two servers could report to each other for ever.
             transaction.context.sender = Some(Arc::new(ReversePath::Null));
         }
-        match self.expand(transaction).await {
+        match self.expand_all(transaction).await {
             Ok(recipients) if !recipients.is_empty() => Ok(recipients),
             // A report that finds nobody goes to whom it was made for: its delivery settles the matter.
             Ok(_) | Err(_) if is_report => Ok(transaction.context.recipients.iter().map(|r| r.recipient.clone()).collect()),

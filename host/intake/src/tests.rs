@@ -11,19 +11,21 @@ use bytes::Bytes;
 use waxwing_net::Host;
 use waxwing_pipeline::{
     Answer as HookAnswer, Binding, BindingSettings, ClassOf, Context, Directory, Event, Expansion, Fault, FaultKind, Generated,
-    Guest, Hook, HookSet, OnFault, Outcome, Plugin, Resolution, Submit, TableError, Target, TraceRecord,
+    Guest, Hook, HookSet, OnFault, Outcome, Plugin, RecordedBody, Recorder, Recording, Resolution, Submit, TableError, Target,
+    TraceRecord,
 };
 use waxwing_queue::{EmbeddedSpool, KEYSPACES, SpoolSettings};
 use waxwing_smtp::server::{Answer, Question};
 use waxwing_store::{Store, StoreOptions};
 use waxwing_types::{
-    Address, AddressClass, BodyType, Edit, Envelope, ManualClock, Message, Origin, Recipient, Reply, ReversePath, Timestamp,
-    Verdict,
+    Address, AddressClass, BodyType, Edit, Envelope, ManualClock, Message, Origin, Recipient, Reply, ReversePath, Tags,
+    Timestamp, Verdict,
 };
 
 use super::*;
 
 mod limits;
+mod recording;
 
 type Script = Box<dyn Fn(&Event, &Context) -> Result<Outcome, Fault> + Send + Sync>;
 
@@ -85,10 +87,20 @@ impl Trace for Traces {
     }
 }
 
+#[derive(Default)]
+struct Recordings(Mutex<Vec<Recording>>);
+
+impl Recorder for Recordings {
+    fn record(&self, recording: Recording) {
+        self.0.lock().unwrap().push(recording);
+    }
+}
+
 struct House {
     intake: Arc<Intake>,
     spool: Arc<EmbeddedSpool>,
     traces: Arc<Traces>,
+    recordings: Arc<Recordings>,
     _dir: tempfile::TempDir,
 }
 
@@ -109,6 +121,7 @@ async fn house(plugins: Vec<(Fake, OnFault)>) -> House {
     };
     let bindings = plugins.into_iter().enumerate().map(bind).collect();
     let traces = Arc::new(Traces::default());
+    let recordings = Arc::new(Recordings::default());
     let settings = IntakeSettings {
         myhostname: "mx.test".into(),
         myorigin: "test".into(),
@@ -125,9 +138,10 @@ async fn house(plugins: Vec<(Fake, OnFault)>) -> House {
         spool: spool.clone(),
         directory,
         trace: traces.clone(),
+        recorder: Some(recordings.clone()),
         clock,
     });
-    House { intake, spool, traces, _dir: dir }
+    House { intake, spool, traces, recordings, _dir: dir }
 }
 
 impl House {
@@ -216,6 +230,7 @@ fn made(house: &House, via: Via) -> Generated {
         },
         content: Bytes::from_static(b"Subject: report\r\n\r\nfailed\r\n"),
         cause: None,
+        tags: Tags::new(),
     }
 }
 
@@ -468,3 +483,5 @@ async fn data_can_be_refused_and_an_end_without_a_message_is_heard_of() {
     assert_eq!(code(&send(&house, &["demo@test"], "X-Away: 1\r\n\r\nx\r\n").await), 250);
     assert_eq!(*heard.lock().unwrap(), 3, "discarded");
 }
+
+mod hooks;

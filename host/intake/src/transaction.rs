@@ -1,15 +1,16 @@
 //! One transaction, from MAIL to the commit.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use waxwing_message::{HeadSplitter, HeaderBlock, Split};
-use waxwing_pipeline::{Chain, Context, Event, TraceEntry, TraceRecord};
-use waxwing_queue::{BodyWriter, NewBody, NewMessage, Reservation};
-use waxwing_types::{Address, BodyType, Envelope, Origin, QueueId, Recipient, Reply, ReversePath, Timestamp};
+use waxwing_pipeline::{Chain, Context, Ended, Event, Hook, Placement, TraceEntry, TraceRecord};
+use waxwing_queue::{BodyWriter, NewBody, NewMessage, Reservation, SpoolError};
+use waxwing_smtp::server::Answer;
+use waxwing_types::{Address, BodyType, Envelope, Origin, QueueId, Recipient, Reply, ReversePath, Timestamp, Verdict};
 
-use crate::{Intake, IntakeSettings, replies};
+use crate::recording::Draft;
+use crate::{Intake, IntakeSettings, along, replies};
 
 /// A transaction under way. Its queue id is known from MAIL on, so that a refused message can be traced too.
 pub(crate) struct Transaction {
@@ -20,6 +21,8 @@ pub(crate) struct Transaction {
     pub(crate) origin: Origin,
     /// A hook said at an earlier step: 250, and away with it.
     pub(crate) discard: Option<String>,
+    /// What the client said, if it is recorded.
+    pub(crate) draft: Option<Box<Draft>>,
     receiving: Receiving,
 }
 
@@ -32,7 +35,7 @@ enum Receiving {
     /// In the body.
     Body(HeaderBlock, BodyWriter),
     /// It cannot be taken; the rest of its octets is passed over.
-    Refused(Reply),
+    Refused(Answer),
 }
 
 /// A message whose octets are all here.
@@ -50,35 +53,67 @@ impl Transaction {
         origin: Origin,
         room: Reservation,
     ) -> Self {
-        Self { id, context, chain, body_type, origin, discard: None, receiving: Receiving::Waiting(room) }
+        Self { id, context, chain, body_type, origin, discard: None, draft: None, receiving: Receiving::Waiting(room) }
     }
 
     /// Takes a piece of the message. What goes wrong is said at the end of data.
     pub(crate) async fn write(&mut self, intake: &Intake, piece: Bytes) {
-        let before = std::mem::replace(&mut self.receiving, Receiving::Refused(replies::NOT_IN_TRANSACTION));
+        let before = std::mem::replace(&mut self.receiving, Receiving::Refused(Answer::Reply(replies::NOT_IN_TRANSACTION)));
         let limit = intake.parts.settings.header_size_limit;
         self.receiving = match before {
-            Receiving::Waiting(room) => head(intake, self.id, HeadSplitter::new(limit), room, piece).await,
-            Receiving::Head(splitter, room) => head(intake, self.id, splitter, room, piece).await,
+            Receiving::Waiting(room) => self.head(intake, HeadSplitter::new(limit), room, piece).await,
+            Receiving::Head(splitter, room) => self.head(intake, splitter, room, piece).await,
             Receiving::Body(head, writer) => body(head, writer, piece).await,
-            Receiving::Refused(reply) => Receiving::Refused(reply),
+            Receiving::Refused(answer) => Receiving::Refused(answer),
         };
     }
 
+    async fn head(&mut self, intake: &Intake, mut splitter: HeadSplitter, room: Reservation, piece: Bytes) -> Receiving {
+        match splitter.push(piece) {
+            Ok(Split::More) => Receiving::Head(splitter, room),
+            Ok(Split::Done(head, rest)) => match self.headers(intake, head).await {
+                Ok(head) => body(head, intake.parts.spool.body_writer(self.id, room), rest).await,
+                Err(answer) => Receiving::Refused(answer),
+            },
+            Err(_) => Receiving::Refused(Answer::Reply(replies::HEADER_TOO_LARGE)),
+        }
+    }
+
+    /// The header is complete: who wants to hear of it before the body comes can end it here.
+    async fn headers(&mut self, intake: &Intake, head: HeaderBlock) -> Result<HeaderBlock, Answer> {
+        if !self.chain.has(Hook::OnHeaders) {
+            return Ok(head);
+        }
+        let head = Arc::new(head);
+        self.context.head = Some(Arc::clone(&head));
+        let verdict = intake.parts.pipeline.verdict(&mut self.chain, &mut self.context, Event::Headers).await;
+        self.context.head = None;
+        match verdict_answer(self, verdict) {
+            Answer::Ok => Ok(Arc::unwrap_or_clone(head)),
+            answer => Err(answer),
+        }
+    }
+
     /// All octets have come.
-    pub(crate) async fn received(&mut self, intake: &Intake) -> Result<Received, Reply> {
-        let spool = &intake.parts.spool;
-        match std::mem::replace(&mut self.receiving, Receiving::Refused(replies::NOT_IN_TRANSACTION)) {
-            Receiving::Waiting(room) => finish(HeaderBlock::default(), spool.body_writer(self.id, room)).await,
+    pub(crate) async fn received(&mut self, intake: &Intake) -> Result<Received, Answer> {
+        let failed = |error: SpoolError| Answer::Reply(replies::spool(&error));
+        let before = std::mem::replace(&mut self.receiving, Receiving::Refused(Answer::Reply(replies::NOT_IN_TRANSACTION)));
+        let (head, writer) = match before {
+            Receiving::Waiting(room) => {
+                (self.headers(intake, HeaderBlock::default()).await?, intake.parts.spool.body_writer(self.id, room))
+            }
             Receiving::Head(splitter, room) => {
                 let (head, rest) = splitter.finish();
-                let mut writer = spool.body_writer(self.id, room);
-                writer.write(rest).await.map_err(|e| replies::spool(&e))?;
-                finish(head, writer).await
+                let head = self.headers(intake, head).await?;
+                let mut writer = intake.parts.spool.body_writer(self.id, room);
+                writer.write(rest).await.map_err(failed)?;
+                (head, writer)
             }
-            Receiving::Body(head, writer) => finish(head, writer).await,
-            Receiving::Refused(reply) => Err(reply),
-        }
+            Receiving::Body(head, writer) => (head, writer),
+            Receiving::Refused(answer) => return Err(answer),
+        };
+        let body = writer.finish().await.inspect_err(|error| cannot_spool(error)).map_err(failed)?;
+        Ok(Received { head, body })
     }
 
     /// The envelope as the hooks left it, with these recipients.
@@ -101,6 +136,7 @@ impl Transaction {
     /// The client gave it up: told, and if anything was decided in it, that is worth a trace.
     pub(crate) async fn given_up(mut self, intake: &Intake) {
         self.tell_abort(intake).await;
+        self.record(intake, None);
         if !self.chain.trace.is_empty() {
             self.trace(intake, "ended without a message".to_owned(), intake.parts.clock.now());
         }
@@ -142,30 +178,33 @@ pub(crate) fn record_of(
     }
 }
 
-async fn head(intake: &Intake, id: QueueId, mut splitter: HeadSplitter, room: Reservation, piece: Bytes) -> Receiving {
-    match splitter.push(piece) {
-        Ok(Split::More) => Receiving::Head(splitter, room),
-        Ok(Split::Done(head, rest)) => body(head, intake.parts.spool.body_writer(id, room), rest).await,
-        Err(_) => Receiving::Refused(replies::HEADER_TOO_LARGE),
-    }
-}
-
 async fn body(head: HeaderBlock, mut writer: BodyWriter, piece: Bytes) -> Receiving {
     match writer.write(piece).await {
         Ok(()) => Receiving::Body(head, writer),
         Err(error) => {
-            tracing::warn!(target: "intake", "a body can't be spooled: {error}");
-            Receiving::Refused(replies::spool(&error))
+            cannot_spool(&error);
+            Receiving::Refused(Answer::Reply(replies::spool(&error)))
         }
     }
 }
 
-async fn finish(head: HeaderBlock, writer: BodyWriter) -> Result<Received, Reply> {
-    match writer.finish().await {
-        Ok(body) => Ok(Received { head, body }),
-        Err(error) => {
-            tracing::warn!(target: "intake", "a body can't be spooled: {error}");
-            Err(replies::spool(&error))
+fn cannot_spool(error: &SpoolError) {
+    tracing::warn!(target: "intake", "a body can't be spooled: {error}");
+}
+
+/// The answer before the end of data that follows from a verdict.
+pub(crate) fn verdict_answer(transaction: &mut Transaction, verdict: Verdict) -> Answer {
+    match verdict {
+        Verdict::Continue | Verdict::Accept => Answer::Ok,
+        Verdict::Reject(reply) | Verdict::Defer(reply) => Answer::Reply(reply),
+        Verdict::Disconnect(reply) => Answer::Close(reply),
+        Verdict::Discard { reason } => {
+            transaction.discard.get_or_insert(reason);
+            Answer::Ok
+        }
+        Verdict::Hold { reason } => {
+            transaction.context.hold.get_or_insert(reason);
+            Answer::Ok
         }
     }
 }
@@ -178,9 +217,14 @@ impl Intake {
         recipients: Vec<Recipient>,
         body: NewBody,
     ) -> Result<(), Reply> {
+        let Placement { hold, not_before, priority } = self.placement(transaction).await.map_err(ended)?;
+        let with = self.along(transaction).await.map_err(|error| along::reply_of(&error))?;
+        let with = self.spooled(with).await.map_err(|error| replies::spool(&error))?;
         let context = &transaction.context;
         let body = match &context.replaced_body {
-            Some(bytes) => self.store_body(transaction.id, bytes.clone()).await?,
+            Some(bytes) => {
+                NewBody::of(&*self.parts.spool, transaction.id, bytes.clone()).await.map_err(|e| replies::spool(&e))?
+            }
             None => body,
         };
         let head = context.head.as_ref().map(|h| h.to_bytes(body.size() == 0)).unwrap_or_default();
@@ -190,9 +234,10 @@ impl Intake {
             head,
             body,
             tags: Arc::unwrap_or_clone(Arc::clone(&context.tags)),
-            hold: context.hold.clone(),
-            not_before: Duration::ZERO,
-            with: Vec::new(),
+            hold,
+            not_before,
+            priority,
+            with,
         };
         self.parts.spool.enqueue(message).await.map_err(|error| {
             tracing::error!(target: "intake", "{}: can't be queued: {error}", transaction.id);
@@ -200,12 +245,20 @@ impl Intake {
         })
     }
 
-    /// A body that a hook made, in the spool.
-    async fn store_body(&self, id: QueueId, bytes: Bytes) -> Result<NewBody, Reply> {
-        let failed = |error| replies::spool(&error);
-        let room = self.parts.spool.room(bytes.len() as u64).map_err(failed)?;
-        let mut writer = self.parts.spool.body_writer(id, room);
-        writer.write(bytes).await.map_err(failed)?;
-        writer.finish().await.map_err(failed)
+    /// Where plugins want it in the queue, or held by whatever hook said so.
+    pub(crate) async fn placement(&self, transaction: &mut Transaction) -> Result<Placement, Ended> {
+        let Transaction { chain, context, .. } = transaction;
+        let mut placement = self.parts.pipeline.placement(chain, context).await?;
+        placement.hold = context.hold.take().or(placement.hold);
+        context.hold.clone_from(&placement.hold);
+        Ok(placement)
+    }
+}
+
+/// What the client hears when a fault before the commit has a consequence.
+fn ended(ended: Ended) -> Reply {
+    match ended.0 {
+        Verdict::Reject(reply) | Verdict::Defer(reply) | Verdict::Disconnect(reply) => reply,
+        Verdict::Continue | Verdict::Accept | Verdict::Hold { .. } | Verdict::Discard { .. } => replies::NOT_IN_TRANSACTION,
     }
 }

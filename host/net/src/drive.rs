@@ -44,6 +44,9 @@ pub trait Host<S: Session>: Send {
 
     /// Takes a piece of a message. No more input is read until it has.
     fn body(&mut self, chunk: Bytes) -> impl Future<Output = ()> + Send;
+
+    /// The connection is over. Not called if the task that drives it is dropped.
+    fn ended(&mut self, _how: End) {}
 }
 
 /// How a connection ended.
@@ -142,7 +145,7 @@ where
                     Action::WakeAt(deadline) => self.timer.set(deadline),
                     Action::Body(chunk) => self.while_writing(host.body(chunk)).await,
                     Action::Ask(asked) => question = Some(asked),
-                    Action::Close => return self.close().await,
+                    Action::Close => return self.close(host).await,
                 }
             }
             self.actions = actions;
@@ -154,7 +157,7 @@ where
                 let answer = self.while_writing(host.answer(asked)).await;
                 self.step(Input::Answer(answer));
             } else if self.peer_gone_told {
-                return self.close().await; // a session that has nothing more to say, and does not say so
+                return self.close(host).await; // a session that has nothing more to say, and does not say so
             } else if self.outbox.is_empty() {
                 self.wait().await;
             } else {
@@ -246,7 +249,7 @@ where
         })
     }
 
-    async fn close(mut self) -> Ended {
+    async fn close<H: Host<S>>(mut self, mut host: H) -> Ended {
         if self.output == Output::Open {
             let (io, outbox) = (&mut self.io, &mut self.outbox);
             let left = timeout(CLOSING_TIME_MAX, async {
@@ -265,6 +268,7 @@ where
             Output::Broken => End::PeerGone,
             Output::Stuck => End::PeerStuck,
         };
+        host.ended(end);
         Ended { end, octets_in: self.octets_in, octets_out: self.outbox.written() }
     }
 }

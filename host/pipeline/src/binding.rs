@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
-use waxwing_types::{Reply, Verdict, Via};
+use waxwing_types::{QueueId, Reply, Timestamp, Verdict, Via};
 
 use crate::breaker::Breaker;
 use crate::{BreakerSettings, BreakerState, Context, Fault, FaultKind, Hook, Plugin};
+
+/// Characters of a plugin's own version in the name of a version.
+const VERSION_DIGITS: usize = 8;
 
 /// Whether a plugin's word counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -64,25 +67,34 @@ impl When {
     }
 }
 
-/// One hook of one binding: how often it ran, and whether it may run now. A plugin that always fails at one hook may do well at others.
-#[derive(Debug)]
-pub(crate) struct Record {
-    pub(crate) breaker: Breaker,
+/// One hook of one plugin: how often it ran. Versions that follow each other go on counting in the same place.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
     calls: AtomicU64,
     faults: AtomicU64,
     micros: AtomicU64,
+    agreed: AtomicU64,
+    differed: AtomicU64,
 }
 
-impl Record {
-    fn new(breaker: BreakerSettings) -> Self {
-        Self { breaker: Breaker::new(breaker), calls: AtomicU64::new(0), faults: AtomicU64::new(0), micros: AtomicU64::new(0) }
-    }
-
-    pub(crate) fn count(&self, faulted: bool, micros: u64) {
+impl Counts {
+    pub(crate) fn call(&self, faulted: bool, micros: u64) {
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.faults.fetch_add(u64::from(faulted), Ordering::Relaxed);
         self.micros.fetch_add(micros, Ordering::Relaxed);
     }
+
+    pub(crate) fn comparison(&self, agrees: bool) {
+        let counter = if agrees { &self.agreed } else { &self.differed };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Where one hook of one version is counted, and whether it may run now. A plugin that always fails at one hook may do well at others.
+#[derive(Clone, Copy)]
+pub(crate) struct Record<'b> {
+    pub(crate) breaker: &'b Breaker,
+    pub(crate) counts: &'b Counts,
 }
 
 /// The counts of one hook, as `waxwing plugin list` shows them.
@@ -96,6 +108,10 @@ pub struct HookCount {
     pub faults: u64,
     /// Microseconds of all calls together.
     pub micros: u64,
+    /// For a shadow: answers that were those of the chain.
+    pub agreed: u64,
+    /// For a shadow: answers that were not.
+    pub differed: u64,
 }
 
 /// One binding, as `waxwing plugin list` shows it.
@@ -103,8 +119,14 @@ pub struct HookCount {
 pub struct BindingStatus {
     /// The plugin's name in the configuration.
     pub name: String,
-    /// Its version.
+    /// Its version, as in traces.
     pub version: String,
+    /// When this version was loaded.
+    pub loaded_at: Timestamp,
+    /// For a canary, the percentage of the transactions that it gets.
+    pub canary: Option<u8>,
+    /// Instances of this version that exist now.
+    pub instances: u32,
     /// Its mode.
     pub mode: Mode,
     /// What a fault means.
@@ -128,28 +150,98 @@ pub struct BindingSettings {
     pub breaker: BreakerSettings,
 }
 
-/// A plugin, bound.
+/// A version of a plugin that serves some of the transactions, to be tried before it serves all.
+#[derive(Clone)]
+pub struct Canary {
+    /// The version; it has the settings of the one that it stands beside, and counts for itself.
+    pub binding: Arc<Binding>,
+    /// Of a hundred transactions so many, 0 to 100.
+    pub percent: u8,
+}
+
+/// A version of a plugin, bound.
+#[derive(Clone)]
 pub struct Binding {
     /// Its name in the configuration.
     pub name: Arc<str>,
     /// What is called.
     pub plugin: Arc<dyn Plugin>,
+    /// Its version as lists and traces name it: which load of this plugin it is, and the beginning of its content's hash.
+    pub version: Arc<str>,
+    /// When it was loaded.
+    pub loaded_at: Timestamp,
     /// Which mail it sees.
     pub when: When,
     /// Whether its word counts.
     pub mode: Mode,
     /// What a fault means.
     pub on_fault: OnFault,
-    records: Vec<Record>,
+    /// Another version, for some of the transactions.
+    pub canary: Option<Canary>,
+    breaker: BreakerSettings,
+    breakers: Arc<[Breaker]>,
+    counts: Arc<[Counts]>,
 }
 
 impl Binding {
     /// Binds a plugin as the operator says.
     #[must_use]
     pub fn new(name: &str, plugin: Arc<dyn Plugin>, settings: BindingSettings) -> Arc<Self> {
+        Self::first(name, plugin, settings, Timestamp::default())
+    }
+
+    /// Binds the first version of a plugin, loaded at that time.
+    #[must_use]
+    pub fn first(name: &str, plugin: Arc<dyn Plugin>, settings: BindingSettings, loaded_at: Timestamp) -> Arc<Self> {
         let BindingSettings { when, mode, on_fault, breaker } = settings;
-        let records = Hook::ALL.map(|_| Record::new(breaker)).into();
-        Arc::new(Self { name: name.into(), plugin, when, mode, on_fault, records })
+        Arc::new(Self {
+            name: name.into(),
+            version: label(1, &*plugin),
+            plugin,
+            loaded_at,
+            when,
+            mode,
+            on_fault,
+            canary: None,
+            breaker,
+            breakers: breakers(breaker),
+            counts: Hook::ALL.map(|_| Counts::default()).into(),
+        })
+    }
+
+    /// The next version in the place of this one, load `number` of this plugin. It goes on with the counts, while its breakers know nothing
+    /// of the faults of the one before. There is no canary beside it.
+    #[must_use]
+    pub fn successor(&self, plugin: Arc<dyn Plugin>, number: u32, loaded_at: Timestamp) -> Arc<Self> {
+        let version = label(number, &*plugin);
+        Arc::new(Self { plugin, version, loaded_at, canary: None, breakers: breakers(self.breaker), ..self.clone() })
+    }
+
+    /// Another version to stand beside this one, load `number` of this plugin, with counts of its own.
+    #[must_use]
+    pub fn beside(&self, plugin: Arc<dyn Plugin>, number: u32, loaded_at: Timestamp) -> Arc<Self> {
+        let counts = Hook::ALL.map(|_| Counts::default()).into();
+        Arc::new(Self { counts, ..(*self.successor(plugin, number, loaded_at)).clone() })
+    }
+
+    /// This version, with that canary or without one.
+    #[must_use]
+    pub fn with_canary(&self, canary: Option<Canary>) -> Arc<Self> {
+        Arc::new(Self { canary, ..self.clone() })
+    }
+
+    /// The version that serves a transaction: the same at each of its hooks and attempts. What belongs to no transaction is not the canary's.
+    pub(crate) fn chosen(self: &Arc<Self>, id: Option<QueueId>) -> &Arc<Self> {
+        match (&self.canary, id) {
+            (Some(canary), Some(id)) if percentile(id) < u64::from(canary.percent) => &canary.binding,
+            (Some(_) | None, _) => self,
+        }
+    }
+
+    /// Some version of it wants this hook.
+    pub(crate) fn has(&self, hook: Hook) -> bool {
+        let exports = |binding: &Self| binding.plugin.exports().contains(hook);
+        self.mode != Mode::Off && (exports(self) || self.canary.as_ref().is_some_and(|canary| exports(&canary.binding)))
     }
 
     /// Is asked at this hook about this mail.
@@ -160,8 +252,8 @@ impl Binding {
             && !context.authors().any(|author| author == &*self.name)
     }
 
-    pub(crate) fn record(&self, hook: Hook) -> Option<&Record> {
-        self.records.get(hook.index())
+    pub(crate) fn record(&self, hook: Hook) -> Option<Record<'_>> {
+        Some(Record { breaker: self.breakers.get(hook.index())?, counts: self.counts.get(hook.index())? })
     }
 
     /// The verdict that follows from a fault; `Continue` means that the plugin is passed over.
@@ -182,16 +274,39 @@ impl Binding {
     pub fn status(&self) -> BindingStatus {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let hooks = self.plugin.exports().iter().filter_map(|hook| {
-            let c = self.record(hook)?;
-            Some(HookCount { hook, calls: load(&c.calls), faults: load(&c.faults), micros: load(&c.micros) })
+            let c = self.counts.get(hook.index())?;
+            let (calls, faults, micros) = (load(&c.calls), load(&c.faults), load(&c.micros));
+            Some(HookCount { hook, calls, faults, micros, agreed: load(&c.agreed), differed: load(&c.differed) })
         });
         BindingStatus {
             name: self.name.to_string(),
-            version: self.plugin.version().to_owned(),
+            version: self.version.to_string(),
+            loaded_at: self.loaded_at,
+            canary: None,
+            instances: self.plugin.instances(),
             mode: self.mode,
             on_fault: self.on_fault,
-            breaker: self.records.iter().map(|r| r.breaker.state()).max().unwrap_or_default(),
+            breaker: self.breakers.iter().map(Breaker::state).max().unwrap_or_default(),
             hooks: hooks.collect(),
         }
     }
+}
+
+fn breakers(settings: BreakerSettings) -> Arc<[Breaker]> {
+    Hook::ALL.map(|_| Breaker::new(settings)).into()
+}
+
+/// `v3:1a2b3c4d`.
+fn label(number: u32, plugin: &dyn Plugin) -> Arc<str> {
+    let hash: String = plugin.version().chars().take(VERSION_DIGITS).collect();
+    format!("v{number}:{hash}").into()
+}
+
+/// Where a transaction stands among a hundred. Ids that follow each other differ in few bits: all bits are mixed (the end of splitmix64).
+fn percentile(id: QueueId) -> u64 {
+    let mut bits = id.as_u64();
+    for (shift, factor) in [(30, 0xbf58_476d_1ce4_e5b9), (27, 0x94d0_49bb_1331_11eb)] {
+        bits = (bits ^ (bits >> shift)).wrapping_mul(factor);
+    }
+    (bits ^ (bits >> 31)) % 100
 }

@@ -100,15 +100,15 @@ impl Breaker {
         }
     }
 
-    /// Says how a call ended. Calls that were under way when the breaker opened change nothing: only the probe does. An exhausted pool
+    /// Says how a call ended; gives the new state if the breaker opened or closed by it. Calls that were under way when the breaker opened change nothing: only the probe does. An exhausted pool
     /// is no failure of the plugin, and no proof that it works.
-    pub(crate) fn report(&self, pass: Pass, fault: Option<FaultKind>, now: Monotonic) {
+    pub(crate) fn report(&self, pass: Pass, fault: Option<FaultKind>, now: Monotonic) -> Option<BreakerState> {
         let mut inner = self.lock();
         let next = match (inner.0, pass) {
             (Inner::Closed { faults }, Pass::Usual) => match fault {
                 None => Inner::Closed { faults: 0 },
-                Some(FaultKind::PoolExhausted) => return,
-                Some(_) if self.settings.faults == 0 => return,
+                Some(FaultKind::PoolExhausted) => return None,
+                Some(_) if self.settings.faults == 0 => return None,
                 Some(_) if faults.saturating_add(1) >= self.settings.faults => Inner::Open { until: now + self.settings.time },
                 Some(_) => Inner::Closed { faults: faults.saturating_add(1) },
             },
@@ -117,9 +117,15 @@ impl Breaker {
                 Some(FaultKind::PoolExhausted) => Inner::Open { until: now },
                 Some(_) => Inner::Open { until: now + self.settings.time },
             },
-            (Inner::Closed { .. }, Pass::Probe(_)) | (Inner::Open { .. } | Inner::HalfOpen { .. }, _) => return,
+            (Inner::Closed { .. }, Pass::Probe(_)) | (Inner::Open { .. } | Inner::HalfOpen { .. }, _) => return None,
         };
+        let was_closed = matches!(inner.0, Inner::Closed { .. });
         inner.0 = next;
+        match next {
+            Inner::Open { .. } => was_closed.then_some(BreakerState::Open),
+            Inner::Closed { .. } => (!was_closed).then_some(BreakerState::Closed),
+            Inner::HalfOpen { .. } => None,
+        }
     }
 
     /// What it lets through. An open one stays so until the next call, however late.

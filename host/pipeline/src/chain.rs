@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::shadow::Heard;
 use crate::table::Bound;
-use crate::{Guest, Hook, TraceEntry};
+use crate::{Binding, Guest, Hook, TraceEntry};
 
 /// One guest for each binding, opened when it is first asked, and the trace of all calls. A session has one chain for the hooks
 /// before MAIL, and a new one for each transaction: nothing crosses but tags. A chain keeps the plugins that it began with, whatever
@@ -13,21 +14,23 @@ pub struct Chain {
     pub(crate) seats: Vec<Seat>,
     /// The steps so far.
     pub trace: Vec<TraceEntry>,
+    /// What shadows answered at the hook that is being decided.
+    pub(crate) shadows: Vec<Heard>,
 }
 
 /// A binding's place in a chain.
 pub(crate) enum Seat {
     /// Not asked yet.
     Empty,
-    /// In conversation.
-    Open(Box<dyn Guest>),
+    /// In conversation, with this version.
+    Open(Box<dyn Guest>, Arc<Binding>),
     /// It asked not to be called again for this message.
     Left,
 }
 
 impl Chain {
     pub(crate) fn new(bound: Arc<Bound>) -> Self {
-        Self { seats: bound.bindings.iter().map(|_| Seat::Empty).collect(), bound, trace: Vec::new() }
+        Self { seats: bound.bindings.iter().map(|_| Seat::Empty).collect(), bound, trace: Vec::new(), shadows: Vec::new() }
     }
 
     /// Some plugin of this chain is bound to the hook.
@@ -39,7 +42,7 @@ impl Chain {
     /// Ends all conversations: the instances are free for others. A later call begins a new one.
     pub fn release(&mut self) {
         for seat in &mut self.seats {
-            if matches!(seat, Seat::Open(_)) {
+            if matches!(seat, Seat::Open(..)) {
                 *seat = Seat::Empty;
             }
         }

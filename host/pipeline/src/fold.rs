@@ -25,22 +25,32 @@ impl Pipeline {
     ///
     /// A plugin's refusal (not that of a fault) is put to `on-refuse` of the others first, who may let it pass or soften it.
     pub async fn verdict(&self, chain: &mut Chain, context: &mut Context, event: Event) -> Verdict {
+        let verdict = self.first_decisive(chain, context, &event).await;
+        self.compare(chain, context, &event, &Answer::Verdict(verdict.clone())).await;
+        match verdict {
+            Verdict::Hold { reason } => {
+                context.hold.get_or_insert(reason);
+                Verdict::Accept
+            }
+            Verdict::Continue
+            | Verdict::Accept
+            | Verdict::Reject(_)
+            | Verdict::Defer(_)
+            | Verdict::Disconnect(_)
+            | Verdict::Discard { .. } => verdict,
+        }
+    }
+
+    async fn first_decisive(&self, chain: &mut Chain, context: &mut Context, event: &Event) -> Verdict {
         let bound = Arc::clone(&chain.bound);
         for &at in bound.at(event.hook()) {
-            let verdict = match self.ask(at, chain, context, &event).await {
+            let verdict = match self.ask(at, chain, context, event).await {
                 Some(Step::Faulted(consequence)) => consequence,
                 Some(Step::Returned(Answer::Verdict(verdict))) => self.softened(at, chain, context, event.hook(), verdict).await,
                 Some(Step::Returned(_)) | None => Verdict::Continue,
             };
-            match verdict {
-                Verdict::Continue => {}
-                Verdict::Hold { reason } => {
-                    context.hold.get_or_insert(reason);
-                    return Verdict::Accept;
-                }
-                Verdict::Accept | Verdict::Reject(_) | Verdict::Defer(_) | Verdict::Disconnect(_) | Verdict::Discard { .. } => {
-                    return verdict;
-                }
+            if verdict != Verdict::Continue {
+                return verdict;
             }
         }
         Verdict::Continue
@@ -113,25 +123,47 @@ impl Pipeline {
         role: Role,
     ) -> Result<Address, Ended> {
         let mut address = address;
+        chain.shadows.clear();
         let bound = Arc::clone(&chain.bound);
         for &at in bound.at(Hook::OnRewriteAddress) {
             let event = Event::RewriteAddress(address.clone(), role);
             match self.ask(at, chain, context, &event).await {
-                None => {}
+                // To leave an address as it is, is to say that it ends so.
+                None => {
+                    if let Some(unchanged @ Answer::Rewritten(None)) = chain.heard_last(at) {
+                        *unchanged = Answer::Rewritten(Some(address.clone()));
+                    }
+                }
                 Some(Step::Faulted(consequence)) => passed_over(context, consequence)?,
                 Some(Step::Returned(Answer::Rewritten(Some(new)))) => address = new,
                 Some(Step::Returned(_)) => {}
             }
+        }
+        if !chain.shadows.is_empty() {
+            let event = Event::RewriteAddress(address.clone(), role);
+            self.compare(chain, context, &event, &Answer::Rewritten(Some(address.clone()))).await;
         }
         Ok(address)
     }
 
     /// Asks the resolving plugins in order; the first that knows the recipient has the word.
     pub async fn resolve(&self, chain: &mut Chain, context: &mut Context, recipient: &Address, verify: bool) -> Resolved {
+        let event = Event::Resolve { recipient: recipient.clone(), verify };
+        let resolved = self.first_that_knows(chain, context, &event).await;
+        let decided = match &resolved {
+            Resolved::NotMine => Resolution::NotMine,
+            Resolved::Unknown => Resolution::Unknown,
+            Resolved::Targets(expansion) => Resolution::Targets(expansion.clone()),
+            Resolved::Failed(reply) => Resolution::Unavailable(reply.to_string()),
+        };
+        self.compare(chain, context, &event, &Answer::Resolution(decided)).await;
+        resolved
+    }
+
+    async fn first_that_knows(&self, chain: &mut Chain, context: &mut Context, event: &Event) -> Resolved {
         let bound = Arc::clone(&chain.bound);
         for &at in bound.at(Hook::OnResolve) {
-            let event = Event::Resolve { recipient: recipient.clone(), verify };
-            let resolution = match self.ask(at, chain, context, &event).await {
+            let resolution = match self.ask(at, chain, context, event).await {
                 None => continue,
                 Some(Step::Faulted(Verdict::Continue)) => continue,
                 Some(Step::Faulted(Verdict::Reject(reply) | Verdict::Defer(reply) | Verdict::Disconnect(reply))) => {

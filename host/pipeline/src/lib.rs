@@ -21,6 +21,8 @@ mod outbound;
 mod pipeline;
 mod plugin;
 mod ports;
+mod recording;
+mod shadow;
 mod table;
 mod trace;
 
@@ -28,7 +30,7 @@ pub use answer::{
     Answer, AuthAnswer, Changes, Expansion, Failure, Fate, Found, NextTry, Outcome, Placement, RecipientOutcome, ReplyClass,
     Resolution, Secret, Stored, Submission, Symbol, Target,
 };
-pub use binding::{Binding, BindingSettings, BindingStatus, HookCount, Mode, OnFault, When};
+pub use binding::{Binding, BindingSettings, BindingStatus, Canary, HookCount, Mode, OnFault, When};
 pub use breaker::{BreakerSettings, BreakerState};
 pub use chain::Chain;
 pub use context::{AUTHORS_MAX, AUTHORS_TAG, Client, Context, ContextRecipient, EditError, HOST_TAGS, TlsSession};
@@ -38,7 +40,8 @@ pub use hook::{Hook, HookSet};
 pub use pipeline::{Ended, Pipeline};
 pub use plugin::{Fault, FaultKind, Guest, Plugin};
 pub use ports::{
-    ClassOf, Directory, DnsError, Generated, Handed, HttpError, HttpRequest, HttpResponse, KvError, KvPair, KvStore, Metrics,
-    MxHost, Prepared, Records, Resolver, Submit, SubmitError, Table, TableError, Trace, Transport, Web,
+    ClassOf, Directory, DnsError, Events, Generated, Handed, HttpError, HttpRequest, HttpResponse, KvError, KvPair, KvStore,
+    Metrics, MxHost, Prepared, Records, Resolver, Submit, SubmitError, Table, TableError, Trace, Transport, Web,
 };
+pub use recording::{REDACTED, RecordedBody, Recorder, Recording};
 pub use trace::{TRACE_ENTRIES_MAX, TraceEntry, TraceRecord};

@@ -7,14 +7,16 @@ use waxwing_types::{Address, AddressClass, Clock, Verdict};
 
 use crate::chain::Seat;
 use crate::table::Bound;
-use crate::{Answer, Binding, BindingStatus, Chain, ClassOf, Context, Event, Fault, FaultKind, Mode, TraceEntry};
+use crate::{
+    Answer, Binding, BindingStatus, BreakerState, Chain, ClassOf, Context, Event, Fault, FaultKind, Hook, Mode, TraceEntry,
+};
 
 /// The plugins of a configuration, in its order. They can be replaced while mail passes: what has begun goes on with those that it
 /// began with.
 pub struct Pipeline {
     current: ArcSwap<Bound>,
     classes: Arc<dyn ClassOf>,
-    clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 /// A verdict that ends what was asked about: a command, or the message.
@@ -45,16 +47,34 @@ impl Pipeline {
         self.current.load().bindings.clone()
     }
 
-    /// For `waxwing plugin list`.
+    /// For `waxwing plugin list`: the version in service of each, and its canary after it.
     #[must_use]
     pub fn status(&self) -> Vec<BindingStatus> {
-        self.current.load().bindings.iter().map(|b| b.status()).collect()
+        let bound = self.current.load();
+        let versions = bound.bindings.iter().flat_map(|binding| {
+            let canary = binding.canary.as_ref();
+            let canary = canary.map(|c| BindingStatus { canary: Some(c.percent), ..c.binding.status() });
+            std::iter::once(binding.status()).chain(canary)
+        });
+        versions.collect()
     }
 
     /// Begins the conversations of a session, a transaction or an attempt.
     #[must_use]
     pub fn chain(&self) -> Chain {
         Chain::new(self.current.load_full())
+    }
+
+    /// Begins others with the same plugins, whatever was loaded meanwhile.
+    #[must_use]
+    pub fn chain_of(&self, chain: &Chain) -> Chain {
+        Chain::new(Arc::clone(&chain.bound))
+    }
+
+    /// Some plugin is bound to the hook now: a chain that is begun now has it.
+    #[must_use]
+    pub fn has(&self, hook: Hook) -> bool {
+        !self.current.load().at(hook).is_empty()
     }
 
     /// The class of an address.
@@ -67,17 +87,17 @@ impl Pipeline {
     /// not count.
     pub(crate) async fn ask(&self, at: usize, chain: &mut Chain, context: &mut Context, event: &Event) -> Option<Step> {
         let bound = Arc::clone(&chain.bound);
-        let binding = bound.bindings.get(at)?;
+        let binding = bound.bindings.get(at)?.chosen(context.id);
         let hook = event.hook();
         let record = binding.record(hook)?;
         if !binding.wants(hook, context) {
             return None;
         }
         let seat = chain.seats.get_mut(at)?;
-        if matches!(seat, Seat::Empty) {
-            *seat = Seat::Open(Arc::clone(&binding.plugin).open());
+        if matches!(seat, Seat::Empty) || matches!(seat, Seat::Open(_, version) if !Arc::ptr_eq(version, binding)) {
+            *seat = Seat::Open(Arc::clone(&binding.plugin).open(), Arc::clone(binding));
         }
-        let Seat::Open(guest) = seat else { return None };
+        let Seat::Open(guest, _) = seat else { return None };
         let began = self.clock.monotonic();
         let pass = record.breaker.enter(began);
         let result = match &pass {
@@ -86,7 +106,7 @@ impl Pipeline {
         };
         let micros = u64::try_from(self.clock.monotonic().since(began).as_micros()).unwrap_or(u64::MAX);
         let shadow = binding.mode == Mode::Shadow;
-        let entry = TraceEntry::call(&binding.name, hook, self.clock.now(), micros, event.subject(), shadow);
+        let entry = TraceEntry::call(binding, hook, self.clock.now(), micros, event.subject());
         let result = result.and_then(|outcome| match shadow {
             true => Ok(outcome),
             false => match context.apply(&outcome.changes, &binding.name, &*self.classes) {
@@ -95,8 +115,9 @@ impl Pipeline {
             },
         });
         if let Ok(pass) = pass {
-            record.breaker.report(pass, result.as_ref().err().map(|fault| fault.kind), self.clock.monotonic());
-            record.count(result.is_err(), micros);
+            let turned = record.breaker.report(pass, result.as_ref().err().map(|fault| fault.kind), self.clock.monotonic());
+            log_breaker(binding, hook, turned);
+            record.counts.call(result.is_err(), micros);
         }
         let step = match result {
             Ok(outcome) => {
@@ -104,15 +125,35 @@ impl Pipeline {
                 if outcome.changes.skip_rest && !shadow {
                     *seat = Seat::Left;
                 }
+                if shadow {
+                    chain.hear(at, hook, Some(&outcome.answer));
+                }
                 Step::Returned(outcome.answer)
             }
             Err(fault) => {
                 let consequence = binding.consequence(&fault);
                 entry.faulted(&fault, consequence.as_str()).join(&mut chain.trace);
+                if shadow {
+                    chain.hear(at, hook, None);
+                }
                 Step::Faulted(consequence)
             }
         };
         (!shadow).then_some(step)
+    }
+}
+
+/// An operator hears once that a plugin is left alone, and once that it is back.
+fn log_breaker(binding: &Binding, hook: Hook, turned: Option<BreakerState>) {
+    let (plugin, version) = (&*binding.name, &*binding.version);
+    match turned {
+        Some(BreakerState::Open) => {
+            tracing::warn!(target: "plugins", plugin, version, %hook, "breaker open: it failed too often in a row and is not called here for now");
+        }
+        Some(BreakerState::Closed) => {
+            tracing::info!(target: "plugins", plugin, version, %hook, "breaker closed: it is called again")
+        }
+        Some(BreakerState::HalfOpen) | None => {}
     }
 }
 

@@ -25,6 +25,8 @@ pub enum FaultKind {
     PoolExhausted,
     /// The host failed while it served the guest, for instance in reading the message; or a server behind the plugin did.
     Host,
+    /// The program that answers cannot be reached, or closed the connection.
+    Connection,
     /// It failed so often that it is not asked for a while.
     BreakerOpen,
 }
@@ -41,6 +43,7 @@ impl FaultKind {
             Self::BadAnswer => "bad-answer",
             Self::PoolExhausted => "pool-exhausted",
             Self::Host => "host",
+            Self::Connection => "connection",
             Self::BreakerOpen => "breaker-open",
         }
     }
@@ -76,6 +79,14 @@ pub trait Plugin: Send + Sync {
     /// Begins a conversation: one for the hooks before MAIL, one for each transaction, one for each attempt. Cheap: an
     /// instance is made at the first call.
     fn open(self: Arc<Self>) -> Box<dyn Guest>;
+
+    /// Another version has taken its place, or it has come back: one that is out of service keeps no instance for calls to come.
+    fn retire(&self, _is_retired: bool) {}
+
+    /// Instances that exist now, at work or waiting; none for what has no instances.
+    fn instances(&self) -> u32 {
+        0
+    }
 }
 
 /// One conversation with a plugin.

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use waxwing_types::{Address, AddressClass, Attempt, Disposition, Envelope, Message, QueueId, Tags};
+use waxwing_types::{
+    Address, AddressClass, Attempt, BodyType, Disposition, Envelope, Message, Origin, QueueId, Recipient, Tags, Timestamp, Via,
+};
 
-use crate::TraceRecord;
+use crate::{AUTHORS_MAX, AUTHORS_TAG, Placement, Submission, TraceRecord};
 
 /// Takes messages off the server's hands.
 #[async_trait]
@@ -30,6 +32,8 @@ pub struct Handed {
     pub setup: Duration,
     /// The server is shutting down and nothing was tried: the attempt does not count.
     pub cut_off: bool,
+    /// Who is left waits for the operator, for this reason.
+    pub hold: Option<String>,
 }
 
 impl Handed {
@@ -227,6 +231,27 @@ pub struct Generated {
     pub tags: Tags,
 }
 
+impl Submission {
+    /// The message that it becomes, caused by one with these tags. An error if too many led to it already.
+    pub fn generated(&self, tags: &Tags, cause: Option<QueueId>, now: Timestamp) -> Result<Generated, SubmitError> {
+        let before = tags.get(AUTHORS_TAG).map_or("", String::as_str);
+        if before.split(',').filter(|name| !name.is_empty()).count() >= AUTHORS_MAX {
+            return Err(SubmitError::Refused(format!("{AUTHORS_MAX} messages led one to the next")));
+        }
+        let authors = if before.is_empty() { self.author.to_string() } else { format!("{before},{}", self.author) };
+        let envelope = Envelope {
+            sender: self.sender.clone(),
+            recipients: self.recipients.iter().cloned().map(Recipient::new).collect(),
+            body_type: if self.content.is_ascii() { BodyType::SevenBit } else { BodyType::EightBitMime },
+            ret: None,
+            envid: None,
+            origin: Origin::internal(Via::Api, now),
+        };
+        let tags = Tags::from([(AUTHORS_TAG.to_owned(), authors)]);
+        Ok(Generated { id: self.id, envelope, content: self.content.clone(), cause, tags })
+    }
+}
+
 /// A made message after all hooks, ready to be committed with what caused it.
 #[derive(Clone)]
 pub struct Prepared {
@@ -240,8 +265,10 @@ pub struct Prepared {
     pub body: Bytes,
     /// As the hooks left them.
     pub tags: Tags,
-    /// Into the hold queue, with this reason.
-    pub hold: Option<String>,
+    /// When it is tried first, and whether it is held.
+    pub placement: Placement,
+    /// What plugins sent with it, for the same commit.
+    pub with: Vec<Prepared>,
 }
 
 /// Why a made message cannot be taken.
@@ -269,6 +296,15 @@ pub trait Submit: Send + Sync {
 pub trait Trace: Send + Sync {
     /// Takes a record, or drops it when too much waits.
     fn record(&self, record: TraceRecord);
+}
+
+/// Hears of what happens to mail, for accounting; never waits, and drops what is too much.
+pub trait Events: Send + Sync {
+    /// Somebody listens now; without, an event need not be made.
+    fn wanted(&self) -> bool;
+
+    /// Takes an event: `delivered`, `deferred`, `failed`, `held`, with what is known of it as a JSON object.
+    fn happened(&self, name: &str, json: String);
 }
 
 /// Knows which domain is whose.

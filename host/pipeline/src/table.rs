@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Binding, Hook, Mode};
+use crate::{Binding, Hook};
 
 /// All bindings at one time. Never changed: a reload makes another.
 pub(crate) struct Bound {
@@ -13,7 +13,7 @@ pub(crate) struct Bound {
 impl Bound {
     pub(crate) fn new(bindings: Vec<Arc<Binding>>) -> Self {
         let places = |hook: Hook| {
-            let wanted = |(i, b): (usize, &Arc<Binding>)| (b.mode != Mode::Off && b.plugin.exports().contains(hook)).then_some(i);
+            let wanted = |(i, b): (usize, &Arc<Binding>)| b.has(hook).then_some(i);
             bindings.iter().enumerate().filter_map(wanted).collect()
         };
         let by_hook = Hook::ALL.into_iter().map(places).collect();

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 use waxwing_types::{Edit, Timestamp};
 
-use crate::{Answer, AuthAnswer, Changes, Fault, Found, Hook, NextTry, Outcome, ReplyClass, Resolution, Symbol, Target};
+use crate::{
+    Answer, AuthAnswer, Binding, Changes, Fault, Found, Hook, Mode, NextTry, Outcome, ReplyClass, Resolution, Symbol, Target,
+};
 
 /// Steps that are kept of one session or transaction: a client can name a thousand recipients, and a header as many addresses.
 pub const TRACE_ENTRIES_MAX: usize = 200;
@@ -20,6 +22,9 @@ pub struct TraceEntry {
     pub at: Timestamp,
     /// The plugin, or the part of the server that speaks.
     pub who: String,
+    /// Which version of the plugin; empty for parts of the server.
+    #[serde(default)]
+    pub version: String,
     /// The hook or step.
     pub step: String,
     /// What it was about; of several calls the last.
@@ -46,6 +51,7 @@ impl TraceEntry {
         Self {
             at,
             who: who.to_owned(),
+            version: String::new(),
             step: step.to_owned(),
             subject: subject.into(),
             result: result.into(),
@@ -58,20 +64,15 @@ impl TraceEntry {
         }
     }
 
-    pub(crate) fn call(who: &str, hook: Hook, at: Timestamp, micros: u64, subject: String, shadow: bool) -> Self {
-        Self {
-            at,
-            who: who.to_owned(),
-            step: hook.as_str().to_owned(),
-            subject,
-            result: String::new(),
-            edits: Vec::new(),
-            micros,
-            calls: 1,
-            fault: None,
-            log: Vec::new(),
-            shadow,
-        }
+    pub(crate) fn call(by: &Binding, hook: Hook, at: Timestamp, micros: u64, subject: String) -> Self {
+        let step = Self::step(at, &by.name, hook.as_str(), subject, "");
+        Self { version: by.version.to_string(), micros, shadow: by.mode == Mode::Shadow, ..step }
+    }
+
+    /// A shadow's answer was not that of the chain.
+    pub(crate) fn differs(mut self, shadow: &Answer, decided: &Answer) -> Self {
+        self.result = format!("differs: {}; the chain: {}", describe(shadow), describe(decided));
+        self
     }
 
     pub(crate) fn returned(mut self, outcome: &Outcome) -> Self {
@@ -124,6 +125,7 @@ impl TraceEntry {
         self.did_nothing()
             && other.did_nothing()
             && self.who == other.who
+            && self.version == other.version
             && self.step == other.step
             && self.result == other.result
             && self.shadow == other.shadow

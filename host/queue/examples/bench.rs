@@ -54,6 +54,7 @@ async fn produce(spool: EmbeddedSpool, clock: Arc<MachineClock>, messages: u64, 
                 tags: Tags::new(),
                 hold: None,
                 not_before: std::time::Duration::ZERO,
+                priority: 0,
                 with: Vec::new(),
             })
             .await

@@ -14,6 +14,7 @@ use crate::error::SpoolError;
 use crate::file_body::{BlockSums, BodyRef, FileBody, file_name};
 use crate::files::{BodyFile, BodyFiles};
 use crate::room::Reservation;
+use crate::spool::Spool;
 
 /// Octets of a body that is kept inside the store; also the most that a [`BodyWriter`] holds.
 pub const BODY_INLINE_BYTES_MAX: usize = 256 << 10;
@@ -269,6 +270,16 @@ impl NewBody {
             return Err(SpoolError::Invalid("a body of more than 256 KiB goes through a body writer"));
         }
         Ok(Self { content: Content::Memory(bytes), held: None })
+    }
+
+    /// A body that is in memory, of any length: what is too large for a record goes into a file.
+    pub async fn of(spool: &dyn Spool, id: QueueId, bytes: Bytes) -> Result<Self, SpoolError> {
+        if bytes.len() <= BODY_INLINE_BYTES_MAX {
+            return Self::inline(bytes);
+        }
+        let mut writer = spool.body_writer(id, spool.room(bytes.len() as u64)?);
+        writer.write(bytes).await?;
+        writer.finish().await
     }
 
     /// Octets.

@@ -161,8 +161,7 @@ impl Spool for EmbeddedSpool {
             return Ok(());
         }
         inner.room.check()?;
-        let without = |message: &NewMessage| if message.body.has_room() { 0 } else { message.body.size() };
-        let bytes = without(&message) + message.with.iter().map(without).sum::<u64>();
+        let bytes = message.unpromised_bytes();
         let _room = if bytes == 0 { None } else { Some(inner.room.reserve(bytes)?) };
         let mut batch = Batch::with_capacity(3);
         let prepared = inner.prepare_all(vec![message], &mut batch)?;
@@ -299,7 +298,8 @@ impl Inner {
 
     /// Puts the records of a message into a batch: the message before its units, so that nobody finds a unit without it.
     pub(crate) fn prepare(&self, message: NewMessage, batch: &mut Batch) -> Result<Prepared, SpoolError> {
-        let NewMessage { id, envelope, head, body, tags, hold, not_before, with: _ } = message;
+        let due_at = message.due_at();
+        let NewMessage { id, envelope, head, body, tags, hold, not_before: _, priority: _, with: _ } = message;
         if envelope.recipients.is_empty() {
             return Err(SpoolError::Invalid("a message without recipients"));
         }
@@ -312,10 +312,10 @@ impl Inner {
             (inside, None) => RecordBody::Inside(inside.cloned().unwrap_or_default()),
         };
         let made = make_message(id, &envelope, &tags, &head, &record_body).map_err(|e| SpoolError::Invalid(e.0))?;
-        let due_at = envelope.origin.received_at + not_before;
         let units = split(id, &envelope.recipients, due_at, matches!(record_body, RecordBody::File(_)))?;
         // What waits is not kept in memory for it.
-        let guard = if hold.is_some() || !not_before.is_zero() { None } else { self.hints.admit(made.bytes.len() as u64) };
+        let guard =
+            if hold.is_some() || due_at > envelope.origin.received_at { None } else { self.hints.admit(made.bytes.len() as u64) };
         batch.put(&self.message, id.to_key().to_vec(), made.bytes);
         for unit in &units {
             match &hold {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use waxwing_types::{Envelope, QueueId, Tags};
+use waxwing_types::{Envelope, QueueId, Tags, Timestamp};
 
 use crate::body::NewBody;
 
@@ -27,6 +27,36 @@ pub struct NewMessage {
     pub hold: Option<String>,
     /// No attempt before this time has passed since `origin.received_at`.
     pub not_before: Duration,
+    /// Each step counts as a second of waiting more: it is due so much earlier, or later if negative, than what came at the same time.
+    /// An attempt before `not_before` it never brings about.
+    pub priority: i8,
     /// Messages that are committed in the same batch: all of them or none. Theirs count as these.
     pub with: Vec<NewMessage>,
+}
+
+impl NewMessage {
+    /// When its units are due.
+    pub(crate) fn due_at(&self) -> Timestamp {
+        let received_at = self.envelope.origin.received_at;
+        let steps = Duration::from_secs(u64::from(self.priority.unsigned_abs()));
+        match (self.priority.is_negative(), self.not_before.is_zero()) {
+            (true, _) => received_at + self.not_before + steps,
+            (false, true) => {
+                let ahead = u64::try_from(steps.as_millis()).unwrap_or(u64::MAX);
+                Timestamp::from_millis(received_at.as_millis().saturating_sub(ahead))
+            }
+            (false, false) => received_at + self.not_before,
+        }
+    }
+
+    /// Octets of bodies for which no room was promised yet, with those of all that come along at whatever depth.
+    pub(crate) fn unpromised_bytes(&self) -> u64 {
+        let mut left = vec![self];
+        let mut bytes = 0;
+        while let Some(message) = left.pop() {
+            bytes += if message.body.has_room() { 0 } else { message.body.size() };
+            left.extend(&message.with);
+        }
+        bytes
+    }
 }

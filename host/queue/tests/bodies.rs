@@ -236,3 +236,21 @@ async fn large_bodies_go_through_a_writer() {
     assert!(NewBody::inline(vec![0; BODY_INLINE_BYTES_MAX].into()).is_ok());
     assert!(matches!(NewBody::inline(vec![0; BODY_INLINE_BYTES_MAX + 1].into()), Err(SpoolError::Invalid(_))));
 }
+
+#[tokio::test]
+async fn what_comes_along_with_what_comes_along_needs_room_too() {
+    let world = World::with(|settings| settings.queue_minfree = 100 * MIB).await;
+    world.files.set_free_bytes(100 * MIB + 100_000);
+    let nested = || {
+        let large = NewBody::inline(pattern(200_000).into()).unwrap();
+        let deepest = NewMessage { body: large, ..world.message(1) };
+        let middle = NewMessage { with: vec![deepest], ..world.message(1) };
+        NewMessage { with: vec![middle], ..world.message(1) }
+    };
+    assert!(matches!(world.spool.enqueue(nested()).await, Err(SpoolError::Full { .. })));
+    assert_eq!(world.spool.stats().enqueued, 0);
+    world.files.set_free_bytes(101 * MIB);
+    world.clock.advance(std::time::Duration::from_secs(1));
+    world.spool.enqueue(nested()).await.unwrap();
+    assert_eq!(world.spool.stats().enqueued, 3);
+}

@@ -465,3 +465,26 @@ async fn what_comes_along_is_committed_in_the_same_step_and_waits_as_it_was_told
     assert_eq!(later.iter().map(|unit| unit.id).collect::<Vec<_>>(), [id, second]);
     assert_eq!(later.iter().map(|unit| unit.next_at).max(), Some(now + wait));
 }
+
+#[tokio::test]
+async fn each_step_of_priority_counts_as_a_second_of_waiting() {
+    let world = World::new().await;
+    let lease = world.spool.acquire().await.unwrap();
+    let seconds = Duration::from_secs;
+    let mut ids = Vec::new();
+    for (priority, wait) in [(0, 0), (10, 0), (-10, 0), (10, 5)] {
+        let message = waxwing_queue::NewMessage { priority, not_before: seconds(wait), ..world.message(1) };
+        ids.push(message.id);
+        world.spool.enqueue(message).await.unwrap();
+    }
+    let order = |units: Vec<waxwing_queue::Unit>| {
+        units.iter().map(|unit| ids.iter().position(|id| *id == unit.id).unwrap()).collect::<Vec<_>>()
+    };
+    let now = world.now();
+    assert_eq!(order(world.spool.scan_due(&lease, None, now, 10).await.unwrap()), [1, 0]);
+    assert_eq!(order(world.spool.scan_due(&lease, None, now + seconds(10), 10).await.unwrap()), [1, 0, 3, 2]);
+    let at = |seconds_after: u64| now + seconds(seconds_after);
+    let last = world.spool.scan_due(&lease, None, at(10), 10).await.unwrap();
+    assert_eq!(last[0].next_at.as_millis() + 10_000, now.as_millis());
+    assert_eq!((last[2].next_at, last[3].next_at), (at(5), at(10)), "an earliest time is kept whatever the priority");
+}

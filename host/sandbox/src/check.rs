@@ -8,21 +8,16 @@ use crate::error::LoadError;
 use crate::settings::{MessageGrant, PluginSettings};
 
 /// The contract.
-const PACKAGE: &str = "waxwing:mail/";
+pub(crate) const PACKAGE: &str = "waxwing:mail/";
 /// Its version here.
 const VERSION: (u64, u64, u64) = (0, 1, 0);
 const VERSION_TEXT: &str = "0.1.0";
 
 /// Hooks of the contract beside those of [`Hook`] and `on-load`.
-const HOOKS_TO_COME: [&str; 18] = [
+const HOOKS_TO_COME: [&str; 13] = [
     "on-tls",
-    "on-rcpt-resolved",
-    "on-command",
-    "on-disconnect",
     "on-credentials",
     "on-auth",
-    "on-headers",
-    "on-enqueue",
     "on-scan",
     "on-retry",
     "on-route",
@@ -119,6 +114,12 @@ impl Interface {
             "random" => Self::Random,
             _ => return None,
         })
+    }
+
+    /// The interface behind an import's full name, whatever its version.
+    pub(crate) fn of_import(import: &str) -> Option<Self> {
+        let rest = import.strip_prefix(PACKAGE)?;
+        Self::from_name(rest.split_once('@').map_or(rest, |(name, _)| name))
     }
 
     /// The line of configuration that is missing, if one is.

@@ -9,6 +9,7 @@ use waxwing_types::Clock;
 use crate::LoadError;
 use crate::cache::Cache;
 use crate::lane::SlowLane;
+use crate::meter::Meter;
 use crate::ticker::Ticker;
 
 /// Octets of each linear memory that stay in RAM when an instance ends: cleared by hand, which is cheaper than page faults.
@@ -30,11 +31,13 @@ pub struct SandboxSettings {
     pub memory_bytes_max: usize,
     /// Threads for guests that compute for longer than a tick.
     pub slow_threads: usize,
+    /// Counts what calls cost, fuel among it, which makes guests slower; none in a server.
+    pub meter: Option<Arc<Meter>>,
 }
 
 impl Default for SandboxSettings {
     fn default() -> Self {
-        Self { cache_directory: None, instances_max: 500, memory_bytes_max: 1 << 30, slow_threads: 1 }
+        Self { cache_directory: None, instances_max: 500, memory_bytes_max: 1 << 30, slow_threads: 1, meter: None }
     }
 }
 
@@ -78,7 +81,7 @@ fn config(settings: &SandboxSettings) -> Config {
     config
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
         .epoch_interruption(true)
-        .consume_fuel(false)
+        .consume_fuel(settings.meter.is_some())
         // Unfinished in this version of wasmtime, and it doubles the cost of a call.
         .concurrency_support(false)
         .memory_init_cow(true)

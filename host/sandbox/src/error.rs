@@ -33,6 +33,20 @@ pub enum LoadError {
         /// What the compiler said.
         reason: String,
     },
+    /// Text, an archive, a program.
+    #[error("plugin \"{plugin}\" is not a WebAssembly file; give the component that the build has made, usually a file .wasm")]
+    NotWebAssembly {
+        /// The plugin.
+        plugin: String,
+    },
+    /// What compilers make before it is wrapped.
+    #[error(
+        "plugin \"{plugin}\" is a core module, not a component; wrap it with the contract's types, as `wasm-tools component new` does"
+    )]
+    CoreModule {
+        /// The plugin.
+        plugin: String,
+    },
     /// Built for another version of the contract.
     #[error(
         "plugin \"{plugin}\" was built for version {theirs} of waxwing:mail (it names {name}), and this server speaks version {ours}; \
@@ -69,7 +83,10 @@ pub enum LoadError {
         line: &'static str,
     },
     /// An import of the contract that this version of the server does not serve.
-    #[error("plugin \"{plugin}\" imports {import}, which this version of the server has not implemented yet")]
+    #[error(
+        "plugin \"{plugin}\" imports {import}, which this version of the server has not implemented yet; build it without that, or use a \
+         later server"
+    )]
     ImportNotImplemented {
         /// The plugin.
         plugin: String,
@@ -96,7 +113,10 @@ pub enum LoadError {
         import: String,
     },
     /// An export of the contract that this version of the server does not call.
-    #[error("plugin \"{plugin}\" exports {hook}, and the hook {hook} is not implemented yet in this version of the server")]
+    #[error(
+        "plugin \"{plugin}\" exports {hook}, and the hook {hook} is not implemented yet in this version of the server; \
+         build it without that hook, or use a later server"
+    )]
     HookNotImplemented {
         /// The plugin.
         plugin: String,
@@ -104,7 +124,7 @@ pub enum LoadError {
         hook: String,
     },
     /// An export that no hook has.
-    #[error("plugin \"{plugin}\" exports {export}, which is no hook of waxwing:mail")]
+    #[error("plugin \"{plugin}\" exports {export}, which is no hook of waxwing:mail; correct its name, or leave it out")]
     UnknownExport {
         /// The plugin.
         plugin: String,
@@ -112,7 +132,7 @@ pub enum LoadError {
         export: String,
     },
     /// Nothing would ever be called.
-    #[error("plugin \"{plugin}\" exports no hook, so it would never be called")]
+    #[error("plugin \"{plugin}\" exports no hook, so it would never be called; export one of waxwing:mail, as on-message")]
     NoHook {
         /// The plugin.
         plugin: String,
@@ -126,7 +146,7 @@ pub enum LoadError {
         table: String,
     },
     /// The imports or exports have other types than the contract.
-    #[error("plugin \"{plugin}\" does not fit the contract: {reason}")]
+    #[error("plugin \"{plugin}\" does not fit the contract: {reason}; build it again with the contract of this server")]
     Mismatch {
         /// The plugin.
         plugin: String,

@@ -111,6 +111,10 @@ pub(crate) struct Callee<'a> {
     pub(crate) instance: Instance,
 }
 
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "each function has its share of the hooks; one that none has is an error of the call"
+)]
 impl Callee<'_> {
     /// Calls the hook of an event. The outer error is the engine's, the inner one says what is wrong with the answer.
     pub(crate) async fn call(&mut self, store: &mut Store<State>, event: &Event) -> wasmtime::Result<Checked<Answer>> {

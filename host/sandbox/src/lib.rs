@@ -3,7 +3,7 @@
 //! Owns: the wasmtime engine and its pool, the compile cache, what a plugin may import, the limits of time and memory, the
 //! lives of instances, what a call stages, the words of load errors and faults.
 //! Uses: bindings, pipeline, message, types.
-//! Used by: daemon (loads), tests.
+//! Used by: daemon (loads), tool (looks), tests.
 //! Never: decides about mail, applies an edit, knows a transport.
 //! Start reading at: [`Sandbox`], then `plugin.rs`, then `live.rs`.
 #![deny(unsafe_code)]
@@ -16,8 +16,10 @@ mod error;
 mod guest;
 mod hooks;
 mod host;
+mod inspect;
 mod lane;
 mod live;
+mod meter;
 mod more;
 mod plugin;
 mod rules;
@@ -29,6 +31,8 @@ mod words;
 
 pub use engine::{Sandbox, SandboxSettings};
 pub use error::LoadError;
-pub use plugin::WasmPlugin;
+pub use inspect::{Inspection, inspect};
+pub use meter::{Meter, Metered};
+pub use plugin::{Compiled, WasmPlugin};
 pub use rules::{Act, reference};
 pub use settings::{Grants, InstanceMode, Limits, MessageGrant, NewId, PluginSettings, Ports};

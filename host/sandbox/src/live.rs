@@ -1,13 +1,15 @@
 //! One instance and its calls.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use wasmtime::component::Instance;
 use wasmtime::{PoolConcurrencyLimitError, Store, UpdateDeadline};
-use waxwing_pipeline::{Context, Event, Fault, FaultKind, Outcome};
+use waxwing_pipeline::{Context, Event, Fault, FaultKind, Hook, Outcome};
 
 use crate::hooks::{Callee, Exports, Found};
+use crate::meter::{Meter, Metered};
 use crate::plugin::Loaded;
 use crate::state::{Call, State, Watch};
 
@@ -35,6 +37,8 @@ pub(crate) struct Live {
     found: Box<Found>,
     /// Calls so far.
     pub(crate) calls: u32,
+    /// What was left of the fuel before the next call, where it is counted.
+    fuel: u64,
     _place: Place,
 }
 
@@ -46,7 +50,13 @@ impl Live {
             let text = format!("all {} instances of the plugin are at work", limits.instances_max);
             return Err(Fault::new(FaultKind::PoolExhausted, text));
         };
-        let mut store = Box::new(Store::new(loaded.pre.engine(), State::new(Arc::clone(&loaded.shared), watch)));
+        let mut state = State::new(Arc::clone(&loaded.shared), watch);
+        state.host_calls = loaded.meter.as_ref().map(|_| BTreeMap::new());
+        let mut store = Box::new(Store::new(loaded.pre.engine(), state));
+        if loaded.meter.is_some() {
+            // Counted, not limited: time is what is limited.
+            store.set_fuel(u64::MAX).map_err(|e| Fault::new(FaultKind::Host, e.to_string()))?;
+        }
         store.limiter(|state| &mut state.memory);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut context| {
@@ -56,7 +66,7 @@ impl Live {
         });
         let _running = loaded.ticker.call();
         match loaded.pre.instantiate_async(&mut *store).await {
-            Ok(instance) => Ok(Self { store, instance, found: Box::default(), calls: 0, _place: place }),
+            Ok(instance) => Ok(Self { store, instance, found: Box::default(), calls: 0, fuel: u64::MAX, _place: place }),
             Err(error) if error.is::<PoolConcurrencyLimitError>() => {
                 Err(Fault::new(FaultKind::PoolExhausted, "all instances of the server are at work"))
             }
@@ -98,6 +108,9 @@ impl Live {
         let _running = loaded.ticker.call();
         let mut callee = Callee { exports: &loaded.exports, found: &mut self.found, instance: self.instance };
         let answer = callee.call(&mut self.store, event).await;
+        if let Some(meter) = &loaded.meter {
+            self.count(meter, event.hook());
+        }
         let state = self.store.data_mut();
         if let Some(wasi) = &state.wasi {
             wasi.end();
@@ -114,6 +127,19 @@ impl Live {
             Ok(Err(text)) => Err(Fault { kind: FaultKind::BadAnswer, text, log: state.watch.take_log() }),
             Err(error) => Err(state.fault(&error)),
         }
+    }
+
+    /// Tells the meter of the call that has just ended.
+    fn count(&mut self, meter: &Meter, hook: Hook) {
+        let before = std::mem::replace(&mut self.fuel, self.store.get_fuel().unwrap_or_default());
+        let state = self.store.data_mut();
+        meter.add(Metered {
+            plugin: Arc::clone(&state.shared.name),
+            hook,
+            fuel: before.saturating_sub(self.fuel),
+            host_calls: state.host_calls.replace(BTreeMap::new()).unwrap_or_default(),
+            memory_bytes: state.memory.bytes as u64,
+        });
     }
 
     fn begin(&mut self, call: Call) {

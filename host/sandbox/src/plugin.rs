@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 use tokio::time::timeout;
@@ -16,6 +16,7 @@ use crate::guest::Conversation;
 use crate::hooks::Exports;
 use crate::lane::SlowLane;
 use crate::live::Live;
+use crate::meter::Meter;
 use crate::settings::{InstanceMode, PluginSettings};
 use crate::state::{Setting, Shared, State, Watch};
 use crate::ticker::Ticker;
@@ -32,6 +33,7 @@ pub(crate) struct Loaded {
     pub(crate) ticker: Arc<Ticker>,
     pub(crate) lane: Arc<SlowLane>,
     pub(crate) count: Arc<AtomicU32>,
+    pub(crate) meter: Option<Arc<Meter>>,
 }
 
 /// A component with its grants, limits and instances.
@@ -41,14 +43,34 @@ pub struct WasmPlugin {
     pub(crate) instance: InstanceMode,
     pub(crate) loaded: Loaded,
     pub(crate) idle: Mutex<Vec<Live>>,
+    /// Out of service: chains that began with it still call it, and no instance waits for more.
+    is_retired: AtomicBool,
+}
+
+/// A component as the engine runs it, not yet bound to grants and limits.
+pub struct Compiled {
+    component: Component,
+    version: String,
 }
 
 impl Sandbox {
-    /// Loads a component: compiles it or takes it from the cache, compares what it imports with what is granted, makes an
-    /// instance, runs `on-load`.
+    /// Loads a component: [`Self::compile`] and [`Self::load_compiled`].
     pub async fn load(&self, source: &[u8], settings: PluginSettings) -> Result<Arc<WasmPlugin>, LoadError> {
+        let compiled = self.compile(&settings.name, source)?;
+        self.load_compiled(compiled, settings).await
+    }
+
+    /// Compiles a component or takes it from the cache. A large one takes seconds, and this does not give way meanwhile.
+    pub fn compile(&self, name: &str, source: &[u8]) -> Result<Compiled, LoadError> {
+        let component = self.component(name, source)?;
+        let version = cache::hex(blake3::hash(source).as_bytes()).chars().take(VERSION_DIGITS).collect();
+        Ok(Compiled { component, version })
+    }
+
+    /// Compares what a component imports with what is granted, makes an instance, runs `on-load`.
+    pub async fn load_compiled(&self, compiled: Compiled, settings: PluginSettings) -> Result<Arc<WasmPlugin>, LoadError> {
+        let Compiled { component, version } = compiled;
         let name = settings.name.clone();
-        let component = self.compile(&name, source)?;
         let interfaces = check::interfaces(&self.engine, &component, &settings)?;
         let pre = self.link(&component, &settings, &interfaces)?;
         let mismatch = |e: wasmtime::Error| LoadError::Mismatch { plugin: name.clone(), reason: format!("{e:#}") };
@@ -61,6 +83,7 @@ impl Sandbox {
             ticker: Arc::clone(&self.ticker),
             lane: Arc::clone(&self.lane),
             count: Arc::default(),
+            meter: self.settings.meter.clone(),
         };
         let failed = |e: Fault| LoadError::Failed { plugin: name.clone(), reason: reason(&e) };
         let watch = Watch::default();
@@ -79,15 +102,21 @@ impl Sandbox {
         if !keys.is_empty() && (interfaces.on_load || !interfaces.config) {
             return Err(LoadError::UnreadKeys { plugin: name, keys });
         }
-        let version = cache::hex(blake3::hash(source).as_bytes()).chars().take(VERSION_DIGITS).collect();
-        let plugin = WasmPlugin { version, hooks: interfaces.hooks, instance, loaded, idle: Mutex::default() };
+        let plugin = WasmPlugin {
+            version,
+            hooks: interfaces.hooks,
+            instance,
+            loaded,
+            idle: Mutex::default(),
+            is_retired: AtomicBool::new(false),
+        };
         if matches!(instance, InstanceMode::Reuse { .. }) {
             plugin.put_back(first);
         }
         Ok(Arc::new(plugin))
     }
 
-    fn compile(&self, name: &str, source: &[u8]) -> Result<Component, LoadError> {
+    fn component(&self, name: &str, source: &[u8]) -> Result<Component, LoadError> {
         if let Some(component) = self.cache.as_ref().and_then(|c| c.get(&self.engine, source)) {
             return Ok(component);
         }
@@ -147,15 +176,9 @@ fn reason(fault: &Fault) -> String {
 }
 
 impl WasmPlugin {
-    /// Instances that exist now, at work or waiting.
-    #[must_use]
-    pub fn instances(&self) -> u32 {
-        self.loaded.count.load(std::sync::atomic::Ordering::Relaxed)
-    }
-
     pub(crate) fn put_back(&self, live: Live) {
         let mut idle = self.idle.lock();
-        if idle.len() < self.loaded.shared.limits.idle_max {
+        if idle.len() < self.loaded.shared.limits.idle_max && !self.is_retired.load(Ordering::Relaxed) {
             idle.push(live);
         }
     }
@@ -172,5 +195,18 @@ impl Plugin for WasmPlugin {
 
     fn open(self: Arc<Self>) -> Box<dyn Guest> {
         Box::new(Conversation::new(self))
+    }
+
+    fn retire(&self, is_retired: bool) {
+        self.is_retired.store(is_retired, Ordering::Relaxed);
+        if is_retired {
+            // Taken out first: an instance is not dropped under the lock.
+            let idle = std::mem::take(&mut *self.idle.lock());
+            drop(idle);
+        }
+    }
+
+    fn instances(&self) -> u32 {
+        self.loaded.count.load(Ordering::Relaxed)
     }
 }

@@ -148,7 +148,7 @@ pub(crate) struct Stop {
 #[derive(Debug)]
 pub(crate) struct Memory {
     pub(crate) bytes_max: usize,
-    bytes: usize,
+    pub(crate) bytes: usize,
     /// More was asked for than there may be.
     pub(crate) denied: bool,
 }
@@ -251,13 +251,15 @@ pub(crate) struct State {
     pub(crate) stop: Option<Stop>,
     /// Of an instance that links WASI, once it asked.
     pub(crate) wasi: Option<Box<Wasi>>,
+    /// Host functions that the current call has called; none where nobody counts.
+    pub(crate) host_calls: Option<BTreeMap<&'static str, u64>>,
 }
 
 impl State {
     pub(crate) fn new(shared: Arc<Shared>, watch: Watch) -> Self {
         let bytes_max = shared.limits.memory_bytes_max;
         let memory = Memory { bytes_max, bytes: 0, denied: false };
-        Self { shared, call: Call::none(), memory, watch, stop: None, wasi: None }
+        Self { shared, call: Call::none(), memory, watch, stop: None, wasi: None, host_calls: None }
     }
 
     /// Ends the call as a fault. The error only unwinds the guest; the reason stays here.
@@ -266,6 +268,13 @@ impl State {
         let error = wasmtime::Error::msg(text.clone());
         self.stop = Some(Stop { kind, text });
         error
+    }
+
+    /// The guest calls a host function: counted, if somebody counts.
+    pub(crate) fn called(&mut self, function: &'static str) {
+        if let Some(calls) = &mut self.host_calls {
+            *calls.entry(function).or_default() += 1;
+        }
     }
 
     /// A tick of a guest that computes.

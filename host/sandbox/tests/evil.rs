@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{call, evil, load, message, open, reused, session};
-use waxwing_pipeline::{Answer, Event, FaultKind, Resolution};
+use waxwing_pipeline::{Answer, Event, FaultKind, Plugin as _, Resolution};
 use waxwing_sandbox::WasmPlugin;
 use waxwing_types::{Address, Edit, ReversePath, Verdict};
 

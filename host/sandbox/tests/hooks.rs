@@ -5,11 +5,13 @@
 mod common;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use common::{call, component, message, sandbox};
-use waxwing_pipeline::{Answer, Context, Event, FaultKind, Hook, Plugin, Symbol};
+use waxwing_pipeline::{Answer, Context, Event, FaultKind, Hook, Placement, Plugin, Symbol};
 use waxwing_sandbox::{PluginSettings, WasmPlugin};
-use waxwing_types::{Reply, Verdict, Via};
+use waxwing_types::{Address, Reply, Verdict, Via};
 
 async fn chorus() -> Arc<WasmPlugin> {
     sandbox().load(component("chorus"), PluginSettings::new("chorus")).await.unwrap_or_else(|e| panic!("{e}"))
@@ -76,4 +78,33 @@ async fn it_is_called_for_what_it_exports() {
     let hooks: Vec<&str> = chorus().await.exports().iter().map(Hook::as_str).collect();
     let names = ["on-data", "on-refuse", "on-score", "on-decide", "on-recipient-message", "on-abort", "on-tick"];
     assert_eq!(hooks, names);
+}
+
+async fn usher(event: Event, mood: &str) -> Result<waxwing_pipeline::Outcome, waxwing_pipeline::Fault> {
+    let mut settings = PluginSettings::new("usher");
+    settings.grants.message = waxwing_sandbox::MessageGrant::Headers;
+    let plugin = sandbox().load(component("usher"), settings).await.unwrap_or_else(|e| panic!("{e}"));
+    call(&plugin, event, &in_a_mood(mood)).await
+}
+
+#[tokio::test]
+async fn a_session_has_hooks_beside_its_commands() {
+    let recipient = message().recipients[0].clone();
+    let targets = vec![Address::new("a", "x.example").unwrap(), Address::new("b", "x.example").unwrap()];
+    let command = |verb: &str| Event::Command { verb: verb.to_owned(), argument: Bytes::from_static(b"\xff\x00") };
+    let deferred = Verdict::Defer(Reply::fixed(450, (4, 7, 1), "to is a@x.example and b@x.example"));
+    assert_eq!(usher(Event::RcptResolved { recipient, targets }, "").await.unwrap().answer, Answer::Verdict(deferred));
+    assert_eq!(usher(command("VRFY"), "").await.unwrap().answer, Answer::Reply(None));
+    let said = Reply::plain(250, "XSIZE of 2 octets");
+    assert_eq!(usher(command("XSIZE"), "").await.unwrap().answer, Answer::Reply(Some(said)));
+    for (verb, words) in [("XCLOSE", "has the code 421"), ("XLINES", "has a line end")] {
+        let fault = usher(command(verb), "").await.unwrap_err();
+        assert!(fault.kind == FaultKind::BadAnswer && fault.text.contains(words), "{}", fault.text);
+    }
+    let placed = Placement { priority: -5, not_before: Duration::from_secs(90), hold: Some("odd".to_owned()) };
+    assert_eq!(usher(Event::Enqueue, "odd").await.unwrap().answer, Answer::Placement(placed));
+    let heard = usher(Event::Disconnect("lost".to_owned()), "").await.unwrap();
+    assert_eq!((heard.answer, heard.log), (Answer::Done, vec!["gone: lost".to_owned()]));
+    let Answer::Verdict(Verdict::Reject(reply)) = usher(Event::Headers, "").await.unwrap().answer else { panic!() };
+    assert!(reply.text().ends_with(" fields"), "{reply}");
 }

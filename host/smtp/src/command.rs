@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use waxwing_types::{Address, BodyType, Parameter, ReversePath};
 
 use crate::path::{PathError, parse_parameters, split_path};
@@ -133,6 +134,22 @@ impl Command {
             Verb::Noop => Ok(Self::Noop),
             Verb::Help => Ok(Self::Help),
         }
+    }
+}
+
+/// The word, in upper case, and what stands behind it, of a line whose answer is a matter of policy: of commands that nobody here knows,
+/// and of those that servers leave to their operators. AUTH and STARTTLS are none of them, nor is what another protocol begins with.
+#[must_use]
+pub(crate) fn left_to_policy(line: &[u8]) -> Option<(String, Bytes)> {
+    let line = line.trim_ascii_end();
+    let (word, rest) = line.split_at(memchr::memchr(b' ', line).unwrap_or(line.len()));
+    let never = [b"AUTH".as_slice(), b"STARTTLS"].iter().any(|w| word.eq_ignore_ascii_case(w));
+    match find_verb(word) {
+        Ok(Verb::Vrfy) | Err(CommandError::Unknown | CommandError::NotImplemented) if !never => {
+            let verb = std::str::from_utf8(word).ok().filter(|word| word.bytes().all(|b| b.is_ascii_graphic()))?;
+            Some((verb.to_ascii_uppercase(), Bytes::copy_from_slice(rest.trim_ascii_start())))
+        }
+        Ok(_) | Err(_) => None,
     }
 }
 

@@ -1,16 +1,19 @@
-//! What the server remembers beside the mail: the traces of transactions, the stores of plugins, the counters of this run.
+//! What the server remembers beside the mail: the traces of transactions, recordings of them where the operator wants that, the
+//! stores of plugins, the counters of this run.
 //!
-//! Owns: how traces are stored, found, bounded and kept free of secrets; how a plugin's pairs are kept, counted and forgotten; the
-//! registry of metrics.
-//! Uses: store (keyspaces), pipeline (the traits Trace, KvStore and Metrics).
+//! Owns: how traces and recordings are stored, found, bounded and kept free of secrets; how a plugin's pairs are kept, counted and
+//! forgotten; the registry of metrics.
+//! Uses: store (keyspaces), pipeline (the traits Trace, Recorder, KvStore and Metrics), message (to redact headers).
 //! Used by: intake, delivery and sandbox by the traits; daemon opens, sweeps and shows.
 //! Never: a wait on the mail's way; a sync for a trace or a pair.
-//! Start reading at: [`TraceStore`], [`KvStores`], [`MetricsRegistry`].
+//! Start reading at: [`TraceStore`], then [`RecordingStore`], [`KvStores`], [`MetricsRegistry`].
 #![forbid(unsafe_code)]
 
 mod kv;
 mod metrics;
 mod record;
+mod recorded;
+mod recordings;
 mod redact;
 mod trace;
 
@@ -22,5 +25,7 @@ pub use metrics::{
     METRIC_LABEL_BYTES_MAX, METRIC_LABEL_SETS_MAX, METRIC_LABELS_MAX, METRIC_NAME_BYTES_MAX, METRIC_NAMES_MAX, MetricsRegistry,
 };
 pub use record::{RECORD_BYTES_MAX, RECORD_VERSION, RecordError};
+pub use recorded::{RECORDING_VERSION, Redaction};
+pub use recordings::{RECORDING_KEYSPACE, RecordingLimits, RecordingPage, RecordingStore, Waiting};
 pub use redact::redact;
 pub use trace::{Found, LAST_MAX, Swept, TRACE_KEYSPACE, TraceError, TraceLimits, TraceStore};

@@ -5,10 +5,15 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use waxwing_config::Facts;
-use waxwing_control::TRACE_LAST_MAX;
+use waxwing_control::{Request, TRACE_LAST_MAX};
 use waxwing_types::{QueueId, Timestamp};
 
-use crate::{Client, ToolError, config, locate, plugin, queue, trace};
+use crate::component::{Builtin, Source};
+use crate::rehearsal::Rehearse;
+use crate::replay::{self, ReplayArgs};
+use crate::run::{self, RunArgs, Serve};
+use crate::try_out::{self, TestArgs};
+use crate::{Client, ToolError, check, check_milter, config, locate, plugin, queue, trace};
 
 /// Options of every command.
 #[derive(Args, Clone, Debug, Default)]
@@ -24,7 +29,7 @@ pub struct Options {
     pub json: bool,
 }
 
-/// The commands that look.
+/// The commands that look, and those that change what runs.
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
     /// Look at the messages in the queue
@@ -39,7 +44,9 @@ pub enum Command {
         #[arg(long, value_name = "NUMBER", conflicts_with = "id", value_parser = clap::value_parser!(u32).range(1..=i64::from(TRACE_LAST_MAX)))]
         last: Option<u32>,
     },
-    /// Look at the plugins
+    /// Take recorded transactions through another version of a plugin, and show what differs
+    Replay(Box<ReplayArgs>),
+    /// Look at the plugins and change their versions
     #[command(subcommand)]
     Plugin(PluginCommand),
     /// Print the counters of the running server, as Prometheus reads them
@@ -70,6 +77,30 @@ pub enum QueueCommand {
 pub enum PluginCommand {
     /// List the loaded plugins, each hook and how often it ran
     List,
+    /// Load the files of the plugins again, if they have changed; mail goes on
+    Reload {
+        /// Only this plugin
+        name: Option<String>,
+    },
+    /// Undo the last change: take the plugin's canary away, or else put the version before back
+    Rollback {
+        /// The plugin's name in the configuration
+        name: String,
+    },
+    /// Put the plugin's canary in its place
+    Promote {
+        /// The plugin's name in the configuration
+        name: String,
+    },
+    /// Look into a plugin's file: its hooks, what it imports, the grants that it needs
+    Check {
+        /// The component; or builtin:NAME; or milter:inet:PORT@HOST, milter:unix:PATH
+        file: String,
+    },
+    /// Take one message through a plugin as a server would, and show what it did
+    Test(Box<TestArgs>),
+    /// Run a server to try things out, as `waxwing dev` does, with a plugin in it
+    Run(Box<RunArgs>),
 }
 
 /// `waxwing config …`
@@ -88,17 +119,56 @@ pub enum ConfigCommand {
     },
 }
 
+/// What commands need of the program.
+pub struct Surroundings<'a> {
+    /// The time that ages count to.
+    pub now: Timestamp,
+    /// The plugins that are part of it.
+    pub builtin: Builtin,
+    /// Where transactions are played.
+    pub stage: &'a dyn Rehearse,
+    /// Who runs servers.
+    pub serve: &'a dyn Serve,
+}
+
 impl Command {
-    /// Does it and prints to `out`; `now` is the time that ages count to.
-    pub fn run(&self, options: &Options, now: Timestamp, out: &mut dyn Write) -> Result<(), ToolError> {
+    /// The exit code for an error: tests tell what is not as expected (1) from what could not be tried (2).
+    #[must_use]
+    pub fn exit_code(&self, error: &ToolError) -> u8 {
+        if let ToolError::ServerEnded(code) = error {
+            return *code;
+        }
+        let tries = matches!(self, Self::Plugin(PluginCommand::Test(_)));
+        if tries && !matches!(error, ToolError::NotAsExpected(_)) { 2 } else { 1 }
+    }
+
+    /// Does it and prints to `out`.
+    pub fn run(&self, options: &Options, around: &Surroundings<'_>, out: &mut dyn Write) -> Result<(), ToolError> {
+        let now = around.now;
         let client = || Client::connect(&locate::socket(options)?);
         match self {
             Self::Queue(QueueCommand::List { limit }) => queue::list(&mut client()?, *limit, options.json, now, out),
             Self::Queue(QueueCommand::Show { id }) => queue::show(&mut client()?, *id, options.json, now, out),
             Self::Trace { id: Some(id), last: _ } => trace::of(&mut client()?, *id, options.json, out),
             Self::Trace { id: None, last } => trace::last(&mut client()?, last.unwrap_or(1), options.json, out),
+            Self::Replay(args) => replay::replay(&mut client()?, args, around.builtin, around.stage, options.json, out),
             Self::Plugin(PluginCommand::List) => plugin::list(&mut client()?, options.json, out),
             Self::Metrics => plugin::metrics(&mut client()?, options.json, out),
+            Self::Plugin(PluginCommand::Reload { name }) => {
+                plugin::change(&mut client()?, &Request::PluginReload { name: name.clone() }, options.json, out)
+            }
+            Self::Plugin(PluginCommand::Rollback { name }) => {
+                plugin::change(&mut client()?, &Request::PluginRollback { name: name.clone() }, options.json, out)
+            }
+            Self::Plugin(PluginCommand::Promote { name }) => {
+                plugin::change(&mut client()?, &Request::PluginPromote { name: name.clone() }, options.json, out)
+            }
+            Self::Plugin(PluginCommand::Check { file }) if let Some(place) = check_milter::place(file) => {
+                check_milter::check(place, options.json, out)
+            }
+            Self::Plugin(PluginCommand::Check { file }) => check::check(&Source::parse(file), around.builtin, options.json, out),
+            Self::Plugin(PluginCommand::Test(args)) => try_out::test(args, options, around.builtin, around.stage, out),
+            Self::Plugin(PluginCommand::Run(args)) => run::run(args, options, around.builtin, around.serve),
             Self::Config(ConfigCommand::Check) => {
                 config::check(&locate::config_file(options)?, &Facts::from_system(), options.json, out)
             }
@@ -131,12 +201,26 @@ mod tests {
         let cli = Cli::try_parse_from(["waxwing", "trace", &id, "--json", "--config", "x"]).unwrap();
         assert!(cli.options.json && cli.options.config == Some("x".into()));
         assert!(matches!(cli.command, Command::Trace { id: Some(id), last: None } if id == QueueId::from_u64(77)));
-        for good in
-            [&["queue", "list"][..], &["trace", "--last", "3"], &["config", "show", "--given"], &["plugin", "list"], &["metrics"]]
-        {
+        for good in [
+            &["queue", "list"][..],
+            &["trace", "--last", "3"],
+            &["config", "show", "--given"],
+            &["plugin", "list"],
+            &["plugin", "reload"],
+            &["plugin", "reload", "x"],
+            &["plugin", "check", "p.wasm"],
+            &["metrics"],
+        ] {
             assert!(Cli::try_parse_from([&["waxwing"], good].concat()).is_ok(), "{good:?}");
         }
-        for bad in [&["queue"][..], &["trace"], &["trace", "not-an-id"], &["trace", "--last", "0"], &["queue", "show", "5"]] {
+        for bad in [
+            &["queue"][..],
+            &["trace"],
+            &["trace", "not-an-id"],
+            &["trace", "--last", "0"],
+            &["queue", "show", "5"],
+            &["plugin", "rollback"],
+        ] {
             assert!(Cli::try_parse_from([&["waxwing"], bad].concat()).is_err(), "{bad:?}");
         }
     }

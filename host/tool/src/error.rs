@@ -46,6 +46,35 @@ pub enum ToolError {
     /// The server said no.
     #[error(transparent)]
     Problem(#[from] Problem),
+    /// A change was not made; what is in service is what was.
+    #[error("{0}")]
+    NotChanged(String),
+    /// A file cannot be read or written.
+    #[error("{}: {error}", file.display())]
+    File {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A plugin would not be loaded.
+    #[error(transparent)]
+    Plugin(#[from] waxwing_sandbox::LoadError),
+    /// A milter is not there, or of no use.
+    #[error("{0}")]
+    Milter(String),
+    /// `builtin:` with a name that is not.
+    #[error("no plugin \"{0}\" is built in")]
+    NoBuiltin(String),
+    /// A transaction could not be played.
+    #[error("{0}")]
+    Rehearsal(String),
+    /// It was played, and what was seen is not what was expected.
+    #[error("{0}")]
+    NotAsExpected(String),
+    /// A server that this command ran ended by itself, with this exit code.
+    #[error("the server ended; its log says why")]
+    ServerEnded(u8),
     /// The output went away or failed.
     #[error("output: {0}")]
     Output(#[from] io::Error),

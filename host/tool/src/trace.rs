@@ -53,23 +53,27 @@ fn print_part(record: &TraceRecord, out: &mut dyn Write) -> Result<(), ToolError
     let word = if record.part == "delivery" { "to" } else { "from" };
     let peer = clean(&record.peer);
     writeln!(out, "{} {} {word} {peer}: {}", exact_time(record.at), clean(&record.part), clean(&record.result))?;
-    let width = |column: fn(&TraceEntry) -> &str| record.entries.iter().map(|e| column(e).chars().count()).max().unwrap_or(0);
-    let (step, who) = (width(|e| &e.step), width(|e| &e.who));
-    record.entries.iter().try_for_each(|entry| print_entry(entry, step, who, out))
+    print_entries(&record.entries, out)
 }
 
-fn print_entry(entry: &TraceEntry, step: usize, who: usize, out: &mut dyn Write) -> Result<(), ToolError> {
+/// The steps of a transaction, one or more lines each.
+pub(crate) fn print_entries(entries: &[TraceEntry], out: &mut dyn Write) -> Result<(), ToolError> {
+    let width = |column: fn(&TraceEntry) -> &str| entries.iter().map(|e| column(e).chars().count()).max().unwrap_or(0);
+    let widths = [width(|e| &e.step), width(|e| &e.who), width(|e| &e.version)];
+    entries.iter().try_for_each(|entry| print_entry(entry, widths, out))
+}
+
+fn print_entry(entry: &TraceEntry, [step, who, version]: [usize; 3], out: &mut dyn Write) -> Result<(), ToolError> {
     let subject = if entry.subject.is_empty() { String::new() } else { format!(" ({})", clean(&entry.subject)) };
     let calls = if entry.calls > 1 { format!(" ×{}", entry.calls) } else { String::new() };
     let shadow = if entry.shadow { " [shadow]" } else { "" };
     let time = micros(entry.micros);
-    writeln!(
-        out,
-        "  {time:>8}  {:<step$}  {:<who$}  {}{subject}{calls}{shadow}",
-        clean(&entry.step),
-        clean(&entry.who),
-        clean(&entry.result)
-    )?;
+    let result = clean(&entry.result);
+    write!(out, "  {time:>8}  {:<step$}  {:<who$}  ", clean(&entry.step), clean(&entry.who))?;
+    if version > 0 {
+        write!(out, "{:<version$}  ", clean(&entry.version))?;
+    }
+    writeln!(out, "{result}{subject}{calls}{shadow}")?;
     for edit in &entry.edits {
         writeln!(out, "              {}", clean(edit))?;
     }
@@ -109,6 +113,7 @@ mod tests {
         let mut cleanup = TraceEntry::step(at, "cleanup", "on-cleanup", "", "next");
         cleanup.edits = vec!["+Date: today".into()];
         cleanup.micros = 1234;
+        cleanup.version = "v3:1a2b3c4d".into();
         cleanup.log = vec!["bell \x07".into()];
         let mut aliases = TraceEntry::step(at, "aliases", "on-resolve", "b@y.example", "not-mine");
         aliases.calls = 3;
@@ -121,10 +126,10 @@ mod tests {
             String::from_utf8(out).unwrap(),
             "0000000000001  from <a@x.example> to <b@y.example>, 4.1 KB\n\
              2027-01-15 08:00:00.123Z intake from 192.0.2.1:4711: 250 2.0.0 Ok\n    \
-               1.2 ms  on-cleanup  cleanup  next\n              \
+               1.2 ms  on-cleanup  cleanup  v3:1a2b3c4d  next\n              \
                          +Date: today\n              \
                          log: bell \u{fffd}\n      \
-                 0 µs  on-resolve  aliases  not-mine (b@y.example) ×3 [shadow]\n              \
+                 0 µs  on-resolve  aliases               not-mine (b@y.example) ×3 [shadow]\n              \
                          fault: trap: unreachable\n\
              2027-01-15 08:00:00.123Z delivery to 192.0.2.1:4711: 250 2.0.0 Ok\n"
         );

@@ -12,6 +12,7 @@ mod address;
 mod body;
 mod delivery;
 mod edit;
+mod endpoint;
 mod envelope;
 mod line;
 mod message;
@@ -25,6 +26,7 @@ pub use address::{ADDRESS_BYTES_MAX, Address, AddressError, DOMAIN_BYTES_MAX, LO
 pub use body::{Body, BodyRead, MemoryBody};
 pub use delivery::{Attempt, Disposition, NextHop, Status};
 pub use edit::{Edit, Tags};
+pub use endpoint::{Endpoint, EndpointError};
 pub use envelope::{AddressClass, BodyType, Envelope, Notify, Origin, Parameter, Recipient, Return, ReversePath, Via};
 pub use line::{Line, LineError, LineSplitter};
 pub use message::Message;

@@ -108,6 +108,7 @@ impl Workload {
             tags: content::tags(id),
             hold: None,
             not_before: Duration::ZERO,
+            priority: 0,
             with: Vec::new(),
         })
     }

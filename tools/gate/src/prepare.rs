@@ -24,6 +24,9 @@ const TEST_TOOLS: &[(&str, &str)] = &[
     ("smtp-source", "postfix"),
     ("ps", "procps"),
     ("unshare", "util-linux"),
+    ("rspamd", "rspamd"),
+    ("opendkim", "opendkim"),
+    ("opendkim-genkey", "opendkim-tools"),
 ];
 
 /// Forbids package scripts to start services while apt runs.

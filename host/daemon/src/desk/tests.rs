@@ -4,7 +4,7 @@ use bytes::Bytes;
 use waxwing_config::Facts;
 use waxwing_pipeline::{Trace, TraceRecord};
 use waxwing_queue::{After, EmbeddedSpool, NewBody, NewMessage, Settle, SpoolSettings};
-use waxwing_state::{TRACE_KEYSPACE, TraceLimits};
+use waxwing_state::{RECORDING_KEYSPACE, RecordingLimits, Redaction, TRACE_KEYSPACE, TraceLimits};
 use waxwing_store::{Store, StoreOptions};
 use waxwing_types::{
     Address, AddressClass, BodyType, Clock, EnhancedCode, ManualClock, Origin, Recipient, ReversePath, Status, Via,
@@ -29,7 +29,7 @@ impl waxwing_pipeline::ClassOf for NoClass {
 async fn bench() -> Bench {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::default());
-    let keyspaces: Vec<&str> = waxwing_queue::KEYSPACES.into_iter().chain([TRACE_KEYSPACE]).collect();
+    let keyspaces: Vec<&str> = waxwing_queue::KEYSPACES.into_iter().chain([TRACE_KEYSPACE, RECORDING_KEYSPACE]).collect();
     let store = Store::open(&dir.path().join("store"), &StoreOptions::new(&keyspaces)).unwrap();
     let mut settings = SpoolSettings::new(1 << 20, Arc::clone(&clock) as _);
     settings.queue_minfree = 0;
@@ -37,13 +37,24 @@ async fn bench() -> Bench {
     let limits = TraceLimits { bytes_max: 1 << 20, age_max: Duration::from_secs(1000) };
     let facts = Facts { hostname: "h.example".into(), root: false, exists: |_| false };
     let info = ServerInfo { version: "1".into(), pid: 7, hostname: "h.example".into(), started_at: Timestamp::default() };
+    let text = "[plugins.cleanup]\nenabled = false\n[plugins.aliases]\nenabled = false\n";
+    let config = Arc::new(Config::parse("w.toml".as_ref(), text, &facts).unwrap());
+    let shared = Arc::clone(&clock) as Arc<dyn Clock>;
+    let accounts = Arc::new(waxwing_accounts::Accounts::open(&config, &shared).unwrap());
+    let loaded = crate::plugins::load(&config, &accounts, &shared, |_| None, waxwing_sandbox::Ports::default()).await.unwrap();
+    let pipeline = Arc::new(Pipeline::new(Vec::new(), Arc::new(NoClass), shared));
+    let kept = RecordingLimits { bytes_max: 1 << 20, age_max: Duration::from_secs(1000), redaction: Redaction::default() };
+    let (recordings, waiting) = RecordingStore::open(&store, kept, Arc::clone(&clock) as _).unwrap();
+    drop(waxwing_net::spawn("recordings", Arc::clone(&recordings).run(waiting)));
     let desk = Desk {
         info,
-        config: Arc::new(Config::parse("w.toml".as_ref(), "", &facts).unwrap()),
+        config,
         file: "w.toml".into(),
         spool: Arc::new(spool),
         traces: Arc::new(TraceStore::open(&store, limits).unwrap()),
-        pipeline: Arc::new(Pipeline::new(Vec::new(), Arc::new(NoClass), Arc::clone(&clock) as _)),
+        recordings,
+        keeper: Keeper::new(loaded, Arc::clone(&pipeline)),
+        pipeline,
         metrics: Arc::default(),
         active: ActiveUnits::default(),
     };
@@ -70,6 +81,7 @@ impl Bench {
             tags: [("k".to_owned(), "v".to_owned())].into(),
             hold: hold.map(str::to_owned),
             not_before: Duration::ZERO,
+            priority: 0,
             with: Vec::new(),
         };
         self.desk.spool.enqueue(message).await.unwrap();
@@ -177,6 +189,16 @@ async fn the_rest_is_answered_too() {
     let bench = bench().await;
     assert_eq!(bench.desk.answer(Request::Ping).await, Response::Pong(bench.desk.info.clone()));
     assert_eq!(bench.desk.answer(Request::PluginList).await, Response::Plugins { plugins: Vec::new() });
+    let nothing = Response::PluginChanges { changes: Vec::new() };
+    assert_eq!(bench.desk.answer(Request::PluginReload { name: None }).await, nothing);
+    let name = || "spam".to_owned();
+    for request in [
+        Request::PluginReload { name: Some(name()) },
+        Request::PluginRollback { name: name() },
+        Request::PluginPromote { name: name() },
+    ] {
+        assert_eq!(bench.refused(request).await, ProblemKind::NotFound);
+    }
     let Response::Config { file, text } = bench.desk.answer(Request::ConfigShow).await else { panic!() };
     assert!(file == "w.toml" && text.contains("myhostname = \"h.example\""));
 }

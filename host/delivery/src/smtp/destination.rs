@@ -48,7 +48,7 @@ impl Pending {
     pub(crate) fn finish(self, of: impl Fn(usize) -> Disposition) {
         let dispositions = self.recipients.iter().enumerate().map(|(place, (index, _))| (*index, of(place))).collect();
         // The attempt may have run into its deadline: then nobody waits for this.
-        let _ = self.reply.send(Handed { dispositions, setup: self.setup, cut_off: false });
+        let _ = self.reply.send(Handed { dispositions, setup: self.setup, ..Handed::default() });
     }
 }
 

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
-use waxwing_pipeline::{Context, ContextRecipient, Handed, Pipeline, Transport};
+use waxwing_pipeline::{Handed, Pipeline, Transport};
 use waxwing_types::{Attempt, Message};
 
-use crate::header_of;
+use crate::hooks::context_of;
 
 /// Hands messages to the plugin of one binding by `on-deliver`.
 pub struct PluginTransport {
@@ -35,24 +35,11 @@ impl Transport for PluginTransport {
     async fn deliver(&self, attempt: &Attempt, message: &Message) -> Handed {
         // The semaphore is never closed.
         let _permit = self.calls.acquire().await;
-        let envelope = &message.envelope;
-        let mut context = Context::new(envelope.origin.via, None);
-        context.id = Some(message.id);
-        context.helo = envelope.origin.helo.as_deref().map(Into::into);
-        context.sender = Some(Arc::new(envelope.sender.clone()));
-        context.head = Some(Arc::new(header_of(message)));
-        context.body = Some(Arc::clone(&message.body));
-        context.tags = Arc::clone(&message.tags);
-        let recipient = |index: &u32| {
-            let recipient = envelope.recipients.get(*index as usize)?.clone();
-            let class = self.pipeline.class_of(&recipient.address);
-            Some(ContextRecipient { index: *index, recipient, class, parameters: Vec::new() })
-        };
-        let recipients: Vec<ContextRecipient> = attempt.recipients.iter().filter_map(recipient).collect();
-        context.recipients = Arc::new(recipients.clone());
+        let mut context = context_of(&self.pipeline, message, &attempt.recipients);
+        let recipients = context.recipients.as_ref().clone();
         let mut chain = self.pipeline.chain();
         let hop = attempt.hop.clone();
         let dispositions = self.pipeline.deliver(&self.plugin, &mut chain, &mut context, hop, recipients).await;
-        Handed { dispositions, ..Handed::default() }
+        Handed { dispositions, hold: context.hold, ..Handed::default() }
     }
 }

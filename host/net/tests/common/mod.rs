@@ -131,7 +131,9 @@ impl Host<ServerSession> for TestHost {
                 Answer::Committed(Reply::fixed(250, (2, 0, 0), "queued"))
             }
             Question::Reset => Answer::Done,
-            Question::Helo { .. } | Question::Mail { .. } | Question::Rcpt { .. } | Question::Data => Answer::Ok,
+            Question::Command { .. } | Question::Helo { .. } | Question::Mail { .. } | Question::Rcpt { .. } | Question::Data => {
+                Answer::Ok
+            }
         }
     }
 

@@ -13,6 +13,8 @@ use waxwing_types::{
 };
 
 use super::*;
+use waxwing_types::Timestamp;
+
 use crate::{BindingSettings, Changes, Guest, Hook, HookSet, OnFault, Outcome, Plugin, Role};
 
 type Script = Box<dyn Fn(&Event, &Context) -> Result<Outcome, Fault> + Send + Sync>;
@@ -349,4 +351,115 @@ fn a_plugin_that_keeps_failing_is_left_alone_and_never_passed_over() {
     clock.advance(std::time::Duration::from_secs(30));
     assert!(ask().starts_with("trap"), "one call tries it");
     assert!(ask().starts_with("breaker-open"));
+}
+
+/// A hundred transactions at one hook, each with an id of its own.
+fn transactions(p: &Pipeline) -> Vec<Vec<TraceEntry>> {
+    let ids = waxwing_types::QueueIds::default();
+    let one = |_| {
+        let (mut chain, mut c) = (p.chain(), context());
+        c.id = Some(ids.next(waxwing_types::Timestamp::from_millis(1_800_000_000_000)));
+        now(p.verdict(&mut chain, &mut c, Event::Mail(ReversePath::Null)));
+        now(p.verdict(&mut chain, &mut c, Event::Message));
+        chain.trace
+    };
+    (0..100).map(one).collect()
+}
+
+#[test]
+fn a_canary_has_its_share_and_each_transaction_one_version() {
+    let stable = fake(&[Hook::OnMail, Hook::OnMessage], |_, _| says(Verdict::Continue));
+    let fresh = fake(&[Hook::OnMail, Hook::OnMessage], |_, _| says(Verdict::Continue));
+    for (percent, share) in [(0, 0..=0), (20, 8..=35), (100, 100..=100)] {
+        let binding = Binding::new("p0", Arc::clone(&stable) as _, BindingSettings::default());
+        let canary = crate::Canary { binding: binding.beside(Arc::clone(&fresh) as _, 2, Timestamp::default()), percent };
+        let p = pipeline(&[]);
+        p.replace(vec![binding.with_canary(Some(canary))]);
+        let traces = transactions(&p);
+        for trace in &traces {
+            assert_eq!(trace.len(), 2);
+            assert_eq!(trace[0].version, trace[1].version, "one version serves all of a transaction");
+        }
+        let by_canary = traces.iter().filter(|trace| trace[0].version == "v2:1").count();
+        assert!(share.contains(&by_canary), "{by_canary} of 100 at {percent} %");
+        let status = p.status();
+        let calls: Vec<u64> = status.iter().map(|version| version.hooks[0].calls).collect();
+        assert_eq!(calls, [100 - by_canary as u64, by_canary as u64], "each counts for itself");
+        assert_eq!((status[0].canary, status[1].canary), (None, Some(percent)));
+    }
+}
+
+#[test]
+fn the_next_version_goes_on_counting_with_breakers_of_its_own() {
+    let broken = fake(&[Hook::OnMail], |_, _| Err(Fault::new(FaultKind::Trap, "unreachable")));
+    let good = fake(&[Hook::OnMail], |_, _| says(Verdict::Continue));
+    let p = pipeline(&[(&broken, Mode::Enforce, OnFault::Defer)]);
+    let mail = |p: &Pipeline| {
+        let mut chain = p.chain();
+        now(p.verdict(&mut chain, &mut context(), Event::Mail(ReversePath::Null)));
+        chain.trace.remove(0).version
+    };
+    for _ in 0..crate::BreakerSettings::default().faults {
+        assert_eq!(mail(&p), "v1:1");
+    }
+    assert_eq!(p.status()[0].breaker, crate::BreakerState::Open);
+    let next = p.bindings()[0].successor(Arc::clone(&good) as _, 2, Timestamp::from_millis(7));
+    p.replace(vec![next]);
+    assert_eq!(mail(&p), "v2:1");
+    let status = p.status().remove(0);
+    assert_eq!((status.version.as_str(), status.loaded_at), ("v2:1", Timestamp::from_millis(7)));
+    assert_eq!(status.breaker, crate::BreakerState::Closed);
+    assert_eq!((status.hooks[0].calls, status.hooks[0].faults), (11, 10));
+}
+
+#[test]
+fn a_shadow_is_compared_with_what_the_chain_decided() {
+    let shadow = fake(&[Hook::OnMessage], |_, _| says(refusal()));
+    for (decided, agreed, differed) in [
+        (refusal(), 1, 0),
+        (Verdict::Reject(Reply::fixed(554, (5, 3, 0), "in other words")), 1, 0),
+        (Verdict::Continue, 0, 1),
+        (Verdict::Accept, 0, 1),
+        (Verdict::Defer(Reply::fixed(451, (4, 7, 1), "later")), 0, 1),
+    ] {
+        let said = decided.clone();
+        let plugin = fake(&[Hook::OnMessage], move |_, _| says(said.clone()));
+        // The shadow stands behind a plugin that ends the chain, and is asked all the same.
+        let p = pipeline(&[(&plugin, Mode::Enforce, OnFault::Defer), (&shadow, Mode::Shadow, OnFault::Defer)]);
+        let mut chain = p.chain();
+        assert_eq!(now(p.verdict(&mut chain, &mut context(), Event::Message)), decided);
+        let count = &p.status()[1].hooks[0];
+        assert_eq!((count.calls, count.agreed, count.differed), (1, agreed, differed), "{decided:?}");
+        let words: Vec<_> = chain.trace.iter().filter(|e| e.result.starts_with("differs: ")).collect();
+        assert_eq!(words.len(), differed as usize);
+        assert!(words.iter().all(|e| e.shadow && e.who == "p1" && e.version == "v1:1"), "{words:?}");
+    }
+}
+
+#[test]
+fn shadows_of_other_hooks_are_compared_too() {
+    let upper = fake(&[Hook::OnRewriteAddress], |e, _| {
+        let Event::RewriteAddress(a, _) = e else { panic!("asked {e:?}") };
+        Ok(Outcome::of(Answer::Rewritten(a.is_bare().then(|| a.with_domain("host.example").unwrap()))))
+    });
+    let idle = fake(&[Hook::OnRewriteAddress], |_, _| Ok(Outcome::of(Answer::Rewritten(None))));
+    let p = pipeline(&[
+        (&idle, Mode::Shadow, OnFault::Defer),
+        (&upper, Mode::Enforce, OnFault::Defer),
+        (&idle, Mode::Shadow, OnFault::Defer),
+    ]);
+    let mut chain = p.chain();
+    now(p.rewrite(&mut chain, &mut context(), address("root"), Role::EnvelopeRecipient)).unwrap();
+    let counts = |at: usize| (p.status()[at].hooks[0].agreed, p.status()[at].hooks[0].differed);
+    assert_eq!((counts(0), counts(2)), ((0, 1), (1, 0)), "the first would have left it bare");
+    assert!(chain.trace[3].result.starts_with("differs: rewritten root; the chain: rewritten root@"), "{:?}", chain.trace[3]);
+}
+
+#[test]
+fn a_fault_of_a_shadow_is_no_difference() {
+    let broken = fake(&[Hook::OnMessage], |_, _| Err(Fault::new(FaultKind::Trap, "boom")));
+    let p = pipeline(&[(&broken, Mode::Shadow, OnFault::Reject)]);
+    assert_eq!(now(p.verdict(&mut p.chain(), &mut context(), Event::Message)), Verdict::Continue);
+    let count = &p.status()[0].hooks[0];
+    assert_eq!((count.faults, count.agreed, count.differed), (1, 0, 0));
 }

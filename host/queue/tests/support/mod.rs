@@ -113,6 +113,7 @@ pub(crate) fn message(id: QueueId, recipients: usize, now: Timestamp) -> NewMess
         tags: Tags::new(),
         hold: None,
         not_before: Duration::ZERO,
+        priority: 0,
         with: Vec::new(),
     }
 }

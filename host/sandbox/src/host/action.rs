@@ -31,6 +31,7 @@ impl State {
 
 impl Host for State {
     fn skip_rest(&mut self) -> Acted {
+        self.called("action.skip-rest");
         self.act(Act::SkipRest, |state| {
             state.call.changes.skip_rest = true;
             Ok(())
@@ -38,6 +39,7 @@ impl Host for State {
     }
 
     fn quarantine(&mut self, reason: String) -> Acted {
+        self.called("action.quarantine");
         self.act(Act::Quarantine, |state| {
             state.call.changes.quarantine = Some(one_line(&reason, state.shared.limits.reason_bytes_max));
             Ok(())
@@ -45,6 +47,7 @@ impl Host for State {
     }
 
     fn redirect(&mut self, to: Address) -> Acted {
+        self.called("action.redirect");
         if !self.shared.grants.edit {
             return Ok(Err(ActionError::NotHere("needs the grant edit = true".to_owned())));
         }
@@ -55,6 +58,7 @@ impl Host for State {
     }
 
     fn delay_reply(&mut self, milliseconds: u32) -> Acted {
+        self.called("action.delay-reply");
         self.act(Act::DelayReply, |state| {
             state.call.changes.delay_reply = Duration::from_millis(u64::from(milliseconds)).min(DELAY_MAX);
             Ok(())
@@ -62,6 +66,7 @@ impl Host for State {
     }
 
     fn hide_capability(&mut self, keyword: String) -> Acted {
+        self.called("action.hide-capability");
         self.act(Act::HideCapability, |state| {
             let well_formed =
                 !keyword.is_empty() && keyword.len() <= 64 && keyword.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
@@ -78,6 +83,7 @@ impl Host for State {
     }
 
     fn discard_recipient(&mut self, index: u32, reason: String) -> Acted {
+        self.called("action.discard-recipient");
         self.act(Act::DiscardRecipient, |state| {
             if !state.call.context.recipients.iter().any(|r| r.index == index) {
                 return Err(ActionError::Malformed(format!("there is no recipient {index}")));

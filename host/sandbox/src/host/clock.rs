@@ -11,6 +11,7 @@ const RANDOM_BYTES_MAX: u32 = 64 << 10;
 
 impl clock::Host for State {
     fn now_ms(&mut self) -> Result<u64> {
+        self.called("clock.now-ms");
         Ok(self.shared.clock.now().as_millis())
     }
 }
@@ -18,6 +19,7 @@ impl clock::Host for State {
 impl random::Host for State {
     /// Fewer octets than asked for would be taken for all of them.
     fn bytes(&mut self, length: u32) -> Result<Vec<u8>> {
+        self.called("random.bytes");
         if length > RANDOM_BYTES_MAX {
             return Err(self.end(FaultKind::BadAnswer, format!("random: {length} octets, where {RANDOM_BYTES_MAX} are possible")));
         }

@@ -10,12 +10,14 @@ const METRIC_NAME_BYTES_MAX: usize = 64;
 
 impl config::Host for State {
     fn get(&mut self, key: String) -> Result<Option<String>> {
+        self.called("config.get");
         Ok(self.shared.setting(&key))
     }
 }
 
 impl log::Host for State {
     fn write(&mut self, level: log::Level, text: String) -> Result<()> {
+        self.called("log.write");
         let level = match level {
             log::Level::Debug => tracing::Level::DEBUG,
             log::Level::Info => tracing::Level::INFO,
@@ -50,6 +52,7 @@ impl State {
 /// Nothing is refused here: a plugin that counts too much must not fail for it.
 impl metrics::Host for State {
     fn count(&mut self, name: String, delta: u64) -> Result<()> {
+        self.called("metrics.count");
         match (&self.shared.ports.metrics, self.metric(&name)) {
             (Some(metrics), Some(name)) => metrics.count(&name, &[("plugin", &*self.shared.name)], delta),
             (Some(_) | None, _) => self.metric_dropped(),
@@ -58,6 +61,7 @@ impl metrics::Host for State {
     }
 
     fn observe(&mut self, name: String, value: f64) -> Result<()> {
+        self.called("metrics.observe");
         match (&self.shared.ports.metrics, self.metric(&name)) {
             (Some(metrics), Some(name)) => metrics.observe(&name, &[("plugin", &*self.shared.name)], value),
             (Some(_) | None, _) => self.metric_dropped(),

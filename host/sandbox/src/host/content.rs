@@ -121,10 +121,12 @@ fn mime_part(part: &Part) -> MimePart {
 
 impl Host for State {
     async fn parts(&mut self) -> Result<Read<Vec<MimePart>>> {
+        self.called("content.parts");
         Ok(self.take_apart().await?.map(|parts| parts.list().iter().map(mime_part).collect()).map_err(ReadError::from))
     }
 
     async fn read_part(&mut self, index: u32, offset: u64, length: u32) -> Result<Read<Vec<u8>>> {
+        self.called("content.read-part");
         let length = (length as usize).min(self.shared.limits.read_bytes_max);
         let content = match self.take_apart().await? {
             Err(why) => return Ok(Err(why.into())),
@@ -138,6 +140,7 @@ impl Host for State {
     }
 
     async fn read_raw(&mut self, offset: u64, length: u32) -> Result<Read<Vec<u8>>> {
+        self.called("content.read-raw");
         let length = (length as usize).min(self.shared.limits.read_bytes_max);
         Ok(self.read_message(offset, length).await?.ok_or(ReadError::NotHere))
     }

@@ -38,6 +38,7 @@ impl State {
 
 impl Host for State {
     async fn lookup(&mut self, name: String, rrtype: u16) -> Result<std::result::Result<Answer, DnsError>> {
+        self.called("dns.lookup");
         let failed = |why: &str| DnsError::Failed(why.to_owned());
         let limits = &self.shared.limits;
         let (queries_max, bytes_max) = (limits.dns_queries_max, limits.dns_answer_bytes_max);

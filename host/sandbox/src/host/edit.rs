@@ -98,6 +98,7 @@ fn address(address: Address) -> std::result::Result<waxwing_types::Address, Edit
 
 impl Host for State {
     fn add_header(&mut self, name: String, value: Vec<u8>) -> Edited {
+        self.called("edit.add-header");
         self.stage(Act::EditHeader, name.len() + value.len(), |state| {
             state.may_edit_field(&name)?;
             well_formed(&name, &value)?;
@@ -106,6 +107,7 @@ impl Host for State {
     }
 
     fn insert_header(&mut self, at: u32, name: String, value: Vec<u8>) -> Edited {
+        self.called("edit.insert-header");
         self.stage(Act::EditHeader, name.len() + value.len(), |state| {
             state.may_edit_field(&name)?;
             well_formed(&name, &value)?;
@@ -114,6 +116,7 @@ impl Host for State {
     }
 
     fn replace_header(&mut self, name: String, nth: u32, value: Vec<u8>) -> Edited {
+        self.called("edit.replace-header");
         self.stage(Act::EditHeader, name.len() + value.len(), |state| {
             state.may_edit_field(&name)?;
             well_formed(&name, &value)?;
@@ -123,6 +126,7 @@ impl Host for State {
     }
 
     fn remove_header(&mut self, name: String, nth: u32) -> Edited {
+        self.called("edit.remove-header");
         self.stage(Act::EditHeader, name.len(), |state| {
             state.may_edit_field(&name)?;
             state.field_exists(&name, nth)?;
@@ -131,6 +135,7 @@ impl Host for State {
     }
 
     fn set_sender(&mut self, sender: ReversePath, list: Vec<(String, Option<String>)>) -> Edited {
+        self.called("edit.set-sender");
         self.stage(Act::SetSender, 256, |_| {
             let sender = match sender {
                 None => waxwing_types::ReversePath::Null,
@@ -141,10 +146,12 @@ impl Host for State {
     }
 
     fn add_recipient(&mut self, recipient: Address, list: Vec<(String, Option<String>)>) -> Edited {
+        self.called("edit.add-recipient");
         self.stage(Act::EditRecipients, 256, |_| Ok(Edit::AddRecipient(address(recipient)?, parameters(list)?)))
     }
 
     fn change_recipient(&mut self, index: u32, to: Address) -> Edited {
+        self.called("edit.change-recipient");
         self.stage(Act::EditRecipients, 256, |state| {
             state.recipient_exists(index)?;
             Ok(Edit::ChangeRecipient { index, to: address(to)? })
@@ -152,6 +159,7 @@ impl Host for State {
     }
 
     fn remove_recipient(&mut self, index: u32) -> Edited {
+        self.called("edit.remove-recipient");
         self.stage(Act::EditRecipients, 8, |state| {
             state.recipient_exists(index)?;
             Ok(Edit::RemoveRecipient { index })
@@ -159,21 +167,25 @@ impl Host for State {
     }
 
     async fn drop_part(&mut self, index: u32) -> Edited {
+        self.called("edit.drop-part");
         self.stage_part(0, 0, PartEdit::Drop(index)).await
     }
 
     async fn replace_part(&mut self, index: u32, content_type: String, content: Vec<u8>) -> Edited {
+        self.called("edit.replace-part");
         let part = NewPart { content_type, filename: None, content: content.into() };
         self.stage_part(part.content_type.len(), part.content.len(), PartEdit::Replace(index, part)).await
     }
 
     async fn add_part(&mut self, content_type: String, filename: Option<String>, content: Vec<u8>) -> Edited {
+        self.called("edit.add-part");
         let part = NewPart { content_type, filename, content: content.into() };
         let words = part.content_type.len() + part.filename.as_ref().map_or(0, String::len);
         self.stage_part(words, part.content.len(), PartEdit::Add(part)).await
     }
 
     fn write_body(&mut self, chunk: Vec<u8>) -> Edited {
+        self.called("edit.write-body");
         if let Err(refusal) = self.may_edit(Act::EditBody, 0) {
             return Ok(Err(refusal));
         }

@@ -28,6 +28,7 @@ impl State {
 
 impl Host for State {
     async fn fetch(&mut self, request: Request) -> Result<Fetched> {
+        self.called("http.fetch");
         let failed = |why: String| HttpError::Failed(why);
         let Request { method, url, headers, body, timeout_ms } = request;
         let octets: usize = url.len() + headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();

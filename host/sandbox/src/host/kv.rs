@@ -38,6 +38,7 @@ fn ttl(seconds: u32) -> Option<Duration> {
 
 impl Host for State {
     async fn get(&mut self, key: Vec<u8>) -> Kept<Option<Vec<u8>>> {
+        self.called("kv.get");
         let name = Arc::clone(&self.shared.name);
         let result = match self.store() {
             Ok((store, _)) => store.get(&name, &key).await,
@@ -47,6 +48,7 @@ impl Host for State {
     }
 
     async fn set(&mut self, key: Vec<u8>, value: Vec<u8>, ttl_seconds: u32) -> Kept<()> {
+        self.called("kv.set");
         let name = Arc::clone(&self.shared.name);
         let result = match self.store() {
             Ok((store, max)) => store.set(&name, max, &key, &value, ttl(ttl_seconds)).await,
@@ -56,6 +58,7 @@ impl Host for State {
     }
 
     async fn delete(&mut self, key: Vec<u8>) -> Kept<()> {
+        self.called("kv.delete");
         let name = Arc::clone(&self.shared.name);
         let result = match self.store() {
             Ok((store, _)) => store.delete(&name, &key).await,
@@ -65,6 +68,7 @@ impl Host for State {
     }
 
     async fn add(&mut self, key: Vec<u8>, delta: i64, ttl_seconds: u32) -> Kept<i64> {
+        self.called("kv.add");
         let name = Arc::clone(&self.shared.name);
         let result = match self.store() {
             Ok((store, max)) => store.add(&name, max, &key, delta, ttl(ttl_seconds)).await,
@@ -74,6 +78,7 @@ impl Host for State {
     }
 
     async fn scan(&mut self, prefix: Vec<u8>, after: Option<Vec<u8>>, limit: u32) -> Kept<Vec<(Vec<u8>, Vec<u8>)>> {
+        self.called("kv.scan");
         let name = Arc::clone(&self.shared.name);
         let result = match self.store() {
             Ok((store, _)) => store.scan(&name, &prefix, after.as_deref(), limit as usize).await,

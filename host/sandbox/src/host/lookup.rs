@@ -12,6 +12,7 @@ const KEY_BYTES_MAX: usize = 1024;
 
 impl Host for State {
     async fn get(&mut self, table: String, key: String) -> Result<std::result::Result<Option<String>, LookupError>> {
+        self.called("lookup.get");
         let found = self.shared.tables.get(&table).filter(|_| self.shared.grants.lookup.contains(&table)).map(Arc::clone);
         let Some(found) = found else {
             self.refused("lookup.get", "not-granted");

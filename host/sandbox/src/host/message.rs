@@ -27,28 +27,34 @@ impl State {
 
 impl Host for State {
     fn size(&mut self) -> Result<u64> {
+        self.called("message.size");
         Ok(self.call.context.size())
     }
 
     fn header_count(&mut self) -> Result<u32> {
+        self.called("message.header-count");
         Ok(u32::try_from(self.fields().len()).unwrap_or(u32::MAX))
     }
 
     fn header_at(&mut self, index: u32) -> Result<Option<Field>> {
+        self.called("message.header-at");
         Ok(self.fields().get(index as usize).map(field))
     }
 
     fn header_text(&mut self, name: String) -> Result<Option<String>> {
+        self.called("message.header-text");
         let head = self.call.context.head.as_ref();
         Ok(head.and_then(|head| head.first(&name)).map(|field| decoded(&field.unfolded())))
     }
 
     fn headers(&mut self) -> Result<Vec<Field>> {
+        self.called("message.headers");
         Ok(self.fields().iter().map(field).collect())
     }
 
     /// Nothing is checked in this version.
     fn authentication(&mut self) -> Result<AuthResults> {
+        self.called("message.authentication");
         Ok(AuthResults { spf: Check::None, dmarc: Check::None, dkim: Vec::new(), arc: Check::None })
     }
 }

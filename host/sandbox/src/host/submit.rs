@@ -57,6 +57,7 @@ impl State {
 
 impl Host for State {
     async fn send(&mut self, sender: ReversePath, recipients: Vec<Address>, message: Payload) -> Result<Sent> {
+        self.called("submit.send");
         if let Err((reason, error)) = self.may_submit() {
             return Ok(self.submit_refused(reason, error));
         }

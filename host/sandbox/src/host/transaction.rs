@@ -18,20 +18,24 @@ const TAG_VALUE_BYTES_MAX: usize = 1024;
 
 impl Host for State {
     fn id(&mut self) -> Result<String> {
+        self.called("transaction.id");
         Ok(self.call.context.id.map(|id| id.to_string()).unwrap_or_default())
     }
 
     /// The id is made when the transaction begins, and holds the time.
     fn received_at_ms(&mut self) -> Result<u64> {
+        self.called("transaction.received-at-ms");
         let began = self.call.context.id.map(waxwing_types::QueueId::created_at);
         Ok(began.unwrap_or_else(|| self.shared.clock.now()).as_millis())
     }
 
     fn origin(&mut self) -> Result<Source> {
+        self.called("transaction.origin");
         Ok(words::source(self.call.context.via))
     }
 
     fn peer(&mut self) -> Result<Option<Client>> {
+        self.called("transaction.peer");
         Ok(self.call.context.client.as_ref().map(|client| Client {
             ip: client.peer.ip().to_string(),
             port: client.peer.port(),
@@ -41,43 +45,53 @@ impl Host for State {
     }
 
     fn tls(&mut self) -> Result<Option<TlsSession>> {
+        self.called("transaction.tls");
         Ok(None)
     }
 
     fn helo(&mut self) -> Result<Option<String>> {
+        self.called("transaction.helo");
         Ok(self.call.context.helo.as_ref().map(|helo| helo.to_string()))
     }
 
     fn user(&mut self) -> Result<Option<(String, String)>> {
+        self.called("transaction.user");
         Ok(self.call.context.user.as_deref().cloned())
     }
 
     fn sender(&mut self) -> Result<Option<ReversePath>> {
+        self.called("transaction.sender");
         Ok(self.call.context.sender.as_deref().map(words::reverse_path))
     }
 
     fn recipients(&mut self) -> Result<Vec<Recipient>> {
+        self.called("transaction.recipients");
         Ok(self.call.context.recipients.iter().map(words::recipient).collect())
     }
 
     fn mail_parameter(&mut self, name: String) -> Result<Option<String>> {
+        self.called("transaction.mail-parameter");
         Ok(parameter(&self.call.context.mail_parameters, &name))
     }
 
     fn recipient_parameter(&mut self, index: u32, name: String) -> Result<Option<String>> {
+        self.called("transaction.recipient-parameter");
         let recipients = Arc::clone(&self.call.context.recipients);
         Ok(recipients.iter().find(|r| r.index == index).and_then(|r| parameter(&r.parameters, &name)))
     }
 
     fn tag(&mut self, name: String) -> Result<Option<String>> {
+        self.called("transaction.tag");
         Ok(self.call.context.tags.get(&name).cloned())
     }
 
     fn tags(&mut self) -> Result<Vec<(String, String)>> {
+        self.called("transaction.tags");
         Ok(self.call.context.tags.iter().map(|(name, value)| (name.clone(), value.clone())).collect())
     }
 
     fn set_tag(&mut self, name: String, value: String) -> Result<()> {
+        self.called("transaction.set-tag");
         let name_ok = (1..=TAG_NAME_BYTES_MAX).contains(&name.len())
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
         if !name_ok || value.len() > TAG_VALUE_BYTES_MAX || value.contains(char::is_control) {
@@ -100,6 +114,7 @@ impl Host for State {
     }
 
     fn time_left_ms(&mut self) -> Result<u32> {
+        self.called("transaction.time-left-ms");
         let left = self.call.deadline.since(self.shared.clock.monotonic());
         Ok(u32::try_from(left.as_millis()).unwrap_or(u32::MAX))
     }

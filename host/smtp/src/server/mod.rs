@@ -5,6 +5,7 @@ mod session;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use waxwing_types::{Address, BodyType, Parameter, Reply, ReversePath};
 
 pub use session::ServerSession;
@@ -95,6 +96,14 @@ pub enum Question {
         recipient: Address,
         /// All parameters as given.
         parameters: Vec<Parameter>,
+    },
+    /// A command that the server does not know or that is a matter of policy: VRFY, EXPN, ETRN. [`Answer::Ok`] leaves it to the session's
+    /// usual words.
+    Command {
+        /// In upper case.
+        verb: String,
+        /// What stood behind it.
+        argument: Bytes,
     },
     /// May the message begin? A positive answer becomes 354.
     Data,

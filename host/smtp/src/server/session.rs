@@ -8,7 +8,7 @@ use waxwing_types::{Action, BodyType, Input, Line, LineError, LineSplitter, Mono
 
 use super::{Answer, Question, ServerSettings, replies};
 use crate::backlog::Backlog;
-use crate::command::{Command, mail_parameters};
+use crate::command::{Command, CommandError, left_to_policy, mail_parameters};
 use crate::data::{DataEvent, DataReader, Refusal, Runs};
 
 type Actions = Vec<Action<Question>>;
@@ -46,10 +46,14 @@ enum State {
 #[derive(Debug)]
 enum Asked {
     Connect,
-    Helo { esmtp: bool },
+    Helo {
+        esmtp: bool,
+    },
     Mail,
     Rcpt,
     Data,
+    /// With what is answered if the host has nothing to say.
+    Command(Result<Command, CommandError>),
     EndOfData,
     Reset(Then),
 }
@@ -183,14 +187,14 @@ impl ServerSession {
             match mem::replace(&mut self.state, State::Command) {
                 State::Command => {
                     let Some(line) = self.lines.next(input) else { return };
-                    let parsed = line.map(|Line(line)| Command::parse(line));
+                    let parsed = line.map(|Line(line)| (Command::parse(line), left_to_policy(line)));
                     self.deadline = now + self.settings.command_idle;
                     match parsed {
-                        Ok(Ok(command)) => self.command(command, actions),
-                        Ok(Err(error)) => {
-                            let (reply, closes) = replies::for_command(error);
-                            if closes { self.close(&reply, actions) } else { self.refuse(&reply, actions) }
+                        Ok((usual, Some((verb, argument)))) => {
+                            self.ask(Question::Command { verb, argument }, Asked::Command(usual), actions);
                         }
+                        Ok((Ok(command), None)) => self.command(command, actions),
+                        Ok((Err(error), None)) => self.refuse_command(error, actions),
                         Err(LineError::TooLong) => self.refuse(&replies::LINE_TOO_LONG, actions),
                         Err(LineError::BareLineEnd) => self.refuse(&replies::BARE_LINE_END, actions),
                     }
@@ -243,6 +247,11 @@ impl ServerSession {
             Command::Help => self.junk(replies::wire(&replies::help()), actions),
             Command::Quit => self.close(&replies::BYE, actions),
         }
+    }
+
+    fn refuse_command(&mut self, error: CommandError, actions: &mut Actions) {
+        let (reply, closes) = replies::for_command(error);
+        if closes { self.close(&reply, actions) } else { self.refuse(&reply, actions) }
     }
 
     fn helo(&mut self, name: String, esmtp: bool, actions: &mut Actions) {
@@ -300,6 +309,7 @@ impl ServerSession {
         match asked {
             Asked::EndOfData => self.message_answered(answer, actions),
             Asked::Reset(then) => self.reset_answered(now, then, answer, actions),
+            Asked::Command(usual) => self.command_answered(usual, answer, actions),
             Asked::Connect => match said(answer) {
                 Said::Yes(reply) => self.greet(reply, actions),
                 Said::No(reply) | Said::Close(reply) => self.close(&reply, actions),
@@ -313,6 +323,19 @@ impl ServerSession {
                 Said::No(reply) => self.refuse(&reply, actions),
                 Said::Close(reply) => self.close(&reply, actions),
             },
+        }
+    }
+
+    /// 221 and 3yz would have the client wait for what does not come.
+    fn command_answered(&mut self, usual: Result<Command, CommandError>, answer: Answer, actions: &mut Actions) {
+        match (said(answer), usual) {
+            (Said::No(reply), _) => self.refuse(&reply, actions),
+            (Said::Close(reply), _) => self.close(&reply, actions),
+            (Said::Yes(Some(reply)), _) if reply.code() < 300 && reply.code() != 221 => {
+                self.junk(replies::wire(&reply), actions);
+            }
+            (Said::Yes(_), Ok(command)) => self.command(command, actions),
+            (Said::Yes(_), Err(error)) => self.refuse_command(error, actions),
         }
     }
 
@@ -349,7 +372,7 @@ impl ServerSession {
                 replies::RECIPIENT_OK
             }
             Asked::Data => return self.begin_data(now, actions),
-            Asked::Connect | Asked::EndOfData | Asked::Reset(_) => return,
+            Asked::Connect | Asked::Command(_) | Asked::EndOfData | Asked::Reset(_) => return,
         };
         match reply {
             Some(reply) => self.send(&reply, actions),

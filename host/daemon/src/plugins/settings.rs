@@ -1,0 +1,109 @@
+//! What the configuration says of a plugin, in the words of the pipeline and the sandbox.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Context;
+use serde_json::{Value, json};
+use waxwing_accounts::Accounts;
+use waxwing_config::{self as config, Config};
+use waxwing_pipeline::{BindingSettings, BreakerSettings, Mode, OnFault, When};
+use waxwing_sandbox::{Grants, InstanceMode, Limits, MessageGrant, PluginSettings};
+use waxwing_web::Grant;
+
+pub(super) fn binding_settings(plugin: &config::Plugin) -> BindingSettings {
+    BindingSettings {
+        when: when(&plugin.when),
+        mode: mode(plugin.mode),
+        on_fault: on_fault(plugin.on_fault),
+        breaker: BreakerSettings { faults: plugin.breaker_faults, time: plugin.breaker_time },
+    }
+}
+
+/// What every plugin may ask of the server's own settings.
+pub(super) fn server_values(config: &Config) -> BTreeMap<String, Value> {
+    let values = [
+        ("myhostname", json!(config.myhostname)),
+        ("mydomain", json!(config.mydomain)),
+        ("myorigin", json!(config.myorigin)),
+        ("mydestination", json!(config.mydestination)),
+        ("virtual_alias_domains", json!(config.virtual_alias_domains)),
+        ("virtual_mailbox_domains", json!(config.virtual_mailbox_domains)),
+        ("relay_domains", json!(config.relay_domains)),
+        ("recipient_delimiter", json!(config.recipient_delimiter)),
+        ("header_size_limit", json!(config.header_size_limit)),
+        ("message_size_limit", json!(config.message_size_limit)),
+    ];
+    values.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+pub(super) fn settings_of(
+    plugin: &config::Plugin,
+    accounts: &Accounts,
+    server: &Arc<BTreeMap<String, Value>>,
+) -> anyhow::Result<PluginSettings> {
+    let mut settings = PluginSettings::new(&plugin.name);
+    settings.grants = Grants {
+        message: match plugin.grants.message {
+            config::MessageGrant::None => MessageGrant::None,
+            config::MessageGrant::Headers => MessageGrant::Headers,
+            config::MessageGrant::Full => MessageGrant::Full,
+        },
+        edit: plugin.grants.edit,
+        lookup: plugin.grants.lookup.clone(),
+        kv: plugin.grants.kv,
+        dns: plugin.grants.dns.clone(),
+        http: plugin.grants.http.clone(),
+        submit: plugin.grants.submit,
+        clock: plugin.grants.clock,
+        random: plugin.grants.random,
+        ..Grants::default()
+    };
+    settings.limits = Limits {
+        wall: plugin.limits.time,
+        cpu: plugin.limits.cpu,
+        memory_bytes_max: bytes(plugin.limits.memory),
+        log_lines_max: plugin.limits.log_lines as usize,
+        edits_max: plugin.limits.edits as usize,
+        ..Limits::default()
+    };
+    settings.instance = match plugin.instance {
+        config::Instance::Fresh => InstanceMode::Fresh,
+        config::Instance::Reuse => InstanceMode::Reuse { recycle_calls: plugin.recycle_calls },
+    };
+    for line in &plugin.grants.http {
+        Grant::parse(line).with_context(|| format!("plugin \"{}\": grant http", plugin.name))?;
+    }
+    settings.config = plugin.config.clone().into_iter().collect();
+    settings.server = Arc::clone(server);
+    for name in &plugin.grants.lookup {
+        let table = accounts.table(name).with_context(|| format!("plugin \"{}\": there is no table \"{name}\"", plugin.name))?;
+        settings.tables.insert(name.clone(), table);
+    }
+    Ok(settings)
+}
+
+pub(super) fn bytes(octets: u64) -> usize {
+    usize::try_from(octets).unwrap_or(usize::MAX)
+}
+
+fn when(when: &config::When) -> When {
+    When { listeners: when.listener.clone(), domains: when.domain.clone(), via: when.via.clone(), size_max: when.size_max }
+}
+
+fn mode(mode: config::Mode) -> Mode {
+    match mode {
+        config::Mode::Enforce => Mode::Enforce,
+        config::Mode::Shadow => Mode::Shadow,
+        config::Mode::Off => Mode::Off,
+    }
+}
+
+fn on_fault(on_fault: config::OnFault) -> OnFault {
+    match on_fault {
+        config::OnFault::Defer => OnFault::Defer,
+        config::OnFault::Skip => OnFault::Skip,
+        config::OnFault::Reject => OnFault::Reject,
+        config::OnFault::Hold => OnFault::Hold,
+    }
+}

@@ -1,0 +1,205 @@
+//! Plays transactions for `waxwing plugin test` and `waxwing replay`: the server's own parts, from the SMTP session to the queue, in this
+//! process, over a pipe in the place of a socket and a queue in a temporary directory. Nothing is delivered.
+
+mod client;
+mod collect;
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::time::timeout;
+use waxwing_accounts::Accounts;
+use waxwing_config::Config;
+use waxwing_intake::{Intake, IntakeSettings, Parts};
+use waxwing_net::{Shutdown, drive, spawn};
+use waxwing_pipeline::{Client, Pipeline, Trace, TraceRecord};
+use waxwing_queue::{EmbeddedSpool, KEYSPACES, Spool, SpoolSettings};
+use waxwing_sandbox::{Meter, Ports, SandboxSettings};
+use waxwing_smtp::{ServerSession, ServerSettings};
+use waxwing_store::{Store, StoreOptions};
+use waxwing_tool::{Cast, Performance, Rehearse, Scene, ToolError};
+use waxwing_types::{Clock, Monotonic, Timestamp};
+
+use crate::clock::SystemClock;
+use crate::{listen, plugins};
+
+/// How long one transaction may take. Plugins can delay replies.
+const SCENE_TIME_MAX: Duration = Duration::from_secs(300);
+/// Octets between client and server.
+const PIPE_BYTES: usize = 64 << 10;
+/// Instances of all plugins: one transaction at a time needs few, and each reserves address space.
+const INSTANCES_MAX: u32 = 32;
+/// Below the user's cache directory: compiled plugins, so that the next test of the same component starts at once.
+const CACHE_DIRECTORY: &str = "waxwing/plugins-metered";
+
+/// Where transactions are played.
+pub(crate) struct Stage {
+    /// The one clock.
+    pub(crate) clock: SystemClock,
+}
+
+impl Rehearse for Stage {
+    fn rehearse(&self, cast: Cast, scenes: &[Scene]) -> Result<Vec<Performance>, ToolError> {
+        self.play(cast, scenes).map_err(|error| ToolError::Rehearsal(crate::cli::chain(&error)))
+    }
+}
+
+impl Stage {
+    fn play(&self, cast: Cast, scenes: &[Scene]) -> anyhow::Result<Vec<Performance>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let directory = tempfile::Builder::new().prefix("waxwing-rehearsal-").tempdir().context("a temporary directory")?;
+        let seen = runtime.block_on(async {
+            let house = House::build(cast.config, directory.path(), self.clock).await?;
+            let mut seen = Vec::with_capacity(scenes.len());
+            for scene in scenes {
+                seen.push(house.perform(scene).await?);
+            }
+            anyhow::Ok(seen)
+        });
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        seen
+    }
+}
+
+/// The system's clock, but for the date that a scene may ask for.
+struct SceneClock {
+    system: SystemClock,
+    /// Milliseconds since 1970; 0: the time that it is.
+    wall: AtomicU64,
+}
+
+impl Clock for SceneClock {
+    fn now(&self) -> Timestamp {
+        match self.wall.load(Ordering::Relaxed) {
+            0 => self.system.now(),
+            millis => Timestamp::from_millis(millis),
+        }
+    }
+
+    fn monotonic(&self) -> Monotonic {
+        self.system.monotonic()
+    }
+}
+
+/// The traces of the current transaction.
+#[derive(Default)]
+struct Traces(Mutex<Vec<TraceRecord>>);
+
+impl Trace for Traces {
+    fn record(&self, record: TraceRecord) {
+        self.0.lock().push(record);
+    }
+}
+
+/// A server without doors.
+struct House {
+    intake: Arc<Intake>,
+    spool: Arc<dyn Spool>,
+    traces: Arc<Traces>,
+    meter: Arc<Meter>,
+    settings: Arc<ServerSettings>,
+    clock: Arc<SceneClock>,
+    _store: Store,
+}
+
+impl House {
+    async fn build(mut config: Config, directory: &Path, system: SystemClock) -> anyhow::Result<Self> {
+        // No scene is to depend on those before it.
+        config.plugins.iter_mut().for_each(|plugin| plugin.breaker_faults = 0);
+        let config = Arc::new(config);
+        let own = Arc::new(SceneClock { system, wall: AtomicU64::new(0) });
+        let clock: Arc<dyn Clock> = Arc::clone(&own) as _;
+        let store = Store::open(&directory.join("store"), &StoreOptions::new(&KEYSPACES))?;
+        drop(spawn("store", store.pump()));
+        let mut settings = SpoolSettings::new(config.message_size_limit, Arc::clone(&clock));
+        // What is played is gone in a moment.
+        settings.queue_minfree = 0;
+        let spool: Arc<dyn Spool> = Arc::new(EmbeddedSpool::open(&store, &directory.join("bodies"), settings).await?);
+        let accounts = Arc::new(Accounts::open(&config, &clock)?);
+        let meter = Arc::new(Meter::default());
+        let sandbox = SandboxSettings {
+            cache_directory: cache_directory(),
+            instances_max: INSTANCES_MAX,
+            meter: Some(Arc::clone(&meter)),
+            ..SandboxSettings::default()
+        };
+        let loaded = plugins::load_with(sandbox, &config, &accounts, &clock, waxwing_bundle::standard, Ports::default()).await?;
+        let pipeline = Arc::new(Pipeline::new(loaded.bindings(), Arc::clone(&accounts) as _, Arc::clone(&clock)));
+        let traces = Arc::new(Traces::default());
+        let intake = Intake::new(Parts {
+            settings: IntakeSettings::of(&config),
+            pipeline,
+            spool: Arc::clone(&spool),
+            directory: accounts,
+            trace: Arc::clone(&traces) as _,
+            recorder: None,
+            clock: Arc::clone(&clock),
+        });
+        let settings = Arc::new(listen::server_settings(&config));
+        Ok(Self { intake, spool, traces, meter, settings, clock: own, _store: store })
+    }
+
+    async fn perform(&self, scene: &Scene) -> anyhow::Result<Performance> {
+        self.clock.wall.store(scene.at.map_or(0, Timestamp::as_millis), Ordering::Relaxed);
+        let held = self.spool.stats().hold;
+        let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
+        let client = Client { peer: scene.peer, name: scene.client_name.clone(), listener: Arc::from(scene.listener.as_str()) };
+        let session = ServerSession::new(Arc::clone(&self.settings));
+        let host = self.intake.host(client, scene.via);
+        let (_trigger, shutdown) = Shutdown::new();
+        let server = spawn("session", drive(theirs, session, host, Arc::clone(&self.clock) as _, shutdown));
+        let talk = timeout(SCENE_TIME_MAX, client::talk(ours, scene)).await;
+        let talk = talk.map_err(|_| anyhow::anyhow!("the transaction took longer than {} s", SCENE_TIME_MAX.as_secs()))??;
+        server.await?;
+        let records = std::mem::take(&mut *self.traces.0.lock());
+        let held = self.spool.stats().hold > held;
+        collect::performance(&*self.spool, held, talk, records, self.meter.take()).await
+    }
+}
+
+/// The user's own, if there is one and nobody else may write there: an odd home is no reason not to try a plugin.
+fn cache_directory() -> Option<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
+    let directory = base.join(CACHE_DIRECTORY);
+    DirBuilder::new().recursive(true).mode(0o700).create(&directory).ok()?;
+    let about = std::fs::symlink_metadata(&directory).ok()?;
+    let is_ours = about.is_dir() && about.uid() == nix::unistd::geteuid().as_raw() && about.mode() & 0o022 == 0;
+    is_ours.then_some(directory)
+}
+
+/// The message with a dot before each line that begins with one, and the end (RFC 5321 §4.5.2).
+fn stuffed(content: &Bytes) -> Vec<u8> {
+    let mut out = Vec::with_capacity(content.len() + content.len() / 64 + 3);
+    let mut at_start = true;
+    for &octet in content {
+        if at_start && octet == b'.' {
+            out.push(b'.');
+        }
+        out.push(octet);
+        at_start = octet == b'\n';
+    }
+    if !out.is_empty() && !out.ends_with(b"\r\n") {
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b".\r\n");
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_line_of_a_message_is_its_end() {
+        assert_eq!(stuffed(&Bytes::from_static(b".\r\n..\r\nx")), b"..\r\n...\r\nx\r\n.\r\n");
+        assert_eq!(stuffed(&Bytes::new()), b".\r\n");
+    }
+}

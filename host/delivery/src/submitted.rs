@@ -1,0 +1,69 @@
+//! Mail that plugins send while a message is delivered: committed with the settlement of what caused it.
+
+use std::pin::Pin;
+
+use waxwing_pipeline::{AUTHORS_TAG, Placement, Prepared, Submission, TraceEntry};
+use waxwing_queue::{NewBody, NewMessage, SpoolError};
+use waxwing_types::{Message, Tags};
+
+use crate::manager::Core;
+
+/// Boxed, because what comes along may bring others.
+type Spooling<'a> = Pin<Box<dyn Future<Output = Result<NewMessage, SpoolError>> + Send + 'a>>;
+
+/// Messages that plugins may send with one settlement.
+const SUBMISSIONS_MAX: usize = 100;
+
+/// Takes what plugins sent through the hooks. What can't be taken is dropped: the settlement must not wait for it.
+pub(crate) async fn prepare(
+    core: &Core,
+    message: &Message,
+    submissions: Vec<Submission>,
+    trace: &mut Vec<TraceEntry>,
+) -> Vec<NewMessage> {
+    let mut made = Vec::with_capacity(submissions.len().min(SUBMISSIONS_MAX));
+    for (number, submission) in submissions.into_iter().enumerate() {
+        let (id, author) = (submission.id, submission.author.clone());
+        let result = match number < SUBMISSIONS_MAX {
+            true => one(core, message, submission).await,
+            false => Err(format!("more than {SUBMISSIONS_MAX} messages with one settlement")),
+        };
+        match result {
+            Ok(new) => {
+                tracing::info!(target: "delivery", "{}: plugin {author} sends {id}", message.id);
+                made.push(new);
+            }
+            Err(why) => {
+                tracing::warn!(target: "delivery", "{}: {id} of plugin {author} is not sent: {why}", message.id);
+                let now = core.parts.clock.now();
+                TraceEntry::step(now, &author, "submit", id.to_string(), format!("dropped: {why}")).keep(trace);
+            }
+        }
+    }
+    made
+}
+
+async fn one(core: &Core, message: &Message, submission: Submission) -> Result<NewMessage, String> {
+    let mail = submission.generated(&message.tags, Some(message.id), core.parts.clock.now()).map_err(|e| e.to_string())?;
+    let prepared = core.parts.submit.prepare(mail).await.map_err(|error| error.to_string())?;
+    spooled(core, prepared).await.map_err(|error| error.to_string())
+}
+
+/// The tags with which mail begins that is made because of this message: it is not shown to those who caused it.
+pub(crate) fn inherited(message: &Message) -> Tags {
+    message.tags.get(AUTHORS_TAG).map(|authors| (AUTHORS_TAG.to_owned(), authors.clone())).into_iter().collect()
+}
+
+/// Made mail as the spool takes it, with what plugins sent along.
+pub(crate) fn spooled(core: &Core, prepared: Prepared) -> Spooling<'_> {
+    Box::pin(async move {
+        let Prepared { id, envelope, head, body, tags, placement, with } = prepared;
+        let body = NewBody::of(&*core.parts.spool, id, body).await?;
+        let mut along = Vec::with_capacity(with.len());
+        for one in with {
+            along.push(spooled(core, one).await?);
+        }
+        let Placement { hold, not_before, priority } = placement;
+        Ok(NewMessage { id, envelope, head, body, tags, hold, not_before, priority, with: along })
+    })
+}

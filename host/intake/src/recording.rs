@@ -1,0 +1,102 @@
+//! Recording, where the operator asked for it: what the client said is put aside while hooks change it, and handed over at the end.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use waxwing_message::HeaderBlock;
+use waxwing_pipeline::{RecordedBody, Recording};
+use waxwing_smtp::server::Answer;
+use waxwing_types::{BodyRead, Parameter, Reply};
+
+use crate::Intake;
+use crate::transaction::Transaction;
+
+/// Recipients that a recording names.
+const RECIPIENTS_MAX: usize = 1000;
+
+/// What the client said so far.
+#[derive(Default)]
+pub(crate) struct Draft {
+    sender: String,
+    mail_parameters: Vec<Parameter>,
+    recipients: Vec<(String, Vec<Parameter>)>,
+    head: Option<HeaderBlock>,
+    body: Option<Arc<dyn BodyRead>>,
+    /// The last reply to RCPT, if it was no.
+    refusal: Option<Reply>,
+}
+
+impl Draft {
+    pub(crate) fn new(sender: String, mail_parameters: &[Parameter]) -> Self {
+        Self { sender, mail_parameters: mail_parameters.to_vec(), ..Self::default() }
+    }
+
+    pub(crate) fn recipient(&mut self, address: String, parameters: &[Parameter]) {
+        self.refusal = None;
+        if self.recipients.len() < RECIPIENTS_MAX {
+            self.recipients.push((address, parameters.to_vec()));
+        }
+    }
+
+    pub(crate) fn refused(&mut self, reply: &Reply) {
+        self.refusal = Some(reply.clone());
+    }
+
+    pub(crate) fn message(&mut self, head: &HeaderBlock, body: Arc<dyn BodyRead>) {
+        (self.head, self.body) = (Some(head.clone()), Some(body));
+    }
+
+    /// Only what is in memory: nothing is read for a recording.
+    fn take_message(&mut self) -> (Option<Bytes>, RecordedBody) {
+        let (Some(head), Some(body)) = (self.head.take(), self.body.take()) else { return (None, RecordedBody::None) };
+        let recorded = match body.in_memory() {
+            Some(octets) => RecordedBody::Whole(octets.clone()),
+            None => RecordedBody::TooLarge { size: body.size() },
+        };
+        (Some(head.to_bytes(false)), recorded)
+    }
+}
+
+impl Transaction {
+    /// Hands over what the client said, if it is recorded. `answer`: what ended the transaction; none if the client did. To be called
+    /// before the trace is taken.
+    pub(crate) fn record(&mut self, intake: &Intake, answer: Option<&Answer>) {
+        let (Some(recorder), Some(mut draft)) = (&intake.parts.recorder, self.draft.take()) else { return };
+        let refusal = draft.refusal.take().map(Answer::Reply);
+        let (ending, reply) = ending(answer.or(refusal.as_ref()), self.context.hold.is_some());
+        let (head, body) = draft.take_message();
+        let client = self.context.client.as_deref();
+        recorder.record(Recording {
+            id: self.id.to_string(),
+            at: self.origin.received_at,
+            peer: self.origin.peer,
+            client_name: self.origin.client_name.clone(),
+            listener: client.map(|client| client.listener.to_string()).unwrap_or_default(),
+            via: self.origin.via,
+            helo: self.origin.helo.clone().unwrap_or_default(),
+            esmtp: self.origin.esmtp,
+            sender: draft.sender,
+            mail_parameters: draft.mail_parameters,
+            recipients: draft.recipients,
+            head,
+            body,
+            redacted_headers: Vec::new(),
+            tags: self.context.tags.as_ref().clone(),
+            ending: ending.to_owned(),
+            reply,
+            entries: self.chain.trace.clone(),
+        });
+    }
+}
+
+/// The word for an end, and the reply.
+fn ending(answer: Option<&Answer>, held: bool) -> (&'static str, String) {
+    match answer {
+        Some(Answer::Committed(reply)) => (if held { "hold" } else { "accept" }, reply.to_string()),
+        Some(Answer::Discarded(reply)) => ("discard", reply.to_string()),
+        Some(Answer::Reply(reply)) if reply.code() < 500 => ("defer", reply.to_string()),
+        Some(Answer::Reply(reply)) => ("reject", reply.to_string()),
+        Some(Answer::Close(reply)) => ("disconnect", reply.to_string()),
+        Some(Answer::Ok | Answer::OkWithout(_) | Answer::Done) | None => ("open", String::new()),
+    }
+}

@@ -1,0 +1,217 @@
+//! What a milter says.
+
+use bytes::Bytes;
+
+use crate::codec::text::{Reader, packet, text};
+use crate::codec::{Actions, Frame, Stage, Steps, Terms, WireError};
+
+/// One packet from a milter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// What it wants.
+    Negotiated(Terms),
+    /// Go on.
+    Continue,
+    /// The message, or at CONNECT and HELO the session, needs no more of it.
+    Accept,
+    /// 5yz.
+    Reject,
+    /// 4yz.
+    TemporaryFailure,
+    /// 250, and away with it.
+    Discard,
+    /// It has seen enough of this step.
+    Skip,
+    /// 421, and the session ends.
+    Shutdown,
+    /// The session ends.
+    ConnectionFailure,
+    /// It is still at work.
+    Progress,
+    /// This SMTP reply, lines separated by CR LF.
+    ReplyCode(Bytes),
+    /// A field below all others: name and value.
+    AddHeader(Bytes, Bytes),
+    /// A field at this place: place, name, value.
+    InsertHeader(u32, Bytes, Bytes),
+    /// Another value for the field of that number, from 1, among those of that name; an empty one deletes it.
+    ChangeHeader(u32, Bytes, Bytes),
+    /// Another sender, and ESMTP parameters.
+    ChangeSender(Bytes, Option<Bytes>),
+    /// One more recipient.
+    AddRecipient(Bytes),
+    /// One more recipient, and ESMTP parameters.
+    AddRecipientWithParameters(Bytes, Option<Bytes>),
+    /// One recipient less.
+    DeleteRecipient(Bytes),
+    /// A piece of the new body.
+    ReplaceBody(Bytes),
+    /// Into the hold queue, with this reason.
+    Quarantine(Bytes),
+}
+
+impl Response {
+    /// Its code.
+    #[must_use]
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Negotiated(_) => b'O',
+            Self::Continue => b'c',
+            Self::Accept => b'a',
+            Self::Reject => b'r',
+            Self::TemporaryFailure => b't',
+            Self::Discard => b'd',
+            Self::Skip => b's',
+            Self::Shutdown => b'4',
+            Self::ConnectionFailure => b'f',
+            Self::Progress => b'p',
+            Self::ReplyCode(_) => b'y',
+            Self::AddHeader(..) => b'h',
+            Self::InsertHeader(..) => b'i',
+            Self::ChangeHeader(..) => b'm',
+            Self::ChangeSender(..) => b'e',
+            Self::AddRecipient(_) => b'+',
+            Self::AddRecipientWithParameters(..) => b'2',
+            Self::DeleteRecipient(_) => b'-',
+            Self::ReplaceBody(_) => b'b',
+            Self::Quarantine(_) => b'q',
+        }
+    }
+
+    /// Its name in libmilter, for people.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Negotiated(_) => "OPTNEG",
+            Self::Continue => "CONTINUE",
+            Self::Accept => "ACCEPT",
+            Self::Reject => "REJECT",
+            Self::TemporaryFailure => "TEMPFAIL",
+            Self::Discard => "DISCARD",
+            Self::Skip => "SKIP",
+            Self::Shutdown => "SHUTDOWN",
+            Self::ConnectionFailure => "CONN_FAIL",
+            Self::Progress => "PROGRESS",
+            Self::ReplyCode(_) => "REPLYCODE",
+            Self::AddHeader(..) => "ADDHEADER",
+            Self::InsertHeader(..) => "INSHEADER",
+            Self::ChangeHeader(..) => "CHGHEADER",
+            Self::ChangeSender(..) => "CHGFROM",
+            Self::AddRecipient(_) => "ADDRCPT",
+            Self::AddRecipientWithParameters(..) => "ADDRCPT_PAR",
+            Self::DeleteRecipient(_) => "DELRCPT",
+            Self::ReplaceBody(_) => "REPLBODY",
+            Self::Quarantine(_) => "QUARANTINE",
+        }
+    }
+
+    /// Appends it as it goes over the wire, as a milter does.
+    pub fn write_to(&self, out: &mut Vec<u8>) {
+        packet(out, self.code(), |out| match self {
+            Self::Negotiated(terms) => negotiated(out, terms),
+            Self::ReplyCode(one) | Self::AddRecipient(one) | Self::DeleteRecipient(one) | Self::Quarantine(one) => text(out, one),
+            Self::AddHeader(name, value) => {
+                text(out, name);
+                text(out, value);
+            }
+            Self::InsertHeader(place, name, value) | Self::ChangeHeader(place, name, value) => {
+                out.extend_from_slice(&place.to_be_bytes());
+                text(out, name);
+                text(out, value);
+            }
+            Self::ChangeSender(address, parameters) | Self::AddRecipientWithParameters(address, parameters) => {
+                text(out, address);
+                parameters.iter().for_each(|p| text(out, p));
+            }
+            Self::ReplaceBody(piece) => out.extend_from_slice(piece),
+            Self::Continue
+            | Self::Accept
+            | Self::Reject
+            | Self::TemporaryFailure
+            | Self::Discard
+            | Self::Skip
+            | Self::Shutdown
+            | Self::ConnectionFailure
+            | Self::Progress => {}
+        });
+    }
+
+    /// Reads one.
+    pub fn parse(frame: Frame) -> Result<Self, WireError> {
+        let reader = |what| Reader::new(frame.data.clone(), what);
+        let bare = |response: Self| reader(response.name()).end().map(|()| response);
+        match frame.code {
+            b'O' => parse_negotiated(reader("OPTNEG")).map(Self::Negotiated),
+            b'c' => bare(Self::Continue),
+            b'a' => bare(Self::Accept),
+            b'r' => bare(Self::Reject),
+            b't' => bare(Self::TemporaryFailure),
+            b'd' => bare(Self::Discard),
+            b's' => bare(Self::Skip),
+            b'4' => bare(Self::Shutdown),
+            b'f' => bare(Self::ConnectionFailure),
+            b'p' => bare(Self::Progress),
+            b'y' => one(reader("REPLYCODE")).map(Self::ReplyCode),
+            b'h' => {
+                let mut data = reader("ADDHEADER");
+                let (name, value) = (data.text()?, data.text()?);
+                data.end()?;
+                Ok(Self::AddHeader(name, value))
+            }
+            b'i' => placed(reader("INSHEADER")).map(|(place, name, value)| Self::InsertHeader(place, name, value)),
+            b'm' => placed(reader("CHGHEADER")).map(|(place, name, value)| Self::ChangeHeader(place, name, value)),
+            b'e' => address(reader("CHGFROM")).map(|(address, parameters)| Self::ChangeSender(address, parameters)),
+            b'+' => one(reader("ADDRCPT")).map(Self::AddRecipient),
+            b'2' => address(reader("ADDRCPT_PAR")).map(|(address, p)| Self::AddRecipientWithParameters(address, p)),
+            b'-' => one(reader("DELRCPT")).map(Self::DeleteRecipient),
+            b'b' => Ok(Self::ReplaceBody(frame.data)),
+            b'q' => one(reader("QUARANTINE")).map(Self::Quarantine),
+            other => Err(WireError::UnknownCode(other)),
+        }
+    }
+}
+
+fn one(mut data: Reader) -> Result<Bytes, WireError> {
+    let text = data.text()?;
+    data.end()?;
+    Ok(text)
+}
+
+fn placed(mut data: Reader) -> Result<(u32, Bytes, Bytes), WireError> {
+    let (place, name, value) = (data.long()?, data.text()?, data.text()?);
+    data.end()?;
+    Ok((place, name, value))
+}
+
+fn address(mut data: Reader) -> Result<(Bytes, Option<Bytes>), WireError> {
+    let address = data.text()?;
+    let parameters = if data.is_at_end() { None } else { Some(data.text()?) };
+    data.end()?;
+    Ok((address, parameters))
+}
+
+fn negotiated(out: &mut Vec<u8>, terms: &Terms) {
+    for number in [terms.version, terms.actions.0, terms.steps.0] {
+        out.extend_from_slice(&number.to_be_bytes());
+    }
+    for (stage, names) in &terms.macros {
+        out.extend_from_slice(&stage.number().to_be_bytes());
+        text(out, names.join(" ").as_bytes());
+    }
+}
+
+fn parse_negotiated(mut data: Reader) -> Result<Terms, WireError> {
+    let (version, actions, steps) = (data.long()?, Actions(data.long()?), Steps(data.long()?));
+    let mut macros = Vec::new();
+    while !data.is_at_end() {
+        let stage = data.long()?;
+        let names = data.text()?;
+        // A stage that a later version knows has nothing to say here.
+        if let Some(stage) = Stage::from_number(stage) {
+            let names = String::from_utf8_lossy(&names);
+            let names = names.split([' ', ',', '\t']).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+            macros.push((stage, names));
+        }
+    }
+    Ok(Terms { version, actions, steps, macros })
+}

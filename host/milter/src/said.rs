@@ -1,0 +1,127 @@
+//! What a milter's replies mean for the mail.
+
+use waxwing_types::{EnhancedCode, Reply, Verdict};
+
+use crate::codec::{Response, Steps};
+use crate::step::Step;
+use crate::trouble::Trouble;
+
+/// Octets of a reply code with its lines.
+const REPLY_BYTES_MAX: usize = 4096;
+
+/// A reply that ends a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// On to the next step.
+    GoOn,
+    /// On, without more of this step.
+    Skip,
+    /// It needs no more of this message, or of this session.
+    Accept,
+    /// It decides.
+    Decides(Verdict),
+}
+
+/// The meaning of a reply at a step.
+pub(crate) fn said(response: &Response, step: Step, steps: Steps) -> Result<Said, Trouble> {
+    let violation = |text: &str| Trouble::Violation(format!("{} {} {text}", response.name(), step.name()));
+    let fixed = |code, enhanced, text| Reply::fixed(code, enhanced, text);
+    let verdict = match response {
+        Response::Continue => return Ok(Said::GoOn),
+        Response::Accept => return Ok(Said::Accept),
+        Response::Skip if !steps.has(Steps::SKIP) => return Err(violation("was not negotiated")),
+        Response::Skip if matches!(step, Step::Header | Step::Body) => return Ok(Said::Skip),
+        Response::Discard if step.is_of_session() => return Err(violation("means nothing: there is no message yet")),
+        Response::Reject => Verdict::Reject(fixed(550, (5, 7, 1), "Command rejected")),
+        Response::TemporaryFailure => Verdict::Defer(fixed(451, (4, 7, 1), "Service unavailable - try again later")),
+        Response::Discard => Verdict::Discard { reason: "a milter discards it".to_owned() },
+        Response::Shutdown | Response::ConnectionFailure => {
+            Verdict::Disconnect(fixed(421, (4, 7, 0), "Server closing connection"))
+        }
+        Response::ReplyCode(text) => reply_code(text)?,
+        Response::Skip
+        | Response::Negotiated(_)
+        | Response::Progress
+        | Response::AddHeader(..)
+        | Response::InsertHeader(..)
+        | Response::ChangeHeader(..)
+        | Response::ChangeSender(..)
+        | Response::AddRecipient(_)
+        | Response::AddRecipientWithParameters(..)
+        | Response::DeleteRecipient(_)
+        | Response::ReplaceBody(_)
+        | Response::Quarantine(_) => return Err(violation("is not allowed")),
+    };
+    Ok(Said::Decides(verdict))
+}
+
+/// Reads `550 5.7.1 text`, of several lines `550-5.7.1 text` CR LF `550 5.7.1 text`.
+fn reply_code(octets: &[u8]) -> Result<Verdict, Trouble> {
+    let shown: String = String::from_utf8_lossy(octets).chars().take(80).collect();
+    let wrong = |why: &str| Trouble::Violation(format!("the reply {shown:?} {why}"));
+    if octets.len() > REPLY_BYTES_MAX {
+        return Err(Trouble::Limit(format!("a reply of {} octets", octets.len())));
+    }
+    let text = std::str::from_utf8(octets).map_err(|_| wrong("is not UTF-8"))?;
+    let digits = text.get(..3).filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
+    let digits = digits.ok_or_else(|| wrong("has no code 4yz or 5yz"))?;
+    let code =
+        digits.parse::<u16>().ok().filter(|code| (400..600).contains(code)).ok_or_else(|| wrong("has no code 4yz or 5yz"))?;
+    let (mut enhanced, mut words) = (None, Vec::new());
+    for (number, line) in text.trim_end_matches(['\r', '\n']).split('\n').enumerate() {
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        let rest = line.strip_prefix(digits).ok_or_else(|| wrong("has lines of several codes"))?;
+        let rest = match rest.as_bytes().first() {
+            None => "",
+            Some(b' ' | b'-') => rest.get(1..).unwrap_or_default(),
+            Some(_) => return Err(wrong("has no space after the code")),
+        };
+        let (first, after) = rest.split_once(' ').unwrap_or((rest, ""));
+        let found = first.parse::<EnhancedCode>().ok();
+        if number == 0 {
+            enhanced = found;
+        }
+        words.push(if found.is_some() && found == enhanced { after } else { rest });
+    }
+    // libmilter has its filters double each per cent sign, because Sendmail once printed these texts with printf.
+    let words = words.join("\n").replace("%%", "%");
+    let reply = Reply::new(code, enhanced, words).map_err(|error| wrong(&format!("cannot be sent: {error}")))?;
+    Ok(match code {
+        421 => Verdict::Disconnect(reply),
+        ..500 => Verdict::Defer(reply),
+        _ => Verdict::Reject(reply),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_code_is_read_with_its_lines() {
+        for (text, wanted) in [
+            ("550 5.7.1 no", "reject 550 5.7.1 no"),
+            ("451 later", "defer 451 later"),
+            ("421 4.3.0 bye", "disconnect 421 4.3.0 bye"),
+            ("554-5.7.1 one\r\n554 5.7.1 100%% two\r\n", "reject 554 5.7.1 one / 100% two"),
+            ("550", "reject 550 "),
+        ] {
+            let verdict = reply_code(text.as_bytes()).unwrap();
+            let (Verdict::Reject(reply) | Verdict::Defer(reply) | Verdict::Disconnect(reply)) = &verdict else {
+                panic!("{text}")
+            };
+            assert_eq!(format!("{} {reply}", verdict.as_str()), wanted);
+        }
+    }
+
+    #[test]
+    fn a_reply_code_that_could_break_the_session_is_refused() {
+        for text in
+            ["250 fine", "55", "5500 x", "550_x", "550 a\r\n551 b", "550 a\x07", "550 4.1.1 a", "abc", "", "é50 x", "350 go on"]
+        {
+            assert!(reply_code(text.as_bytes()).is_err(), "{text:?}");
+        }
+        assert!(reply_code(&[b'5'; 5000]).is_err());
+        assert!(reply_code(b"550 \xff").is_err());
+    }
+}

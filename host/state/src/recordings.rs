@@ -1,0 +1,248 @@
+//! Recorded transactions in a keyspace of their own: bounded by octets and age, redacted before they are written, written without a sync
+//! by a task of their own, so that no session waits for them.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use waxwing_pipeline::{Recorder, Recording};
+use waxwing_store::{Batch, Keyspace, Store};
+use waxwing_types::{Clock, QueueId, Timestamp};
+
+use crate::TraceError;
+use crate::recorded::{Redaction, decode, encode};
+
+/// The keyspace that the store must be opened with.
+pub const RECORDING_KEYSPACE: &str = "recording";
+/// Recordings that wait to be written; more are dropped. Each holds at most a header and a body that is in memory.
+const WAITING_MAX: usize = 64;
+/// Between two looks for what is too old.
+const SWEEP_PERIOD: Duration = Duration::from_secs(5);
+/// Rows that are read at once when a store is opened.
+const COUNT_ROWS: usize = 256;
+/// Octets of a key.
+const KEY_BYTES: u64 = 8;
+
+/// How much is kept, and what of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordingLimits {
+    /// Octets of keys and recordings.
+    pub bytes_max: u64,
+    /// Age of a recording, from the beginning of its transaction.
+    pub age_max: Duration,
+    /// What is never written.
+    pub redaction: Redaction,
+}
+
+/// A page of recordings, the newest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecordingPage {
+    /// What was found and can be read.
+    pub recordings: Vec<Recording>,
+    /// Recordings of another version, or damaged.
+    pub unreadable: u64,
+    /// The next page ends before this id; none: there are no more.
+    pub next: Option<QueueId>,
+}
+
+/// The recordings.
+pub struct RecordingStore {
+    store: Store,
+    rows: Keyspace,
+    limits: RecordingLimits,
+    clock: Arc<dyn Clock>,
+    /// Id to octets of what is stored.
+    index: Mutex<BTreeMap<u64, u64>>,
+    bytes: AtomicU64,
+    line: mpsc::Sender<Job>,
+    dropped: AtomicU64,
+    told: AtomicBool,
+}
+
+enum Job {
+    Write(Box<Recording>),
+    /// Everything before it is written.
+    Answer(oneshot::Sender<()>),
+}
+
+/// What waits to be written; [`RecordingStore::run`] takes it.
+pub struct Waiting(mpsc::Receiver<Job>);
+
+impl RecordingStore {
+    /// Opens the recordings of a store that has [`RECORDING_KEYSPACE`]. Nothing is read yet.
+    pub fn open(store: &Store, limits: RecordingLimits, clock: Arc<dyn Clock>) -> Result<(Arc<Self>, Waiting), TraceError> {
+        let (line, waiting) = mpsc::channel(WAITING_MAX);
+        let this = Self {
+            rows: store.keyspace(RECORDING_KEYSPACE)?,
+            store: store.clone(),
+            limits,
+            clock,
+            index: Mutex::default(),
+            bytes: AtomicU64::new(0),
+            line,
+            dropped: AtomicU64::new(0),
+            told: AtomicBool::new(false),
+        };
+        Ok((Arc::new(this), Waiting(waiting)))
+    }
+
+    /// Reads what earlier runs have left, then writes what comes and removes what is too old or too much, for ever.
+    pub async fn run(self: Arc<Self>, mut waiting: Waiting) -> Result<(), TraceError> {
+        let this = Arc::clone(&self);
+        tokio::task::spawn_blocking(move || this.count()).await.map_err(|_| TraceError::Stopped)??;
+        let mut sweep = tokio::time::interval(SWEEP_PERIOD);
+        loop {
+            tokio::select! {
+                job = waiting.0.recv() => match job {
+                    Some(Job::Write(recording)) => self.write(*recording),
+                    Some(Job::Answer(answer)) => _ = answer.send(()),
+                    None => return Ok(()),
+                },
+                _ = sweep.tick() => self.sweep(),
+            }
+        }
+    }
+
+    /// The recording of a transaction. Blocks for a read.
+    pub fn get(&self, id: QueueId) -> Result<RecordingPage, TraceError> {
+        let mut page = RecordingPage::default();
+        if !self.is_old(id) && self.index.lock().contains_key(&id.as_u64()) {
+            page.add(self.rows.get(&id.to_key())?);
+        }
+        Ok(page)
+    }
+
+    /// At most `limit` recordings before the id `before`, or the last ones, of at most about `bytes_max` octets. Blocks for some reads.
+    pub fn last(&self, before: Option<QueueId>, limit: usize, bytes_max: u64) -> Result<RecordingPage, TraceError> {
+        let end = before.map_or(Bound::Unbounded, |id| Bound::Excluded(id.as_u64()));
+        let (mut ids, mut more, mut bytes) = (Vec::new(), None, 0u64);
+        for (id, size) in self.index.lock().range((Bound::Unbounded, end)).rev() {
+            bytes = bytes.saturating_add(*size);
+            if self.is_old(QueueId::from_u64(*id)) {
+                break;
+            }
+            if ids.len() >= limit || (bytes > bytes_max && !ids.is_empty()) {
+                more = ids.last().copied();
+                break;
+            }
+            ids.push(QueueId::from_u64(*id));
+        }
+        let mut page = RecordingPage { next: more, ..RecordingPage::default() };
+        for id in ids {
+            page.add(self.rows.get(&id.to_key())?);
+        }
+        Ok(page)
+    }
+
+    /// Resolves when what was recorded before can be read.
+    pub async fn settled(&self) -> Result<(), TraceError> {
+        let (answer, written) = oneshot::channel();
+        self.line.send(Job::Answer(answer)).await.map_err(|_| TraceError::Stopped)?;
+        written.await.map_err(|_| TraceError::Stopped)?;
+        Ok(self.store.commit(Batch::default()).await?)
+    }
+
+    /// Octets stored.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Recordings that were dropped because too many waited.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    fn count(&self) -> Result<(), TraceError> {
+        let mut from = Bytes::new();
+        loop {
+            let bound = if from.is_empty() { Bound::Unbounded } else { Bound::Excluded(&from[..]) };
+            let rows = self.rows.range(bound, Bound::Unbounded, COUNT_ROWS)?;
+            let mut index = self.index.lock();
+            for (key, value) in &rows {
+                if let Ok(key) = <[u8; 8]>::try_from(&key[..]) {
+                    let size = KEY_BYTES + value.len() as u64;
+                    index.insert(u64::from_be_bytes(key), size);
+                    self.bytes.fetch_add(size, Ordering::Relaxed);
+                }
+            }
+            match rows.last() {
+                Some((key, _)) if rows.len() == COUNT_ROWS => from = key.clone(),
+                Some(_) | None => return Ok(()),
+            }
+        }
+    }
+
+    fn write(&self, recording: Recording) {
+        let Ok(id) = recording.id.parse::<QueueId>() else { return };
+        let value = encode(recording, &self.limits.redaction);
+        let size = KEY_BYTES + value.len() as u64;
+        if size > self.limits.bytes_max {
+            return;
+        }
+        let mut batch = Batch::default();
+        batch.put(&self.rows, Bytes::copy_from_slice(&id.to_key()), value);
+        let before = self.index.lock().insert(id.as_u64(), size).unwrap_or_default();
+        self.bytes.fetch_add(size, Ordering::Relaxed);
+        self.bytes.fetch_sub(before, Ordering::Relaxed);
+        self.shrink(&mut batch);
+        self.store.put_unsynced(batch);
+    }
+
+    fn sweep(&self) {
+        let mut batch = Batch::default();
+        self.shrink(&mut batch);
+        if !batch.is_empty() {
+            self.store.put_unsynced(batch);
+        }
+    }
+
+    /// Removes the oldest until the limits hold.
+    fn shrink(&self, batch: &mut Batch) {
+        let mut index = self.index.lock();
+        while let Some((&id, &size)) = index.first_key_value() {
+            let id = QueueId::from_u64(id);
+            if self.bytes() <= self.limits.bytes_max && !self.is_old(id) {
+                return;
+            }
+            index.remove(&id.as_u64());
+            self.bytes.fetch_sub(size, Ordering::Relaxed);
+            batch.delete(&self.rows, Bytes::copy_from_slice(&id.to_key()));
+        }
+    }
+
+    fn is_old(&self, id: QueueId) -> bool {
+        let now: Timestamp = self.clock.now();
+        now.since(id.created_at()) > self.limits.age_max
+    }
+}
+
+impl RecordingPage {
+    fn add(&mut self, value: Option<Bytes>) {
+        match value.map(|value| decode(&value)) {
+            Some(Ok(recording)) => self.recordings.push(recording),
+            Some(Err(_)) => self.unreadable += 1,
+            None => {}
+        }
+    }
+}
+
+impl Recorder for RecordingStore {
+    fn record(&self, recording: Recording) {
+        if self.line.try_send(Job::Write(Box::new(recording))).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            if !self.told.swap(true, Ordering::Relaxed) {
+                tracing::warn!("more transactions end than can be recorded; some recordings are missing");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! `waxwing plugin check`: what a component offers and wants, without a server.
+
+use std::io::Write;
+
+use serde_json::json;
+use waxwing_sandbox::{Inspection, inspect};
+
+use crate::ToolError;
+use crate::component::{Builtin, Source};
+use crate::queue::print_json;
+use crate::text::clean;
+
+/// Looks at a component and prints what it found. What does not fit is the error, and with `--json` an object as well.
+pub(crate) fn check(source: &Source, builtin: Builtin, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
+    let name = source.name();
+    let found = inspect(&name, &source.read(builtin)?);
+    match (found, json) {
+        (Ok(found), true) => print_json(&as_json(&found), out),
+        (Ok(found), false) => print(&name, source, &found, out),
+        (Err(problem), true) => {
+            print_json(&json!({ "fits": false, "problem": problem.to_string() }), out)?;
+            Err(problem.into())
+        }
+        (Err(problem), false) => Err(problem.into()),
+    }
+}
+
+fn as_json(found: &Inspection) -> serde_json::Value {
+    json!({
+        "fits": true,
+        "hooks": found.hooks.iter().map(|hook| hook.as_str()).collect::<Vec<_>>(),
+        "on_load": found.on_load,
+        "imports": found.imports,
+        "grants": found.grant_lines(),
+        "contract": found.contract,
+        "size": found.size,
+    })
+}
+
+fn print(name: &str, source: &Source, found: &Inspection, out: &mut dyn Write) -> Result<(), ToolError> {
+    let hooks: Vec<&str> = found.on_load.then_some("on-load").into_iter().chain(found.hooks.iter().map(|h| h.as_str())).collect();
+    let place = match source {
+        Source::Builtin(name) => format!("builtin:{name}"),
+        Source::File(file) => file.display().to_string(),
+    };
+    writeln!(out, "{}: a plugin for version {} of waxwing:mail", clean(&place), clean(&found.contract))?;
+    writeln!(out, "  size     {} octets", found.size)?;
+    writeln!(out, "  exports  {}", hooks.join(", "))?;
+    let imports: Vec<_> = found.imports.iter().map(|import| clean(import)).collect();
+    writeln!(out, "  imports  {}", if imports.is_empty() { "nothing".to_owned() } else { imports.join(", ") })?;
+    if matches!(source, Source::Builtin(_)) {
+        return Ok(writeln!(out, "\nIt is built in, with the grants that it needs.")?);
+    }
+    writeln!(out, "\nTo use it, add to the configuration:\n\n[plugins.{name}]\nfile = {place:?}")?;
+    let lines = found.grant_lines();
+    if !lines.is_empty() {
+        writeln!(out, "[plugins.{name}.grants]\n{}", lines.join("\n"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use waxwing_pipeline::Hook;
+    use waxwing_sandbox::{Grants, MessageGrant};
+
+    use super::*;
+
+    #[test]
+    fn prints_the_lines_to_add() {
+        let found = Inspection {
+            hooks: vec![Hook::OnRcpt, Hook::OnMessage],
+            on_load: true,
+            imports: vec!["waxwing:mail/edit@0.1.0".into()],
+            grants: Grants { message: MessageGrant::Headers, edit: true, ..Grants::default() },
+            contract: "0.1.0".into(),
+            size: 4096,
+        };
+        let mut out = Vec::new();
+        print("subject", &Source::parse("a/subject.wasm"), &found, &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        for part in [
+            "version 0.1.0 of waxwing:mail\n",
+            "exports  on-load, on-rcpt, on-message\n",
+            "[plugins.subject]\nfile = \"a/subject.wasm\"\n[plugins.subject.grants]\nmessage = \"headers\"\nedit = true\n",
+        ] {
+            assert!(text.contains(part), "{part:?} is not in {text}");
+        }
+        assert_eq!(as_json(&found)["hooks"], json!(["on-rcpt", "on-message"]));
+    }
+
+    #[test]
+    fn a_wrong_file_is_one_sentence() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("My_Plugin.wasm");
+        let source = Source::File(file.clone());
+        let sentence = |octets: Option<&[u8]>| {
+            if let Some(octets) = octets {
+                std::fs::write(&file, octets).unwrap();
+            }
+            check(&source, |_| None, false, &mut Vec::new()).unwrap_err().to_string()
+        };
+        assert!(sentence(None).contains("My_Plugin.wasm: "));
+        assert!(sentence(Some(b"\0asm\x01\0\0\0")).starts_with("plugin \"my-plugin\" is a core module"));
+        let mut out = Vec::new();
+        assert!(check(&source, |_| None, true, &mut out).is_err());
+        assert_eq!(serde_json::from_slice::<serde_json::Value>(&out).unwrap()["fits"], json!(false));
+    }
+}

@@ -1,0 +1,80 @@
+//! The plugin that a command is about: a file, or one that is part of the program.
+
+use std::path::{Path, PathBuf};
+
+use crate::ToolError;
+
+/// The components that are part of the program, by name.
+pub type Builtin = fn(&str) -> Option<&'static [u8]>;
+
+/// In front of the name of a plugin that is part of the program.
+const BUILTIN_PREFIX: &str = "builtin:";
+/// Octets of a component; the server loads no larger one.
+const COMPONENT_BYTES_MAX: u64 = 64 << 20;
+
+/// Where a component is. Whatever else can be bound to hooks gets a prefix of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// `builtin:NAME`.
+    Builtin(String),
+    /// Anything else.
+    File(PathBuf),
+}
+
+impl Source {
+    pub(crate) fn parse(text: &str) -> Self {
+        match text.strip_prefix(BUILTIN_PREFIX) {
+            Some(name) => Self::Builtin(name.to_owned()),
+            None => Self::File(PathBuf::from(text)),
+        }
+    }
+
+    /// The name under which the plugin could stand in a configuration.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Builtin(name) => name.clone(),
+            Self::File(file) => name_of(file),
+        }
+    }
+
+    pub(crate) fn read(&self, builtin: Builtin) -> Result<Vec<u8>, ToolError> {
+        match self {
+            Self::Builtin(name) => builtin(name).map(<[u8]>::to_vec).ok_or_else(|| ToolError::NoBuiltin(name.clone())),
+            Self::File(file) => read_file(file, COMPONENT_BYTES_MAX),
+        }
+    }
+}
+
+/// A whole file that is not larger than may be.
+pub(crate) fn read_file(file: &Path, bytes_max: u64) -> Result<Vec<u8>, ToolError> {
+    let failed = |error| ToolError::File { file: file.to_owned(), error };
+    if std::fs::metadata(file).map_err(failed)?.len() > bytes_max {
+        return Err(failed(std::io::Error::other(format!(
+            "larger than {} MiB, which the server does not take",
+            bytes_max >> 20
+        ))));
+    }
+    std::fs::read(file).map_err(failed)
+}
+
+fn name_of(file: &Path) -> String {
+    let stem = file.file_stem().map(|stem| stem.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+    let name: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let name = name.trim_matches('-');
+    if name.is_empty() { "plugin".to_owned() } else { name.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_says_what_it_is_and_names_fit_the_configuration() {
+        assert_eq!(Source::parse("builtin:cleanup"), Source::Builtin("cleanup".into()));
+        assert_eq!(Source::parse("a/b.wasm"), Source::File("a/b.wasm".into()));
+        assert_eq!(name_of(Path::new("/.wasm")), "wasm");
+        assert_eq!(name_of(Path::new("x/My_Plugin.wasm")), "my-plugin");
+        assert_eq!(name_of(Path::new("__")), "plugin");
+        assert_eq!(Source::parse("builtin:no").read(|_| None).unwrap_err().to_string(), "no plugin \"no\" is built in");
+    }
+}

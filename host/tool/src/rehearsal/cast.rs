@@ -1,0 +1,270 @@
+//! The configuration that a rehearsal is played with: the server's own with one plugin exchanged, or one in which everybody has a mailbox
+//! and nothing else is bound.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+use waxwing_config::{BUILTIN_PLUGINS, CONFIG_BYTES_MAX, Config, Facts, LoadError, Plugin};
+use waxwing_sandbox::inspect;
+use waxwing_types::Address;
+
+use super::Cast;
+use crate::ToolError;
+use crate::component::{Builtin, Source, read_file};
+
+/// What the plugin's section says.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct PluginArgs {
+    /// The plugin's name [default: that of the file]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// A key of the plugin's own settings; the value is TOML, or else text
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// A TOML file with the plugin's own settings
+    #[arg(long, value_name = "FILE")]
+    pub(crate) settings: Option<PathBuf>,
+    /// A grant, as under [plugins.NAME.grants]: message=headers, edit; `none` for none at all [default: what the plugin imports]
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) grant: Vec<String>,
+    /// A limit, as under [plugins.NAME.limits]: time=1s
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) limit: Vec<String>,
+    /// A table that the plugin may look up: a={ key = "value" }, or a=texthash:/path; those that it is granted are empty otherwise
+    #[arg(long, value_name = "NAME=TABLE")]
+    pub(crate) table: Vec<String>,
+}
+
+impl PluginArgs {
+    fn is_given(&self) -> bool {
+        !(self.set.is_empty() && self.grant.is_empty() && self.limit.is_empty() && self.settings.is_none())
+    }
+}
+
+/// Alone on the stage: every client may write to everybody, the domains of `recipients` are ours, and all their users exist.
+pub(crate) fn alone(source: &Source, args: &PluginArgs, recipients: &[String], builtin: Builtin) -> Result<Cast, ToolError> {
+    let (name, section, tables) = own_section(source, args, builtin)?;
+    let mut plugins = Table::new();
+    for other in BUILTIN_PLUGINS {
+        plugins.insert((*other).to_owned(), Value::Table(Table::from_iter([("enabled".to_owned(), false.into())])));
+    }
+    plugins.insert(name.clone(), Value::Table(section));
+    let domains: BTreeSet<String> = recipients
+        .iter()
+        .filter_map(|r| Address::parse(r).ok())
+        .filter(|a| !a.is_bare())
+        .map(|a| a.domain().to_owned())
+        .collect();
+    let mut domains: Vec<String> = domains.into_iter().collect();
+    domains.push("waxwing.test".to_owned());
+    domains.dedup();
+    let mailboxes = domains.iter().map(|d| (format!("@{d}"), Value::String("everybody/".to_owned())));
+    let mut table = Table::new();
+    for (key, value) in [
+        ("myhostname", Value::String("mail.waxwing.test".to_owned())),
+        ("myorigin", Value::String("waxwing.test".to_owned())),
+        ("mydestination", Value::Array(Vec::new())),
+        ("mynetworks", ["0.0.0.0/1", "128.0.0.0/1", "[::]/1", "[8000::]/1"].map(String::from).to_vec().into()),
+        ("virtual_mailbox_maps", Value::Table(mailboxes.collect())),
+        ("virtual_mailbox_domains", domains.into()),
+        ("alias_maps", Value::Array(Vec::new())),
+        ("tables", Value::Table(tables)),
+        ("plugins", Value::Table(plugins)),
+    ] {
+        table.insert(key.to_owned(), value);
+    }
+    let text = toml::to_string(&table).map_err(|e| ToolError::Rehearsal(e.to_string()))?;
+    let config = Config::parse(Path::new("(made for the test)"), &text, &facts()).map_err(LoadError::from)?;
+    Ok(Cast { config, plugin: name })
+}
+
+/// The plugin's name, its section, and the tables that it may look up.
+pub(crate) fn own_section(source: &Source, args: &PluginArgs, builtin: Builtin) -> Result<(String, Table, Table), ToolError> {
+    let name = args.name.clone().unwrap_or_else(|| source.name());
+    let section = section(source, &name, args, builtin)?;
+    let tables = tables(&section, args)?;
+    Ok((name, section, tables))
+}
+
+/// In the place of the plugin of that name in the server's configuration, or after all of its plugins.
+pub(crate) fn among(source: &Source, args: &PluginArgs, file: &Path, builtin: Builtin) -> Result<Cast, ToolError> {
+    let config = Config::load(file, &facts())?;
+    exchanged(source, args, config, builtin)
+}
+
+/// The same with a configuration that is at hand.
+pub(crate) fn exchanged(source: &Source, args: &PluginArgs, mut config: Config, builtin: Builtin) -> Result<Cast, ToolError> {
+    let name = args.name.clone().unwrap_or_else(|| source.name());
+    match config.plugins.iter_mut().find(|plugin| plugin.name == name) {
+        Some(plugin) => {
+            if args.is_given() {
+                change(plugin, one(source, args, &name, builtin)?, args);
+            }
+            plugin.enabled = true;
+            match source {
+                Source::Builtin(_) => (plugin.file, plugin.builtin) = (None, true),
+                Source::File(file) => (plugin.file, plugin.builtin) = (Some(absolute(file)?), false),
+            }
+        }
+        None => config.plugins.push(one(source, args, &name, builtin)?),
+    }
+    Ok(Cast { config, plugin: name })
+}
+
+/// What the arguments say goes before what the configuration says; the rest stays.
+fn change(plugin: &mut Plugin, given: Plugin, args: &PluginArgs) {
+    if args.settings.is_some() {
+        plugin.config.clear();
+    }
+    plugin.config.extend(given.config);
+    if !args.grant.is_empty() {
+        plugin.grants = given.grants;
+    }
+    if !args.limit.is_empty() {
+        plugin.limits = given.limits;
+    }
+}
+
+/// The plugin that a section of its own makes.
+fn one(source: &Source, args: &PluginArgs, name: &str, builtin: Builtin) -> Result<Plugin, ToolError> {
+    let args = PluginArgs { name: Some(name.to_owned()), ..args.clone() };
+    let cast = alone(source, &args, &[], builtin)?;
+    let found = cast.config.plugins.into_iter().find(|plugin| plugin.name == name);
+    found.ok_or_else(|| ToolError::Rehearsal(format!("\"{name}\" is no plugin's name")))
+}
+
+fn section(source: &Source, name: &str, args: &PluginArgs, builtin: Builtin) -> Result<Table, ToolError> {
+    let mut section = Table::new();
+    match source {
+        Source::Builtin(_) => {}
+        Source::File(file) => {
+            section.insert("file".to_owned(), absolute(file)?.display().to_string().into());
+            section.insert("builtin".to_owned(), false.into());
+        }
+    }
+    let grants = match args.grant.as_slice() {
+        [] => least_grants(source, name, builtin)?,
+        [none] if none == "none" => Table::new(),
+        given => pairs("--grant", given, true)?,
+    };
+    if !grants.is_empty() {
+        section.insert("grants".to_owned(), grants.into());
+    }
+    section.insert("limits".to_owned(), pairs("--limit", &args.limit, false)?.into());
+    let mut own = match &args.settings {
+        Some(file) => {
+            let text = String::from_utf8_lossy(&read_file(file, CONFIG_BYTES_MAX)?).into_owned();
+            text.parse::<Table>().map_err(|e| ToolError::Rehearsal(format!("{}: {}", file.display(), e.message())))?
+        }
+        None => Table::new(),
+    };
+    own.extend(pairs("--set", &args.set, false)?);
+    section.insert("config".to_owned(), own.into());
+    Ok(section)
+}
+
+/// Those that are given, and an empty one for each other name that the plugin is granted.
+fn tables(section: &Table, args: &PluginArgs) -> Result<Table, ToolError> {
+    let mut tables = pairs("--table", &args.table, false)?;
+    let granted = section.get("grants").and_then(|grants| grants.get("lookup")).and_then(Value::as_array);
+    for name in granted.into_iter().flatten().filter_map(Value::as_str).filter(|name| !name.ends_with("_maps")) {
+        tables.entry(name.to_owned()).or_insert_with(|| Value::Table(Table::new()));
+    }
+    Ok(tables)
+}
+
+/// What the component imports. A built-in plugin has its grants from the configuration's defaults.
+fn least_grants(source: &Source, name: &str, builtin: Builtin) -> Result<Table, ToolError> {
+    if matches!(source, Source::Builtin(_)) {
+        return Ok(Table::new());
+    }
+    let found = inspect(name, &source.read(builtin)?).map_err(|e| ToolError::Rehearsal(e.to_string()))?;
+    let lines = found.grant_lines().join("\n");
+    lines.parse::<Table>().map_err(|e| ToolError::Rehearsal(e.to_string()))
+}
+
+/// `key=value`; a word alone is a key that is true, where that is allowed.
+fn pairs(option: &str, given: &[String], flags: bool) -> Result<Table, ToolError> {
+    given
+        .iter()
+        .map(|text| match text.split_once('=') {
+            Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value_of(value.trim()))),
+            None if flags => Ok((text.trim().to_owned(), true.into())),
+            Some(_) | None => Err(ToolError::Rehearsal(format!("{option} {text:?}: give KEY=VALUE"))),
+        })
+        .collect()
+}
+
+/// TOML if it is that, else text.
+fn value_of(text: &str) -> Value {
+    let read = format!("value = {text}\n").parse::<Table>().ok().and_then(|mut table| table.remove("value"));
+    read.unwrap_or_else(|| Value::String(text.to_owned()))
+}
+
+fn facts() -> Facts {
+    Facts { root: false, ..Facts::from_system() }
+}
+
+fn absolute(file: &Path) -> Result<PathBuf, ToolError> {
+    std::path::absolute(file).map_err(|error| ToolError::File { file: file.to_owned(), error })
+}
+
+#[cfg(test)]
+mod tests {
+    use waxwing_config::MessageGrant;
+
+    use super::*;
+
+    fn args(set: &[&str], grant: &[&str]) -> PluginArgs {
+        let list = |l: &[&str]| l.iter().map(|s| (*s).to_owned()).collect();
+        PluginArgs { set: list(set), grant: list(grant), ..PluginArgs::default() }
+    }
+
+    #[test]
+    fn arguments_become_a_section() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("cleanup.wasm");
+        std::fs::write(&file, "x").unwrap();
+        let source = Source::File(file.clone());
+        let given = args(&["n=5", "text=a = b", "list=[\"x\"]"], &["message=full", "edit"]);
+        let cast = alone(&source, &given, &["a@b.example".into(), "bare".into()], |_| None).unwrap();
+        assert_eq!(cast.plugin, "cleanup");
+        let on: Vec<&Plugin> = cast.config.plugins.iter().filter(|p| p.enabled).collect();
+        assert_eq!(on.len(), 1, "nobody else plays");
+        assert_eq!(on[0].file.as_deref(), Some(&*file));
+        assert_eq!((on[0].grants.message, on[0].grants.edit), (MessageGrant::Full, true));
+        assert_eq!(serde_json::to_string(&on[0].config).unwrap(), r#"{"list":["x"],"n":5,"text":"a = b"}"#);
+        assert_eq!(cast.config.virtual_mailbox_domains, ["b.example", "waxwing.test"]);
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        let source = Source::Builtin("cleanup".into());
+        let told = |args: PluginArgs| alone(&source, &args, &[], |_| None).unwrap_err().to_string();
+        assert!(told(args(&["novalue"], &[])).contains("give KEY=VALUE"));
+        assert!(told(args(&[], &["massage=full"])).contains("massage"));
+    }
+
+    #[test]
+    fn one_plugin_of_a_configuration_is_exchanged() {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, new) = (dir.path().join("w.toml"), dir.path().join("new.wasm"));
+        std::fs::write(&new, "x").unwrap();
+        std::fs::write(&config, "[plugins.spam]\nfile = \"new.wasm\"\non_fault = \"skip\"\n[plugins.spam.config]\nk = 1\n")
+            .unwrap();
+        let source = Source::File(new.clone());
+        let named = PluginArgs { name: Some("spam".into()), ..PluginArgs::default() };
+        let cast = among(&source, &named, &config, |_| None).unwrap();
+        let spam = cast.config.plugins.iter().find(|p| p.name == "spam").unwrap();
+        assert_eq!(spam.on_fault, waxwing_config::OnFault::Skip, "its place is as it was");
+        assert_eq!(cast.config.plugins.len(), 3, "with the built-in ones");
+        let set = PluginArgs { name: Some("spam".into()), ..args(&["k=2", "l=3"], &["none"]) };
+        let cast = among(&source, &set, &config, |_| None).unwrap();
+        let spam = cast.config.plugins.iter().find(|p| p.name == "spam").unwrap();
+        assert_eq!(serde_json::to_string(&spam.config).unwrap(), r#"{"k":2,"l":3}"#);
+        assert_eq!(spam.on_fault, waxwing_config::OnFault::Skip);
+        let more = among(&source, &args(&[], &["none"]), &config, |_| None).unwrap();
+        assert_eq!(more.config.plugins.last().unwrap().name, "new");
+    }
+}

@@ -1,0 +1,95 @@
+//! Golden files: what a rehearsal showed, without what differs from run to run.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::differences::common;
+use crate::ToolError;
+use crate::component::read_file;
+
+/// Octets of a golden file.
+const GOLDEN_BYTES_MAX: u64 = 16 << 20;
+/// Lines that are compared one by one.
+const LINES_MAX: usize = 4000;
+/// Keys that hold times, or what another build of the same plugin changes.
+const UNSTEADY: [&str; 4] = ["micros", "fuel", "memory_bytes", "expected"];
+/// In place of a queue id.
+const SOME_ID: &str = "QUEUE-ID";
+
+/// The text of a golden file.
+pub(crate) fn steady(report: &Value, id: Option<&str>) -> Result<String, ToolError> {
+    let mut steady = report.clone();
+    leave_out(&mut steady);
+    let mut text = serde_json::to_string_pretty(&steady)?;
+    if let Some(id) = id {
+        text = text.replace(id, SOME_ID);
+    }
+    text.push('\n');
+    Ok(text)
+}
+
+fn leave_out(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|key, _| !UNSTEADY.contains(&key.as_str()));
+            map.values_mut().for_each(leave_out);
+        }
+        Value::Array(list) => list.iter_mut().for_each(leave_out),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Writes the file, or compares it: the lines that differ.
+pub(crate) fn compare(file: &Path, now: &str, update: bool) -> Result<Vec<String>, ToolError> {
+    if update {
+        let failed = |error| ToolError::File { file: file.to_owned(), error };
+        std::fs::write(file, now).map_err(failed)?;
+        return Ok(Vec::new());
+    }
+    let then = String::from_utf8_lossy(&read_file(file, GOLDEN_BYTES_MAX)?).into_owned();
+    Ok(differences(&then, now))
+}
+
+fn differences(then: &str, now: &str) -> Vec<String> {
+    let (old, new): (Vec<&str>, Vec<&str>) = (then.lines().collect(), now.lines().collect());
+    if old == new {
+        return Vec::new();
+    }
+    if old.len() > LINES_MAX || new.len() > LINES_MAX {
+        return vec![format!("~ {} lines became {}", old.len(), new.len())];
+    }
+    let mut lines = Vec::new();
+    let (mut i, mut j) = (0, 0);
+    for (a, b) in common(&old, &new).into_iter().chain([(old.len(), new.len())]) {
+        lines.extend(old.iter().take(a).skip(i).map(|line| format!("-{line}")));
+        lines.extend(new.iter().take(b).skip(j).map(|line| format!("+{line}")));
+        (i, j) = (a + 1, b + 1);
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn times_and_ids_are_left_out() {
+        let report = json!({ "micros": 5, "reply": "250 queued as abc", "cost": [{ "fuel": 1, "calls": 2 }] });
+        let text = steady(&report, Some("abc")).unwrap();
+        assert!(text.contains("queued as QUEUE-ID") && text.contains("calls"), "{text}");
+        assert!(!text.contains("micros") && !text.contains("fuel"), "{text}");
+    }
+
+    #[test]
+    fn differences_are_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("golden.json");
+        assert!(compare(&file, "a\nb\n", false).is_err(), "there is none yet");
+        assert_eq!(compare(&file, "a\nb\n", true).unwrap(), [""; 0]);
+        assert_eq!(compare(&file, "a\nb\n", false).unwrap(), [""; 0]);
+        assert_eq!(compare(&file, "a\nc\n", false).unwrap(), ["-b", "+c"]);
+    }
+}

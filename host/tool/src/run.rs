@@ -1,0 +1,116 @@
+//! `waxwing plugin run`: a server to try things out, with one plugin in it.
+
+use std::path::PathBuf;
+
+use toml::{Table, Value};
+use waxwing_config::DevPorts;
+
+use crate::ToolError;
+use crate::command::Options;
+use crate::component::{Builtin, Source};
+use crate::rehearsal::cast::{self, PluginArgs};
+
+/// The submission port stands so far above the SMTP port, unless it is given.
+const SUBMISSION_ABOVE_SMTP: u16 = 62;
+
+/// Arguments of `waxwing dev`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct DevArgs {
+    /// Keep everything in this directory [default: $XDG_DATA_HOME/waxwing-dev or ~/.local/share/waxwing-dev; for root
+    /// /var/lib/waxwing-dev]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Port for mail from other servers; 0 takes any free one
+    #[arg(long, value_name = "PORT", default_value_t = DevPorts::default().smtp)]
+    pub smtp_port: u16,
+    /// Port for mail from users [default: 62 above --smtp-port, which is 2587; any free one for 0]
+    #[arg(long, value_name = "PORT")]
+    pub submission_port: Option<u16>,
+}
+
+impl DevArgs {
+    /// The ports, as they move together.
+    #[must_use]
+    pub fn ports(&self) -> DevPorts {
+        let beside = if self.smtp_port == 0 { 0 } else { self.smtp_port.saturating_add(SUBMISSION_ABOVE_SMTP) };
+        DevPorts { smtp: self.smtp_port, submission: self.submission_port.unwrap_or(beside) }
+    }
+}
+
+/// `waxwing plugin run`
+#[derive(clap::Args, Clone, Debug)]
+pub struct RunArgs {
+    /// The component; or builtin:NAME
+    file: String,
+    /// Load the component again when its file changes, which the server does by itself where it watches its plugins
+    #[arg(long)]
+    watch: bool,
+    #[command(flatten)]
+    plugin: PluginArgs,
+    #[command(flatten)]
+    dev: DevArgs,
+}
+
+/// Runs servers.
+pub trait Serve {
+    /// Runs `waxwing dev` with these lines at the end of its configuration until a signal comes; what the process ends with.
+    fn dev(&self, args: &DevArgs, more: &str) -> Result<u8, ToolError>;
+}
+
+/// Runs it until a signal comes.
+pub(crate) fn run(args: &RunArgs, options: &Options, builtin: Builtin, serve: &dyn Serve) -> Result<(), ToolError> {
+    if options.config.is_some() {
+        let text = "plugin run makes a configuration of its own; add the plugin to yours and run `waxwing serve`";
+        return Err(ToolError::Rehearsal(text.to_owned()));
+    }
+    let source = Source::parse(&args.file);
+    // Found out before the start, in a sentence.
+    waxwing_sandbox::inspect(&source.name(), &source.read(builtin)?)?;
+    match serve.dev(&args.dev, &lines(&source, &args.plugin, builtin)?)? {
+        0 => Ok(()),
+        code => Err(ToolError::ServerEnded(code)),
+    }
+}
+
+fn lines(source: &Source, args: &PluginArgs, builtin: Builtin) -> Result<String, ToolError> {
+    let (name, section, tables) = cast::own_section(source, args, builtin)?;
+    let plugins = Table::from_iter([(name, Value::Table(section))]);
+    let mut table = Table::from_iter([("plugins".to_owned(), Value::Table(plugins))]);
+    if !tables.is_empty() {
+        table.insert("tables".to_owned(), Value::Table(tables));
+    }
+    toml::to_string(&table).map_err(|error| ToolError::Rehearsal(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(smtp_port: u16, submission_port: Option<u16>) -> DevArgs {
+        DevArgs { dir: None, smtp_port, submission_port }
+    }
+
+    #[test]
+    fn ports_move_together() {
+        assert_eq!(args(2525, None).ports(), DevPorts::default());
+        assert_eq!(args(4000, None).ports(), DevPorts { smtp: 4000, submission: 4062 });
+        assert_eq!(args(0, None).ports(), DevPorts { smtp: 0, submission: 0 });
+        assert_eq!(args(25, Some(587)).ports(), DevPorts { smtp: 25, submission: 587 });
+    }
+
+    #[test]
+    fn the_plugin_becomes_a_section() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("mine.wasm");
+        let given = PluginArgs {
+            grant: vec!["message=headers".into(), "lookup=[\"a\"]".into()],
+            set: vec!["n=1".into()],
+            ..PluginArgs::default()
+        };
+        let text = lines(&Source::File(file.clone()), &given, |_| None).unwrap();
+        for part in ["[plugins.mine]\n", "[plugins.mine.grants]\n", "message = \"headers\"\n", "n = 1\n", "[tables.a]\n"] {
+            assert!(text.contains(part), "{part:?} is not in {text}");
+        }
+        assert!(text.contains(&file.display().to_string()));
+    }
+}
