@@ -220,7 +220,7 @@ async fn silence_ends_at_the_time_that_was_given() {
     let url = format!("http://{}/", server.address);
     let mut asked = request("GET", &url);
     asked.timeout = Duration::from_millis(50);
-    assert_eq!(web.fetch(&[url.clone()], asked).await, Err(HttpError::Timeout));
+    assert_eq!(web.fetch(std::slice::from_ref(&url), asked).await, Err(HttpError::Timeout));
     assert_eq!(server.asked().len(), 1);
     // Not a server at all.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -249,7 +249,7 @@ async fn a_header_field_cannot_make_a_second_request() {
     ] {
         let mut asked = request("GET", &url);
         asked.headers = vec![(name.into(), value.into())];
-        let error = web.fetch(&[url.clone()], asked).await.unwrap_err();
+        let error = web.fetch(std::slice::from_ref(&url), asked).await.unwrap_err();
         assert!(matches!(error, HttpError::Failed(_)), "{name}: {error}");
     }
     assert!(server.asked().is_empty());

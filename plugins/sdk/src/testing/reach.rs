@@ -52,8 +52,10 @@ pub mod kv {
         }))
     }
 
+    type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
     /// Pairs in order.
-    pub fn scan(prefix: &[u8], after: Option<&[u8]>, limit: u32) -> Result<Vec<(Vec<u8>, Vec<u8>)>, KvError> {
+    pub fn scan(prefix: &[u8], after: Option<&[u8]>, limit: u32) -> Result<Pairs, KvError> {
         let fits = |key: &[u8]| key.starts_with(prefix) && after.is_none_or(|after| key > after);
         Ok(with(|s| {
             let pairs = s.reach.pairs.iter().filter(|(key, _)| fits(key));
