@@ -18,6 +18,7 @@ mod listen;
 mod log;
 mod numbers;
 mod outbound;
+mod plugin_tables;
 mod plugins;
 mod ports;
 mod privilege;

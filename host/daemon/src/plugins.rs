@@ -22,6 +22,8 @@ pub(crate) use keeper::Keeper;
 use settings::{bytes, settings_of};
 use slot::Slot;
 
+use crate::plugin_tables::PluginTables;
+
 /// Octets of a plugin's file.
 const COMPONENT_BYTES_MAX: u64 = 64 << 20;
 /// Below `queue_directory`: compiled plugins, so that only the first start compiles.
@@ -39,6 +41,8 @@ pub(crate) struct Loader {
     sandbox: Option<Arc<Sandbox>>,
     server: Arc<BTreeMap<String, Value>>,
     ports: Ports,
+    /// Of plugins that are tables; they answer once the pipeline is there.
+    tables: PluginTables,
 }
 
 /// The plugins of a start.
@@ -55,8 +59,11 @@ pub(crate) async fn load(
     builtin: Builtin,
     ports: Ports,
 ) -> anyhow::Result<Loaded> {
-    let settings =
-        SandboxSettings { cache_directory: Some(config.queue_directory.join(CACHE_DIRECTORY)), ..SandboxSettings::default() };
+    let settings = SandboxSettings {
+        cache_directory: Some(config.queue_directory.join(CACHE_DIRECTORY)),
+        instances_max: config.plugins.iter().filter(|plugin| plugin.enabled).map(|plugin| plugin.limits.instances).sum(),
+        ..SandboxSettings::default()
+    };
     load_with(settings, config, accounts, clock, builtin, ports).await
 }
 
@@ -82,6 +89,7 @@ pub(crate) async fn load_with(
         },
         server: Arc::new(settings::server_values(config)),
         ports,
+        tables: PluginTables::default(),
     };
     let mut slots = Vec::with_capacity(wanted.len());
     for plugin in wanted {
@@ -94,7 +102,7 @@ impl Loader {
     /// Compiles on a thread that may block, then binds the component to its grants and limits and runs its on-load.
     async fn load(&self, plugin: &config::Plugin, source: Cow<'static, [u8]>) -> anyhow::Result<Arc<WasmPlugin>> {
         let sandbox = self.sandbox.as_ref().context("the server was started without plugins")?;
-        let mut settings = settings_of(plugin, &self.accounts, &self.server)?;
+        let mut settings = settings_of(plugin, &self.accounts, &self.tables, &self.server)?;
         settings.ports = self.ports.clone();
         let (compiler, name) = (Arc::clone(sandbox), plugin.name.clone());
         let compiled = tokio::task::spawn_blocking(move || compiler.compile(&name, &source)).await?;

@@ -25,6 +25,9 @@ const SOME_URL: &str = "https://HOST/PATH/";
 /// Octets of a store in the configuration that is proposed.
 const SOME_BYTES: u64 = 64 << 20;
 
+/// Hooks that need `credentials = true`, as they stand in the name of an export.
+const CREDENTIAL_HOOKS: [&str; 2] = ["/on-auth@", "/on-credentials@"];
+
 /// What a component offers and wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspection {
@@ -67,6 +70,9 @@ impl Inspection {
             (self.grants.random, "random = true".to_owned()),
         ];
         lines.extend(more.into_iter().filter(|(wanted, _)| *wanted).map(|(_, line)| line));
+        if self.grants.credentials {
+            lines.push("credentials = true".to_owned());
+        }
         lines
     }
 }
@@ -84,7 +90,8 @@ pub fn inspect(name: &str, source: &[u8]) -> Result<Inspection, LoadError> {
     let types = component.component_type();
     let imports: Vec<String> = types.imports(&engine).map(|(import, _)| import.to_owned()).collect();
     let mut settings = PluginSettings::new(name);
-    settings.grants = least_grants(&imports);
+    let exports: Vec<String> = types.exports(&engine).map(|(export, _)| export.to_owned()).collect();
+    settings.grants = least_grants(&imports, &exports);
     for table in &settings.grants.lookup {
         settings.tables.insert(table.clone(), Arc::new(NoTable));
     }
@@ -117,7 +124,7 @@ fn is_component(name: &str, source: &[u8]) -> Result<(), LoadError> {
     }
 }
 
-fn least_grants(imports: &[String]) -> Grants {
+fn least_grants(imports: &[String], exports: &[String]) -> Grants {
     let mut grants = Grants::default();
     for interface in imports.iter().filter_map(|import| Interface::of_import(import)) {
         match interface {
@@ -134,6 +141,7 @@ fn least_grants(imports: &[String]) -> Grants {
             Interface::Random => grants.random = true,
         }
     }
+    grants.credentials = exports.iter().any(|export| CREDENTIAL_HOOKS.iter().any(|hook| export.contains(hook)));
     grants
 }
 
@@ -178,10 +186,11 @@ mod tests {
     #[test]
     fn the_greater_grant_includes_the_lesser() {
         let import = |name: &str| format!("waxwing:mail/{name}@0.1.0");
-        let both = least_grants(&["log", "content", "message", "lookup"].map(import));
+        let both = least_grants(&["log", "content", "message", "lookup"].map(import), &[]);
         assert_eq!((both.message, both.edit, both.lookup.len()), (MessageGrant::Full, false, 1));
-        let less = least_grants(&["message", "edit"].map(import));
+        let less = least_grants(&["message", "edit"].map(import), &[import("on-auth")]);
         assert_eq!((less.message, less.edit, less.lookup.len()), (MessageGrant::Headers, true, 0));
-        assert_eq!(least_grants(&["wasi:io/poll@0.2.6".to_owned()]).message, MessageGrant::None);
+        assert!(less.credentials && !both.credentials);
+        assert_eq!(least_grants(&["wasi:io/poll@0.2.6".to_owned()], &[]).message, MessageGrant::None);
     }
 }
