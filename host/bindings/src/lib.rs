@@ -40,6 +40,12 @@ mod generated {
                 import waxwing:mail/edit@0.1.0;
                 import waxwing:mail/action@0.1.0;
                 import waxwing:mail/lookup@0.1.0;
+                import waxwing:mail/kv@0.1.0;
+                import waxwing:mail/dns@0.1.0;
+                import waxwing:mail/http@0.1.0;
+                import waxwing:mail/submit@0.1.0;
+                import waxwing:mail/clock@0.1.0;
+                import waxwing:mail/random@0.1.0;
                 export waxwing:mail/on-load@0.1.0;
                 export waxwing:mail/on-tick@0.1.0;
                 export waxwing:mail/on-connect@0.1.0;
@@ -81,6 +87,11 @@ mod generated {
         imports: {
             "waxwing:mail/content@0.1.0": async | trappable,
             "waxwing:mail/lookup@0.1.0": async | trappable,
+            "waxwing:mail/kv@0.1.0": async | trappable,
+            "waxwing:mail/dns@0.1.0": async | trappable,
+            "waxwing:mail/http@0.1.0": async | trappable,
+            // Its content may be the message, which lies in a file perhaps.
+            "waxwing:mail/submit@0.1.0": async | trappable,
             // They take the message apart at once, to say whether it can be done.
             "waxwing:mail/edit@0.1.0.drop-part": async | trappable,
             "waxwing:mail/edit@0.1.0.replace-part": async | trappable,

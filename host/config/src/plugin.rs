@@ -234,6 +234,68 @@ section! {
         edit: bool [Flag] = false;
         /// Tables that it may look up, by name: a ..._maps key, one of the tables section, or "plugin:NAME" for the on-table of a plugin.
         lookup: Vec<String> [ListOf<Text>] = Vec::new();
+        /// It may keep pairs of its own, so many octets in all; true is 64MiB.
+        kv: Option<u64> [KvGrant] = None;
+        /// Names that it may look up in the DNS: "NAME", "*.ZONE" for whatever lies below; true for any.
+        dns: Vec<String> [DnsGrant] = Vec::new();
+        /// URLs that it may ask, with all that lies below: "https://HOST/PATH/", before it perhaps a method, and the word private for a host with a private address.
+        http: Vec<String> [ListOf<Text>] = Vec::new();
+        /// It may send mail of its own.
+        submit: bool [Flag] = false;
+        /// It may know the time of day.
+        clock: bool [Flag] = false;
+        /// It may have unpredictable octets.
+        random: bool [Flag] = false;
+    }
+}
+
+/// Octets of a store where the grant is only `true`.
+const KV_BYTES: u64 = 64 << 20;
+
+/// `true`, a size, or a table with the key `bytes`.
+pub(crate) struct KvGrant;
+
+impl Kind for KvGrant {
+    type Value = Option<u64>;
+    const FORM: &'static str = "true, or octets: a number, or text with a unit, \"64MiB\"";
+
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Option<u64>> {
+        if let Some(granted) = node.value.as_bool() {
+            return Some(granted.then_some(KV_BYTES));
+        }
+        let Some(table) = node.value.as_table() else { return Size::<1024>::read(node, reader).map(Some) };
+        reader.table(&node.path, table, &["bytes"]);
+        match table.get("bytes") {
+            Some(size) => {
+                let size = Node { path: join(&node.path, "bytes"), value: size.get_ref(), span: size.span() };
+                Size::<1024>::read(&size, reader).map(Some)
+            }
+            None => Some(Some(KV_BYTES)),
+        }
+    }
+
+    fn show(value: &Option<u64>) -> Option<Value> {
+        Size::<1024>::show(value.as_ref()?)
+    }
+}
+
+/// `true`, or a list of names.
+pub(crate) struct DnsGrant;
+
+impl Kind for DnsGrant {
+    type Value = Vec<String>;
+    const FORM: &'static str = "true, or array of names";
+
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Vec<String>> {
+        match node.value.as_bool() {
+            Some(true) => Some(vec!["*".to_owned()]),
+            Some(false) => Some(Vec::new()),
+            None => ListOf::<Text>::read(node, reader),
+        }
+    }
+
+    fn show(value: &Vec<String>) -> Option<Value> {
+        ListOf::<Text>::show(value)
     }
 }
 

@@ -58,6 +58,8 @@ pub enum Request {
     },
     /// The bound plugins and how often each hook ran.
     PluginList,
+    /// Counters and distributions of this run.
+    Metrics,
     /// Load the files of plugins again, of all or of one.
     PluginReload {
         /// Its name in the configuration.

@@ -33,6 +33,11 @@ pub enum Response {
         /// In the order of the configuration.
         plugins: Vec<PluginStatus>,
     },
+    /// To `Metrics`.
+    Metrics {
+        /// In the text format of Prometheus, version 0.0.4.
+        text: String,
+    },
     /// To `PluginReload`, `PluginRollback` and `PluginPromote`.
     PluginChanges {
         /// What became of each that was asked about.

@@ -12,10 +12,11 @@ use waxwing_control::{
 use waxwing_delivery::ActiveUnits;
 use waxwing_pipeline::{BindingStatus, Mode, OnFault, Pipeline};
 use waxwing_queue::{DueKey, ListEntry, ListKey, Spool, SpoolError, Unit, UnitState};
-use waxwing_state::{Found, RecordingPage, RecordingStore, TraceError, TraceStore};
+use waxwing_state::{Found, MetricsRegistry, RecordingPage, RecordingStore, TraceError, TraceStore};
 use waxwing_types::{Envelope, QueueId, Timestamp};
 
 use crate::control::Answers;
+use crate::numbers;
 use crate::plugins::Keeper;
 
 /// Octets of recordings in one answer; in JSON they may be some times as many.
@@ -30,6 +31,7 @@ pub(crate) struct Desk {
     pub(crate) traces: Arc<TraceStore>,
     pub(crate) recordings: Arc<RecordingStore>,
     pub(crate) pipeline: Arc<Pipeline>,
+    pub(crate) metrics: Arc<MetricsRegistry>,
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) active: ActiveUnits,
 }
@@ -49,6 +51,7 @@ impl Answers for Desk {
             Request::PluginReload { name } => {
                 self.keeper.reload(name.as_deref()).await.map(|changes| Response::PluginChanges { changes })
             }
+            Request::Metrics => Ok(Response::Metrics { text: numbers::text(self) }),
             Request::PluginRollback { name } => changed(self.keeper.roll_back(&name).await),
             Request::PluginPromote { name } => changed(self.keeper.promote(&name).await),
             Request::ConfigShow => {

@@ -32,6 +32,7 @@ pub(crate) struct Joined {
     pub(crate) events: Arc<dyn Events>,
     pub(crate) trace: Arc<dyn Trace>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) resolver: Arc<dyn Resolver>,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -68,7 +69,7 @@ fn settings(config: &Config) -> DeliverySettings {
 
 fn transports(config: &Config, joined: &Joined) -> Vec<Arc<dyn Transport>> {
     let store = Arc::new(MaildirStore::new(&config.myhostname, Arc::clone(&joined.clock), MAILDIR_WRITERS_MAX));
-    let resolver = resolver(config);
+    let resolver = &joined.resolver;
     let mut all: Vec<Arc<dyn Transport>> = vec![Arc::new(Discard), Arc::new(ErrorTransport)];
     for name in ["local", "virtual"] {
         all.push(Arc::new(MaildirTransport::new(name, Arc::clone(&joined.accounts) as _, Arc::clone(&store))));
@@ -88,7 +89,7 @@ fn transports(config: &Config, joined: &Joined) -> Vec<Arc<dyn Transport>> {
             conversion_bytes_max: CONVERSION_BYTES_MAX,
         };
         let (clock, shutdown) = (Arc::clone(&joined.clock), joined.shutdown.clone());
-        all.push(Arc::new(SmtpTransport::new(settings, Arc::clone(&resolver), clock, shutdown)));
+        all.push(Arc::new(SmtpTransport::new(settings, Arc::clone(resolver), clock, shutdown)));
     }
     for plugin in config.plugins.iter().filter(|p| p.enabled) {
         if let Some(transport) = &plugin.transport {
@@ -101,7 +102,7 @@ fn transports(config: &Config, joined: &Joined) -> Vec<Arc<dyn Transport>> {
 }
 
 /// A machine without resolv.conf serves all the same: its names can't be looked up for now.
-fn resolver(config: &Config) -> Arc<dyn Resolver> {
+pub(crate) fn resolver(config: &Config) -> Arc<dyn Resolver> {
     let settings = ResolverSettings { timeout: config.dns.timeout, attempts: config.dns.attempts };
     let named = match config.dns.servers.is_empty() {
         true => Nameservers::System,

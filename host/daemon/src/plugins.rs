@@ -15,7 +15,7 @@ use serde_json::Value;
 use waxwing_accounts::Accounts;
 use waxwing_config::{self as config, Config};
 use waxwing_milter::MilterSettings;
-use waxwing_sandbox::{LoadError, Sandbox, SandboxSettings, WasmPlugin};
+use waxwing_sandbox::{LoadError, Ports, Sandbox, SandboxSettings, WasmPlugin};
 use waxwing_types::{Clock, Endpoint};
 
 pub(crate) use keeper::Keeper;
@@ -40,6 +40,7 @@ pub(crate) struct Loader {
     /// None without components: milters need no engine.
     sandbox: Option<Arc<Sandbox>>,
     server: Arc<BTreeMap<String, Value>>,
+    ports: Ports,
     /// Of plugins that are tables; they answer once the pipeline is there.
     tables: PluginTables,
 }
@@ -56,13 +57,14 @@ pub(crate) async fn load(
     accounts: &Arc<Accounts>,
     clock: &Arc<dyn Clock>,
     builtin: Builtin,
+    ports: Ports,
 ) -> anyhow::Result<Loaded> {
     let settings = SandboxSettings {
         cache_directory: Some(config.queue_directory.join(CACHE_DIRECTORY)),
         instances_max: config.plugins.iter().filter(|plugin| plugin.enabled).map(|plugin| plugin.limits.instances).sum(),
         ..SandboxSettings::default()
     };
-    load_with(settings, config, accounts, clock, builtin).await
+    load_with(settings, config, accounts, clock, builtin, ports).await
 }
 
 /// The same in an engine of these settings.
@@ -72,6 +74,7 @@ pub(crate) async fn load_with(
     accounts: &Arc<Accounts>,
     clock: &Arc<dyn Clock>,
     builtin: Builtin,
+    ports: Ports,
 ) -> anyhow::Result<Loaded> {
     let wanted: Vec<&config::Plugin> = config.plugins.iter().filter(|plugin| plugin.enabled).collect();
     let memory_bytes_max = wanted.iter().map(|plugin| bytes(plugin.limits.memory)).max().unwrap_or_default();
@@ -85,6 +88,7 @@ pub(crate) async fn load_with(
             false => Some(Sandbox::new(settings, Arc::clone(clock))?),
         },
         server: Arc::new(settings::server_values(config)),
+        ports,
         tables: PluginTables::default(),
     };
     let mut slots = Vec::with_capacity(wanted.len());
@@ -98,7 +102,8 @@ impl Loader {
     /// Compiles on a thread that may block, then binds the component to its grants and limits and runs its on-load.
     async fn load(&self, plugin: &config::Plugin, source: Cow<'static, [u8]>) -> anyhow::Result<Arc<WasmPlugin>> {
         let sandbox = self.sandbox.as_ref().context("the server was started without plugins")?;
-        let settings = settings_of(plugin, &self.accounts, &self.tables, &self.server)?;
+        let mut settings = settings_of(plugin, &self.accounts, &self.tables, &self.server)?;
+        settings.ports = self.ports.clone();
         let (compiler, name) = (Arc::clone(sandbox), plugin.name.clone());
         let compiled = tokio::task::spawn_blocking(move || compiler.compile(&name, &source)).await?;
         let loaded = match compiled {

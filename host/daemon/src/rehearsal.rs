@@ -21,7 +21,7 @@ use waxwing_intake::{Intake, IntakeSettings, Parts};
 use waxwing_net::{Shutdown, drive, spawn};
 use waxwing_pipeline::{Client, Pipeline, Trace, TraceRecord};
 use waxwing_queue::{EmbeddedSpool, KEYSPACES, Spool, SpoolSettings};
-use waxwing_sandbox::{Meter, SandboxSettings};
+use waxwing_sandbox::{Meter, Ports, SandboxSettings};
 use waxwing_smtp::{ServerSession, ServerSettings};
 use waxwing_store::{Store, StoreOptions};
 use waxwing_tool::{Cast, Performance, Rehearse, Scene, ToolError};
@@ -130,7 +130,7 @@ impl House {
             meter: Some(Arc::clone(&meter)),
             ..SandboxSettings::default()
         };
-        let loaded = plugins::load_with(sandbox, &config, &accounts, &clock, waxwing_bundle::standard).await?;
+        let loaded = plugins::load_with(sandbox, &config, &accounts, &clock, waxwing_bundle::standard, Ports::default()).await?;
         let pipeline = Arc::new(Pipeline::new(loaded.bindings(), Arc::clone(&accounts) as _, Arc::clone(&clock)));
         let traces = Arc::new(Traces::default());
         let intake = Intake::new(Parts {

@@ -14,7 +14,8 @@ use waxwing_net::{Shutdown, spawn};
 use waxwing_pipeline::{Context, Event, Pipeline};
 use waxwing_queue::{EmbeddedSpool, Spool, SpoolError, SpoolSettings};
 use waxwing_state::{
-    RECORDING_KEYSPACE, RecordingLimits, RecordingStore, Redaction, TRACE_KEYSPACE, TraceLimits, TraceStore, Waiting,
+    KV_KEYSPACE, MetricsRegistry, RECORDING_KEYSPACE, RecordingLimits, RecordingStore, Redaction, TRACE_KEYSPACE, TraceLimits,
+    TraceStore, Waiting,
 };
 use waxwing_store::{Store, StoreOptions};
 use waxwing_types::{Clock, Via};
@@ -24,7 +25,8 @@ use crate::events::EventLine;
 use crate::listen::Doors;
 use crate::outbound::Joined;
 use crate::plugins::Keeper;
-use crate::{control, outbound, plugins};
+use crate::ports::Opened;
+use crate::{control, outbound, plugins, ports};
 
 /// Below `queue_directory`: the database.
 const STORE_DIRECTORY: &str = "store";
@@ -70,7 +72,12 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     let (recordings, waiting) = RecordingStore::open(&store, recording_limits(&config), Arc::clone(&clock))?;
     drop(spawn("recordings", record(Arc::clone(&recordings), waiting, shutdown.clone())));
     let accounts = Arc::new(Accounts::open(&config, &clock)?);
-    let loaded = plugins::load(&config, &accounts, &clock, waxwing_bundle::standard).await?;
+    let resolver = outbound::resolver(&config);
+    let metrics = Arc::new(MetricsRegistry::default());
+    let opened =
+        Opened { store: &store, spool: &spool, resolver: &resolver, metrics: &metrics, clock: &clock, shutdown: &shutdown };
+    let ports = ports::open(&config, &opened)?;
+    let loaded = plugins::load(&config, &accounts, &clock, waxwing_bundle::standard, ports).await?;
     let pipeline = Arc::new(Pipeline::new(loaded.bindings(), Arc::clone(&accounts) as _, Arc::clone(&clock)));
     let keeper = Keeper::new(loaded, Arc::clone(&pipeline));
     drop(spawn("plugin files", Arc::clone(&keeper).poll(shutdown.clone())));
@@ -100,20 +107,22 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
             events: EventLine::start(&pipeline, shutdown.clone()) as _,
             trace: Arc::clone(&traces) as _,
             clock: Arc::clone(&clock),
+            resolver,
             shutdown: shutdown.clone(),
         },
     )
     .await?;
     let active = manager.active();
     let manager = spawn("queue manager", manager.run(shutdown.clone()));
-    let desk = Desk { info, config, file, spool, traces, recordings, pipeline, keeper: Arc::clone(&keeper), active };
+    let desk = Desk { info, config, file, spool, traces, recordings, pipeline, keeper: Arc::clone(&keeper), metrics, active };
     let desk = Arc::new(desk);
     drop(spawn("control", answer(control, desk, shutdown.clone())));
     Ok(Server { store, doors: Doors { intake, clock, shutdown }, manager, keeper })
 }
 
 fn open_store(config: &Config) -> anyhow::Result<Store> {
-    let keyspaces: Vec<&'static str> = waxwing_queue::KEYSPACES.into_iter().chain([TRACE_KEYSPACE, RECORDING_KEYSPACE]).collect();
+    let own = [TRACE_KEYSPACE, RECORDING_KEYSPACE, KV_KEYSPACE];
+    let keyspaces: Vec<&'static str> = waxwing_queue::KEYSPACES.into_iter().chain(own).collect();
     Ok(Store::open(&config.queue_directory.join(STORE_DIRECTORY), &StoreOptions::new(&keyspaces))?)
 }
 

@@ -9,7 +9,7 @@ use crate::error::LoadError;
 use crate::settings::{MessageGrant, PluginSettings};
 
 /// The contract.
-const PACKAGE: &str = "waxwing:mail/";
+pub(crate) const PACKAGE: &str = "waxwing:mail/";
 /// Its version here.
 const VERSION: (u64, u64, u64) = (0, 1, 0);
 const VERSION_TEXT: &str = "0.1.0";
@@ -18,7 +18,48 @@ const VERSION_TEXT: &str = "0.1.0";
 const HOOKS_TO_COME: [&str; 4] = ["on-tls", "on-credentials", "on-auth", "on-file"];
 
 /// Host interfaces of the contract that are not served yet.
-const IMPORTS_TO_COME: [&str; 8] = ["kv", "dns", "http", "process", "submit", "clock", "random", "credentials"];
+const IMPORTS_TO_COME: [&str; 2] = ["process", "credentials"];
+
+/// WASI.
+const WASI: &str = "wasi:";
+/// The interfaces of WASI 0.2 that are served, to guests whose language links them whether they are used or not. `host/wasi.rs` links
+/// them, and says how little they do.
+const WASI_SERVED: [&str; 27] = [
+    "cli/environment",
+    "cli/exit",
+    "cli/stderr",
+    "cli/stdin",
+    "cli/stdout",
+    "cli/terminal-input",
+    "cli/terminal-output",
+    "cli/terminal-stderr",
+    "cli/terminal-stdin",
+    "cli/terminal-stdout",
+    "clocks/monotonic-clock",
+    "clocks/wall-clock",
+    "filesystem/preopens",
+    "filesystem/types",
+    "io/error",
+    "io/poll",
+    "io/streams",
+    "random/insecure",
+    "random/insecure-seed",
+    "random/random",
+    "sockets/instance-network",
+    "sockets/ip-name-lookup",
+    "sockets/network",
+    "sockets/tcp",
+    "sockets/tcp-create-socket",
+    "sockets/udp",
+    "sockets/udp-create-socket",
+];
+
+/// An interface of WASI 0.2 that is served.
+fn is_served_wasi(name: &str) -> bool {
+    let Some((interface, version)) = name.strip_prefix(WASI).and_then(|name| name.split_once('@')) else { return false };
+    let patch = version.strip_prefix("0.2.").unwrap_or_default();
+    WASI_SERVED.contains(&interface) && !patch.is_empty() && patch.bytes().all(|b| b.is_ascii_digit())
+}
 
 /// A host interface that is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +73,12 @@ pub(crate) enum Interface {
     Content,
     Edit,
     Lookup,
+    Kv,
+    Dns,
+    Http,
+    Submit,
+    Clock,
+    Random,
 }
 
 impl Interface {
@@ -46,6 +93,12 @@ impl Interface {
             "content" => Self::Content,
             "edit" => Self::Edit,
             "lookup" => Self::Lookup,
+            "kv" => Self::Kv,
+            "dns" => Self::Dns,
+            "http" => Self::Http,
+            "submit" => Self::Submit,
+            "clock" => Self::Clock,
+            "random" => Self::Random,
             _ => return None,
         })
     }
@@ -65,6 +118,12 @@ impl Interface {
             Self::Content => (grants.message < MessageGrant::Full).then_some("message = \"full\""),
             Self::Edit => (!grants.edit).then_some("edit = true"),
             Self::Lookup => grants.lookup.is_empty().then_some("lookup = [\"NAME-OF-A-TABLE\"]"),
+            Self::Kv => grants.kv.is_none().then_some("kv = true"),
+            Self::Dns => grants.dns.is_empty().then_some("dns = true"),
+            Self::Http => grants.http.is_empty().then_some("http = [\"https://HOST/PATH/\"]"),
+            Self::Submit => (!grants.submit).then_some("submit = true"),
+            Self::Clock => (!grants.clock).then_some("clock = true"),
+            Self::Random => (!grants.random).then_some("random = true"),
         }
     }
 }
@@ -75,14 +134,23 @@ pub(crate) struct Interfaces {
     pub(crate) hooks: HookSet,
     pub(crate) on_load: bool,
     pub(crate) config: bool,
+    /// It imports some of WASI.
+    pub(crate) wasi: bool,
 }
 
 /// Reads and checks them.
 pub(crate) fn interfaces(engine: &Engine, component: &Component, settings: &PluginSettings) -> Result<Interfaces, LoadError> {
     let plugin = || settings.name.clone();
     let types = component.component_type();
-    let mut imports = Vec::new();
+    let (mut imports, mut wasi) = (Vec::new(), false);
     for (name, _) in types.imports(engine) {
+        if name.starts_with(WASI) {
+            if !is_served_wasi(name) {
+                return Err(LoadError::WasiNotServed { plugin: plugin(), import: name.to_owned() });
+            }
+            wasi = true;
+            continue;
+        }
         let Some(interface) = of_contract(name, settings)? else {
             return Err(LoadError::UnknownImport { plugin: plugin(), import: name.to_owned() });
         };
@@ -130,7 +198,7 @@ pub(crate) fn interfaces(engine: &Engine, component: &Component, settings: &Plug
         return Err(LoadError::NoSuchTable { plugin: plugin(), table: table.clone() });
     }
     let config = imports.contains(&Interface::Config);
-    Ok(Interfaces { imports, hooks, on_load, config })
+    Ok(Interfaces { imports, hooks, on_load, config, wasi })
 }
 
 /// The way by which componentize-py starts Python, when it makes the component: it leaves the door in what it makes. Nobody here goes
@@ -187,6 +255,15 @@ mod tests {
         known.sort_unstable();
         known.dedup();
         assert_eq!(in_contract, known);
+    }
+
+    #[test]
+    fn knows_the_wasi_that_is_served() {
+        assert!(is_served_wasi("wasi:io/poll@0.2.6") && is_served_wasi("wasi:cli/stdout@0.2.0"));
+        for other in ["wasi:io/poll", "wasi:io/poll@0.3.0", "wasi:io/poll@0.2.0-rc", "wasi:http/types@0.2.0", "wasi:io/poll@0.2."]
+        {
+            assert!(!is_served_wasi(other), "{other}");
+        }
     }
 
     #[test]

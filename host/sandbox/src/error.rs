@@ -93,11 +93,19 @@ pub enum LoadError {
         /// The import.
         import: String,
     },
-    /// An import that is not of the contract.
+    /// An interface of WASI that is not served.
     #[error(
-        "plugin \"{plugin}\" imports {import}, which is not part of waxwing:mail; plugins get nothing else: build it for \
-         wasm32-unknown-unknown, or with WASI stubbed out"
+        "plugin \"{plugin}\" imports {import}, which is not served: of WASI there are io, clocks, random, cli, filesystem and sockets, \
+         version 0.2; for HTTP import waxwing:mail/http"
     )]
+    WasiNotServed {
+        /// The plugin.
+        plugin: String,
+        /// The import.
+        import: String,
+    },
+    /// An import that is not of the contract.
+    #[error("plugin \"{plugin}\" imports {import}, which is part of neither waxwing:mail nor WASI: plugins get nothing else")]
     UnknownImport {
         /// The plugin.
         plugin: String,

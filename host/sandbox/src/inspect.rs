@@ -7,11 +7,12 @@ use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine, OptLevel};
 use waxwing_pipeline::{Hook, Table, TableError};
 
-use crate::check::{self, Interface};
+use crate::check::{self, Interface, Interfaces};
 use crate::error::LoadError;
 use crate::host;
 use crate::settings::{Grants, MessageGrant, PluginSettings};
 use crate::state::State;
+use crate::wasi;
 
 /// The first octets of every WebAssembly file.
 const MAGIC: &[u8] = b"\0asm";
@@ -19,6 +20,10 @@ const MAGIC: &[u8] = b"\0asm";
 const CORE_MODULE: &[u8] = &[1, 0, 0, 0];
 /// What a configuration has until the operator names a table.
 const SOME_TABLE: &str = "NAME-OF-A-TABLE";
+/// What a configuration has until the operator names a server.
+const SOME_URL: &str = "https://HOST/PATH/";
+/// Octets of a store in the configuration that is proposed.
+const SOME_BYTES: u64 = 64 << 20;
 
 /// Hooks that need `credentials = true`, as they stand in the name of an export.
 const CREDENTIAL_HOOKS: [&str; 2] = ["/on-auth@", "/on-credentials@"];
@@ -56,6 +61,15 @@ impl Inspection {
         if !self.grants.lookup.is_empty() {
             lines.push(format!("lookup = [\"{SOME_TABLE}\"]"));
         }
+        let more = [
+            (self.grants.kv.is_some(), "kv = true".to_owned()),
+            (!self.grants.dns.is_empty(), "dns = true".to_owned()),
+            (!self.grants.http.is_empty(), format!("http = [\"{SOME_URL}\"]")),
+            (self.grants.submit, "submit = true".to_owned()),
+            (self.grants.clock, "clock = true".to_owned()),
+            (self.grants.random, "random = true".to_owned()),
+        ];
+        lines.extend(more.into_iter().filter(|(wanted, _)| *wanted).map(|(_, line)| line));
         if self.grants.credentials {
             lines.push("credentials = true".to_owned());
         }
@@ -82,10 +96,14 @@ pub fn inspect(name: &str, source: &[u8]) -> Result<Inspection, LoadError> {
         settings.tables.insert(table.clone(), Arc::new(NoTable));
     }
     let interfaces = check::interfaces(&engine, &component, &settings)?;
-    fits(&engine, &component, &interfaces.imports)
+    fits(&engine, &component, &interfaces)
         .map_err(|e| LoadError::Mismatch { plugin: name.to_owned(), reason: format!("{e:#}") })?;
     let names = imports.iter().map(String::as_str).chain(types.exports(&engine).map(|(export, _)| export));
-    let contract = names.filter_map(|n| n.rsplit_once('@')).map(|(_, version)| version.to_owned()).next().unwrap_or_default();
+    let contract = names
+        .filter_map(|n| n.strip_prefix(check::PACKAGE)?.rsplit_once('@'))
+        .map(|(_, version)| version.to_owned())
+        .next()
+        .unwrap_or_default();
     Ok(Inspection {
         hooks: interfaces.hooks.iter().collect(),
         on_load: interfaces.on_load,
@@ -115,6 +133,12 @@ fn least_grants(imports: &[String], exports: &[String]) -> Grants {
             Interface::Content => grants.message = MessageGrant::Full,
             Interface::Edit => grants.edit = true,
             Interface::Lookup => grants.lookup = vec![SOME_TABLE.to_owned()],
+            Interface::Kv => grants.kv = Some(SOME_BYTES),
+            Interface::Dns => grants.dns = vec!["*".to_owned()],
+            Interface::Http => grants.http = vec![SOME_URL.to_owned()],
+            Interface::Submit => grants.submit = true,
+            Interface::Clock => grants.clock = true,
+            Interface::Random => grants.random = true,
         }
     }
     grants.credentials = exports.iter().any(|export| CREDENTIAL_HOOKS.iter().any(|hook| export.contains(hook)));
@@ -122,10 +146,13 @@ fn least_grants(imports: &[String], exports: &[String]) -> Grants {
 }
 
 /// Compares the types of all imports with the host's.
-fn fits(engine: &Engine, component: &Component, imports: &[Interface]) -> wasmtime::Result<()> {
+fn fits(engine: &Engine, component: &Component, interfaces: &Interfaces) -> wasmtime::Result<()> {
     let mut linker: Linker<State> = Linker::new(engine);
-    for interface in imports {
+    for interface in &interfaces.imports {
         host::link(&mut linker, *interface)?;
+    }
+    if interfaces.wasi {
+        wasi::link(&mut linker)?;
     }
     linker.instantiate_pre(component).map(drop)
 }

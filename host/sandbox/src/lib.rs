@@ -27,6 +27,7 @@ mod rules;
 mod settings;
 mod state;
 mod ticker;
+mod wasi;
 mod words;
 
 pub use engine::{Sandbox, SandboxSettings};
@@ -35,4 +36,4 @@ pub use inspect::{Inspection, inspect};
 pub use meter::{Meter, Metered};
 pub use plugin::{Compiled, WasmPlugin};
 pub use rules::{Act, reference};
-pub use settings::{Grants, InstanceMode, Limits, MessageGrant, PluginSettings};
+pub use settings::{Grants, InstanceMode, Limits, MessageGrant, NewId, PluginSettings, Ports};

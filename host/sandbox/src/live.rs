@@ -106,7 +106,11 @@ impl Live {
             Ok(guest) => guest.call_load(&mut *self.store).await,
             Err(error) => Err(error),
         };
-        called.map_err(|error| self.store.data_mut().fault(&error))
+        let state = self.store.data_mut();
+        if let Some(wasi) = &state.wasi {
+            wasi.end();
+        }
+        called.map_err(|error| state.fault(&error))
     }
 
     /// Calls a hook. What it staged is in the outcome.
@@ -121,6 +125,9 @@ impl Live {
             self.count(meter, event.hook());
         }
         let state = self.store.data_mut();
+        if let Some(wasi) = &state.wasi {
+            wasi.end();
+        }
         match answer {
             Ok(Ok(answer)) => {
                 let mut call = std::mem::replace(&mut state.call, Call::none());
@@ -150,8 +157,9 @@ impl Live {
 
     fn begin(&mut self, call: Call) {
         let state = self.store.data_mut();
+        state.watch.begin(call.context.id);
         state.call = call;
-        state.watch.begin();
+        state.begin_wasi();
         self.store.set_epoch_deadline(1);
     }
 }

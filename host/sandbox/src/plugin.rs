@@ -21,7 +21,7 @@ use crate::meter::Meter;
 use crate::settings::{InstanceMode, PluginSettings};
 use crate::state::{Setting, Shared, State, Watch};
 use crate::ticker::Ticker;
-use crate::{cache, check, host};
+use crate::{cache, check, host, wasi};
 
 /// Hexadecimal digits of the version that logs and traces show.
 const VERSION_DIGITS: usize = 12;
@@ -80,7 +80,7 @@ impl Sandbox {
         let instance = settings.instance;
         let gate = self.gate_of(&name, &settings.limits);
         let loaded = Loaded {
-            shared: Arc::new(self.shared(settings)),
+            shared: Arc::new(self.shared(settings, interfaces.wasi)),
             pre,
             exports,
             ticker: Arc::clone(&self.ticker),
@@ -145,10 +145,13 @@ impl Sandbox {
         for interface in &interfaces.imports {
             host::link(&mut linker, *interface).map_err(mismatch)?;
         }
+        if interfaces.wasi {
+            wasi::link(&mut linker).map_err(mismatch)?;
+        }
         linker.instantiate_pre(component).map_err(mismatch)
     }
 
-    fn shared(&self, settings: PluginSettings) -> Shared {
+    fn shared(&self, settings: PluginSettings, wasi: bool) -> Shared {
         let setting =
             |(key, value): (String, serde_json::Value)| (key, Setting { json: value.to_string(), read: AtomicBool::new(false) });
         let mut limits = settings.limits;
@@ -161,6 +164,9 @@ impl Sandbox {
             server: settings.server.iter().map(|(key, value)| (key.clone(), value.to_string())).collect(),
             tables: settings.tables,
             clock: Arc::clone(&self.clock),
+            ports: settings.ports,
+            wasi,
+            metric_names: Mutex::default(),
         }
     }
 }

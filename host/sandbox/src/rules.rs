@@ -25,6 +25,7 @@ pub enum Act {
     DelayReply,
     HideCapability,
     ReadMessage,
+    Submit,
 }
 
 use Hook::{
@@ -112,6 +113,10 @@ const READING: &[Hook] = &[
 const LEAVING: &[Hook] =
     &[OnConnect, OnTls, OnHelo, OnMail, OnRcpt, OnRcptResolved, OnData, OnHeaders, OnMessage, OnScore, OnDecide, OnCleanup];
 
+/// Where a commit or a settlement follows that new mail goes with.
+const SUBMITTING: &[Hook] =
+    &[OnMail, OnRcpt, OnRcptResolved, OnData, OnHeaders, OnMessage, OnScore, OnDecide, OnCleanup, OnScan, OnDeliver];
+
 /// The table: what, how the documentation calls it, and where.
 const TABLE: &[(Act, &str, &[Hook])] = &[
     (Act::Accept, "verdict `accept`", ACCEPTING),
@@ -132,6 +137,7 @@ const TABLE: &[(Act, &str, &[Hook])] = &[
     (Act::DelayReply, "`action`: delay-reply", COMMANDS),
     (Act::HideCapability, "`action`: hide-capability", SESSION),
     (Act::ReadMessage, "`message`, `content`: anything but `not-here`", READING),
+    (Act::Submit, "`submit`: send", SUBMITTING),
 ];
 
 impl Act {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use waxwing_pipeline::Table;
+use waxwing_pipeline::{KvStore, Metrics, Resolver, Table, Web};
+use waxwing_types::QueueId;
 
 /// How much of a message a plugin may read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +31,36 @@ pub struct Grants {
     pub lookup: Vec<String>,
     /// `credentials = true`: the hooks `on-auth` and `on-credentials`.
     pub credentials: bool,
+    /// `kv = "64MiB"`: octets of all its pairs.
+    pub kv: Option<u64>,
+    /// `dns = ["*.zen.example"]`: names, with `*.` before them whatever lies below; `*` is any name.
+    pub dns: Vec<String>,
+    /// `http = ["POST https://api.example/v1/"]`: what URLs begin with, as [`Web::fetch`] takes them.
+    pub http: Vec<String>,
+    /// `submit = true`: new mail.
+    pub submit: bool,
+    /// `clock = true`: the time of day; without it a component's WASI clocks stand still.
+    pub clock: bool,
+    /// `random = true`: unpredictable octets; without it a component's WASI random octets are the same for the same call.
+    pub random: bool,
+}
+
+/// A new queue id, from the spool that will keep the message.
+pub type NewId = Arc<dyn Fn() -> QueueId + Send + Sync>;
+
+/// What serves the interfaces that reach beyond the message. What is not there is `unavailable` or `failed` to the guest.
+#[derive(Clone, Default)]
+pub struct Ports {
+    /// For `kv`.
+    pub kv: Option<Arc<dyn KvStore>>,
+    /// For `dns`.
+    pub resolver: Option<Arc<dyn Resolver>>,
+    /// For `http`.
+    pub web: Option<Arc<dyn Web>>,
+    /// For `metrics`, and for what the host counts of each plugin.
+    pub metrics: Option<Arc<dyn Metrics>>,
+    /// For `submit`.
+    pub new_id: Option<NewId>,
 }
 
 /// Bounds of one plugin.
@@ -71,6 +102,26 @@ pub struct Limits {
     pub value_bytes_max: usize,
     /// Targets of one resolution.
     pub targets_max: usize,
+    /// Questions to the DNS of one call.
+    pub dns_queries_max: u32,
+    /// Octets of the records of one answer.
+    pub dns_answer_bytes_max: usize,
+    /// HTTP requests of one call.
+    pub http_requests_max: u32,
+    /// Octets of the body of one request.
+    pub http_request_bytes_max: usize,
+    /// Octets of one response.
+    pub http_response_bytes_max: usize,
+    /// New messages of one call.
+    pub submissions_max: u32,
+    /// Recipients of one new message.
+    pub submission_recipients_max: usize,
+    /// Octets of all new messages of one call.
+    pub submission_bytes_max: usize,
+    /// Names of metrics of one plugin; more are dropped and counted.
+    pub metric_names_max: usize,
+    /// Resources of WASI (streams, pollables) that one instance holds.
+    pub wasi_resources_max: usize,
 }
 
 impl Default for Limits {
@@ -94,6 +145,16 @@ impl Default for Limits {
             symbols_max: 1000,
             value_bytes_max: 64 << 10,
             targets_max: 10_000,
+            dns_queries_max: 50,
+            dns_answer_bytes_max: 64 << 10,
+            http_requests_max: 10,
+            http_request_bytes_max: 16 << 20,
+            http_response_bytes_max: 1 << 20,
+            submissions_max: 10,
+            submission_recipients_max: 100,
+            submission_bytes_max: 16 << 20,
+            metric_names_max: 50,
+            wasi_resources_max: 1000,
         }
     }
 }
@@ -128,6 +189,8 @@ pub struct PluginSettings {
     pub server: Arc<BTreeMap<String, Value>>,
     /// The tables that [`Grants::lookup`] names.
     pub tables: BTreeMap<String, Arc<dyn Table>>,
+    /// What serves the interfaces that reach outside.
+    pub ports: Ports,
 }
 
 impl PluginSettings {
@@ -142,6 +205,7 @@ impl PluginSettings {
             config: BTreeMap::new(),
             server: Arc::default(),
             tables: BTreeMap::new(),
+            ports: Ports::default(),
         }
     }
 }

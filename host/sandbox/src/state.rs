@@ -1,17 +1,18 @@
 //! What stands behind an instance: the plugin it belongs to, the call it serves, what it has used.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use waxwing_message::{PartEditError, Parts, StagedParts};
 use waxwing_pipeline::{Changes, Context, Fault, FaultKind, Hook, Table};
-use waxwing_types::{Clock, Edit, Monotonic, Via};
+use waxwing_types::{Clock, Edit, Monotonic, QueueId, Via};
 
 use crate::rules::Act;
-use crate::settings::{Grants, Limits};
+use crate::settings::{Grants, Limits, Ports};
+use crate::wasi::Wasi;
 
 /// A key of the plugin's table.
 #[derive(Debug)]
@@ -29,6 +30,11 @@ pub(crate) struct Shared {
     pub(crate) server: BTreeMap<String, String>,
     pub(crate) tables: BTreeMap<String, Arc<dyn Table>>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ports: Ports,
+    /// The component imports some of WASI.
+    pub(crate) wasi: bool,
+    /// Names of its metrics so far.
+    pub(crate) metric_names: Mutex<BTreeSet<String>>,
 }
 
 impl Shared {
@@ -49,6 +55,15 @@ impl Shared {
     }
 }
 
+/// What a call has had of what is counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Used {
+    pub(crate) dns_queries: u32,
+    pub(crate) http_requests: u32,
+    pub(crate) submissions: u32,
+    pub(crate) submitted_bytes: usize,
+}
+
 /// One call, from its beginning to its end.
 pub(crate) struct Call {
     /// None for `on-load`.
@@ -57,7 +72,7 @@ pub(crate) struct Call {
     pub(crate) deadline: Monotonic,
     pub(crate) changes: Changes,
     pub(crate) body: Option<Vec<u8>>,
-    lines: usize,
+    pub(crate) used: Used,
     staged: usize,
     staged_bytes: usize,
     head: Option<Bytes>,
@@ -79,7 +94,7 @@ impl Call {
             deadline,
             changes: Changes::default(),
             body: None,
-            lines: 0,
+            used: Used::default(),
             staged: 0,
             staged_bytes: 0,
             head: None,
@@ -165,8 +180,12 @@ pub(crate) struct Watch(Arc<Watched>);
 struct Watched {
     /// Ticks that the call has used.
     ticks: AtomicU32,
-    /// Lines that it has logged.
+    /// Lines that it has logged, as far as they are kept.
     log: Mutex<Vec<String>>,
+    /// How many it wanted to.
+    lines: AtomicUsize,
+    /// The message that it is about; 0: none.
+    id: AtomicU64,
 }
 
 impl Watch {
@@ -178,18 +197,46 @@ impl Watch {
         self.0.ticks.load(Ordering::Relaxed)
     }
 
-    fn line(&self, line: String) {
-        self.0.log.lock().push(line);
+    /// A line that the limits let through; none if it is dropped.
+    fn line(&self, limits: &Limits, text: &str) -> Option<String> {
+        let number = self.0.lines.fetch_add(1, Ordering::Relaxed);
+        if number >= limits.log_lines_max {
+            if number == limits.log_lines_max {
+                self.0.log.lock().push(format!("(more than {} lines; the rest is dropped)", limits.log_lines_max));
+            }
+            return None;
+        }
+        let line = one_line(text, limits.log_line_bytes_max);
+        self.0.log.lock().push(line.clone());
+        Some(line)
     }
 
     pub(crate) fn take_log(&self) -> Vec<String> {
         std::mem::take(&mut *self.0.log.lock())
     }
 
-    /// A new call begins.
-    pub(crate) fn begin(&self) {
+    /// A new call begins, about this message.
+    pub(crate) fn begin(&self, id: Option<QueueId>) {
         self.0.ticks.store(0, Ordering::Relaxed);
+        self.0.lines.store(0, Ordering::Relaxed);
+        self.0.id.store(id.map_or(0, QueueId::as_u64), Ordering::Relaxed);
         self.0.log.lock().clear();
+    }
+}
+
+/// Keeps a line for the trace and writes it to the server's log, within the limits.
+pub(crate) fn say(shared: &Shared, watch: &Watch, level: tracing::Level, text: &str) {
+    let Some(line) = watch.line(&shared.limits, text) else { return };
+    let plugin = &*shared.name;
+    let id = match watch.0.id.load(Ordering::Relaxed) {
+        0 => String::new(),
+        id => QueueId::from_u64(id).to_string(),
+    };
+    match level {
+        tracing::Level::ERROR => tracing::error!(plugin, id, "{line}"),
+        tracing::Level::WARN => tracing::warn!(plugin, id, "{line}"),
+        tracing::Level::INFO => tracing::info!(plugin, id, "{line}"),
+        tracing::Level::DEBUG | tracing::Level::TRACE => tracing::debug!(plugin, id, "{line}"),
     }
 }
 
@@ -202,6 +249,8 @@ pub(crate) struct State {
     pub(crate) watch: Watch,
     /// Set before a host function or the ticker ends a call.
     pub(crate) stop: Option<Stop>,
+    /// Of an instance that links WASI, once it asked.
+    pub(crate) wasi: Option<Box<Wasi>>,
     /// Host functions that the current call has called; none where nobody counts.
     pub(crate) host_calls: Option<BTreeMap<&'static str, u64>>,
 }
@@ -209,14 +258,8 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn new(shared: Arc<Shared>, watch: Watch) -> Self {
         let bytes_max = shared.limits.memory_bytes_max;
-        Self {
-            shared,
-            call: Call::none(),
-            memory: Memory { bytes_max, bytes: 0, denied: false },
-            watch,
-            stop: None,
-            host_calls: None,
-        }
+        let memory = Memory { bytes_max, bytes: 0, denied: false };
+        Self { shared, call: Call::none(), memory, watch, stop: None, wasi: None, host_calls: None }
     }
 
     /// Ends the call as a fault. The error only unwinds the guest; the reason stays here.
@@ -253,25 +296,22 @@ impl State {
     }
 
     /// Keeps a line for the trace and writes it to the server's log, within the limits.
-    pub(crate) fn log(&mut self, level: tracing::Level, text: &str) {
-        let limits = &self.shared.limits;
-        self.call.lines += 1;
-        if self.call.lines > limits.log_lines_max {
-            if self.call.lines == limits.log_lines_max + 1 {
-                self.watch.line(format!("(more than {} lines; the rest is dropped)", limits.log_lines_max));
-            }
-            return;
+    pub(crate) fn log(&self, level: tracing::Level, text: &str) {
+        say(&self.shared, &self.watch, level, text);
+    }
+
+    /// A line of the host's own about this call.
+    pub(crate) fn host_line(&self, text: &str) {
+        self.log(tracing::Level::INFO, &format!("(host) {text}"));
+    }
+
+    /// A host function says no: counted, and a line of the trace. The guest gets its typed error.
+    pub(crate) fn refused(&self, call: &'static str, reason: &'static str) {
+        if let Some(metrics) = &self.shared.ports.metrics {
+            let labels = [("plugin", &*self.shared.name), ("call", call), ("reason", reason)];
+            metrics.count("waxwing_plugin_refused_total", &labels, 1);
         }
-        let line = one_line(text, limits.log_line_bytes_max);
-        let plugin = &*self.shared.name;
-        let id = self.call.context.id.map(|id| id.to_string()).unwrap_or_default();
-        match level {
-            tracing::Level::ERROR => tracing::error!(plugin, id, "{line}"),
-            tracing::Level::WARN => tracing::warn!(plugin, id, "{line}"),
-            tracing::Level::INFO => tracing::info!(plugin, id, "{line}"),
-            tracing::Level::DEBUG | tracing::Level::TRACE => tracing::debug!(plugin, id, "{line}"),
-        }
-        self.watch.line(line);
+        self.host_line(&format!("{call}: {reason}"));
     }
 
     /// The fault that ended a call, from what the state knows and what the engine says.
@@ -298,14 +338,15 @@ fn trap_text(error: &wasmtime::Error) -> String {
 }
 
 /// Every line end as CRLF, where one is something else; a body goes over the wire as it is stored.
-fn with_crlf(body: Vec<u8>) -> Bytes {
+pub(crate) fn with_crlf(body: impl Into<Bytes>) -> Bytes {
+    let body: Bytes = body.into();
     let bare = |i: usize, b: u8| match b {
         b'\n' => i.checked_sub(1).and_then(|i| body.get(i)) != Some(&b'\r'),
         b'\r' => body.get(i + 1) != Some(&b'\n'),
         _ => false,
     };
     if !body.iter().enumerate().any(|(i, b)| bare(i, *b)) {
-        return body.into();
+        return body;
     }
     let mut out = Vec::with_capacity(body.len() + body.len() / 32);
     for (i, b) in body.iter().enumerate() {

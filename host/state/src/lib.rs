@@ -1,18 +1,29 @@
-//! What the server remembers beside the mail: the traces of transactions, and recordings of them where the operator wants that.
+//! What the server remembers beside the mail: the traces of transactions, recordings of them where the operator wants that, the
+//! stores of plugins, the counters of this run.
 //!
-//! Owns: how traces and recordings are stored, found, bounded and kept free of secrets.
-//! Uses: store (keyspaces), pipeline (the traits Trace and Recorder and their records), message (to redact headers).
-//! Used by: intake and delivery by the trait; daemon opens, sweeps and shows.
-//! Never: a wait on the mail's way; a sync for a trace.
-//! Start reading at: [`TraceStore`], then [`RecordingStore`].
+//! Owns: how traces and recordings are stored, found, bounded and kept free of secrets; how a plugin's pairs are kept, counted and
+//! forgotten; the registry of metrics.
+//! Uses: store (keyspaces), pipeline (the traits Trace, Recorder, KvStore and Metrics), message (to redact headers).
+//! Used by: intake, delivery and sandbox by the traits; daemon opens, sweeps and shows.
+//! Never: a wait on the mail's way; a sync for a trace or a pair.
+//! Start reading at: [`TraceStore`], then [`RecordingStore`], [`KvStores`], [`MetricsRegistry`].
 #![forbid(unsafe_code)]
 
+mod kv;
+mod metrics;
 mod record;
 mod recorded;
 mod recordings;
 mod redact;
 mod trace;
 
+pub use kv::{
+    KV_KEY_BYTES_MAX, KV_KEYSPACE, KV_NAMESPACE_BYTES_MAX, KV_PAIR_BYTES, KV_SCAN_BYTES_MAX, KV_SCAN_MAX, KV_VALUE_BYTES_MAX,
+    KvStores,
+};
+pub use metrics::{
+    METRIC_LABEL_BYTES_MAX, METRIC_LABEL_SETS_MAX, METRIC_LABELS_MAX, METRIC_NAME_BYTES_MAX, METRIC_NAMES_MAX, MetricsRegistry,
+};
 pub use record::{RECORD_BYTES_MAX, RECORD_VERSION, RecordError};
 pub use recorded::{RECORDING_VERSION, Redaction};
 pub use recordings::{RECORDING_KEYSPACE, RecordingLimits, RecordingPage, RecordingStore, Waiting};

@@ -49,6 +49,8 @@ pub enum Command {
     /// Look at the plugins and change their versions
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Print the counters of the running server, as Prometheus reads them
+    Metrics,
     /// Check and show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -160,6 +162,7 @@ impl Command {
             Self::Trace { id: None, last } => trace::last(&mut client()?, last.unwrap_or(1), options.json, out),
             Self::Replay(args) => replay::replay(&mut client()?, args, around.builtin, around.stage, options.json, out),
             Self::Plugin(PluginCommand::List) => plugin::list(&mut client()?, options.json, out),
+            Self::Metrics => plugin::metrics(&mut client()?, options.json, out),
             Self::Plugin(PluginCommand::Reload { name }) => {
                 plugin::change(&mut client()?, &Request::PluginReload { name: name.clone() }, options.json, out)
             }
@@ -217,7 +220,11 @@ mod tests {
             &["plugin", "reload"],
             &["plugin", "reload", "x"],
             &["plugin", "check", "p.wasm"],
+<<<<<<< HEAD
             &["plugin", "new", "x", "--lang", "c"],
+=======
+            &["metrics"],
+>>>>>>> host-2
         ] {
             assert!(Cli::try_parse_from([&["waxwing"], good].concat()).is_ok(), "{good:?}");
         }

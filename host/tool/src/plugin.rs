@@ -1,11 +1,11 @@
-//! `waxwing plugin list`, `reload`, `rollback` and `promote`.
+//! `waxwing plugin list`, `reload`, `rollback` and `promote`, and `waxwing metrics`.
 
 use std::io::Write;
 
 use waxwing_control::{PluginChange, PluginStatus, Request, Response};
 
 use crate::queue::print_json;
-use crate::text::{clean, count, micros, time};
+use crate::text::{clean, clean_lines, count, micros, time};
 use crate::{Client, ToolError};
 
 /// Lists the bound plugins with every hook.
@@ -18,6 +18,15 @@ pub(crate) fn list(client: &mut Client, json: bool, out: &mut dyn Write) -> Resu
         return Ok(writeln!(out, "No plugin is loaded.")?);
     }
     print(&plugins, out)
+}
+
+/// Prints all counters.
+pub(crate) fn metrics(client: &mut Client, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
+    let Response::Metrics { text } = client.ask(&Request::Metrics)? else { return Err(ToolError::OtherAnswer) };
+    match json {
+        true => print_json(&serde_json::json!({ "text": text }), out),
+        false => Ok(write!(out, "{}", clean_lines(&text))?),
+    }
 }
 
 /// Asks for a change and says what became of it; a change that failed is the error.

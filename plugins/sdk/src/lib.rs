@@ -85,9 +85,14 @@ pub mod __runtime {
 }
 
 pub use generated::waxwing::mail::types;
-pub use types::{Address, AddressClass, Notify, Recipient, Reply, ReversePath, Source, Symbol, Verdict};
+pub use types::{Address, AddressClass, Notify, Payload, Recipient, Reply, ReversePath, Source, Symbol, Verdict};
 
 // The same functions with the same types from two places: the host, and the fake one under which tests run.
+#[cfg(target_arch = "wasm32")]
+pub use generated::waxwing::mail::{clock, dns, http, kv, random, submit};
+#[cfg(not(target_arch = "wasm32"))]
+pub use testing::reach::{clock, dns, http, kv, random, submit};
+
 #[cfg(target_arch = "wasm32")]
 pub use generated::waxwing::mail::{action, config, content, edit, log, lookup, message, metrics, transaction};
 #[cfg(not(target_arch = "wasm32"))]

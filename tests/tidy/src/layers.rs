@@ -15,7 +15,9 @@ pub const HEAVY: &[&str] = &["tokio", "fjall", "rustls", "wasmtime", "hickory-re
 pub const HOMES: &[(&str, &[&str])] = &[
     ("wasmtime", &["waxwing-bindings", "waxwing-sandbox"]),
     ("fjall", &["waxwing-store"]),
-    ("rustls", &["waxwing-net"]),
+    ("wasmtime-wasi", &["waxwing-sandbox"]),
+    ("reqwest", &["waxwing-web"]),
+    ("rustls", &["waxwing-net", "waxwing-web"]),
     ("tokio-rustls", &["waxwing-net"]),
     ("hickory-resolver", &["waxwing-net"]),
     ("hickory-proto", &["waxwing-net"]),

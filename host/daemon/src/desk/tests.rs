@@ -41,7 +41,7 @@ async fn bench() -> Bench {
     let config = Arc::new(Config::parse("w.toml".as_ref(), text, &facts).unwrap());
     let shared = Arc::clone(&clock) as Arc<dyn Clock>;
     let accounts = Arc::new(waxwing_accounts::Accounts::open(&config, &shared).unwrap());
-    let loaded = crate::plugins::load(&config, &accounts, &shared, |_| None).await.unwrap();
+    let loaded = crate::plugins::load(&config, &accounts, &shared, |_| None, waxwing_sandbox::Ports::default()).await.unwrap();
     let pipeline = Arc::new(Pipeline::new(Vec::new(), Arc::new(NoClass), shared));
     let kept = RecordingLimits { bytes_max: 1 << 20, age_max: Duration::from_secs(1000), redaction: Redaction::default() };
     let (recordings, waiting) = RecordingStore::open(&store, kept, Arc::clone(&clock) as _).unwrap();
@@ -55,6 +55,7 @@ async fn bench() -> Bench {
         recordings,
         keeper: Keeper::new(loaded, Arc::clone(&pipeline)),
         pipeline,
+        metrics: Arc::default(),
         active: ActiveUnits::default(),
     };
     Bench { desk, clock, _dir: dir }
@@ -222,4 +223,23 @@ async fn what_is_being_tried_is_active_unless_it_is_held() {
     assert_eq!(states, [(held, QueueState::Hold), (tried, QueueState::Active), (waiting, QueueState::Incoming)]);
     let Response::Message(shown) = bench.desk.answer(Request::QueueShow { id: tried }).await else { panic!() };
     assert_eq!(shown.units[0].state, QueueState::Active);
+}
+
+#[tokio::test]
+async fn numbers_are_shown_as_prometheus_reads_them() {
+    use waxwing_pipeline::Metrics;
+    let bench = bench().await;
+    bench.put(Some("why")).await;
+    bench.desk.metrics.count("waxwing_plugin_seen", &[("plugin", "x")], 3);
+    let Response::Metrics { text } = bench.desk.answer(Request::Metrics).await else { panic!("another answer") };
+    for line in [
+        "# TYPE waxwing_queue_units gauge",
+        "waxwing_queue_units{state=\"hold\"} 1",
+        "waxwing_queue_messages_total 1",
+        "# TYPE waxwing_plugin_breaker_state gauge",
+        "waxwing_plugin_seen{plugin=\"x\"} 3",
+        "waxwing_metrics_dropped_total 0",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line}: {text}");
+    }
 }

@@ -9,6 +9,7 @@ use waxwing_accounts::Accounts;
 use waxwing_config::{self as config, Config};
 use waxwing_pipeline::{BindingSettings, BreakerSettings, Mode, OnFault, When};
 use waxwing_sandbox::{Grants, InstanceMode, Limits, MessageGrant, PluginSettings};
+use waxwing_web::Grant;
 
 use crate::plugin_tables::PluginTables;
 
@@ -53,6 +54,12 @@ pub(super) fn settings_of(
         },
         edit: plugin.grants.edit,
         lookup: plugin.grants.lookup.clone(),
+        kv: plugin.grants.kv,
+        dns: plugin.grants.dns.clone(),
+        http: plugin.grants.http.clone(),
+        submit: plugin.grants.submit,
+        clock: plugin.grants.clock,
+        random: plugin.grants.random,
         ..Grants::default()
     };
     settings.limits = Limits {
@@ -70,6 +77,9 @@ pub(super) fn settings_of(
         config::Instance::Fresh => InstanceMode::Fresh,
         config::Instance::Reuse => InstanceMode::Reuse { recycle_calls: plugin.recycle_calls },
     };
+    for line in &plugin.grants.http {
+        Grant::parse(line).with_context(|| format!("plugin \"{}\": grant http", plugin.name))?;
+    }
     settings.config = plugin.config.clone().into_iter().collect();
     settings.server = Arc::clone(server);
     for name in &plugin.grants.lookup {

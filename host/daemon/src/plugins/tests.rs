@@ -23,7 +23,7 @@ async fn load_in(dir: tempfile::TempDir, text: &str) -> anyhow::Result<House> {
     std::fs::create_dir(&config.queue_directory)?;
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
     let accounts = Arc::new(Accounts::open(&config, &clock)?);
-    let loaded = load(&config, &accounts, &clock, |_| None).await?;
+    let loaded = load(&config, &accounts, &clock, |_| None, Ports::default()).await?;
     Ok(House { dir, loaded })
 }
 

@@ -5,6 +5,9 @@ use waxwing_bindings::imports::{config, log, metrics};
 
 use crate::state::State;
 
+/// Octets of the name of a metric.
+const METRIC_NAME_BYTES_MAX: usize = 64;
+
 impl config::Host for State {
     fn get(&mut self, key: String) -> Result<Option<String>> {
         self.called("config.get");
@@ -26,17 +29,43 @@ impl log::Host for State {
     }
 }
 
-/// Counted nowhere yet: the server has no metrics to show them in. The events are at the level `trace` of the log.
+impl State {
+    /// The name that the operator sees; none if the plugin has too many.
+    fn metric(&self, name: &str) -> Option<String> {
+        let mut names = self.shared.metric_names.lock();
+        if !names.contains(name) {
+            if names.len() >= self.shared.limits.metric_names_max || name.len() > METRIC_NAME_BYTES_MAX {
+                return None;
+            }
+            names.insert(name.to_owned());
+        }
+        Some(format!("waxwing_plugin_{name}"))
+    }
+
+    fn metric_dropped(&self) {
+        if let Some(metrics) = &self.shared.ports.metrics {
+            metrics.count("waxwing_plugin_metrics_dropped_total", &[("plugin", &*self.shared.name)], 1);
+        }
+    }
+}
+
+/// Nothing is refused here: a plugin that counts too much must not fail for it.
 impl metrics::Host for State {
     fn count(&mut self, name: String, delta: u64) -> Result<()> {
         self.called("metrics.count");
-        tracing::trace!(plugin = &*self.shared.name, name, delta, "count");
+        match (&self.shared.ports.metrics, self.metric(&name)) {
+            (Some(metrics), Some(name)) => metrics.count(&name, &[("plugin", &*self.shared.name)], delta),
+            (Some(_) | None, _) => self.metric_dropped(),
+        }
         Ok(())
     }
 
     fn observe(&mut self, name: String, value: f64) -> Result<()> {
         self.called("metrics.observe");
-        tracing::trace!(plugin = &*self.shared.name, name, value, "observe");
+        match (&self.shared.ports.metrics, self.metric(&name)) {
+            (Some(metrics), Some(name)) => metrics.observe(&name, &[("plugin", &*self.shared.name)], value),
+            (Some(_) | None, _) => self.metric_dropped(),
+        }
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ type Read<T> = std::result::Result<T, ReadError>;
 
 impl State {
     /// At most `length` octets of the whole message. A failure ends the call: it never looks like the end.
-    async fn read_message(&mut self, offset: u64, length: usize) -> Result<Option<Vec<u8>>> {
+    pub(crate) async fn read_message(&mut self, offset: u64, length: usize) -> Result<Option<Vec<u8>>> {
         let (Some(head), Some(body)) = (self.call.head_bytes(), self.call.context.body.clone()) else { return Ok(None) };
         let head_size = head.len() as u64;
         let start = usize::try_from(offset.min(head_size)).unwrap_or(head.len());
@@ -46,6 +46,14 @@ impl State {
             }
         }
         Ok(Some(octets.freeze()))
+    }
+
+    /// The decoded content of a part.
+    pub(crate) async fn part(&mut self, index: u32) -> Result<Read<Bytes>> {
+        Ok(match self.take_apart().await? {
+            Err(why) => Err(why.into()),
+            Ok(parts) => self.call.content_of(&parts, index).ok_or(ReadError::NoSuchPart),
+        })
     }
 
     /// The parts, made at the first question of a call.

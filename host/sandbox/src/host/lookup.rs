@@ -13,13 +13,17 @@ const KEY_BYTES_MAX: usize = 1024;
 impl Host for State {
     async fn get(&mut self, table: String, key: String) -> Result<std::result::Result<Option<String>, LookupError>> {
         self.called("lookup.get");
-        if !self.shared.grants.lookup.contains(&table) {
+        let found = self.shared.tables.get(&table).filter(|_| self.shared.grants.lookup.contains(&table)).map(Arc::clone);
+        let Some(found) = found else {
+            self.refused("lookup.get", "not-granted");
             return Ok(Err(LookupError::NotGranted));
-        }
-        let Some(found) = self.shared.tables.get(&table).map(Arc::clone) else { return Ok(Err(LookupError::NotGranted)) };
+        };
         if key.len() > KEY_BYTES_MAX {
             return Ok(Ok(None));
         }
-        Ok(found.get(&key).await.map_err(|error| LookupError::Unavailable(error.reason)))
+        Ok(found.get(&key).await.map_err(|error| {
+            self.refused("lookup.get", "unavailable");
+            LookupError::Unavailable(error.reason)
+        }))
     }
 }

@@ -1,11 +1,17 @@
 //! The host interfaces, one file each, linked only where granted.
 
 mod action;
+mod clock;
 mod config;
 mod content;
+mod dns;
 mod edit;
+mod http;
+mod kv;
 mod lookup;
 mod message;
+mod payload;
+mod submit;
 mod transaction;
 
 use wasmtime::component::{HasSelf, Linker};
@@ -26,6 +32,12 @@ pub(crate) fn link(linker: &mut Linker<State>, interface: Interface) -> wasmtime
         Interface::Content => wit::content::add_to_linker::<State, HasSelf<State>>(linker, |s| s),
         Interface::Edit => wit::edit::add_to_linker::<State, HasSelf<State>>(linker, |s| s),
         Interface::Lookup => wit::lookup::add_to_linker::<State, HasSelf<State>>(linker, |s| s),
+        Interface::Kv => wit::kv::add_to_linker::<State, HasSelf<State>>(linker, |s| s),
+        Interface::Dns => wit::dns::add_to_linker::<State, HasSelf<State>>(linker, |s| s),
+        Interface::Http => wit::http::add_to_linker::<State, HasSelf<State>>(linker, |s| s),
+        Interface::Submit => wit::submit::add_to_linker::<State, HasSelf<State>>(linker, |s| s),
+        Interface::Clock => wit::clock::add_to_linker::<State, HasSelf<State>>(linker, |s| s),
+        Interface::Random => wit::random::add_to_linker::<State, HasSelf<State>>(linker, |s| s),
     }
 }
 

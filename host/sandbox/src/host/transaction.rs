@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wasmtime::Result;
 use waxwing_bindings::imports::transaction::{Client, Host, Recipient, ReversePath, Source, TlsSession};
-use waxwing_pipeline::FaultKind;
+use waxwing_pipeline::{FaultKind, HOST_TAGS};
 use waxwing_types::{Edit, Parameter};
 
 use crate::rules::Act;
@@ -99,6 +99,9 @@ impl Host for State {
                 FaultKind::BadAnswer,
                 format!("set-tag: {name:?} is no tag, or its value is too long or has control characters"),
             ));
+        }
+        if name.get(..HOST_TAGS.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(HOST_TAGS)) {
+            return Err(self.end(FaultKind::BadAnswer, format!("set-tag: tags that begin with {HOST_TAGS} are the server's own")));
         }
         if !self.call.allows(Act::SetTag) {
             return Err(self.end(FaultKind::BadAnswer, "set-tag is not possible at this hook"));

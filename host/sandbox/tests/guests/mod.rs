@@ -20,7 +20,7 @@ pub enum Language {
 /// What a filter may do, within limits that an interpreter needs too on a machine that does other work.
 pub fn settings(name: &str) -> PluginSettings {
     let mut settings = PluginSettings::new(name);
-    settings.grants = Grants { message: MessageGrant::Full, edit: true, lookup: Vec::new() };
+    settings.grants = Grants { message: MessageGrant::Full, edit: true, ..Grants::default() };
     settings.limits.memory_bytes_max = 64 << 20;
     settings.limits.cpu = Duration::from_millis(1000);
     settings.limits.wall = Duration::from_millis(10_000);

@@ -13,6 +13,7 @@
 //! ```
 
 pub(crate) mod host;
+pub(crate) mod reach;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -48,6 +49,8 @@ pub enum Change {
     DelayReply(u32),
     HideCapability(String),
     DiscardRecipient(u32, String),
+    /// The sender, the recipients, the message; bytes only.
+    Submit(ReversePath, Vec<Address>, Vec<u8>),
 }
 
 #[derive(Clone, Debug, Default)]
@@ -70,6 +73,7 @@ struct State {
     tags: BTreeMap<String, String>,
     changes: Vec<Change>,
     log: Vec<String>,
+    reach: reach::Reach,
 }
 
 /// The transaction that a test makes up, and what the plugin did to it.
@@ -180,6 +184,24 @@ impl Host {
     #[must_use]
     pub fn broken_table(self, table: &str) -> Self {
         self.with(|s| s.broken_tables.push(table.into()))
+    }
+
+    /// Records of a name; what is not given is no such name.
+    #[must_use]
+    pub fn dns(self, name: &str, rrtype: u16, rdata: &[&[u8]]) -> Self {
+        self.with(|s| drop(s.reach.records.insert((name.into(), rrtype), rdata.iter().map(|r| r.to_vec()).collect())))
+    }
+
+    /// What a URL answers; what is not given is not granted.
+    #[must_use]
+    pub fn response(self, url: &str, status: u16, body: &[u8]) -> Self {
+        self.with(|s| drop(s.reach.responses.insert(url.into(), (status, body.to_vec()))))
+    }
+
+    /// A pair that is in the plugin's store already.
+    #[must_use]
+    pub fn pair(self, key: &[u8], value: &[u8]) -> Self {
+        self.with(|s| drop(s.reach.pairs.insert(key.into(), value.into())))
     }
 
     /// Runs something of the plugin under this host.

@@ -1,0 +1,32 @@
+//! `clock` and `random`: what would make two runs of the same call differ.
+
+use wasmtime::Result;
+use waxwing_bindings::imports::{clock, random};
+use waxwing_pipeline::FaultKind;
+
+use crate::state::State;
+
+/// Octets of one answer.
+const RANDOM_BYTES_MAX: u32 = 64 << 10;
+
+impl clock::Host for State {
+    fn now_ms(&mut self) -> Result<u64> {
+        self.called("clock.now-ms");
+        Ok(self.shared.clock.now().as_millis())
+    }
+}
+
+impl random::Host for State {
+    /// Fewer octets than asked for would be taken for all of them.
+    fn bytes(&mut self, length: u32) -> Result<Vec<u8>> {
+        self.called("random.bytes");
+        if length > RANDOM_BYTES_MAX {
+            return Err(self.end(FaultKind::BadAnswer, format!("random: {length} octets, where {RANDOM_BYTES_MAX} are possible")));
+        }
+        let mut octets = vec![0; length as usize];
+        match getrandom::fill(&mut octets) {
+            Ok(()) => Ok(octets),
+            Err(error) => Err(self.end(FaultKind::Host, format!("the system gives no random octets: {error}"))),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! `submit`: new mail, staged. Whoever commits what caused it commits it, too.
+
+use std::sync::Arc;
+
+use wasmtime::Result;
+use waxwing_bindings::imports::submit::{Address, Host, Payload, ReversePath, SubmitError};
+use waxwing_pipeline::{AUTHORS_MAX, Submission};
+
+use crate::answer;
+use crate::host::payload::PayloadError;
+use crate::rules::Act;
+use crate::state::{State, with_crlf};
+
+type Sent = std::result::Result<String, SubmitError>;
+
+impl State {
+    fn submit_refused(&mut self, reason: &'static str, error: SubmitError) -> Sent {
+        self.refused("submit.send", reason);
+        Err(error)
+    }
+
+    /// Why no more can be sent here and now.
+    fn may_submit(&mut self) -> std::result::Result<(), (&'static str, SubmitError)> {
+        let unavailable = |why: String| SubmitError::Unavailable(why);
+        if !self.call.allows(Act::Submit) {
+            let hook = self.call.hook.map_or("on-load", waxwing_pipeline::Hook::as_str);
+            return Err(("not-here", unavailable(format!("not possible at {hook}"))));
+        }
+        // Each submission passes the hooks again: a plugin that answers its own mail would go on for ever.
+        if self.call.context.authors().count() >= AUTHORS_MAX {
+            return Err(("too-many", unavailable(format!("{AUTHORS_MAX} submissions led to this message already"))));
+        }
+        let max = self.shared.limits.submissions_max;
+        self.call.used.submissions += 1;
+        if self.call.used.submissions > max || !self.may_stage(0) {
+            return Err(("too-many", unavailable(format!("more than {max} messages in one call"))));
+        }
+        Ok(())
+    }
+
+    fn submit_envelope(
+        &self,
+        sender: ReversePath,
+        recipients: Vec<Address>,
+    ) -> std::result::Result<(waxwing_types::ReversePath, Vec<waxwing_types::Address>), String> {
+        let max = self.shared.limits.submission_recipients_max;
+        if recipients.is_empty() || recipients.len() > max {
+            return Err(format!("{} recipients, where 1 to {max} are possible", recipients.len()));
+        }
+        let sender = match sender {
+            None => waxwing_types::ReversePath::Null,
+            Some(sender) => waxwing_types::ReversePath::Of(answer::address(sender)?),
+        };
+        Ok((sender, recipients.into_iter().map(answer::address).collect::<std::result::Result<_, _>>()?))
+    }
+}
+
+impl Host for State {
+    async fn send(&mut self, sender: ReversePath, recipients: Vec<Address>, message: Payload) -> Result<Sent> {
+        self.called("submit.send");
+        if let Err((reason, error)) = self.may_submit() {
+            return Ok(self.submit_refused(reason, error));
+        }
+        let (sender, recipients) = match self.submit_envelope(sender, recipients) {
+            Ok(envelope) => envelope,
+            Err(why) => return Ok(self.submit_refused("malformed", SubmitError::Unavailable(why))),
+        };
+        let room = self.shared.limits.submission_bytes_max.saturating_sub(self.call.used.submitted_bytes);
+        let content = match self.payload(message, room).await? {
+            Ok(content) => content,
+            Err(PayloadError::NotGranted) => return Ok(self.submit_refused("not-granted", SubmitError::NotGranted)),
+            Err(PayloadError::TooLarge) => return Ok(self.submit_refused("too-large", SubmitError::TooLarge)),
+            Err(PayloadError::NotHere(why)) => return Ok(self.submit_refused("malformed", SubmitError::Unavailable(why))),
+        };
+        let Some(new_id) = self.shared.ports.new_id.as_ref().map(Arc::clone) else {
+            return Ok(
+                self.submit_refused("unavailable", SubmitError::Unavailable("this server takes no mail of plugins".to_owned()))
+            );
+        };
+        let content = with_crlf(content);
+        self.call.used.submitted_bytes += content.len();
+        let id = new_id();
+        let author = Arc::clone(&self.shared.name);
+        self.call.changes.submissions.push(Submission { id, sender, recipients, content, author });
+        Ok(Ok(id.to_string()))
+    }
+}

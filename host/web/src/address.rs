@@ -1,0 +1,84 @@
+//! Which addresses belong to the public Internet.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// How far an address reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Reach {
+    /// Nobody answers for a host there: link-local with the metadata services of clouds, multicast, reserved.
+    Never,
+    /// This machine or a network of its own: loopback, RFC 1918, RFC 4193, RFC 6598.
+    Private,
+    /// Anyone.
+    Public,
+}
+
+/// Addresses of IPv4 in those of IPv6 are what they stand for.
+pub(crate) fn reach(address: IpAddr) -> Reach {
+    match address {
+        IpAddr::V4(address) => reach_v4(address),
+        IpAddr::V6(address) => reach_v6(address),
+    }
+}
+
+fn reach_v4(address: Ipv4Addr) -> Reach {
+    let [a, b, c, _] = address.octets();
+    match (a, b, c) {
+        (127 | 10, _, _) | (172, 16..=31, _) | (192, 168, _) | (100, 64..=127, _) => Reach::Private,
+        // This network, link-local, protocol assignments, documentation, 6to4 relays, benchmarks, multicast and what is reserved.
+        (0 | 224..=255, _, _)
+        | (169, 254, _)
+        | (192, 0, 0 | 2)
+        | (192, 88, 99)
+        | (198, 18 | 19, _)
+        | (198, 51, 100)
+        | (203, 0, 113) => Reach::Never,
+        _ => Reach::Public,
+    }
+}
+
+fn reach_v6(address: Ipv6Addr) -> Reach {
+    if address == Ipv6Addr::LOCALHOST {
+        return Reach::Private;
+    }
+    let [a, b, c, d, e, f, g, h] = address.segments();
+    let v4 = |high: u16, low: u16| reach_v4(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)));
+    match (a, b, c, d, e, f) {
+        // Mapped, compatible (with the unspecified address), translated (RFC 2765), NAT64 (RFC 6052).
+        (0, 0, 0, 0, 0, 0 | 0xffff) | (0, 0, 0, 0, 0xffff, 0) | (0x64, 0xff9b, 0, 0, 0, 0) => v4(g, h),
+        // 6to4 (RFC 3056) and Teredo, which hides its address: they lead who knows where.
+        (0x2002, ..) | (0x2001, 0..=0x01ff | 0xdb8, ..) | (0x3fff, 0..=0x0fff, ..) => Reach::Never,
+        (0xfc00..=0xfdff, ..) => Reach::Private,
+        (0x2000..=0x3fff, ..) => Reach::Public,
+        _ => Reach::Never,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_how_far_an_address_reaches() {
+        for (reach_of, addresses) in [
+            (
+                Reach::Public,
+                "8.8.8.8 172.32.0.1 100.128.0.1 192.1.2.3 2001:4860:4860::8888 2a00::1 ::ffff:8.8.8.8 64:ff9b::808:808",
+            ),
+            (
+                Reach::Private,
+                "127.0.0.1 127.9.9.9 10.0.0.1 172.16.0.1 172.31.255.255 192.168.1.1 100.64.0.1 ::1 fd00::1 fc00::1 ::ffff:127.0.0.1 \
+                 ::ffff:10.0.0.1 ::7f00:1 64:ff9b::7f00:1",
+            ),
+            (
+                Reach::Never,
+                "0.0.0.0 169.254.169.254 224.0.0.1 255.255.255.255 240.0.0.1 192.0.2.1 198.18.0.1 :: fe80::1 fec0::1 ff02::1 \
+                 2001:db8::1 2001::1 2002:7f00:1::1 2002:808:808::1 ::ffff:169.254.169.254 100::1",
+            ),
+        ] {
+            for address in addresses.split_whitespace() {
+                assert_eq!(reach(address.parse().unwrap()), reach_of, "{address}");
+            }
+        }
+    }
+}

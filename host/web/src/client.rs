@@ -1,0 +1,192 @@
+//! The client: one request, within its grant, its time and its octets.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Method, Response, Url};
+use rustls::ClientConfig;
+use rustls_platform_verifier::Verifier;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use waxwing_pipeline::{HttpError, HttpRequest, HttpResponse, Resolver, Web};
+
+use crate::address::Reach;
+use crate::grant::{Grant, request_url};
+use crate::names::{Checked, Unreachable};
+
+/// Octets of a URL.
+pub const URL_BYTES_MAX: usize = 8 << 10;
+/// Octets of the names and values of a response's header.
+pub const RESPONSE_HEADER_BYTES_MAX: usize = 64 << 10;
+/// Requests of all plugins at once; more wait, within their time.
+pub const REQUESTS_MAX: usize = 100;
+
+/// Fields of a response.
+const RESPONSE_HEADERS_MAX: usize = 100;
+/// Idle connections to one host.
+const IDLE_MAX: usize = 4;
+/// How long they are kept.
+const IDLE_TIME: Duration = Duration::from_secs(30);
+/// What plugins say who they are, unless they say another thing.
+const USER_AGENT: &str = concat!("Waxwing/", env!("CARGO_PKG_VERSION"));
+/// Fields that say how octets become a request, and where it goes: they are the client's own.
+const OWN_HEADERS: [&str; 11] = [
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "keep-alive",
+    "upgrade",
+    "te",
+    "trailer",
+    "expect",
+    "proxy-connection",
+    "proxy-authorization",
+];
+
+/// The client cannot be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("HTTP for plugins can't be set up: {0}")]
+pub struct WebError(String);
+
+/// Asks HTTP servers.
+pub struct WebClient {
+    /// Reaches public addresses.
+    public: Client,
+    /// Reaches private ones, too. Connections of the two are kept apart.
+    private: Client,
+    places: Semaphore,
+}
+
+impl WebClient {
+    /// Sets it up; asks nothing yet. Certificates are checked against the roots of the system.
+    pub fn new(resolver: &Arc<dyn Resolver>) -> Result<Self, WebError> {
+        let tls = tls().map_err(|error| WebError(error.to_string()))?;
+        let client = |least| {
+            let builder = Client::builder()
+                .tls_backend_preconfigured(tls.clone())
+                .dns_resolver(Arc::new(Checked { resolver: Arc::clone(resolver), least }))
+                .redirect(Policy::none())
+                .no_proxy()
+                .referer(false)
+                .retry(reqwest::retry::never())
+                .http1_only()
+                .http1_max_headers(RESPONSE_HEADERS_MAX)
+                .pool_max_idle_per_host(IDLE_MAX)
+                .pool_idle_timeout(IDLE_TIME)
+                .user_agent(USER_AGENT);
+            builder.build().map_err(|error| WebError(chain(&error)))
+        };
+        Ok(Self { public: client(Reach::Public)?, private: client(Reach::Private)?, places: Semaphore::new(REQUESTS_MAX) })
+    }
+
+    /// The client for a URL, if a line allows it.
+    fn client(&self, allowed: &[String], method: &str, url: &Url) -> Option<&Client> {
+        let grants = allowed.iter().filter_map(|line| Grant::parse(line).ok());
+        let fit: Vec<Grant> = grants.filter(|grant| grant.allows(method, url)).collect();
+        match fit.iter().any(Grant::is_private) {
+            _ if fit.is_empty() => None,
+            true => Some(&self.private),
+            false => Some(&self.public),
+        }
+    }
+
+    async fn ask(&self, client: &Client, method: Method, url: Url, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let headers = headers(&request.headers)?;
+        let _place = self.places.acquire().await.map_err(|_| HttpError::Failed("the server is shutting down".to_owned()))?;
+        let mut builder = client.request(method, url).headers(headers);
+        if !request.body.is_empty() {
+            builder = builder.body(request.body);
+        }
+        read(builder.send().await.map_err(|error| failure(&error))?, request.response_bytes_max).await
+    }
+}
+
+#[async_trait]
+impl Web for WebClient {
+    async fn fetch(&self, allowed: &[String], request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        if request.url.len() > URL_BYTES_MAX {
+            return Err(HttpError::Failed(format!("the URL has more than {URL_BYTES_MAX} octets")));
+        }
+        let not_granted = |why: &str| HttpError::NotGranted(why.to_owned());
+        let url = request_url(&request.method, &request.url).map_err(not_granted)?;
+        let client = self.client(allowed, &request.method, &url);
+        let client = client.ok_or_else(|| not_granted("no line of the grant allows this method and URL"))?;
+        let method = Method::from_bytes(request.method.as_bytes()).map_err(|_| not_granted("this is no method"))?;
+        let time = request.timeout;
+        timeout(time, self.ask(client, method, url, request)).await.unwrap_or(Err(HttpError::Timeout))
+    }
+}
+
+fn tls() -> Result<ClientConfig, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = Arc::new(Verifier::new(Arc::clone(&provider))?);
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+}
+
+fn headers(list: &[(String, String)]) -> Result<HeaderMap, HttpError> {
+    let mut headers = HeaderMap::with_capacity(list.len());
+    for (name, value) in list {
+        let wrong = |what: &str| HttpError::Failed(format!("the header field {name:?} {what}"));
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong("has no proper name"))?;
+        if OWN_HEADERS.contains(&name.as_str()) {
+            return Err(wrong("is the host's own"));
+        }
+        headers.append(name.clone(), HeaderValue::from_bytes(value.as_bytes()).map_err(|_| wrong("has control characters"))?);
+    }
+    Ok(headers)
+}
+
+async fn read(mut response: Response, bytes_max: usize) -> Result<HttpResponse, HttpError> {
+    let octets: usize = response.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let announced = response.content_length().unwrap_or_default();
+    if octets > RESPONSE_HEADER_BYTES_MAX || announced > bytes_max as u64 {
+        return Err(HttpError::TooLarge);
+    }
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let headers = response.headers().iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
+    let status = response.status().as_u16();
+    let mut body = BytesMut::new();
+    while let Some(piece) = response.chunk().await.map_err(|error| failure(&error))? {
+        if body.len().saturating_add(piece.len()) > bytes_max {
+            return Err(HttpError::TooLarge);
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(HttpResponse { status, headers, body: Bytes::from(body) })
+}
+
+/// What went wrong, with its causes and without the URL, which may hold a secret.
+fn failure(error: &reqwest::Error) -> HttpError {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(unreachable) = error.downcast_ref::<Unreachable>() {
+            return HttpError::NotGranted(unreachable.to_string());
+        }
+        cause = error.source();
+    }
+    if error.is_timeout() { HttpError::Timeout } else { HttpError::Failed(chain(error)) }
+}
+
+/// The last cause says most.
+fn chain(error: &reqwest::Error) -> String {
+    let mut text = match error {
+        error if error.is_connect() => "no connection".to_owned(),
+        error if error.is_builder() => "this is no request".to_owned(),
+        _ => "the request failed".to_owned(),
+    };
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if error.source().is_none() {
+            text = format!("{text}: {error}");
+        }
+        cause = error.source();
+    }
+    text
+}

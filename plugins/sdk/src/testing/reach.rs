@@ -1,0 +1,123 @@
+//! The host functions that reach beyond the message, answered from the state of a test. Times of pairs are not kept: nothing passes.
+
+use std::collections::BTreeMap;
+
+use super::{CURRENT, Change, State};
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reach {
+    pub(super) pairs: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub(super) records: BTreeMap<(String, u16), Vec<Vec<u8>>>,
+    pub(super) responses: BTreeMap<String, (u16, Vec<u8>)>,
+}
+
+#[allow(clippy::panic, reason = "a plugin's test that calls the host without one is wrong, and must be told")]
+fn with<T>(answer: impl FnOnce(&mut State) -> T) -> T {
+    CURRENT.with_borrow_mut(|current| match current {
+        Some(state) => answer(state),
+        None => panic!("a host function was called outside testing::Host::run"),
+    })
+}
+
+/// The plugin's own pairs.
+pub mod kv {
+    use super::with;
+
+    pub use crate::generated::waxwing::mail::kv::KvError;
+
+    /// The value of a key.
+    pub fn get(key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+        Ok(with(|s| s.reach.pairs.get(key).cloned()))
+    }
+
+    /// Sets it.
+    pub fn set(key: &[u8], value: &[u8], _ttl_seconds: u32) -> Result<(), KvError> {
+        with(|s| s.reach.pairs.insert(key.to_vec(), value.to_vec()));
+        Ok(())
+    }
+
+    /// Removes it.
+    pub fn delete(key: &[u8]) -> Result<(), KvError> {
+        with(|s| s.reach.pairs.remove(key));
+        Ok(())
+    }
+
+    /// Adds to a number.
+    pub fn add(key: &[u8], delta: i64, _ttl_seconds: u32) -> Result<i64, KvError> {
+        Ok(with(|s| {
+            let number = s.reach.pairs.get(key).and_then(|value| <[u8; 8]>::try_from(&value[..]).ok()).map(i64::from_be_bytes);
+            let sum = number.unwrap_or_default().saturating_add(delta);
+            s.reach.pairs.insert(key.to_vec(), sum.to_be_bytes().to_vec());
+            sum
+        }))
+    }
+
+    type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
+    /// Pairs in order.
+    pub fn scan(prefix: &[u8], after: Option<&[u8]>, limit: u32) -> Result<Pairs, KvError> {
+        let fits = |key: &[u8]| key.starts_with(prefix) && after.is_none_or(|after| key > after);
+        Ok(with(|s| {
+            let pairs = s.reach.pairs.iter().filter(|(key, _)| fits(key));
+            pairs.take(limit as usize).map(|(key, value)| (key.clone(), value.clone())).collect()
+        }))
+    }
+}
+
+/// DNS.
+pub mod dns {
+    pub use crate::generated::waxwing::mail::dns::{Answer, DnsError};
+
+    /// The records that the test gave.
+    pub fn lookup(name: &str, rrtype: u16) -> Result<Answer, DnsError> {
+        let found = super::with(|s| s.reach.records.get(&(name.to_owned(), rrtype)).cloned());
+        found.map(|rdata| Answer { rdata, ttl_seconds: 300, authentic: false }).ok_or(DnsError::NoSuchName)
+    }
+}
+
+/// HTTP.
+pub mod http {
+    pub use crate::generated::waxwing::mail::http::{HttpError, Request, Response};
+
+    /// The response that the test gave.
+    pub fn fetch(request: &Request) -> Result<Response, HttpError> {
+        let found = super::with(|s| s.reach.responses.get(&request.url).cloned());
+        found.map(|(status, body)| Response { status, headers: Vec::new(), body }).ok_or(HttpError::NotGranted)
+    }
+}
+
+/// New mail.
+pub mod submit {
+    use super::{Change, with};
+    use crate::{Address, Payload, ReversePath};
+
+    pub use crate::generated::waxwing::mail::submit::SubmitError;
+
+    /// Stages it.
+    pub fn send(sender: &ReversePath, recipients: &[Address], message: &Payload) -> Result<String, SubmitError> {
+        let octets = match message {
+            Payload::Bytes(octets) => octets.clone(),
+            Payload::Message | Payload::Part(_) => Vec::new(),
+        };
+        with(|s| s.changes.push(Change::Submit(sender.clone(), recipients.to_vec(), octets)));
+        Ok("0000000000001".to_owned())
+    }
+}
+
+/// The time of day.
+pub mod clock {
+    /// The time at which the transaction began.
+    #[must_use]
+    pub fn now_ms() -> u64 {
+        super::with(|s| s.received_at_ms)
+    }
+}
+
+/// Random octets.
+pub mod random {
+    /// Always the same ones, so that a test can compare.
+    #[must_use]
+    pub fn bytes(length: u32) -> Vec<u8> {
+        (0..length).map(|n| (n % 251) as u8).collect()
+    }
+}
