@@ -8,6 +8,11 @@ use crate::plugin::{BUILTIN_PLUGINS, MessageGrant, Plugin};
 use crate::reader::Reader;
 use crate::route::{Route, TRANSPORTS};
 
+/// What the name of a table begins with that is a plugin with on-table.
+pub const PLUGIN_TABLE: &str = "plugin:";
+/// Plugins that may ask one another for one key.
+const PLUGIN_TABLES_DEPTH_MAX: usize = 4;
+
 /// Puts in `$names`, then notes every contradiction.
 pub(crate) fn check(config: &mut Config, reader: &mut Reader<'_>) {
     expand_names(config, reader);
@@ -223,10 +228,36 @@ fn check_plugins(config: &Config, reader: &mut Reader<'_>) {
         let mut tables = vec!["alias_maps", "virtual_alias_maps", "virtual_mailbox_maps", "local_recipient_maps"];
         tables.extend(config.tables.keys().map(String::as_str));
         for (index, name) in plugin.grants.lookup.iter().enumerate() {
-            unknown(reader, &format!("{table}.grants.lookup[{index}]"), "table", name, &tables);
+            let path = format!("{table}.grants.lookup[{index}]");
+            match name.strip_prefix(PLUGIN_TABLE) {
+                Some(other) => check_plugin_table(config, plugin, other, &path, reader),
+                None => unknown(reader, &path, "table", name, &tables),
+            }
         }
     }
     check_transport_names(config, reader);
+}
+
+/// A table that is a plugin: it is there, and what it looks up itself does not lead back.
+fn check_plugin_table(config: &Config, plugin: &Plugin, other: &str, path: &str, reader: &mut Reader<'_>) {
+    let names: Vec<&str> = config.plugins.iter().filter(|p| p.enabled).map(|p| p.name.as_str()).collect();
+    if !names.contains(&other) {
+        return unknown(reader, path, "plugin", other, &names);
+    }
+    // The length of the longest way from table to table that begins here, which a circle makes too long.
+    let (mut depth, mut reached) = (0, vec![other]);
+    while !reached.is_empty() && depth <= PLUGIN_TABLES_DEPTH_MAX {
+        depth += 1;
+        let asked = config.plugins.iter().filter(|p| reached.contains(&p.name.as_str()));
+        reached = asked.flat_map(|p| &p.grants.lookup).filter_map(|name| name.strip_prefix(PLUGIN_TABLE)).collect();
+    }
+    if depth > PLUGIN_TABLES_DEPTH_MAX {
+        reader.wrong_at(
+            path,
+            format!("the plugin \"{}\" looks up tables of plugins that look up others, in a circle or too deep", plugin.name),
+            format!("at most {PLUGIN_TABLES_DEPTH_MAX} plugins may ask one another: leave one of the grants out"),
+        );
+    }
 }
 
 /// The file of a canary is given, and it is there.

@@ -26,6 +26,7 @@ mod sections;
 mod show;
 mod table;
 
+pub use check::PLUGIN_TABLE;
 pub use config::Config;
 pub use dev::{DEV_DOMAIN, DEV_USER, DevError, DevPorts};
 pub use facts::Facts;

@@ -101,6 +101,15 @@ fn contradictions() {
             "3:22 there is no table \"alias_map\" | did you mean \"alias_maps\"?",
         ),
         (
+            "[plugins.x]\nfile = \"/there/x\"\ngrants = { lookup = [\"plugin:key\"] }\n[plugins.keys]\nfile = \"/there/k\"",
+            "3:22 there is no plugin \"key\" | did you mean \"keys\"?",
+        ),
+        (
+            "[plugins.x]\nfile = \"/there/x\"\ngrants = { lookup = [\"plugin:x\"] }",
+            "3:22 the plugin \"x\" looks up tables of plugins that look up others, in a circle or too deep | \
+             at most 4 plugins may ask one another: leave one of the grants out",
+        ),
+        (
             "[plugins.x]\nfile = \"/there/x\"\nwhen.listener = [\"smtps\"]",
             "3:18 there is no listener \"smtps\" | did you mean \"smtp\"?",
         ),
@@ -187,4 +196,17 @@ fn any_text_gives_an_answer() {
         drop(Config::parse(Path::new("w.toml"), &text[..cut], &facts()));
         drop(Config::parse(Path::new("w.toml"), &text[cut..], &facts()));
     }
+}
+
+#[test]
+fn plugins_may_be_tables_of_one_another_but_not_in_a_circle() {
+    let plugin = |name: &str, asks: &str| {
+        let lookup = if asks.is_empty() { String::new() } else { format!("grants = {{ lookup = [\"plugin:{asks}\"] }}\n") };
+        format!("[plugins.{name}]\nfile = \"/there/x\"\n{lookup}")
+    };
+    let chain = |last: &str| ["ab", "bc", "cd"].map(|two| plugin(&two[..1], &two[1..])).concat() + &plugin("d", last);
+    assert_eq!(lines_of(&chain("")), Vec::<String>::new());
+    let circle = lines_of(&chain("b"));
+    assert_eq!(circle.len(), 4, "each of them leads into it: {circle:?}");
+    assert!(circle.iter().all(|line| line.contains("in a circle or too deep")), "{circle:?}");
 }

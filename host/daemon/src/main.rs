@@ -17,6 +17,7 @@ mod limits;
 mod listen;
 mod log;
 mod outbound;
+mod plugin_tables;
 mod plugins;
 mod privilege;
 mod rehearsal;

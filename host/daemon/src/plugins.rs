@@ -22,6 +22,8 @@ pub(crate) use keeper::Keeper;
 use settings::{bytes, settings_of};
 use slot::Slot;
 
+use crate::plugin_tables::PluginTables;
+
 /// Octets of a plugin's file.
 const COMPONENT_BYTES_MAX: u64 = 64 << 20;
 /// Below `queue_directory`: compiled plugins, so that only the first start compiles.
@@ -38,6 +40,8 @@ pub(crate) struct Loader {
     /// None without components: milters need no engine.
     sandbox: Option<Arc<Sandbox>>,
     server: Arc<BTreeMap<String, Value>>,
+    /// Of plugins that are tables; they answer once the pipeline is there.
+    tables: PluginTables,
 }
 
 /// The plugins of a start.
@@ -53,8 +57,11 @@ pub(crate) async fn load(
     clock: &Arc<dyn Clock>,
     builtin: Builtin,
 ) -> anyhow::Result<Loaded> {
-    let settings =
-        SandboxSettings { cache_directory: Some(config.queue_directory.join(CACHE_DIRECTORY)), ..SandboxSettings::default() };
+    let settings = SandboxSettings {
+        cache_directory: Some(config.queue_directory.join(CACHE_DIRECTORY)),
+        instances_max: config.plugins.iter().filter(|plugin| plugin.enabled).map(|plugin| plugin.limits.instances).sum(),
+        ..SandboxSettings::default()
+    };
     load_with(settings, config, accounts, clock, builtin).await
 }
 
@@ -78,6 +85,7 @@ pub(crate) async fn load_with(
             false => Some(Sandbox::new(settings, Arc::clone(clock))?),
         },
         server: Arc::new(settings::server_values(config)),
+        tables: PluginTables::default(),
     };
     let mut slots = Vec::with_capacity(wanted.len());
     for plugin in wanted {
@@ -90,7 +98,7 @@ impl Loader {
     /// Compiles on a thread that may block, then binds the component to its grants and limits and runs its on-load.
     async fn load(&self, plugin: &config::Plugin, source: Cow<'static, [u8]>) -> anyhow::Result<Arc<WasmPlugin>> {
         let sandbox = self.sandbox.as_ref().context("the server was started without plugins")?;
-        let settings = settings_of(plugin, &self.accounts, &self.server)?;
+        let settings = settings_of(plugin, &self.accounts, &self.tables, &self.server)?;
         let (compiler, name) = (Arc::clone(sandbox), plugin.name.clone());
         let compiled = tokio::task::spawn_blocking(move || compiler.compile(&name, &source)).await?;
         let loaded = match compiled {

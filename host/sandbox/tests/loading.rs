@@ -44,7 +44,7 @@ async fn a_hook_to_come_says_so() {
     let error = sandbox().load(component("later"), PluginSettings::new("s")).await.err().unwrap();
     assert_eq!(
         error.to_string(),
-        "plugin \"s\" exports on-scan, and the hook on-scan is not implemented yet in this version of the server; build it \
+        "plugin \"s\" exports on-file, and the hook on-file is not implemented yet in this version of the server; build it \
          without that hook, or use a later server"
     );
 }
@@ -66,8 +66,8 @@ async fn another_version_or_world_says_so() {
     let load = async |octets: Vec<u8>| sandbox().load(&octets, PluginSettings::new("s")).await.err().unwrap().to_string();
     let error = load(renamed("@0.1.0", "@0.9.0")).await;
     assert!(error.contains("version 0.9.0 of waxwing:mail") && error.contains("speaks version 0.1.0"), "{error}");
-    let error = load(renamed("on-scan", "on-scam")).await;
-    assert!(error.starts_with("plugin \"s\" exports waxwing:mail/on-scam@0.1.0, which is no hook of waxwing:mail"), "{error}");
+    let error = load(renamed("on-file", "on-fill")).await;
+    assert!(error.starts_with("plugin \"s\" exports waxwing:mail/on-fill@0.1.0, which is no hook of waxwing:mail"), "{error}");
     let error = load(b"not a component".to_vec()).await;
     assert!(error.starts_with("plugin \"s\" is not a component that can be run"), "{error}");
 }

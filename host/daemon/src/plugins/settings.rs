@@ -10,6 +10,8 @@ use waxwing_config::{self as config, Config};
 use waxwing_pipeline::{BindingSettings, BreakerSettings, Mode, OnFault, When};
 use waxwing_sandbox::{Grants, InstanceMode, Limits, MessageGrant, PluginSettings};
 
+use crate::plugin_tables::PluginTables;
+
 pub(super) fn binding_settings(plugin: &config::Plugin) -> BindingSettings {
     BindingSettings {
         when: when(&plugin.when),
@@ -39,6 +41,7 @@ pub(super) fn server_values(config: &Config) -> BTreeMap<String, Value> {
 pub(super) fn settings_of(
     plugin: &config::Plugin,
     accounts: &Accounts,
+    tables: &PluginTables,
     server: &Arc<BTreeMap<String, Value>>,
 ) -> anyhow::Result<PluginSettings> {
     let mut settings = PluginSettings::new(&plugin.name);
@@ -56,6 +59,9 @@ pub(super) fn settings_of(
         wall: plugin.limits.time,
         cpu: plugin.limits.cpu,
         memory_bytes_max: bytes(plugin.limits.memory),
+        instances_max: plugin.limits.instances,
+        instances_per_client: plugin.limits.instances_per_client,
+        instance_wait: plugin.limits.instance_wait,
         log_lines_max: plugin.limits.log_lines as usize,
         edits_max: plugin.limits.edits as usize,
         ..Limits::default()
@@ -67,7 +73,8 @@ pub(super) fn settings_of(
     settings.config = plugin.config.clone().into_iter().collect();
     settings.server = Arc::clone(server);
     for name in &plugin.grants.lookup {
-        let table = accounts.table(name).with_context(|| format!("plugin \"{}\": there is no table \"{name}\"", plugin.name))?;
+        let table = tables.table(name).or_else(|| accounts.table(name));
+        let table = table.with_context(|| format!("plugin \"{}\": there is no table \"{name}\"", plugin.name))?;
         settings.tables.insert(name.clone(), table);
     }
     Ok(settings)

@@ -19,7 +19,8 @@ pub fn component(package: &str) -> &'static [u8] {
     let built = BUILT.get_or_init(|| {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/evil/Cargo.toml");
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-        waxwing_builder::build(&manifest, &["evil", "chorus", "later", "usher"], target).unwrap_or_else(|e| panic!("{e}"))
+        waxwing_builder::build(&manifest, &["evil", "chorus", "later", "outbound", "usher"], target)
+            .unwrap_or_else(|e| panic!("{e}"))
     });
     &built.iter().find(|b| b.package == package).unwrap().component
 }

@@ -1,0 +1,107 @@
+//! Tables that are plugins: `plugin:NAME` is the on-table of the plugin of that name.
+
+use std::sync::{Arc, OnceLock, Weak};
+
+use async_trait::async_trait;
+use waxwing_config::PLUGIN_TABLE;
+use waxwing_pipeline::{Found, Pipeline, Table, TableError};
+
+/// Where the pipeline is found once it is there: plugins are loaded before it, and it holds them.
+#[derive(Clone, Default)]
+pub(crate) struct PluginTables(Arc<OnceLock<Weak<Pipeline>>>);
+
+impl PluginTables {
+    /// The table of that name, if it is a plugin's. That plugins don't ask one another in a circle, the configuration has seen to.
+    pub(crate) fn table(&self, name: &str) -> Option<Arc<dyn Table>> {
+        let plugin = name.strip_prefix(PLUGIN_TABLE)?.to_owned();
+        Some(Arc::new(PluginTable { plugin, pipeline: self.clone() }))
+    }
+
+    /// From now on they answer.
+    pub(crate) fn join(&self, pipeline: &Arc<Pipeline>) {
+        // The first is the only one.
+        let _ = self.0.set(Arc::downgrade(pipeline));
+    }
+}
+
+struct PluginTable {
+    plugin: String,
+    pipeline: PluginTables,
+}
+
+#[async_trait]
+impl Table for PluginTable {
+    async fn get(&self, key: &str) -> Result<Option<String>, TableError> {
+        let failed = |reason: String| TableError { table: format!("{PLUGIN_TABLE}{}", self.plugin), reason };
+        let Some(pipeline) = self.pipeline.0.get().and_then(Weak::upgrade) else {
+            return Err(failed("the plugins are not all loaded".to_owned()));
+        };
+        match pipeline.table(&self.plugin, key).await {
+            Found::Value(value) => Ok(Some(value)),
+            Found::Absent => Ok(None),
+            Found::Unavailable(reason) => Err(failed(reason)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use waxwing_pipeline::{
+        Answer, Binding, BindingSettings, ClassOf, Context, Event, Fault, FaultKind, Guest, Hook, HookSet, Outcome, Plugin,
+    };
+    use waxwing_types::{Address, AddressClass, ManualClock};
+
+    use super::*;
+
+    struct Names;
+
+    impl Plugin for Names {
+        fn version(&self) -> &str {
+            "1"
+        }
+        fn exports(&self) -> HookSet {
+            HookSet::default().with(Hook::OnTable)
+        }
+        fn open(self: Arc<Self>) -> Box<dyn Guest> {
+            Box::new(Names)
+        }
+    }
+
+    #[async_trait]
+    impl Guest for Names {
+        async fn call(&mut self, event: &Event, _: &Context) -> Result<Outcome, Fault> {
+            let Event::Table(key) = event else { return Err(Fault::new(FaultKind::Trap, "not asked for")) };
+            match key.as_str() {
+                "bad" => Err(Fault::new(FaultKind::Trap, "unreachable")),
+                "ann" => Ok(Outcome::of(Answer::Found(Found::Value("Ann Other".into())))),
+                "off" => Ok(Outcome::of(Answer::Found(Found::Unavailable("resting".into())))),
+                _ => Ok(Outcome::of(Answer::Found(Found::Absent))),
+            }
+        }
+    }
+
+    impl ClassOf for Names {
+        fn class_of(&self, _: &Address) -> AddressClass {
+            AddressClass::Default
+        }
+    }
+
+    #[tokio::test]
+    async fn a_plugin_answers_as_a_table_once_all_are_loaded() {
+        let tables = PluginTables::default();
+        assert!(tables.table("alias_maps").is_none());
+        let names = tables.table("plugin:names").unwrap();
+        assert_eq!(names.get("ann").await.unwrap_err().reason, "the plugins are not all loaded");
+        let bindings = vec![Binding::new("names", Arc::new(Names), BindingSettings::default())];
+        let pipeline = Arc::new(Pipeline::new(bindings, Arc::new(Names), Arc::new(ManualClock::default())));
+        tables.join(&pipeline);
+        assert_eq!(names.get("ann").await, Ok(Some("Ann Other".into())));
+        assert_eq!(names.get("bob").await, Ok(None));
+        assert_eq!(names.get("off").await.unwrap_err().reason, "resting");
+        assert_eq!(names.get("bad").await.unwrap_err().to_string(), "table plugin:names: the plugin names failed");
+        let other = tables.table("plugin:other").unwrap();
+        assert_eq!(other.get("ann").await.unwrap_err().reason, "the plugin other is not loaded");
+        drop(pipeline);
+        assert!(names.get("ann").await.is_err(), "a table keeps no pipeline alive");
+    }
+}
