@@ -80,7 +80,7 @@ class Rspamd(unittest.TestCase):
     def test_6_the_list_of_plugins_shows_it(self):
         listed, = [plugin for plugin in self.server.ask("plugin", "list") if plugin["name"] == "rspamd"]
         hooks = {hook["hook"]: (hook["calls"], hook["faults"]) for hook in listed["hooks"]}
-        self.assertEqual(listed["version"], f"milter {self.milter.place}")
+        self.assertEqual(listed["version"], "v1:milter")
         self.assertEqual(hooks["on-message"], (22, 0))
         self.assertEqual(hooks["on-connect"][1], 0)
 
@@ -152,6 +152,8 @@ class Killed(unittest.TestCase):
         })
         milter.start()
         server.start()
+        for port in ports.values():
+            system.wait_for_port(port, server.process)
         open_sessions = {name: client.Client(port) for name, port in ports.items()}
         for session in open_sessions.values():
             self.addCleanup(session.close)

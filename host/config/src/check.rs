@@ -319,6 +319,12 @@ fn check_milter(plugin: &Plugin, table: &str, reader: &mut Reader<'_>) {
         (plugin.file.is_some(), "file", "has a file and a milter", "leave one of them out"),
         (plugin.transport.is_some(), "transport", "is a milter, which is no transport", "leave it out"),
         (granted, "grants", "is a milter, which needs no grants", "leave them out: it sees whole messages, and may change them"),
+        (
+            plugin.canary.is_some(),
+            "canary",
+            "is a milter, which has no other version here",
+            "bind the new one beside it, in mode shadow",
+        ),
         (!plugin.config.is_empty(), "config", "is a milter, which is not configured here", "it has a file of its own"),
     ] {
         if given {

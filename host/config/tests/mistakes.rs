@@ -167,6 +167,10 @@ fn a_milter_is_no_component() {
             "3:1 the plugin \"x\" is a milter, which needs no grants | leave them out: it sees whole messages, and may change them",
         ),
         (
+            "[plugins.x]\nmilter = \"inet:1@h\"\ncanary = { file = \"/there/x\" }",
+            "3:1 the plugin \"x\" is a milter, which has no other version here | bind the new one beside it, in mode shadow",
+        ),
+        (
             "[plugins.cleanup]\nmilter = \"inet:1@h\"",
             "2:10 the plugin \"cleanup\" is built in and has a milter | give the milter another name, or add builtin = false to \
              replace the built-in plugin",

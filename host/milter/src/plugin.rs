@@ -14,10 +14,12 @@ use crate::talk::Talk;
 const HOOKS: [Hook; 7] =
     [Hook::OnConnect, Hook::OnHelo, Hook::OnMail, Hook::OnRcpt, Hook::OnData, Hook::OnMessage, Hook::OnAbort];
 
+/// A milter's version is its own affair: lists and traces say that it is one.
+const VERSION: &str = "milter";
+
 /// A milter. It is connected to when it is first asked: once for each session, or for each message that is made here.
 pub struct Milter {
     pub(crate) settings: MilterSettings,
-    version: String,
     sessions: Mutex<HashMap<usize, Arc<Seat>>>,
 }
 
@@ -38,8 +40,7 @@ impl Milter {
     /// Nothing is connected yet.
     #[must_use]
     pub fn new(settings: MilterSettings) -> Arc<Self> {
-        let version = format!("milter {}", settings.endpoint);
-        Arc::new(Self { settings, version, sessions: Mutex::default() })
+        Arc::new(Self { settings, sessions: Mutex::default() })
     }
 
     /// The seat of a session, if its client was asked about.
@@ -71,7 +72,7 @@ fn key_of(client: &Arc<Client>) -> usize {
 
 impl Plugin for Milter {
     fn version(&self) -> &str {
-        &self.version
+        VERSION
     }
 
     fn exports(&self) -> HookSet {

@@ -191,6 +191,40 @@ async fn a_recipient_that_is_refused_late_is_left_out() {
 }
 
 #[tokio::test]
+async fn others_get_what_one_late_recipient_is_refused() {
+    let turns = vec![Response::Continue, Response::Reject, Response::Continue];
+    let script = Script::new(Steps(0)).at(b'R', Act::InTurn(Arc::new(std::sync::Mutex::new(turns))));
+    // What is deleted at the end as well is no fault.
+    let script = script.says(b'E', vec![Response::DeleteRecipient("<b@to.example>".into()), Response::Continue]);
+    let (fake, s) = session(script).await;
+    let mut t = s.transaction(1);
+    fill(&mut t.context);
+    for to in ["a@to.example", "b@to.example", "c@to.example"] {
+        push(&mut t.context, to);
+    }
+    let verdict = s.pipeline.verdict(&mut t.chain, &mut t.context, Event::Message).await;
+    assert_eq!((verdict, fault(&t.chain).as_str()), (Verdict::Continue, ""));
+    let left: Vec<String> = t.context.recipients.iter().map(|r| r.recipient.address.to_string()).collect();
+    assert_eq!(left, ["a@to.example", "c@to.example"]);
+    assert_eq!(fake.codes(), "CMRRRTLLLNBE");
+}
+
+#[tokio::test]
+async fn a_change_of_plugins_leaves_what_has_begun() {
+    let (old, mut s) = session(Script::new(Steps(0))).await;
+    s.connect().await;
+    let mut begun = s.transaction(1);
+    s.mail(&mut begun).await;
+    let new = Fake::start(Script::new(Steps(0))).await;
+    let other = common::pipeline(settings(new.endpoint()), Mode::Enforce, OnFault::Defer);
+    s.pipeline.replace(other.bindings());
+    s.rcpt(&mut begun, "bob@to.example").await;
+    assert_eq!((old.codes().as_str(), new.codes().as_str()), ("CMR", ""));
+    assert_eq!(s.whole(2).await.1, Verdict::Continue);
+    assert_eq!((old.codes().as_str(), new.codes().as_str()), ("CMR", "CMRTLLLNBE"));
+}
+
+#[tokio::test]
 async fn a_recipient_that_is_refused_in_time_is_not_in_the_way_of_others() {
     let (fake, s) = session(Script::new(Steps(0)).says(b'R', vec![Response::TemporaryFailure])).await;
     let mut t = s.transaction(1);

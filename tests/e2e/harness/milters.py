@@ -38,8 +38,7 @@ Domain {domain}
 Selector test
 KeyFile {folder}/test.private
 Canonicalization simple/simple
-InternalHosts {folder}/hosts
-ExternalIgnoreList {folder}/hosts
+InternalHosts {folder}/internal-{mode}
 PeerList {folder}/none
 Socket {socket}
 PidFile {folder}/opendkim.pid
@@ -60,9 +59,9 @@ def missing(*programs):
 class Milter:
     """A running milter; `place` is what the configuration of Waxwing names."""
 
-    def __init__(self, name, command, place, ready):
-        self.log = os.path.join(os.path.dirname(ready) if ready.startswith("/") else "/tmp", f"{name}.out")
-        self.place, self.command, self.ready = place, command, ready
+    def __init__(self, folder, name, command, place):
+        self.log = os.path.join(folder, f"{name}.out")
+        self.place, self.command = place, command
         self.process = None
 
     def start(self):
@@ -107,7 +106,7 @@ def rspamd(folder):
     # Its own list has ten thousand names, which it compiles at each start for half a minute.
     _write(folder, "tld", "com\ntest\n")
     config = _write(folder, "rspamd.conf", RSPAMD.format(folder=folder, port=port))
-    return Milter("rspamd", ["rspamd", "-f", "-c", config], f"inet:{port}@127.0.0.1", os.path.join(folder, "x"))
+    return Milter(folder, "rspamd", ["rspamd", "-f", "-c", config], f"inet:{port}@127.0.0.1")
 
 
 def opendkim_key(folder, domain):
@@ -117,7 +116,9 @@ def opendkim_key(folder, domain):
         record = "".join(file.read().split('"')[1::2])
     system.give_to_service_user(os.path.join(folder, "test.private"))
     _write(folder, "dns", f"test._domainkey.{domain} {record}\n")
-    _write(folder, "hosts", "127.0.0.1\n")
+    # It signs what comes from inside, verifies what does not, and passes over its peers.
+    _write(folder, "internal-s", "127.0.0.1\n")
+    _write(folder, "internal-v", "192.0.2.254\n")
     _write(folder, "none", "192.0.2.255\n")
 
 
@@ -125,12 +126,8 @@ def opendkim(folder, domain, mode):
     """Signs (`s`) what comes from 127.0.0.1, or verifies (`v`) it, over a local socket."""
     path = os.path.join(folder, f"{mode}.sock")
     text = OPENDKIM.format(folder=folder, domain=domain, mode=mode, socket=f"local:{path}")
-    if mode == "v":
-        text = "\n".join(line for line in text.splitlines() if not line.startswith(("InternalHosts", "ExternalIgnore"))) + "\n"
-        _write(folder, "others", "192.0.2.254\n")
-        text += f"InternalHosts {folder}/others\n"
     config = _write(folder, f"opendkim-{mode}.conf", text)
-    return Milter(f"opendkim-{mode}", ["opendkim", "-f", "-x", config], f"unix:{path}", path)
+    return Milter(folder, f"opendkim-{mode}", ["opendkim", "-f", "-x", config], f"unix:{path}")
 
 
 def _write(folder, name, text):

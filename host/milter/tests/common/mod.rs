@@ -29,6 +29,8 @@ use waxwing_types::{Address, AddressClass, Endpoint, ManualClock, MemoryBody, Qu
 #[derive(Clone, Debug)]
 pub(crate) enum Act {
     Say(Vec<Response>),
+    /// One after the other, the last for ever.
+    InTurn(Arc<Mutex<Vec<Response>>>),
     /// Octets as they are.
     Raw(&'static [u8]),
     /// Nothing, for ever.
@@ -169,6 +171,11 @@ async fn act_out(stream: &mut TcpStream, act: Act, chop: bool) -> bool {
     let mut wire = Vec::new();
     match act {
         Act::Say(responses) => responses.iter().for_each(|r| r.write_to(&mut wire)),
+        Act::InTurn(turns) => {
+            let mut turns = turns.lock().unwrap();
+            let response = if turns.len() > 1 { turns.remove(0) } else { turns[0].clone() };
+            response.write_to(&mut wire);
+        }
         Act::Raw(octets) => wire.extend_from_slice(octets),
         Act::Silence => std::future::pending().await,
         Act::Close => return false,
