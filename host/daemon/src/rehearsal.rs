@@ -111,8 +111,10 @@ struct House {
 
 impl House {
     async fn build(mut config: Config, directory: &Path, system: SystemClock) -> anyhow::Result<Self> {
-        // No scene is to depend on those before it.
-        config.plugins.iter_mut().for_each(|plugin| plugin.breaker_faults = 0);
+        // No scene is to depend on those before it, or on chance.
+        for plugin in &mut config.plugins {
+            (plugin.breaker_faults, plugin.canary) = (0, None);
+        }
         let config = Arc::new(config);
         let own = Arc::new(SceneClock { system, wall: AtomicU64::new(0) });
         let clock: Arc<dyn Clock> = Arc::clone(&own) as _;

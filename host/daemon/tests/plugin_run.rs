@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panic")]
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 /// Ends the server also when the test fails.
 struct Server(Child);
@@ -32,12 +34,29 @@ fn the_plugin_is_bound_in_a_server_of_its_own() {
         line.clear();
         assert_ne!(banner.read_line(&mut line).unwrap(), 0, "the server ended before it served");
     }
+    let first = plugins(&state);
+    let names: Vec<&str> = first.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["cleanup", "aliases", "mine"]);
+    // An empty custom section: another version that does the same.
+    let mut saved = std::fs::read(&file).unwrap();
+    saved.extend([0, 2, 1, b'x']);
+    std::fs::write(&file, saved).unwrap();
+    let is_reloaded = || plugins(&state)[2].1 != first[2].1;
+    let seen = (0..150).any(|_| {
+        std::thread::sleep(Duration::from_millis(200));
+        is_reloaded()
+    });
+    assert!(seen, "what was saved is not in service: {:?}", plugins(&state));
+}
+
+/// Name and version of each, as the running server says.
+fn plugins(state: &Path) -> Vec<(String, String)> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_waxwing"));
     let output = command.args(["plugin", "list", "--json", "--config"]).arg(state.join("waxwing.toml")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8_lossy(&output.stdout);
-    let plugins: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let names: Vec<&str> = plugins.iter().map(|plugin| plugin["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["cleanup", "aliases", "mine"], "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let plugins = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    plugins.map(|p| (p["name"].as_str().unwrap().to_owned(), p["version"].as_str().unwrap().to_owned())).collect()
 }
 
 #[test]

@@ -42,7 +42,7 @@ impl DevArgs {
 pub struct RunArgs {
     /// The component; or builtin:NAME
     file: String,
-    /// Load the component again when its file changes, which the server does by itself where it watches its plugins
+    /// Load the component again when its file changes, which a server does by itself: the option only says so
     #[arg(long)]
     watch: bool,
     #[command(flatten)]
