@@ -438,7 +438,7 @@ async fn what_plugins_send_ends_after_a_few_and_is_not_shown_to_them() {
     let many = |authors: &str| Tags::from([(AUTHORS_TAG.to_owned(), authors.to_owned())]);
     let message = new_message(&house.spool, house.clock.now(), "", &["x@mx.example"], "x\r\n");
     house.spool.enqueue(NewMessage { tags: many("a,b,c,d,e"), ..message }).await.unwrap();
-    house.until("dropped", async |house| house.traced("dropped: 5 submissions led to it already")).await;
+    house.until("dropped", async |house| house.traced("dropped: refused: 5 messages led one to the next")).await;
     house.settled(0).await;
     assert_eq!(house.kept().len(), 4);
 }
