@@ -202,3 +202,11 @@ async fn a_canary_stands_beside_and_is_taken_away_or_promoted() {
     let chain = &mut kept.pipeline.chain();
     kept.pipeline.tell(chain, &mut MailContext::new(Via::Smtp, None), Event::Tick).await;
 }
+
+#[tokio::test]
+async fn a_milter_needs_no_engine_and_need_not_be_there_yet() {
+    let house = load_text(&format!("{NO_STANDARD}[plugins.rspamd]\nmilter = \"inet:1@127.0.0.1\"\n")).await.unwrap();
+    assert!(house.loaded.loader.sandbox.is_none());
+    let status = house.loaded.bindings()[0].status();
+    assert_eq!((status.name.as_str(), status.hooks.len()), ("rspamd", 7));
+}
