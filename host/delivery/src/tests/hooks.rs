@@ -367,6 +367,12 @@ async fn plugins_hear_of_each_outcome_and_what_they_send_is_sent() {
     let mut events = house.events();
     events.sort();
     assert_eq!(events, ["deferred", "delivered", "delivered", "failed"]);
+    let events = house.kept.events.lock().unwrap();
+    let (_, failed) = events.iter().find(|(name, _)| name == "failed").unwrap();
+    let known: serde_json::Value = serde_json::from_str(failed).unwrap();
+    let words = ["recipient", "destination", "status", "text"].map(|key| known[key].as_str().unwrap());
+    assert_eq!(words, ["gone@mx.example", "smtp:mx.example", "5.1.1", "5.1.1 no such user"]);
+    assert_eq!((&known["code"], &known["attempt"], &known["expired"]), (&550.into(), &1.into(), &false.into()));
 }
 
 #[tokio::test]
