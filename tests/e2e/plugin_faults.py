@@ -8,7 +8,7 @@ import subprocess
 import threading
 import unittest
 
-from harness import cases, client, maildir, messages, plugins, system, waxwing
+from harness import cases, client, components, maildir, messages, system, waxwing
 
 SESSIONS = 50
 MESSAGES = 2000
@@ -90,7 +90,7 @@ class Faults(unittest.TestCase):
     def setUpClass(cls):
         cls.server = waxwing.Waxwing("faults", default_transport="discard")
         cls.ports = {name: system.free_port() for name in PLUGINS}
-        component = plugins.build(cls.server.folder)
+        component = components.build(cls.server.folder)
         cls.server.settings.update({
             "smtpd_client_connection_count_limit": 0,
             "listen": [*cls.server.settings["listen"],
@@ -185,7 +185,7 @@ class Breaker(unittest.TestCase):
             "virtual_mailbox_domains": ["trap.test"],
             "virtual_mailbox_maps": {"demo@trap.test": "trap/Maildir/"},
             "plugins": {"trap": {
-                "file": plugins.build(server.folder), "on_fault": on_fault, "limits": limits, "breaker_faults": 3,
+                "file": components.build(server.folder), "on_fault": on_fault, "limits": limits, "breaker_faults": 3,
                 "grants": {"message": "full", "edit": True, "lookup": ["alias_maps"]},
                 "config": {"act": act, "at": "on-message"},
             }},

@@ -6,7 +6,7 @@ import subprocess
 import time
 import unittest
 
-from harness import cases, client, plugins, system, waxwing
+from harness import cases, client, components, system, waxwing
 
 SECRET = "correct horse battery staple"
 MESSAGE = (f"From: a@far.test\r\nTo: demo@replay.example.test\r\nSubject: hello\r\nX-Token: {SECRET} in the header\r\n\r\n"
@@ -44,7 +44,7 @@ class Replay(unittest.TestCase):
     def setUpClass(cls):
         cls.folder = system.work_folder("replay-plugins")
         os.chmod(cls.folder, 0o755)
-        cls.file = plugins.build(cls.folder, "evil")
+        cls.file = components.build(cls.folder, "evil")
 
     @classmethod
     def tearDownClass(cls):

@@ -210,6 +210,12 @@ section! {
         time: Duration [Span<1>] = Duration::from_millis(100);
         /// Time that a call may compute.
         cpu: Duration [Span<1>] = Duration::from_millis(50);
+        /// Instances at once, of all versions together; a call that needs one more waits.
+        instances: u32 [Count<u32, 1, 10_000>] = 200;
+        /// Fresh instances at once for one client (an IPv4 address, or a /64 network of IPv6); a call that needs one more waits.
+        instances_per_client: u32 [Count<u32, 1, 10_000>] = 50;
+        /// How long a call waits for an instance before the client gets 451, whatever on_fault says.
+        instance_wait: Duration [Span<0>] = Duration::from_secs(2);
         /// Memory of an instance.
         memory: u64 [Size<65536>] = 16 << 20;
         /// Lines that a call may log.

@@ -57,8 +57,11 @@ pub(crate) async fn load(
     clock: &Arc<dyn Clock>,
     builtin: Builtin,
 ) -> anyhow::Result<Loaded> {
-    let settings =
-        SandboxSettings { cache_directory: Some(config.queue_directory.join(CACHE_DIRECTORY)), ..SandboxSettings::default() };
+    let settings = SandboxSettings {
+        cache_directory: Some(config.queue_directory.join(CACHE_DIRECTORY)),
+        instances_max: config.plugins.iter().filter(|plugin| plugin.enabled).map(|plugin| plugin.limits.instances).sum(),
+        ..SandboxSettings::default()
+    };
     load_with(settings, config, accounts, clock, builtin).await
 }
 

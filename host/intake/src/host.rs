@@ -64,6 +64,8 @@ impl SessionHost {
         self.context.hidden_capabilities = Arc::default();
         self.esmtp = esmtp;
         let answer = self.session_hook(Event::Helo(name)).await;
+        // A client may stay here for long, and has no use for the instances of the plugins meanwhile.
+        self.chain.release();
         if answer == Answer::Ok && !self.context.hidden_capabilities.is_empty() {
             return Answer::OkWithout(self.context.hidden_capabilities.to_vec());
         }
@@ -100,6 +102,8 @@ impl SessionHost {
             via: context.via,
             received_at: now,
         };
+        // The transaction has instances of its own: it must not wait for one that its own session holds.
+        self.chain.release();
         let mut chain = parts.pipeline.chain();
         // What the hooks before MAIL did belongs to each message of the session.
         chain.trace.clone_from(&self.chain.trace);

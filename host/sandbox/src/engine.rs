@@ -1,16 +1,19 @@
 //! The engine: one for the process, with one pool of instances for all plugins.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 use waxwing_types::Clock;
 
-use crate::LoadError;
 use crate::cache::Cache;
+use crate::gate::Gate;
 use crate::lane::SlowLane;
 use crate::meter::Meter;
 use crate::ticker::Ticker;
+use crate::{Limits, LoadError};
 
 /// Octets of each linear memory that stay in RAM when an instance ends: cleared by hand, which is cheaper than page faults.
 const KEEP_RESIDENT_BYTES: usize = 64 << 10;
@@ -19,12 +22,17 @@ const UNUSED_WARM_SLOTS_MAX: u32 = 16;
 /// Core modules, memories and tables that one component may have: plugins from JavaScript and Python are made of several.
 const PARTS_PER_COMPONENT_MAX: u32 = 32;
 
+/// Instances beyond the limit: for plugins that are loaded while all others are at work, and for calls that were cut off and are about to
+/// end when their place is taken.
+const SPARE_INSTANCES: u32 = 64;
+
 /// Bounds of all plugins together.
 #[derive(Clone, Debug)]
 pub struct SandboxSettings {
     /// Where compiled plugins are kept; none compiles them at each start.
     pub cache_directory: Option<PathBuf>,
-    /// Instances of all plugins at a time. Each reserves 4 GiB of address space (not of memory), which spares every access its
+    /// Instances of all plugins at a time: the sum of their limits. With less, transactions that hold an instance of one plugin and wait
+    /// for one of another could stand in each other's way. Each reserves 4 GiB of address space (not of memory), which spares every access its
     /// bounds check.
     pub instances_max: u32,
     /// Octets of linear memory that any plugin's limit may allow.
@@ -49,6 +57,8 @@ pub struct Sandbox {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) cache: Option<Cache>,
     pub(crate) settings: SandboxSettings,
+    /// Of each plugin by name, as long as some version of it is loaded.
+    pub(crate) gates: Mutex<HashMap<String, Weak<Gate>>>,
 }
 
 impl Sandbox {
@@ -58,13 +68,29 @@ impl Sandbox {
         let ticker = Ticker::start(&engine)?;
         let lane = Arc::new(SlowLane::start(settings.slow_threads)?);
         let cache = settings.cache_directory.clone().map(|path| Cache::open(path, &engine)).transpose()?;
-        Ok(Arc::new(Self { engine, ticker, lane, clock, cache, settings }))
+        Ok(Arc::new(Self { engine, ticker, lane, clock, cache, settings, gates: Mutex::default() }))
+    }
+}
+
+impl Sandbox {
+    /// The gate that all versions of a plugin share; the version that is loaded last has the word on its limits.
+    pub(crate) fn gate_of(&self, name: &str, limits: &Limits) -> Arc<Gate> {
+        let mut gates = self.gates.lock();
+        gates.retain(|_, gate| gate.strong_count() > 0);
+        let (places_max, per_client_max) = (limits.instances_max, limits.instances_per_client);
+        if let Some(gate) = gates.get(name).and_then(Weak::upgrade) {
+            gate.set_limits(places_max, per_client_max);
+            return gate;
+        }
+        let gate = Gate::new(places_max, per_client_max);
+        gates.insert(name.to_owned(), Arc::downgrade(&gate));
+        gate
     }
 }
 
 fn config(settings: &SandboxSettings) -> Config {
     let mut pool = PoolingAllocationConfig::new();
-    let count = settings.instances_max.max(1);
+    let count = settings.instances_max.max(1).saturating_add(SPARE_INSTANCES);
     pool.total_component_instances(count)
         .total_stacks(count)
         .total_memories(count)

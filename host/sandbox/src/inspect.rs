@@ -20,6 +20,9 @@ const CORE_MODULE: &[u8] = &[1, 0, 0, 0];
 /// What a configuration has until the operator names a table.
 const SOME_TABLE: &str = "NAME-OF-A-TABLE";
 
+/// Hooks that need `credentials = true`, as they stand in the name of an export.
+const CREDENTIAL_HOOKS: [&str; 2] = ["/on-auth@", "/on-credentials@"];
+
 /// What a component offers and wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspection {
@@ -53,6 +56,9 @@ impl Inspection {
         if !self.grants.lookup.is_empty() {
             lines.push(format!("lookup = [\"{SOME_TABLE}\"]"));
         }
+        if self.grants.credentials {
+            lines.push("credentials = true".to_owned());
+        }
         lines
     }
 }
@@ -70,7 +76,8 @@ pub fn inspect(name: &str, source: &[u8]) -> Result<Inspection, LoadError> {
     let types = component.component_type();
     let imports: Vec<String> = types.imports(&engine).map(|(import, _)| import.to_owned()).collect();
     let mut settings = PluginSettings::new(name);
-    settings.grants = least_grants(&imports);
+    let exports: Vec<String> = types.exports(&engine).map(|(export, _)| export.to_owned()).collect();
+    settings.grants = least_grants(&imports, &exports);
     for table in &settings.grants.lookup {
         settings.tables.insert(table.clone(), Arc::new(NoTable));
     }
@@ -99,7 +106,7 @@ fn is_component(name: &str, source: &[u8]) -> Result<(), LoadError> {
     }
 }
 
-fn least_grants(imports: &[String]) -> Grants {
+fn least_grants(imports: &[String], exports: &[String]) -> Grants {
     let mut grants = Grants::default();
     for interface in imports.iter().filter_map(|import| Interface::of_import(import)) {
         match interface {
@@ -110,6 +117,7 @@ fn least_grants(imports: &[String]) -> Grants {
             Interface::Lookup => grants.lookup = vec![SOME_TABLE.to_owned()],
         }
     }
+    grants.credentials = exports.iter().any(|export| CREDENTIAL_HOOKS.iter().any(|hook| export.contains(hook)));
     grants
 }
 
@@ -151,10 +159,11 @@ mod tests {
     #[test]
     fn the_greater_grant_includes_the_lesser() {
         let import = |name: &str| format!("waxwing:mail/{name}@0.1.0");
-        let both = least_grants(&["log", "content", "message", "lookup"].map(import));
+        let both = least_grants(&["log", "content", "message", "lookup"].map(import), &[]);
         assert_eq!((both.message, both.edit, both.lookup.len()), (MessageGrant::Full, false, 1));
-        let less = least_grants(&["message", "edit"].map(import));
+        let less = least_grants(&["message", "edit"].map(import), &[import("on-auth")]);
         assert_eq!((less.message, less.edit, less.lookup.len()), (MessageGrant::Headers, true, 0));
-        assert_eq!(least_grants(&["wasi:io/poll@0.2.6".to_owned()]).message, MessageGrant::None);
+        assert!(less.credentials && !both.credentials);
+        assert_eq!(least_grants(&["wasi:io/poll@0.2.6".to_owned()], &[]).message, MessageGrant::None);
     }
 }

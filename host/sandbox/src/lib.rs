@@ -13,6 +13,7 @@ mod cache;
 mod check;
 mod engine;
 mod error;
+mod gate;
 mod guest;
 mod hooks;
 mod host;

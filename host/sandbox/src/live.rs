@@ -8,22 +8,35 @@ use wasmtime::component::Instance;
 use wasmtime::{PoolConcurrencyLimitError, Store, UpdateDeadline};
 use waxwing_pipeline::{Context, Event, Fault, FaultKind, Hook, Outcome};
 
+use crate::gate::{ClientKey, NoPlace, Place};
 use crate::hooks::{Callee, Exports, Found};
 use crate::meter::{Meter, Metered};
 use crate::plugin::Loaded;
 use crate::state::{Call, State, Watch};
 
-/// A place among a plugin's instances.
-struct Place(Arc<AtomicU32>);
+/// Waits for the right to make an instance, as long as the limits of the plugin allow.
+pub(crate) async fn enter(loaded: &Loaded, client: Option<ClientKey>) -> Result<Arc<Place>, Fault> {
+    let limits = &loaded.shared.limits;
+    loaded.gate.enter(client, limits.instance_wait).await.map(Arc::new).map_err(|refusal| {
+        let text = match refusal {
+            NoPlace::All => format!("all {} instances of the plugin are at work", limits.instances_max),
+            NoPlace::Client => format!("{} instances of the plugin serve this client already", limits.instances_per_client),
+        };
+        Fault::new(FaultKind::PoolExhausted, text)
+    })
+}
 
-impl Place {
-    fn take(count: &Arc<AtomicU32>, max: u32) -> Option<Self> {
-        let free = |n: u32| (n < max).then_some(n + 1);
-        count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, free).ok().map(|_| Self(Arc::clone(count)))
+/// Counted as long as it lives.
+struct Counted(Arc<AtomicU32>);
+
+impl Counted {
+    fn one(count: &Arc<AtomicU32>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
     }
 }
 
-impl Drop for Place {
+impl Drop for Counted {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -39,17 +52,14 @@ pub(crate) struct Live {
     pub(crate) calls: u32,
     /// What was left of the fuel before the next call, where it is counted.
     fuel: u64,
-    _place: Place,
+    _counted: Counted,
+    _place: Arc<Place>,
 }
 
 impl Live {
     /// Makes an instance. `watch` sees what it does, here and in all its calls.
-    pub(crate) async fn new(loaded: &Loaded, watch: Watch) -> Result<Self, Fault> {
-        let limits = &loaded.shared.limits;
-        let Some(place) = Place::take(&loaded.count, limits.instances_max) else {
-            let text = format!("all {} instances of the plugin are at work", limits.instances_max);
-            return Err(Fault::new(FaultKind::PoolExhausted, text));
-        };
+    pub(crate) async fn new(loaded: &Loaded, place: Arc<Place>, watch: Watch) -> Result<Self, Fault> {
+        let counted = Counted::one(&loaded.count);
         let mut state = State::new(Arc::clone(&loaded.shared), watch);
         state.host_calls = loaded.meter.as_ref().map(|_| BTreeMap::new());
         let mut store = Box::new(Store::new(loaded.pre.engine(), state));
@@ -66,7 +76,10 @@ impl Live {
         });
         let _running = loaded.ticker.call();
         match loaded.pre.instantiate_async(&mut *store).await {
-            Ok(instance) => Ok(Self { store, instance, found: Box::default(), calls: 0, fuel: u64::MAX, _place: place }),
+            Ok(instance) => {
+                Ok(Self { store, instance, found: Box::default(), calls: 0, fuel: u64::MAX, _counted: counted, _place: place })
+            }
+            // Plugins of several parts may use up the pool before the number of instances does.
             Err(error) if error.is::<PoolConcurrencyLimitError>() => {
                 Err(Fault::new(FaultKind::PoolExhausted, "all instances of the server are at work"))
             }

@@ -12,6 +12,7 @@ use waxwing_pipeline::{Fault, FaultKind, Guest, HookSet, Plugin};
 use crate::check::Interfaces;
 use crate::engine::Sandbox;
 use crate::error::LoadError;
+use crate::gate::Gate;
 use crate::guest::Conversation;
 use crate::hooks::Exports;
 use crate::lane::SlowLane;
@@ -34,6 +35,7 @@ pub(crate) struct Loaded {
     pub(crate) lane: Arc<SlowLane>,
     pub(crate) count: Arc<AtomicU32>,
     pub(crate) meter: Option<Arc<Meter>>,
+    pub(crate) gate: Arc<Gate>,
 }
 
 /// A component with its grants, limits and instances.
@@ -76,6 +78,7 @@ impl Sandbox {
         let mismatch = |e: wasmtime::Error| LoadError::Mismatch { plugin: name.clone(), reason: format!("{e:#}") };
         let exports = Exports::find(&pre, interfaces.hooks, interfaces.on_load).map_err(mismatch)?;
         let instance = settings.instance;
+        let gate = self.gate_of(&name, &settings.limits);
         let loaded = Loaded {
             shared: Arc::new(self.shared(settings)),
             pre,
@@ -84,11 +87,12 @@ impl Sandbox {
             lane: Arc::clone(&self.lane),
             count: Arc::default(),
             meter: self.settings.meter.clone(),
+            gate,
         };
         let failed = |e: Fault| LoadError::Failed { plugin: name.clone(), reason: reason(&e) };
         let watch = Watch::default();
         let begin = async {
-            let mut first = Live::new(&loaded, watch.clone()).await.map_err(failed)?;
+            let mut first = Live::new(&loaded, Arc::new(loaded.gate.enter_always()), watch.clone()).await.map_err(failed)?;
             first.check(&loaded.exports).map_err(mismatch)?;
             first.load(&loaded).await.map_err(failed)?.map_err(|reason| LoadError::Refused { plugin: name.clone(), reason })?;
             Ok(first)
@@ -170,7 +174,11 @@ fn reason(fault: &Fault) -> String {
 }
 
 impl WasmPlugin {
+    /// Keeps an instance for the next call, unless somebody waits for its place.
     pub(crate) fn put_back(&self, live: Live) {
+        if self.loaded.gate.is_awaited() {
+            return drop(live);
+        }
         let mut idle = self.idle.lock();
         if idle.len() < self.loaded.shared.limits.idle_max && !self.is_retired.load(Ordering::Relaxed) {
             idle.push(live);

@@ -41,8 +41,12 @@ pub struct Limits {
     pub cpu: Duration,
     /// Octets of linear memory of one instance.
     pub memory_bytes_max: usize,
-    /// Instances at a time; one more is the fault `pool-exhausted`.
+    /// Instances at a time, of all versions of the plugin together. A call that needs one more waits.
     pub instances_max: u32,
+    /// Fresh instances at a time that serve one client: an IPv4 address, or a /64 network of IPv6. A call that needs one more waits.
+    pub instances_per_client: u32,
+    /// How long a call waits for an instance before it ends in the fault `pool-exhausted`.
+    pub instance_wait: Duration,
     /// Instances that wait for the next call, for a plugin whose instances are reused.
     pub idle_max: usize,
     /// Lines that one call may log.
@@ -76,6 +80,8 @@ impl Default for Limits {
             cpu: Duration::from_millis(100),
             memory_bytes_max: 16 << 20,
             instances_max: 200,
+            instances_per_client: 50,
+            instance_wait: Duration::from_secs(2),
             idle_max: 8,
             log_lines_max: 50,
             log_line_bytes_max: 1024,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{call, evil, load, message, open, reused, session};
-use waxwing_pipeline::{Answer, Event, FaultKind, Plugin as _, Resolution};
+use waxwing_pipeline::{Answer, Client, Event, FaultKind, Plugin as _, Resolution};
 use waxwing_sandbox::WasmPlugin;
 use waxwing_types::{Address, Edit, ReversePath, Verdict};
 
@@ -208,7 +208,9 @@ async fn a_reused_instance_is_recycled() {
 #[tokio::test]
 async fn the_pool_has_an_end() {
     let mut settings = evil("");
+    settings.name = "small".into();
     settings.limits.instances_max = 2;
+    settings.limits.instance_wait = Duration::from_millis(20);
     let plugin = load(settings).await;
     let mut guests: Vec<_> = (0..3).map(|_| open(&plugin)).collect();
     let helo = Event::Helo("x".into());
@@ -217,4 +219,49 @@ async fn the_pool_has_an_end() {
     assert_eq!(guests[2].call(&helo, &session()).await.unwrap_err().kind, FaultKind::PoolExhausted);
     guests.swap_remove(0);
     assert!(guests[0].call(&helo, &session()).await.is_ok(), "the place of the first is free again");
+}
+
+#[tokio::test]
+async fn a_client_has_a_share_and_waits_for_more() {
+    let mut settings = evil("");
+    settings.name = "shared".into();
+    settings.limits.instances_per_client = 1;
+    settings.limits.instance_wait = Duration::from_millis(50);
+    let plugin = load(settings.clone()).await;
+    let helo = Event::Helo("x".into());
+    let mut held = open(&plugin);
+    held.call(&helo, &session()).await.unwrap();
+    let fault = call(&plugin, helo.clone(), &session()).await.unwrap_err();
+    assert_eq!(fault.kind, FaultKind::PoolExhausted);
+    assert!(fault.text.contains("serve this client already"), "{fault}");
+    // Another version of the plugin has no places of its own.
+    let next = load(settings.clone()).await;
+    assert_eq!(call(&next, helo.clone(), &session()).await.unwrap_err().kind, FaultKind::PoolExhausted);
+    let mut other = session();
+    let client = Client { peer: "192.0.2.2:4242".parse().unwrap(), name: None, listener: "mx".into() };
+    other.client = Some(std::sync::Arc::new(client));
+    assert!(call(&plugin, helo.clone(), &other).await.is_ok());
+    settings.limits.instance_wait = Duration::from_secs(60);
+    let patient = load(settings).await;
+    let (context, event) = (session(), helo);
+    let (done, ()) = tokio::join!(call(&patient, event, &context), async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        drop(held);
+    });
+    assert!(done.is_ok(), "it waited until the first was done");
+}
+
+#[tokio::test]
+async fn a_fault_does_not_cost_a_transaction_its_place() {
+    let mut settings = evil("panic");
+    settings.name = "faulty".into();
+    settings.config.insert("at".into(), serde_json::json!("on-message"));
+    settings.limits.instances_max = 1;
+    settings.limits.instance_wait = Duration::from_millis(50);
+    let plugin = load(settings).await;
+    let mut first = open(&plugin);
+    assert_eq!(first.call(&Event::Message, &message()).await.unwrap_err().kind, FaultKind::Trap);
+    let other = call(&plugin, Event::Helo("x".into()), &session()).await;
+    assert_eq!(other.unwrap_err().kind, FaultKind::PoolExhausted, "the place is kept");
+    assert!(first.call(&Event::Helo("x".into()), &session()).await.is_ok(), "and used again");
 }

@@ -89,7 +89,10 @@ impl Keeper {
     /// Looks at the files until the shutdown. Without files there is nothing to look at.
     pub(crate) async fn poll(self: Arc<Self>, mut shutdown: Shutdown) {
         let has_files = self.slots.lock().iter().any(|slot| slot.file.is_some() || slot.canary_file.is_some());
-        while has_files {
+        if !has_files {
+            return;
+        }
+        loop {
             tokio::select! {
                 () = tokio::time::sleep(POLL_PERIOD) => {}
                 () = shutdown.wait() => return,

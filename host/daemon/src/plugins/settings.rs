@@ -59,6 +59,9 @@ pub(super) fn settings_of(
         wall: plugin.limits.time,
         cpu: plugin.limits.cpu,
         memory_bytes_max: bytes(plugin.limits.memory),
+        instances_max: plugin.limits.instances,
+        instances_per_client: plugin.limits.instances_per_client,
+        instance_wait: plugin.limits.instance_wait,
         log_lines_max: plugin.limits.log_lines as usize,
         edits_max: plugin.limits.edits as usize,
         ..Limits::default()

@@ -1,0 +1,278 @@
+//! How many instances there may be, and who waits for one.
+//!
+//! There is a gate for each plugin, which all its versions share. Those who wait are served in the order in
+//! which they came, but for clients that have their share already: nobody waits for them.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use waxwing_pipeline::Context;
+
+/// Calls that wait at one gate; more are refused at once.
+const WAITERS_MAX: usize = 10_000;
+
+/// Whom an instance counts for: the address of an IPv4 client, the /64 network of an IPv6 client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ClientKey(IpAddr);
+
+impl ClientKey {
+    /// None for mail that no client sends at the moment.
+    pub(crate) fn of(context: &Context) -> Option<Self> {
+        let network = match context.client.as_ref()?.peer.ip() {
+            IpAddr::V6(address) => match address.to_ipv4_mapped() {
+                Some(mapped) => IpAddr::V4(mapped),
+                None => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+            },
+            address @ IpAddr::V4(_) => address,
+        };
+        Some(Self(network))
+    }
+}
+
+/// Why there is no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoPlace {
+    /// All are taken.
+    All,
+    /// The client has its share.
+    Client,
+}
+
+/// Counts what is taken, and holds the queue of those who wait.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    places_max: u32,
+    per_client_max: u32,
+    taken: u32,
+    clients: HashMap<ClientKey, u32>,
+    waiters: VecDeque<Waiter>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    client: Option<ClientKey>,
+    give: oneshot::Sender<Place>,
+}
+
+/// A place behind a gate; it is free again when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    gate: Arc<Gate>,
+    client: Option<ClientKey>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.gate.leave(self.client);
+    }
+}
+
+impl Gate {
+    pub(crate) fn new(places_max: u32, per_client_max: u32) -> Arc<Self> {
+        let (clients, waiters) = (HashMap::new(), VecDeque::new());
+        Arc::new(Self { inner: Mutex::new(Inner { places_max, per_client_max, taken: 0, clients, waiters }) })
+    }
+
+    /// A new version of the plugin has other limits.
+    pub(crate) fn set_limits(self: &Arc<Self>, places_max: u32, per_client_max: u32) {
+        let mut inner = self.inner.lock();
+        inner.places_max = places_max;
+        inner.per_client_max = per_client_max;
+        drop(inner);
+        self.admit();
+    }
+
+    /// A place, at once or within this time.
+    pub(crate) async fn enter(self: &Arc<Self>, client: Option<ClientKey>, wait: Duration) -> Result<Place, NoPlace> {
+        let (give, taken) = oneshot::channel();
+        {
+            let mut inner = self.inner.lock();
+            // Whoever may enter does not pass those who wait: each of them is kept out by its own share, or there is no place at all.
+            let refusal = match inner.refusal(client) {
+                None => {
+                    inner.take(client);
+                    return Ok(Place { gate: Arc::clone(self), client });
+                }
+                Some(refusal) => refusal,
+            };
+            if wait.is_zero() || inner.waiters.len() >= WAITERS_MAX {
+                return Err(refusal);
+            }
+            inner.waiters.push_back(Waiter { client, give });
+        }
+        match timeout(wait, taken).await {
+            Ok(Ok(place)) => Ok(place),
+            Ok(Err(_)) | Err(_) => {
+                let mut inner = self.inner.lock();
+                // The receiver is gone: this one and others that gave up leave the queue.
+                inner.waiters.retain(|waiter| !waiter.give.is_closed());
+                Err(inner.refusal(client).unwrap_or(NoPlace::All))
+            }
+        }
+    }
+
+    /// A place for the server's own purposes, over the limit if need be.
+    pub(crate) fn enter_always(self: &Arc<Self>) -> Place {
+        self.inner.lock().take(None);
+        Place { gate: Arc::clone(self), client: None }
+    }
+
+    /// Somebody waits who could have a place that becomes free.
+    pub(crate) fn is_awaited(&self) -> bool {
+        !self.inner.lock().waiters.is_empty()
+    }
+
+    fn leave(self: &Arc<Self>, client: Option<ClientKey>) {
+        let mut inner = self.inner.lock();
+        inner.taken = inner.taken.saturating_sub(1);
+        if let Some(client) = client {
+            let left = inner.clients.get(&client).copied().unwrap_or_default().saturating_sub(1);
+            match left {
+                0 => drop(inner.clients.remove(&client)),
+                left => drop(inner.clients.insert(client, left)),
+            }
+        }
+        drop(inner);
+        self.admit();
+    }
+
+    /// Gives what is free to those who wait.
+    fn admit(self: &Arc<Self>) {
+        loop {
+            let mut inner = self.inner.lock();
+            if inner.taken >= inner.places_max {
+                return;
+            }
+            let Some(at) = inner.waiters.iter().position(|waiter| inner.refusal(waiter.client).is_none()) else { return };
+            let Some(Waiter { client, give }) = inner.waiters.remove(at) else { return };
+            if give.is_closed() {
+                continue;
+            }
+            inner.take(client);
+            drop(inner);
+            // One that gives up in this moment drops the place, which gives it to the next.
+            let _ = give.send(Place { gate: Arc::clone(self), client });
+        }
+    }
+}
+
+impl Inner {
+    fn refusal(&self, client: Option<ClientKey>) -> Option<NoPlace> {
+        let of_client = client.and_then(|client| self.clients.get(&client)).copied().unwrap_or_default();
+        if self.taken >= self.places_max {
+            Some(NoPlace::All)
+        } else {
+            (client.is_some() && of_client >= self.per_client_max).then_some(NoPlace::Client)
+        }
+    }
+
+    fn take(&mut self, client: Option<ClientKey>) {
+        self.taken = self.taken.saturating_add(1);
+        if let Some(client) = client {
+            let count = self.clients.entry(client).or_default();
+            *count = count.saturating_add(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use waxwing_pipeline::Client;
+    use waxwing_types::Via;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(600);
+
+    fn client(peer: &str) -> Option<ClientKey> {
+        let client = Client { peer: peer.parse().unwrap(), name: None, listener: "mx".into() };
+        ClientKey::of(&Context::new(Via::Smtp, Some(Arc::new(client))))
+    }
+
+    /// Waits in a task of its own; the queue has it when this returns.
+    async fn waits(gate: &Arc<Gate>, client: Option<ClientKey>) -> tokio::task::JoinHandle<Result<Place, NoPlace>> {
+        let (gate, before) = (Arc::clone(gate), gate.inner.lock().waiters.len());
+        let theirs = Arc::clone(&gate);
+        #[allow(clippy::disallowed_methods, reason = "a task of the test")]
+        let task = tokio::spawn(async move { theirs.enter(client, LONG).await });
+        while gate.inner.lock().waiters.len() == before {
+            tokio::task::yield_now().await;
+        }
+        task
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_served_in_turn() {
+        let gate = Gate::new(1, 1);
+        let held = gate.enter(None, Duration::ZERO).await.unwrap();
+        assert_eq!(gate.enter(None, Duration::ZERO).await.unwrap_err(), NoPlace::All);
+        let first = waits(&gate, None).await;
+        let second = waits(&gate, None).await;
+        assert!(gate.is_awaited());
+        drop(held);
+        let place = first.await.unwrap().unwrap();
+        assert!(!second.is_finished());
+        drop(place);
+        drop(second.await.unwrap().unwrap());
+        assert_eq!(gate.inner.lock().taken, 0);
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_client_that_has_its_share() {
+        let gate = Gate::new(10, 2);
+        let (greedy, modest) = (client("192.0.2.1:1"), client("192.0.2.2:1"));
+        let mut held = vec![gate.enter(greedy, LONG).await.unwrap(), gate.enter(greedy, LONG).await.unwrap()];
+        assert_eq!(gate.enter(greedy, Duration::ZERO).await.unwrap_err(), NoPlace::Client);
+        let third = waits(&gate, greedy).await;
+        let other = gate.enter(modest, Duration::ZERO).await.unwrap();
+        assert!(gate.enter(None, Duration::ZERO).await.is_ok(), "what no client sent has no such limit");
+        drop(other);
+        assert!(!third.is_finished(), "a place of another does not help it");
+        held.pop();
+        assert!(third.await.unwrap().is_ok());
+        drop(held);
+        assert!(gate.inner.lock().clients.is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_gave_up_takes_no_place() {
+        let gate = Gate::new(1, 1);
+        let held = gate.enter(None, Duration::ZERO).await.unwrap();
+        assert_eq!(gate.enter(None, Duration::from_millis(5)).await.unwrap_err(), NoPlace::All);
+        assert!(!gate.is_awaited());
+        let cut = waits(&gate, None).await;
+        let patient = waits(&gate, None).await;
+        cut.abort();
+        assert!(cut.await.is_err());
+        drop(held);
+        drop(patient.await.unwrap().unwrap());
+        assert_eq!(gate.inner.lock().taken, 0);
+    }
+
+    #[tokio::test]
+    async fn a_higher_limit_lets_in_who_waits() {
+        let gate = Gate::new(1, 1);
+        let _held = gate.enter(None, Duration::ZERO).await.unwrap();
+        let waiting = waits(&gate, None).await;
+        let _extra = gate.enter_always();
+        gate.set_limits(3, 1);
+        assert!(waiting.await.unwrap().is_ok());
+    }
+
+    #[test]
+    fn a_network_is_one_client() {
+        assert_eq!(client("[2001:db8:0:1::1]:1"), client("[2001:db8:0:1:2:3:4:5]:2"));
+        assert_ne!(client("[2001:db8:0:1::1]:1"), client("[2001:db8:0:2::1]:1"));
+        assert_eq!(client("[::ffff:192.0.2.1]:1"), client("192.0.2.1:9"));
+    }
+}

@@ -1,0 +1,191 @@
+#!/usr/bin/env python3
+"""Many sessions with four plugins each, one of which burns its whole limit in every call: nobody fails, the others go on, memory and
+instances keep to their limits, also with clients that stop after RCPT.
+
+By hand with the full numbers: tests/bench/plugins-sessions."""
+import asyncio
+import json
+import os
+import statistics
+import time
+import unittest
+
+from harness import cases, client, components, messages, system, waxwing
+
+SESSIONS = int(os.environ.get("WAXWING_SESSIONS", "100"))
+MESSAGES = int(os.environ.get("WAXWING_MESSAGES", "3"))
+STOPPED = int(os.environ.get("WAXWING_STOPPED", "300"))
+# Clients come from so many addresses of 127.0.0.0/8: fewer sessions from each than its share of instances.
+SESSIONS_PER_ADDRESS = 20
+INSTANCES, INSTANCES_PER_CLIENT = 200, 50
+QUIET = ["first", "second", "third"]
+BURNER = "burner"
+RECIPIENT = "a@far.test"
+
+
+def address(number):
+    """A loopback address."""
+    return f"127.0.{1 + number // 200}.{1 + number % 200}"
+
+
+class Session:
+    """One SMTP connection without a thread."""
+
+    def __init__(self, port, source):
+        self.port, self.source = port, source
+
+    async def __aenter__(self):
+        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port, local_addr=(self.source, 0))
+        await self.expect(220)
+        return self
+
+    async def __aexit__(self, *_):
+        self.writer.close()
+
+    async def expect(self, code):
+        """Reads a reply, which must have this code."""
+        line = b"   -"
+        while line[3:4] == b"-":
+            line = await self.reader.readline()
+        if not line.startswith(str(code).encode()):
+            raise AssertionError(f"expected {code}, got {line!r}")
+
+    async def command(self, line, code=250):
+        """Sends a command; its reply must have this code."""
+        self.writer.write(line.encode() + b"\r\n")
+        await self.expect(code)
+
+    async def envelope(self, recipient=RECIPIENT):
+        """HELO once before; MAIL and RCPT."""
+        await self.command("MAIL FROM:<ann@example.test>")
+        await self.command(f"RCPT TO:<{recipient}>")
+
+    async def deliver(self, message):
+        """A whole transaction; seconds until its last reply."""
+        began = time.monotonic()
+        await self.envelope()
+        await self.command("DATA", 354)
+        self.writer.write(message + b".\r\n")
+        await self.expect(250)
+        return time.monotonic() - began
+
+
+async def sender(port, number, start):
+    """One session with its messages; the seconds of each."""
+    async with Session(port, address(number // SESSIONS_PER_ADDRESS)) as session:
+        await session.command("EHLO client.example.test")
+        await start.wait()
+        return [await session.deliver(messages.plain(f"s{number}")) for _ in range(MESSAGES)]
+
+
+async def all_senders(port):
+    """All sessions at once; seconds of all messages."""
+    start = asyncio.Event()
+    tasks = [asyncio.create_task(sender(port, number, start)) for number in range(SESSIONS)]
+    await asyncio.sleep(0.5)
+    start.set()
+    done = await asyncio.gather(*tasks, return_exceptions=True)
+    errors = [one for one in done if isinstance(one, BaseException)]
+    if errors:
+        raise AssertionError(f"{len(errors)} of {SESSIONS} sessions failed, the first: {errors[0]!r}")
+    return [seconds for one in done for seconds in one]
+
+
+class Many(unittest.TestCase):
+    """One server with four plugins beside the standard ones."""
+
+    def server(self, name, wait):
+        server = waxwing.Waxwing(name, default_transport="discard", mynetworks=["127.0.0.0/8"])
+        self.addCleanup(server.close)
+        file = components.build(server.folder)
+        limits = {"time": "100ms", "cpu": "50ms", "memory": "4MiB", "instances": INSTANCES,
+                  "instances_per_client": INSTANCES_PER_CLIENT, "instance_wait": wait}
+        plugin = {"file": file, "limits": limits, "breaker_faults": 0, "on_fault": "defer",
+                  "grants": {"message": "full", "edit": True, "lookup": ["alias_maps"]}, "config": {"act": "", "at": "on-message"}}
+        # A guest that computes leaves the sessions their turn, but on a busy machine a quiet one may be late through no fault of its own.
+        patient = {**plugin, "limits": {**limits, "time": "20s", "cpu": "5s"}}
+        server.settings.update({
+            "smtpd_client_connection_count_limit": 0, "smtpd_sessions_max": SESSIONS + STOPPED + 50,
+            "plugins": {**{name: patient for name in QUIET},
+                        BURNER: {**plugin, "on_fault": "skip", "config": {"act": "loop", "at": "on-message"}}},
+        })
+        return server.start()
+
+    def plugins(self, server):
+        """The plugins of this test in the list, by name."""
+        return {plugin["name"]: plugin for plugin in server.ask("plugin", "list") if plugin["name"] in (*QUIET, BURNER)}
+
+    def test_1_sessions_with_four_plugins_each(self):
+        server = self.server("sessions", "120s")
+        before = system.pss_megabytes(server.process.pid)
+        began = time.monotonic()
+        try:
+            seconds = sorted(asyncio.run(all_senders(server.port)))
+        except AssertionError as error:
+            faults = [entry["fault"] for record in server.ask("trace", "--last", "100") for entry in record["entries"] if entry["fault"]]
+            words = sorted({fault for fault in faults if "pool-exhausted" in fault})
+            raise AssertionError(f"{error}; faults: {words}; {self.plugins(server)}") from None
+        took = time.monotonic() - began
+        after = system.pss_megabytes(server.process.pid)
+        self.assertEqual(len(seconds), SESSIONS * MESSAGES)
+        plugins = self.plugins(server)
+        for name, plugin in plugins.items():
+            hook, = [hook for hook in plugin["hooks"] if hook["hook"] == "on-message"]
+            self.assertEqual(hook["calls"], SESSIONS * MESSAGES, f"{name} was passed over")
+            self.assertEqual(hook["faults"], hook["calls"] if name == BURNER else 0, name)
+            self.assertLessEqual(plugin["instances"], INSTANCES)
+        bound = 4 * INSTANCES * 4 + 16
+        self.assertLess(after - before, bound, "more memory than the instances may have")
+        figures = {"sessions": SESSIONS, "messages": len(seconds), "failed": 0, "seconds": round(took, 1),
+                   "p50_ms": round(statistics.median(seconds) * 1000), "p99_ms": round(seconds[len(seconds) * 99 // 100] * 1000),
+                   "pss_before_mb": round(before), "pss_after_mb": round(after)}
+        print("      " + json.dumps(figures), flush=True)
+
+    def test_2_clients_that_stop_after_rcpt(self):
+        server = self.server("stopped", "200ms")
+        held = asyncio.run(self.stopped(server))
+        print(f"      {STOPPED} clients stop after RCPT, {held['accepted']} have their instances, the others got 451: {held['instances']}", flush=True)
+
+    async def stopped(self, server):
+        """All from one address; then one client of another address must be served."""
+        sessions, refused = [], 0
+        for first in range(0, STOPPED, 100):
+            batch = [Session(server.port, "127.0.0.9") for _ in range(min(100, STOPPED - first))]
+            done = await asyncio.gather(*(self.stop_after_rcpt(session) for session in batch))
+            refused += done.count(False)
+            sessions += batch
+        plugins = await asyncio.to_thread(self.plugins, server)
+        instances = {name: plugin["instances"] for name, plugin in plugins.items()}
+        for name, count in instances.items():
+            self.assertLessEqual(count, INSTANCES_PER_CLIENT, name)
+        self.assertEqual(STOPPED - refused, min(STOPPED, INSTANCES_PER_CLIENT), "as many as the share of one client")
+        await asyncio.to_thread(self.other_client, server)
+        for session in sessions:
+            session.writer.close()
+        await asyncio.to_thread(system.wait_for, "the instances to go", lambda: self.instances(server) == 0)
+        return {"accepted": STOPPED - refused, "instances": instances}
+
+    def instances(self, server):
+        """Instances of all four plugins."""
+        return sum(plugin["instances"] for plugin in self.plugins(server).values())
+
+    async def stop_after_rcpt(self, session):
+        """Whether it came as far as that; hooks before MAIL need an instance for a moment too."""
+        try:
+            await session.__aenter__()
+            await session.command("EHLO client.example.test")
+            await session.envelope()
+            return True
+        except AssertionError as error:
+            if "451" not in str(error):
+                raise
+            return False
+
+    def other_client(self, server):
+        """Is served while the share of the first client is used up."""
+        with client.Client(server.port, source="127.0.0.10") as connection:
+            connection.deliver(messages.plain("other"), "ann@example.test", RECIPIENT)
+
+
+if __name__ == "__main__":
+    cases.main()
