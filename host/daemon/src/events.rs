@@ -62,3 +62,73 @@ async fn tell(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use async_trait::async_trait;
+    use waxwing_pipeline::{Answer, Binding, BindingSettings, ClassOf, Fault, Guest, HookSet, Outcome, Plugin};
+    use waxwing_types::{Address, AddressClass, ManualClock};
+
+    use super::*;
+
+    /// Notes what it hears.
+    #[derive(Clone, Default)]
+    struct Ear(Arc<parking_lot::Mutex<Vec<String>>>);
+
+    impl Plugin for Ear {
+        fn version(&self) -> &str {
+            "1"
+        }
+        fn exports(&self) -> HookSet {
+            HookSet::default().with(Hook::OnEvent)
+        }
+        fn open(self: Arc<Self>) -> Box<dyn Guest> {
+            Box::new(self.as_ref().clone())
+        }
+    }
+
+    #[async_trait]
+    impl Guest for Ear {
+        async fn call(&mut self, event: &Event, _: &Context) -> Result<Outcome, Fault> {
+            if let Event::Observe { name, json } = event {
+                self.0.lock().push(format!("{name} {json}"));
+            }
+            Ok(Outcome::of(Answer::Done))
+        }
+    }
+
+    impl ClassOf for Ear {
+        fn class_of(&self, _: &Address) -> AddressClass {
+            AddressClass::Default
+        }
+    }
+
+    fn pipeline(bindings: Vec<Arc<Binding>>) -> Arc<Pipeline> {
+        Arc::new(Pipeline::new(bindings, Arc::new(Ear::default()), Arc::new(ManualClock::default())))
+    }
+
+    #[tokio::test]
+    async fn events_are_told_in_order_and_what_is_too_much_is_dropped() {
+        let (_trigger, shutdown) = Shutdown::new();
+        let ear = Ear::default();
+        let bound = pipeline(vec![Binding::new("ear", Arc::new(ear.clone()), BindingSettings::default())]);
+        let line = EventLine::start(&bound, shutdown.clone());
+        assert!(line.wanted() && !EventLine::start(&pipeline(Vec::new()), shutdown).wanted());
+        // The task has no turn before this one waits.
+        for number in 0..EVENTS_MAX + 3 {
+            line.happened("delivered", number.to_string());
+        }
+        assert_eq!(line.dropped.load(Ordering::Relaxed), 3);
+        for _ in 0..1_000 {
+            if ear.0.lock().len() == EVENTS_MAX && line.dropped.load(Ordering::Relaxed) == 0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let heard = ear.0.lock().clone();
+        assert_eq!((heard.len(), heard[0].as_str(), heard[7].as_str()), (EVENTS_MAX, "delivered 0", "delivered 7"));
+        assert_eq!(line.dropped.load(Ordering::Relaxed), 0, "they were logged");
+    }
+}

@@ -64,11 +64,12 @@ pub(crate) struct Hooks {
 impl Hooks {
     /// None if no plugin is bound to any of these hooks: then nothing is spent on them.
     pub(crate) fn of(core: &Core, attempt: &Attempt, message: &Message) -> Option<Self> {
-        let chain = core.parts.pipeline.chain();
-        let bound = [Hook::OnSend, Hook::OnReply, Hook::OnRetry, Hook::OnOutcome].into_iter().any(|hook| chain.has(hook));
-        bound.then(|| {
-            let context = context_of(&core.parts.pipeline, message, &attempt.recipients);
-            Self { chain, context, destination: attempt.hop.to_string() }
+        let pipeline = &core.parts.pipeline;
+        let bound = [Hook::OnSend, Hook::OnReply, Hook::OnRetry, Hook::OnOutcome].into_iter().any(|hook| pipeline.has(hook));
+        bound.then(|| Self {
+            chain: pipeline.chain(),
+            context: context_of(pipeline, message, &attempt.recipients),
+            destination: attempt.hop.to_string(),
         })
     }
 

@@ -1,10 +1,11 @@
 //! The queue manager: takes up what is due, finds where it goes, hands it to transports, settles what they say.
 //!
-//! Owns: routing, attempts, retries, reports; the native transports (SMTP, Maildir, discard, error) and the one by plugin.
-//! Uses: queue (the spool), smtp and net (client sessions), mailbox, pipeline (transports as plugins, submission).
+//! Owns: routing, attempts, retries, reports, and when plugins are asked about them; the native transports (SMTP, Maildir, discard,
+//! error) and the one by plugin.
+//! Uses: queue (the spool), smtp and net (client sessions), mailbox, pipeline (hooks, transports as plugins, submission).
 //! Used by: daemon.
 //! Never: WebAssembly, a listening socket, a write to the spool but by settling.
-//! Start reading at: [`QueueManager::run`], then `attempt.rs`.
+//! Start reading at: [`QueueManager::run`], then `plan.rs`, `attempt.rs` and `attempt_end.rs`.
 #![forbid(unsafe_code)]
 
 mod attempt;

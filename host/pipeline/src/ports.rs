@@ -245,7 +245,7 @@ impl Submission {
             body_type: if self.content.is_ascii() { BodyType::SevenBit } else { BodyType::EightBitMime },
             ret: None,
             envid: None,
-            origin: Origin::internal(Via::Api, now),
+            origin: Origin::internal(Via::Forward, now),
         };
         let tags = Tags::from([(AUTHORS_TAG.to_owned(), authors)]);
         Ok(Generated { id: self.id, envelope, content: self.content.clone(), cause, tags })

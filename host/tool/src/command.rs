@@ -220,11 +220,8 @@ mod tests {
             &["plugin", "reload"],
             &["plugin", "reload", "x"],
             &["plugin", "check", "p.wasm"],
-<<<<<<< HEAD
             &["plugin", "new", "x", "--lang", "c"],
-=======
             &["metrics"],
->>>>>>> host-2
         ] {
             assert!(Cli::try_parse_from([&["waxwing"], good].concat()).is_ok(), "{good:?}");
         }

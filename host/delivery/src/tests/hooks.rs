@@ -367,6 +367,12 @@ async fn plugins_hear_of_each_outcome_and_what_they_send_is_sent() {
     let mut events = house.events();
     events.sort();
     assert_eq!(events, ["deferred", "delivered", "delivered", "failed"]);
+    let events = house.kept.events.lock().unwrap();
+    let (_, failed) = events.iter().find(|(name, _)| name == "failed").unwrap();
+    let known: serde_json::Value = serde_json::from_str(failed).unwrap();
+    let words = ["recipient", "destination", "status", "text"].map(|key| known[key].as_str().unwrap());
+    assert_eq!(words, ["gone@mx.example", "smtp:mx.example", "5.1.1", "5.1.1 no such user"]);
+    assert_eq!((&known["code"], &known["attempt"], &known["expired"]), (&550.into(), &1.into(), &false.into()));
 }
 
 #[tokio::test]
@@ -438,7 +444,7 @@ async fn what_plugins_send_ends_after_a_few_and_is_not_shown_to_them() {
     let many = |authors: &str| Tags::from([(AUTHORS_TAG.to_owned(), authors.to_owned())]);
     let message = new_message(&house.spool, house.clock.now(), "", &["x@mx.example"], "x\r\n");
     house.spool.enqueue(NewMessage { tags: many("a,b,c,d,e"), ..message }).await.unwrap();
-    house.until("dropped", async |house| house.traced("dropped: 5 submissions led to it already")).await;
+    house.until("dropped", async |house| house.traced("dropped: refused: 5 messages led one to the next")).await;
     house.settled(0).await;
     assert_eq!(house.kept().len(), 4);
 }
