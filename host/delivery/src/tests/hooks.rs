@@ -1,4 +1,5 @@
 //! Plugins, made natively, at the hooks of the queue and of delivery.
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test plugin answers what it was made for")]
 
 use waxwing_pipeline::{
     AUTHORS_TAG, Answer, BindingSettings, Changes, Context, Event, Fate, Fault, FaultKind, Guest, Hook, HookSet, NextTry,
