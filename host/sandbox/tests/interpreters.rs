@@ -13,7 +13,7 @@ use std::time::Duration;
 use common::{call, message, sandbox};
 use guests::Language;
 use serde_json::json;
-use waxwing_pipeline::{Answer, Event, Fault, FaultKind, Outcome};
+use waxwing_pipeline::{Answer, Event, Fault, FaultKind, Outcome, Plugin};
 use waxwing_sandbox::{LoadError, MessageGrant, PluginSettings, WasmPlugin};
 use waxwing_types::Verdict;
 

@@ -8,7 +8,7 @@ use crate::RecordError;
 use crate::record::{clean, clean_entry};
 
 /// The first octet of a recording; another form gets the next number, and recordings of other numbers are passed over.
-pub const RECORDING_VERSION: u8 = 1;
+pub const RECORDING_VERSION: u8 = 2;
 /// ESMTP parameters whose values are never written: the identity behind a submission (RFC 4954 §5).
 const SECRET_PARAMETERS: [&str; 1] = ["AUTH"];
 
@@ -145,21 +145,21 @@ pub(crate) mod tests {
         assert_eq!(serde_json::from_str::<Recording>(&json).unwrap(), read, "octets survive the control socket");
     }
 
-    /// What version 1 looks like on disk. When this fails, the form has changed: raise [`RECORDING_VERSION`].
+    /// What version 2 looks like on disk. When this fails, the form has changed: raise [`RECORDING_VERSION`].
     #[test]
-    fn version_1_is_what_it_was() {
+    fn version_2_is_what_it_was() {
         let octets = encode(recording("1h0000000000q"), &Redaction::default());
-        assert_eq!(octets.iter().map(|b| format!("{b:02x}")).collect::<String>(), VERSION_1);
+        assert_eq!(octets.iter().map(|b| format!("{b:02x}")).collect::<String>(), VERSION_2);
     }
 
-    const VERSION_1: &str = concat!(
-        "010d3168303030303030303030307180a0f1c2b1340100c0000201190004736d7470000a6d652e6578616d706c65010b6140",
+    const VERSION_2: &str = concat!(
+        "020d3168303030303030303030307180a0f1c2b1340100c0000201190004736d7470000a6d652e6578616d706c65010b6140",
         "622e6578616d706c65020441555448010a287265646163746564290453495a45010135010b6340642e6578616d706c650001",
         "355375626a6563743a20780d0a782d746f6b656e3a207365637265740d0a20666f6c646564207365637265740d0a423a20ff",
         "0d0a0d0a01147468652073656372657420626f647920fe000d0a0001016b0176066163636570740c32353020322e302e3020",
-        "4f6b0180a0f1c2b1340170000a6f6e2d6d65737361676500046e65787403102b582d546f6b656e3a20736563726574167e5b",
-        "305d782d746f6b656e5b315d3a20736563726574082b446174653a207800010001154155544820504c41494e202872656461",
-        "637465642900",
+        "4f6b0180a0f1c2b1340170000a6f6e2d6d65737361676500046e65787403102b582d546f6b656e3a20736563726574167e5b30",
+        "5d782d746f6b656e5b315d3a20736563726574082b446174653a207800010001154155544820504c41494e20287265646163",
+        "7465642900",
     );
 
     #[test]
