@@ -76,6 +76,7 @@ fn a_known_postfix_name_is_led_to_its_place() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn contradictions() {
     for (text, wanted) in [
         (

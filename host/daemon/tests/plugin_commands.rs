@@ -101,7 +101,7 @@ fn check_says_in_a_sentence_what_does_not_fit() {
     for (file, sentence) in [
         (later.to_str().unwrap(), "the hook on-file is not implemented yet in this version of the server; build it without"),
         ("other.wasm", "was built for version 0.2.0 of waxwing:mail"),
-        ("import.wasm", "imports waxwing:mail/lag@0.1.0, which is not part of waxwing:mail"),
+        ("import.wasm", "imports waxwing:mail/lag@0.1.0, which is part of neither waxwing:mail nor WASI"),
         ("export.wasm", "exports waxwing:mail/on-dada@0.1.0, which is no hook"),
         ("core.wasm", "is a core module, not a component"),
         ("m.eml", "is not a WebAssembly file"),

@@ -179,7 +179,12 @@ impl SessionHost {
         let Some(added) = transaction.context.recipients.last().cloned() else { return Answer::Ok };
         let answer = match self.resolved(transaction, &added).await {
             Answer::Ok => self.hook(transaction, Event::Rcpt(added)).await,
-            refusal => refusal,
+            refusal @ (Answer::OkWithout(_)
+            | Answer::Reply(_)
+            | Answer::Close(_)
+            | Answer::Committed(_)
+            | Answer::Discarded(_)
+            | Answer::Done) => refusal,
         };
         match &answer {
             Answer::Ok | Answer::OkWithout(_) => {}

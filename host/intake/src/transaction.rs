@@ -88,10 +88,8 @@ impl Transaction {
         self.context.head = Some(Arc::clone(&head));
         let verdict = intake.parts.pipeline.verdict(&mut self.chain, &mut self.context, Event::Headers).await;
         self.context.head = None;
-        match verdict_answer(self, verdict) {
-            Answer::Ok => Ok(Arc::unwrap_or_clone(head)),
-            answer => Err(answer),
-        }
+        let answer = verdict_answer(self, verdict);
+        if answer == Answer::Ok { Ok(Arc::unwrap_or_clone(head)) } else { Err(answer) }
     }
 
     /// All octets have come.
@@ -112,7 +110,7 @@ impl Transaction {
             Receiving::Body(head, writer) => (head, writer),
             Receiving::Refused(answer) => return Err(answer),
         };
-        let body = writer.finish().await.inspect_err(|error| cannot_spool(error)).map_err(failed)?;
+        let body = writer.finish().await.inspect_err(cannot_spool).map_err(failed)?;
         Ok(Received { head, body })
     }
 

@@ -49,7 +49,7 @@ async fn a_scan_reads_the_body() {
             (_, other) => panic!("{other:?}"),
         };
         let (Verdict::Reject(reply) | Verdict::Defer(reply)) = verdict else { panic!("{verdict:?}") };
-        assert_eq!(Some((reply.code(), reply.text())), code.map(|(code, text)| (code, text)));
+        assert_eq!(Some((reply.code(), reply.text())), code);
     }
 }
 
