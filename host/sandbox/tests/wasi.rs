@@ -47,8 +47,8 @@ fn build() -> Option<Vec<u8>> {
 
 fn settings() -> PluginSettings {
     let mut settings = PluginSettings::new("system");
-    settings.limits.wall = Duration::from_millis(500);
-    settings.limits.cpu = Duration::from_millis(200);
+    settings.limits.wall = Duration::from_millis(3000);
+    settings.limits.cpu = Duration::from_millis(100);
     settings
 }
 
