@@ -30,7 +30,7 @@ pub enum Act {
 
 use Hook::{
     OnCleanup, OnConnect, OnData, OnDecide, OnDeliver, OnDsn, OnEnqueue, OnHeaders, OnHelo, OnMail, OnMessage, OnOutcome, OnRcpt,
-    OnRcptResolved, OnRecipientMessage, OnRefuse, OnRetry, OnRewriteAddress, OnRoute, OnScan, OnScore, OnSend, OnTls,
+    OnRcptResolved, OnRecipientMessage, OnRefuse, OnRetry, OnRewriteAddress, OnRoute, OnScan, OnScore, OnSend, OnTick, OnTls,
 };
 
 const SESSION: &[Hook] = &[OnConnect, OnTls, OnHelo];
@@ -114,8 +114,23 @@ const LEAVING: &[Hook] =
     &[OnConnect, OnTls, OnHelo, OnMail, OnRcpt, OnRcptResolved, OnData, OnHeaders, OnMessage, OnScore, OnDecide, OnCleanup];
 
 /// Where a commit or a settlement follows that new mail goes with.
-const SUBMITTING: &[Hook] =
-    &[OnMail, OnRcpt, OnRcptResolved, OnData, OnHeaders, OnMessage, OnScore, OnDecide, OnCleanup, OnScan, OnDeliver];
+const SUBMITTING: &[Hook] = &[
+    OnMail,
+    OnRcpt,
+    OnRcptResolved,
+    OnData,
+    OnHeaders,
+    OnMessage,
+    OnScore,
+    OnDecide,
+    OnCleanup,
+    OnScan,
+    OnSend,
+    OnRetry,
+    OnOutcome,
+    OnDsn,
+    OnTick,
+];
 
 /// The table: what, how the documentation calls it, and where.
 const TABLE: &[(Act, &str, &[Hook])] = &[

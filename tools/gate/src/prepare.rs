@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use crate::run::{is_installed, output_of, step};
 
 const WASM_TARGET: &str = "wasm32-unknown-unknown";
+const WASI_TARGET: &str = "wasm32-wasip2";
 /// The build of the plugins reads it too: `rustup` or `debian`.
 const FORCE: &str = "WAXWING_GUEST_TOOLCHAIN";
 /// Debian's second way: a rustc with the sources of the standard library, which is then built for wasm.
@@ -37,7 +38,12 @@ pub(crate) fn compilers() -> Result<(), String> {
     if !is_installed("cc") {
         apt(&["gcc", "libc6-dev"]).map_err(|error| format!("no C compiler (`cc`), which Rust needs as linker\n{error}"))?;
     }
-    wasm()
+    wasm()?;
+    // One test compiles a guest that links WASI, and is passed over without this target.
+    if is_installed("rustup") && step("rustup", &["target", "add", WASI_TARGET]).is_err() {
+        eprintln!("without rustup's target {WASI_TARGET} the test of WASI is passed over");
+    }
+    Ok(())
 }
 
 /// Either toolchain will do; `WAXWING_GUEST_TOOLCHAIN` forces one, for the build as for us.
