@@ -101,18 +101,6 @@ fn explain(error: &anyhow::Error) -> String {
     }
 }
 
-/// The error and its causes, without those whose words have been said.
-pub(crate) fn chain(error: &anyhow::Error) -> String {
-    let mut said = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if !said.contains(&cause) {
-            said.push_str(if said.is_empty() { "" } else { ": " });
-            said.push_str(&cause);
-        }
-    }
-    said
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;

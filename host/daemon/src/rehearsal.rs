@@ -47,7 +47,7 @@ pub(crate) struct Stage {
 
 impl Rehearse for Stage {
     fn rehearse(&self, cast: Cast, scenes: &[Scene]) -> Result<Vec<Performance>, ToolError> {
-        self.play(cast, scenes).map_err(|error| ToolError::Rehearsal(crate::cli::chain(&error)))
+        self.play(cast, scenes).map_err(|error| ToolError::Rehearsal(plugins::in_one_line(&error)))
     }
 }
 
