@@ -1,7 +1,6 @@
 //! Mail that plugins send: it passes the hooks as any other, and is committed with what caused it.
 
 use std::pin::Pin;
-use std::sync::Arc;
 
 use waxwing_pipeline::{Context, Placement, Prepared, Submission, Submit, SubmitError, TraceEntry};
 use waxwing_queue::{NewBody, NewMessage, SpoolError};
@@ -85,9 +84,4 @@ impl Intake {
 pub(crate) fn reply_of(error: &SubmitError) -> Reply {
     tracing::warn!(target: "intake", "what a plugin sends along can't be taken: {error}");
     replies::NOT_ALONG
-}
-
-/// What a session's hooks sent before MAIL belongs to no message.
-pub(crate) fn forget(context: &mut Context) {
-    context.submissions = Arc::default();
 }

@@ -10,7 +10,6 @@ use waxwing_smtp::ServerSession;
 use waxwing_smtp::server::{Answer, Question};
 use waxwing_types::{Address, BodyType, Origin, Parameter, QueueId, Recipient, Reply, ReversePath, Timestamp, Verdict, Via};
 
-use crate::along::forget;
 use crate::gate::is_postmaster;
 use crate::recording::Draft;
 use crate::transaction::{Transaction, record_of, verdict_answer};
@@ -89,10 +88,11 @@ impl SessionHost {
         };
         let now = parts.clock.now();
         let mut context = self.context.clone();
-        forget(&mut context);
         let id = parts.spool.ids().next(now);
         context.id = Some(id);
         context.mail_parameters = Arc::new(parameters);
+        // What a session's hooks sent before MAIL belongs to no message.
+        context.submissions = Arc::default();
         let origin = Origin {
             peer: context.client.as_ref().map(|c| c.peer),
             client_name: context.client.as_ref().and_then(|c| c.name.clone()),

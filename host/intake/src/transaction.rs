@@ -247,7 +247,7 @@ impl Intake {
     pub(crate) async fn placement(&self, transaction: &mut Transaction) -> Result<Placement, Ended> {
         let Transaction { chain, context, .. } = transaction;
         let mut placement = self.parts.pipeline.placement(chain, context).await?;
-        placement.hold = context.hold.take().or(placement.hold);
+        placement.hold = context.hold.clone().or(placement.hold);
         context.hold.clone_from(&placement.hold);
         Ok(placement)
     }

@@ -61,6 +61,11 @@ fn is_served_wasi(name: &str) -> bool {
     WASI_SERVED.contains(&interface) && !patch.is_empty() && patch.bytes().all(|b| b.is_ascii_digit())
 }
 
+/// The server calls it.
+pub(crate) fn is_called(hook: Hook) -> bool {
+    !HOOKS_TO_COME.contains(&hook.as_str())
+}
+
 /// A host interface that is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Interface {

@@ -3,6 +3,8 @@
 use waxwing_pipeline::Hook;
 use waxwing_types::Verdict;
 
+use crate::check::is_called;
+
 /// Something that a plugin may want to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each is the function or case of that name in the contract")]
@@ -178,10 +180,11 @@ impl Act {
 /// The table as it stands in the documentation.
 #[must_use]
 pub fn reference() -> String {
-    let names: Vec<&str> = Hook::ALL.iter().map(|h| h.as_str()).collect();
+    let hooks: Vec<Hook> = Hook::ALL.into_iter().filter(|hook| is_called(*hook)).collect();
+    let names: Vec<&str> = hooks.iter().map(|h| h.as_str()).collect();
     let mut text = format!("| | {} |\n|---|{}\n", names.join(" | "), ":-:|".repeat(names.len()));
     for (_, what, at) in TABLE {
-        let marks = Hook::ALL.iter().map(|h| if at.contains(h) { " x |" } else { "   |" });
+        let marks = hooks.iter().map(|h| if at.contains(h) { " x |" } else { "   |" });
         text.push_str(&format!("| {what} |{}\n", marks.collect::<String>()));
     }
     text
