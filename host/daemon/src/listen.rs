@@ -112,6 +112,9 @@ impl Host<ServerSession> for Refusing {
             | Question::Helo { .. }
             | Question::Mail { .. }
             | Question::Rcpt { .. }
+            | Question::Secured(_)
+            | Question::Auth(_)
+            | Question::Xclient(_)
             | Question::Command { .. }
             | Question::Data
             | Question::EndOfData => Answer::Close(self.0.clone()),

@@ -68,6 +68,8 @@ pub(crate) async fn report(core: &Core, message: &Message, failed: &[(u32, Statu
         body_type: if dsn.eight_bit { BodyType::EightBitMime } else { BodyType::SevenBit },
         ret: None,
         envid: None,
+        smtputf8: false,
+        require_tls: false,
         origin: Origin::internal(Via::Dsn, now),
     };
     let mail = Generated { id, envelope, content: dsn.content, cause: Some(message.id), tags: inherited(message) };

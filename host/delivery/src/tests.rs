@@ -70,7 +70,13 @@ impl Host<ServerSession> for Remote {
                 self.to.clear();
                 Answer::Done
             }
-            Question::Command { .. } | Question::Helo { .. } | Question::Mail { .. } | Question::Data => Answer::Ok,
+            Question::Secured(_)
+            | Question::Auth(_)
+            | Question::Xclient(_)
+            | Question::Command { .. }
+            | Question::Helo { .. }
+            | Question::Mail { .. }
+            | Question::Data => Answer::Ok,
         }
     }
 
@@ -294,6 +300,8 @@ fn new_message(spool: &EmbeddedSpool, received_at: Timestamp, sender: &str, to: 
             body_type: BodyType::SevenBit,
             ret: None,
             envid: None,
+            smtputf8: false,
+            require_tls: false,
             origin: Origin::internal(Via::Smtp, received_at),
         },
         head: Bytes::from_static(b"Subject: s\r\n\r\n"),

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use waxwing_net::{End, Host, spawn};
 use waxwing_pipeline::{Chain, Client, Context, ContextRecipient, Ended, Event, Hook, Role};
 use waxwing_smtp::ServerSession;
-use waxwing_smtp::server::{Answer, Question};
-use waxwing_types::{Address, BodyType, Origin, Parameter, QueueId, Recipient, Reply, ReversePath, Timestamp, Verdict, Via};
+use waxwing_smtp::server::{Answer, MailOptions, Question};
+use waxwing_types::{Address, Origin, Parameter, QueueId, Recipient, Reply, ReversePath, Timestamp, Verdict, Via};
 
 use crate::gate::is_postmaster;
 use crate::recording::Draft;
@@ -80,7 +80,7 @@ impl SessionHost {
         delay
     }
 
-    async fn mail(&mut self, sender: ReversePath, parameters: Vec<Parameter>, size: Option<u64>, body: BodyType) -> Answer {
+    async fn mail(&mut self, sender: ReversePath, parameters: Vec<Parameter>, size: Option<u64>, options: MailOptions) -> Answer {
         let parts = &self.intake.parts;
         let room = match parts.spool.room(size.unwrap_or(0)) {
             Ok(room) => room,
@@ -107,7 +107,7 @@ impl SessionHost {
         let mut chain = parts.pipeline.chain();
         // What the hooks before MAIL did belongs to each message of the session.
         chain.trace.clone_from(&self.chain.trace);
-        let mut transaction = Transaction::new(id, context, chain, body, origin, room);
+        let mut transaction = Transaction::new(id, context, chain, options.body, origin, room);
         if parts.recorder.is_some() {
             let draft = Draft::new(sender.to_string(), &transaction.context.mail_parameters);
             transaction.draft = Some(Box::new(draft));
@@ -115,7 +115,14 @@ impl SessionHost {
         let answer = self.begin(&mut transaction, sender).await;
         match answer {
             Answer::Ok | Answer::OkWithout(_) => self.transaction = Some(transaction),
-            Answer::Reply(_) | Answer::Close(_) | Answer::Committed(_) | Answer::Discarded(_) | Answer::Done => {
+            Answer::Reply(_)
+            | Answer::Close(_)
+            | Answer::Committed(_)
+            | Answer::CommittedEach(_)
+            | Answer::Challenge(_)
+            | Answer::Authenticated
+            | Answer::Discarded(_)
+            | Answer::Done => {
                 self.context.delay_reply = transaction.context.delay_reply;
                 transaction.tell_abort(&self.intake).await;
                 self.refused(&mut transaction, &answer, "MAIL");
@@ -154,6 +161,9 @@ impl SessionHost {
             | Answer::Reply(_)
             | Answer::Close(_)
             | Answer::Committed(_)
+            | Answer::CommittedEach(_)
+            | Answer::Challenge(_)
+            | Answer::Authenticated
             | Answer::Discarded(_)
             | Answer::Done => {}
         }
@@ -183,12 +193,22 @@ impl SessionHost {
             | Answer::Reply(_)
             | Answer::Close(_)
             | Answer::Committed(_)
+            | Answer::CommittedEach(_)
+            | Answer::Challenge(_)
+            | Answer::Authenticated
             | Answer::Discarded(_)
             | Answer::Done) => refusal,
         };
         match &answer {
             Answer::Ok | Answer::OkWithout(_) => {}
-            Answer::Reply(_) | Answer::Close(_) | Answer::Committed(_) | Answer::Discarded(_) | Answer::Done => {
+            Answer::Reply(_)
+            | Answer::Close(_)
+            | Answer::Committed(_)
+            | Answer::CommittedEach(_)
+            | Answer::Challenge(_)
+            | Answer::Authenticated
+            | Answer::Discarded(_)
+            | Answer::Done => {
                 // The recipient is refused; its index is not used again.
                 Arc::make_mut(&mut transaction.context.recipients).retain(|recipient| recipient.index != index);
             }
@@ -267,7 +287,14 @@ impl SessionHost {
                 transaction.record(&self.intake, Some(&answer));
                 transaction.trace(&self.intake, reply.to_string(), self.intake.parts.clock.now());
             }
-            Answer::Ok | Answer::OkWithout(_) | Answer::Reply(_) | Answer::Close(_) | Answer::Done => {
+            Answer::Ok
+            | Answer::OkWithout(_)
+            | Answer::Reply(_)
+            | Answer::Close(_)
+            | Answer::CommittedEach(_)
+            | Answer::Challenge(_)
+            | Answer::Authenticated
+            | Answer::Done => {
                 transaction.tell_abort(&self.intake).await;
                 self.refused(&mut transaction, &answer, "DATA");
             }
@@ -333,8 +360,9 @@ impl Host<ServerSession> for SessionHost {
         let answer = match question {
             Question::Connect => self.session_hook(Event::Connect).await,
             Question::Helo { name, esmtp } => self.helo(name, esmtp).await,
-            Question::Mail { sender, parameters, size, body } => self.mail(sender, parameters, size, body).await,
-            Question::Rcpt { recipient, parameters } => self.rcpt(recipient, parameters).await,
+            Question::Mail { sender, parameters, size, options } => self.mail(sender, parameters, size, options).await,
+            Question::Rcpt { recipient, parameters, options: _ } => self.rcpt(recipient, parameters).await,
+            Question::Secured(_) | Question::Auth(_) | Question::Xclient(_) => Answer::Reply(replies::NOT_IN_TRANSACTION),
             Question::Command { verb, argument } => self.command(&verb, &argument).await,
             Question::Data => self.data().await,
             Question::EndOfData => self.end_of_data().await,

@@ -97,6 +97,14 @@ fn ending(answer: Option<&Answer>, held: bool) -> (&'static str, String) {
         Some(Answer::Reply(reply)) if reply.code() < 500 => ("defer", reply.to_string()),
         Some(Answer::Reply(reply)) => ("reject", reply.to_string()),
         Some(Answer::Close(reply)) => ("disconnect", reply.to_string()),
-        Some(Answer::Ok | Answer::OkWithout(_) | Answer::Done) | None => ("open", String::new()),
+        Some(
+            Answer::Ok
+            | Answer::OkWithout(_)
+            | Answer::CommittedEach(_)
+            | Answer::Challenge(_)
+            | Answer::Authenticated
+            | Answer::Done,
+        )
+        | None => ("open", String::new()),
     }
 }

@@ -15,7 +15,7 @@ use waxwing_pipeline::{
     TraceRecord,
 };
 use waxwing_queue::{EmbeddedSpool, KEYSPACES, SpoolSettings};
-use waxwing_smtp::server::{Answer, Question};
+use waxwing_smtp::server::{Answer, MailOptions, Question, RcptOptions};
 use waxwing_store::{Store, StoreOptions};
 use waxwing_types::{
     Address, AddressClass, BodyType, Edit, Envelope, ManualClock, Message, Origin, Recipient, Reply, ReversePath, Tags,
@@ -162,11 +162,11 @@ impl House {
 
 async fn mail(host: &mut SessionHost) -> Answer {
     let sender = ReversePath::Of(address("sender@far.example"));
-    host.answer(Question::Mail { sender, parameters: Vec::new(), size: None, body: BodyType::SevenBit }).await
+    host.answer(Question::Mail { sender, parameters: Vec::new(), size: None, options: MailOptions::default() }).await
 }
 
 async fn rcpt(host: &mut SessionHost, to: &str) -> Answer {
-    host.answer(Question::Rcpt { recipient: address(to), parameters: Vec::new() }).await
+    host.answer(Question::Rcpt { recipient: address(to), parameters: Vec::new(), options: RcptOptions::default() }).await
 }
 
 async fn data(host: &mut SessionHost, pieces: &[&str]) -> Answer {
@@ -192,7 +192,12 @@ fn address(text: &str) -> Address {
 fn code(answer: &Answer) -> u16 {
     match answer {
         Answer::Reply(reply) | Answer::Close(reply) | Answer::Committed(reply) | Answer::Discarded(reply) => reply.code(),
-        Answer::Ok | Answer::OkWithout(_) | Answer::Done => 0,
+        Answer::Ok
+        | Answer::OkWithout(_)
+        | Answer::CommittedEach(_)
+        | Answer::Challenge(_)
+        | Answer::Authenticated
+        | Answer::Done => 0,
     }
 }
 
@@ -226,6 +231,8 @@ fn made(house: &House, via: Via) -> Generated {
             body_type: BodyType::SevenBit,
             ret: None,
             envid: None,
+            smtputf8: false,
+            require_tls: false,
             origin: Origin::internal(via, Timestamp::from_millis(1)),
         },
         content: Bytes::from_static(b"Subject: report\r\n\r\nfailed\r\n"),

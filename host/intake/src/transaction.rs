@@ -122,6 +122,8 @@ impl Transaction {
             body_type: self.body_type,
             ret: None,
             envid: None,
+            smtputf8: false,
+            require_tls: false,
             origin: self.origin.clone(),
         }
     }

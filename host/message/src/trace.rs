@@ -106,7 +106,16 @@ mod tests {
 
     fn envelope(recipients: &[&str], origin: Origin) -> Envelope {
         let recipients = recipients.iter().map(|r| Recipient::new(Address::parse(r).unwrap())).collect();
-        Envelope { sender: ReversePath::Null, recipients, body_type: BodyType::SevenBit, ret: None, envid: None, origin }
+        Envelope {
+            sender: ReversePath::Null,
+            recipients,
+            body_type: BodyType::SevenBit,
+            ret: None,
+            envid: None,
+            smtputf8: false,
+            require_tls: false,
+            origin,
+        }
     }
 
     fn origin(peer: &str, helo: &str) -> Origin {

@@ -145,6 +145,7 @@ where
                     Action::WakeAt(deadline) => self.timer.set(deadline),
                     Action::Body(chunk) => self.while_writing(host.body(chunk)).await,
                     Action::Ask(asked) => question = Some(asked),
+                    Action::StartTls => self.peer_gone(),
                     Action::Close => return self.close(host).await,
                 }
             }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use waxwing_message::{HeaderBlock, HeaderEditError};
-use waxwing_types::{Address, AddressClass, BodyRead, Edit, MemoryBody, Parameter, QueueId, Recipient, ReversePath, Tags, Via};
+use waxwing_types::{
+    Address, AddressClass, BodyRead, Edit, MemoryBody, Parameter, QueueId, Recipient, ReversePath, Tags, TlsSession, Via,
+};
 
 use crate::{Changes, ClassOf, Submission};
 
@@ -19,19 +21,6 @@ pub struct Client {
     pub name: Option<String>,
     /// The listener that it connected to.
     pub listener: Arc<str>,
-}
-
-/// The encrypted session, if it is one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsSession {
-    /// `TLSv1.3`.
-    pub version: String,
-    /// By its IANA name.
-    pub cipher: String,
-    /// The name that the client asked for.
-    pub server_name: Option<String>,
-    /// SHA-256 of the client's certificate, in hexadecimal digits.
-    pub client_fingerprint: Option<String>,
 }
 
 /// Tags whose names begin so are the server's own: no plugin can set them.

@@ -10,6 +10,7 @@
 
 mod access;
 mod answer;
+mod authenticator;
 mod binding;
 mod breaker;
 mod chain;
@@ -30,10 +31,11 @@ pub use answer::{
     Answer, AuthAnswer, Changes, Expansion, Failure, Fate, Found, NextTry, Outcome, Placement, RecipientOutcome, ReplyClass,
     Resolution, Secret, Stored, Submission, Symbol, Target,
 };
+pub use authenticator::{AuthExchange, AuthProgress, Authenticator};
 pub use binding::{Binding, BindingSettings, BindingStatus, Canary, HookCount, Mode, OnFault, When};
 pub use breaker::{BreakerSettings, BreakerState};
 pub use chain::Chain;
-pub use context::{AUTHORS_MAX, AUTHORS_TAG, Client, Context, ContextRecipient, EditError, HOST_TAGS, TlsSession};
+pub use context::{AUTHORS_MAX, AUTHORS_TAG, Client, Context, ContextRecipient, EditError, HOST_TAGS};
 pub use event::{Event, Role};
 pub use fold::Resolved;
 pub use hook::{Hook, HookSet};

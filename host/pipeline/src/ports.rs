@@ -245,6 +245,8 @@ impl Submission {
             body_type: if self.content.is_ascii() { BodyType::SevenBit } else { BodyType::EightBitMime },
             ret: None,
             envid: None,
+            smtputf8: false,
+            require_tls: false,
             origin: Origin::internal(Via::Forward, now),
         };
         let tags = Tags::from([(AUTHORS_TAG.to_owned(), authors)]);

@@ -41,6 +41,8 @@ async fn produce(spool: EmbeddedSpool, clock: Arc<MachineClock>, messages: u64, 
             body_type: BodyType::SevenBit,
             ret: None,
             envid: None,
+            smtputf8: false,
+            require_tls: false,
             origin: Origin::internal(Via::Smtp, clock.now()),
         };
         let head = Bytes::from_static(&[b'h'; 400]);

@@ -22,10 +22,7 @@ pub(crate) fn put_envelope(out: &mut Writer, envelope: &Envelope) {
         out.optional(recipient.original.as_deref());
         out.u8(notify_code(recipient.notify));
     }
-    out.u8(match envelope.body_type {
-        BodyType::SevenBit => 0,
-        BodyType::EightBitMime => 1,
-    });
+    out.u8(octets_code(envelope));
     out.u8(match envelope.ret {
         None => 0,
         Some(Return::Full) => 1,
@@ -44,7 +41,8 @@ pub(crate) fn take_envelope(input: &mut Reader<'_>) -> Result<Envelope, Malforme
         let original = input.optional()?;
         recipients.push(Recipient { address, original, notify: notify_of(input.u8()?)? });
     }
-    let body_type = if input.flag()? { BodyType::EightBitMime } else { BodyType::SevenBit };
+    let octets = input.u8()?;
+    let (body_type, smtputf8, require_tls) = octets_of(octets)?;
     let ret = match input.u8()? {
         0 => None,
         1 => Some(Return::Full),
@@ -52,7 +50,8 @@ pub(crate) fn take_envelope(input: &mut Reader<'_>) -> Result<Envelope, Malforme
         _ => return Err(Malformed("RET is unknown")),
     };
     let envid = input.optional()?;
-    Ok(Envelope { sender, recipients, body_type, ret, envid, origin: take_origin(input)? })
+    let origin = take_origin(input)?;
+    Ok(Envelope { sender, recipients, body_type, ret, envid, smtputf8, require_tls, origin })
 }
 
 pub(crate) fn put_tags(out: &mut Writer, tags: &Tags) {
@@ -90,6 +89,29 @@ fn put_address(out: &mut Writer, address: &Address) {
 fn take_address(input: &mut Reader<'_>) -> Result<Address, Malformed> {
     let local = input.text()?;
     Address::new(local, input.text()?).map_err(|_| Malformed("an address is not valid"))
+}
+
+/// The body's type in the two lowest bits, then SMTPUTF8 and REQUIRETLS: a record without them is as it always was.
+fn octets_code(envelope: &Envelope) -> u8 {
+    let body = match envelope.body_type {
+        BodyType::SevenBit => 0,
+        BodyType::EightBitMime => 1,
+        BodyType::BinaryMime => 2,
+    };
+    body | u8::from(envelope.smtputf8) << 2 | u8::from(envelope.require_tls) << 3
+}
+
+fn octets_of(code: u8) -> Result<(BodyType, bool, bool), Malformed> {
+    let body = match code & 3 {
+        0 => BodyType::SevenBit,
+        1 => BodyType::EightBitMime,
+        2 => BodyType::BinaryMime,
+        _ => return Err(Malformed("the body's type is unknown")),
+    };
+    if code >> 4 != 0 {
+        return Err(Malformed("the body's type is unknown"));
+    }
+    Ok((body, code & 4 != 0, code & 8 != 0))
 }
 
 fn notify_code(notify: Notify) -> u8 {

@@ -161,7 +161,14 @@ proptest! {
         let replies = replies(&mut driver.sent);
         let committed = match &answer {
             Answer::Committed(reply) | Answer::Discarded(reply) => !(400..600).contains(&reply.code()),
-            Answer::Ok | Answer::OkWithout(_) | Answer::Done | Answer::Reply(_) | Answer::Close(_) => false,
+            Answer::CommittedEach(replies) => replies.iter().any(|reply| !(400..600).contains(&reply.code())),
+            Answer::Ok
+            | Answer::OkWithout(_)
+            | Answer::Challenge(_)
+            | Answer::Authenticated
+            | Answer::Done
+            | Answer::Reply(_)
+            | Answer::Close(_) => false,
         };
         prop_assert_eq!(replies[0].is_positive(), committed, "{:?}", replies);
     }

@@ -101,6 +101,8 @@ pub enum BodyType {
     SevenBit,
     /// 8BITMIME.
     EightBitMime,
+    /// BINARYMIME (RFC 3030): lines of any length, and line ends that are not CR LF.
+    BinaryMime,
 }
 
 /// How much of the message a report returns (RFC 3461 §4.3).
@@ -187,6 +189,10 @@ pub struct Envelope {
     pub ret: Option<Return>,
     /// ENVID of MAIL, as xtext.
     pub envid: Option<String>,
+    /// SMTPUTF8 of MAIL (RFC 6531): an address or the header may hold UTF-8.
+    pub smtputf8: bool,
+    /// REQUIRETLS of MAIL (RFC 8689): it leaves only over verified TLS.
+    pub require_tls: bool,
     /// How it came.
     pub origin: Origin,
 }

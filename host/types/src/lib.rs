@@ -20,6 +20,7 @@ mod queue_id;
 mod reply;
 mod session;
 mod time;
+mod tls;
 mod verdict;
 
 pub use address::{ADDRESS_BYTES_MAX, Address, AddressError, DOMAIN_BYTES_MAX, LOCAL_PART_BYTES_MAX};
@@ -34,4 +35,5 @@ pub use queue_id::{ParseQueueIdError, QueueId, QueueIds};
 pub use reply::{EnhancedCode, Reply, ReplyError};
 pub use session::{Action, Input, Session};
 pub use time::{Clock, ManualClock, Monotonic, Timestamp};
+pub use tls::TlsSession;
 pub use verdict::Verdict;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::Monotonic;
+use crate::{Monotonic, TlsSession};
 
 /// One side of a conversation in one protocol, without I/O, clock or randomness. The loop in `net` drives any of them.
 ///
@@ -30,6 +30,9 @@ pub enum Input<'a, A> {
     Answer(A),
     /// The time asked for by [`Action::WakeAt`] has come.
     Tick,
+    /// The handshake that [`Action::StartTls`] asked for is done: what comes from now on was encrypted. A failed handshake is
+    /// an [`Input::Eof`].
+    Secured(&'a TlsSession),
     /// The peer sends no more.
     Eof,
     /// The server is shutting down.
@@ -48,6 +51,10 @@ pub enum Action<Q> {
     Body(Bytes),
     /// Replaces the time at which the session wants an [`Input::Tick`].
     WakeAt(Monotonic),
+    /// Send what is to be sent, then shake hands. The session gets nothing but [`Input::Secured`], [`Input::Eof`] or
+    /// [`Input::Shutdown`] next. Only behind an input whose octets were all used: what a peer sent in plain text behind its
+    /// STARTTLS must not count as encrypted (CVE-2011-0411).
+    StartTls,
     /// Send what is to be sent, then close; nothing follows.
     Close,
 }

@@ -95,6 +95,8 @@ pub fn envelope(id: QueueId, received_at: Timestamp) -> Envelope {
         body_type: BodyType::EightBitMime,
         ret: None,
         envid: None,
+        smtputf8: false,
+        require_tls: false,
         origin: Origin::internal(Via::Smtp, received_at),
     }
 }

@@ -119,6 +119,7 @@ impl<S: Side> Stage<S> {
                     Action::Send(octets) => self.sent(&octets),
                     Action::Body(octets) => self.side.body(&octets),
                     Action::WakeAt(at) => self.wake_at = Some(at),
+                    Action::StartTls => self.lines.push("handshake".to_owned()),
                     Action::Close => self.lines.push("close".to_owned()),
                     Action::Ask(asked) => question = Some(asked),
                 }

@@ -94,6 +94,7 @@ impl Side for ServerStage {
             Question::Helo { name, .. } => self.said(&format!("HELO {name}"), Answer::Ok),
             Question::Mail { sender, .. } => self.said(format!("MAIL {sender}").trim_end(), Answer::Ok),
             Question::Rcpt { recipient, .. } => self.said(&format!("RCPT {recipient}"), Answer::Ok),
+            Question::Secured(_) | Question::Auth(_) | Question::Xclient(_) => Answer::Ok,
             Question::Command { verb, .. } => self.said(&format!("COMMAND {verb}"), Answer::Ok),
             Question::Data => self.said("DATA", Answer::Ok),
             Question::EndOfData => {

@@ -71,6 +71,8 @@ impl Bench {
             body_type: BodyType::EightBitMime,
             ret: None,
             envid: None,
+            smtputf8: false,
+            require_tls: false,
             origin: Origin::internal(Via::Forward, self.clock.now()),
         };
         let message = NewMessage {

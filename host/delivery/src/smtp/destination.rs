@@ -260,6 +260,8 @@ mod tests {
             body_type: waxwing_types::BodyType::SevenBit,
             ret: None,
             envid: None,
+            smtputf8: false,
+            require_tls: false,
             origin: Origin::internal(Via::Dsn, Timestamp::default()),
         };
         let message = Message {

@@ -131,9 +131,14 @@ impl Host<ServerSession> for TestHost {
                 Answer::Committed(Reply::fixed(250, (2, 0, 0), "queued"))
             }
             Question::Reset => Answer::Done,
-            Question::Command { .. } | Question::Helo { .. } | Question::Mail { .. } | Question::Rcpt { .. } | Question::Data => {
-                Answer::Ok
-            }
+            Question::Secured(_)
+            | Question::Auth(_)
+            | Question::Xclient(_)
+            | Question::Command { .. }
+            | Question::Helo { .. }
+            | Question::Mail { .. }
+            | Question::Rcpt { .. }
+            | Question::Data => Answer::Ok,
         }
     }
 

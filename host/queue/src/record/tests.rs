@@ -45,6 +45,8 @@ fn envelope() -> Envelope {
         body_type: BodyType::EightBitMime,
         ret: Some(Return::Headers),
         envid: Some("QQ+2B".to_owned()),
+        smtputf8: true,
+        require_tls: true,
         origin: Origin {
             peer: Some("[2001:db8::1]:2525".parse().unwrap()),
             client_name: Some("client.example".to_owned()),
@@ -104,6 +106,8 @@ fn message_with_its_body_in_a_file() {
         body_type: BodyType::SevenBit,
         ret: None,
         envid: None,
+        smtputf8: false,
+        require_tls: false,
         origin: Origin::internal(Via::Dsn, Timestamp::from_millis(0)),
     };
     let made = make_message(ID, &envelope, &Tags::new(), b"", &body).unwrap();

@@ -103,6 +103,8 @@ pub(crate) fn message(id: QueueId, recipients: usize, now: Timestamp) -> NewMess
         body_type: BodyType::SevenBit,
         ret: None,
         envid: None,
+        smtputf8: false,
+        require_tls: false,
         origin: Origin::internal(Via::Smtp, now),
     };
     NewMessage {

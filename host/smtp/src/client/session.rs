@@ -92,6 +92,7 @@ impl Session for ClientSession {
             Input::Tick if now >= self.deadline => self.ended(LostReason::TimedOut),
             Input::Tick => self.deadline_told = Monotonic::default(),
             Input::Eof => self.ended(LostReason::Eof),
+            Input::Secured(_) => {}
             Input::Shutdown => self.shut_down(),
         }
         self.pump(now, fresh, actions);

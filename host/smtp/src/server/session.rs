@@ -4,9 +4,9 @@ use std::mem;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use waxwing_types::{Action, BodyType, Input, Line, LineError, LineSplitter, Monotonic, Parameter, Reply, ReversePath, Session};
+use waxwing_types::{Action, Input, Line, LineError, LineSplitter, Monotonic, Parameter, Reply, ReversePath, Session};
 
-use super::{Answer, Question, ServerSettings, replies};
+use super::{Answer, MailOptions, Question, RcptOptions, ServerSettings, replies};
 use crate::backlog::Backlog;
 use crate::command::{Command, CommandError, left_to_policy, mail_parameters};
 use crate::data::{DataEvent, DataReader, Refusal, Runs};
@@ -131,6 +131,7 @@ impl Session for ServerSession {
             (State::New | State::Asked(_), Input::Tick) => {}
             (State::Command | State::Data(_) | State::Asked(_), Input::Start) => {}
             (State::New | State::Command | State::Data(_), Input::Answer(_)) => {}
+            (State::New | State::Command | State::Data(_) | State::Asked(_), Input::Secured(_)) => {}
         }
         self.tell_deadline(actions);
     }
@@ -275,8 +276,9 @@ impl ServerSession {
         if known.size.is_some_and(|size| size > self.settings.message_size_max) {
             return self.refuse(&replies::SIZE_TOO_LARGE, actions);
         }
-        let (size, body): (Option<u64>, BodyType) = (known.size, known.body);
-        self.ask(Question::Mail { sender, parameters, size, body }, Asked::Mail, actions);
+        let size = known.size;
+        let options = MailOptions { body: known.body, ..MailOptions::default() };
+        self.ask(Question::Mail { sender, parameters, size, options }, Asked::Mail, actions);
     }
 
     fn rcpt(&mut self, recipient: waxwing_types::Address, parameters: Vec<Parameter>, actions: &mut Actions) {
@@ -292,7 +294,7 @@ impl ServerSession {
             let counts = *overshoot > self.settings.recipients_overshoot_max;
             return if counts { self.refuse(&replies::TOO_MANY_RECIPIENTS, actions) } else { actions.push(Action::Send(reply)) };
         }
-        self.ask(Question::Rcpt { recipient, parameters }, Asked::Rcpt, actions);
+        self.ask(Question::Rcpt { recipient, parameters, options: RcptOptions::default() }, Asked::Rcpt, actions);
     }
 
     fn data(&mut self, actions: &mut Actions) {
@@ -407,7 +409,15 @@ impl ServerSession {
             Answer::Close(reply) if is_negative(&reply) => self.close(&reply, actions),
             Answer::Close(_) => self.close(&replies::INTERNAL_CLOSING, actions),
             // Anything else would be a positive reply without a commit.
-            Answer::Ok | Answer::OkWithout(_) | Answer::Done | Answer::Reply(_) | Answer::Committed(_) | Answer::Discarded(_) => {
+            Answer::Ok
+            | Answer::OkWithout(_)
+            | Answer::Done
+            | Answer::Reply(_)
+            | Answer::Committed(_)
+            | Answer::CommittedEach(_)
+            | Answer::Challenge(_)
+            | Answer::Authenticated
+            | Answer::Discarded(_) => {
                 self.refuse(&replies::INTERNAL, actions);
             }
         }
@@ -503,6 +513,12 @@ fn said(answer: Answer) -> Said {
         Answer::Reply(reply) if (200..400).contains(&reply.code()) => Said::Yes(Some(reply)),
         Answer::Close(reply) if is_negative(&reply) => Said::Close(reply),
         Answer::Close(_) => Said::Close(replies::INTERNAL_CLOSING),
-        Answer::Reply(_) | Answer::Committed(_) | Answer::Discarded(_) | Answer::Done => Said::No(replies::INTERNAL),
+        Answer::Reply(_)
+        | Answer::Committed(_)
+        | Answer::CommittedEach(_)
+        | Answer::Challenge(_)
+        | Answer::Authenticated
+        | Answer::Discarded(_)
+        | Answer::Done => Said::No(replies::INTERNAL),
     }
 }

@@ -47,6 +47,7 @@ where
                         Event::Sent(octets.to_vec())
                     }
                     Action::Body(octets) => Event::Body(octets.to_vec()),
+                    Action::StartTls => unreachable!("not offered"),
                     Action::Close => {
                         self.closed = true;
                         Event::Closed
