@@ -48,7 +48,7 @@ where
 
     /// Gives one input and answers what it opens. Octets in place of a handshake are a failed one.
     pub(crate) fn give(&mut self, input: Input<'_, S::Answer>) {
-        let failed = matches!(input, Input::Bytes(_)) && std::mem::take(&mut self.handshake);
+        let failed = std::mem::take(&mut self.handshake) && matches!(input, Input::Bytes(_));
         let input = if failed { Input::Eof } else { input };
         let mut next = Some(input);
         while let Some(input) = next.take() {
