@@ -1,7 +1,7 @@
 //! The configuration: every field is a key, its documentation the key's meaning.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,8 +12,9 @@ use crate::plugin::{Plugin, Plugins};
 use crate::reader::Places;
 use crate::route::{HostPort, HostPortText, Route, RouteText};
 use crate::section::section;
-use crate::sections::{Control, Dns, Listen, ListenKind, Log, Recording, Runtime, ScanRefusal, Trace};
+use crate::sections::{Control, Dns, Listen, Log, Recording, Runtime, ScanRefusal, Trace};
 use crate::table::{TableSpec, Tables};
+use crate::tls::TlsProtocols;
 
 /// Octets of a journal of the store; `queue_minfree` leaves room for two.
 const JOURNAL_BYTES_MAX: u64 = 64 << 20;
@@ -146,6 +147,19 @@ section! {
         /// How long an idle connection is kept for the next message to the same next hop.
         smtp_connection_cache_time_limit: Duration [Span<0>] = Duration::from_secs(2);
 
+        // TLS and proxies: the listeners' side.
+        /// PEM files with private keys and their certificate chains, each read again when it changes. Which is whose is seen by the keys;
+        /// the first certificate serves clients that name no host, or none that a certificate is for.
+        smtpd_tls_chain_files: Vec<PathBuf> [ListOf<FilePath>] = Vec::new();
+        /// PEM file with the authorities that vouch for certificates of clients.
+        smtpd_tls_CAfile: Option<PathBuf> [Maybe<FilePath>] = None;
+        /// The oldest version of TLS that listeners speak.
+        smtpd_tls_protocols: TlsProtocols [Choice<TlsProtocols>] = TlsProtocols::From12;
+        /// How long a client may take for its TLS handshake.
+        smtpd_starttls_timeout: Duration [Span<100>] = Duration::from_secs(60);
+        /// How long a proxy may take for its PROXY header.
+        smtpd_upstream_proxy_timeout: Duration [Span<100>] = Duration::from_secs(5);
+
         /// Where the server listens.
         listen: Vec<Listen> [ListOf<Sub<Listen>>] = default_listeners();
         /// The socket of the commands that talk to a running server.
@@ -235,6 +249,5 @@ fn system_aliases(exists: fn(&std::path::Path) -> bool) -> Vec<TableSpec> {
 }
 
 fn default_listeners() -> Vec<Listen> {
-    let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 25));
-    vec![Listen { name: "smtp".to_owned(), address, kind: ListenKind::Smtp }]
+    vec![Listen::smtp()]
 }

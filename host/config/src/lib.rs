@@ -25,10 +25,11 @@ mod section;
 mod sections;
 mod show;
 mod table;
+mod tls;
 
 pub use check::PLUGIN_TABLE;
 pub use config::Config;
-pub use dev::{DEV_DOMAIN, DEV_USER, DevError, DevPorts};
+pub use dev::{DEV_CERTIFICATE, DEV_DOMAIN, DEV_USER, DevError, DevPorts};
 pub use facts::Facts;
 pub use load::{CONFIG_BYTES_MAX, LoadError};
 pub use mistake::{Mistake, Mistakes, Position};
@@ -41,3 +42,4 @@ pub use route::{HostPort, Route, TRANSPORTS};
 pub use sections::{Control, Dns, Listen, ListenKind, Log, LogLevel, Recording, Runtime, ScanRefusal, Trace};
 pub use show::Shown;
 pub use table::TableSpec;
+pub use tls::{ClientCertificates, ListenTls, TlsProtocols};
