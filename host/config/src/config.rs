@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::kind::{Choice, Count, Domain, FilePath, ListOf, MapOf, Maybe, Size, Span, Sub, Text, default_section};
+use crate::kind::{Choice, Count, Domain, FilePath, Flag, ListOf, MapOf, Maybe, Size, Span, Sub, Text, default_section};
 use crate::mistake::Position;
 use crate::network::{Network, NetworkText};
 use crate::plugin::{Plugin, Plugins};
 use crate::reader::Places;
+use crate::restriction::{DnsList, ListText, Rule, Rules};
 use crate::route::{HostPort, HostPortText, Route, RouteText};
 use crate::section::section;
 use crate::sections::{Control, Dns, Listen, Log, Recording, Runtime, ScanRefusal, Trace};
@@ -94,6 +95,45 @@ section! {
         smtpd_authorized_xclient_hosts: Vec<Network> [ListOf<NetworkText>] = Vec::new();
         /// Those of smtpd_authorized_xclient_hosts that may also say who is logged in.
         smtpd_xclient_login_hosts: Vec<Network> [ListOf<NetworkText>] = Vec::new();
+
+        /// Asked of each client; with smtpd_delay_reject when it names a recipient.
+        smtpd_client_restrictions: Vec<Rule> [Rules] = Vec::new();
+        /// Asked of what a client calls itself; with smtpd_delay_reject when it names a recipient.
+        smtpd_helo_restrictions: Vec<Rule> [Rules] = Vec::new();
+        /// Asked of each sender; with smtpd_delay_reject when the client names a recipient.
+        smtpd_sender_restrictions: Vec<Rule> [Rules] = Vec::new();
+        /// Asked of each recipient, before smtpd_recipient_restrictions; that strangers can't relay needs no word here.
+        smtpd_relay_restrictions: Vec<Rule> [Rules] = Vec::new();
+        /// Asked of each recipient.
+        smtpd_recipient_restrictions: Vec<Rule> [Rules] = Vec::new();
+        /// Asked at DATA.
+        smtpd_data_restrictions: Vec<Rule> [Rules] = Vec::new();
+        /// Asked when the message has come.
+        smtpd_end_of_data_restrictions: Vec<Rule> [Rules] = Vec::new();
+        /// Ask about client, HELO and sender when a recipient is named, so that the log says to whom a refused client would write.
+        smtpd_delay_reject: bool [Flag] = true;
+        /// Look up the name of each client, and whether it leads back to its address.
+        smtpd_peername_lookup: bool [Flag] = true;
+        /// Longest time that the lookup of a client's name takes; without an answer it has none.
+        smtpd_peername_timeout: Duration [Span<100>] = Duration::from_secs(5);
+        /// Sender address, or "@domain", to the users who may send as it, with commas between.
+        smtpd_sender_login_maps: Vec<TableSpec> [Tables] = Vec::new();
+        /// DNS lists that clients are looked up in, with weights.
+        postscreen_dnsbl_sites: Vec<DnsList> [ListOf<ListText>] = Vec::new();
+        /// Sum of the weights from which on a client is refused.
+        postscreen_dnsbl_threshold: i32 [Count<i32, 1, 1_000_000>] = 1;
+        /// How long a policy service may take to answer.
+        smtpd_policy_service_timeout: Duration [Span<100>] = Duration::from_secs(100);
+        /// What is done where a policy service does not answer.
+        smtpd_policy_service_default_action: String [Text] = "451 4.3.5 Server configuration problem".to_owned();
+        /// How often a policy service is asked in all before that.
+        smtpd_policy_service_try_limit: usize [Count<usize, 1, 10>] = 2;
+        /// How long to wait between two tries.
+        smtpd_policy_service_retry_delay: Duration [Span<0>] = Duration::from_secs(1);
+        /// How long an idle connection to a policy service is kept.
+        smtpd_policy_service_max_idle: Duration [Span<0>] = Duration::from_secs(300);
+        /// How long a connection to a policy service is used.
+        smtpd_policy_service_max_ttl: Duration [Span<0>] = Duration::from_secs(1000);
 
         // -- end of policy
 
@@ -212,9 +252,24 @@ impl Config {
             "alias_maps" => Some(&self.alias_maps),
             "virtual_alias_maps" => Some(&self.virtual_alias_maps),
             "virtual_mailbox_maps" => Some(&self.virtual_mailbox_maps),
+            "smtpd_sender_login_maps" => Some(&self.smtpd_sender_login_maps),
             "local_recipient_maps" => Some(&self.local_recipient_maps),
             _ => self.tables.get(name).map(Vec::as_slice),
         }
+    }
+
+    /// The lists of restrictions by name.
+    #[must_use]
+    pub fn restrictions(&self) -> [(&'static str, &[Rule]); 7] {
+        [
+            ("smtpd_client_restrictions", &self.smtpd_client_restrictions),
+            ("smtpd_helo_restrictions", &self.smtpd_helo_restrictions),
+            ("smtpd_sender_restrictions", &self.smtpd_sender_restrictions),
+            ("smtpd_relay_restrictions", &self.smtpd_relay_restrictions),
+            ("smtpd_recipient_restrictions", &self.smtpd_recipient_restrictions),
+            ("smtpd_data_restrictions", &self.smtpd_data_restrictions),
+            ("smtpd_end_of_data_restrictions", &self.smtpd_end_of_data_restrictions),
+        ]
     }
 
     /// A client at `address` may send anywhere.

@@ -85,6 +85,7 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     let intake = Intake::new(waxwing_intake::Parts {
         settings: IntakeSettings::of(&config),
         pipeline: Arc::clone(&pipeline),
+        policy: waxwing_intake::Policy::of(&config, Arc::clone(&resolver), |name| accounts.table(name)),
         spool: Arc::clone(&spool),
         directory: Arc::clone(&accounts) as _,
         authenticator: authenticator.clone(),
