@@ -14,6 +14,7 @@ use crate::route::{HostPort, HostPortText, Route, RouteText};
 use crate::section::section;
 use crate::sections::{Control, Dns, Listen, ListenKind, Log, Recording, Runtime, ScanRefusal, Trace};
 use crate::table::{TableSpec, Tables};
+use waxwing_types::TlsLevel;
 
 /// Octets of a journal of the store; `queue_minfree` leaves room for two.
 const JOURNAL_BYTES_MAX: u64 = 64 << 20;
@@ -136,6 +137,17 @@ section! {
         smtp_quit_timeout: Duration [Span<100>] = Duration::from_secs(300);
         /// How long an idle connection is kept for the next message to the same next hop.
         smtp_connection_cache_time_limit: Duration [Span<0>] = Duration::from_secs(2);
+
+        // What is said to other servers beyond plain SMTP: TLS and reports.
+        /// Whether connections to other servers are encrypted: "may" where the server offers it, "encrypt" always, "verify" always and with a
+        /// certificate that is the server's.
+        smtp_tls_security_level: TlsLevel [Choice<TlsLevel>] = TlsLevel::None;
+        /// The same for single next hops, by "[host]:port", "host" or ".domain" (its subdomains).
+        smtp_tls_policy_maps: BTreeMap<String, TlsLevel> [MapOf<Choice<TlsLevel>>] = BTreeMap::new();
+        /// How long the reply to STARTTLS and the handshake may take.
+        smtp_starttls_timeout: Duration [Span<100>] = Duration::from_secs(300);
+        /// Age at which the sender is told that a message is still waiting; 0: only who asked for it by NOTIFY=DELAY, after four hours.
+        delay_warning_time: Duration [Span<0>] = Duration::ZERO;
 
         /// Where the server listens.
         listen: Vec<Listen> [ListOf<Sub<Listen>>] = default_listeners();

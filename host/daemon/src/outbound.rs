@@ -7,14 +7,14 @@ use waxwing_accounts::Accounts;
 use waxwing_config::Config;
 use waxwing_delivery::{
     DeliverySettings, Discard, ErrorTransport, MaildirTransport, Parts, PluginTransport, QueueManager, Router, Routes,
-    SmtpSettings, SmtpTransport,
+    SmtpSettings, SmtpTransport, TlsPolicy,
 };
 use waxwing_mailbox::MaildirStore;
 use waxwing_net::{HickoryResolver, Nameservers, ResolverSettings, Shutdown};
 use waxwing_pipeline::{Events, Pipeline, Resolver, Submit, Trace, Transport};
 use waxwing_queue::Spool;
 use waxwing_smtp::ClientSettings;
-use waxwing_types::Clock;
+use waxwing_types::{Clock, TlsLevel};
 
 /// Messages that are written into Maildirs at once.
 const MAILDIR_WRITERS_MAX: usize = 16;
@@ -62,6 +62,7 @@ fn settings(config: &Config) -> DeliverySettings {
         maximal_queue_lifetime: config.maximal_queue_lifetime,
         bounce_queue_lifetime: config.bounce_queue_lifetime,
         bounce_size_limit: usize::try_from(config.bounce_size_limit).unwrap_or(usize::MAX),
+        delay_warning_time: config.delay_warning_time,
         scan_refusal: config.scan_refusal,
         ..DeliverySettings::default()
     }
@@ -75,12 +76,17 @@ fn transports(config: &Config, joined: &Joined) -> Vec<Arc<dyn Transport>> {
         all.push(Arc::new(MaildirTransport::new(name, Arc::clone(&joined.accounts) as _, Arc::clone(&store))));
     }
     let client = Arc::new(client_settings(config));
-    for name in ["smtp", "relay"] {
+    for name in ["smtp", "relay", "lmtp"] {
+        let client = match name {
+            "lmtp" => Arc::new(ClientSettings { lmtp: true, ..client.as_ref().clone() }),
+            _ => Arc::clone(&client),
+        };
         let settings = SmtpSettings {
             name: name.to_owned(),
             myhostname: config.myhostname.clone(),
             relayhost: config.relayhost.as_ref().map(|relayhost| relayhost.host.clone()),
-            client: Arc::clone(&client),
+            client,
+            tls: tls_policy(config, name),
             port: config.smtp_tcp_port,
             connect_timeout: config.smtp_connect_timeout,
             addresses_max: ADDRESSES_MAX,
@@ -99,6 +105,12 @@ fn transports(config: &Config, joined: &Joined) -> Vec<Arc<dyn Transport>> {
         }
     }
     all
+}
+
+/// An LMTP server is mostly on the same machine: TLS only where the operator asks for it by name.
+fn tls_policy(config: &Config, transport: &str) -> TlsPolicy {
+    let default = if transport == "lmtp" { TlsLevel::None } else { config.smtp_tls_security_level };
+    TlsPolicy { default, by_destination: config.smtp_tls_policy_maps.clone() }
 }
 
 /// A machine without resolv.conf serves all the same: its names can't be looked up for now.
@@ -127,6 +139,7 @@ fn client_settings(config: &Config) -> ClientSettings {
         data_xfer_timeout: config.smtp_data_xfer_timeout,
         data_done_timeout: config.smtp_data_done_timeout,
         quit_timeout: config.smtp_quit_timeout,
+        starttls_timeout: config.smtp_starttls_timeout,
         ..ClientSettings::new(config.smtp_helo_name.clone())
     }
 }

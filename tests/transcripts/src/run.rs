@@ -1,6 +1,6 @@
 //! Runs a conversation against a session and compares.
 
-use waxwing_types::{Action, Input, Monotonic, Session};
+use waxwing_types::{Action, Input, Monotonic, Session, TlsSession};
 
 use crate::script::{Stimulus, Transcript, show};
 
@@ -50,7 +50,7 @@ pub fn run<S: Side>(transcript: &Transcript, side: S, cut: Cut) -> Result<(), St
             match stimulus {
                 Stimulus::Octets(octets) if cut == Cut::Whole => gathered.extend_from_slice(octets),
                 Stimulus::Octets(octets) => stage.octets(octets, octets_before, cut),
-                Stimulus::Wait(_) | Stimulus::Eof | Stimulus::Shutdown => {
+                Stimulus::Wait(_) | Stimulus::Eof | Stimulus::Shutdown | Stimulus::Secured(_) => {
                     let octets = std::mem::take(&mut gathered);
                     stage.octets(&octets, 0, cut);
                     stage.event(stimulus);
@@ -98,6 +98,9 @@ impl<S: Side> Stage<S> {
             Stimulus::Octets(octets) => self.give(Input::Bytes(octets)),
             Stimulus::Eof => self.give(Input::Eof),
             Stimulus::Shutdown => self.give(Input::Shutdown),
+            Stimulus::Secured(verified) => {
+                self.give(Input::Secured(&TlsSession { verified: *verified, ..TlsSession::default() }));
+            }
             Stimulus::Wait(time) => {
                 self.now = self.now + *time;
                 if self.wake_at.is_some_and(|at| at <= self.now) {

@@ -36,6 +36,8 @@ pub enum Stimulus {
     Eof,
     /// The server stops.
     Shutdown,
+    /// The handshake is done; whether the other side's certificate was verified.
+    Secured(bool),
 }
 
 /// A line that is none of the format.
@@ -90,7 +92,9 @@ fn read_line(transcript: &mut Transcript, line: &str, given: char) -> Result<(),
         ("wait", time) => give(transcript, Stimulus::Wait(seconds(time)?)),
         ("eof", "") => give(transcript, Stimulus::Eof),
         ("shutdown", "") => give(transcript, Stimulus::Shutdown),
-        ("close" | "reset" | "M.", "") => expect(transcript, line),
+        ("secured", "") => give(transcript, Stimulus::Secured(false)),
+        ("secured", "verified") => give(transcript, Stimulus::Secured(true)),
+        ("close" | "reset" | "handshake" | "M.", "") => expect(transcript, line),
         ("R:", _) => expect(transcript, line),
         ("M:", text) => expect(transcript, &format!("M> {}", shown_line(text))),
         ("M>", text) => expect(transcript, &format!("M> {}", show(&unescape(text)?))),
