@@ -88,6 +88,15 @@ section! {
         /// Sessions at once in all; more are refused with 421.
         smtpd_sessions_max: usize [Count<usize, 1, 100_000>] = 1000;
 
+        // -- policy: who may send what
+
+        /// Clients, such as proxies, that may say by XCLIENT for whom they speak.
+        smtpd_authorized_xclient_hosts: Vec<Network> [ListOf<NetworkText>] = Vec::new();
+        /// Those of smtpd_authorized_xclient_hosts that may also say who is logged in.
+        smtpd_xclient_login_hosts: Vec<Network> [ListOf<NetworkText>] = Vec::new();
+
+        // -- end of policy
+
         /// Transport of the domains of mydestination.
         local_transport: Route [RouteText] = Route::to("local");
         /// Transport of the domains of virtual_mailbox_domains.
@@ -141,9 +150,11 @@ section! {
         // What is said to other servers beyond plain SMTP: TLS and reports.
         /// Whether connections to other servers are encrypted: "may" where the server offers it, "encrypt" always, "verify" always and with a
         /// certificate that is the server's.
-        smtp_tls_security_level: TlsLevel [Choice<TlsLevel>] = TlsLevel::None;
+        smtp_tls_security_level: TlsLevel [Choice<TlsLevel>] = TlsLevel::May;
         /// The same for single next hops, by "[host]:port", "host" or ".domain" (its subdomains).
         smtp_tls_policy_maps: BTreeMap<String, TlsLevel> [MapOf<Choice<TlsLevel>>] = BTreeMap::new();
+        /// File of the authorities in PEM that vouch for other servers (Postfix's smtp_tls_CAfile); none: those that Mozilla trusts.
+        smtp_tls_ca_file: Option<PathBuf> [Maybe<FilePath>] = None;
         /// How long the reply to STARTTLS and the handshake may take.
         smtp_starttls_timeout: Duration [Span<100>] = Duration::from_secs(300);
         /// Age at which the sender is told that a message is still waiting; 0: only who asked for it by NOTIFY=DELAY, after four hours.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use waxwing_accounts::Accounts;
 use waxwing_config::Config;
 use waxwing_delivery::{
@@ -10,7 +11,7 @@ use waxwing_delivery::{
     SmtpSettings, SmtpTransport, TlsPolicy,
 };
 use waxwing_mailbox::MaildirStore;
-use waxwing_net::{HickoryResolver, Nameservers, ResolverSettings, Shutdown};
+use waxwing_net::{HickoryResolver, Nameservers, ResolverSettings, Shutdown, TlsConnector};
 use waxwing_pipeline::{Events, Pipeline, Resolver, Submit, Trace, Transport};
 use waxwing_queue::Spool;
 use waxwing_smtp::ClientSettings;
@@ -38,7 +39,7 @@ pub(crate) struct Joined {
 
 /// Becomes the owner of the queue's units; delivers once it is run.
 pub(crate) async fn queue_manager(config: &Config, joined: Joined) -> anyhow::Result<QueueManager> {
-    let transports = transports(config, &joined);
+    let transports = transports(config, &joined)?;
     let parts = Parts {
         settings: settings(config),
         spool: joined.spool,
@@ -68,7 +69,8 @@ fn settings(config: &Config) -> DeliverySettings {
     }
 }
 
-fn transports(config: &Config, joined: &Joined) -> Vec<Arc<dyn Transport>> {
+fn transports(config: &Config, joined: &Joined) -> anyhow::Result<Vec<Arc<dyn Transport>>> {
+    let connector = connector(config)?;
     let store = Arc::new(MaildirStore::new(&config.myhostname, Arc::clone(&joined.clock), MAILDIR_WRITERS_MAX));
     let resolver = &joined.resolver;
     let mut all: Vec<Arc<dyn Transport>> = vec![Arc::new(Discard), Arc::new(ErrorTransport)];
@@ -87,6 +89,7 @@ fn transports(config: &Config, joined: &Joined) -> Vec<Arc<dyn Transport>> {
             relayhost: config.relayhost.as_ref().map(|relayhost| relayhost.host.clone()),
             client,
             tls: tls_policy(config, name),
+            connector: Some(connector.clone()),
             port: config.smtp_tcp_port,
             connect_timeout: config.smtp_connect_timeout,
             addresses_max: ADDRESSES_MAX,
@@ -104,7 +107,19 @@ fn transports(config: &Config, joined: &Joined) -> Vec<Arc<dyn Transport>> {
             all.push(Arc::new(PluginTransport::new(transport.clone(), plugin.name.clone(), pipeline, calls_max)));
         }
     }
-    all
+    Ok(all)
+}
+
+/// Whose certificates are believed.
+fn connector(config: &Config) -> anyhow::Result<TlsConnector> {
+    let connector = match &config.smtp_tls_ca_file {
+        Some(path) => {
+            let pem = std::fs::read(path).with_context(|| format!("smtp_tls_ca_file {}", path.display()))?;
+            TlsConnector::with_authorities_in(&pem).with_context(|| format!("smtp_tls_ca_file {}", path.display()))?
+        }
+        None => TlsConnector::new()?,
+    };
+    Ok(connector.within(config.smtp_starttls_timeout))
 }
 
 /// An LMTP server is mostly on the same machine: TLS only where the operator asks for it by name.

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::net::TcpListener;
 use waxwing_config::Route;
-use waxwing_net::{Host, Shutdown, ShutdownTrigger, drive, spawn};
+use waxwing_net::{Host, Shutdown, ShutdownTrigger, TlsConnector, drive, spawn};
 use waxwing_pipeline::{
     Binding, ClassOf, DnsError, Events, Generated, MxHost, Pipeline, Placement, Prepared, Records, Resolver, Submit, SubmitError,
     Trace, TraceRecord, Transport,
@@ -203,6 +203,7 @@ struct Wishes {
     bindings: Vec<Arc<Binding>>,
     scan_refusal: ScanRefusal,
     tls: TlsLevel,
+    connector: Option<TlsConnector>,
 }
 
 const USUAL: Wishes = Wishes {
@@ -213,6 +214,7 @@ const USUAL: Wishes = Wishes {
     bindings: Vec::new(),
     scan_refusal: ScanRefusal::Hold,
     tls: TlsLevel::None,
+    connector: None,
 };
 
 async fn house(words: Words, routes: impl FnOnce(u16) -> BTreeMap<String, Route>) -> House {
@@ -242,6 +244,7 @@ async fn house_with(wishes: Wishes, words: Words, routes: impl FnOnce(u16) -> BT
         myhostname: "us.test".into(),
         relayhost: None,
         client: Arc::new(ClientSettings::new("us.test")),
+        connector: wishes.connector,
         tls: TlsPolicy { default: wishes.tls, ..TlsPolicy::default() },
         port: remote.port(),
         connect_timeout: Duration::from_secs(5),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use waxwing_message::{binary_to_seven_bit, to_seven_bit};
-use waxwing_net::Host;
+use waxwing_net::{Host, TlsError};
 use waxwing_pipeline::Reached;
 use waxwing_smtp::client::{Answer, Job, JobResult, LostReason, Missing, Outcome, Question, Stage};
 use waxwing_smtp::{ClientSession, ClientSettings};
@@ -337,6 +337,10 @@ impl Host<ClientSession> for ClientHost {
     }
 
     async fn body(&mut self, _: Bytes) {}
+
+    fn handshake_failed(&mut self, why: &TlsError) {
+        tracing::info!(target: "delivery", "TLS with {}: {why}", self.remote);
+    }
 }
 
 impl Drop for ClientHost {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
-use waxwing_net::{Shutdown, drive, spawn};
+use waxwing_net::{Shutdown, Tls, TlsConnector, Verify, drive_tls, spawn};
 use waxwing_pipeline::{Handed, Resolver, Transport};
 use waxwing_smtp::{ClientSession, ClientSettings};
 use waxwing_types::{Attempt, Clock, Disposition, EnhancedCode, Message, Recipient, Status, TlsLevel};
@@ -36,6 +36,8 @@ pub struct SmtpSettings {
     pub client: Arc<ClientSettings>,
     /// Which next hops are spoken to over TLS.
     pub tls: TlsPolicy,
+    /// Whose certificates are believed; none: there is no TLS.
+    pub connector: Option<TlsConnector>,
     /// `smtp_tcp_port`.
     pub port: u16,
     /// `smtp_connect_timeout`, for each address.
@@ -211,14 +213,17 @@ async fn serve(
         return Err(NoSession::Refused(outcome::tls_unavailable(&why, None)));
     }
     let stream = connect::open(core, target).await.map_err(|status| NoSession::Refused(deferred(status)))?;
+    // Any certificate will do for the handshake: the session knows whether it was verified, and what that means.
+    let tls = core.settings.connector.as_ref().and_then(|c| c.to(target.host(), Verify::Opportunistic).ok());
+    let tls = tls.map_or(Tls::None, Tls::Connect);
     let session = ClientSession::new(Arc::clone(client));
     let refusal = Refusal::default();
     let (core, destination) = (Arc::clone(core), Arc::clone(destination));
     let (clock, shutdown) = (Arc::clone(&core.clock), core.shutdown.clone());
     let host = ClientHost::new(core, destination, Arc::clone(client), target.to_string(), refusal.clone());
     match stream {
-        Stream::Tcp(stream) => drive(stream, session, host, clock, shutdown).await,
-        Stream::Unix(stream) => drive(stream, session, host, clock, shutdown).await,
+        Stream::Tcp(stream) => drive_tls(stream, tls, session, host, clock, shutdown).await,
+        Stream::Unix(stream) => drive_tls(stream, tls, session, host, clock, shutdown).await,
     };
     refusal.take().map_or(Ok(()), Err)
 }

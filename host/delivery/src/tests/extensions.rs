@@ -2,7 +2,8 @@
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
-use waxwing_types::{Notify, Return};
+use waxwing_net::{Tls, TlsServer, drive_tls};
+use waxwing_types::{Notify, Return, TlsSession};
 
 use super::trouble::{raw_server, to_port, until};
 use super::*;
@@ -286,4 +287,82 @@ async fn limits_cut_a_message_into_transactions() {
         assert_eq!(said.iter().filter(|line| **line == format!("RCPT TO:<{address}>")).count(), 1, "{said:?}");
     }
     assert_eq!(house.kept().len(), 1, "one report for all");
+}
+
+/// What a server with TLS saw: each sender, and how the connection was protected then.
+type Saw = Arc<Mutex<Vec<(String, Option<TlsSession>)>>>;
+
+struct Protected {
+    tls: Option<TlsSession>,
+    saw: Saw,
+}
+
+impl Host<ServerSession> for Protected {
+    async fn answer(&mut self, question: Question) -> Answer {
+        match question {
+            Question::Secured(tls) => self.tls = Some(tls),
+            Question::Mail { options, .. } => {
+                self.saw.lock().unwrap().push((format!("REQUIRETLS {}", options.require_tls), self.tls.clone()));
+            }
+            Question::EndOfData => return Answer::Committed(Reply::fixed(250, (2, 0, 0), "kept")),
+            Question::Reset => return Answer::Done,
+            _ => {}
+        }
+        Answer::Ok
+    }
+
+    async fn body(&mut self, _: Bytes) {}
+}
+
+/// A server with a certificate for 127.0.0.1, and who believes it.
+async fn tls_server() -> (SocketAddr, Saw, TlsConnector) {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = builder.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+    let tls = Arc::new(TlsServer::new(Arc::new(config)));
+    let saw = Saw::default();
+    let kept = Arc::clone(&saw);
+    let address = raw_server("127.0.0.1:0".parse().unwrap(), move |_, stream| {
+        let mut settings = ServerSettings::new("remote.test");
+        (settings.starttls, settings.requiretls) = (true, true);
+        let host = Protected { tls: None, saw: Arc::clone(&kept) };
+        let session = ServerSession::new(Arc::new(settings));
+        let (trigger, shutdown) = Shutdown::new();
+        let (clock, tls) = (Arc::new(ManualClock::default()), Tls::Accept(Arc::clone(&tls)));
+        async move {
+            drive_tls(stream, tls, session, host, clock, shutdown).await;
+            drop(trigger);
+        }
+    })
+    .await;
+    (address, saw, TlsConnector::with_authorities([made.cert.der().clone()]).unwrap())
+}
+
+#[tokio::test]
+async fn the_levels_of_tls_and_requiretls_over_a_real_handshake() {
+    let (address, saw, trusting) = tls_server().await;
+    for (level, connector, required, arrives, protected) in [
+        (TlsLevel::None, &trusting, false, true, false),
+        (TlsLevel::May, &trusting, false, true, true),
+        (TlsLevel::Verify, &trusting, false, true, true),
+        (TlsLevel::None, &trusting, true, true, true),
+        (TlsLevel::May, &TlsConnector::new().unwrap(), false, true, true),
+        (TlsLevel::Verify, &TlsConnector::new().unwrap(), false, false, false),
+        (TlsLevel::May, &TlsConnector::new().unwrap(), true, false, false),
+    ] {
+        let case = format!("{level:?}, REQUIRETLS {required}");
+        saw.lock().unwrap().clear();
+        let wishes = Wishes { tls: level, connector: Some(connector.clone()), ..USUAL };
+        let house = house_with(wishes, |_| None, |_| to_port(address.port())).await;
+        house.send_with(&["x@raw.example"], b"x\r\n", |m| m.envelope.require_tls = required).await;
+        house.settled(usize::from(!arrives && !required)).await;
+        let saw = saw.lock().unwrap().clone();
+        assert_eq!(saw.len(), usize::from(arrives), "{case}");
+        if let Some((options, tls)) = saw.first() {
+            assert_eq!((options, tls.is_some()), (&format!("REQUIRETLS {required}"), protected), "{case}");
+        }
+        house.stop.trigger();
+    }
 }
