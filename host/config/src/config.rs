@@ -16,6 +16,7 @@ use crate::section::section;
 use crate::sections::{Control, Dns, Listen, Log, Recording, Runtime, ScanRefusal, Trace};
 use crate::table::{TableSpec, Tables};
 use crate::tls::TlsProtocols;
+use waxwing_types::TlsLevel;
 
 /// Octets of a journal of the store; `queue_minfree` leaves room for two.
 const JOURNAL_BYTES_MAX: u64 = 64 << 20;
@@ -199,6 +200,18 @@ section! {
         smtpd_starttls_timeout: Duration [Span<100>] = Duration::from_secs(60);
         /// How long a proxy may take for its PROXY header.
         smtpd_upstream_proxy_timeout: Duration [Span<100>] = Duration::from_secs(5);
+        // What is said to other servers beyond plain SMTP: TLS and reports.
+        /// Whether connections to other servers are encrypted: "may" where the server offers it, "encrypt" always, "verify" always and with a
+        /// certificate that is the server's.
+        smtp_tls_security_level: TlsLevel [Choice<TlsLevel>] = TlsLevel::May;
+        /// The same for single next hops, by "[host]:port", "host" or ".domain" (its subdomains).
+        smtp_tls_policy_maps: BTreeMap<String, TlsLevel> [MapOf<Choice<TlsLevel>>] = BTreeMap::new();
+        /// File of the authorities in PEM that vouch for other servers (Postfix's smtp_tls_CAfile); none: those that Mozilla trusts.
+        smtp_tls_ca_file: Option<PathBuf> [Maybe<FilePath>] = None;
+        /// How long the reply to STARTTLS and the handshake may take.
+        smtp_starttls_timeout: Duration [Span<100>] = Duration::from_secs(300);
+        /// Age at which the sender is told that a message is still waiting; 0: only who asked for it by NOTIFY=DELAY, after four hours.
+        delay_warning_time: Duration [Span<0>] = Duration::ZERO;
 
         /// Where the server listens.
         listen: Vec<Listen> [ListOf<Sub<Listen>>] = default_listeners();

@@ -17,6 +17,7 @@ mod mistake;
 mod names;
 mod nearest;
 mod network;
+mod outbound;
 mod plugin;
 mod reader;
 mod reference;
