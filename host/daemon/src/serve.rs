@@ -196,7 +196,7 @@ async fn main_task(start: Start, ports: Vec<Bound>, control: UnixListener) -> an
         );
     }
     at_hand(&ports);
-    doors.open(&config, ports);
+    doors.open(ports);
     let reason = loop {
         tokio::select! {
             asked = signals.next() => match asked {

@@ -22,7 +22,7 @@ use waxwing_types::{Clock, Via};
 
 use crate::desk::Desk;
 use crate::events::EventLine;
-use crate::listen::Doors;
+use crate::listen::{Current, Doors, shared};
 use crate::outbound::Joined;
 use crate::plugins::Keeper;
 use crate::ports::Opened;
@@ -52,7 +52,7 @@ pub(crate) struct Server {
     /// Closes when the last part that holds it is gone.
     pub(crate) store: Store,
     /// Still closed: mail comes in when they are opened.
-    pub(crate) doors: Doors,
+    pub(crate) doors: Arc<Doors>,
     /// Ends with the shutdown, or because it can't go on: then the server is of no use.
     pub(crate) manager: JoinHandle<Result<(), SpoolError>>,
     /// Loads plugins again.
@@ -112,12 +112,15 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
         },
     )
     .await?;
+    let door = shared(&config, Arc::clone(&metrics) as _, &clock);
+    let doors = Doors::new(Current::new(&config, Arc::clone(&intake), &door), Arc::clone(&door), shutdown.clone());
     let active = manager.active();
     let manager = spawn("queue manager", manager.run(shutdown.clone()));
-    let desk = Desk { info, config, file, spool, traces, recordings, pipeline, keeper: Arc::clone(&keeper), metrics, active };
+    let desk =
+        Desk { info, config, file, spool, traces, recordings, pipeline, keeper: Arc::clone(&keeper), metrics, active, door };
     let desk = Arc::new(desk);
     drop(spawn("control", answer(control, desk, shutdown.clone())));
-    Ok(Server { store, doors: Doors { intake, clock, shutdown }, manager, keeper })
+    Ok(Server { store, doors, manager, keeper })
 }
 
 fn open_store(config: &Config) -> anyhow::Result<Store> {

@@ -10,6 +10,7 @@
 
 mod along;
 mod content;
+mod door;
 mod expand;
 mod gate;
 mod host;
@@ -25,6 +26,7 @@ use waxwing_pipeline::{Client, Directory, Pipeline, Recorder, Trace};
 use waxwing_queue::Spool;
 use waxwing_types::{Clock, Via};
 
+pub use door::{Door, DoorAnswer, DoorQuestion, DoorSettings, DoorShared, GuardedHost, GuardedSession};
 pub use host::SessionHost;
 pub use settings::IntakeSettings;
 

@@ -19,7 +19,9 @@ mod resolver;
 mod task;
 mod timer;
 
-pub use accept::{AcceptSettings, Accepted, Admission, REFUSED_SESSIONS_MAX, SessionCounts, SessionPermit, accept_loop};
+pub use accept::{
+    AcceptSettings, Accepted, Admission, REFUSED_SESSIONS_MAX, SessionCounts, SessionLimits, SessionPermit, accept_loop,
+};
 pub use connect::{ConnectError, connect};
 pub use drive::{End, Ended, Host, drive};
 pub use listen::{BindError, LISTEN_BACKLOG, bind};
