@@ -133,6 +133,15 @@ section! {
         /// Memory of all sessions together, by what they hold; over it new sessions, and those that want more, are refused with 421.
         smtpd_sessions_memory_max: u64 [Size<{ 1 << 20 }>] = 256 << 20;
 
+        // -- policy: who may send what
+
+        /// Clients, such as proxies, that may say by XCLIENT for whom they speak.
+        smtpd_authorized_xclient_hosts: Vec<Network> [ListOf<NetworkText>] = Vec::new();
+        /// Those of smtpd_authorized_xclient_hosts that may also say who is logged in.
+        smtpd_xclient_login_hosts: Vec<Network> [ListOf<NetworkText>] = Vec::new();
+
+        // -- end of policy
+
         /// Transport of the domains of mydestination.
         local_transport: Route [RouteText] = Route::to("local");
         /// Transport of the domains of virtual_mailbox_domains.

@@ -18,13 +18,15 @@ mod recent;
 mod resolver;
 mod task;
 mod timer;
+mod tls;
 
 pub use accept::{
     AcceptSettings, Accepted, Admission, REFUSED_SESSIONS_MAX, SessionCounts, SessionLimits, SessionPermit, accept_loop,
 };
 pub use connect::{ConnectError, connect};
-pub use drive::{End, Ended, Host, drive};
+pub use drive::{End, Ended, Host, drive, drive_tls};
 pub use listen::{BindError, LISTEN_BACKLOG, bind};
 pub use rates::{GREETED_CLIENTS_MAX, Over, RATE_CLIENTS_MAX, Rate, RateSettings, Rates, client_of};
 pub use resolver::{HickoryResolver, Nameservers, NoResolver, ResolverError, ResolverSettings};
 pub use task::{Shutdown, ShutdownTrigger, spawn};
+pub use tls::{Tls, TlsClient, TlsConnector, TlsError, TlsServer, Verify};
