@@ -87,6 +87,15 @@ section! {
         /// Sessions at once in all; more are refused with 421.
         smtpd_sessions_max: usize [Count<usize, 1, 100_000>] = 1000;
 
+        // -- policy: who may send what
+
+        /// Clients, such as proxies, that may say by XCLIENT for whom they speak.
+        smtpd_authorized_xclient_hosts: Vec<Network> [ListOf<NetworkText>] = Vec::new();
+        /// Those of smtpd_authorized_xclient_hosts that may also say who is logged in.
+        smtpd_xclient_login_hosts: Vec<Network> [ListOf<NetworkText>] = Vec::new();
+
+        // -- end of policy
+
         /// Transport of the domains of mydestination.
         local_transport: Route [RouteText] = Route::to("local");
         /// Transport of the domains of virtual_mailbox_domains.

@@ -141,6 +141,7 @@ impl House {
             spool: Arc::clone(&spool),
             directory: accounts,
             trace: Arc::clone(&traces) as _,
+            authenticator: None,
             recorder: None,
             clock: Arc::clone(&clock),
         });

@@ -86,6 +86,7 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
         pipeline: Arc::clone(&pipeline),
         spool: Arc::clone(&spool),
         directory: Arc::clone(&accounts) as _,
+        authenticator: None,
         trace: Arc::clone(&traces) as _,
         recorder: config.recording.enabled.then(|| Arc::clone(&recordings) as _),
         clock: Arc::clone(&clock),

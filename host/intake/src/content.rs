@@ -40,14 +40,17 @@ impl Intake {
             Content::Disconnect(reply) => Answer::Close(reply),
             Content::Discarded(reason) => {
                 tracing::info!(target: "intake", "{}: discarded: {reason}", transaction.id);
-                Answer::Discarded(committed(transaction))
+                match transaction.taken(committed(transaction)) {
+                    Answer::Committed(reply) => Answer::Discarded(reply),
+                    each => each,
+                }
             }
             Content::Wanted(recipients) => {
                 let count = recipients.len();
                 match self.commit(transaction, recipients, body).await {
                     Ok(()) => {
                         self.log_commit(transaction, count);
-                        Answer::Committed(committed(transaction))
+                        transaction.taken(committed(transaction))
                     }
                     Err(reply) => Answer::Reply(reply),
                 }
@@ -61,7 +64,7 @@ impl Intake {
         }
         let named = transaction.context.recipients.iter().map(|r| r.recipient.clone()).collect();
         let envelope = transaction.envelope(named);
-        head.prepend(received(&self.parts.settings.myhostname, transaction.id, &envelope));
+        head.prepend(received(&self.parts.settings.myhostname, transaction.id, &envelope, transaction.context.tls.as_deref()));
         transaction.context.head = Some(Arc::new(head));
         match self.run_content_hooks(transaction).await {
             Verdict::Continue | Verdict::Accept => {}
@@ -105,14 +108,15 @@ impl Intake {
         self.rewrite_header(transaction).await
     }
 
-    /// Asks about each recipient of the complete message. The client hears one answer for all of them, and a report about a refusal
-    /// could reach somebody who never wrote: so who does not want the message is left out in silence, and who wants it later makes it
-    /// wait for the operator.
+    /// Asks about each recipient of the complete message. In LMTP and PRDR each has its own reply. Elsewhere the client hears one answer
+    /// for all of them, and a report about a refusal could reach somebody who never wrote: so who does not want the message is left out in
+    /// silence, and who wants it later makes it wait for the operator.
     async fn ask_recipients(&self, transaction: &mut Transaction) -> Result<(), Ended> {
         let (pipeline, now) = (&self.parts.pipeline, self.parts.clock.now());
         if !transaction.chain.has(Hook::OnRecipientMessage) || transaction.context.recipients.is_empty() {
             return Ok(());
         }
+        let each = transaction.answers_each();
         // Those that were there when it began, each once.
         let asked = Arc::clone(&transaction.context.recipients);
         for recipient in asked.iter() {
@@ -123,6 +127,10 @@ impl Intake {
                     context.hold.get_or_insert(reason);
                     continue;
                 }
+                Verdict::Reject(reply) | Verdict::Disconnect(reply) | Verdict::Defer(reply) if each => {
+                    transaction.refusals.push((recipient.index, reply.clone()));
+                    reply.to_string()
+                }
                 Verdict::Defer(reply) => {
                     context.hold.get_or_insert_with(|| format!("{}: {reply}", recipient.recipient.address));
                     continue;
@@ -130,15 +138,16 @@ impl Intake {
                 Verdict::Reject(reply) | Verdict::Disconnect(reply) => reply.to_string(),
                 Verdict::Discard { reason } => reason,
             };
-            Arc::make_mut(&mut context.recipients).retain(|r| r.index != recipient.index);
+            Arc::make_mut(&mut transaction.context.recipients).retain(|r| r.index != recipient.index);
             let (id, to) = (transaction.id, &recipient.recipient.address);
             tracing::info!(target: "intake", "{id}: to=<{to}> is left out: {reason}");
             let entry = TraceEntry::step(now, "intake", "recipient-message", to.to_string(), format!("left out: {reason}"));
             entry.keep(&mut transaction.chain.trace);
         }
-        match transaction.context.recipients.is_empty() {
-            true => Err(Ended(Verdict::Discard { reason: "no recipient wants it".to_owned() })),
-            false => Ok(()),
+        match (transaction.context.recipients.is_empty(), transaction.refused_by_all()) {
+            (true, Some(reply)) => Err(Ended(Verdict::Reject(reply))),
+            (true, None) => Err(Ended(Verdict::Discard { reason: "no recipient wants it".to_owned() })),
+            (false, _) => Ok(()),
         }
     }
 

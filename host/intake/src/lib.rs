@@ -21,7 +21,7 @@ mod transaction;
 
 use std::sync::Arc;
 
-use waxwing_pipeline::{Client, Directory, Pipeline, Recorder, Trace};
+use waxwing_pipeline::{Authenticator, Client, Directory, Pipeline, Recorder, Trace};
 use waxwing_queue::Spool;
 use waxwing_types::{Clock, Via};
 
@@ -38,6 +38,8 @@ pub struct Parts {
     pub spool: Arc<dyn Spool>,
     /// Who has a mailbox here.
     pub directory: Arc<dyn Directory>,
+    /// Who checks names and secrets; without, nobody can authenticate.
+    pub authenticator: Option<Arc<dyn Authenticator>>,
     /// What hooks did to each message.
     pub trace: Arc<dyn Trace>,
     /// What clients said, where the operator wants it recorded.

@@ -93,18 +93,16 @@ impl Transaction {
 fn ending(answer: Option<&Answer>, held: bool) -> (&'static str, String) {
     match answer {
         Some(Answer::Committed(reply)) => (if held { "hold" } else { "accept" }, reply.to_string()),
+        Some(Answer::CommittedEach(replies)) => {
+            let word = if held { "hold" } else { "accept" };
+            (word, replies.iter().map(ToString::to_string).collect::<Vec<_>>().join(" / "))
+        }
         Some(Answer::Discarded(reply)) => ("discard", reply.to_string()),
         Some(Answer::Reply(reply)) if reply.code() < 500 => ("defer", reply.to_string()),
         Some(Answer::Reply(reply)) => ("reject", reply.to_string()),
         Some(Answer::Close(reply)) => ("disconnect", reply.to_string()),
-        Some(
-            Answer::Ok
-            | Answer::OkWithout(_)
-            | Answer::CommittedEach(_)
-            | Answer::Challenge(_)
-            | Answer::Authenticated
-            | Answer::Done,
-        )
-        | None => ("open", String::new()),
+        Some(Answer::Ok | Answer::OkWithout(_) | Answer::Challenge(_) | Answer::Authenticated | Answer::Done) | None => {
+            ("open", String::new())
+        }
     }
 }

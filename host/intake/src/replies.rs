@@ -1,6 +1,7 @@
 //! Every reply that intake gives, and what each error of the parts below it becomes.
 
 use waxwing_queue::SpoolError;
+use waxwing_smtp::server::Answer;
 use waxwing_types::Reply;
 
 pub(crate) const RELAY_DENIED: Reply = Reply::fixed(554, (5, 7, 1), "Relay access denied");
@@ -16,6 +17,41 @@ pub(crate) const NO_SUCH_TARGET: Reply =
 pub(crate) const NOT_ALONG: Reply =
     Reply::fixed(451, (4, 3, 0), "Mail that comes along with this message can't be taken now, try again later");
 pub(crate) const NOT_IN_TRANSACTION: Reply = Reply::fixed(451, (4, 3, 0), "Internal error, try again later");
+
+pub(crate) const NO_AUTH: Reply = Reply::fixed(503, (5, 5, 1), "Authentication is not offered here");
+pub(crate) const NO_EXCHANGE: Reply = Reply::fixed(503, (5, 5, 1), "No authentication is under way");
+pub(crate) const XCLIENT_DENIED: Reply = Reply::fixed(550, (5, 7, 0), "Error: insufficient authorization");
+pub(crate) const XCLIENT_SYNTAX: Reply = Reply::fixed(501, (5, 5, 4), "Bad XCLIENT attribute");
+
+/// The command may go on.
+pub(crate) fn is_yes(answer: &Answer) -> bool {
+    match answer {
+        Answer::Ok | Answer::OkWithout(_) => true,
+        Answer::Reply(_)
+        | Answer::Close(_)
+        | Answer::Committed(_)
+        | Answer::CommittedEach(_)
+        | Answer::Challenge(_)
+        | Answer::Authenticated
+        | Answer::Discarded(_)
+        | Answer::Done => false,
+    }
+}
+
+/// What the client is told, if it is no.
+pub(crate) fn refusal(answer: &Answer) -> Option<&Reply> {
+    match answer {
+        Answer::Reply(reply) | Answer::Close(reply) => Some(reply).filter(|reply| !reply.is_positive()),
+        Answer::Ok
+        | Answer::OkWithout(_)
+        | Answer::Committed(_)
+        | Answer::CommittedEach(_)
+        | Answer::Challenge(_)
+        | Answer::Authenticated
+        | Answer::Discarded(_)
+        | Answer::Done => None,
+    }
+}
 
 /// One reply for each way in which the spool can refuse: nothing was taken, the client keeps the message.
 pub(crate) fn spool(error: &SpoolError) -> Reply {

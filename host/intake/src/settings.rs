@@ -13,6 +13,10 @@ pub struct IntakeSettings {
     pub myorigin: String,
     /// Clients that may send anywhere.
     pub mynetworks: Vec<Network>,
+    /// Clients that may say by XCLIENT for whom they speak.
+    pub xclient_hosts: Vec<Network>,
+    /// Those of them whose LOGIN is believed.
+    pub xclient_login_hosts: Vec<Network>,
     /// Octets of a header block.
     pub header_size_limit: usize,
     /// Received fields after which a message is taken to loop.
@@ -33,6 +37,8 @@ impl IntakeSettings {
             myhostname: config.myhostname.clone(),
             myorigin: config.myorigin.clone(),
             mynetworks: config.mynetworks.clone(),
+            xclient_hosts: config.smtpd_authorized_xclient_hosts.clone(),
+            xclient_login_hosts: config.smtpd_xclient_login_hosts.clone(),
             header_size_limit: usize::try_from(config.header_size_limit).unwrap_or(usize::MAX),
             hopcount_limit: config.hopcount_limit as usize,
             expansion_recipients_max: 1_000,
@@ -44,7 +50,12 @@ impl IntakeSettings {
     /// A client at this address may send anywhere.
     #[must_use]
     pub fn in_mynetworks(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        self.mynetworks.iter().any(|network| network.contains(address))
+        holds(&self.mynetworks, address)
     }
+}
+
+/// One of the networks holds the address.
+pub(crate) fn holds(networks: &[Network], address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    networks.iter().any(|network| network.contains(address))
 }

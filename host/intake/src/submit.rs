@@ -7,6 +7,7 @@ use bytes::Bytes;
 use waxwing_message::trace::received;
 use waxwing_message::{HeadSplitter, HeaderBlock, Split};
 use waxwing_pipeline::{Context, Ended, Generated, Placement, Prepared, Submit, SubmitError};
+use waxwing_smtp::server::MailOptions;
 use waxwing_types::{MemoryBody, Recipient, ReversePath, Verdict, Via};
 
 use crate::Intake;
@@ -19,7 +20,7 @@ impl Submit for Intake {
     async fn prepare(&self, mail: Generated) -> Result<Prepared, SubmitError> {
         let Generated { id, envelope, content, cause, tags } = mail;
         let (mut head, body) = split(content);
-        head.prepend(received(&self.parts.settings.myhostname, id, &envelope));
+        head.prepend(received(&self.parts.settings.myhostname, id, &envelope, None));
         let is_report = envelope.origin.via == Via::Dsn;
         let mut context = Context::new(envelope.origin.via, None);
         context.id = Some(id);
@@ -33,7 +34,15 @@ impl Submit for Intake {
         context.body = Some(Arc::new(MemoryBody::new(body.clone())));
         let chain = self.parts.pipeline.chain();
         let room = self.parts.spool.room(0).map_err(|e| SubmitError::Temporary(e.to_string()))?;
-        let mut transaction = Transaction::new(id, context, chain, envelope.body_type, envelope.origin.clone(), room);
+        let options = MailOptions {
+            body: envelope.body_type,
+            smtputf8: envelope.smtputf8,
+            require_tls: envelope.require_tls,
+            ret: envelope.ret,
+            envid: envelope.envid.clone(),
+            ..MailOptions::default()
+        };
+        let mut transaction = Transaction::new(id, context, chain, options, envelope.origin.clone(), room);
         let verdict = self.run_content_hooks(&mut transaction).await;
         let outcome = self.made(&mut transaction, verdict, is_report).await;
         let now = self.parts.clock.now();

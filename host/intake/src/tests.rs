@@ -26,6 +26,7 @@ use super::*;
 
 mod limits;
 mod recording;
+mod session;
 
 type Script = Box<dyn Fn(&Event, &Context) -> Result<Outcome, Fault> + Send + Sync>;
 
@@ -126,6 +127,8 @@ async fn house(plugins: Vec<(Fake, OnFault)>) -> House {
         myhostname: "mx.test".into(),
         myorigin: "test".into(),
         mynetworks: vec!["10.0.0.0/8".parse().unwrap()],
+        xclient_hosts: vec!["10.9.0.0/16".parse().unwrap()],
+        xclient_login_hosts: vec!["10.9.9.0/24".parse().unwrap()],
         header_size_limit: 1_000,
         hopcount_limit: 3,
         expansion_recipients_max: 10,
@@ -137,6 +140,7 @@ async fn house(plugins: Vec<(Fake, OnFault)>) -> House {
         pipeline: Arc::new(Pipeline::new(bindings, directory.clone(), clock.clone())),
         spool: spool.clone(),
         directory,
+        authenticator: Some(Arc::new(session::Doorman)),
         trace: traces.clone(),
         recorder: Some(recordings.clone()),
         clock,

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use waxwing_message::{HeadSplitter, HeaderBlock, Split};
 use waxwing_pipeline::{Chain, Context, Ended, Event, Hook, Placement, TraceEntry, TraceRecord};
 use waxwing_queue::{BodyWriter, NewBody, NewMessage, Reservation, SpoolError};
-use waxwing_smtp::server::Answer;
-use waxwing_types::{Address, BodyType, Envelope, Origin, QueueId, Recipient, Reply, ReversePath, Timestamp, Verdict};
+use waxwing_smtp::server::{Answer, MailOptions};
+use waxwing_types::{Address, Envelope, Origin, QueueId, Recipient, Reply, ReversePath, Timestamp, Verdict, Via};
 
 use crate::recording::Draft;
 use crate::{Intake, IntakeSettings, along, replies};
@@ -17,8 +17,13 @@ pub(crate) struct Transaction {
     pub(crate) id: QueueId,
     pub(crate) context: Context,
     pub(crate) chain: Chain,
-    pub(crate) body_type: BodyType,
+    /// What the parameters of MAIL mean.
+    pub(crate) options: MailOptions,
     pub(crate) origin: Origin,
+    /// The recipients that the client heard a yes for, in order, by index.
+    pub(crate) accepted: Vec<u32>,
+    /// What those of them hear at the end who do not get the message, where each gets a reply of its own.
+    pub(crate) refusals: Vec<(u32, Reply)>,
     /// A hook said at an earlier step: 250, and away with it.
     pub(crate) discard: Option<String>,
     /// What the client said, if it is recorded.
@@ -49,11 +54,42 @@ impl Transaction {
         id: QueueId,
         context: Context,
         chain: Chain,
-        body_type: BodyType,
+        options: MailOptions,
         origin: Origin,
         room: Reservation,
     ) -> Self {
-        Self { id, context, chain, body_type, origin, discard: None, draft: None, receiving: Receiving::Waiting(room) }
+        Self {
+            id,
+            context,
+            chain,
+            options,
+            origin,
+            accepted: Vec::new(),
+            refusals: Vec::new(),
+            discard: None,
+            draft: None,
+            receiving: Receiving::Waiting(room),
+        }
+    }
+
+    /// The client hears of each recipient apart (RFC 2033 §4.2, PRDR).
+    pub(crate) fn answers_each(&self) -> bool {
+        self.options.each_recipient || self.context.via == Via::Lmtp
+    }
+
+    /// A message was taken: one reply for all recipients, or each one's own if they differ.
+    pub(crate) fn taken(&self, reply: Reply) -> Answer {
+        if self.refusals.is_empty() {
+            return Answer::Committed(reply);
+        }
+        let refusal = |index| self.refusals.iter().find(|(refused, _)| *refused == index).map(|(_, reply)| reply.clone());
+        Answer::CommittedEach(self.accepted.iter().map(|index| refusal(*index).unwrap_or_else(|| reply.clone())).collect())
+    }
+
+    /// Nobody is left: what the client hears if everybody refused, and did not throw it away.
+    pub(crate) fn refused_by_all(&self) -> Option<Reply> {
+        let is_refused = |index: &u32| self.refusals.iter().any(|(refused, _)| refused == index);
+        self.refusals.first().filter(|_| self.accepted.iter().all(is_refused)).map(|(_, reply)| reply.clone())
     }
 
     /// Takes a piece of the message. What goes wrong is said at the end of data.
@@ -119,11 +155,11 @@ impl Transaction {
         Envelope {
             sender: self.context.sender.as_deref().cloned().unwrap_or(ReversePath::Null),
             recipients,
-            body_type: self.body_type,
-            ret: None,
-            envid: None,
-            smtputf8: false,
-            require_tls: false,
+            body_type: self.options.body,
+            ret: self.options.ret,
+            envid: self.options.envid.clone(),
+            smtputf8: self.options.smtputf8,
+            require_tls: self.options.require_tls,
             origin: self.origin.clone(),
         }
     }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use waxwing_types::{Address, Envelope, Origin, QueueId, ReversePath, Timestamp, Via};
+use waxwing_types::{Address, Envelope, Origin, QueueId, ReversePath, Timestamp, TlsSession, Via};
 
 use crate::Field;
 use crate::date::{compact_date, rfc5322_date};
@@ -12,19 +12,22 @@ use crate::date::{compact_date, rfc5322_date};
 /// Characters of a name that a client gave.
 const CLIENT_NAME_MAX: usize = 255;
 
-/// The Received field of a message. `by` is this server's name; a for-clause is written only for a lone recipient, so that
-/// no recipient learns of another.
+/// The Received field of a message. `by` is this server's name, `tls` the connection's encryption if it had any; a for-clause is
+/// written only for a lone recipient, so that no recipient learns of another.
 #[must_use]
-pub fn received(by: &str, id: QueueId, envelope: &Envelope) -> Field {
+pub fn received(by: &str, id: QueueId, envelope: &Envelope, tls: Option<&TlsSession>) -> Field {
     let origin = &envelope.origin;
-    let mut text = String::with_capacity(240);
+    let mut text = String::with_capacity(320);
     text.push_str("Received: ");
     match origin.peer {
-        Some(peer) => from_clause(&mut text, origin, peer.ip()),
+        Some(peer) => {
+            from_clause(&mut text, origin, peer.ip());
+            if let Some(tls) = tls {
+                tls_comments(&mut text, tls);
+            }
+            _ = write!(text, "\r\n\tby {by} (Waxwing) with {}", protocol(origin, tls.is_some(), envelope.smtputf8));
+        }
         None => _ = write!(text, "by {by} (Waxwing, {})", origin.via.as_str()),
-    }
-    if origin.peer.is_some() {
-        _ = write!(text, "\r\n\tby {by} (Waxwing) with {}", protocol(origin));
     }
     _ = write!(text, " id {id}");
     if let [only] = envelope.recipients.as_slice() {
@@ -43,15 +46,36 @@ fn from_clause(text: &mut String, origin: &Origin, ip: IpAddr) {
     };
 }
 
-/// The protocol types of RFC 3848.
-fn protocol(origin: &Origin) -> &'static str {
-    match (origin.via, origin.esmtp, origin.user.is_some()) {
-        (Via::Lmtp, _, false) => "LMTP",
-        (Via::Lmtp, _, true) => "LMTPA",
-        (Via::Api, _, _) => "HTTP",
-        (Via::Smtp | Via::Submission | Via::Pickup | Via::Forward | Via::Dsn, true, true) => "ESMTPA",
-        (Via::Smtp | Via::Submission | Via::Pickup | Via::Forward | Via::Dsn, true, false) => "ESMTP",
-        (Via::Smtp | Via::Submission | Via::Pickup | Via::Forward | Via::Dsn, false, _) => "SMTP",
+/// What Postfix says of TLS, as far as it is known. Of a client without a certificate nothing is said: whether it was asked for one
+/// is not known here.
+fn tls_comments(text: &mut String, tls: &TlsSession) {
+    _ = write!(text, "\r\n\t(using {} with cipher {})", harmless(&tls.version), harmless(&tls.cipher));
+    if tls.client_fingerprint.is_some() {
+        let verified = if tls.verified { "verified OK" } else { "not verified" };
+        _ = write!(text, "\r\n\t(Client certificate {verified})");
+    }
+}
+
+/// The protocol types of RFC 3848, and of RFC 6531 §4.3 where the client asked for SMTPUTF8.
+fn protocol(origin: &Origin, tls: bool, utf8: bool) -> &'static str {
+    let family: [&str; 4] = match (origin.via, origin.esmtp, utf8) {
+        (Via::Api, _, _) => return "HTTP",
+        (Via::Lmtp, _, false) => ["LMTP", "LMTPA", "LMTPS", "LMTPSA"],
+        (Via::Lmtp, _, true) => ["UTF8LMTP", "UTF8LMTPA", "UTF8LMTPS", "UTF8LMTPSA"],
+        (Via::Smtp | Via::Submission | Via::Pickup | Via::Forward | Via::Dsn, false, _) => return "SMTP",
+        (Via::Smtp | Via::Submission | Via::Pickup | Via::Forward | Via::Dsn, true, false) => {
+            ["ESMTP", "ESMTPA", "ESMTPS", "ESMTPSA"]
+        }
+        (Via::Smtp | Via::Submission | Via::Pickup | Via::Forward | Via::Dsn, true, true) => {
+            ["UTF8SMTP", "UTF8SMTPA", "UTF8SMTPS", "UTF8SMTPSA"]
+        }
+    };
+    let [plain, authenticated, encrypted, both] = family;
+    match (tls, origin.user.is_some()) {
+        (false, false) => plain,
+        (false, true) => authenticated,
+        (true, false) => encrypted,
+        (true, true) => both,
     }
 }
 
@@ -132,29 +156,64 @@ mod tests {
 
     #[test]
     fn a_lone_recipient_is_named() {
-        let field = received("mx.example", QueueId::from_u64(31), &envelope(&["a@b.example"], origin("192.0.2.1:25", "client")));
+        let field =
+            received("mx.example", QueueId::from_u64(31), &envelope(&["a@b.example"], origin("192.0.2.1:25", "client")), None);
         assert_eq!(
             text(&field),
             "Received: from client (unknown [192.0.2.1])\r\n\tby mx.example (Waxwing) with ESMTP id 000000000000z\r\n\
              \tfor <a@b.example>;\r\n\tTue, 29 Feb 2000 12:34:56 +0000\r\n"
         );
-        let two =
-            received("mx", QueueId::from_u64(31), &envelope(&["a@b.example", "c@b.example"], origin("[2001:db8::1]:25", "x")));
+        let two = received(
+            "mx",
+            QueueId::from_u64(31),
+            &envelope(&["a@b.example", "c@b.example"], origin("[2001:db8::1]:25", "x")),
+            None,
+        );
         assert!(!text(&two).contains("b.example") && text(&two).contains("[IPv6:2001:db8::1]"), "{}", text(&two));
     }
 
     #[test]
     fn a_strangers_name_stays_a_name() {
-        let field = received("mx", QueueId::from_u64(1), &envelope(&[], origin("192.0.2.1:25", "x)\r\nBcc: <a>; ä(")));
+        let field = received("mx", QueueId::from_u64(1), &envelope(&[], origin("192.0.2.1:25", "x)\r\nBcc: <a>; ä(")), None);
         let text = text(&field);
         assert!(text.starts_with("Received: from x???Bcc:??a????? (unknown"), "{text}");
         assert_eq!(text.matches("\r\n").count(), 3, "{text}");
     }
 
     #[test]
+    fn says_how_it_came() {
+        let tls = TlsSession { version: "TLSv1.3".into(), cipher: "TLS13_AES_256_GCM_SHA384".into(), ..TlsSession::default() };
+        let with = |via, esmtp, user: Option<&str>, utf8, tls: Option<&TlsSession>| {
+            let mut envelope = envelope(&[], origin("192.0.2.1:25", "client"));
+            envelope.origin.via = via;
+            envelope.origin.esmtp = esmtp;
+            envelope.origin.user = user.map(String::from);
+            envelope.smtputf8 = utf8;
+            text(&received("mx", QueueId::from_u64(1), &envelope, tls))
+        };
+        for (via, esmtp, user, utf8, secure, expected) in [
+            (Via::Smtp, false, None, false, false, "SMTP"),
+            (Via::Smtp, true, None, false, true, "ESMTPS"),
+            (Via::Submission, true, Some("ann"), false, false, "ESMTPA"),
+            (Via::Submission, true, Some("ann"), false, true, "ESMTPSA"),
+            (Via::Smtp, true, None, true, false, "UTF8SMTP"),
+            (Via::Submission, true, Some("ann"), true, true, "UTF8SMTPSA"),
+            (Via::Lmtp, true, None, false, true, "LMTPS"),
+            (Via::Lmtp, true, None, true, false, "UTF8LMTP"),
+        ] {
+            let text = with(via, esmtp, user, utf8, secure.then_some(&tls));
+            assert!(text.contains(&format!("(Waxwing) with {expected} id ")), "{expected}: {text}");
+            assert_eq!(text.contains("\r\n\t(using TLSv1.3 with cipher TLS13_AES_256_GCM_SHA384)"), secure, "{text}");
+            assert!(!text.contains("certificate"), "{text}");
+        }
+        let shown = TlsSession { client_fingerprint: Some("ab".into()), verified: true, ..tls };
+        assert!(with(Via::Smtp, true, None, false, Some(&shown)).contains("\r\n\t(Client certificate verified OK)\r\n\tby mx"));
+    }
+
+    #[test]
     fn mail_from_within_says_by_which_door() {
         let within = envelope(&[], Origin::internal(Via::Pickup, Timestamp::default()));
-        let field = received("mx", QueueId::from_u64(0), &within);
+        let field = received("mx", QueueId::from_u64(0), &within, None);
         assert!(text(&field).starts_with("Received: by mx (Waxwing, pickup) id 0000000000000;"), "{}", text(&field));
     }
 

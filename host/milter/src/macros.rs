@@ -12,7 +12,7 @@ use crate::codec::{Stage, Terms};
 fn usual(stage: Stage) -> &'static [&'static str] {
     match stage {
         Stage::Connect => &["j", "v", "_", "daemon_name", "client_addr", "client_name", "client_port", "client_ptr"],
-        Stage::Helo => &[],
+        Stage::Helo => &["tls_version", "cipher"],
         Stage::Mail => &["i", "auth_type", "auth_authen", "mail_addr", "mail_host"],
         Stage::Rcpt => &["i", "rcpt_addr", "rcpt_host"],
         Stage::Data | Stage::EndOfHeader | Stage::EndOfMessage => &["i"],
@@ -56,6 +56,8 @@ fn value(name: &str, hostname: &str, context: &Context, recipient: Option<&Conte
         "client_ptr" => Some(client_name(context).to_owned()),
         "client_port" => Some(client.map_or(0, |client| client.peer.port()).to_string()),
         "i" => context.id.map(|id| id.to_string()),
+        "tls_version" => context.tls.as_ref().map(|tls| tls.version.clone()),
+        "cipher" => context.tls.as_ref().map(|tls| tls.cipher.clone()),
         "auth_authen" => context.user.as_ref().map(|user| user.0.clone()),
         "auth_type" => context.user.as_ref().map(|user| user.1.clone()),
         "mail_addr" => context.sender.as_ref().map(|sender| sender.to_string()),

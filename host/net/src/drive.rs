@@ -12,11 +12,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
-use waxwing_types::{Action, Clock, Input, Session};
+use waxwing_types::{Action, Clock, Input, Session, TlsSession};
 
 use crate::outbox::Outbox;
 use crate::task::Shutdown;
 use crate::timer::Timer;
+use crate::tls::{Handshake, Tls, TlsError, Wire};
 
 /// Octets of one read, and so of one [`Input::Bytes`].
 const READ_BYTES_MAX: usize = 64 * 1024;
@@ -44,6 +45,9 @@ pub trait Host<S: Session>: Send {
 
     /// Takes a piece of a message. No more input is read until it has.
     fn body(&mut self, chunk: Bytes) -> impl Future<Output = ()> + Send;
+
+    /// A handshake failed; the session gets its end next.
+    fn handshake_failed(&mut self, _why: &TlsError) {}
 
     /// The connection is over. Not called if the task that drives it is dropped.
     fn ended(&mut self, _how: End) {}
@@ -76,7 +80,22 @@ pub struct Ended {
 /// What the session sends is gathered. The loop polls an answer once before it writes, and writes before it waits for
 /// anything: a pipelined batch leaves in one write, a reply never waits for the disk. While octets wait for a peer that
 /// does not read, the session's deadline runs, and its [`Input::Tick`] ends the matter.
+///
+/// Without TLS; see [`drive_tls`].
 pub async fn drive<S, H, IO>(io: IO, session: S, host: H, clock: Arc<dyn Clock>, shutdown: Shutdown) -> Ended
+where
+    S: Session + Send,
+    S::Question: Send,
+    S::Answer: Send,
+    H: Host<S>,
+    IO: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    drive_tls(io, Tls::None, session, host, clock, shutdown).await
+}
+
+/// As [`drive`]; where the session asks for it, or before all else, the connection is encrypted by `tls`. A session whose implicit
+/// handshake failed never starts.
+pub async fn drive_tls<S, H, IO>(io: IO, tls: Tls, session: S, host: H, clock: Arc<dyn Clock>, shutdown: Shutdown) -> Ended
 where
     S: Session + Send,
     S::Question: Send,
@@ -86,8 +105,15 @@ where
 {
     let mut shutdown = shutdown;
     let stop = pin!(shutdown.wait());
+    let (first, asked) = match tls {
+        Tls::None => (None, None),
+        Tls::Accept(server) => (None, Some(Handshake::Server(server))),
+        Tls::AcceptFirst(server) => (Some(Handshake::Server(server)), None),
+        Tls::Connect(client) => (None, Some(Handshake::Client(client))),
+    };
     let connection = Connection {
-        io,
+        io: Wire::Plain(io),
+        handshake: asked,
         session,
         actions: Vec::new(),
         outbox: Outbox::default(),
@@ -97,7 +123,7 @@ where
         stop: Some(stop),
         octets_in: 0,
     };
-    connection.run(host).await
+    connection.run(host, first).await
 }
 
 /// What becomes of octets for the peer.
@@ -113,7 +139,9 @@ enum Output {
 type Stop<'a> = Pin<&'a mut (dyn Future<Output = ()> + Send)>;
 
 struct Connection<'a, S: Session, IO> {
-    io: IO,
+    io: Wire<IO>,
+    /// What [`Action::StartTls`] means; gone once it was used.
+    handshake: Option<Handshake>,
     session: S,
     actions: Vec<Action<S::Question>>,
     outbox: Outbox,
@@ -133,8 +161,21 @@ where
     S::Answer: Send,
     IO: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    async fn run<H: Host<S>>(mut self, mut host: H) -> Ended {
-        self.step(Input::Start);
+    async fn run<H: Host<S>>(mut self, mut host: H, first: Option<Handshake>) -> Ended {
+        match first {
+            None => self.step(Input::Start),
+            Some(handshake) => match self.shake(handshake).await {
+                Ok(session) => {
+                    self.step(Input::Start);
+                    self.step(Input::Secured(&session));
+                }
+                Err(error) => {
+                    host.handshake_failed(&error);
+                    self.output = Output::Broken;
+                    return self.close(host).await;
+                }
+            },
+        }
         let mut question = None;
         loop {
             let mut actions = mem::take(&mut self.actions);
@@ -145,7 +186,7 @@ where
                     Action::WakeAt(deadline) => self.timer.set(deadline),
                     Action::Body(chunk) => self.while_writing(host.body(chunk)).await,
                     Action::Ask(asked) => question = Some(asked),
-                    Action::StartTls => self.peer_gone(),
+                    Action::StartTls => self.start_tls(&mut host).await,
                     Action::Close => return self.close(host).await,
                 }
             }
@@ -169,6 +210,41 @@ where
 
     fn step(&mut self, input: Input<'_, S::Answer>) {
         self.session.step(self.timer.now(), input, &mut self.actions);
+    }
+
+    /// The octets that wait leave in plain text; then both sides shake hands. Whatever prevents it is an end.
+    async fn start_tls<H: Host<S>>(&mut self, host: &mut H) {
+        self.drain().await;
+        if self.output != Output::Open {
+            return; // the loop tells the session, if the timer has not
+        }
+        let shaken = match self.handshake.take() {
+            Some(handshake) => self.shake(handshake).await,
+            None => Err(TlsError::None),
+        };
+        match shaken {
+            Ok(session) => self.step(Input::Secured(&session)),
+            Err(error) => {
+                host.handshake_failed(&error);
+                self.give_up_output(Output::Broken);
+                self.peer_gone();
+            }
+        }
+    }
+
+    /// The shutdown ends a handshake at once: there is nothing to lose. It is on the heap so that sessions without one are small.
+    async fn shake(&mut self, how: Handshake) -> Result<TlsSession, TlsError> {
+        let mut shaking = Box::pin(self.io.secure(how));
+        poll_fn(|cx| {
+            if let Poll::Ready(shaken) = shaking.as_mut().poll(cx) {
+                return Poll::Ready(shaken);
+            }
+            let Some(stop) = &mut self.stop else { return Poll::Pending };
+            ready!(stop.as_mut().poll(cx));
+            self.stop = None;
+            Poll::Ready(Err(TlsError::Shutdown))
+        })
+        .await
     }
 
     fn peer_gone(&mut self) {

@@ -1,4 +1,7 @@
 //! The clock of guests: one thread that moves the engine's epoch on each millisecond while a call runs.
+//!
+//! Nearly all calls begin and end between two ticks. So the thread rests longer while it finds none under way when it wakes: the first tick of a
+//! call may come [`REST_TICKS_MAX`] milliseconds late, those after it come on time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -11,9 +14,11 @@ use crate::LoadError;
 
 /// One tick: the grain of CPU limits.
 pub(crate) const TICK: Duration = Duration::from_millis(1);
-/// Ticks without a call after which the thread sleeps until there is one. Waking it costs a system call, so it stays awake between
+/// How long the thread rests at most when no call was under way, while calls come.
+const REST_TICKS_MAX: u32 = 4;
+/// Rests without a call after which the thread sleeps until there is one. Waking it costs a system call, so it stays awake between
 /// calls that come often.
-const IDLE_TICKS: u32 = 500;
+const IDLE_RESTS: u32 = 125;
 
 /// Counts running calls, so that an idle server's thread sleeps.
 #[derive(Debug)]
@@ -35,14 +40,15 @@ impl Ticker {
         });
         let (weak, theirs) = (engine.weak(), Arc::downgrade(&ticker));
         let body = move || {
-            let (mut idle, mut seen) = (0, 0);
+            let (mut idle, mut rest, mut seen) = (0, 1, 0);
             while let (Some(engine), Some(ticker)) = (weak.upgrade(), theirs.upgrade()) {
                 engine.increment_epoch();
                 drop(engine);
+                rest = if ticker.runs() { 1 } else { REST_TICKS_MAX.min(rest * 2) };
                 idle = if ticker.is_busy(&mut seen) { 0 } else { idle + 1 };
-                if idle < IDLE_TICKS {
+                if idle < IDLE_RESTS {
                     drop(ticker);
-                    thread::sleep(TICK);
+                    thread::sleep(TICK * rest);
                 } else {
                     ticker.sleep(&mut seen);
                     idle = 0;
@@ -71,7 +77,12 @@ impl Ticker {
         let begun = self.begun.load(Ordering::SeqCst);
         let news = begun != *seen;
         *seen = begun;
-        news || self.running.load(Ordering::SeqCst) > 0
+        news || self.runs()
+    }
+
+    /// A call is under way.
+    fn runs(&self) -> bool {
+        self.running.load(Ordering::SeqCst) > 0
     }
 
     /// Says that it sleeps before it looks once more: a call that begins in between sees one or is seen.

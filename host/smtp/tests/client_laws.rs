@@ -20,7 +20,7 @@ const REPLY_LINE_MAX: usize = 80;
 fn settings() -> Arc<ClientSettings> {
     let mut settings = ClientSettings::new("client.example");
     settings.reply_line_bytes_max = REPLY_LINE_MAX;
-    settings.reply_lines_max = 6;
+    settings.reply_lines_max = 20;
     Arc::new(settings)
 }
 
@@ -233,7 +233,7 @@ fn converse(bodies: &[Vec<u8>], sizes: &[usize], piece: usize, pipelining: bool)
         match event {
             Event::Asked(server::Question::Data) => messages.push(Vec::new()),
             Event::Body(octets) => messages.last_mut().unwrap().extend(octets),
-            Event::Asked(_) | Event::Sent(_) | Event::Closed => {}
+            Event::Asked(_) | Event::Sent(_) | Event::Closed | Event::Handshake => {}
         }
     }
     drop(client);

@@ -65,6 +65,8 @@ mod generated {
     });
 }
 
+#[cfg(all(target_arch = "wasm32", feature = "heap"))]
+mod heap;
 #[allow(missing_docs, unsafe_code, unreachable_pub, clippy::all, reason = "generated; the documentation is in the WIT")]
 #[allow(clippy::allow_attributes_without_reason, clippy::indexing_slicing, reason = "generated")]
 pub mod hooks;

@@ -46,7 +46,12 @@ impl Host for State {
 
     fn tls(&mut self) -> Result<Option<TlsSession>> {
         self.called("transaction.tls");
-        Ok(None)
+        Ok(self.call.context.tls.as_deref().map(|tls| TlsSession {
+            version: tls.version.clone(),
+            cipher: tls.cipher.clone(),
+            server_name: tls.server_name.clone(),
+            client_fingerprint: tls.client_fingerprint.clone(),
+        }))
     }
 
     fn helo(&mut self) -> Result<Option<String>> {

@@ -1,71 +1,22 @@
 //! The server's side: settings, questions and answers; the states are in [`ServerSession`].
 
+mod chunks;
+mod exchange;
+mod hello;
+mod parameters;
 mod replies;
 mod session;
+mod settings;
+mod state;
+mod transaction;
 
 use std::fmt;
-use std::time::Duration;
 
 use bytes::Bytes;
 use waxwing_types::{Address, BodyType, Notify, Parameter, Reply, Return, ReversePath, TlsSession};
 
 pub use session::ServerSession;
-
-/// Limits and words of a server session. Names in brackets are Postfix's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerSettings {
-    /// Our name in replies (`myhostname`).
-    pub hostname: String,
-    /// The text of the 220 greeting; begins with the host name (`smtpd_banner`).
-    pub greeting: String,
-    /// Octets of a message, dot-stuffing undone (`message_size_limit`); offered as SIZE.
-    pub message_size_max: u64,
-    /// Octets that are still read of a message that is refused already, beyond `message_size_max`, before the connection
-    /// is closed instead.
-    pub refused_bytes_max: u64,
-    /// Accepted recipients of one message; more get 452 (`smtpd_recipient_limit`).
-    pub recipients_max: usize,
-    /// Recipients over the limit that do not count as errors yet (`smtpd_recipient_overshoot_limit`).
-    pub recipients_overshoot_max: usize,
-    /// Octets of a command line, CRLF included (`line_length_limit`).
-    pub command_line_bytes_max: usize,
-    /// Negative replies since the last accepted message before 421 (`smtpd_hard_error_limit`).
-    pub errors_max: u32,
-    /// HELO, RSET, NOOP, VRFY and HELP since the last accepted message before each counts as an error
-    /// (`smtpd_junk_command_limit`).
-    pub junk_commands_max: u32,
-    /// From one reply to the end of the next command (`smtpd_timeout`).
-    pub command_idle: Duration,
-    /// From one piece of a message to the next (`smtpd_timeout`).
-    pub data_idle: Duration,
-    /// From 354 to the end of the message.
-    pub data_total: Duration,
-    /// MAIL needs HELO or EHLO first (`smtpd_helo_required`).
-    pub helo_required: bool,
-}
-
-impl ServerSettings {
-    /// Postfix's defaults for this host name.
-    #[must_use]
-    pub fn new(hostname: impl Into<String>) -> Self {
-        let hostname = hostname.into();
-        Self {
-            greeting: format!("{hostname} ESMTP Waxwing"),
-            hostname,
-            message_size_max: 52_428_800,
-            refused_bytes_max: 10_485_760,
-            recipients_max: 1000,
-            recipients_overshoot_max: 1000,
-            command_line_bytes_max: 2048,
-            errors_max: 20,
-            junk_commands_max: 100,
-            command_idle: Duration::from_secs(300),
-            data_idle: Duration::from_secs(300),
-            data_total: Duration::from_secs(7200),
-            helo_required: true,
-        }
-    }
-}
+pub use settings::{BareNewline, Protocol, ServerSettings};
 
 /// What a server session asks its host. The transaction ends with the answer to [`Question::EndOfData`], whatever it is, with
 /// [`Question::Reset`], and with the session.

@@ -365,7 +365,8 @@ extern uint64_t waxwing_mail_transaction_received_at_ms(void);
 extern waxwing_mail_transaction_source_t waxwing_mail_transaction_origin(void);
 // The client of the session; none for mail that is made here, and after the commit.
 extern bool waxwing_mail_transaction_peer(waxwing_mail_transaction_client_t *ret);
-// The encrypted session, if it is one. This version of Waxwing has none.
+// The encrypted session, if it is one. `version` is `TLSv1.3` or `TLSv1.2`, `cipher` its IANA name, `client-fingerprint` the SHA-256
+// of the client's certificate in hexadecimal digits.
 extern bool waxwing_mail_transaction_tls(waxwing_mail_transaction_tls_session_t *ret);
 // The name after the last HELO or EHLO.
 extern bool waxwing_mail_transaction_helo(configured_filter_string_t *ret);

@@ -1,0 +1,332 @@
+//! How much a client, or a network, does in a time: connections, messages, recipients, errors, AUTH, handshakes.
+//!
+//! What Postfix's anvil(8) does. A client is one IPv4 address or one IPv6 /64. Its time begins with the first thing that it does and lasts
+//! `anvil_rate_time_unit`; then all its counts begin anew. Nothing is remembered of more than [`RATE_CLIENTS_MAX`] clients and as many
+//! networks: the oldest are forgotten first.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use waxwing_types::Monotonic;
+
+use crate::recent::Recent;
+
+/// Clients whose counts are held, and as many networks; an entry has about 100 octets.
+pub const RATE_CLIENTS_MAX: usize = 50_000;
+/// Clients of whom it is known that they waited for the greeting.
+pub const GREETED_CLIENTS_MAX: usize = 50_000;
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rate {
+    /// Connections.
+    Connections,
+    /// MAIL commands, whatever becomes of them.
+    Messages,
+    /// RCPT commands, whatever becomes of them.
+    Recipients,
+    /// Negative replies.
+    Errors,
+    /// AUTH commands, whatever becomes of them.
+    Auths,
+    /// AUTH commands that failed.
+    AuthFailures,
+    /// TLS handshakes.
+    Handshakes,
+}
+
+impl Rate {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Connections, Self::Messages, Self::Recipients, Self::Errors, Self::Auths, Self::AuthFailures, Self::Handshakes];
+
+    /// The key of the configuration that limits it.
+    #[must_use]
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Connections => "smtpd_client_connection_rate_limit",
+            Self::Messages => "smtpd_client_message_rate_limit",
+            Self::Recipients => "smtpd_client_recipient_rate_limit",
+            Self::Errors => "smtpd_client_error_rate_limit",
+            Self::Auths => "smtpd_client_auth_rate_limit",
+            Self::AuthFailures => "smtpd_client_auth_failure_rate_limit",
+            Self::Handshakes => "smtpd_client_new_tls_session_rate_limit",
+        }
+    }
+
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// What one client may do in one unit of time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RateSettings {
+    limits: [u32; Rate::ALL.len()],
+    /// `anvil_rate_time_unit`.
+    pub unit: Duration,
+    /// A network may do so many times what a client may; 0: networks are not counted.
+    pub network_factor: u32,
+    /// Bits of an IPv4 network.
+    pub network_prefix_v4: u8,
+    /// Bits of an IPv6 network.
+    pub network_prefix_v6: u8,
+}
+
+impl RateSettings {
+    /// No limits yet.
+    #[must_use]
+    pub fn new(unit: Duration) -> Self {
+        Self { limits: [0; Rate::ALL.len()], unit, network_factor: 0, network_prefix_v4: 24, network_prefix_v6: 48 }
+    }
+
+    /// With this limit; 0: none.
+    #[must_use]
+    pub fn with(mut self, rate: Rate, limit: u32) -> Self {
+        if let Some(place) = self.limits.get_mut(rate.index()) {
+            *place = limit;
+        }
+        self
+    }
+
+    /// The limit; 0: none.
+    #[must_use]
+    pub fn limit(&self, rate: Rate) -> u32 {
+        self.limits.get(rate.index()).copied().unwrap_or(0)
+    }
+
+    /// The network of a client.
+    #[must_use]
+    pub fn network_of(&self, client: IpAddr) -> IpAddr {
+        prefix_of(client.to_canonical(), self.network_prefix_v4, self.network_prefix_v6)
+    }
+}
+
+/// A limit is passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Over {
+    /// Which.
+    pub rate: Rate,
+    /// By the client's network, not by the client alone.
+    pub by_network: bool,
+}
+
+impl fmt::Display for Over {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.rate.key())?;
+        if self.by_network { f.write_str(" of the network") } else { Ok(()) }
+    }
+}
+
+/// The counts. Shared by all listeners, and kept when the configuration changes.
+#[derive(Debug)]
+pub struct Rates {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    clients: Recent<Counts>,
+    networks: Recent<Counts>,
+    greeted: Recent<()>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts([u32; Rate::ALL.len()]);
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self::new(RATE_CLIENTS_MAX)
+    }
+}
+
+impl Rates {
+    /// With room for so many clients and as many networks.
+    #[must_use]
+    pub fn new(clients_max: usize) -> Self {
+        let state = State {
+            clients: Recent::new(clients_max),
+            networks: Recent::new(clients_max),
+            greeted: Recent::new(GREETED_CLIENTS_MAX.min(clients_max)),
+        };
+        Self { state: Mutex::new(state) }
+    }
+
+    /// Counts one more, and says whether that is too many. What is refused is counted too: who goes on is refused until his time is over.
+    pub fn count(&self, settings: &RateSettings, client: IpAddr, rate: Rate, now: Monotonic) -> Result<(), Over> {
+        let limit = settings.limit(rate);
+        if limit == 0 {
+            return Ok(());
+        }
+        let mut state = self.lock();
+        let of_client = state.clients.entry(client_of(client), now, settings.unit).add(rate);
+        let of_network = match settings.network_factor {
+            0 => 0,
+            _ => state.networks.entry(settings.network_of(client), now, settings.unit).add(rate),
+        };
+        judge(settings, rate, of_client, of_network)
+    }
+
+    /// Says whether the limit has been passed, without counting: for what is known only afterwards, as errors are.
+    pub fn check(&self, settings: &RateSettings, client: IpAddr, rate: Rate, now: Monotonic) -> Result<(), Over> {
+        if settings.limit(rate) == 0 {
+            return Ok(());
+        }
+        let state = self.lock();
+        let of = |recent: &Recent<Counts>, address| recent.get(address, now, settings.unit).map_or(0, |counts| counts.of(rate));
+        let of_client = of(&state.clients, client_of(client));
+        let of_network = of(&state.networks, settings.network_of(client));
+        // The next one would be too many.
+        judge(settings, rate, of_client.saturating_add(1), of_network.saturating_add(1))
+    }
+
+    /// A client has waited for the greeting.
+    pub fn has_waited(&self, client: IpAddr, now: Monotonic, ttl: Duration) {
+        self.lock().greeted.entry(client_of(client), now, ttl);
+    }
+
+    /// It has, not longer ago than `ttl`.
+    #[must_use]
+    pub fn is_known_to_wait(&self, client: IpAddr, now: Monotonic, ttl: Duration) -> bool {
+        self.lock().greeted.get(client_of(client), now, ttl).is_some()
+    }
+
+    /// Clients whose counts are held now, and how many were forgotten before their time to make room.
+    #[must_use]
+    pub fn held(&self) -> (usize, u64) {
+        let state = self.lock();
+        (state.clients.len(), state.clients.pushed_out())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The counts are whole between any two statements under this lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Counts {
+    fn of(&self, rate: Rate) -> u32 {
+        self.0.get(rate.index()).copied().unwrap_or(0)
+    }
+
+    fn add(&mut self, rate: Rate) -> u32 {
+        let Some(count) = self.0.get_mut(rate.index()) else { return 0 };
+        *count = count.saturating_add(1);
+        *count
+    }
+}
+
+fn judge(settings: &RateSettings, rate: Rate, of_client: u32, of_network: u32) -> Result<(), Over> {
+    let limit = settings.limit(rate);
+    if of_client > limit {
+        return Err(Over { rate, by_network: false });
+    }
+    match settings.network_factor {
+        0 => Ok(()),
+        factor if of_network > limit.saturating_mul(factor) => Err(Over { rate, by_network: true }),
+        _ => Ok(()),
+    }
+}
+
+/// An IPv6 client has a whole /64 to come from.
+#[must_use]
+pub fn client_of(address: IpAddr) -> IpAddr {
+    prefix_of(address.to_canonical(), 32, 64)
+}
+
+fn prefix_of(address: IpAddr, v4: u8, v6: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(a) => {
+            IpAddr::V4(Ipv4Addr::from_bits(a.to_bits() & u32::MAX.checked_shl(32 - u32::from(v4.min(32))).unwrap_or(0)))
+        }
+        IpAddr::V6(a) => {
+            IpAddr::V6(Ipv6Addr::from_bits(a.to_bits() & u128::MAX.checked_shl(128 - u32::from(v6.min(128))).unwrap_or(0)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use waxwing_types::{Clock, ManualClock};
+
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_client_is_cut_and_comes_back_with_the_next_unit() {
+        let (rates, clock) = (Rates::default(), ManualClock::default());
+        let settings = RateSettings::new(MINUTE).with(Rate::Messages, 2);
+        let count = |client| rates.count(&settings, ip(client), Rate::Messages, clock.monotonic());
+        assert!(count("192.0.2.1").is_ok() && count("192.0.2.1").is_ok());
+        let over = count("192.0.2.1").unwrap_err();
+        assert_eq!(over.to_string(), "smtpd_client_message_rate_limit");
+        assert!(count("192.0.2.2").is_ok(), "another client");
+        assert!(rates.count(&settings, ip("192.0.2.1"), Rate::Recipients, clock.monotonic()).is_ok(), "no limit for those");
+        clock.advance(Duration::from_secs(59));
+        assert!(count("192.0.2.1").is_err(), "its time is not over");
+        clock.advance(Duration::from_secs(1));
+        assert!(count("192.0.2.1").is_ok());
+    }
+
+    #[test]
+    fn an_ipv6_client_is_a_64_and_a_mapped_one_is_ipv4() {
+        assert_eq!(client_of(ip("2001:db8:1:2:3:4:5:6")), ip("2001:db8:1:2::"));
+        assert_eq!(client_of(ip("::ffff:192.0.2.1")), ip("192.0.2.1"));
+        let settings = RateSettings::new(MINUTE);
+        assert_eq!(settings.network_of(ip("2001:db8:1:2:3:4:5:6")), ip("2001:db8:1::"));
+        assert_eq!(settings.network_of(ip("192.0.2.77")), ip("192.0.2.0"));
+        assert_eq!(prefix_of(ip("192.0.2.77"), 0, 0), ip("0.0.0.0"));
+    }
+
+    #[test]
+    fn a_network_has_a_limit_of_its_own() {
+        let (rates, now) = (Rates::default(), Monotonic::default());
+        let mut settings = RateSettings::new(MINUTE).with(Rate::Connections, 2);
+        settings.network_factor = 3;
+        let count = |last: u8| rates.count(&settings, ip(&format!("192.0.2.{last}")), Rate::Connections, now);
+        assert!((0..6).all(|last| count(last).is_ok()));
+        let over = count(6).unwrap_err();
+        assert_eq!((over.by_network, over.to_string().as_str()), (true, "smtpd_client_connection_rate_limit of the network"));
+        assert!(rates.count(&settings, ip("198.51.100.1"), Rate::Connections, now).is_ok());
+    }
+
+    #[test]
+    fn a_check_does_not_count() {
+        let (rates, now) = (Rates::default(), Monotonic::default());
+        let settings = RateSettings::new(MINUTE).with(Rate::Errors, 1);
+        let client = ip("192.0.2.1");
+        assert!(rates.check(&settings, client, Rate::Errors, now).is_ok());
+        assert!(rates.check(&settings, client, Rate::Errors, now).is_ok());
+        assert!(rates.count(&settings, client, Rate::Errors, now).is_ok());
+        assert!(rates.check(&settings, client, Rate::Errors, now).is_err(), "it has made as many as it may");
+    }
+
+    #[test]
+    fn a_flood_of_addresses_costs_no_more_memory() {
+        let (rates, clock) = (Rates::new(1000), ManualClock::default());
+        let settings = RateSettings::new(MINUTE).with(Rate::Connections, 5);
+        for n in 0..50_000_u32 {
+            clock.advance(Duration::from_millis(1));
+            assert!(rates.count(&settings, IpAddr::V4(n.into()), Rate::Connections, clock.monotonic()).is_ok());
+        }
+        assert_eq!(rates.held(), (1000, 49_000));
+    }
+
+    #[test]
+    fn who_waited_for_the_greeting_is_known_for_a_day() {
+        let (rates, clock, day) = (Rates::default(), ManualClock::default(), Duration::from_secs(86_400));
+        assert!(!rates.is_known_to_wait(ip("192.0.2.1"), clock.monotonic(), day));
+        rates.has_waited(ip("192.0.2.1"), clock.monotonic(), day);
+        clock.advance(day / 2);
+        assert!(rates.is_known_to_wait(ip("192.0.2.1"), clock.monotonic(), day));
+        clock.advance(day / 2);
+        assert!(!rates.is_known_to_wait(ip("192.0.2.1"), clock.monotonic(), day));
+    }
+}

@@ -1,0 +1,107 @@
+//! What is remembered of addresses for a while: a map that forgets what is old, and never holds more than its maximum.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use waxwing_types::Monotonic;
+
+/// Values by address, each for the same time from when it was made.
+#[derive(Debug)]
+pub(crate) struct Recent<V> {
+    entries_max: usize,
+    by_address: HashMap<IpAddr, (Monotonic, V)>,
+    /// In the order in which they were made. An entry that was made anew stands in it twice for a while; the older line is idle.
+    order: VecDeque<(Monotonic, IpAddr)>,
+    /// Removed before their time, to make room.
+    pushed_out: u64,
+}
+
+impl<V: Default> Recent<V> {
+    pub(crate) fn new(entries_max: usize) -> Self {
+        Self { entries_max: entries_max.max(1), by_address: HashMap::new(), order: VecDeque::new(), pushed_out: 0 }
+    }
+
+    /// Entries that are held.
+    pub(crate) fn len(&self) -> usize {
+        self.by_address.len()
+    }
+
+    /// Entries that had to go before their time.
+    pub(crate) fn pushed_out(&self) -> u64 {
+        self.pushed_out
+    }
+
+    /// The value of an address that is not older than `age_max`.
+    pub(crate) fn get(&self, address: IpAddr, now: Monotonic, age_max: Duration) -> Option<&V> {
+        self.by_address.get(&address).filter(|(made, _)| now.since(*made) < age_max).map(|(_, value)| value)
+    }
+
+    /// The same; a new one if there is none. If all places are taken the oldest entry goes, whatever it says.
+    pub(crate) fn entry(&mut self, address: IpAddr, now: Monotonic, age_max: Duration) -> &mut V {
+        self.forget(now, age_max);
+        let is_fresh = self.by_address.contains_key(&address);
+        if !is_fresh {
+            while self.by_address.len() >= self.entries_max && self.drop_oldest() {
+                self.pushed_out += 1;
+            }
+            self.order.push_back((now, address));
+        }
+        let (_, value) = self.by_address.entry(address).or_insert_with(|| (now, V::default()));
+        value
+    }
+
+    /// Removes what is too old. Each entry is looked at once, so that no call is slow for long.
+    fn forget(&mut self, now: Monotonic, age_max: Duration) {
+        while self.order.front().is_some_and(|(made, _)| now.since(*made) >= age_max) {
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) -> bool {
+        let Some((made, address)) = self.order.pop_front() else { return false };
+        if self.by_address.get(&address).is_some_and(|(of, _)| *of == made) {
+            self.by_address.remove(&address);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Monotonic {
+        Monotonic::from_micros(seconds * 1_000_000)
+    }
+
+    fn address(n: u32) -> IpAddr {
+        IpAddr::V4(n.into())
+    }
+
+    #[test]
+    fn old_entries_go_and_new_ones_push_out_the_oldest() {
+        let minute = Duration::from_secs(60);
+        let mut recent: Recent<u32> = Recent::new(3);
+        for n in 0..3 {
+            *recent.entry(address(n), at(u64::from(n)), minute) += 10 + n;
+        }
+        assert_eq!(recent.get(address(0), at(59), minute), Some(&10));
+        assert_eq!(recent.get(address(0), at(60), minute), None, "too old, though nobody removed it yet");
+        recent.entry(address(3), at(10), minute);
+        assert_eq!((recent.len(), recent.pushed_out()), (3, 1), "the oldest went");
+        assert_eq!(recent.get(address(0), at(10), minute), None);
+        assert_eq!(recent.get(address(1), at(10), minute), Some(&11));
+        recent.entry(address(4), at(100), minute);
+        assert_eq!((recent.len(), recent.pushed_out()), (1, 1), "the others were too old");
+    }
+
+    #[test]
+    fn memory_is_bounded_whatever_comes() {
+        let mut recent: Recent<u32> = Recent::new(100);
+        for n in 0..10_000 {
+            *recent.entry(address(n % 777), at(u64::from(n)), Duration::from_secs(50)) += 1;
+            assert!(recent.len() <= 100 && recent.order.len() <= 101);
+        }
+    }
+}

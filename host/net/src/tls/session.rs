@@ -1,0 +1,67 @@
+//! What is known of a connection after its handshake.
+
+use std::fmt::Write as _;
+
+use rustls::{CommonState, ProtocolVersion};
+use sha2::{Digest as _, Sha256};
+use waxwing_types::TlsSession;
+
+/// RFC 9266 §4.
+const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
+/// Octets of it.
+const EXPORTER_BYTES: usize = 32;
+
+/// What both sides tell alike. The rest is set by the caller.
+pub(crate) fn of(state: &CommonState) -> TlsSession {
+    let version = match state.protocol_version() {
+        Some(ProtocolVersion::TLSv1_3) => "TLSv1.3".to_owned(),
+        Some(ProtocolVersion::TLSv1_2) => "TLSv1.2".to_owned(),
+        Some(other) => format!("{other:?}"),
+        None => String::new(),
+    };
+    let cipher = state.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).map(iana_name).unwrap_or_default();
+    TlsSession { version, cipher, ..TlsSession::default() }
+}
+
+/// rustls tells the suites of TLS 1.3 apart by a prefix; the registry has `TLS_` for all.
+fn iana_name(name: &str) -> String {
+    name.strip_prefix("TLS13_").map_or_else(|| name.to_owned(), |suite| format!("TLS_{suite}"))
+}
+
+/// Material that binds what is said in the connection to it. Only of TLS 1.3: of TLS 1.2 it is safe with an extended master secret alone
+/// (RFC 9266 §4.2), and rustls does not tell whether there is one.
+pub(crate) fn exporter(
+    version: Option<ProtocolVersion>,
+    export: impl FnOnce([u8; EXPORTER_BYTES], &[u8]) -> Option<Vec<u8>>,
+) -> Vec<u8> {
+    match version {
+        Some(ProtocolVersion::TLSv1_3) => export([0; EXPORTER_BYTES], EXPORTER_LABEL).unwrap_or_default(),
+        _ => Vec::new(),
+    }
+}
+
+/// SHA-256 in hexadecimal digits.
+pub(crate) fn fingerprint(certificate: &[u8]) -> String {
+    let mut text = String::with_capacity(64);
+    for octet in Sha256::digest(certificate) {
+        // Writing to a String does not fail.
+        let _ = write!(text, "{octet:02x}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_registry() {
+        assert_eq!(iana_name("TLS13_AES_256_GCM_SHA384"), "TLS_AES_256_GCM_SHA384");
+        assert_eq!(iana_name("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"), "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256");
+    }
+
+    #[test]
+    fn a_fingerprint_is_sha_256() {
+        assert_eq!(fingerprint(b""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    }
+}

@@ -1,0 +1,155 @@
+//! A stream that can become encrypted in mid-connection.
+
+use std::io::{self, IoSlice};
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustls::CommonState;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::timeout;
+use tokio_rustls::{client, server};
+use waxwing_types::TlsSession;
+
+use super::{TlsClient, TlsError, TlsServer, session};
+
+/// The octets of a connection. The encrypted ones lie in a box, so that a plain connection does not pay for their size.
+pub(crate) enum Wire<IO> {
+    Plain(IO),
+    Server(Box<server::TlsStream<IO>>),
+    Client(Box<client::TlsStream<IO>>),
+    /// A handshake failed, or is under way.
+    Gone,
+}
+
+/// Which side we are in the next handshake.
+#[derive(Clone, Debug)]
+pub(crate) enum Handshake {
+    Server(Arc<TlsServer>),
+    Client(TlsClient),
+}
+
+impl Handshake {
+    fn time_max(&self) -> Duration {
+        match self {
+            Self::Server(server) => server.handshake_time_max(),
+            Self::Client(client) => client.handshake_time_max,
+        }
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
+    /// Shakes hands over a plain stream within its time limit. Whatever fails, the stream is gone.
+    pub(crate) async fn secure(&mut self, how: Handshake) -> Result<TlsSession, TlsError> {
+        let Self::Plain(io) = mem::replace(self, Self::Gone) else {
+            return Err(TlsError::Unusable("the connection is encrypted already, or has ended".to_owned()));
+        };
+        let time_max = how.time_max();
+        let shaken = async {
+            Ok(match how {
+                Handshake::Server(server) => accept(io, &server).await?,
+                Handshake::Client(client) => connect(io, client).await?,
+            })
+        };
+        let (wire, session) = timeout(time_max, shaken).await.unwrap_or(Err(TlsError::Slow))?;
+        *self = wire;
+        Ok(session)
+    }
+}
+
+async fn accept<IO: AsyncRead + AsyncWrite + Unpin>(io: IO, server: &TlsServer) -> io::Result<(Wire<IO>, TlsSession)> {
+    let stream = tokio_rustls::TlsAcceptor::from(server.config()).accept(io).await?;
+    let (_, connection) = stream.get_ref();
+    let state: &CommonState = connection;
+    let export = |octets, label: &[u8]| connection.export_keying_material(octets, label, None).ok().map(|o: [u8; 32]| o.to_vec());
+    let certificate = state.peer_certificates().and_then(|chain| chain.first());
+    let session = TlsSession {
+        server_name: connection.server_name().map(str::to_owned),
+        client_fingerprint: certificate.map(|c| session::fingerprint(c)),
+        // A certificate that no authority of ours vouches for never comes this far: rustls ends the handshake.
+        verified: certificate.is_some(),
+        exporter: session::exporter(state.protocol_version(), export),
+        ..session::of(state)
+    };
+    Ok((Wire::Server(Box::new(stream)), session))
+}
+
+async fn connect<IO: AsyncRead + AsyncWrite + Unpin>(io: IO, client: TlsClient) -> io::Result<(Wire<IO>, TlsSession)> {
+    let connector = tokio_rustls::TlsConnector::from(Arc::clone(&client.config));
+    let stream = connector.connect(client.server_name.clone(), io).await?;
+    let (_, connection) = stream.get_ref();
+    let state: &CommonState = connection;
+    let export = |octets, label: &[u8]| connection.export_keying_material(octets, label, None).ok().map(|o: [u8; 32]| o.to_vec());
+    let session = TlsSession {
+        server_name: Some(client.server_name.to_str().into_owned()),
+        verified: state.peer_certificates().is_some_and(|chain| client.would_verify(chain)),
+        exporter: session::exporter(state.protocol_version(), export),
+        ..session::of(state)
+    };
+    Ok((Wire::Client(Box::new(stream)), session))
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<IO> {
+    /// Octets, or an end. A peer that closes without saying so (close_notify) has ended all the same: what it said counts by its own
+    /// ends of line and of message, which a truncation can't forge.
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let read = match self.get_mut() {
+            Self::Plain(io) => return Pin::new(io).poll_read(cx, buffer),
+            Self::Server(stream) => Pin::new(stream.as_mut()).poll_read(cx, buffer),
+            Self::Client(stream) => Pin::new(stream.as_mut()).poll_read(cx, buffer),
+            Self::Gone => Poll::Ready(Ok(())),
+        };
+        match read {
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+            read => read,
+        }
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<IO> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_write(cx, octets),
+            Self::Server(stream) => Pin::new(stream.as_mut()).poll_write(cx, octets),
+            Self::Client(stream) => Pin::new(stream.as_mut()).poll_write(cx, octets),
+            Self::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, slices),
+            Self::Server(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, slices),
+            Self::Client(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, slices),
+            Self::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(io) => io.is_write_vectored(),
+            Self::Server(_) | Self::Client(_) => true,
+            Self::Gone => false,
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_flush(cx),
+            Self::Server(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+            Self::Client(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+            Self::Gone => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            Self::Server(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+            Self::Client(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+            Self::Gone => Poll::Ready(Ok(())),
+        }
+    }
+}
