@@ -1,6 +1,7 @@
 //! Target `data_reader`: a line of sizes, then the octets behind 354.
 
 use bytes::Bytes;
+use waxwing_smtp::server::BareNewline;
 use waxwing_smtp::{DataEvent, DataReader, DotStuffer, Refusal, Runs};
 
 use crate::layout::{bounded, chop, split_line};
@@ -18,25 +19,40 @@ struct Read {
     runaway: bool,
 }
 
+/// An `N` or `O` in the line of sizes takes bare line ends as CR LF, or as they are.
+///
 /// Any chopping gives the same; CR LF . CR LF is the only end; a message that is not refused is what a plain reading of RFC 5321 §4.5.2
 /// gives; and what our client would send of it is the same octets.
 pub fn data_reader(input: &[u8]) {
     let (sizes, wire) = split_line(bounded(input));
-    let whole = read(&[wire]);
-    assert_eq!(read(&chop(wire, sizes)), whole, "cut by {sizes:?}");
-    assert_eq!(read(&chop(wire, b"")), whole, "octet by octet");
-    if let (Some(end), None) = (whole.end, whole.refused) {
+    let bare = match (sizes.contains(&b'N'), sizes.contains(&b'O')) {
+        (true, _) => BareNewline::Normalize,
+        (false, true) => BareNewline::No,
+        (false, false) => BareNewline::Reject,
+    };
+    let whole = read(&[wire], bare);
+    assert_eq!(read(&chop(wire, sizes), bare), whole, "cut by {sizes:?}");
+    assert_eq!(read(&chop(wire, b""), bare), whole, "octet by octet");
+    if let Some(end) = whole.end {
+        assert!(
+            wire.get(..end).is_some_and(|read| read == b".\r\n" || read.ends_with(b"\r\n.\r\n")),
+            "another end of the message"
+        );
+    }
+    if bare == BareNewline::Reject
+        && let (Some(end), None) = (whole.end, whole.refused)
+    {
         let message = wire.get(..end).unwrap_or_default();
         assert_eq!(plain_reading(message).as_deref(), Some(whole.octets.as_slice()));
         let mut stuffer = DotStuffer::new();
         let mut sent = stuffer.stuff(Bytes::copy_from_slice(&whole.octets)).to_vec();
         sent.extend_from_slice(&stuffer.end());
-        assert_eq!(read(&[&sent]).octets, whole.octets, "sent on");
+        assert_eq!(read(&[&sent], bare).octets, whole.octets, "sent on");
     }
 }
 
-fn read(pieces: &[&[u8]]) -> Read {
-    let mut reader = DataReader::new(OCTETS_MAX, REFUSED_MAX);
+fn read(pieces: &[&[u8]], bare: BareNewline) -> Read {
+    let mut reader = DataReader::new(OCTETS_MAX, REFUSED_MAX).with_bare_newline(bare);
     let mut found = Read { octets: Vec::new(), refused: None, end: None, runaway: false };
     let mut before = 0;
     for piece in pieces {

@@ -18,8 +18,8 @@ pub(crate) struct Driver<S: Session, F> {
     pub(crate) events: Vec<Event<S::Question>>,
     pub(crate) closed: bool,
     secured: bool,
-    /// No [`Event::Sent`] may come before the next input of the peer.
-    silent: bool,
+    /// The session waits for a handshake.
+    pub(crate) handshake: bool,
 }
 
 impl<S, F> Driver<S, F>
@@ -29,54 +29,63 @@ where
     F: FnMut(&S::Question) -> S::Answer,
 {
     pub(crate) fn start(session: S, answer: F) -> Self {
-        let mut driver = Self { session, answer, events: Vec::new(), closed: false, secured: false, silent: false };
+        let mut driver = Self { session, answer, events: Vec::new(), closed: false, secured: false, handshake: false };
         driver.give(Input::Start);
         driver
     }
 
-    /// Gives one input and answers what it opens.
+    /// Shakes hands, if the session waits for it.
+    pub(crate) fn shake_hands(&mut self) {
+        if std::mem::take(&mut self.handshake) {
+            self.secured = true;
+            self.events.push(Event::Handshake);
+            self.give(Input::Secured(&TlsSession {
+                version: "TLSv1.3".to_owned(),
+                exporter: vec![7; 32],
+                ..TlsSession::default()
+            }));
+        }
+    }
+
+    /// Gives one input and answers what it opens. Octets in place of a handshake are a failed one.
     pub(crate) fn give(&mut self, input: Input<'_, S::Answer>) {
-        self.silent = false;
-        let tls = TlsSession { version: "TLSv1.3".to_owned(), exporter: vec![7; 32], ..TlsSession::default() };
-        let mut next = Some(input);
+        let failed = self.handshake && matches!(input, Input::Bytes(_));
+        self.handshake &= !failed;
+        let mut next = Some(if failed { Input::Eof } else { input });
         while let Some(input) = next.take() {
             let mut actions = Vec::new();
             self.session.step(Monotonic::from_micros(1), input, &mut actions);
-            let (mut question, mut handshake) = (None, false);
-            for action in actions {
-                assert!(!self.closed, "an action after Close: {action:?}");
-                assert!(!handshake, "an action behind StartTls: {action:?}");
-                match action {
-                    Action::Send(octets) => {
-                        // CVE-2011-0411: what came in plain text behind STARTTLS is answered over TLS.
-                        assert!(!self.silent, "plain text was taken into the encrypted session: {octets:?}");
-                        self.sent(&octets);
-                    }
-                    Action::Body(octets) => self.body(&octets),
-                    Action::StartTls => {
-                        assert!(!self.secured, "a second handshake");
-                        self.events.push(Event::Handshake);
-                        handshake = true;
-                    }
-                    Action::Close => {
-                        self.closed = true;
-                        self.events.push(Event::Closed);
-                    }
-                    Action::WakeAt(_) => {}
-                    Action::Ask(asked) => {
-                        assert!(question.is_none(), "two questions open");
-                        self.events.push(Event::Asked(asked.clone()));
-                        question = Some(asked);
-                    }
+            next = self.act(actions).map(|asked| Input::Answer((self.answer)(&asked)));
+        }
+    }
+
+    /// Writes down what is to be done; returns the question.
+    fn act(&mut self, actions: Vec<Action<S::Question>>) -> Option<S::Question> {
+        let mut question = None;
+        for action in actions {
+            assert!(!self.closed, "an action after Close: {action:?}");
+            assert!(!self.handshake, "an action behind StartTls: {action:?}");
+            match action {
+                Action::Send(octets) => self.sent(&octets),
+                Action::Body(octets) => self.body(&octets),
+                // An event once the hands are shaken: octets that came at once or a little later are the same.
+                Action::StartTls => {
+                    assert!(!self.secured && question.is_none(), "a second handshake, or one with a question open");
+                    self.handshake = true;
+                }
+                Action::Close => {
+                    self.closed = true;
+                    self.events.push(Event::Closed);
+                }
+                Action::WakeAt(_) => {}
+                Action::Ask(asked) => {
+                    assert!(question.is_none(), "two questions open");
+                    self.events.push(Event::Asked(asked.clone()));
+                    question = Some(asked);
                 }
             }
-            assert!(question.is_none() || !handshake, "a question and a handshake at once");
-            next = question.map(|asked| Input::Answer((self.answer)(&asked)));
-            if handshake {
-                (self.secured, self.silent) = (true, true);
-                next = Some(Input::Secured(&tls));
-            }
         }
+        question
     }
 
     fn sent(&mut self, octets: &[u8]) {

@@ -24,7 +24,7 @@ pub use data::data_reader;
 pub use header::header;
 pub use layout::INPUT_BYTES_MAX;
 pub use reply::reply_reader;
-pub use seeds::{Seed, SeedError, seeds};
+pub use seeds::{Seed, SeedError, seeds, write_seeds};
 pub use server::server_session;
 
 /// A target: takes any octets and panics where a law is broken.

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use waxwing_transcripts::{Stimulus, Transcript, parse};
 
+use crate::server::FLIGHT;
+
 /// An input for a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seed {
@@ -19,6 +21,17 @@ pub struct Seed {
 /// The transcripts can't be read.
 #[derive(Debug)]
 pub struct SeedError(pub String);
+
+/// Writes the seeds of a target into the folder that `WAXWING_SEEDS` names, if it names one: the fuzzers do so before they begin.
+///
+/// # Panics
+/// If that fails.
+pub fn write_seeds(target: &str) {
+    let Some(folder) = std::env::var_os("WAXWING_SEEDS").map(std::path::PathBuf::from) else { return };
+    for seed in seeds().expect("transcripts").iter().filter(|seed| seed.target == target) {
+        fs::write(folder.join(&seed.name), &seed.input).expect("a folder for seeds");
+    }
+}
 
 /// Reads the transcripts beside this crate.
 pub fn seeds() -> Result<Vec<Seed>, SeedError> {
@@ -43,6 +56,7 @@ fn octets(transcript: &Transcript) -> Vec<u8> {
     given
         .flat_map(|stimulus| match stimulus {
             Stimulus::Octets(octets) => octets.as_slice(),
+            Stimulus::Handshake => &[FLIGHT],
             Stimulus::Wait(_) | Stimulus::Eof | Stimulus::Shutdown => &[],
         })
         .copied()

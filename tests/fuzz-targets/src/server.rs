@@ -2,54 +2,77 @@
 
 use std::sync::Arc;
 
-use waxwing_smtp::server::{Answer, Question};
+use waxwing_smtp::server::{Answer, BareNewline, Protocol, Question};
 use waxwing_smtp::{ReplyReader, ServerSession, ServerSettings};
 use waxwing_types::{Input, Reply};
 
 use crate::drive::{Driver, Event};
 use crate::layout::{bounded, chop, split_line};
 
+/// What parts flights: behind it the client has waited for the answers, and shaken hands if it was to. The first octet of a TLS handshake.
+pub(crate) const FLIGHT: u8 = 0x16;
+
 /// Any chopping gives the same; memory is bounded; nothing follows a close; what is sent is whole replies; the end of a message has a
-/// positive reply only if the host committed it; plain text behind STARTTLS is never answered over TLS.
+/// positive reply only if the host committed it; nothing that came in plain text is held when the connection is encrypted.
+///
+/// The last letters of the first line choose the kind of listener: `S` offers AUTH only over TLS, `L` speaks LMTP, `N` takes bare line ends.
 pub fn server_session(input: &[u8]) {
     let (answers, rest) = split_line(bounded(input));
     let (sizes, wire) = split_line(rest);
-    let whole = run(&[wire], answers);
-    let cut = run(&chop(wire, sizes), answers);
-    let octets = run(&chop(wire, b""), answers);
-    if !cuts_into_starttls(wire) {
-        assert_eq!(cut, whole, "cut by {sizes:?}");
-        assert_eq!(octets, whole, "octet by octet");
-    }
+    let flights: Vec<&[u8]> = wire.split(|octet| *octet == FLIGHT).collect();
+    let settings = Arc::new(settings(answers));
+    let whole = run(&flights, |flight| vec![flight], answers, &settings);
+    assert_eq!(run(&flights, |flight| chop(flight, sizes), answers, &settings), whole, "cut by {sizes:?}");
+    assert_eq!(run(&flights, |flight| chop(flight, b""), answers, &settings), whole, "octet by octet");
 }
 
-/// Whether something stands behind a STARTTLS in the same flight: then it matters whether it came before the handshake or after it.
-fn cuts_into_starttls(wire: &[u8]) -> bool {
-    wire.windows(8).any(|word| word.eq_ignore_ascii_case(b"STARTTLS"))
-}
-
-fn settings() -> ServerSettings {
+fn settings(letters: &[u8]) -> ServerSettings {
+    let has = |letter: u8| letters.contains(&letter);
     let mut settings = ServerSettings::new("mx.example");
     settings.message_size_max = 300;
     settings.refused_bytes_max = 200;
     settings.recipients_max = 3;
     settings.recipients_overshoot_max = 2;
     settings.command_line_bytes_max = 256;
+    settings.auth_line_bytes_max = HELD_MAX;
     settings.errors_max = 8;
     settings.junk_commands_max = 12;
+    settings.starttls = true;
+    settings.auth = vec!["PLAIN".to_owned(), "SCRAM-SHA-256".to_owned()];
+    settings.auth_plaintext = if has(b'S') { Vec::new() } else { vec!["SCRAM-SHA-256".to_owned(), "LOGIN".to_owned()] };
+    settings.xclient = true;
+    settings.prdr = true;
+    settings.protocol = if has(b'L') { Protocol::Lmtp } else { Protocol::Smtp };
+    settings.bare_newline = match (has(b'N'), has(b'O')) {
+        (true, _) => BareNewline::Normalize,
+        (false, true) => BareNewline::No,
+        (false, false) => BareNewline::Reject,
+    };
     settings
 }
 
-/// What may be held beside the piece at hand: a command line.
-const HELD_MAX: usize = 256;
+/// What may be held beside the piece at hand: a line.
+const HELD_MAX: usize = 320;
 
-fn run(pieces: &[&[u8]], answers: &[u8]) -> Vec<Event<Question>> {
+fn run<'w>(
+    flights: &[&'w [u8]],
+    cut: impl Fn(&'w [u8]) -> Vec<&'w [u8]>,
+    answers: &[u8],
+    settings: &Arc<ServerSettings>,
+) -> Vec<Event<Question>> {
     let mut host = Host { answers, at: 0, committed: None };
-    let session = ServerSession::new(Arc::new(settings()));
+    let session = ServerSession::new(Arc::clone(settings));
     let mut driver = Driver::start(session, |question: &Question| host.answer(question));
-    for piece in pieces {
-        driver.give(Input::Bytes(piece));
-        assert!(driver.session.held_bytes() <= HELD_MAX + piece.len(), "{} octets held", driver.session.held_bytes());
+    for flight in flights {
+        for piece in cut(flight).into_iter().filter(|piece| !piece.is_empty()) {
+            driver.give(Input::Bytes(piece));
+            assert!(driver.session.held_bytes() <= HELD_MAX + piece.len(), "{} octets held", driver.session.held_bytes());
+        }
+        if driver.handshake {
+            driver.shake_hands();
+            let held = driver.session.held_bytes();
+            assert!(held == 0 || driver.closed, "{held} octets of plain text are held behind the handshake"); // CVE-2011-0411
+        }
     }
     driver.give(Input::Eof);
     assert!(driver.closed, "Eof with no question open closes");
@@ -77,6 +100,10 @@ fn check_replies(events: &[Event<Question>], answers: &[u8]) {
             }
             Event::Body(_) | Event::Handshake | Event::Closed => {}
         }
+    }
+    let behind = events.windows(2).filter(|pair| matches!(pair.first(), Some(Event::Handshake))).filter_map(|pair| pair.get(1));
+    for event in behind {
+        assert!(matches!(event, Event::Asked(Question::Secured(_))), "{event:?} right behind a handshake");
     }
 }
 
