@@ -1,19 +1,22 @@
 //! The configuration: every field is a key, its documentation the key's meaning.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::kind::{Choice, Count, Domain, FilePath, ListOf, MapOf, Maybe, Size, Span, Sub, Text, default_section};
+use crate::kind::{Choice, Count, Domain, FilePath, Flag, ListOf, MapOf, Maybe, Size, Span, Sub, Text, default_section};
 use crate::mistake::Position;
 use crate::network::{Network, NetworkText};
 use crate::plugin::{Plugin, Plugins};
 use crate::reader::Places;
+use crate::restriction::{DnsList, ListText, Rule, Rules};
 use crate::route::{HostPort, HostPortText, Route, RouteText};
 use crate::section::section;
-use crate::sections::{Control, Dns, Listen, ListenKind, Log, Recording, Runtime, ScanRefusal, Trace};
+use crate::sections::{Control, Dns, Listen, Log, Recording, Runtime, ScanRefusal, Trace};
 use crate::table::{TableSpec, Tables};
+use crate::tls::TlsProtocols;
+use waxwing_types::TlsLevel;
 
 /// Octets of a journal of the store; `queue_minfree` leaves room for two.
 const JOURNAL_BYTES_MAX: u64 = 64 << 20;
@@ -94,6 +97,45 @@ section! {
         /// Those of smtpd_authorized_xclient_hosts that may also say who is logged in.
         smtpd_xclient_login_hosts: Vec<Network> [ListOf<NetworkText>] = Vec::new();
 
+        /// Asked of each client; with smtpd_delay_reject when it names a recipient.
+        smtpd_client_restrictions: Vec<Rule> [Rules] = Vec::new();
+        /// Asked of what a client calls itself; with smtpd_delay_reject when it names a recipient.
+        smtpd_helo_restrictions: Vec<Rule> [Rules] = Vec::new();
+        /// Asked of each sender; with smtpd_delay_reject when the client names a recipient.
+        smtpd_sender_restrictions: Vec<Rule> [Rules] = Vec::new();
+        /// Asked of each recipient, before smtpd_recipient_restrictions; that strangers can't relay needs no word here.
+        smtpd_relay_restrictions: Vec<Rule> [Rules] = Vec::new();
+        /// Asked of each recipient.
+        smtpd_recipient_restrictions: Vec<Rule> [Rules] = Vec::new();
+        /// Asked at DATA.
+        smtpd_data_restrictions: Vec<Rule> [Rules] = Vec::new();
+        /// Asked when the message has come.
+        smtpd_end_of_data_restrictions: Vec<Rule> [Rules] = Vec::new();
+        /// Ask about client, HELO and sender when a recipient is named, so that the log says to whom a refused client would write.
+        smtpd_delay_reject: bool [Flag] = true;
+        /// Look up the name of each client, and whether it leads back to its address.
+        smtpd_peername_lookup: bool [Flag] = true;
+        /// Longest time that the lookup of a client's name takes; without an answer it has none.
+        smtpd_peername_timeout: Duration [Span<100>] = Duration::from_secs(5);
+        /// Sender address, or "@domain", to the users who may send as it, with commas between.
+        smtpd_sender_login_maps: Vec<TableSpec> [Tables] = Vec::new();
+        /// DNS lists that clients are looked up in, with weights.
+        postscreen_dnsbl_sites: Vec<DnsList> [ListOf<ListText>] = Vec::new();
+        /// Sum of the weights from which on a client is refused.
+        postscreen_dnsbl_threshold: i32 [Count<i32, 1, 1_000_000>] = 1;
+        /// How long a policy service may take to answer.
+        smtpd_policy_service_timeout: Duration [Span<100>] = Duration::from_secs(100);
+        /// What is done where a policy service does not answer.
+        smtpd_policy_service_default_action: String [Text] = "451 4.3.5 Server configuration problem".to_owned();
+        /// How often a policy service is asked in all before that.
+        smtpd_policy_service_try_limit: usize [Count<usize, 1, 10>] = 2;
+        /// How long to wait between two tries.
+        smtpd_policy_service_retry_delay: Duration [Span<0>] = Duration::from_secs(1);
+        /// How long an idle connection to a policy service is kept.
+        smtpd_policy_service_max_idle: Duration [Span<0>] = Duration::from_secs(300);
+        /// How long a connection to a policy service is used.
+        smtpd_policy_service_max_ttl: Duration [Span<0>] = Duration::from_secs(1000);
+
         // -- end of policy
 
         /// Transport of the domains of mydestination.
@@ -145,6 +187,31 @@ section! {
         smtp_quit_timeout: Duration [Span<100>] = Duration::from_secs(300);
         /// How long an idle connection is kept for the next message to the same next hop.
         smtp_connection_cache_time_limit: Duration [Span<0>] = Duration::from_secs(2);
+
+        // TLS and proxies: the listeners' side.
+        /// PEM files with private keys and their certificate chains, each read again when it changes. Which is whose is seen by the keys;
+        /// the first certificate serves clients that name no host, or none that a certificate is for.
+        smtpd_tls_chain_files: Vec<PathBuf> [ListOf<FilePath>] = Vec::new();
+        /// PEM file with the authorities that vouch for certificates of clients.
+        smtpd_tls_CAfile: Option<PathBuf> [Maybe<FilePath>] = None;
+        /// The oldest version of TLS that listeners speak.
+        smtpd_tls_protocols: TlsProtocols [Choice<TlsProtocols>] = TlsProtocols::From12;
+        /// How long a client may take for its TLS handshake.
+        smtpd_starttls_timeout: Duration [Span<100>] = Duration::from_secs(60);
+        /// How long a proxy may take for its PROXY header.
+        smtpd_upstream_proxy_timeout: Duration [Span<100>] = Duration::from_secs(5);
+        // What is said to other servers beyond plain SMTP: TLS and reports.
+        /// Whether connections to other servers are encrypted: "may" where the server offers it, "encrypt" always, "verify" always and with a
+        /// certificate that is the server's.
+        smtp_tls_security_level: TlsLevel [Choice<TlsLevel>] = TlsLevel::May;
+        /// The same for single next hops, by "[host]:port", "host" or ".domain" (its subdomains).
+        smtp_tls_policy_maps: BTreeMap<String, TlsLevel> [MapOf<Choice<TlsLevel>>] = BTreeMap::new();
+        /// File of the authorities in PEM that vouch for other servers (Postfix's smtp_tls_CAfile); none: those that Mozilla trusts.
+        smtp_tls_ca_file: Option<PathBuf> [Maybe<FilePath>] = None;
+        /// How long the reply to STARTTLS and the handshake may take.
+        smtp_starttls_timeout: Duration [Span<100>] = Duration::from_secs(300);
+        /// Age at which the sender is told that a message is still waiting; 0: only who asked for it by NOTIFY=DELAY, after four hours.
+        delay_warning_time: Duration [Span<0>] = Duration::ZERO;
 
         /// Where the server listens.
         listen: Vec<Listen> [ListOf<Sub<Listen>>] = default_listeners();
@@ -198,9 +265,24 @@ impl Config {
             "alias_maps" => Some(&self.alias_maps),
             "virtual_alias_maps" => Some(&self.virtual_alias_maps),
             "virtual_mailbox_maps" => Some(&self.virtual_mailbox_maps),
+            "smtpd_sender_login_maps" => Some(&self.smtpd_sender_login_maps),
             "local_recipient_maps" => Some(&self.local_recipient_maps),
             _ => self.tables.get(name).map(Vec::as_slice),
         }
+    }
+
+    /// The lists of restrictions by name.
+    #[must_use]
+    pub fn restrictions(&self) -> [(&'static str, &[Rule]); 7] {
+        [
+            ("smtpd_client_restrictions", &self.smtpd_client_restrictions),
+            ("smtpd_helo_restrictions", &self.smtpd_helo_restrictions),
+            ("smtpd_sender_restrictions", &self.smtpd_sender_restrictions),
+            ("smtpd_relay_restrictions", &self.smtpd_relay_restrictions),
+            ("smtpd_recipient_restrictions", &self.smtpd_recipient_restrictions),
+            ("smtpd_data_restrictions", &self.smtpd_data_restrictions),
+            ("smtpd_end_of_data_restrictions", &self.smtpd_end_of_data_restrictions),
+        ]
     }
 
     /// A client at `address` may send anywhere.
@@ -235,6 +317,5 @@ fn system_aliases(exists: fn(&std::path::Path) -> bool) -> Vec<TableSpec> {
 }
 
 fn default_listeners() -> Vec<Listen> {
-    let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 25));
-    vec![Listen { name: "smtp".to_owned(), address, kind: ListenKind::Smtp }]
+    vec![Listen::smtp()]
 }

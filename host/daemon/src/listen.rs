@@ -1,18 +1,23 @@
 //! The SMTP listeners: each accepted connection becomes a session with intake as its host.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use waxwing_config::{Config, ListenKind};
+use waxwing_config::{Config, Listen, ListenKind, ListenTls};
 use waxwing_intake::Intake;
-use waxwing_net::{AcceptSettings, Accepted, Admission, Host, SessionCounts, Shutdown, accept_loop, drive, spawn};
-use waxwing_pipeline::Client;
-use waxwing_smtp::server::{Answer, Question};
+use waxwing_net::{
+    AcceptSettings, Accepted, Admission, Host, ProxySettings, SessionCounts, Shutdown, accept_loop, accept_proxied, drive,
+    drive_tls, spawn,
+};
+use waxwing_pipeline::{Authenticator, Client};
+use waxwing_smtp::server::{Answer, Protocol, Question};
 use waxwing_smtp::{ServerSession, ServerSettings};
 use waxwing_types::{Clock, Reply, Via};
 
 use crate::serve::Bound;
+use crate::tls::Handshakes;
 
 const BUSY: Reply = Reply::fixed(421, (4, 3, 2), "All server ports are busy, try again later");
 const TOO_MANY: Reply = Reply::fixed(421, (4, 7, 0), "Error: too many connections from your address");
@@ -20,39 +25,67 @@ const TOO_MANY: Reply = Reply::fixed(421, (4, 7, 0), "Error: too many connection
 /// What the sessions of all listeners share.
 pub(crate) struct Doors {
     pub(crate) intake: Arc<Intake>,
+    pub(crate) authenticator: Option<Arc<dyn Authenticator>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) shutdown: Shutdown,
 }
 
+/// What the sessions of one listener share.
+struct Room {
+    listener: Arc<str>,
+    via: Via,
+    settings: Arc<ServerSettings>,
+    handshakes: Arc<Handshakes>,
+}
+
 impl Doors {
     /// Accepts from now on.
-    pub(crate) fn open(self, config: &Arc<Config>, ports: Vec<Bound>) {
+    pub(crate) fn open(self, config: &Arc<Config>, handshakes: Handshakes, ports: Vec<Bound>) {
         let client_sessions_max = match config.smtpd_client_connection_count_limit {
             0 => usize::MAX,
             limit => limit,
         };
         let counts = SessionCounts::new(config.smtpd_sessions_max, client_sessions_max);
-        let settings = Arc::new(server_settings(config));
-        let doors = Arc::new(self);
+        handshakes.watch(&self.shutdown);
+        let (doors, handshakes) = (Arc::new(self), Arc::new(handshakes));
         for port in ports {
-            let config = Arc::clone(config);
+            let room = Arc::new(Room {
+                listener: port.listen.name.as_str().into(),
+                via: via(port.listen.kind),
+                settings: Arc::new(listener_settings(config, &port.listen)),
+                handshakes: Arc::clone(&handshakes),
+            });
+            let exempt = Arc::clone(config);
             let accept = AcceptSettings {
                 name: "session",
                 counts: Arc::clone(&counts),
-                exempt: Arc::new(move |address| config.in_mynetworks(address)),
+                exempt: Arc::new(move |address| exempt.in_mynetworks(address)),
             };
-            let listener: Arc<str> = port.listen.name.as_str().into();
-            let via = via(port.listen.kind);
-            let (doors, settings) = (Arc::clone(&doors), Arc::clone(&settings));
+            let proxy = proxy_settings(config, &port.listen);
+            let doors = Arc::clone(&doors);
             drop(spawn("listener", async move {
                 let shutdown = doors.shutdown.clone();
-                let serve = |accepted| session(Arc::clone(&doors), Arc::clone(&settings), Arc::clone(&listener), via, accepted);
-                if let Err(error) = accept_loop(port.socket, accept, shutdown, serve).await {
-                    tracing::error!(listener = &*listener, %error, "the listener is closed");
+                let serve = |accepted| session(Arc::clone(&doors), Arc::clone(&room), accepted);
+                let ended = match proxy {
+                    None => accept_loop(port.socket, accept, shutdown, serve).await,
+                    Some(proxy) => accept_proxied(port.socket, accept, proxy, shutdown, serve).await,
+                };
+                if let Err(error) = ended {
+                    tracing::error!(listener = &*room.listener, %error, "the listener is closed");
                 }
             }));
         }
     }
+}
+
+/// For a listener behind a proxy.
+fn proxy_settings(config: &Config, listen: &Listen) -> Option<ProxySettings> {
+    let networks = listen.proxy_networks.clone();
+    listen.proxy.then(|| ProxySettings {
+        listener: listen.name.as_str().into(),
+        is_proxy: Arc::new(move |address| networks.iter().any(|network| network.contains(address))),
+        time_max: config.smtpd_upstream_proxy_timeout,
+    })
 }
 
 /// By which door mail comes that a listener takes.
@@ -60,7 +93,30 @@ pub(crate) fn via(kind: ListenKind) -> Via {
     match kind {
         ListenKind::Smtp => Via::Smtp,
         ListenKind::Submission => Via::Submission,
+        ListenKind::Lmtp => Via::Lmtp,
     }
+}
+
+/// What is said on this listener.
+fn listener_settings(config: &Config, listen: &Listen) -> ServerSettings {
+    ServerSettings {
+        protocol: match listen.kind {
+            ListenKind::Smtp | ListenKind::Submission => Protocol::Smtp,
+            ListenKind::Lmtp => Protocol::Lmtp,
+        },
+        starttls: config.tls_of(listen) == ListenTls::Starttls,
+        tls_required: listen.tls_required,
+        ..server_settings(config)
+    }
+}
+
+/// With the mechanisms that this client may use.
+fn for_client(settings: &Arc<ServerSettings>, authenticator: Option<&dyn Authenticator>, client: IpAddr) -> Arc<ServerSettings> {
+    let Some(authenticator) = authenticator else { return Arc::clone(settings) };
+    let mut own = ServerSettings::clone(settings);
+    own.auth = authenticator.mechanisms(client, true);
+    own.auth_plaintext = authenticator.mechanisms(client, false);
+    Arc::new(own)
 }
 
 pub(crate) fn server_settings(config: &Config) -> ServerSettings {
@@ -76,27 +132,24 @@ pub(crate) fn server_settings(config: &Config) -> ServerSettings {
     }
 }
 
-fn session(
-    doors: Arc<Doors>,
-    settings: Arc<ServerSettings>,
-    listener: Arc<str>,
-    via: Via,
-    accepted: Accepted,
-) -> impl Future<Output = ()> + Send + 'static {
-    let session = ServerSession::new(settings);
+fn session(doors: Arc<Doors>, room: Arc<Room>, accepted: Accepted) -> impl Future<Output = ()> + Send + 'static {
     let Accepted { stream, peer, admission, .. } = accepted;
+    let session = ServerSession::new(for_client(&room.settings, doors.authenticator.as_deref(), peer.ip()));
     let (clock, shutdown) = (Arc::clone(&doors.clock), doors.shutdown.clone());
     async move {
+        let listener = Arc::clone(&room.listener);
+        let tls = room.handshakes.tls(&listener, peer);
         let refusal = match admission {
             Admission::Admitted => {
-                let host = doors.intake.host(Client { peer, name: None, listener }, via);
-                drive(stream, session, host, clock, shutdown).await;
+                let host = doors.intake.host(Client { peer, name: None, listener }, room.via);
+                drive_tls(stream, tls, session, host, clock, shutdown).await;
                 return;
             }
             Admission::TooManySessions => BUSY,
             Admission::TooManyFromClient => TOO_MANY,
         };
         tracing::warn!(target: "smtpd", client = %peer.ip(), listener = &*listener, "refused: {refusal}");
+        // A handshake is more than a client over a limit may cost us.
         drive(stream, session, Refusing(refusal), clock, shutdown).await;
     }
 }

@@ -81,12 +81,14 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     let pipeline = Arc::new(Pipeline::new(loaded.bindings(), Arc::clone(&accounts) as _, Arc::clone(&clock)));
     let keeper = Keeper::new(loaded, Arc::clone(&pipeline));
     drop(spawn("plugin files", Arc::clone(&keeper).poll(shutdown.clone())));
+    let authenticator = None;
     let intake = Intake::new(waxwing_intake::Parts {
         settings: IntakeSettings::of(&config),
         pipeline: Arc::clone(&pipeline),
+        policy: waxwing_intake::Policy::of(&config, Arc::clone(&resolver), |name| accounts.table(name)),
         spool: Arc::clone(&spool),
         directory: Arc::clone(&accounts) as _,
-        authenticator: None,
+        authenticator: authenticator.clone(),
         trace: Arc::clone(&traces) as _,
         recorder: config.recording.enabled.then(|| Arc::clone(&recordings) as _),
         clock: Arc::clone(&clock),
@@ -118,7 +120,7 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     let desk = Desk { info, config, file, spool, traces, recordings, pipeline, keeper: Arc::clone(&keeper), metrics, active };
     let desk = Arc::new(desk);
     drop(spawn("control", answer(control, desk, shutdown.clone())));
-    Ok(Server { store, doors: Doors { intake, clock, shutdown }, manager, keeper })
+    Ok(Server { store, doors: Doors { intake, authenticator, clock, shutdown }, manager, keeper })
 }
 
 fn open_store(config: &Config) -> anyhow::Result<Store> {
