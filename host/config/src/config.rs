@@ -234,6 +234,14 @@ section! {
         /// How long an idle connection is kept for the next message to the same next hop.
         smtp_connection_cache_time_limit: Duration [Span<0>] = Duration::from_secs(2);
 
+        // Who says who.
+        /// Where users and their password records are, each "file:" and a path; none: only plugins know users.
+        users: Vec<String> [ListOf<Text>] = Vec::new();
+        /// Records in plain text ({PLAIN}) count.
+        users_plaintext: bool [Flag] = false;
+        /// Clients that may use PLAIN and LOGIN without TLS.
+        smtpd_sasl_plaintext_networks: Vec<Network> [ListOf<NetworkText>] = Vec::new();
+
         // TLS and proxies: the listeners' side.
         /// PEM files with private keys and their certificate chains, each read again when it changes. Which is whose is seen by the keys;
         /// the first certificate serves clients that name no host, or none that a certificate is for.
