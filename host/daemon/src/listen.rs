@@ -5,14 +5,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use waxwing_config::{Config, Listen, ListenKind, ListenTls};
+use waxwing_config::{Config, ForbidBareNewline, Listen, ListenKind, ListenTls};
 use waxwing_intake::Intake;
 use waxwing_net::{
     AcceptSettings, Accepted, Admission, Host, ProxySettings, SessionCounts, Shutdown, accept_loop, accept_proxied, drive,
     drive_tls, spawn,
 };
 use waxwing_pipeline::{Authenticator, Client};
-use waxwing_smtp::server::{Answer, Protocol, Question};
+use waxwing_smtp::server::{Answer, BareNewline, Protocol, Question};
 use waxwing_smtp::{ServerSession, ServerSettings};
 use waxwing_types::{Clock, Reply, Via};
 
@@ -35,6 +35,7 @@ struct Room {
     listener: Arc<str>,
     via: Via,
     settings: Arc<ServerSettings>,
+    config: Arc<Config>,
     handshakes: Arc<Handshakes>,
 }
 
@@ -53,6 +54,7 @@ impl Doors {
                 listener: port.listen.name.as_str().into(),
                 via: via(port.listen.kind),
                 settings: Arc::new(listener_settings(config, &port.listen)),
+                config: Arc::clone(config),
                 handshakes: Arc::clone(&handshakes),
             });
             let exempt = Arc::clone(config);
@@ -110,12 +112,26 @@ fn listener_settings(config: &Config, listen: &Listen) -> ServerSettings {
     }
 }
 
-/// With the mechanisms that this client may use.
-fn for_client(settings: &Arc<ServerSettings>, authenticator: Option<&dyn Authenticator>, client: IpAddr) -> Arc<ServerSettings> {
-    let Some(authenticator) = authenticator else { return Arc::clone(settings) };
-    let mut own = ServerSettings::clone(settings);
-    own.auth = authenticator.mechanisms(client, true);
-    own.auth_plaintext = authenticator.mechanisms(client, false);
+/// With the mechanisms that this client may use, and what it is trusted with.
+fn for_client(
+    config: &Config,
+    settings: &Arc<ServerSettings>,
+    authenticator: Option<&dyn Authenticator>,
+    client: IpAddr,
+) -> Arc<ServerSettings> {
+    let xclient = config.smtpd_authorized_xclient_hosts.iter().any(|network| network.contains(client));
+    let bare_newline = config.smtpd_forbid_bare_newline_exclusions.iter().any(|network| network.contains(client));
+    if authenticator.is_none() && !xclient && !bare_newline {
+        return Arc::clone(settings);
+    }
+    let mut own = ServerSettings { xclient, ..ServerSettings::clone(settings) };
+    if bare_newline {
+        own.bare_newline = BareNewline::No;
+    }
+    if let Some(authenticator) = authenticator {
+        own.auth = authenticator.mechanisms(client, true);
+        own.auth_plaintext = authenticator.mechanisms(client, false);
+    }
     Arc::new(own)
 }
 
@@ -128,13 +144,18 @@ pub(crate) fn server_settings(config: &Config) -> ServerSettings {
         errors_max: config.smtpd_hard_error_limit,
         command_idle: config.smtpd_timeout,
         data_idle: config.smtpd_timeout,
+        bare_newline: match config.smtpd_forbid_bare_newline {
+            ForbidBareNewline::Reject => BareNewline::Reject,
+            ForbidBareNewline::Normalize => BareNewline::Normalize,
+            ForbidBareNewline::No => BareNewline::No,
+        },
         ..ServerSettings::new(config.myhostname.clone())
     }
 }
 
 fn session(doors: Arc<Doors>, room: Arc<Room>, accepted: Accepted) -> impl Future<Output = ()> + Send + 'static {
     let Accepted { stream, peer, admission, .. } = accepted;
-    let session = ServerSession::new(for_client(&room.settings, doors.authenticator.as_deref(), peer.ip()));
+    let session = ServerSession::new(for_client(&room.config, &room.settings, doors.authenticator.as_deref(), peer.ip()));
     let (clock, shutdown) = (Arc::clone(&doors.clock), doors.shutdown.clone());
     async move {
         let listener = Arc::clone(&room.listener);
