@@ -40,20 +40,20 @@ struct Room {
 
 impl Doors {
     /// Accepts from now on.
-    pub(crate) fn open(self, config: &Arc<Config>, handshakes: Handshakes, ports: Vec<Bound>) {
+    pub(crate) fn open(self, config: &Arc<Config>, handshakes: &Arc<Handshakes>, ports: Vec<Bound>) {
         let client_sessions_max = match config.smtpd_client_connection_count_limit {
             0 => usize::MAX,
             limit => limit,
         };
         let counts = SessionCounts::new(config.smtpd_sessions_max, client_sessions_max);
         handshakes.watch(&self.shutdown);
-        let (doors, handshakes) = (Arc::new(self), Arc::new(handshakes));
+        let doors = Arc::new(self);
         for port in ports {
             let room = Arc::new(Room {
                 listener: port.listen.name.as_str().into(),
                 via: via(port.listen.kind),
                 settings: Arc::new(listener_settings(config, &port.listen)),
-                handshakes: Arc::clone(&handshakes),
+                handshakes: Arc::clone(handshakes),
             });
             let exempt = Arc::clone(config);
             let accept = AcceptSettings {

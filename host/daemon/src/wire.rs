@@ -26,6 +26,7 @@ use crate::listen::Doors;
 use crate::outbound::Joined;
 use crate::plugins::Keeper;
 use crate::ports::Opened;
+use crate::tls::Handshakes;
 use crate::{control, outbound, plugins, ports};
 
 /// Below `queue_directory`: the database.
@@ -43,6 +44,7 @@ pub(crate) struct Parts {
     pub(crate) config: Arc<Config>,
     pub(crate) file: PathBuf,
     pub(crate) control: UnixListener,
+    pub(crate) handshakes: Arc<Handshakes>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) shutdown: Shutdown,
 }
@@ -61,7 +63,7 @@ pub(crate) struct Server {
 
 /// Builds everything and starts its tasks. When this returns, the server can serve.
 pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
-    let Parts { config, file, control, clock, shutdown } = parts;
+    let Parts { config, file, control, handshakes, clock, shutdown } = parts;
     let store = open_store(&config)?;
     // Ends with the store; it is told of nothing else.
     drop(spawn("store", store.pump()));
@@ -116,7 +118,19 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     .await?;
     let active = manager.active();
     let manager = spawn("queue manager", manager.run(shutdown.clone()));
-    let desk = Desk { info, config, file, spool, traces, recordings, pipeline, keeper: Arc::clone(&keeper), metrics, active };
+    let desk = Desk {
+        info,
+        config,
+        file,
+        spool,
+        traces,
+        recordings,
+        pipeline,
+        keeper: Arc::clone(&keeper),
+        metrics,
+        active,
+        handshakes,
+    };
     let desk = Arc::new(desk);
     drop(spawn("control", answer(control, desk, shutdown.clone())));
     Ok(Server { store, doors: Doors { intake, authenticator, clock, shutdown }, manager, keeper })

@@ -57,6 +57,7 @@ async fn bench() -> Bench {
         pipeline,
         metrics: Arc::default(),
         active: ActiveUnits::default(),
+        handshakes: Arc::default(),
     };
     Bench { desk, clock, _dir: dir }
 }
