@@ -17,9 +17,11 @@ mod mistake;
 mod names;
 mod nearest;
 mod network;
+mod outbound;
 mod plugin;
 mod reader;
 mod reference;
+mod restriction;
 mod route;
 mod section;
 mod sections;
@@ -38,6 +40,7 @@ pub use plugin::{
     BUILTIN_PLUGINS, Canary, Grants, Instance, Limits, MessageGrant, Mode, OnFault, Plugin, PluginConfig, PluginSource, When,
 };
 pub use reference::reference;
+pub use restriction::{Answers, DnsList, Rule, RuleError, Subject, Test};
 pub use route::{HostPort, Route, TRANSPORTS};
 pub use sections::{Control, Dns, Listen, ListenKind, Log, LogLevel, Recording, Runtime, ScanRefusal, Trace};
 pub use show::Shown;

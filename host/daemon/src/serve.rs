@@ -194,14 +194,7 @@ async fn main_task(
     let (trigger, shutdown) = Shutdown::new();
     let socket = config.control_socket();
     let handshakes = Arc::new(handshakes);
-    let parts = wire::Parts {
-        config: Arc::clone(&config),
-        file,
-        control,
-        handshakes: Arc::clone(&handshakes),
-        clock: Arc::new(clock),
-        shutdown,
-    };
+    let parts = wire::Parts { config: Arc::clone(&config), file, control, handshakes, clock: Arc::new(clock), shutdown };
     let Server { store, doors, mut manager, keeper } = wire::start(parts).await?;
     for port in &ports {
         tracing::info!(
@@ -212,7 +205,7 @@ async fn main_task(
         );
     }
     at_hand(&ports);
-    doors.open(&config, &handshakes, ports);
+    doors.open(ports);
     let reason = loop {
         tokio::select! {
             asked = signals.next() => match asked {

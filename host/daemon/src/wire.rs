@@ -22,7 +22,7 @@ use waxwing_types::{Clock, Via};
 
 use crate::desk::Desk;
 use crate::events::EventLine;
-use crate::listen::Doors;
+use crate::listen::{Current, Doors, shared};
 use crate::outbound::Joined;
 use crate::plugins::Keeper;
 use crate::ports::Opened;
@@ -54,7 +54,7 @@ pub(crate) struct Server {
     /// Closes when the last part that holds it is gone.
     pub(crate) store: Store,
     /// Still closed: mail comes in when they are opened.
-    pub(crate) doors: Doors,
+    pub(crate) doors: Arc<Doors>,
     /// Ends with the shutdown, or because it can't go on: then the server is of no use.
     pub(crate) manager: JoinHandle<Result<(), SpoolError>>,
     /// Loads plugins again.
@@ -64,6 +64,7 @@ pub(crate) struct Server {
 /// Builds everything and starts its tasks. When this returns, the server can serve.
 pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     let Parts { config, file, control, handshakes, clock, shutdown } = parts;
+    handshakes.watch(&shutdown);
     let store = open_store(&config)?;
     // Ends with the store; it is told of nothing else.
     drop(spawn("store", store.pump()));
@@ -87,6 +88,7 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     let intake = Intake::new(waxwing_intake::Parts {
         settings: IntakeSettings::of(&config),
         pipeline: Arc::clone(&pipeline),
+        policy: waxwing_intake::Policy::of(&config, Arc::clone(&resolver), |name| accounts.table(name)),
         spool: Arc::clone(&spool),
         directory: Arc::clone(&accounts) as _,
         authenticator: authenticator.clone(),
@@ -116,6 +118,12 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
         },
     )
     .await?;
+    let door = shared(&config, Arc::clone(&metrics) as _, &clock);
+    let doors = Doors::new(
+        Current::new(&config, Arc::clone(&intake), authenticator, Arc::clone(&handshakes), &door),
+        Arc::clone(&door),
+        shutdown.clone(),
+    );
     let active = manager.active();
     let manager = spawn("queue manager", manager.run(shutdown.clone()));
     let desk = Desk {
@@ -129,11 +137,12 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
         keeper: Arc::clone(&keeper),
         metrics,
         active,
+        door,
         handshakes,
     };
     let desk = Arc::new(desk);
     drop(spawn("control", answer(control, desk, shutdown.clone())));
-    Ok(Server { store, doors: Doors { intake, authenticator, clock, shutdown }, manager, keeper })
+    Ok(Server { store, doors, manager, keeper })
 }
 
 fn open_store(config: &Config) -> anyhow::Result<Store> {

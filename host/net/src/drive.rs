@@ -190,6 +190,9 @@ where
                     Action::Close => return self.close(host).await,
                 }
             }
+            if !self.actions.is_empty() {
+                continue; // what the session said to the end of a handshake
+            }
             self.actions = actions;
             if self.outbox.len() >= OUTPUT_BYTES_MAX {
                 self.drain().await;

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod asking;
 mod connect;
 mod drive;
 mod listen;
@@ -22,7 +23,10 @@ mod task;
 mod timer;
 mod tls;
 
-pub use accept::{AcceptSettings, Accepted, Admission, REFUSED_SESSIONS_MAX, SessionCounts, SessionPermit, accept_loop};
+pub use accept::{
+    AcceptSettings, Accepted, Admission, REFUSED_SESSIONS_MAX, SessionCounts, SessionLimits, SessionPermit, accept_loop,
+};
+pub use asking::{Asking, AskingSettings};
 pub use connect::{ConnectError, connect};
 pub use drive::{End, Ended, Host, drive, drive_tls};
 pub use listen::{BindError, LISTEN_BACKLOG, bind};

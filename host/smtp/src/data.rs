@@ -1,10 +1,13 @@
 //! The octets of a message on their way in: where they end, and dot-stuffing undone (RFC 5321 §4.5.2).
 //!
 //! Only CR LF . CR LF ends a message. A CR or LF that stands alone refuses it, since servers differ on what such a line end
-//! means, and an end that only one of two servers sees smuggles mail past the other.
+//! means, and an end that only one of two servers sees smuggles mail past the other. Where the operator wants such messages
+//! ([`BareNewline`]), it is no end all the same.
 
 use bytes::Bytes;
 use memchr::memchr2;
+
+use crate::server::BareNewline;
 
 /// Why a message is refused while it comes in. It is read to its end all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +45,7 @@ pub enum Runs<'i> {
 
 impl<'i> Runs<'i> {
     /// Adds a stretch; `more_max` bounds what may still come, for one allocation.
-    fn push(&mut self, run: &'i [u8], more_max: usize) {
+    pub(crate) fn push(&mut self, run: &'i [u8], more_max: usize) {
         match self {
             Self::Empty => *self = Self::One(run),
             Self::One(first) => {
@@ -71,6 +74,8 @@ impl<'i> Runs<'i> {
 enum At {
     /// At its beginning.
     LineStart,
+    /// At its beginning, behind a line end that was none: a dot is dropped, but ends nothing.
+    BareStart,
     /// Behind a dot at its beginning, which is dropped or ends the message.
     Dot,
     /// Behind dot and CR at its beginning.
@@ -85,6 +90,7 @@ enum At {
 #[derive(Debug)]
 pub struct DataReader {
     at: At,
+    bare_newline: BareNewline,
     refused: Option<Refusal>,
     /// Octets given out.
     octets: u64,
@@ -99,7 +105,14 @@ impl DataReader {
     #[must_use]
     pub fn new(octets_max: u64, refused_bytes_max: u64) -> Self {
         let taken_max = octets_max.saturating_add(refused_bytes_max);
-        Self { at: At::LineStart, refused: None, octets: 0, octets_max, taken: 0, taken_max }
+        let bare_newline = BareNewline::Reject;
+        Self { at: At::LineStart, bare_newline, refused: None, octets: 0, octets_max, taken: 0, taken_max }
+    }
+
+    /// What becomes of bare CR and LF, in place of [`BareNewline::Reject`].
+    #[must_use]
+    pub fn with_bare_newline(self, bare_newline: BareNewline) -> Self {
+        Self { bare_newline, ..self }
     }
 
     /// Takes octets from the front of `input` and adds to `runs` what belongs to the message.
@@ -151,11 +164,14 @@ impl DataReader {
                     pos += 1;
                     start = pos;
                 }
-                (At::Cr | At::DotCr, _) => {
-                    self.refuse(Refusal::BareLineEnd);
+                (At::BareStart, b'.') => {
+                    self.give(input, start..pos, runs);
                     self.at = At::Text;
+                    pos += 1;
+                    start = pos;
                 }
-                (At::LineStart | At::Dot | At::Text, _) => pos = self.text(input, &mut start, pos, runs),
+                (At::Cr | At::DotCr, _) => self.bare(b"\r", runs),
+                (At::LineStart | At::BareStart | At::Dot | At::Text, _) => pos = self.text(input, &mut start, pos, runs),
             }
             if self.refused != refused_before {
                 return (pos, false);
@@ -181,11 +197,30 @@ impl DataReader {
                 *start = end + 1;
                 end + 1
             }
-            (_, _) => {
+            (Some(b'\r'), _) => {
                 self.give(input, *start..end, runs);
-                self.refuse(Refusal::BareLineEnd);
+                self.bare(b"\r", runs);
                 *start = end + 1;
                 end + 1
+            }
+            (_, _) => {
+                self.give(input, *start..end, runs);
+                self.bare(b"\n", runs);
+                *start = end + 1;
+                end + 1
+            }
+        }
+    }
+
+    /// A CR or LF that stands alone.
+    fn bare(&mut self, octet: &'static [u8], runs: &mut Runs<'_>) {
+        self.at = At::Text;
+        match self.bare_newline {
+            BareNewline::Reject => self.refuse(Refusal::BareLineEnd),
+            BareNewline::No => self.give(octet, 0..octet.len(), runs),
+            BareNewline::Normalize => {
+                self.give(b"\r\n", 0..2, runs);
+                self.at = At::BareStart;
             }
         }
     }
@@ -221,8 +256,8 @@ mod tests {
     use super::*;
 
     /// What was read in chunks of `size`: octets, and the end with the octets left, or what stopped it.
-    fn read(wire: &[u8], size: usize, octets_max: u64) -> (Vec<u8>, Vec<DataEvent>, usize) {
-        let mut reader = DataReader::new(octets_max, 10);
+    fn read(wire: &[u8], size: usize, octets_max: u64, mode: BareNewline) -> (Vec<u8>, Vec<DataEvent>, usize) {
+        let mut reader = DataReader::new(octets_max, 10).with_bare_newline(mode);
         let (mut octets, mut events, mut left) = (Vec::new(), Vec::new(), wire.len());
         for chunk in wire.chunks(size) {
             let mut input = chunk;
@@ -281,8 +316,34 @@ mod tests {
         ];
         for (wire, octets, events, left) in cases {
             for size in 1..=wire.len() {
-                let found = read(wire.as_bytes(), size, 18);
+                let found = read(wire.as_bytes(), size, 18, BareNewline::Reject);
                 assert_eq!(found, (octets.as_bytes().to_vec(), events.to_vec(), *left), "{wire:?} in chunks of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn bare_line_ends_end_nothing_in_any_mode() {
+        use BareNewline::{No, Normalize};
+        for (wire, mode, octets, left) in [
+            ("a\nb\rc\r\n.\r\nX", Normalize, "a\r\nb\r\nc\r\n", 1),
+            ("a\nb\rc\r\n.\r\nX", No, "a\nb\rc\r\n", 1),
+            ("a\n.\r\nb\r\n.\r\n", Normalize, "a\r\n\r\nb\r\n", 0),
+            ("a\n.\r\nb\r\n.\r\n", No, "a\n.\r\nb\r\n", 0),
+            ("a\n..b\r\n.\r\n", Normalize, "a\r\n.b\r\n", 0),
+            ("a\r\n.\nb\r\n.\r\n", Normalize, "a\r\n\r\nb\r\n", 0),
+            ("a\r\n.\nb\r\n.\r\n", No, "a\r\n\nb\r\n", 0),
+            ("a\r\n.\rb\r\n.\r\n", Normalize, "a\r\n\r\nb\r\n", 0),
+            ("a\r\n.\r\r\n.\r\n", Normalize, "a\r\n\r\n\r\n", 0),
+            ("a\r.\r\nb\r\n.\r\n", Normalize, "a\r\n\r\nb\r\n", 0),
+            ("a\r.\r\nb\r\n.\r\n", No, "a\r.\r\nb\r\n", 0),
+            ("a\r\r\n.\r\n", Normalize, "a\r\n\r\n", 0),
+            ("\n\n.\n.\r\n\r\n.\r\n", Normalize, "\r\n\r\n\r\n\r\n\r\n", 0),
+        ] {
+            for size in 1..=wire.len() {
+                let found = read(wire.as_bytes(), size, 18, mode);
+                let wanted = (octets.as_bytes().to_vec(), vec![DataEvent::End(None)], left);
+                assert_eq!(found, wanted, "{wire:?} in chunks of {size}, {mode:?}");
             }
         }
     }

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod backlog;
+mod chunk;
 pub mod client;
 mod command;
 mod data;
@@ -16,9 +17,10 @@ mod path;
 mod reply;
 pub mod server;
 mod stuff;
+mod xtext;
 
 pub use client::{ClientSession, ClientSettings};
-pub use command::{Command, CommandError, Verb};
+pub use command::{Command, CommandError, Response, Verb};
 pub use data::{DataEvent, DataReader, Refusal, Runs};
 pub use reply::{ReplyFault, ReplyReader};
 pub use server::{ServerSession, ServerSettings};

@@ -10,35 +10,60 @@ const PARAMETERS_MAX: usize = 16;
 pub(crate) enum PathError {
     /// No `<`, no `>`, or junk behind it.
     Brackets,
-    /// Octets above 127, which need SMTPUTF8 (RFC 6531).
-    NonAscii,
+    /// Octets above 127 that are not UTF-8 (RFC 6531 §3.3).
+    NotUtf8,
     /// Not an address.
     Address(AddressError),
     /// The source route is not `@domain,@domain:`.
     Route,
 }
 
-/// Splits `<path> parameters`, or `path parameters` as old clients have it, and reads the path. `None`: the null path.
-pub(crate) fn split_path(text: &[u8]) -> Result<(Option<Address>, &str), PathError> {
+/// Splits `<path> parameters`, or `path parameters` as old clients have it, and reads the path. `None`: the null path. Also tells whether
+/// the path has octets above 127, so that SMTPUTF8 must have been said; its domain is in A-labels then.
+pub(crate) fn split_path(text: &[u8]) -> Result<(Option<Address>, &str, bool), PathError> {
     let end = path_end(text)?;
     let (path, rest) = text.split_at(end);
-    if !path.is_ascii() {
-        return Err(PathError::NonAscii);
-    }
-    let (path, rest) = (ascii(path).ok_or(PathError::Brackets)?, ascii(rest).ok_or(PathError::Brackets)?);
+    let utf8 = !path.is_ascii();
+    let path = std::str::from_utf8(path).map_err(|_| PathError::NotUtf8)?;
+    let rest = std::str::from_utf8(rest).ok().filter(|rest| rest.is_ascii()).ok_or(PathError::Brackets)?;
     if !rest.is_empty() && !rest.starts_with(' ') {
         return Err(PathError::Brackets);
     }
     let inner = path.strip_prefix('<').and_then(|p| p.strip_suffix('>')).unwrap_or(path);
     if inner.is_empty() {
-        return Ok((None, rest));
+        return Ok((None, rest, false));
     }
     let mailbox = strip_route(inner)?;
-    Ok((Some(Address::parse(mailbox).map_err(PathError::Address)?), rest))
+    let address = if mailbox.is_ascii() { Address::parse(mailbox) } else { international(mailbox) };
+    Ok((Some(address.map_err(PathError::Address)?), rest, utf8))
 }
 
-fn ascii(text: &[u8]) -> Option<&str> {
-    std::str::from_utf8(text).ok().filter(|t| t.is_ascii())
+/// Reads a mailbox beyond ASCII (RFC 6531 §3.3). Its domain becomes A-labels here, at the edge, so that nothing behind compares a
+/// domain in two forms. A label must be the U-label of what it becomes: full-width letters, ideographic dots and the like, which
+/// would turn into another name, are refused.
+fn international(mailbox: &str) -> Result<Address, AddressError> {
+    let address = Address::parse(mailbox)?;
+    if address.local().chars().any(char::is_control) {
+        return Err(AddressError::BadLocalPart);
+    }
+    // As it was given: reading it made capitals small, and some capitals look-alikes.
+    let given = mailbox.rsplit_once('@').map_or("", |(_, domain)| domain);
+    if given.is_ascii() {
+        return Ok(address);
+    }
+    let ascii = idna::domain_to_ascii_cow(given.as_bytes(), idna::AsciiDenyList::URL).map_err(|_| AddressError::BadDomain)?;
+    let is_label_of = |(given, ascii): (&str, &str)| {
+        let (unicode, result) = idna::domain_to_unicode(ascii);
+        match given.is_ascii() {
+            true => given.eq_ignore_ascii_case(ascii),
+            false => ascii.starts_with("xn--") && result.is_ok() && unicode == given.to_lowercase(),
+        }
+    };
+    let same_length = given.split('.').count() == ascii.split('.').count();
+    match same_length && given.split('.').zip(ascii.split('.')).all(is_label_of) {
+        true => address.with_domain(&ascii),
+        false => Err(AddressError::BadDomain),
+    }
 }
 
 /// Where the path ends: behind the `>` that no quotes hold, or before the first such space.
@@ -119,10 +144,10 @@ mod tests {
             ("a@b.example X=1", "a@b.example", " X=1"),
             ("\"a b\"@c.example X", "\"a b\"@c.example", " X"),
         ] {
-            let (found, left) = split_path(text.as_bytes()).unwrap();
+            let (found, left, _) = split_path(text.as_bytes()).unwrap();
             assert_eq!((found.unwrap().to_string().as_str(), left), (address, rest), "{text}");
         }
-        assert_eq!(split_path(b"<>"), Ok((None, "")));
+        assert_eq!(split_path(b"<>"), Ok((None, "", false)));
     }
 
     #[test]
@@ -130,7 +155,40 @@ mod tests {
         for text in ["", " <a@b>", "<a@b", "<a@b>x", "<@a>", "<@a,b:c@d>", "<@:c@d>", "<a b@c>", "<\"a@b>", "<a@b>\u{e4}"] {
             assert!(split_path(text.as_bytes()).is_err(), "{text}");
         }
-        assert_eq!(split_path("<\u{e4}@b>".as_bytes()), Err(PathError::NonAscii));
+        assert_eq!(split_path(b"<\xe4@b>"), Err(PathError::NotUtf8));
+    }
+
+    #[test]
+    fn a_domain_beyond_ascii_becomes_its_a_labels() {
+        for (text, address) in [
+            ("<jos\u{e9}@b.example>", "jos\u{e9}@b.example"),
+            ("<a@b\u{fc}cher.example>", "a@xn--bcher-kva.example"),
+            ("<a@B\u{dc}CHER.Example>", "a@xn--bcher-kva.example"),
+            ("<\"\u{e9} x\"@\u{4f8b}.example>", "\"\u{e9} x\"@xn--fsq.example"),
+        ] {
+            let (found, _, utf8) = split_path(text.as_bytes()).unwrap();
+            assert_eq!((found.unwrap().to_string().as_str(), utf8), (address, true), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_a_domain_is_refused() {
+        for domain in [
+            "\u{ff45}xample.com",  // full-width e
+            "a\u{3002}example",    // ideographic full stop
+            "e\u{212a}ample.com",  // Kelvin sign
+            "ex\u{ad}ample.com",   // soft hyphen, which vanishes
+            "b\u{200b}.example",   // zero width space
+            "\u{202e}moc.example", // right-to-left override
+            "a\u{2024}example",    // one dot leader
+            "\u{fb00}.example",    // ligature
+            "a.example\u{ff0f}b",  // full-width solidus
+            "xn--a\u{e9}.example",
+        ] {
+            let text = format!("<a@{domain}>");
+            assert!(split_path(text.as_bytes()).is_err(), "{domain:?}");
+        }
+        assert!(split_path("<a\u{85}b@c.example>".as_bytes()).is_err(), "a control character");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Runs a conversation against a session and compares.
 
-use waxwing_types::{Action, Input, Monotonic, Session};
+use waxwing_types::{Action, Input, Monotonic, Session, TlsSession};
 
 use crate::script::{Stimulus, Transcript, show};
 
@@ -39,18 +39,30 @@ pub trait Side {
 /// Runs it. The error says where the two differ.
 pub fn run<S: Side>(transcript: &Transcript, side: S, cut: Cut) -> Result<(), String> {
     let session = side.session();
-    let mut stage =
-        Stage { side, session, now: Monotonic::from_micros(1), wake_at: None, lines: Vec::new(), unshown: Vec::new() };
-    stage.give(Input::Start);
+    let mut stage = Stage {
+        side,
+        session,
+        now: Monotonic::from_micros(1),
+        wake_at: None,
+        handshake: false,
+        lines: Vec::new(),
+        unshown: Vec::new(),
+    };
+    let tls_first = transcript
+        .rounds
+        .first()
+        .and_then(|round| round.given.first())
+        .is_some_and(|first| matches!(first, Stimulus::Handshake(_)));
+    stage.start(tls_first);
     let mut expected: Vec<String> = Vec::new();
     let mut octets_before = 0;
     let mut gathered: Vec<u8> = Vec::new();
-    for round in &transcript.rounds {
-        for stimulus in &round.given {
+    for (at, round) in transcript.rounds.iter().enumerate() {
+        for stimulus in round.given.iter().skip(usize::from(tls_first && at == 0)) {
             match stimulus {
                 Stimulus::Octets(octets) if cut == Cut::Whole => gathered.extend_from_slice(octets),
                 Stimulus::Octets(octets) => stage.octets(octets, octets_before, cut),
-                Stimulus::Wait(_) | Stimulus::Eof | Stimulus::Shutdown => {
+                Stimulus::Wait(_) | Stimulus::Eof | Stimulus::Shutdown | Stimulus::Handshake(_) => {
                     let octets = std::mem::take(&mut gathered);
                     stage.octets(&octets, 0, cut);
                     stage.event(stimulus);
@@ -74,6 +86,8 @@ struct Stage<S: Side> {
     session: S::Session,
     now: Monotonic,
     wake_at: Option<Monotonic>,
+    /// The session waits for a handshake.
+    handshake: bool,
     /// What was done, a line each.
     lines: Vec<String>,
     /// Octets sent that are not a line yet.
@@ -98,6 +112,10 @@ impl<S: Side> Stage<S> {
             Stimulus::Octets(octets) => self.give(Input::Bytes(octets)),
             Stimulus::Eof => self.give(Input::Eof),
             Stimulus::Shutdown => self.give(Input::Shutdown),
+            Stimulus::Handshake(verified) if std::mem::take(&mut self.handshake) => {
+                self.give(Input::Secured(&TlsSession { verified: *verified, ..TlsSession::default() }));
+            }
+            Stimulus::Handshake(_) => self.lines.push("a handshake that was not asked for".to_owned()),
             Stimulus::Wait(time) => {
                 self.now = self.now + *time;
                 if self.wake_at.is_some_and(|at| at <= self.now) {
@@ -108,23 +126,45 @@ impl<S: Side> Stage<S> {
         }
     }
 
+    /// As the loop does: where a connection is encrypted from its beginning, the session hears it right behind its start.
+    fn start(&mut self, tls_first: bool) {
+        let mut actions = Vec::new();
+        self.session.step(self.now, Input::Start, &mut actions);
+        if tls_first {
+            self.session.step(self.now, Input::Secured(&TlsSession::default()), &mut actions);
+        }
+        self.act(actions);
+    }
+
+    /// Octets in place of a handshake are a failed one.
     fn give(&mut self, input: Input<'_, <S::Session as Session>::Answer>) {
-        let mut next = Some(input);
-        while let Some(input) = next.take() {
-            let mut actions = Vec::new();
-            self.session.step(self.now, input, &mut actions);
+        let failed = matches!(input, Input::Bytes(_)) && std::mem::take(&mut self.handshake);
+        let input = if failed { Input::Eof } else { input };
+        let mut actions = Vec::new();
+        self.session.step(self.now, input, &mut actions);
+        self.act(actions);
+    }
+
+    fn act(&mut self, actions: Vec<Action<<S::Session as Session>::Question>>) {
+        let mut next = Some(actions);
+        while let Some(actions) = next.take() {
             let mut question = None;
             for action in actions {
                 match action {
                     Action::Send(octets) => self.sent(&octets),
                     Action::Body(octets) => self.side.body(&octets),
                     Action::WakeAt(at) => self.wake_at = Some(at),
-                    Action::StartTls => self.lines.push("handshake".to_owned()),
+                    Action::StartTls => self.handshake = true,
                     Action::Close => self.lines.push("close".to_owned()),
                     Action::Ask(asked) => question = Some(asked),
                 }
             }
-            next = question.map(|asked| Input::Answer(self.side.answer(asked, &mut self.lines)));
+            if let Some(asked) = question {
+                let answer = self.side.answer(asked, &mut self.lines);
+                let mut actions = Vec::new();
+                self.session.step(self.now, Input::Answer(answer), &mut actions);
+                next = Some(actions);
+            }
         }
     }
 

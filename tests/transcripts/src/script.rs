@@ -36,6 +36,8 @@ pub enum Stimulus {
     Eof,
     /// The server stops.
     Shutdown,
+    /// The handshake is done: after STARTTLS, or first of all; whether the other side's certificate was verified.
+    Handshake(bool),
 }
 
 /// A line that is none of the format.
@@ -90,8 +92,10 @@ fn read_line(transcript: &mut Transcript, line: &str, given: char) -> Result<(),
         ("wait", time) => give(transcript, Stimulus::Wait(seconds(time)?)),
         ("eof", "") => give(transcript, Stimulus::Eof),
         ("shutdown", "") => give(transcript, Stimulus::Shutdown),
-        ("close" | "reset" | "M.", "") => expect(transcript, line),
-        ("R:", _) => expect(transcript, line),
+        ("handshake", "") => give(transcript, Stimulus::Handshake(false)),
+        ("handshake", "verified") => give(transcript, Stimulus::Handshake(true)),
+        ("close" | "reset" | "M." | "secured", "") => expect(transcript, line),
+        ("R:" | "Q:", _) => expect(transcript, line),
         ("M:", text) => expect(transcript, &format!("M> {}", shown_line(text))),
         ("M>", text) => expect(transcript, &format!("M> {}", show(&unescape(text)?))),
         ("C:" | "S:", text) if line.starts_with(given) => {

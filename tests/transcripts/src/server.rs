@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use waxwing_smtp::server::{Answer, Question};
+use waxwing_smtp::server::{Answer, AuthStep, BareNewline, MailOptions, Protocol, Question, RcptOptions};
 use waxwing_smtp::{ReplyReader, ServerSession, ServerSettings};
 use waxwing_types::Reply;
 
@@ -42,7 +42,19 @@ impl ServerStage {
 fn set(settings: &mut ServerSettings, text: &str) -> Result<(), String> {
     let wrong = || format!("not a setting: {text}");
     let (key, value) = text.split_once(' ').ok_or_else(wrong)?;
-    let number: u32 = value.parse().map_err(|_| wrong())?;
+    let words = || value.split(' ').map(str::to_owned).collect();
+    match (key, value) {
+        ("protocol", "lmtp") => settings.protocol = Protocol::Lmtp,
+        ("auth", _) => settings.auth = words(),
+        ("auth_plaintext", _) => settings.auth_plaintext = words(),
+        ("bare_newline", "normalize") => settings.bare_newline = BareNewline::Normalize,
+        ("bare_newline", "no") => settings.bare_newline = BareNewline::No,
+        _ => return set_number(settings, key, value.parse().map_err(|_| wrong())?).ok_or_else(wrong),
+    }
+    Ok(())
+}
+
+fn set_number(settings: &mut ServerSettings, key: &str, number: u32) -> Option<()> {
     let (size, time) = (number as usize, Duration::from_secs(number.into()));
     match key {
         "message_size_max" => settings.message_size_max = number.into(),
@@ -56,21 +68,62 @@ fn set(settings: &mut ServerSettings, text: &str) -> Result<(), String> {
         "data_idle" => settings.data_idle = time,
         "data_total" => settings.data_total = time,
         "helo_required" => settings.helo_required = number != 0,
-        _ => return Err(wrong()),
+        "auth_line_bytes_max" => settings.auth_line_bytes_max = size,
+        "auth_required" => settings.auth_required = number != 0,
+        "starttls" => settings.starttls = number != 0,
+        "tls_required" => settings.tls_required = number != 0,
+        "xclient" => settings.xclient = number != 0,
+        "smtputf8" => settings.smtputf8 = number != 0,
+        "chunking" => settings.chunking = number != 0,
+        "dsn" => settings.dsn = number != 0,
+        "requiretls" => settings.requiretls = number != 0,
+        "prdr" => settings.prdr = number != 0,
+        _ => return None,
     }
-    Ok(())
+    Some(())
 }
 
 fn rule(text: &str) -> Result<(String, Answer), String> {
     let (question, answer) = text.split_once(" -> ").ok_or_else(|| format!("no `->` in {text}"))?;
     let answer = match answer.split_once(' ') {
         _ if answer == "yes" => Answer::Ok,
+        _ if answer == "authenticated" => Answer::Authenticated,
+        Some(("challenge", rest)) => Answer::Challenge(rest.as_bytes().to_vec()),
+        _ if answer == "challenge" => Answer::Challenge(Vec::new()),
+        Some(("each", rest)) => Answer::CommittedEach(rest.split(" | ").map(reply).collect::<Result<_, _>>()?),
         Some(("close", rest)) => Answer::Close(reply(rest)?),
         Some(("discard", rest)) => Answer::Discarded(reply(rest)?),
         Some(("commit", rest)) => Answer::Committed(reply(rest)?),
         Some(_) | None => Answer::Reply(reply(answer)?),
     };
     Ok((question.to_owned(), answer))
+}
+
+/// What the host hears besides the sender; nothing if there is nothing.
+fn tell_mail(options: MailOptions) -> Option<String> {
+    let MailOptions { body, smtputf8, require_tls, ret, envid, auth, each_recipient } = options.clone();
+    let mut words = format!("Q: MAIL {body:?}");
+    let flags = [(smtputf8, " SMTPUTF8"), (require_tls, " REQUIRETLS"), (each_recipient, " PRDR")];
+    flags.iter().filter(|(said, _)| *said).for_each(|(_, word)| words.push_str(word));
+    words.extend(ret.map(|ret| format!(" RET={ret:?}")));
+    words.extend(envid.map(|envid| format!(" ENVID={envid}")));
+    words.extend(auth.map(|auth| format!(" AUTH={auth}")));
+    (options != MailOptions::default()).then_some(words)
+}
+
+fn tell_rcpt(options: RcptOptions) -> Option<String> {
+    let mut words = format!("Q: RCPT {:?}", options.notify);
+    words.extend(options.original.as_ref().map(|original| format!(" ORCPT={original}")));
+    (options != RcptOptions::default()).then_some(words)
+}
+
+fn tell_auth(step: &AuthStep) -> String {
+    match step {
+        AuthStep::Begin(mechanism, None) => format!("AUTH {mechanism}"),
+        AuthStep::Begin(mechanism, Some(initial)) => format!("AUTH {mechanism} \"{}\"", show(initial)),
+        AuthStep::Response(octets) => format!("AUTH \"{}\"", show(octets)),
+        AuthStep::Cancel => "AUTH cancel".to_owned(),
+    }
 }
 
 fn reply(text: &str) -> Result<Reply, String> {
@@ -92,9 +145,29 @@ impl Side for ServerStage {
         match question {
             Question::Connect => self.said("CONNECT", Answer::Ok),
             Question::Helo { name, .. } => self.said(&format!("HELO {name}"), Answer::Ok),
-            Question::Mail { sender, .. } => self.said(format!("MAIL {sender}").trim_end(), Answer::Ok),
-            Question::Rcpt { recipient, .. } => self.said(&format!("RCPT {recipient}"), Answer::Ok),
-            Question::Secured(_) | Question::Auth(_) | Question::Xclient(_) => Answer::Ok,
+            Question::Mail { sender, options, .. } => {
+                lines.extend(tell_mail(options));
+                self.said(format!("MAIL {sender}").trim_end(), Answer::Ok)
+            }
+            Question::Rcpt { recipient, options, .. } => {
+                lines.extend(tell_rcpt(options));
+                self.said(&format!("RCPT {recipient}"), Answer::Ok)
+            }
+            Question::Secured(_) => {
+                lines.push("secured".to_owned());
+                self.said("SECURED", Answer::Ok)
+            }
+            Question::Auth(step) => {
+                let step = tell_auth(&step);
+                lines.push(format!("Q: {step}"));
+                self.said(&step, Answer::Reply(Reply::fixed(535, (5, 7, 8), "Authentication credentials invalid")))
+            }
+            Question::Xclient(attributes) => {
+                let word = |(name, value): &(String, Option<String>)| format!(" {name}={}", value.as_deref().unwrap_or("?"));
+                let attributes: String = attributes.iter().map(word).collect();
+                lines.push(format!("Q: XCLIENT{attributes}"));
+                self.said(&format!("XCLIENT{attributes}"), Answer::Ok)
+            }
             Question::Command { verb, .. } => self.said(&format!("COMMAND {verb}"), Answer::Ok),
             Question::Data => self.said("DATA", Answer::Ok),
             Question::EndOfData => {

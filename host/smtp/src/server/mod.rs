@@ -1,8 +1,14 @@
 //! The server's side: settings, questions and answers; the states are in [`ServerSession`].
 
+mod chunks;
+mod exchange;
+mod hello;
+mod parameters;
 mod replies;
 mod session;
 mod settings;
+mod state;
+mod transaction;
 
 use std::fmt;
 

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use waxwing_types::Reply;
 
-use crate::command::{CommandError, ParameterError, Verb};
+use super::parameters::ParameterError;
+use crate::command::{CommandError, Verb};
 use crate::data::Refusal;
 
 pub(super) const SENDER_OK: &[u8] = b"250 2.1.0 Ok\r\n";
@@ -21,6 +22,32 @@ pub(super) const TIMED_OUT: Reply = Reply::fixed(421, (4, 4, 2), "Timeout, closi
 pub(super) const TOO_MANY_ERRORS: Reply = Reply::fixed(421, (4, 7, 0), "Too many errors, closing");
 pub(super) const LINE_TOO_LONG: Reply = Reply::fixed(500, (5, 5, 2), "Line too long");
 pub(super) const BARE_LINE_END: Reply = Reply::fixed(500, (5, 5, 2), "Lines end in <CR><LF>; bare <CR> or <LF> received");
+pub(super) const DONE: Reply = Reply::fixed(250, (2, 0, 0), "Ok");
+pub(super) const NOT_IMPLEMENTED: Reply = Reply::fixed(502, (5, 5, 1), "Command not implemented");
+pub(super) const IN_TRANSACTION: Reply = Reply::fixed(503, (5, 5, 1), "Not within a transaction");
+// STARTTLS: RFC 3207 §4.
+pub(super) const START_TLS: Reply = Reply::fixed(220, (2, 0, 0), "Ready to start TLS");
+pub(super) const TLS_FIRST: Reply = Reply::fixed(530, (5, 7, 0), "Must issue a STARTTLS command first");
+pub(super) const TLS_ALREADY: Reply = Reply::fixed(503, (5, 5, 1), "The connection is encrypted already");
+// AUTH: RFC 4954 §4, §6.
+pub(super) const AUTHENTICATED: Reply = Reply::fixed(235, (2, 7, 0), "Authentication successful");
+pub(super) const AUTHENTICATED_ALREADY: Reply = Reply::fixed(503, (5, 5, 1), "Authenticated already");
+pub(super) const AUTH_FIRST: Reply = Reply::fixed(530, (5, 7, 0), "Authentication required");
+pub(super) const AUTH_NEEDS_TLS: Reply = Reply::fixed(538, (5, 7, 11), "This mechanism needs an encrypted connection");
+pub(super) const AUTH_TROUBLE: Reply = Reply::fixed(454, (4, 7, 0), "Temporary authentication failure");
+pub(super) const AUTH_CANCELLED: Reply = Reply::fixed(501, (5, 7, 0), "Authentication cancelled");
+pub(super) const AUTH_LINE_TOO_LONG: Reply = Reply::fixed(500, (5, 5, 6), "Authentication line too long");
+pub(super) const MECHANISM_UNKNOWN: Reply = Reply::fixed(504, (5, 5, 4), "Unrecognized authentication mechanism");
+pub(super) const NOT_BASE64: Reply = Reply::fixed(501, (5, 5, 2), "Not base64");
+// BDAT: RFC 3030.
+pub(super) const CHUNKING_NOT_OFFERED: Reply = Reply::fixed(502, (5, 5, 1), "BDAT not implemented, closing");
+pub(super) const CHUNKS_BEGUN: Reply = Reply::fixed(503, (5, 5, 1), "The message has begun with BDAT");
+pub(super) const CHUNKS_REFUSED: Reply = Reply::fixed(503, (5, 5, 1), "A chunk was refused, send RSET");
+pub(super) const BINARY_NEEDS_CHUNKS: Reply = Reply::fixed(503, (5, 5, 1), "BODY=BINARYMIME needs BDAT");
+// LMTP: RFC 2033. PRDR: draft-hall-prdr.
+pub(super) const LHLO_ONLY: Reply = Reply::fixed(500, (5, 5, 1), "This is LMTP, send LHLO");
+pub(super) const LHLO_FIRST: Reply = Reply::fixed(503, (5, 5, 1), "Send LHLO first");
+pub(super) const NO_RECIPIENTS_LMTP: Reply = Reply::fixed(503, (5, 5, 1), "No valid recipients");
 pub(super) const HELO_FIRST: Reply = Reply::fixed(503, (5, 5, 1), "Send HELO or EHLO first");
 pub(super) const NESTED_MAIL: Reply = Reply::fixed(503, (5, 5, 1), "Nested MAIL command");
 pub(super) const MAIL_FIRST: Reply = Reply::fixed(503, (5, 5, 1), "Need MAIL command first");
@@ -29,25 +56,37 @@ pub(super) const TOO_MANY_RECIPIENTS: Reply = Reply::fixed(452, (4, 5, 3), "Too 
 pub(super) const SIZE_TOO_LARGE: Reply = Reply::fixed(552, (5, 3, 4), "Message size exceeds limit");
 pub(super) const RUNAWAY: Reply = Reply::fixed(552, (5, 3, 4), "Message size far exceeds limit, closing");
 
-/// What a line that is no command gets, and whether the connection closes behind it.
-pub(super) fn for_command(error: CommandError) -> (Reply, bool) {
+/// Before the replies for each recipient; has no enhanced code, as there is none for 3yz (RFC 2034 §4).
+pub(super) fn each_recipient() -> Reply {
+    Reply::plain(353, "Replies for each recipient follow")
+}
+
+/// What a line that is no command gets, and whether the connection closes behind it. `utf8`: SMTPUTF8 is offered.
+pub(super) fn for_command(error: CommandError, utf8: bool) -> (Reply, bool) {
     let reply = match error {
         CommandError::Unknown => Reply::fixed(500, (5, 5, 1), "Command not recognized"),
-        CommandError::NotImplemented => Reply::fixed(502, (5, 5, 1), "Command not implemented"),
-        CommandError::Chunk => Reply::fixed(502, (5, 5, 1), "BDAT not implemented, closing"),
+        CommandError::NotImplemented => NOT_IMPLEMENTED,
+        CommandError::BadChunk => Reply::fixed(501, (5, 5, 4), "Syntax: BDAT size [LAST], closing"),
+        CommandError::BadBase64 => NOT_BASE64,
         CommandError::OtherProtocol => Reply::fixed(500, (5, 5, 1), "This is a mail server, closing"),
         CommandError::Arguments(verb) => Reply::fixed(501, (5, 5, 4), syntax(verb)),
         CommandError::BadSender => Reply::fixed(501, (5, 1, 7), "Bad sender address syntax"),
         CommandError::BadRecipient => Reply::fixed(501, (5, 1, 3), "Bad recipient address syntax"),
+        CommandError::NonAsciiAddress if utf8 => Reply::fixed(553, (5, 6, 7), "Address needs the parameter SMTPUTF8"),
         CommandError::NonAsciiAddress => Reply::fixed(553, (5, 6, 7), "Address needs SMTPUTF8, which is not offered"),
     };
-    (reply, matches!(error, CommandError::Chunk | CommandError::OtherProtocol))
+    (reply, matches!(error, CommandError::BadChunk | CommandError::OtherProtocol))
 }
 
 fn syntax(verb: Verb) -> &'static str {
     match verb {
         Verb::Helo => "Syntax: HELO hostname",
         Verb::Ehlo => "Syntax: EHLO hostname",
+        Verb::Lhlo => "Syntax: LHLO hostname",
+        Verb::StartTls => "Syntax: STARTTLS",
+        Verb::Auth => "Syntax: AUTH mechanism [initial-response]",
+        Verb::Bdat => "Syntax: BDAT size [LAST]",
+        Verb::Xclient => "Syntax: XCLIENT attribute=value...",
         Verb::Mail => "Syntax: MAIL FROM:<address> [parameters]",
         Verb::Rcpt => "Syntax: RCPT TO:<address> [parameters]",
         Verb::Data => "Syntax: DATA",
@@ -59,10 +98,11 @@ fn syntax(verb: Verb) -> &'static str {
     }
 }
 
-pub(super) fn for_parameter(error: &ParameterError) -> Reply {
+pub(super) fn for_parameter(error: ParameterError) -> Reply {
     match error {
         ParameterError::Unsupported => Reply::fixed(555, (5, 5, 4), "Unsupported parameter"),
         ParameterError::BadValue => Reply::fixed(501, (5, 5, 4), "Bad parameter value"),
+        ParameterError::NeedsTls => TLS_FIRST,
     }
 }
 
@@ -73,21 +113,20 @@ pub(super) fn for_refusal(refusal: Refusal) -> Reply {
     }
 }
 
-/// The commands that we know.
-pub(super) fn help() -> Reply {
+/// The commands that are offered.
+pub(super) fn help(offered: impl Fn(Verb) -> bool) -> Reply {
     let mut text = String::from("Commands:");
-    for verb in Verb::ALL {
+    for verb in Verb::ALL.into_iter().filter(|verb| offered(*verb)) {
         text.push(' ');
         text.push_str(verb.as_str());
     }
     Reply::plain(214, text)
 }
 
-/// The extensions, for EHLO (RFC 5321 §4.1.1.1). Only what is true of this session, without those that the host hides.
-pub(super) fn extensions(hostname: &str, message_size_max: u64, hidden: &[String]) -> Reply {
-    let size = format!("SIZE {message_size_max}");
+/// EHLO's answer: our name and these lines, without those whose keyword the host hides.
+pub(super) fn with_lines(hostname: &str, lines: &[String], hidden: &[String]) -> Reply {
     let mut text = hostname.to_owned();
-    for line in ["PIPELINING", &size, "8BITMIME", "ENHANCEDSTATUSCODES", "HELP"] {
+    for line in lines {
         let keyword = line.split(' ').next().unwrap_or(line);
         if !hidden.iter().any(|h| h == keyword) {
             text.push('\n');
@@ -116,10 +155,8 @@ mod tests {
 
     #[test]
     fn hidden_extensions_are_left_out() {
-        assert_eq!(extensions("h", 9, &[]).text(), "h\nPIPELINING\nSIZE 9\n8BITMIME\nENHANCEDSTATUSCODES\nHELP");
-        assert_eq!(
-            extensions("h", 9, &["SIZE".to_owned(), "HELP".to_owned()]).text(),
-            "h\nPIPELINING\n8BITMIME\nENHANCEDSTATUSCODES"
-        );
+        let lines = ["PIPELINING", "SIZE 9", "HELP"].map(str::to_owned);
+        assert_eq!(with_lines("h", &lines, &[]).text(), "h\nPIPELINING\nSIZE 9\nHELP");
+        assert_eq!(with_lines("h", &lines, &["SIZE".to_owned(), "HELP".to_owned()]).text(), "h\nPIPELINING");
     }
 }

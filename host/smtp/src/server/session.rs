@@ -1,100 +1,41 @@
-//! The states of a server session.
+//! The session itself: what each input does in each state, and the ways out of it. What commands do is in the files beside it.
 
 use std::mem;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use waxwing_types::{Action, Input, Line, LineError, LineSplitter, Monotonic, Parameter, Reply, ReversePath, Session};
+use waxwing_types::{Action, Input, Line, LineError, LineSplitter, Monotonic, Reply, Session, TlsSession};
 
-use super::{Answer, MailOptions, Question, RcptOptions, ServerSettings, replies};
+use super::state::{Asked, Begins, Ending, Progress, State, Then};
+use super::{Answer, Protocol, Question, ServerSettings, replies};
 use crate::backlog::Backlog;
-use crate::command::{Command, CommandError, left_to_policy, mail_parameters};
-use crate::data::{DataEvent, DataReader, Refusal, Runs};
+use crate::command::{Command, CommandError, Verb, find_verb, left_to_policy};
 
-type Actions = Vec<Action<Question>>;
+pub(super) type Actions = Vec<Action<Question>>;
 
-/// One client's connection. Memory: a command line, and what one input held behind the octets that opened a question.
+/// One client's connection. Memory: a line, and what one input held behind the octets that opened a question.
 #[derive(Debug)]
 pub struct ServerSession {
-    settings: Arc<ServerSettings>,
-    state: State,
-    progress: Progress,
-    ending: Ending,
+    pub(super) settings: Arc<ServerSettings>,
+    pub(super) state: State,
+    pub(super) progress: Progress,
+    /// The connection is encrypted.
+    pub(super) tls: bool,
+    /// AUTH, or XCLIENT's LOGIN, has succeeded.
+    pub(super) authenticated: bool,
+    pub(super) ending: Ending,
     lines: LineSplitter,
     backlog: Backlog,
     errors: u32,
     junk_commands: u32,
-    deadline: Monotonic,
+    /// The time of the present input.
+    pub(super) now: Monotonic,
+    pub(super) deadline: Monotonic,
     deadline_told: Monotonic,
 }
 
-#[derive(Debug)]
-enum State {
-    /// Before [`Input::Start`].
-    New,
-    /// A question is open.
-    Asked(Asked),
-    /// Reads commands.
-    Command,
-    /// Reads a message.
-    Data(Incoming),
-    /// Nothing follows.
-    Closed,
-}
-
-/// The open question, with what its answer needs.
-#[derive(Debug)]
-enum Asked {
-    Connect,
-    Helo {
-        esmtp: bool,
-    },
-    Mail,
-    Rcpt,
-    Data,
-    /// With what is answered if the host has nothing to say.
-    Command(Result<Command, CommandError>),
-    EndOfData,
-    Reset(Then),
-}
-
-/// What goes on when the host has dropped a transaction.
-#[derive(Debug)]
-enum Then {
-    Rset,
-    Helo {
-        name: String,
-        esmtp: bool,
-    },
-    /// Reads the refused message to its end.
-    Skip(Incoming),
-}
-
-#[derive(Debug)]
-struct Incoming {
-    reader: DataReader,
-    ends_at: Monotonic,
-}
-
-/// How far the client has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Progress {
-    NoHelo,
-    Greeted,
-    Transaction { accepted: usize, overshoot: usize },
-}
-
-/// What waits for the open question's answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    No,
-    /// The peer sends no more: what it has sent is answered, then we close.
-    Eof,
-    Shutdown,
-}
-
 /// An answer as most questions understand it.
-enum Said {
+pub(super) enum Said {
     Yes(Option<Reply>),
     No(Reply),
     Close(Reply),
@@ -105,33 +46,21 @@ impl Session for ServerSession {
     type Answer = Answer;
 
     fn step(&mut self, now: Monotonic, input: Input<'_, Answer>, actions: &mut Actions) {
-        match (&self.state, input) {
-            (State::Closed, _) => return,
-            (State::New, Input::Start) => self.ask(Question::Connect, Asked::Connect, actions),
-            (State::New | State::Asked(_), Input::Bytes(bytes)) => self.backlog.keep(bytes),
-            (State::Command | State::Data(_), Input::Bytes(bytes)) => {
-                if let State::Data(incoming) = &self.state {
-                    self.deadline = incoming.ends_at.min(now + self.settings.data_idle);
-                }
-                let mut rest = bytes;
-                self.run(now, &mut rest, actions);
-                self.backlog.keep(rest);
+        self.now = now;
+        match input {
+            Input::Start if matches!(self.state, State::New) => self.ask(Question::Connect, Asked::Connect(None), actions),
+            // Input that the loop never gives.
+            Input::Start => {}
+            Input::Bytes(bytes) => self.bytes(bytes, actions),
+            Input::Answer(answer) if matches!(self.state, State::Asked(_)) => {
+                self.answered(answer, actions);
+                self.go_on(actions);
             }
-            (State::Asked(_), Input::Answer(answer)) => {
-                self.answered(now, answer, actions);
-                self.go_on(now, actions);
-            }
-            (State::Command | State::Data(_), Input::Tick) if now >= self.deadline => self.close(&replies::TIMED_OUT, actions),
-            (State::Command | State::Data(_), Input::Tick) => self.deadline_told = Monotonic::default(),
-            (State::Asked(_), Input::Eof) => self.ending = Ending::Eof,
-            (State::Asked(_), Input::Shutdown) => self.ending = Ending::Shutdown,
-            (State::New | State::Command | State::Data(_), Input::Eof) => self.close_silently(actions),
-            (State::New | State::Command | State::Data(_), Input::Shutdown) => self.close(&replies::SHUTTING_DOWN, actions),
-            // Input that the loop never gives here.
-            (State::New | State::Asked(_), Input::Tick) => {}
-            (State::Command | State::Data(_) | State::Asked(_), Input::Start) => {}
-            (State::New | State::Command | State::Data(_), Input::Answer(_)) => {}
-            (State::New | State::Command | State::Data(_) | State::Asked(_), Input::Secured(_)) => {}
+            Input::Answer(_) => {}
+            Input::Tick => self.tick(actions),
+            Input::Secured(tls) => self.secured(tls, actions),
+            Input::Eof => self.eof(actions),
+            Input::Shutdown => self.shutdown(actions),
         }
         self.tell_deadline(actions);
     }
@@ -142,65 +71,171 @@ impl ServerSession {
     #[must_use]
     pub fn new(settings: Arc<ServerSettings>) -> Self {
         Self {
-            lines: LineSplitter::new(settings.command_line_bytes_max),
+            lines: new_lines(&settings),
             settings,
             state: State::New,
             progress: Progress::NoHelo,
+            tls: false,
+            authenticated: false,
             ending: Ending::No,
             backlog: Backlog::default(),
             errors: 0,
             junk_commands: 0,
+            now: Monotonic::default(),
             deadline: Monotonic::default(),
             deadline_told: Monotonic::default(),
         }
     }
 
-    /// Octets of input that are held: less than a command line and one input together.
+    /// Octets of input that are held: less than a line and one input together.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.lines.held() + self.backlog.rest().len()
     }
 
+    fn bytes(&mut self, bytes: &[u8], actions: &mut Actions) {
+        match &self.state {
+            State::Closed => {}
+            State::New | State::Asked(_) => self.backlog.keep(bytes),
+            // No handshake, and whatever it is, it was not encrypted.
+            State::Handshake => self.close_silently(actions),
+            State::Command | State::Data(_) | State::Chunk(_) | State::Exchange => {
+                let ends_at = match &self.state {
+                    State::Data(incoming) => Some(incoming.ends_at),
+                    State::Chunk(chunk) => Some(chunk.ends_at),
+                    State::New | State::Asked(_) | State::Command | State::Exchange | State::Handshake | State::Closed => None,
+                };
+                if let Some(ends_at) = ends_at {
+                    self.deadline = ends_at.min(self.now + self.settings.data_idle);
+                }
+                let mut rest = bytes;
+                self.run(&mut rest, actions);
+                self.backlog.keep(rest);
+            }
+        }
+    }
+
+    fn tick(&mut self, actions: &mut Actions) {
+        match self.state {
+            State::New | State::Asked(_) | State::Closed => {}
+            State::Handshake if self.now >= self.deadline => self.close_silently(actions),
+            State::Command | State::Data(_) | State::Chunk(_) | State::Exchange if self.now >= self.deadline => {
+                self.close(&replies::TIMED_OUT, actions);
+            }
+            State::Command | State::Data(_) | State::Chunk(_) | State::Exchange | State::Handshake => {
+                self.deadline_told = Monotonic::default();
+            }
+        }
+    }
+
+    fn secured(&mut self, tls: &TlsSession, actions: &mut Actions) {
+        match &mut self.state {
+            State::Asked(Asked::Connect(slot)) => *slot = Some(tls.clone()),
+            State::Handshake => {
+                self.forget();
+                self.tls = true;
+                self.ask(Question::Secured(tls.clone()), Asked::Secured(Begins::Silently), actions);
+            }
+            // Input that the loop never gives.
+            State::New
+            | State::Asked(_)
+            | State::Command
+            | State::Data(_)
+            | State::Chunk(_)
+            | State::Exchange
+            | State::Closed => {}
+        }
+    }
+
+    fn eof(&mut self, actions: &mut Actions) {
+        match self.state {
+            State::Closed => {}
+            State::Asked(_) => self.ending = Ending::Eof,
+            State::New | State::Command | State::Data(_) | State::Chunk(_) | State::Exchange | State::Handshake => {
+                self.close_silently(actions);
+            }
+        }
+    }
+
+    fn shutdown(&mut self, actions: &mut Actions) {
+        match self.state {
+            State::Closed => {}
+            State::Asked(_) => self.ending = Ending::Shutdown,
+            // A reply in plain text would break the handshake in a way that looks like an attack.
+            State::Handshake => self.close_silently(actions),
+            State::New | State::Command | State::Data(_) | State::Chunk(_) | State::Exchange => {
+                self.close(&replies::SHUTTING_DOWN, actions);
+            }
+        }
+    }
+
+    /// What the client said is void: it begins anew. Its errors are not forgotten.
+    pub(super) fn forget(&mut self) {
+        self.progress = Progress::NoHelo;
+        self.authenticated = false;
+        self.lines = new_lines(&self.settings);
+        self.backlog = Backlog::default();
+    }
+
     /// Takes up what came while a question was open.
-    fn go_on(&mut self, now: Monotonic, actions: &mut Actions) {
+    fn go_on(&mut self, actions: &mut Actions) {
         if self.ending == Ending::Shutdown {
             // 421 in place of whatever was next; an answer that closed or asked again is not disturbed.
             match self.state {
-                State::Command | State::Data(_) => return self.close(&replies::SHUTTING_DOWN, actions),
-                State::New | State::Asked(_) | State::Closed => return,
+                State::Command | State::Data(_) | State::Chunk(_) | State::Exchange | State::Handshake => self.shutdown(actions),
+                State::New | State::Asked(_) | State::Closed => {}
             }
+            return;
         }
         let mut backlog = mem::take(&mut self.backlog);
         let mut rest = backlog.rest();
-        self.run(now, &mut rest, actions);
+        self.run(&mut rest, actions);
         let left = rest.len();
         backlog.leave(left);
         self.backlog = backlog;
         match self.state {
-            State::Command | State::Data(_) if self.ending == Ending::Eof => self.close_silently(actions),
-            State::New | State::Asked(_) | State::Command | State::Data(_) | State::Closed => {}
+            State::Command | State::Data(_) | State::Chunk(_) | State::Exchange | State::Handshake
+                if self.ending == Ending::Eof =>
+            {
+                self.close_silently(actions);
+            }
+            State::New
+            | State::Asked(_)
+            | State::Command
+            | State::Data(_)
+            | State::Chunk(_)
+            | State::Exchange
+            | State::Handshake
+            | State::Closed => {}
         }
     }
 
     /// Reads until the input is used up or a question is open.
-    fn run(&mut self, now: Monotonic, input: &mut &[u8], actions: &mut Actions) {
+    fn run(&mut self, input: &mut &[u8], actions: &mut Actions) {
         while !input.is_empty() {
             match mem::replace(&mut self.state, State::Command) {
                 State::Command => {
                     let Some(line) = self.lines.next(input) else { return };
-                    let parsed = line.map(|Line(line)| (Command::parse(line), left_to_policy(line)));
-                    self.deadline = now + self.settings.command_idle;
-                    match parsed {
-                        Ok((usual, Some((verb, argument)))) => {
-                            self.ask(Question::Command { verb, argument }, Asked::Command(usual), actions);
-                        }
-                        Ok((Ok(command), None)) => self.command(command, actions),
-                        Ok((Err(error), None)) => self.refuse_command(error, actions),
-                        Err(LineError::TooLong) => self.refuse(&replies::LINE_TOO_LONG, actions),
-                        Err(LineError::BareLineEnd) => self.refuse(&replies::BARE_LINE_END, actions),
-                    }
+                    let line = line.map(|Line(line)| read(line, &self.settings, self.progress));
+                    self.deadline = self.now + self.settings.command_idle;
+                    self.line(line, actions);
                 }
-                State::Data(incoming) => self.message(now, incoming, input, actions),
+                State::Exchange => {
+                    let Some(line) = self.lines.next(input) else {
+                        self.state = State::Exchange;
+                        return;
+                    };
+                    let line = line.map(|Line(line)| super::exchange::read(line, &self.settings));
+                    self.deadline = self.now + self.settings.command_idle;
+                    self.response(line, actions);
+                }
+                State::Data(incoming) => self.message(incoming, input, actions),
+                State::Chunk(chunk) => self.chunk(chunk, input, actions),
+                // What stands behind STARTTLS was not encrypted (RFC 3207 §6, CVE-2011-0411).
+                State::Handshake => {
+                    actions.retain(|action| !matches!(action, Action::StartTls));
+                    self.close_silently(actions);
+                }
                 State::Closed => {
                     self.state = State::Closed;
                     *input = &[];
@@ -213,118 +248,88 @@ impl ServerSession {
         }
     }
 
-    fn message(&mut self, now: Monotonic, mut incoming: Incoming, input: &mut &[u8], actions: &mut Actions) {
-        let mut runs = Runs::default();
-        let event = incoming.reader.read(input, &mut runs);
-        actions.extend(runs.into_bytes().map(Action::Body));
-        match event {
-            DataEvent::More => self.state = State::Data(incoming),
-            DataEvent::Refused(_) => self.ask(Question::Reset, Asked::Reset(Then::Skip(incoming)), actions),
-            DataEvent::End(None) => self.ask(Question::EndOfData, Asked::EndOfData, actions),
-            DataEvent::End(Some(refusal)) => self.message_refused(now, refusal, actions),
-            DataEvent::Runaway => self.close(&replies::RUNAWAY, actions),
+    fn line(&mut self, line: Result<Read, LineError>, actions: &mut Actions) {
+        match line {
+            Ok(Read::Policy { verb, argument, usual }) => {
+                self.ask(Question::Command { verb, argument }, Asked::Command(usual), actions);
+            }
+            Ok(Read::Command(command)) => self.command(command, actions),
+            Ok(Read::Fault(error)) => self.refuse_command(error, actions),
+            Ok(Read::TooLong) | Err(LineError::TooLong) => self.refuse(&replies::LINE_TOO_LONG, actions),
+            Err(LineError::BareLineEnd) => self.refuse(&replies::BARE_LINE_END, actions),
         }
     }
 
-    fn message_refused(&mut self, now: Monotonic, refusal: Refusal, actions: &mut Actions) {
-        self.progress = Progress::Greeted;
-        self.deadline = now + self.settings.command_idle;
-        self.refuse(&replies::for_refusal(refusal), actions);
-    }
-
     fn command(&mut self, command: Command, actions: &mut Actions) {
+        if self.settings.tls_required && !self.tls && needs_tls(&command) {
+            if let Command::Bdat { size, last } = command {
+                return self.refuse_chunk(size, last, replies::TLS_FIRST, actions);
+            }
+            return self.refuse(&replies::TLS_FIRST, actions);
+        }
         match command {
             Command::Mail { sender, parameters } => self.mail(sender, parameters, actions),
             Command::Rcpt { recipient, parameters } => self.rcpt(recipient, parameters, actions),
             Command::Data => self.data(actions),
+            Command::Bdat { size, last } => self.bdat(size, last, actions),
+            Command::Helo(_) | Command::Ehlo(_) if self.settings.protocol == Protocol::Lmtp => {
+                self.refuse(&replies::LHLO_ONLY, actions);
+            }
             Command::Helo(name) => self.helo(name, false, actions),
-            Command::Ehlo(name) => self.helo(name, true, actions),
+            Command::Ehlo(name) | Command::Lhlo(name) => self.helo(name, true, actions),
+            Command::StartTls => self.start_tls(actions),
+            Command::Auth { mechanism, initial } => self.auth(mechanism, initial, actions),
+            Command::Xclient(attributes) => self.xclient(attributes, actions),
             Command::Rset => match self.progress {
-                Progress::Transaction { .. } => self.ask(Question::Reset, Asked::Reset(Then::Rset), actions),
+                Progress::Transaction(_) => self.ask(Question::Reset, Asked::Reset(Then::Rset), actions),
+                Progress::ChunksRefused { .. } => {
+                    self.progress = Progress::Greeted;
+                    self.junk(Bytes::from_static(replies::OK), actions);
+                }
                 Progress::NoHelo | Progress::Greeted => self.junk(Bytes::from_static(replies::OK), actions),
             },
             Command::Noop => self.junk(Bytes::from_static(replies::OK), actions),
             Command::Vrfy(_) => self.junk(replies::wire(&replies::VERIFY), actions),
-            Command::Help => self.junk(replies::wire(&replies::help()), actions),
+            Command::Help => self.junk(replies::wire(&replies::help(|verb| self.offers(verb))), actions),
             Command::Quit => self.close(&replies::BYE, actions),
         }
     }
 
+    /// HELP names it.
+    fn offers(&self, verb: Verb) -> bool {
+        let lmtp = self.settings.protocol == Protocol::Lmtp;
+        match verb {
+            Verb::Helo | Verb::Ehlo => !lmtp,
+            Verb::StartTls => self.settings.starttls && !self.tls,
+            Verb::Auth => !self.mechanisms().is_empty(),
+            Verb::Bdat => self.settings.chunking,
+            Verb::Lhlo | Verb::Xclient => is_known(verb, &self.settings),
+            Verb::Mail | Verb::Rcpt | Verb::Data | Verb::Rset | Verb::Noop | Verb::Vrfy | Verb::Help | Verb::Quit => true,
+        }
+    }
+
     fn refuse_command(&mut self, error: CommandError, actions: &mut Actions) {
-        let (reply, closes) = replies::for_command(error);
+        let (reply, closes) = replies::for_command(error, self.settings.smtputf8);
         if closes { self.close(&reply, actions) } else { self.refuse(&reply, actions) }
     }
 
-    fn helo(&mut self, name: String, esmtp: bool, actions: &mut Actions) {
-        match self.progress {
-            // RFC 5321 §4.1.4: EHLO in a transaction resets it.
-            Progress::Transaction { .. } => self.ask(Question::Reset, Asked::Reset(Then::Helo { name, esmtp }), actions),
-            Progress::NoHelo | Progress::Greeted => self.ask(Question::Helo { name, esmtp }, Asked::Helo { esmtp }, actions),
-        }
-    }
-
-    fn mail(&mut self, sender: ReversePath, parameters: Vec<Parameter>, actions: &mut Actions) {
-        match self.progress {
-            Progress::NoHelo if self.settings.helo_required => return self.refuse(&replies::HELO_FIRST, actions),
-            Progress::Transaction { .. } => return self.refuse(&replies::NESTED_MAIL, actions),
-            Progress::NoHelo | Progress::Greeted => {}
-        }
-        let known = match mail_parameters(&parameters) {
-            Ok(known) => known,
-            Err(error) => return self.refuse(&replies::for_parameter(&error), actions),
-        };
-        if known.size.is_some_and(|size| size > self.settings.message_size_max) {
-            return self.refuse(&replies::SIZE_TOO_LARGE, actions);
-        }
-        let size = known.size;
-        let options = MailOptions { body: known.body, ..MailOptions::default() };
-        self.ask(Question::Mail { sender, parameters, size, options }, Asked::Mail, actions);
-    }
-
-    fn rcpt(&mut self, recipient: waxwing_types::Address, parameters: Vec<Parameter>, actions: &mut Actions) {
-        let Progress::Transaction { accepted, overshoot } = &mut self.progress else {
-            return self.refuse(&replies::MAIL_FIRST, actions);
-        };
-        if !parameters.is_empty() {
-            return self.refuse(&replies::for_parameter(&crate::command::ParameterError::Unsupported), actions);
-        }
-        if *accepted >= self.settings.recipients_max {
-            *overshoot += 1;
-            let reply = replies::wire(&replies::TOO_MANY_RECIPIENTS);
-            let counts = *overshoot > self.settings.recipients_overshoot_max;
-            return if counts { self.refuse(&replies::TOO_MANY_RECIPIENTS, actions) } else { actions.push(Action::Send(reply)) };
-        }
-        self.ask(Question::Rcpt { recipient, parameters, options: RcptOptions::default() }, Asked::Rcpt, actions);
-    }
-
-    fn data(&mut self, actions: &mut Actions) {
-        match self.progress {
-            Progress::NoHelo | Progress::Greeted => self.refuse(&replies::MAIL_FIRST, actions),
-            Progress::Transaction { accepted: 0, .. } => self.refuse(&replies::NO_RECIPIENTS, actions),
-            Progress::Transaction { .. } => self.ask(Question::Data, Asked::Data, actions),
-        }
-    }
-
-    fn answered(&mut self, now: Monotonic, answer: Answer, actions: &mut Actions) {
+    fn answered(&mut self, answer: Answer, actions: &mut Actions) {
         let State::Asked(asked) = mem::replace(&mut self.state, State::Command) else { return };
-        self.deadline = now + self.settings.command_idle;
+        self.deadline = self.now + self.settings.command_idle;
         match asked {
+            Asked::Connect(tls) => self.connect_answered(tls, answer, actions),
+            Asked::Secured(begins) => self.secured_answered(begins, answer, actions),
+            Asked::Helo { esmtp } => self.helo_answered(esmtp, answer, actions),
+            Asked::Xclient { login } => self.xclient_answered(login, answer, actions),
+            Asked::Auth => self.auth_answered(answer, actions),
+            Asked::AuthOver(reply) => self.auth_over(&reply, answer, actions),
+            Asked::Mail(transaction) => self.mail_answered(transaction, answer, actions),
+            Asked::Rcpt => self.rcpt_answered(answer, actions),
+            Asked::Data => self.data_answered(answer, actions),
+            Asked::Chunk(chunk) => self.first_chunk_answered(chunk, answer, actions),
             Asked::EndOfData => self.message_answered(answer, actions),
-            Asked::Reset(then) => self.reset_answered(now, then, answer, actions),
+            Asked::Reset(then) => self.reset_answered(then, answer, actions),
             Asked::Command(usual) => self.command_answered(usual, answer, actions),
-            Asked::Connect => match said(answer) {
-                Said::Yes(reply) => self.greet(reply, actions),
-                Said::No(reply) | Said::Close(reply) => self.close(&reply, actions),
-            },
-            Asked::Helo { esmtp: true } if matches!(answer, Answer::OkWithout(_)) => {
-                let Answer::OkWithout(hidden) = answer else { return };
-                self.greeted(true, &hidden, actions);
-            }
-            Asked::Helo { .. } | Asked::Mail | Asked::Rcpt | Asked::Data => match said(answer) {
-                Said::Yes(reply) => self.accepted(now, &asked, reply, actions),
-                Said::No(reply) => self.refuse(&reply, actions),
-                Said::Close(reply) => self.close(&reply, actions),
-            },
         }
     }
 
@@ -341,121 +346,30 @@ impl ServerSession {
         }
     }
 
-    fn greet(&mut self, reply: Option<Reply>, actions: &mut Actions) {
-        match reply.filter(|r| r.code() == 220 && !r.text().is_empty()) {
-            Some(reply) => self.send(&reply, actions),
-            None => self.send(&Reply::plain(220, self.settings.greeting.clone()), actions),
-        }
+    pub(super) fn ask(&mut self, question: Question, asked: Asked, actions: &mut Actions) {
+        self.state = State::Asked(asked);
+        actions.push(Action::Ask(question));
     }
 
-    /// HELO or EHLO was accepted; `hidden` are keywords that EHLO's answer leaves out.
-    fn greeted(&mut self, esmtp: bool, hidden: &[String], actions: &mut Actions) {
-        self.progress = Progress::Greeted;
-        let hostname = &self.settings.hostname;
-        let reply = match esmtp {
-            true => replies::extensions(hostname, self.settings.message_size_max, hidden),
-            false => Reply::plain(250, hostname.clone()),
-        };
-        self.junk(replies::wire(&reply), actions);
+    pub(super) fn send(&mut self, reply: &Reply, actions: &mut Actions) {
+        actions.push(Action::Send(replies::wire(reply)));
     }
 
-    fn accepted(&mut self, now: Monotonic, asked: &Asked, reply: Option<Reply>, actions: &mut Actions) {
-        let reply = reply.filter(|r| (250..253).contains(&r.code()));
-        let usual = match asked {
-            Asked::Helo { esmtp } => return self.greeted(*esmtp, &[], actions),
-            Asked::Mail => {
-                self.progress = Progress::Transaction { accepted: 0, overshoot: 0 };
-                replies::SENDER_OK
-            }
-            Asked::Rcpt => {
-                if let Progress::Transaction { accepted, .. } = &mut self.progress {
-                    *accepted += 1;
-                }
-                replies::RECIPIENT_OK
-            }
-            Asked::Data => return self.begin_data(now, actions),
-            Asked::Connect | Asked::Command(_) | Asked::EndOfData | Asked::Reset(_) => return,
-        };
-        match reply {
+    /// The host's own words if they fit, else the usual ones.
+    pub(super) fn accept(&mut self, reply: Option<Reply>, usual: &'static [u8], actions: &mut Actions) {
+        match reply.filter(|r| (250..253).contains(&r.code())) {
             Some(reply) => self.send(&reply, actions),
             None => actions.push(Action::Send(Bytes::from_static(usual))),
         }
     }
 
-    fn begin_data(&mut self, now: Monotonic, actions: &mut Actions) {
-        if self.ending == Ending::Shutdown {
-            return; // 421 follows in place of 354
-        }
-        actions.push(Action::Send(Bytes::from_static(replies::START_DATA)));
-        let reader = DataReader::new(self.settings.message_size_max, self.settings.refused_bytes_max);
-        let ends_at = now + self.settings.data_total;
-        self.deadline = ends_at.min(now + self.settings.data_idle);
-        self.state = State::Data(Incoming { reader, ends_at });
-    }
-
-    fn message_answered(&mut self, answer: Answer, actions: &mut Actions) {
-        self.progress = Progress::Greeted;
-        match answer {
-            Answer::Committed(reply) | Answer::Discarded(reply) if !is_negative(&reply) => {
-                (self.errors, self.junk_commands) = (0, 0);
-                match reply.code() {
-                    250 => self.send(&reply, actions),
-                    _ => actions.push(Action::Send(Bytes::from_static(replies::OK))),
-                }
-            }
-            Answer::Reply(reply) | Answer::Committed(reply) | Answer::Discarded(reply) if is_negative(&reply) => {
-                self.refuse(&reply, actions);
-            }
-            Answer::Close(reply) if is_negative(&reply) => self.close(&reply, actions),
-            Answer::Close(_) => self.close(&replies::INTERNAL_CLOSING, actions),
-            // Anything else would be a positive reply without a commit.
-            Answer::Ok
-            | Answer::OkWithout(_)
-            | Answer::Done
-            | Answer::Reply(_)
-            | Answer::Committed(_)
-            | Answer::CommittedEach(_)
-            | Answer::Challenge(_)
-            | Answer::Authenticated
-            | Answer::Discarded(_) => {
-                self.refuse(&replies::INTERNAL, actions);
-            }
-        }
-    }
-
-    fn reset_answered(&mut self, now: Monotonic, then: Then, answer: Answer, actions: &mut Actions) {
-        if let Answer::Close(reply) = answer {
-            let reply = if is_negative(&reply) { reply } else { replies::INTERNAL_CLOSING };
-            return self.close(&reply, actions);
-        }
-        match then {
-            Then::Skip(incoming) if incoming.reader.is_runaway() => self.close(&replies::RUNAWAY, actions),
-            Then::Skip(incoming) => {
-                self.deadline = incoming.ends_at.min(now + self.settings.data_idle);
-                self.state = State::Data(incoming);
-            }
-            Then::Rset => {
-                self.progress = Progress::Greeted;
-                self.junk(Bytes::from_static(replies::OK), actions);
-            }
-            Then::Helo { name, esmtp } => {
-                self.progress = Progress::Greeted;
-                self.helo(name, esmtp, actions);
-            }
-        }
-    }
-
-    fn ask(&mut self, question: Question, asked: Asked, actions: &mut Actions) {
-        self.state = State::Asked(asked);
-        actions.push(Action::Ask(question));
-    }
-
-    fn send(&mut self, reply: &Reply, actions: &mut Actions) {
-        actions.push(Action::Send(replies::wire(reply)));
+    /// A message was accepted.
+    pub(super) fn forgive(&mut self) {
+        (self.errors, self.junk_commands) = (0, 0);
     }
 
     /// A positive reply to a command that brings mail no further; too many of them are errors.
-    fn junk(&mut self, reply: Bytes, actions: &mut Actions) {
+    pub(super) fn junk(&mut self, reply: Bytes, actions: &mut Actions) {
         actions.push(Action::Send(reply));
         self.junk_commands = self.junk_commands.saturating_add(1);
         if self.junk_commands > self.settings.junk_commands_max {
@@ -464,7 +378,7 @@ impl ServerSession {
     }
 
     /// A negative reply.
-    fn refuse(&mut self, reply: &Reply, actions: &mut Actions) {
+    pub(super) fn refuse(&mut self, reply: &Reply, actions: &mut Actions) {
         self.send(reply, actions);
         if reply.code() == 421 {
             return self.close_silently(actions); // RFC 5321 §3.8: 421 says that we close
@@ -472,19 +386,19 @@ impl ServerSession {
         self.count_error(actions);
     }
 
-    fn count_error(&mut self, actions: &mut Actions) {
+    pub(super) fn count_error(&mut self, actions: &mut Actions) {
         self.errors = self.errors.saturating_add(1);
         if self.errors >= self.settings.errors_max {
             self.close(&replies::TOO_MANY_ERRORS, actions);
         }
     }
 
-    fn close(&mut self, reply: &Reply, actions: &mut Actions) {
+    pub(super) fn close(&mut self, reply: &Reply, actions: &mut Actions) {
         self.send(reply, actions);
         self.close_silently(actions);
     }
 
-    fn close_silently(&mut self, actions: &mut Actions) {
+    pub(super) fn close_silently(&mut self, actions: &mut Actions) {
         self.state = State::Closed;
         self.backlog = Backlog::default();
         actions.push(Action::Close);
@@ -492,27 +406,89 @@ impl ServerSession {
 
     /// Once in a step at most, and only if it changed: the loop's timer is lazy, but not free.
     fn tell_deadline(&mut self, actions: &mut Actions) {
-        match self.state {
-            State::Command | State::Data(_) if self.deadline != self.deadline_told => {
-                self.deadline_told = self.deadline;
-                actions.push(Action::WakeAt(self.deadline));
-            }
-            State::New | State::Asked(_) | State::Command | State::Data(_) | State::Closed => {}
+        let runs = match self.state {
+            State::Command | State::Data(_) | State::Chunk(_) | State::Exchange | State::Handshake => true,
+            State::New | State::Asked(_) | State::Closed => false,
+        };
+        if runs && self.deadline != self.deadline_told {
+            self.deadline_told = self.deadline;
+            // Behind StartTls the loop looks at nothing more.
+            let at = actions.len() - usize::from(matches!(actions.last(), Some(Action::StartTls)));
+            actions.insert(at, Action::WakeAt(self.deadline));
         }
     }
 }
 
-fn is_negative(reply: &Reply) -> bool {
+/// A line that came whole.
+enum Read {
+    /// The host is asked first.
+    Policy {
+        verb: String,
+        argument: Bytes,
+        usual: Result<Command, CommandError>,
+    },
+    Command(Command),
+    Fault(CommandError),
+    TooLong,
+}
+
+fn read(line: &[u8], settings: &ServerSettings, progress: Progress) -> Read {
+    let verb = find_verb(line.trim_ascii_end().split(|octet| *octet == b' ').next().unwrap_or_default());
+    // Only AUTH has the longer lines that the splitter lets through.
+    let line_bytes_max = match verb {
+        Ok(Verb::Auth) => settings.command_line_bytes_max.max(settings.auth_line_bytes_max),
+        Ok(_) | Err(_) => settings.command_line_bytes_max,
+    };
+    if line.len() + 2 > line_bytes_max {
+        return Read::TooLong;
+    }
+    let utf8 = matches!(progress, Progress::Transaction(transaction) if transaction.utf8);
+    let usual = match verb {
+        Ok(verb) if !is_known(verb, settings) => Err(CommandError::Unknown),
+        Ok(_) | Err(_) => Command::parse_in(line, utf8),
+    };
+    match (left_to_policy(line, |verb| is_known(verb, settings)), usual) {
+        (Some((verb, argument)), usual) => Read::Policy { verb, argument, usual },
+        (None, Ok(command)) => Read::Command(command),
+        (None, Err(error)) => Read::Fault(error),
+    }
+}
+
+/// A word of this listener: others are left to policy, as if we had never heard them.
+fn is_known(verb: Verb, settings: &ServerSettings) -> bool {
+    match verb {
+        Verb::Lhlo => settings.protocol == Protocol::Lmtp,
+        Verb::Xclient => settings.xclient,
+        Verb::Helo | Verb::Ehlo | Verb::StartTls | Verb::Auth | Verb::Mail | Verb::Rcpt | Verb::Data | Verb::Bdat => true,
+        Verb::Rset | Verb::Noop | Verb::Vrfy | Verb::Help | Verb::Quit => true,
+    }
+}
+
+/// RFC 3207 §4: all but NOOP, EHLO, STARTTLS and QUIT, and HELP.
+fn needs_tls(command: &Command) -> bool {
+    match command {
+        Command::Helo(_) | Command::Ehlo(_) | Command::Lhlo(_) | Command::StartTls => false,
+        Command::Noop | Command::Help | Command::Quit => false,
+        Command::Auth { .. } | Command::Mail { .. } | Command::Rcpt { .. } | Command::Data | Command::Bdat { .. } => true,
+        Command::Rset | Command::Vrfy(_) | Command::Xclient(_) => true,
+    }
+}
+
+fn new_lines(settings: &ServerSettings) -> LineSplitter {
+    let auth = if settings.has_auth() { settings.auth_line_bytes_max } else { 0 };
+    LineSplitter::new(settings.command_line_bytes_max.max(auth))
+}
+
+pub(super) fn is_negative(reply: &Reply) -> bool {
     (400..600).contains(&reply.code())
 }
 
-fn said(answer: Answer) -> Said {
+pub(super) fn said(answer: Answer) -> Said {
     match answer {
         Answer::Ok | Answer::OkWithout(_) => Said::Yes(None),
         Answer::Reply(reply) if is_negative(&reply) => Said::No(reply),
         Answer::Reply(reply) if (200..400).contains(&reply.code()) => Said::Yes(Some(reply)),
-        Answer::Close(reply) if is_negative(&reply) => Said::Close(reply),
-        Answer::Close(_) => Said::Close(replies::INTERNAL_CLOSING),
+        Answer::Close(reply) => Said::Close(closing(reply)),
         Answer::Reply(_)
         | Answer::Committed(_)
         | Answer::CommittedEach(_)
@@ -521,4 +497,9 @@ fn said(answer: Answer) -> Said {
         | Answer::Discarded(_)
         | Answer::Done => Said::No(replies::INTERNAL),
     }
+}
+
+/// A reply that goes with the end of the connection.
+pub(super) fn closing(reply: Reply) -> Reply {
+    if is_negative(&reply) { reply } else { replies::INTERNAL_CLOSING }
 }

@@ -38,7 +38,7 @@ pub struct ServerSettings {
     /// Octets of a message, dot-stuffing undone (`message_size_limit`); offered as SIZE.
     pub message_size_max: u64,
     /// Octets that are still read of a message that is refused already, beyond `message_size_max`, before the connection
-    /// is closed instead. Of a refused chunk (BDAT) it is all that is read.
+    /// is closed instead.
     pub refused_bytes_max: u64,
     /// Accepted recipients of one message; more get 452 (`smtpd_recipient_limit`). Offered in LIMITS as RCPTMAX.
     pub recipients_max: usize,
@@ -114,12 +114,17 @@ impl ServerSettings {
             auth_plaintext: Vec::new(),
             auth_required: false,
             xclient: false,
-            smtputf8: false,
-            chunking: false,
-            dsn: false,
-            requiretls: false,
+            smtputf8: true,
+            chunking: true,
+            dsn: true,
+            requiretls: true,
             prdr: false,
             bare_newline: BareNewline::Reject,
         }
+    }
+
+    /// AUTH exists on this listener, be it only over an encrypted connection.
+    pub(super) fn has_auth(&self) -> bool {
+        !self.auth.is_empty() || !self.auth_plaintext.is_empty()
     }
 }

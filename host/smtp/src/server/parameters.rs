@@ -1,0 +1,227 @@
+//! The parameters of MAIL and RCPT: which are offered, and what they mean.
+
+use waxwing_types::{Address, BodyType, Notify, Parameter, Return};
+
+use super::{MailOptions, RcptOptions, ServerSettings};
+use crate::xtext;
+
+/// Octets of ENVID (RFC 3461 §4.4).
+const ENVID_BYTES_MAX: usize = 100;
+/// Octets of ORCPT (RFC 3461 §4.2).
+const ORCPT_BYTES_MAX: usize = 500;
+/// Octets of MAIL's AUTH (RFC 4954 §3).
+const AUTH_BYTES_MAX: usize = 500;
+
+/// Why a parameter is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ParameterError {
+    /// We did not offer it.
+    Unsupported,
+    /// Offered, but not with this value.
+    BadValue,
+    /// REQUIRETLS, which is offered once the connection is encrypted.
+    NeedsTls,
+}
+
+/// What is offered beyond the settings.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing {
+    pub(super) tls: bool,
+    pub(super) auth_offered: bool,
+    pub(super) authenticated: bool,
+}
+
+/// Reads what stands behind MAIL FROM; also SIZE (RFC 1870).
+pub(super) fn mail(
+    parameters: &[Parameter],
+    settings: &ServerSettings,
+    standing: Standing,
+) -> Result<(Option<u64>, MailOptions), ParameterError> {
+    use ParameterError::{BadValue, NeedsTls, Unsupported};
+    let (mut size, mut options) = (None, MailOptions::default());
+    let flag = |value: &Option<String>| if value.is_none() { Ok(true) } else { Err(BadValue) };
+    for (keyword, value) in parameters {
+        let text = value.as_deref().unwrap_or_default();
+        match keyword.as_str() {
+            "SIZE" => size = Some(read_size(text).ok_or(BadValue)?),
+            "BODY" => options.body = read_body(text, settings.chunking).ok_or(BadValue)?,
+            "SMTPUTF8" if settings.smtputf8 => options.smtputf8 = flag(value)?,
+            "REQUIRETLS" if settings.requiretls && standing.tls => options.require_tls = flag(value)?,
+            "REQUIRETLS" if settings.requiretls && settings.starttls => return Err(NeedsTls),
+            "RET" if settings.dsn => options.ret = Some(read_return(text).ok_or(BadValue)?),
+            "ENVID" if settings.dsn => options.envid = Some(read_envid(text).ok_or(BadValue)?),
+            "AUTH" if standing.auth_offered || standing.authenticated => {
+                let auth = read_auth(text).ok_or(BadValue)?;
+                // RFC 4954 §5: a client that is nobody may not say who somebody was.
+                options.auth = Some(if standing.authenticated { auth } else { "<>".to_owned() });
+            }
+            "PRDR" if settings.prdr => options.each_recipient = flag(value)?,
+            _ => return Err(Unsupported),
+        }
+    }
+    Ok((size, options))
+}
+
+/// Reads what stands behind RCPT TO.
+pub(super) fn rcpt(parameters: &[Parameter], settings: &ServerSettings) -> Result<RcptOptions, ParameterError> {
+    let mut options = RcptOptions::default();
+    for (keyword, value) in parameters {
+        let text = value.as_deref().unwrap_or_default();
+        match keyword.as_str() {
+            "NOTIFY" if settings.dsn => options.notify = read_notify(text).ok_or(ParameterError::BadValue)?,
+            "ORCPT" if settings.dsn => options.original = Some(read_original(text).ok_or(ParameterError::BadValue)?),
+            _ => return Err(ParameterError::Unsupported),
+        }
+    }
+    Ok(options)
+}
+
+/// One to twenty digits (RFC 1870 §4); a number beyond 64 bits is beyond every limit.
+fn read_size(value: &str) -> Option<u64> {
+    let ok = (1..=20).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_digit());
+    ok.then(|| value.parse().unwrap_or(u64::MAX))
+}
+
+fn read_body(value: &str, chunking: bool) -> Option<BodyType> {
+    match value.to_ascii_uppercase().as_str() {
+        "7BIT" => Some(BodyType::SevenBit),
+        "8BITMIME" => Some(BodyType::EightBitMime),
+        "BINARYMIME" if chunking => Some(BodyType::BinaryMime),
+        _ => None,
+    }
+}
+
+fn read_return(value: &str) -> Option<Return> {
+    match value.to_ascii_uppercase().as_str() {
+        "FULL" => Some(Return::Full),
+        "HDRS" => Some(Return::Headers),
+        _ => None,
+    }
+}
+
+/// It stands in reports, so that what it decodes to must be printable too.
+fn read_envid(value: &str) -> Option<String> {
+    let ok = (1..=ENVID_BYTES_MAX).contains(&value.len()) && is_printable(&xtext::decode(value)?);
+    ok.then(|| value.to_owned())
+}
+
+fn is_printable(octets: &[u8]) -> bool {
+    octets.iter().all(|b| (b' '..=b'~').contains(b))
+}
+
+/// `NEVER`, alone, or a list (RFC 3461 §4.1).
+fn read_notify(value: &str) -> Option<Notify> {
+    if value.eq_ignore_ascii_case("NEVER") {
+        return Some(Notify::Never);
+    }
+    let (mut success, mut failure, mut delay) = (false, false, false);
+    for word in value.split(',') {
+        match word.to_ascii_uppercase().as_str() {
+            "SUCCESS" => success = true,
+            "FAILURE" => failure = true,
+            "DELAY" => delay = true,
+            _ => return None,
+        }
+    }
+    Some(Notify::On { success, failure, delay })
+}
+
+/// `type;xtext` (RFC 3461 §4.2); the address type is an atom.
+fn read_original(value: &str) -> Option<String> {
+    let (kind, address) = value.split_once(';')?;
+    let kind_ok = !kind.is_empty() && kind.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.+".contains(&b));
+    let address_ok = !address.is_empty() && is_printable(&xtext::decode(address)?);
+    (kind_ok && address_ok && value.len() <= ORCPT_BYTES_MAX).then(|| value.to_owned())
+}
+
+/// `<>`, or a mailbox as xtext (RFC 4954 §5).
+fn read_auth(value: &str) -> Option<String> {
+    let decoded = String::from_utf8(xtext::decode(value)?).ok()?;
+    let ok = value.len() <= AUTH_BYTES_MAX && (decoded == "<>" || Address::parse(&decoded).is_ok());
+    ok.then_some(decoded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::path::parse_parameters;
+
+    const PLAIN: Standing = Standing { tls: false, auth_offered: false, authenticated: false };
+
+    fn read(text: &str, settings: &ServerSettings, standing: Standing) -> Result<(Option<u64>, MailOptions), ParameterError> {
+        mail(&parse_parameters(text).unwrap(), settings, standing)
+    }
+
+    #[test]
+    fn nothing_is_taken_that_is_not_offered() {
+        let bare = ServerSettings {
+            smtputf8: false,
+            chunking: false,
+            dsn: false,
+            requiretls: false,
+            prdr: false,
+            ..ServerSettings::new("h.example")
+        };
+        for text in [" SMTPUTF8", " RET=FULL", " ENVID=x", " AUTH=<>", " PRDR", " REQUIRETLS", " FOO"] {
+            assert_eq!(read(text, &bare, PLAIN), Err(ParameterError::Unsupported), "{text}");
+        }
+        assert_eq!(read(" BODY=BINARYMIME", &bare, PLAIN), Err(ParameterError::BadValue));
+        let with_tls = ServerSettings { requiretls: true, starttls: true, ..bare.clone() };
+        assert_eq!(read(" REQUIRETLS", &with_tls, PLAIN), Err(ParameterError::NeedsTls));
+        assert!(read(" REQUIRETLS", &with_tls, Standing { tls: true, ..PLAIN }).unwrap().1.require_tls);
+        assert_eq!(rcpt(&parse_parameters(" NOTIFY=NEVER").unwrap(), &bare), Err(ParameterError::Unsupported));
+    }
+
+    #[test]
+    fn reads_size_and_body() {
+        let settings = ServerSettings::new("h.example");
+        let found = read(" SIZE=5 body=8bitmime", &settings, PLAIN).unwrap();
+        assert_eq!((found.0, found.1.body), (Some(5), BodyType::EightBitMime));
+        assert_eq!(read(" SIZE=99999999999999999999", &settings, PLAIN).unwrap().0, Some(u64::MAX));
+        for text in [" SIZE", " SIZE=-1", " BODY=9BIT", " BODY"] {
+            assert_eq!(read(text, &settings, PLAIN), Err(ParameterError::BadValue), "{text}");
+        }
+    }
+
+    #[test]
+    fn reads_the_parameters_of_reports() {
+        let settings = ServerSettings { dsn: true, ..ServerSettings::new("h.example") };
+        let found = read(" RET=hdrs ENVID=QQ+20x", &settings, PLAIN).unwrap().1;
+        assert_eq!((found.ret, found.envid.as_deref()), (Some(Return::Headers), Some("QQ+20x")));
+        let long = format!(" ENVID={}", "x".repeat(ENVID_BYTES_MAX + 1));
+        for text in [" RET=ALL", " RET", " ENVID=a+0Ab", " ENVID=a+2", " ENVID", &long] {
+            assert_eq!(read(text, &settings, PLAIN), Err(ParameterError::BadValue), "{text}");
+        }
+        let rcpt = |text: &str| rcpt(&parse_parameters(text).unwrap(), &settings);
+        assert_eq!(rcpt(" NOTIFY=never").unwrap().notify, Notify::Never);
+        let on = Notify::On { success: true, failure: false, delay: true };
+        assert_eq!(rcpt(" NOTIFY=SUCCESS,delay").unwrap().notify, on);
+        assert_eq!(rcpt(" ORCPT=rfc822;a+2Bb@c.example").unwrap().original.as_deref(), Some("rfc822;a+2Bb@c.example"));
+        let long = format!(" ORCPT=rfc822;{}", "x".repeat(ORCPT_BYTES_MAX));
+        for text in [
+            " NOTIFY",
+            " NOTIFY=NEVER,SUCCESS",
+            " NOTIFY=SUCCESS,",
+            " NOTIFY=now",
+            " ORCPT=a@b",
+            " ORCPT=;a",
+            " ORCPT=rfc822;",
+            " ORCPT=rfc822;a+00",
+            &long,
+        ] {
+            assert_eq!(rcpt(text), Err(ParameterError::BadValue), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_who_is_somebody_says_who_somebody_was() {
+        let settings = ServerSettings::new("h.example");
+        let offered = Standing { auth_offered: true, ..PLAIN };
+        let user = Standing { authenticated: true, ..PLAIN };
+        assert_eq!(read(" AUTH=a+2Bb@c.example", &settings, user).unwrap().1.auth.as_deref(), Some("a+b@c.example"));
+        assert_eq!(read(" AUTH=a@c.example", &settings, offered).unwrap().1.auth.as_deref(), Some("<>"));
+        for text in [" AUTH", " AUTH=a@@b", " AUTH=a+2"] {
+            assert_eq!(read(text, &settings, user), Err(ParameterError::BadValue), "{text}");
+        }
+    }
+}
