@@ -121,14 +121,26 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     .await?;
     let door = shared(&config, Arc::clone(&metrics) as _, &clock);
     let doors = Doors::new(
-        Current::new(&config, Arc::clone(&intake), authenticator, handshakes, &door),
+        Current::new(&config, Arc::clone(&intake), authenticator, Arc::clone(&handshakes), &door),
         Arc::clone(&door),
         shutdown.clone(),
     );
     let active = manager.active();
     let manager = spawn("queue manager", manager.run(shutdown.clone()));
-    let desk =
-        Desk { info, config, file, spool, traces, recordings, pipeline, keeper: Arc::clone(&keeper), metrics, active, door };
+    let desk = Desk {
+        info,
+        config,
+        file,
+        spool,
+        traces,
+        recordings,
+        pipeline,
+        keeper: Arc::clone(&keeper),
+        metrics,
+        active,
+        door,
+        handshakes,
+    };
     let desk = Arc::new(desk);
     drop(spawn("control", answer(control, desk, shutdown.clone())));
     Ok(Server { store, doors, manager, keeper })
