@@ -8,6 +8,7 @@ use crate::plugin::{BUILTIN_PLUGINS, MessageGrant, Plugin};
 use crate::reader::Reader;
 use crate::restriction::Test;
 use crate::route::{Route, TRANSPORTS};
+use crate::tls::check_tls;
 
 /// What the name of a table begins with that is a plugin with on-table.
 pub const PLUGIN_TABLE: &str = "plugin:";
@@ -22,6 +23,7 @@ pub(crate) fn check(config: &mut Config, reader: &mut Reader<'_>) {
     check_networks(config, reader);
     check_owner(config, reader);
     check_listeners(config, reader);
+    check_tls(config, reader);
     check_bounds(config, reader);
     check_plugins(config, reader);
     check_routes(config, reader);

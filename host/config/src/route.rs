@@ -9,7 +9,7 @@ use crate::kind::{Kind, string};
 use crate::reader::{Node, Reader, last_key};
 
 /// The transports that the server has without plugins.
-pub const TRANSPORTS: &[&str] = &["local", "virtual", "smtp", "relay", "discard", "error"];
+pub const TRANSPORTS: &[&str] = &["local", "virtual", "smtp", "relay", "lmtp", "discard", "error"];
 
 /// A host and a port. A host in brackets is taken as it is, without MX lookup.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -97,7 +97,7 @@ impl Kind for HostPortText {
 pub struct Route {
     /// Name of the transport: one of [`TRANSPORTS`] or a plugin's.
     pub transport: String,
-    /// For `smtp` and `relay` a host as [`HostPort`] reads it; for `error` the words; for a plugin what it likes. Empty:
+    /// For `smtp` and `relay` a host as [`HostPort`] reads it; for `lmtp` `inet:host:port` or `unix:/path`; for `error` the words; for a plugin what it likes. Empty:
     /// the recipient's domain.
     pub nexthop: String,
 }
@@ -136,6 +136,8 @@ impl Kind for RouteText {
             Some("a route begins with the name of a transport: \"smtp:[host]:port\"")
         } else if matches!(transport, "smtp" | "relay") && !nexthop.is_empty() && nexthop.parse::<HostPort>().is_err() {
             Some("the next hop is written \"[host]:port\", or \"domain:port\" to look up its MX")
+        } else if transport == "lmtp" && !is_lmtp_server(nexthop) {
+            Some("an LMTP server is written \"lmtp:inet:host:port\" or \"lmtp:unix:/path\"")
         } else {
             None
         };
@@ -150,6 +152,15 @@ impl Kind for RouteText {
 
     fn show(value: &Route) -> Option<Value> {
         Some(Value::String(value.to_string()))
+    }
+}
+
+/// `inet:host:port` or `unix:/path`.
+fn is_lmtp_server(nexthop: &str) -> bool {
+    match nexthop.split_once(':') {
+        Some(("inet", rest)) => rest.parse::<HostPort>().is_ok_and(|server| server.port.is_some()),
+        Some(("unix", path)) => path.starts_with('/'),
+        Some(_) | None => false,
     }
 }
 
@@ -174,5 +185,21 @@ mod tests {
             assert!(text.parse::<HostPort>().is_err(), "{text}");
         }
         assert_eq!("[::1]:25".parse::<HostPort>().unwrap().literal(), Some("::1"));
+    }
+
+    #[test]
+    fn reads_lmtp_servers() {
+        for (text, good) in [
+            ("inet:127.0.0.1:24", true),
+            ("inet:[::1]:24", true),
+            ("inet:store.example:24", true),
+            ("unix:/run/lmtp", true),
+            ("inet:store.example", false),
+            ("unix:lmtp", false),
+            ("[127.0.0.1]:24", false),
+            ("", false),
+        ] {
+            assert_eq!(is_lmtp_server(text), good, "{text}");
+        }
     }
 }

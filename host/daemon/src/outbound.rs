@@ -3,18 +3,19 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use waxwing_accounts::Accounts;
 use waxwing_config::Config;
 use waxwing_delivery::{
     DeliverySettings, Discard, ErrorTransport, MaildirTransport, Parts, PluginTransport, QueueManager, Router, Routes,
-    SmtpSettings, SmtpTransport,
+    SmtpSettings, SmtpTransport, TlsPolicy,
 };
 use waxwing_mailbox::MaildirStore;
-use waxwing_net::{HickoryResolver, Nameservers, ResolverSettings, Shutdown};
+use waxwing_net::{HickoryResolver, Nameservers, ResolverSettings, Shutdown, TlsConnector};
 use waxwing_pipeline::{Events, Pipeline, Resolver, Submit, Trace, Transport};
 use waxwing_queue::Spool;
 use waxwing_smtp::ClientSettings;
-use waxwing_types::Clock;
+use waxwing_types::{Clock, TlsLevel};
 
 /// Messages that are written into Maildirs at once.
 const MAILDIR_WRITERS_MAX: usize = 16;
@@ -38,7 +39,7 @@ pub(crate) struct Joined {
 
 /// Becomes the owner of the queue's units; delivers once it is run.
 pub(crate) async fn queue_manager(config: &Config, joined: Joined) -> anyhow::Result<QueueManager> {
-    let transports = transports(config, &joined);
+    let transports = transports(config, &joined)?;
     let parts = Parts {
         settings: settings(config),
         spool: joined.spool,
@@ -62,12 +63,14 @@ fn settings(config: &Config) -> DeliverySettings {
         maximal_queue_lifetime: config.maximal_queue_lifetime,
         bounce_queue_lifetime: config.bounce_queue_lifetime,
         bounce_size_limit: usize::try_from(config.bounce_size_limit).unwrap_or(usize::MAX),
+        delay_warning_time: config.delay_warning_time,
         scan_refusal: config.scan_refusal,
         ..DeliverySettings::default()
     }
 }
 
-fn transports(config: &Config, joined: &Joined) -> Vec<Arc<dyn Transport>> {
+fn transports(config: &Config, joined: &Joined) -> anyhow::Result<Vec<Arc<dyn Transport>>> {
+    let connector = connector(config)?;
     let store = Arc::new(MaildirStore::new(&config.myhostname, Arc::clone(&joined.clock), MAILDIR_WRITERS_MAX));
     let resolver = &joined.resolver;
     let mut all: Vec<Arc<dyn Transport>> = vec![Arc::new(Discard), Arc::new(ErrorTransport)];
@@ -75,12 +78,18 @@ fn transports(config: &Config, joined: &Joined) -> Vec<Arc<dyn Transport>> {
         all.push(Arc::new(MaildirTransport::new(name, Arc::clone(&joined.accounts) as _, Arc::clone(&store))));
     }
     let client = Arc::new(client_settings(config));
-    for name in ["smtp", "relay"] {
+    for name in ["smtp", "relay", "lmtp"] {
+        let client = match name {
+            "lmtp" => Arc::new(ClientSettings { lmtp: true, ..client.as_ref().clone() }),
+            _ => Arc::clone(&client),
+        };
         let settings = SmtpSettings {
             name: name.to_owned(),
             myhostname: config.myhostname.clone(),
             relayhost: config.relayhost.as_ref().map(|relayhost| relayhost.host.clone()),
-            client: Arc::clone(&client),
+            client,
+            tls: tls_policy(config, name),
+            connector: Some(connector.clone()),
             port: config.smtp_tcp_port,
             connect_timeout: config.smtp_connect_timeout,
             addresses_max: ADDRESSES_MAX,
@@ -98,7 +107,25 @@ fn transports(config: &Config, joined: &Joined) -> Vec<Arc<dyn Transport>> {
             all.push(Arc::new(PluginTransport::new(transport.clone(), plugin.name.clone(), pipeline, calls_max)));
         }
     }
-    all
+    Ok(all)
+}
+
+/// Whose certificates are believed.
+fn connector(config: &Config) -> anyhow::Result<TlsConnector> {
+    let connector = match &config.smtp_tls_ca_file {
+        Some(path) => {
+            let pem = std::fs::read(path).with_context(|| format!("smtp_tls_ca_file {}", path.display()))?;
+            TlsConnector::with_authorities_in(&pem).with_context(|| format!("smtp_tls_ca_file {}", path.display()))?
+        }
+        None => TlsConnector::new()?,
+    };
+    Ok(connector.within(config.smtp_starttls_timeout))
+}
+
+/// An LMTP server is mostly on the same machine: TLS only where the operator asks for it by name.
+fn tls_policy(config: &Config, transport: &str) -> TlsPolicy {
+    let default = if transport == "lmtp" { TlsLevel::None } else { config.smtp_tls_security_level };
+    TlsPolicy { default, by_destination: config.smtp_tls_policy_maps.clone() }
 }
 
 /// A machine without resolv.conf serves all the same: its names can't be looked up for now.
@@ -127,6 +154,7 @@ fn client_settings(config: &Config) -> ClientSettings {
         data_xfer_timeout: config.smtp_data_xfer_timeout,
         data_done_timeout: config.smtp_data_done_timeout,
         quit_timeout: config.smtp_quit_timeout,
+        starttls_timeout: config.smtp_starttls_timeout,
         ..ClientSettings::new(config.smtp_helo_name.clone())
     }
 }

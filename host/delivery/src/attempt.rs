@@ -82,8 +82,14 @@ pub(crate) async fn run(core: Arc<Core>, active: Arc<Active>, hop: NextHop, reci
         for (index, disposition) in &dispositions {
             log::disposition(&attempt, &active.message, *index, disposition, &times);
         }
-        let tried =
-            Tried { attempt: &attempt, dispositions: &dispositions, hold: handed.hold, others_open, ended_at: times.ended };
+        let tried = Tried {
+            attempt: &attempt,
+            dispositions: &dispositions,
+            hold: handed.hold,
+            reached: handed.reached,
+            others_open,
+            ended_at: times.ended,
+        };
         tried.settle(&core, &active.message, standing, hooks).await
     };
     if !others_open {

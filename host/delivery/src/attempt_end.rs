@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::sync::MutexGuard;
-use waxwing_pipeline::{Fate, NextTry, Submission, TraceEntry, TraceRecord};
+use waxwing_message::Action;
+use waxwing_pipeline::{Fate, NextTry, Reached, Submission, TraceEntry, TraceRecord};
 use waxwing_queue::{After, NewMessage, Settle, SpoolError};
 use waxwing_types::{Attempt, Disposition, Message, ReversePath, Status, Timestamp};
 
 use crate::attempt::Standing;
-use crate::bounce::{self, NotNow, Told};
+use crate::bounce::{self, Kind, NotNow, Told};
 use crate::hooks::Hooks;
 use crate::manager::{Core, Next};
 use crate::settle::{Consequence, Ended, consequence};
@@ -27,6 +28,8 @@ pub(crate) struct Tried<'a> {
     pub(crate) dispositions: &'a [(u32, Disposition)],
     /// Who is left waits for the operator, for this reason.
     pub(crate) hold: Option<String>,
+    /// How far what was delivered has come.
+    pub(crate) reached: Reached,
     /// Attempts for other next hops of the unit are still under way.
     pub(crate) others_open: bool,
     pub(crate) ended_at: Timestamp,
@@ -64,12 +67,12 @@ impl Tried<'_> {
                     by_plugins.insert(made).clone()
                 }
             };
-            let made = told.report.into_iter().chain(made).collect();
+            let made = told.reports.into_iter().chain(made).collect();
             let next = match &consequence.after {
                 After::At(at) => Next::DueAt(*at),
                 After::Gone | After::Hold(_) | After::Corrupt(_) => Next::Nothing,
             };
-            let Consequence { remaining, after, failed: _, due } = consequence;
+            let Consequence { remaining, after, failed: _, due, late: _ } = consequence;
             let settle = Settle { unit: standing.unit.clone(), remaining, attempts: self.attempt.number, after, made };
             match core.parts.spool.settle(&core.lease, settle).await {
                 Ok(unit) => {
@@ -92,7 +95,9 @@ impl Tried<'_> {
         }
     }
 
-    fn ended<'a>(&'a self, message: &Message, standing: &'a Standing, retry: &'a NextTry, now: Timestamp) -> Ended<'a> {
+    fn ended<'a>(&'a self, core: &Core, message: &Message, standing: &'a Standing, retry: &'a NextTry) -> Ended<'a> {
+        let now = core.parts.clock.now();
+        let warning_at = core.parts.settings.warning_at(&message.envelope);
         Ended {
             unit: &standing.unit,
             dispositions: self.dispositions,
@@ -102,6 +107,7 @@ impl Tried<'_> {
             hold: standing.hold.as_deref(),
             received_at: message.envelope.origin.received_at,
             from_null: message.envelope.sender == ReversePath::Null,
+            warning_at,
             now,
         }
     }
@@ -113,7 +119,7 @@ impl Tried<'_> {
             Disposition::Deferred { status, .. } => Some(status),
             Disposition::Delivered(_) | Disposition::Failed(_) => None,
         });
-        let ended = self.ended(message, standing, &NextTry::AsPlanned, core.parts.clock.now());
+        let ended = self.ended(core, message, standing, &NextTry::AsPlanned);
         match deferred {
             Some(status) if !ended.is_expired(&core.parts.settings) => hooks.retry(core, self.attempt, message, status).await,
             Some(_) | None => NextTry::AsPlanned,
@@ -123,16 +129,23 @@ impl Tried<'_> {
     /// What the attempt means for its unit, with the report that is due.
     async fn settled(&self, core: &Core, message: &Message, standing: &Standing, retry: &NextTry) -> Settled {
         let settings = &core.parts.settings;
-        let ended = self.ended(message, standing, retry, core.parts.clock.now());
+        let ended = self.ended(core, message, standing, retry);
         let mut consequence = consequence(&ended, settings);
         let mut told = Told::default();
         if !consequence.failed.is_empty() {
-            match bounce::report(core, message, &consequence.failed).await {
+            match bounce::report(core, message, Kind::Failure, &consequence.failed).await {
                 Ok(report) => told = report,
                 Err(NotNow(why)) => {
                     tracing::warn!(target: "bounce", "{}: the sender can't be told yet: {why}", message.id);
                     consequence = consequence.without_report(&ended, settings);
                 }
+            }
+        }
+        for (kind, list) in self.good_to_know(message, &consequence, ended.received_at + settings.maximal_queue_lifetime) {
+            match bounce::report(core, message, kind, &list).await {
+                Ok(report) => told.add(report),
+                // What was delivered stays delivered, and who waits is tried again.
+                Err(NotNow(why)) => tracing::warn!(target: "bounce", "{}: the sender can't be told: {why}", message.id),
             }
         }
         let given_up = matches!(retry, NextTry::GiveUp) && !ended.is_expired(settings);
@@ -148,6 +161,29 @@ impl Tried<'_> {
         };
         let fates = self.dispositions.iter().map(fate).collect();
         Settled { consequence, fates, told }
+    }
+
+    /// Who was delivered to, unless another server tells of that, and who is late.
+    fn good_to_know(&self, message: &Message, consequence: &Consequence, until: Timestamp) -> Vec<(Kind, Vec<(u32, Status)>)> {
+        let mut all = Vec::new();
+        let by_us = match self.reached {
+            Reached::Mailbox => Some(Action::Delivered),
+            Reached::Server => Some(Action::Relayed),
+            Reached::ServerWithDsn => None,
+        };
+        if let Some(action) = by_us {
+            let delivered = |(index, disposition): &(u32, Disposition)| match disposition {
+                Disposition::Delivered(status) if bounce::wants_success(message, *index) => Some((*index, status.clone())),
+                Disposition::Delivered(_) | Disposition::Deferred { .. } | Disposition::Failed(_) => None,
+            };
+            all.push((Kind::Success(action), self.dispositions.iter().filter_map(delivered).collect()));
+        }
+        if consequence.late {
+            let late = consequence.remaining.iter().filter_map(|r| Some((r.index, r.last.clone()?)));
+            all.push((Kind::Delay { until }, late.collect()));
+        }
+        all.retain(|(_, list): &(Kind, Vec<_>)| !list.is_empty());
+        all
     }
 
     /// Plugins hear of the outcomes; their mail is made ready for the commit. Then the trace is complete.

@@ -1,4 +1,4 @@
-//! Reports to the sender about recipients that were given up (RFC 3461 §6, RFC 3464).
+//! Reports to the sender about recipients that were given up, that are late, or that have the message (RFC 3461 §6, RFC 3464).
 
 use std::sync::Arc;
 
@@ -6,8 +6,11 @@ use bytes::Bytes;
 use waxwing_message::{Action, Report, Reported};
 use waxwing_pipeline::{Generated, Hook, Prepared, Submission, SubmitError, TraceEntry};
 use waxwing_queue::NewMessage;
-use waxwing_types::{BodyType, Envelope, MemoryBody, Message, Notify, Origin, Recipient, ReversePath, Status, Via};
+use waxwing_types::{
+    BodyType, Envelope, MemoryBody, Message, Notify, Origin, Recipient, Return, ReversePath, Status, Timestamp, Via,
+};
 
+use crate::DeliverySettings;
 use crate::hooks::context_of;
 use crate::manager::Core;
 use crate::submitted::{inherited, spooled};
@@ -15,20 +18,79 @@ use crate::submitted::{inherited, spooled};
 /// The report can't be made now, for this reason: its recipients must not be given up yet.
 pub(crate) struct NotNow(pub(crate) String);
 
-/// What comes of recipients that were given up.
+/// What a report is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Recipients that were given up.
+    Failure,
+    /// Recipients that are late.
+    Delay {
+        /// When they are given up.
+        until: Timestamp,
+    },
+    /// Recipients that have the message, or whose server has it.
+    Success(Action),
+}
+
+impl Kind {
+    /// As plugins know it.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Failure => "failure",
+            Self::Delay { .. } => "delay",
+            Self::Success(_) => "success",
+        }
+    }
+
+    fn action(self) -> Action {
+        match self {
+            Self::Failure => Action::Failed,
+            Self::Delay { until } => Action::Delayed { until },
+            Self::Success(action) => action,
+        }
+    }
+
+    fn is_wanted(self, notify: Notify, settings: &DeliverySettings) -> bool {
+        match (self, notify) {
+            (Self::Delay { .. }, notify) => settings.wants_delay(notify),
+            (_, Notify::Never) => false,
+            (Self::Failure, Notify::Default) => true,
+            (Self::Success(_), Notify::Default) => false,
+            (Self::Failure, Notify::On { failure, .. }) => failure,
+            (Self::Success(_), Notify::On { success, .. }) => success,
+        }
+    }
+}
+
+/// The sender asked to hear that this recipient has the message.
+pub(crate) fn wants_success(message: &Message, index: u32) -> bool {
+    let recipient = message.envelope.recipients.get(index as usize);
+    recipient.is_some_and(|r| matches!(r.notify, Notify::On { success: true, .. }))
+}
+
+/// What comes of recipients of whom the sender is to hear.
 #[derive(Default)]
 pub(crate) struct Told {
-    /// The report, through the hooks and ready to be committed with the settlement. None if nobody is to hear of them: the message
+    /// The reports, through the hooks and ready to be committed with the settlement. None if nobody is to hear of them: the message
     /// is itself a report, the sender did not want one, or a plugin suppressed it.
-    pub(crate) report: Option<NewMessage>,
+    pub(crate) reports: Vec<NewMessage>,
     /// Mail that plugins sent at on-dsn.
     pub(crate) sent: Vec<Submission>,
     /// What plugins did there.
     pub(crate) trace: Vec<TraceEntry>,
 }
 
+impl Told {
+    /// With those of another report.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.reports.extend(other.reports);
+        self.sent.extend(other.sent);
+        self.trace.extend(other.trace);
+    }
+}
+
 /// Makes the report on these recipients, if there is to be one.
-pub(crate) async fn report(core: &Core, message: &Message, failed: &[(u32, Status)]) -> Result<Told, NotNow> {
+pub(crate) async fn report(core: &Core, message: &Message, kind: Kind, list: &[(u32, Status)]) -> Result<Told, NotNow> {
     let ReversePath::Of(sender) = &message.envelope.sender else {
         tracing::info!(target: "bounce", "{}: a failed report is not reported", message.id);
         return Ok(Told::default());
@@ -36,18 +98,19 @@ pub(crate) async fn report(core: &Core, message: &Message, failed: &[(u32, Statu
     let now = core.parts.clock.now();
     let wanted = |(index, status): &'_ (u32, Status)| {
         let recipient = message.envelope.recipients.get(*index as usize)?;
-        wants_failure(recipient.notify).then(|| (recipient.clone(), status.clone()))
+        kind.is_wanted(recipient.notify, &core.parts.settings).then(|| (recipient.clone(), status.clone()))
     };
-    let list: Vec<(Recipient, Status)> = failed.iter().filter_map(wanted).collect();
+    let list: Vec<(Recipient, Status)> = list.iter().filter_map(wanted).collect();
     if list.is_empty() {
         return Ok(Told::default());
     }
-    let recipients: Vec<Reported<'_>> = list
-        .iter()
-        .map(|(recipient, status)| Reported { recipient, action: Action::Failed, status, last_attempt: now })
-        .collect();
+    let recipients: Vec<Reported<'_>> =
+        list.iter().map(|(recipient, status)| Reported { recipient, action: kind.action(), status, last_attempt: now }).collect();
     let id = core.parts.spool.ids().next(now);
-    let body = returned_body(core, message).await;
+    // RFC 3461 §4.3: only failures return the whole message. RFC 8689 §5: a protected one is not spread further than it must be.
+    let whole = kind == Kind::Failure && !message.envelope.require_tls;
+    let ret = if whole { message.envelope.ret } else { Some(Return::Headers) };
+    let body = if ret == Some(Return::Headers) { None } else { returned_body(core, message).await };
     let dsn = Report {
         reporting_mta: &core.parts.settings.myhostname,
         to: sender,
@@ -57,7 +120,8 @@ pub(crate) async fn report(core: &Core, message: &Message, failed: &[(u32, Statu
         arrived: message.envelope.origin.received_at,
         envid: message.envelope.envid.as_deref(),
         recipients: &recipients,
-        ret: message.envelope.ret,
+        ret,
+        smtputf8: message.envelope.smtputf8,
         head: &message.head,
         body: body.as_deref(),
     }
@@ -68,20 +132,25 @@ pub(crate) async fn report(core: &Core, message: &Message, failed: &[(u32, Statu
         body_type: if dsn.eight_bit { BodyType::EightBitMime } else { BodyType::SevenBit },
         ret: None,
         envid: None,
-        smtputf8: false,
-        require_tls: false,
+        smtputf8: dsn.smtputf8,
+        require_tls: message.envelope.require_tls,
         origin: Origin::internal(Via::Dsn, now),
     };
     let mail = Generated { id, envelope, content: dsn.content, cause: Some(message.id), tags: inherited(message) };
     match core.parts.submit.prepare(mail).await {
         Ok(prepared) => {
-            let (prepared, mut told) = last_look(core, prepared).await;
+            let (prepared, mut told) = last_look(core, prepared, kind).await;
             let Some(prepared) = prepared else {
                 tracing::info!(target: "bounce", "{}: a plugin suppressed the sender's notification", message.id);
                 return Ok(told);
             };
-            told.report = Some(spooled(core, prepared).await.map_err(|error| NotNow(error.to_string()))?);
-            tracing::info!(target: "bounce", "{}: sender non-delivery notification: {id}", message.id);
+            told.reports.push(spooled(core, prepared).await.map_err(|error| NotNow(error.to_string()))?);
+            let what = match kind {
+                Kind::Failure => "non-delivery",
+                Kind::Delay { .. } => "delay",
+                Kind::Success(_) => "delivery status",
+            };
+            tracing::info!(target: "bounce", "{}: sender {what} notification: {id}", message.id);
             Ok(told)
         }
         Err(SubmitError::Temporary(why)) => Err(NotNow(why)),
@@ -93,7 +162,7 @@ pub(crate) async fn report(core: &Core, message: &Message, failed: &[(u32, Statu
 }
 
 /// on-dsn: the report as it goes, or none.
-async fn last_look(core: &Core, mut prepared: Prepared) -> (Option<Prepared>, Told) {
+async fn last_look(core: &Core, mut prepared: Prepared, kind: Kind) -> (Option<Prepared>, Told) {
     let pipeline = &core.parts.pipeline;
     let mut chain = pipeline.chain();
     if !chain.has(Hook::OnDsn) {
@@ -111,7 +180,7 @@ async fn last_look(core: &Core, mut prepared: Prepared) -> (Option<Prepared>, To
     let before = context.head.clone();
     // The semaphore is never closed.
     let permit = core.gates.calls.acquire().await;
-    let goes = pipeline.report(&mut chain, &mut context, "failure").await;
+    let goes = pipeline.report(&mut chain, &mut context, kind.word()).await;
     chain.release();
     drop(permit);
     if let (Some(before), Some(after)) = (&before, &context.head)
@@ -119,16 +188,8 @@ async fn last_look(core: &Core, mut prepared: Prepared) -> (Option<Prepared>, To
     {
         prepared.head = after.to_bytes(prepared.body.is_empty());
     }
-    let told = Told { report: None, sent: context.submissions.as_ref().clone(), trace: chain.trace };
+    let told = Told { reports: Vec::new(), sent: context.submissions.as_ref().clone(), trace: chain.trace };
     (goes.then_some(prepared), told)
-}
-
-fn wants_failure(notify: Notify) -> bool {
-    match notify {
-        Notify::Default => true,
-        Notify::Never => false,
-        Notify::On { failure, .. } => failure,
-    }
 }
 
 /// The body, if it is small enough to be returned.

@@ -22,6 +22,8 @@ pub(crate) struct Consequence {
     pub(crate) failed: Vec<(u32, Status)>,
     /// When those are tried again whom this attempt, or one before it of the same unit, deferred.
     pub(crate) due: Option<Timestamp>,
+    /// It is time to tell the sender that those who remain still wait.
+    pub(crate) late: bool,
 }
 
 /// What is known when an attempt ends.
@@ -42,6 +44,8 @@ pub(crate) struct Ended<'a> {
     pub(crate) received_at: Timestamp,
     /// It is a report.
     pub(crate) from_null: bool,
+    /// When the sender is to be told that the message waits.
+    pub(crate) warning_at: Option<Timestamp>,
     /// Now.
     pub(crate) now: Timestamp,
 }
@@ -62,6 +66,20 @@ impl Ended<'_> {
         self.now + pause
     }
 
+    /// A try falls on the time of the warning, so that the warning is not early, and what it says is fresh.
+    fn warned_in_time(&self, due: Timestamp) -> Timestamp {
+        match self.warning_at {
+            Some(at) if self.now < at && at < due => at,
+            Some(_) | None => due,
+        }
+    }
+
+    /// The times between a try's due time and the next one's cover all of a unit's life once: so there is one warning for each unit, and
+    /// nothing has to be remembered for it.
+    fn is_time_to_warn(&self, next: Timestamp) -> bool {
+        self.warning_at.is_some_and(|at| self.unit.next_at <= at && at < next)
+    }
+
     /// When the unit is due, or that it is held, if anybody is left.
     fn after(&self, due: Option<Timestamp>, settings: &DeliverySettings) -> After {
         match (self.others_open, self.hold) {
@@ -76,6 +94,7 @@ pub(crate) fn consequence(ended: &Ended<'_>, settings: &DeliverySettings) -> Con
     let is_expired = ended.is_expired(settings);
     let mut failed = Vec::new();
     let mut due = ended.due;
+    let mut asked = matches!(ended.retry, NextTry::After(_));
     let mut remaining = Vec::with_capacity(ended.unit.recipients.len());
     for recipient in &ended.unit.recipients {
         match ended.dispositions.iter().find(|(index, _)| *index == recipient.index) {
@@ -87,13 +106,18 @@ pub(crate) fn consequence(ended: &Ended<'_>, settings: &DeliverySettings) -> Con
                 failed.push((*index, given_up(status)));
             }
             Some((index, Disposition::Deferred { status, not_before })) => {
+                asked |= not_before.is_some();
                 due = due.max(Some(ended.next_try(settings))).max(*not_before);
                 remaining.push(UnitRecipient { index: *index, last: Some(status.clone()) });
             }
         }
     }
+    if !asked {
+        due = due.map(|due| ended.warned_in_time(due));
+    }
     let after = if remaining.is_empty() { After::Gone } else { ended.after(due, settings) };
-    Consequence { remaining, after, failed, due }
+    let late = !ended.others_open && matches!(after, After::At(next) if ended.is_time_to_warn(next));
+    Consequence { remaining, after, failed, due, late }
 }
 
 impl Consequence {
@@ -104,6 +128,7 @@ impl Consequence {
         self.remaining.sort_by_key(|recipient| recipient.index);
         self.due = self.due.max(Some(ended.now + settings.backoff(ended.now.since(ended.received_at))));
         self.after = ended.after(self.due, settings);
+        self.late = false;
         self
     }
 }
@@ -167,7 +192,18 @@ mod tests {
     fn ended<'a>(unit: &'a Unit, dispositions: &'a [(u32, Disposition)], others_open: bool, now: Timestamp) -> Ended<'a> {
         let received_at = Timestamp::from_millis(1_000);
         let retry = &NextTry::AsPlanned;
-        Ended { unit, dispositions, others_open, due: None, retry, hold: None, received_at, from_null: false, now }
+        Ended {
+            unit,
+            dispositions,
+            others_open,
+            due: None,
+            retry,
+            hold: None,
+            received_at,
+            from_null: false,
+            warning_at: None,
+            now,
+        }
     }
 
     #[test]
@@ -209,6 +245,30 @@ mod tests {
         assert_eq!(held.after, After::Hold("words".to_owned()));
         let held = consequence(&Ended { hold: Some("words"), ..ended(&unit, &rest, true, now) }, &settings);
         assert_eq!(held.after, After::At(unit.next_at), "while an attempt is open the unit stays in its place");
+    }
+
+    #[test]
+    fn a_late_message_is_warned_of_once_and_not_early() {
+        let settings = DeliverySettings::default();
+        let received = Timestamp::from_millis(1_000);
+        let at = received + Duration::from_secs(4 * 3_600);
+        let mut unit = Unit { next_at: received, ..unit() };
+        let all: Vec<_> = (0..3).map(|index| (index, deferred(None))).collect();
+        let mut warned = Vec::new();
+        for _ in 0..30 {
+            let now = unit.next_at + Duration::from_secs(1);
+            let c = consequence(&Ended { warning_at: Some(at), ..ended(&unit, &all, false, now) }, &settings);
+            let After::At(next) = c.after else { panic!("{c:?}") };
+            if c.late {
+                warned.push(now);
+            }
+            unit.next_at = next;
+        }
+        assert_eq!(warned, [at + Duration::from_secs(1)]);
+        let later = [(0, deferred(Some(at + Duration::from_secs(1)))), (1, deferred(None)), (2, deferred(None))];
+        let unit = Unit { next_at: received, ..unit };
+        let c = consequence(&Ended { warning_at: Some(at), ..ended(&unit, &later, false, received) }, &settings);
+        assert!(c.late, "what was asked for stands, and the warning comes before it");
     }
 
     #[test]

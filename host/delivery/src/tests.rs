@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::net::TcpListener;
 use waxwing_config::Route;
-use waxwing_net::{Host, Shutdown, ShutdownTrigger, drive, spawn};
+use waxwing_net::{Host, Shutdown, ShutdownTrigger, TlsConnector, drive, spawn};
 use waxwing_pipeline::{
     Binding, ClassOf, DnsError, Events, Generated, MxHost, Pipeline, Placement, Prepared, Records, Resolver, Submit, SubmitError,
     Trace, TraceRecord, Transport,
@@ -20,11 +20,13 @@ use waxwing_smtp::server::{Answer, Question};
 use waxwing_smtp::{ClientSettings, ServerSession, ServerSettings};
 use waxwing_store::{Store, StoreOptions};
 use waxwing_types::{
-    Address, AddressClass, BodyType, Clock, Envelope, ManualClock, Origin, Recipient, Reply, ReversePath, Tags, Timestamp, Via,
+    Address, AddressClass, BodyType, Clock, Envelope, ManualClock, Origin, Recipient, Reply, ReversePath, Tags, Timestamp,
+    TlsLevel, Via,
 };
 
 use super::*;
 
+mod extensions;
 mod hooks;
 mod trouble;
 
@@ -200,6 +202,8 @@ struct Wishes {
     /// Plugins.
     bindings: Vec<Arc<Binding>>,
     scan_refusal: ScanRefusal,
+    tls: TlsLevel,
+    connector: Option<TlsConnector>,
 }
 
 const USUAL: Wishes = Wishes {
@@ -209,6 +213,8 @@ const USUAL: Wishes = Wishes {
     waiting: 0,
     bindings: Vec::new(),
     scan_refusal: ScanRefusal::Hold,
+    tls: TlsLevel::None,
+    connector: None,
 };
 
 async fn house(words: Words, routes: impl FnOnce(u16) -> BTreeMap<String, Route>) -> House {
@@ -238,6 +244,8 @@ async fn house_with(wishes: Wishes, words: Words, routes: impl FnOnce(u16) -> BT
         myhostname: "us.test".into(),
         relayhost: None,
         client: Arc::new(ClientSettings::new("us.test")),
+        connector: wishes.connector,
+        tls: TlsPolicy { default: wishes.tls, ..TlsPolicy::default() },
         port: remote.port(),
         connect_timeout: Duration::from_secs(5),
         addresses_max: 5,

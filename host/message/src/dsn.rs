@@ -74,6 +74,8 @@ pub struct Report<'a> {
     pub recipients: &'a [Reported<'a>],
     /// RET of MAIL; none: the whole message if it is small enough.
     pub ret: Option<Return>,
+    /// The message came with SMTPUTF8: its header may be in UTF-8.
+    pub smtputf8: bool,
     /// The message's header block, with or without the empty line behind it.
     pub head: &'a [u8],
     /// The message's body, if it may be returned and is within `bounce_size_limit`; without it the header is returned.
@@ -87,6 +89,8 @@ pub struct Dsn {
     pub content: Bytes,
     /// It has octets above 127, which came with the returned message.
     pub eight_bit: bool,
+    /// Its own address is in UTF-8: it needs SMTPUTF8.
+    pub smtputf8: bool,
 }
 
 impl Report<'_> {
@@ -95,23 +99,34 @@ impl Report<'_> {
     pub fn print(&self) -> Dsn {
         let returned_body = self.body.filter(|_| self.ret != Some(Return::Headers));
         let head = fields_only(self.head);
-        let eight_bit = !head.is_ascii() || returned_body.is_some_and(|body| !body.is_ascii());
+        let global = self.is_global(head);
+        let eight_bit = global || !head.is_ascii() || returned_body.is_some_and(|body| !body.is_ascii());
         let boundary = self.boundary(head, returned_body);
         let mut out = String::with_capacity(4096);
         self.put_header(&mut out, &boundary, eight_bit);
-        _ = write!(out, "--{boundary}\r\nContent-Description: Notification\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n");
+        let encoding = if global { "Content-Transfer-Encoding: 8bit\r\n" } else { "" };
+        _ = write!(
+            out,
+            "--{boundary}\r\nContent-Description: Notification\r\nContent-Type: text/plain; charset=utf-8\r\n{encoding}\r\n"
+        );
         self.put_text(&mut out);
         _ = write!(
             out,
-            "\r\n--{boundary}\r\nContent-Description: Delivery report\r\nContent-Type: message/delivery-status\r\n\r\n"
+            "\r\n--{boundary}\r\nContent-Description: Delivery report\r\nContent-Type: message/{}\r\n{}\r\n",
+            if global { "global-delivery-status" } else { "delivery-status" },
+            encoding,
         );
-        self.put_status(&mut out);
+        self.put_status(&mut out, global);
         _ = write!(out, "\r\n--{boundary}\r\n");
-        if returned_body.is_some() {
-            out.push_str("Content-Description: Undelivered Message\r\nContent-Type: message/rfc822\r\n");
-        } else {
-            out.push_str("Content-Description: Undelivered Message Headers\r\nContent-Type: text/rfc822-headers\r\n");
-        }
+        let undelivered = matches!(self.recipients.first().map(|r| r.action), Some(Action::Failed) | None);
+        let undelivered = if undelivered { "Undelivered " } else { "" };
+        let (what, kind) = match (returned_body.is_some(), self.smtputf8 && !head.is_ascii()) {
+            (true, false) => ("Message", "message/rfc822"),
+            (true, true) => ("Message", "message/global"),
+            (false, false) => ("Message Headers", "text/rfc822-headers"),
+            (false, true) => ("Message Headers", "message/global-headers"),
+        };
+        _ = write!(out, "Content-Description: {undelivered}{what}\r\nContent-Type: {kind}\r\n");
         _ = write!(out, "Content-Transfer-Encoding: {}\r\n\r\n", if eight_bit { "8bit" } else { "7bit" });
         let mut content = out.into_bytes();
         content.extend_from_slice(head);
@@ -123,7 +138,15 @@ impl Report<'_> {
             content.extend_from_slice(b"\r\n");
         }
         content.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
-        Dsn { content: content.into(), eight_bit }
+        Dsn { content: content.into(), eight_bit, smtputf8: !is_ascii(self.to) }
+    }
+
+    /// Its fields are in UTF-8 (RFC 6533 §4).
+    fn is_global(&self, head: &[u8]) -> bool {
+        let utf8 = |r: &Reported<'_>| {
+            !is_ascii(&r.recipient.address) || r.recipient.original.as_ref().is_some_and(|original| !original.is_ascii())
+        };
+        !is_ascii(self.to) || self.recipients.iter().any(utf8) || (self.smtputf8 && !head.is_ascii())
     }
 
     /// A line that does not occur in what is returned.
@@ -186,19 +209,23 @@ impl Report<'_> {
     }
 
     /// RFC 3464 §2: one block for the message, one for each recipient.
-    fn put_status(&self, out: &mut String) {
+    fn put_status(&self, out: &mut String, global: bool) {
         _ = write!(out, "Reporting-MTA: dns; {}\r\n", self.reporting_mta);
         if let Some(envid) = self.envid {
-            put_field(out, "Original-Envelope-Id", &decode_xtext(envid));
+            put_field(out, "Original-Envelope-Id", &decode_xtext(envid), global);
         }
         _ = write!(out, "X-Waxwing-Queue-ID: {}\r\nArrival-Date: {}\r\n", self.about, rfc5322_date(self.arrived));
+        let put_field = |out: &mut String, name: &str, value: &str| put_field(out, name, value, global);
         for reported in self.recipients {
             out.push_str("\r\n");
             if let Some(original) = &reported.recipient.original {
                 let (kind, address) = original.split_once(';').unwrap_or(("rfc822", original));
+                let kind = if address.is_ascii() { kind } else { "utf-8" };
                 put_field(out, "Original-Recipient", &format!("{kind};{}", decode_xtext(address)));
             }
-            put_field(out, "Final-Recipient", &format!("rfc822; {}", reported.recipient.address));
+            // RFC 6533 §3: an address in UTF-8 has a type of its own.
+            let kind = if is_ascii(&reported.recipient.address) { "rfc822" } else { "utf-8" };
+            put_field(out, "Final-Recipient", &format!("{kind}; {}", reported.recipient.address));
             let enhanced = reported.status.enhanced;
             _ = write!(out, "Action: {}\r\nStatus: {enhanced}\r\n", reported.action.as_str());
             if let Some(remote) = &reported.status.remote {
@@ -223,9 +250,20 @@ fn said(status: &Status) -> String {
     }
 }
 
-fn put_field(out: &mut String, name: &str, value: &str) {
-    let line = format!("{name}: {}", one_line(value));
+fn is_ascii(address: &Address) -> bool {
+    address.local().is_ascii() && address.domain().is_ascii()
+}
+
+/// `global`: it may be in UTF-8.
+fn put_field(out: &mut String, name: &str, value: &str, global: bool) {
+    let line = format!("{name}: {}", if global { one_line_utf8(value) } else { one_line(value) });
     _ = write!(out, "{}\r\n", fold(&line, "\r\n    "));
+}
+
+/// Printable text on one line, bounded.
+fn one_line_utf8(text: &str) -> String {
+    let plain = |c: char| if c.is_control() || c.is_whitespace() { ' ' } else { c };
+    text.chars().take(DIAGNOSTIC_BYTES_MAX).map(plain).collect::<String>().trim_end().to_owned()
 }
 
 /// Printable ASCII on one line, bounded.
@@ -258,7 +296,7 @@ fn fold(text: &str, line_break: &str) -> String {
 
 /// The address of an ORCPT value `rfc822;xtext`, or the text itself.
 fn original_address(original: &str) -> String {
-    one_line(&decode_xtext(original.split_once(';').map_or(original, |(_, address)| address)))
+    one_line_utf8(&decode_xtext(original.split_once(';').map_or(original, |(_, address)| address)))
 }
 
 /// RFC 3461 §4: `+2B` -> `+`. What is no xtext stays as it is.

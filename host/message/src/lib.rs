@@ -28,6 +28,6 @@ pub use field::{Field, FieldError};
 pub use header::{HeaderBlock, HeaderEditError};
 pub use part_edit::{NewPart, PartEdit, PartEditError, edit_parts};
 pub use parts::{Part, Parts, TooManyParts};
-pub use seven_bit::{ConversionError, Plan, SevenBitWriter, Survey, to_seven_bit};
+pub use seven_bit::{ConversionError, Plan, SevenBitWriter, Survey, binary_to_seven_bit, to_seven_bit};
 pub use splitter::{HeadSplitter, HeaderTooLarge, Split};
 pub use staged_parts::{StagedParts, is_content_field_name};

@@ -26,6 +26,9 @@ pub enum ConversionError {
     TooManyParts,
 }
 
+/// Octets of a line, without its end but with a CR before it (RFC 5321 §4.5.3.1.6).
+const LINE_BYTES_MAX: usize = 999;
+
 /// What is done to an entity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Treatment {
@@ -65,6 +68,11 @@ pub struct Survey {
 struct Notes {
     entities: Vec<Note>,
     eight_bit_frame: bool,
+    /// What only BINARYMIME carries is looked for, too.
+    binary: bool,
+    last: u8,
+    /// Octets of the line so far.
+    line: usize,
 }
 
 struct Note {
@@ -73,17 +81,26 @@ struct Note {
     eight_bit: u64,
     /// Octets that quoted-printable writes in three.
     escaped: u64,
+    /// It has lines that SMTP without BINARYMIME can't carry as they are.
+    binary: bool,
 }
 
 impl Sink for Notes {
     fn head(&mut self, entity: &Entity, _raw: &[u8], _separator: &[u8]) {
-        self.entities.push(Note { entity: entity.clone(), octets: 0, eight_bit: 0, escaped: 0 });
+        self.entities.push(Note { entity: entity.clone(), octets: 0, eight_bit: 0, escaped: 0, binary: false });
+        (self.last, self.line) = (b'\n', 0);
     }
 
     fn content(&mut self, octets: &[u8]) {
         let Some(note) = self.entities.last_mut() else { return };
         note.octets += octets.len() as u64;
         for byte in octets {
+            if self.binary {
+                let broken = (*byte == b'\n') != (self.last == b'\r') && (*byte == b'\n' || self.last == b'\r');
+                self.line = if *byte == b'\n' { 0 } else { self.line + 1 };
+                note.binary |= broken || *byte == 0 || self.line > LINE_BYTES_MAX;
+                self.last = *byte;
+            }
             note.eight_bit += u64::from(*byte > 127);
             note.escaped += u64::from(*byte > 126 || *byte == b'=' || (*byte < 32 && !matches!(byte, b'\r' | b'\n' | b'\t')));
         }
@@ -106,6 +123,13 @@ impl Survey {
         Self { walker: Walker::new(head, &mut notes), notes }
     }
 
+    /// The message was declared BINARYMIME: parts with lone CR or LF, NUL or long lines are encoded, too (RFC 3030 §3).
+    #[must_use]
+    pub fn binary(mut self) -> Self {
+        self.notes.binary = true;
+        self
+    }
+
     /// Takes the next octets of the body.
     pub fn push(&mut self, octets: &[u8]) {
         self.walker.push(octets, &mut self.notes);
@@ -124,7 +148,9 @@ impl Survey {
 
 fn treatment(note: &Note) -> Result<Treatment, ConversionError> {
     let entity = &note.entity;
-    if note.eight_bit == 0 {
+    // What is encoded already has its line ends for the transport only.
+    let binary = note.binary && entity.encoding == TransferEncoding::Identity;
+    if note.eight_bit == 0 && !binary {
         let labelled = entity.encoding == TransferEncoding::Identity && !entity.sealed;
         return Ok(if labelled { Treatment::Label } else { Treatment::Keep });
     }
@@ -136,6 +162,7 @@ fn treatment(note: &Note) -> Result<Treatment, ConversionError> {
     }
     match entity.content_type.kind.as_str() {
         "multipart" | "message" => Err(ConversionError::NotEncodable),
+        _ if binary => Ok(Treatment::Base64),
         // Readable where that is not much longer than base64.
         "text" if note.octets + 2 * note.escaped <= note.octets.saturating_mul(4) / 3 + 3 * note.octets / 20 + 64 => {
             Ok(Treatment::QuotedPrintable)
@@ -283,7 +310,15 @@ fn field(name: &str, value: &str) -> Field {
 
 /// Converts a message that is in memory; `None` if it needs no conversion.
 pub fn to_seven_bit(head: &HeaderBlock, body: &[u8]) -> Result<Option<(HeaderBlock, Bytes)>, ConversionError> {
-    let mut survey = Survey::new(head);
+    convert(Survey::new(head), head, body)
+}
+
+/// The same for a message that was declared BINARYMIME.
+pub fn binary_to_seven_bit(head: &HeaderBlock, body: &[u8]) -> Result<Option<(HeaderBlock, Bytes)>, ConversionError> {
+    convert(Survey::new(head).binary(), head, body)
+}
+
+fn convert(mut survey: Survey, head: &HeaderBlock, body: &[u8]) -> Result<Option<(HeaderBlock, Bytes)>, ConversionError> {
     survey.push(body);
     let plan = survey.finish()?;
     if !plan.converts() {

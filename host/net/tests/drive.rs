@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use waxwing_net::{End, Ended, Host, Shutdown, drive, spawn};
 use waxwing_smtp::client::{Answer, Job, JobResult, LostReason, Question};
 use waxwing_smtp::{ClientSession, ClientSettings};
-use waxwing_types::{Address, ManualClock, ReversePath};
+use waxwing_types::{Address, ManualClock, Recipient, ReversePath};
 
 const GREETING: &str = "220 mx.example ESMTP Waxwing\r\n";
 const HELO: &str = "HELO c.example\r\n";
@@ -129,8 +129,8 @@ impl Host<ClientSession> for EndlessBody {
     async fn answer(&mut self, question: Question) -> Answer {
         match question {
             Question::Next { .. } => {
-                let recipients = vec![Address::new("c", "d.example").unwrap()];
-                Answer::Job(Job { id: 1, sender: ReversePath::Null, recipients, size: 1, eight_bit: false })
+                let recipients = vec![Recipient::new(Address::new("c", "d.example").unwrap())];
+                Answer::Job(Job::new(1, ReversePath::Null, recipients, 1))
             }
             Question::Body { .. } => {
                 let taken = self.taken.fetch_add(PIECE, Ordering::Relaxed);

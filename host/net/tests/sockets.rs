@@ -17,7 +17,7 @@ use waxwing_net::{
 use waxwing_smtp::client::{Answer, Job, JobResult, Question};
 use waxwing_smtp::server::Answer as ServerAnswer;
 use waxwing_smtp::{ClientSession, ClientSettings, ServerSession, ServerSettings};
-use waxwing_types::{Address, Reply, ReversePath};
+use waxwing_types::{Address, BodyType, Recipient, Reply, ReversePath};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(30);
@@ -60,9 +60,10 @@ impl Host<ClientSession> for Sender {
         match question {
             Question::Next { .. } if self.begun < self.bodies.len() => {
                 self.begun += 1;
-                let recipients = vec![Address::new("c", "d.example").unwrap()];
+                let recipients = vec![Recipient::new(Address::new("c", "d.example").unwrap())];
                 let size = self.bodies[self.begun - 1].len() as u64;
-                Answer::Job(Job { id: self.begun as u64 - 1, sender: ReversePath::Null, recipients, size, eight_bit: true })
+                let job = Job::new(self.begun as u64 - 1, ReversePath::Null, recipients, size);
+                Answer::Job(Job { body: BodyType::EightBitMime, ..job })
             }
             Question::Next { .. } => Answer::Quit,
             Question::Body { job } => {

@@ -23,6 +23,18 @@ pub trait Transport: Send + Sync {
     async fn deliver(&self, attempt: &Attempt, message: &Message) -> Handed;
 }
 
+/// How far what an attempt delivered has come: who tells the sender of it, if he asked for that (RFC 3461 §5.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reached {
+    /// Its end: we report it as delivered.
+    #[default]
+    Mailbox,
+    /// A server that makes no such reports: we report it as relayed.
+    Server,
+    /// A server that was told what the sender asked for.
+    ServerWithDsn,
+}
+
 /// What became of an attempt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Handed {
@@ -34,6 +46,8 @@ pub struct Handed {
     pub cut_off: bool,
     /// Who is left waits for the operator, for this reason.
     pub hold: Option<String>,
+    /// How far what was delivered has come.
+    pub reached: Reached,
 }
 
 impl Handed {

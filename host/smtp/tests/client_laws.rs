@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use waxwing_smtp::client::{Answer, Job, JobResult, Question};
 use waxwing_smtp::server;
 use waxwing_smtp::{ClientSession, ClientSettings, ServerSession, ServerSettings};
-use waxwing_types::{Address, Input, Reply, ReversePath};
+use waxwing_types::{Address, BodyType, Input, Recipient, Reply, ReversePath};
 
 const REPLY_LINE_MAX: usize = 80;
 
@@ -25,8 +25,14 @@ fn settings() -> Arc<ClientSettings> {
 }
 
 fn job(id: u64, recipients: usize) -> Job {
-    let recipients = (0..recipients).map(|n| Address::new(format!("r{n}"), "d.example").unwrap()).collect();
-    Job { id, sender: ReversePath::Null, recipients, size: 10, eight_bit: id.is_multiple_of(3) }
+    let address = |n| Address::new(format!("r{n}"), "d.example").unwrap();
+    let recipients = (0..recipients).map(|n| Recipient::new(address(n))).collect();
+    let body = match id % 4 {
+        0 => BodyType::EightBitMime,
+        1 => BodyType::BinaryMime,
+        _ => BodyType::SevenBit,
+    };
+    Job { body, ..Job::new(id, ReversePath::Null, recipients, 10) }
 }
 
 /// Gives jobs and bodies by the choices, and counts what was given and told.
@@ -102,6 +108,8 @@ fn any_input() -> impl Strategy<Value = Vec<u8>> {
         "",
         "220 s.example ESMTP\r\n250-s.example hi\r\n250-PIPELINING\r\n250-SIZE 100\r\n250 8BITMIME\r\n",
         "220 s.example ESMTP\r\n250-s.example hi\r\n250 SIZE\r\n",
+        "220 s.example ESMTP\r\n250-s hi\r\n250-CHUNKING\r\n250-LIMITS MAILMAX=3\r\n250 BINARYMIME\r\n",
+        "220 s.example ESMTP\r\n250-s hi\r\n250-CHUNKING\r\n250-PIPELINING\r\n250 BINARYMIME\r\n",
         "220 s.example\r\n502 what\r\n250 s.example\r\n",
     ];
     (0..openings.len(), vec(any_reply(), 0..30)).prop_map(move |(opening, replies)| {
@@ -125,7 +133,10 @@ fn run(pieces: &[&[u8]], choices: &[u8]) -> Vec<Event<Question>> {
     driver.give(Input::Tick);
     driver.give(Input::Shutdown);
     let (events, sent) = (driver.events, driver.sent);
-    only_crlf(&sent);
+    // Chunks go octet for octet.
+    if !sent.windows(5).any(|octets| octets == b"BDAT ") {
+        only_crlf(&sent);
+    }
     for (job, results) in &host.outcomes {
         assert_eq!(results.len(), 1, "job {job} has {results:?}");
         if let JobResult::Replied(replies) = &results[0] {
@@ -199,7 +210,7 @@ fn converse(bodies: &[Vec<u8>], sizes: &[usize], piece: usize, pipelining: bool)
         Question::Next { .. } if next < bodies.len() => {
             left.push(bodies[next].clone());
             next += 1;
-            Answer::Job(Job { eight_bit: true, ..job(next as u64, 2) })
+            Answer::Job(Job { body: BodyType::EightBitMime, ..job(next as u64, 2) })
         }
         Question::Next { .. } => Answer::Quit,
         Question::Body { job } => {

@@ -35,5 +35,5 @@ pub use queue_id::{ParseQueueIdError, QueueId, QueueIds};
 pub use reply::{EnhancedCode, Reply, ReplyError};
 pub use session::{Action, Input, Session};
 pub use time::{Clock, ManualClock, Monotonic, Timestamp};
-pub use tls::TlsSession;
+pub use tls::{TlsLevel, TlsSession};
 pub use verdict::Verdict;

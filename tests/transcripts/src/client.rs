@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use waxwing_smtp::client::{Answer, Job, JobResult, Outcome, Question};
+use waxwing_smtp::client::{Answer, Job, JobResult, NoTls, Outcome, Question};
 use waxwing_smtp::{ClientSession, ClientSettings, Command};
-use waxwing_types::{Address, ReversePath};
+use waxwing_types::{BodyType, Notify, Recipient, Return, ReversePath, TlsLevel};
 
 use crate::run::Side;
 use crate::script::{Transcript, unescape};
@@ -16,6 +16,8 @@ use crate::script::{Transcript, unescape};
 pub struct ClientStage {
     waiting: VecDeque<Given>,
     begun: Vec<Given>,
+    tls: TlsLevel,
+    lmtp: bool,
 }
 
 /// A job with what the host knows of it.
@@ -32,9 +34,20 @@ impl ClientStage {
     /// Reads the stage. The error says which line is wrong.
     pub fn new(transcript: &Transcript) -> Result<Self, String> {
         let mut waiting: VecDeque<Given> = VecDeque::new();
+        let (mut tls, mut lmtp) = (TlsLevel::None, false);
         for (key, rest) in &transcript.stage {
-            if key == "job:" {
-                waiting.push_back(read_job(rest)?);
+            match (key.as_str(), rest.as_str()) {
+                ("job:", _) => {
+                    waiting.push_back(read_job(rest)?);
+                    continue;
+                }
+                ("set:", "lmtp") => lmtp = true,
+                ("set:", "tls may") => tls = TlsLevel::May,
+                ("set:", "tls encrypt") => tls = TlsLevel::Encrypt,
+                ("set:", "tls verify") => tls = TlsLevel::Verify,
+                (_, _) => {}
+            }
+            if key == "set:" {
                 continue;
             }
             let given = waiting.back_mut().ok_or("no `job:` line yet")?;
@@ -46,7 +59,7 @@ impl ClientStage {
                 _ => return Err(format!("not a line for a client: {key} {rest}")),
             }
         }
-        Ok(Self { waiting, begun: Vec::new() })
+        Ok(Self { waiting, begun: Vec::new(), tls, lmtp })
     }
 
     fn next(&mut self, idle: bool) -> Answer {
@@ -93,27 +106,54 @@ fn read_job(text: &str) -> Result<Given, String> {
         Ok(_) | Err(_) => Err(wrong()),
     };
     let sender = path(words.next().ok_or_else(wrong)?)?;
-    let mut job = Job { id, sender, recipients: Vec::<Address>::new(), size: 100, eight_bit: false };
+    let mut job = Job::new(id, sender, Vec::new(), 100);
     let mut later = false;
     for word in words {
-        match (word, word.strip_prefix("size=")) {
-            ("8bit", _) => job.eight_bit = true,
-            ("later", _) => later = true,
-            (_, Some(size)) => job.size = size.parse().map_err(|_| wrong())?,
-            (_, None) => match path(word)? {
-                ReversePath::Of(address) => job.recipients.push(address),
-                ReversePath::Null => return Err(wrong()),
+        match word.split_once('=') {
+            Some((key, value)) if !word.starts_with('<') => set(&mut job, key, value).ok_or_else(wrong)?,
+            Some(_) | None => match word {
+                "8bit" => job.body = BodyType::EightBitMime,
+                "binary" => job.body = BodyType::BinaryMime,
+                "utf8" => job.smtputf8 = true,
+                "requiretls" => job.require_tls = true,
+                "later" => later = true,
+                _ => match path(word)? {
+                    ReversePath::Of(address) => job.recipients.push(Recipient::new(address)),
+                    ReversePath::Null => return Err(wrong()),
+                },
             },
         }
     }
     Ok(Given { job, later, pieces: VecDeque::new() })
 }
 
+/// `notify=` and `orcpt=` are of the recipient before them.
+fn set(job: &mut Job, key: &str, value: &str) -> Option<()> {
+    match key {
+        "size" => job.size = value.parse().ok()?,
+        "ret" => job.ret = Some(if value == "full" { Return::Full } else { Return::Headers }),
+        "envid" => job.envid = Some(value.to_owned()),
+        "orcpt" => job.recipients.last_mut()?.original = Some(value.to_owned()),
+        "notify" => {
+            let has = |word| value.split(',').any(|w| w == word);
+            job.recipients.last_mut()?.notify = match value {
+                "never" => Notify::Never,
+                _ => Notify::On { success: has("success"), failure: has("failure"), delay: has("delay") },
+            };
+        }
+        _ => return None,
+    }
+    Some(())
+}
+
 fn tell(outcome: Outcome, lines: &mut Vec<String>) {
     let job = outcome.job;
     match outcome.result {
         JobResult::Replied(replies) => lines.extend(replies.iter().map(|reply| format!("R: {job} {reply}"))),
-        JobResult::EightBitUnsupported => lines.push(format!("R: {job} needs 8BITMIME")),
+        JobResult::Unsupported(missing) => lines.push(format!("R: {job} needs {missing:?}")),
+        JobResult::TooManyRecipients { server_limit } => lines.push(format!("R: {job} more recipients than {server_limit}")),
+        JobResult::NoTls(NoTls::Refused(reply)) => lines.push(format!("R: {job} no TLS: {reply}")),
+        JobResult::NoTls(why) => lines.push(format!("R: {job} no TLS: {why:?}")),
         JobResult::TooLarge { server_limit } => lines.push(format!("R: {job} larger than {server_limit}")),
         JobResult::RefusedSession(reply) => lines.push(format!("R: {job} session refused: {reply}")),
         JobResult::Lost { stage, sent_anything, final_dot_sent, reason } => {
@@ -133,7 +173,9 @@ impl Side for ClientStage {
     fn session(&self) -> ClientSession {
         let mut settings = ClientSettings::new("client.example");
         settings.reply_line_bytes_max = 600;
-        settings.reply_lines_max = 10;
+        settings.reply_lines_max = 12;
+        settings.tls = self.tls;
+        settings.lmtp = self.lmtp;
         ClientSession::new(Arc::new(settings))
     }
 

@@ -48,7 +48,11 @@ pub fn run<S: Side>(transcript: &Transcript, side: S, cut: Cut) -> Result<(), St
         lines: Vec::new(),
         unshown: Vec::new(),
     };
-    let tls_first = transcript.rounds.first().and_then(|round| round.given.first()) == Some(&Stimulus::Handshake);
+    let tls_first = transcript
+        .rounds
+        .first()
+        .and_then(|round| round.given.first())
+        .is_some_and(|first| matches!(first, Stimulus::Handshake(_)));
     stage.start(tls_first);
     let mut expected: Vec<String> = Vec::new();
     let mut octets_before = 0;
@@ -58,7 +62,7 @@ pub fn run<S: Side>(transcript: &Transcript, side: S, cut: Cut) -> Result<(), St
             match stimulus {
                 Stimulus::Octets(octets) if cut == Cut::Whole => gathered.extend_from_slice(octets),
                 Stimulus::Octets(octets) => stage.octets(octets, octets_before, cut),
-                Stimulus::Wait(_) | Stimulus::Eof | Stimulus::Shutdown | Stimulus::Handshake => {
+                Stimulus::Wait(_) | Stimulus::Eof | Stimulus::Shutdown | Stimulus::Handshake(_) => {
                     let octets = std::mem::take(&mut gathered);
                     stage.octets(&octets, 0, cut);
                     stage.event(stimulus);
@@ -108,8 +112,10 @@ impl<S: Side> Stage<S> {
             Stimulus::Octets(octets) => self.give(Input::Bytes(octets)),
             Stimulus::Eof => self.give(Input::Eof),
             Stimulus::Shutdown => self.give(Input::Shutdown),
-            Stimulus::Handshake if std::mem::take(&mut self.handshake) => self.give(Input::Secured(&TlsSession::default())),
-            Stimulus::Handshake => self.lines.push("a handshake that was not asked for".to_owned()),
+            Stimulus::Handshake(verified) if std::mem::take(&mut self.handshake) => {
+                self.give(Input::Secured(&TlsSession { verified: *verified, ..TlsSession::default() }));
+            }
+            Stimulus::Handshake(_) => self.lines.push("a handshake that was not asked for".to_owned()),
             Stimulus::Wait(time) => {
                 self.now = self.now + *time;
                 if self.wake_at.is_some_and(|at| at <= self.now) {
@@ -132,10 +138,8 @@ impl<S: Side> Stage<S> {
 
     /// Octets in place of a handshake are a failed one.
     fn give(&mut self, input: Input<'_, <S::Session as Session>::Answer>) {
-        let input = match input {
-            Input::Bytes(_) if std::mem::take(&mut self.handshake) => Input::Eof,
-            input => input,
-        };
+        let failed = matches!(input, Input::Bytes(_)) && std::mem::take(&mut self.handshake);
+        let input = if failed { Input::Eof } else { input };
         let mut actions = Vec::new();
         self.session.step(self.now, input, &mut actions);
         self.act(actions);

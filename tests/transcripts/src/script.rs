@@ -36,8 +36,8 @@ pub enum Stimulus {
     Eof,
     /// The server stops.
     Shutdown,
-    /// The handshake is done: after STARTTLS, or first of all.
-    Handshake,
+    /// The handshake is done: after STARTTLS, or first of all; whether the other side's certificate was verified.
+    Handshake(bool),
 }
 
 /// A line that is none of the format.
@@ -92,7 +92,8 @@ fn read_line(transcript: &mut Transcript, line: &str, given: char) -> Result<(),
         ("wait", time) => give(transcript, Stimulus::Wait(seconds(time)?)),
         ("eof", "") => give(transcript, Stimulus::Eof),
         ("shutdown", "") => give(transcript, Stimulus::Shutdown),
-        ("handshake", "") => give(transcript, Stimulus::Handshake),
+        ("handshake", "") => give(transcript, Stimulus::Handshake(false)),
+        ("handshake", "verified") => give(transcript, Stimulus::Handshake(true)),
         ("close" | "reset" | "M." | "secured", "") => expect(transcript, line),
         ("R:" | "Q:", _) => expect(transcript, line),
         ("M:", text) => expect(transcript, &format!("M> {}", shown_line(text))),

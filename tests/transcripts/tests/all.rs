@@ -30,7 +30,7 @@ fn in_every_way<S: Side>(name: &str, transcript: &Transcript, stage: impl Fn() -
 fn octets_of(stimulus: &Stimulus) -> usize {
     match stimulus {
         Stimulus::Octets(octets) => octets.len(),
-        Stimulus::Wait(_) | Stimulus::Eof | Stimulus::Shutdown | Stimulus::Handshake => 0,
+        Stimulus::Wait(_) | Stimulus::Eof | Stimulus::Shutdown | Stimulus::Handshake(_) => 0,
     }
 }
 

@@ -6,17 +6,24 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
-use waxwing_pipeline::Handed;
-use waxwing_types::{Address, Disposition, Message, Monotonic, NextHop};
+use waxwing_pipeline::{Handed, Reached};
+use waxwing_smtp::ClientSettings;
+use waxwing_types::{Disposition, Message, Monotonic, NextHop, Recipient};
 
 /// Jobs that wait for each connection before another is made. Few connections carry many messages in few packets.
 const JOBS_PER_CONNECTION: usize = 4;
 
 /// One message for some recipients, waiting for a connection.
 pub(crate) struct Pending {
-    /// By index, in the order of the attempt.
-    pub(crate) recipients: Vec<(u32, Address)>,
+    /// Who is not decided yet, by index, in the order of the attempt.
+    pub(crate) recipients: Vec<(u32, Recipient)>,
     pub(crate) message: Message,
+    /// Recipients of one transaction, where the server takes fewer than there are.
+    pub(crate) batch: usize,
+    /// Its body is 7-bit by now.
+    pub(crate) converted: bool,
+    decided: Vec<(u32, Disposition)>,
+    reached: Option<Reached>,
     /// Given up once already because an idle connection had been closed by the server.
     pub(crate) second_try: bool,
     queued_at: Monotonic,
@@ -26,12 +33,23 @@ pub(crate) struct Pending {
 
 impl Pending {
     pub(crate) fn new(
-        recipients: Vec<(u32, Address)>,
+        recipients: Vec<(u32, Recipient)>,
         message: Message,
         queued_at: Monotonic,
         reply: oneshot::Sender<Handed>,
     ) -> Self {
-        Self { recipients, message, second_try: false, queued_at, setup: Duration::ZERO, reply }
+        Self {
+            recipients,
+            message,
+            batch: usize::MAX,
+            converted: false,
+            decided: Vec::new(),
+            reached: None,
+            second_try: false,
+            queued_at,
+            setup: Duration::ZERO,
+            reply,
+        }
     }
 
     /// A connection has taken it.
@@ -44,17 +62,56 @@ impl Pending {
         !self.reply.is_closed()
     }
 
-    /// Ends it: one disposition for each recipient, made by `of` from its place in order.
-    pub(crate) fn finish(self, of: impl Fn(usize) -> Disposition) {
-        let dispositions = self.recipients.iter().enumerate().map(|(place, (index, _))| (*index, of(place))).collect();
-        // The attempt may have run into its deadline: then nobody waits for this.
-        let _ = self.reply.send(Handed { dispositions, setup: self.setup, ..Handed::default() });
+    /// Who is in its next transaction.
+    pub(crate) fn batch(&self) -> &[(u32, Recipient)] {
+        self.recipients.get(..self.batch).unwrap_or(&self.recipients)
     }
+
+    /// Decides about those whom `of` has a disposition for, made from the place in order. True if nobody is left.
+    pub(crate) fn decide(&mut self, of: impl Fn(usize, &Recipient) -> Option<Disposition>) -> bool {
+        let mut left = Vec::new();
+        for (place, (index, recipient)) in std::mem::take(&mut self.recipients).into_iter().enumerate() {
+            match of(place, &recipient) {
+                Some(disposition) => self.decided.push((index, disposition)),
+                None => left.push((index, recipient)),
+            }
+        }
+        self.recipients = left;
+        self.recipients.is_empty()
+    }
+
+    /// How far its transactions have come: the least of them counts.
+    pub(crate) fn reached(&mut self, how: Reached) {
+        let least = match (self.reached, how) {
+            (None, how) | (Some(Reached::ServerWithDsn), how) => how,
+            (Some(before), _) => before,
+        };
+        self.reached = Some(least);
+    }
+
+    /// Ends it: one disposition for each recipient that is left, made by `of` from its place in order.
+    pub(crate) fn finish(mut self, of: impl Fn(usize) -> Disposition) {
+        self.decide(|place, _| Some(of(place)));
+        let mut dispositions = self.decided;
+        dispositions.sort_by_key(|(index, _)| *index);
+        let reached = self.reached.unwrap_or_default();
+        // The attempt may have run into its deadline: then nobody waits for this.
+        let _ = self.reply.send(Handed { dispositions, setup: self.setup, reached, ..Handed::default() });
+    }
+}
+
+/// Where a destination's connections go, and how they are protected: nothing that needs more shares one with what needs less.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) hop: NextHop,
+    /// Its messages leave only over verified TLS, for servers that promise the same (RFC 8689).
+    pub(crate) require_tls: bool,
 }
 
 /// A next hop: its line and its connections.
 pub(crate) struct Destination {
-    hop: NextHop,
+    key: Key,
+    client: Arc<ClientSettings>,
     connections_max: usize,
     line: Mutex<Line>,
     /// Woken when a job joins the line while a connection is idle.
@@ -87,12 +144,21 @@ impl Line {
 pub(crate) struct ConnectionGuard(Arc<Destination>);
 
 impl Destination {
-    pub(crate) fn new(hop: NextHop, connections_max: usize) -> Self {
-        Self { hop, connections_max, line: Mutex::default(), wake: Notify::new() }
+    /// `client`: the settings of its sessions.
+    pub(crate) fn new(key: Key, client: Arc<ClientSettings>, connections_max: usize) -> Self {
+        Self { key, client, connections_max, line: Mutex::default(), wake: Notify::new() }
     }
 
     pub(crate) fn hop(&self) -> &NextHop {
-        &self.hop
+        &self.key.hop
+    }
+
+    pub(crate) fn requires_tls(&self) -> bool {
+        self.key.require_tls
+    }
+
+    pub(crate) fn client(&self) -> &Arc<ClientSettings> {
+        &self.client
     }
 
     /// Joins the line. It is bounded by the active queue, from which every job comes.
@@ -244,13 +310,14 @@ impl Drop for ConnectionGuard {
 
 #[cfg(test)]
 mod tests {
-    use waxwing_types::{EnhancedCode, Envelope, MemoryBody, Origin, QueueId, ReversePath, Status, Timestamp, Via};
+    use waxwing_types::{Address, EnhancedCode, Envelope, MemoryBody, Origin, QueueId, ReversePath, Status, Timestamp, Via};
 
     use super::*;
 
     fn destination(max: usize) -> Arc<Destination> {
         let hop = NextHop { transport: "smtp".into(), host: "x.example".into(), port: None };
-        Arc::new(Destination::new(hop, max))
+        let key = Key { hop, require_tls: false };
+        Arc::new(Destination::new(key, Arc::new(ClientSettings::new("us.test")), max))
     }
 
     fn pending(id: u64) -> (Pending, oneshot::Receiver<Handed>) {
@@ -272,7 +339,7 @@ mod tests {
             tags: Arc::default(),
         };
         let (reply, outcome) = oneshot::channel();
-        let to = Address::parse("a@x.example").unwrap();
+        let to = Recipient::new(Address::parse("a@x.example").unwrap());
         (Pending::new(vec![(7, to)], message, Monotonic::default(), reply), outcome)
     }
 

@@ -1,9 +1,10 @@
-//! The SMTP transport: one pool of connections for each next hop, many messages over each connection.
+//! The transports that speak SMTP or LMTP: one pool of connections for each next hop, many messages over each connection.
 
 mod connect;
 mod destination;
 mod host;
 mod outcome;
+mod policy;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,19 +13,20 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
-use waxwing_net::{Shutdown, drive, spawn};
+use waxwing_net::{Shutdown, Tls, TlsConnector, Verify, drive_tls, spawn};
 use waxwing_pipeline::{Handed, Resolver, Transport};
 use waxwing_smtp::{ClientSession, ClientSettings};
-use waxwing_types::{Address, Attempt, Clock, Disposition, EnhancedCode, Message, NextHop, Status};
+use waxwing_types::{Attempt, Clock, Disposition, EnhancedCode, Message, Recipient, Status, TlsLevel};
 
-use connect::Target;
-use destination::{ConnectionGuard, Destination, Pending};
-use host::{ClientHost, Refusal};
+use connect::{Stream, Target};
+use destination::{ConnectionGuard, Destination, Key, Pending};
+use host::{ClientHost, NoSession, Refusal};
+pub use policy::TlsPolicy;
 
 /// Numbers and words of the transport, named as Postfix names them.
 #[derive(Clone, Debug)]
 pub struct SmtpSettings {
-    /// The transport's name in the configuration: `smtp` or `relay`.
+    /// The transport's name in the configuration: `smtp`, `relay` or `lmtp`.
     pub name: String,
     /// `myhostname`: an MX host of this name is ourselves.
     pub myhostname: String,
@@ -32,6 +34,10 @@ pub struct SmtpSettings {
     pub relayhost: Option<String>,
     /// Time-outs and the name after EHLO.
     pub client: Arc<ClientSettings>,
+    /// Which next hops are spoken to over TLS.
+    pub tls: TlsPolicy,
+    /// Whose certificates are believed; none: there is no TLS.
+    pub connector: Option<TlsConnector>,
     /// `smtp_tcp_port`.
     pub port: u16,
     /// `smtp_connect_timeout`, for each address.
@@ -46,10 +52,10 @@ pub struct SmtpSettings {
     pub conversion_bytes_max: u64,
 }
 
-/// Relays by SMTP.
+/// Relays by SMTP, or hands over by LMTP.
 pub struct SmtpTransport {
     core: Arc<Core>,
-    destinations: Mutex<HashMap<NextHop, Arc<Destination>>>,
+    destinations: Mutex<HashMap<Key, Arc<Destination>>>,
 }
 
 /// What every connection task needs.
@@ -78,16 +84,19 @@ impl SmtpTransport {
         Self { core: Arc::new(core), destinations: Mutex::default() }
     }
 
-    fn destination(&self, hop: &NextHop) -> Arc<Destination> {
+    fn destination(&self, key: &Key) -> Arc<Destination> {
         let mut all = self.destinations.lock();
-        if let Some(found) = all.get(hop) {
+        if let Some(found) = all.get(key) {
             return Arc::clone(found);
         }
         if all.len() >= IDLE_DESTINATIONS_MAX {
             all.retain(|_, d| Arc::strong_count(d) > 1);
         }
-        let new = Arc::new(Destination::new(hop.clone(), self.core.settings.connections_max));
-        all.insert(hop.clone(), Arc::clone(&new));
+        let settings = &self.core.settings;
+        let tls = if key.require_tls { TlsLevel::Verify } else { settings.tls.level(&key.hop) };
+        let client = ClientSettings { tls, require_tls: key.require_tls, ..settings.client.as_ref().clone() };
+        let new = Arc::new(Destination::new(key.clone(), Arc::new(client), settings.connections_max));
+        all.insert(key.clone(), Arc::clone(&new));
         new
     }
 }
@@ -99,10 +108,12 @@ impl Transport for SmtpTransport {
     }
 
     async fn deliver(&self, attempt: &Attempt, message: &Message) -> Handed {
-        let destination = self.destination(&attempt.hop);
+        // RFC 8689 is about relaying; LMTP is the delivery at its end.
+        let require_tls = message.envelope.require_tls && !self.core.settings.client.lmtp;
+        let destination = self.destination(&Key { hop: attempt.hop.clone(), require_tls });
         let (reply, outcome) = oneshot::channel();
-        let address = |index: &u32| Some((*index, message.envelope.recipients.get(*index as usize)?.address.clone()));
-        let recipients: Vec<(u32, Address)> = attempt.recipients.iter().filter_map(address).collect();
+        let recipient = |index: &u32| Some((*index, message.envelope.recipients.get(*index as usize)?.clone()));
+        let recipients: Vec<(u32, Recipient)> = attempt.recipients.iter().filter_map(recipient).collect();
         destination.push(Pending::new(recipients, message.clone(), self.core.clock.monotonic(), reply));
         attend(&self.core, &destination);
         outcome.await.unwrap_or_else(|_| Handed::cut_off())
@@ -168,7 +179,16 @@ async fn connection(core: &Arc<Core>, destination: &Arc<Destination>) -> Result<
         if !destination.has_work() {
             return Ok(());
         }
-        let Err(disposition) = serve(core, destination, target).await else { return Ok(()) };
+        let mut served = serve(core, destination, target, destination.client()).await;
+        if matches!(served, Err(NoSession::InTheClear)) {
+            let client = Arc::new(ClientSettings { tls: TlsLevel::None, ..destination.client().as_ref().clone() });
+            served = serve(core, destination, target, &client).await;
+        }
+        let disposition = match served {
+            Ok(()) => return Ok(()),
+            Err(NoSession::Refused(disposition)) => disposition,
+            Err(NoSession::InTheClear) => deferred(Status::local(EnhancedCode::new(4, 7, 5), "the handshake for TLS failed")),
+        };
         // A server that will not talk to us for good does not speak for one that can't now.
         if number == 0 || matches!(last, Disposition::Failed(_)) || matches!(disposition, Disposition::Deferred { .. }) {
             last = disposition;
@@ -182,14 +202,28 @@ fn deferred(status: Status) -> Disposition {
 }
 
 /// One connection to one address: until it ends, or no session comes about.
-async fn serve(core: &Arc<Core>, destination: &Arc<Destination>, target: &Target) -> Result<(), Disposition> {
-    let stream = connect::open(core, target).await.map_err(deferred)?;
-    let session = ClientSession::new(Arc::clone(&core.settings.client));
-    let refusal = Refusal::default();
-    let host = ClientHost::new(Arc::clone(core), Arc::clone(destination), target.to_string(), refusal.clone());
-    drive(stream, session, host, Arc::clone(&core.clock), core.shutdown.clone()).await;
-    match refusal.take() {
-        Some(disposition) => Err(disposition),
-        None => Ok(()),
+async fn serve(
+    core: &Arc<Core>,
+    destination: &Arc<Destination>,
+    target: &Target,
+    client: &Arc<ClientSettings>,
+) -> Result<(), NoSession> {
+    if destination.requires_tls() && !target.is_named {
+        let why = format!("the name {} came by a DNS answer that nobody vouches for", target.host());
+        return Err(NoSession::Refused(outcome::tls_unavailable(&why, None)));
     }
+    let stream = connect::open(core, target).await.map_err(|status| NoSession::Refused(deferred(status)))?;
+    // Any certificate will do for the handshake: the session knows whether it was verified, and what that means.
+    let tls = core.settings.connector.as_ref().and_then(|c| c.to(target.host(), Verify::Opportunistic).ok());
+    let tls = tls.map_or(Tls::None, Tls::Connect);
+    let session = ClientSession::new(Arc::clone(client));
+    let refusal = Refusal::default();
+    let (core, destination) = (Arc::clone(core), Arc::clone(destination));
+    let (clock, shutdown) = (Arc::clone(&core.clock), core.shutdown.clone());
+    let host = ClientHost::new(core, destination, Arc::clone(client), target.to_string(), refusal.clone());
+    match stream {
+        Stream::Tcp(stream) => drive_tls(stream, tls, session, host, clock, shutdown).await,
+        Stream::Unix(stream) => drive_tls(stream, tls, session, host, clock, shutdown).await,
+    };
+    refusal.take().map_or(Ok(()), Err)
 }

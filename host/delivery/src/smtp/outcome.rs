@@ -1,6 +1,6 @@
 //! From a client session's result to dispositions.
 
-use waxwing_smtp::client::{LostReason, Stage};
+use waxwing_smtp::client::{LostReason, Missing, NoTls, Stage};
 use waxwing_types::{Disposition, EnhancedCode, Reply, Status};
 
 /// A server's reply about one recipient.
@@ -24,11 +24,51 @@ pub(crate) fn replied(reply: &Reply, remote: &str) -> Disposition {
     }
 }
 
+/// The connection is not protected as it must be. Mail that asked for that itself (RFC 8689 §5) is returned, other mail waits for the
+/// server to be mended.
+pub(crate) fn not_protected(why: &NoTls, requires_tls: bool, remote: &str) -> Disposition {
+    let (detail, text) = match why {
+        NoTls::NotOffered => ((4, 7, 4), format!("TLS is required, but was not offered by {remote}")),
+        NoTls::Refused(reply) => ((4, 7, 4), format!("TLS is required, but {remote} refused STARTTLS: {reply}")),
+        NoTls::NotVerified => ((4, 7, 5), format!("the certificate of {remote} was not verified")),
+        NoTls::NoRequireTls => ((4, 7, 4), format!("{remote} does not offer REQUIRETLS")),
+    };
+    if requires_tls {
+        return tls_unavailable(&text, Some(remote));
+    }
+    let status =
+        Status { code: None, enhanced: EnhancedCode::new(detail.0, detail.1, detail.2), remote: Some(remote.to_owned()), text };
+    Disposition::Deferred { status, not_before: None }
+}
+
+/// RFC 8689 §4.2.1, §5: the sender wants the message back rather than sent like this.
+pub(crate) fn tls_unavailable(why: &str, remote: Option<&str>) -> Disposition {
+    let enhanced = EnhancedCode::new(5, 7, 30);
+    let text = format!("REQUIRETLS support required: {why}");
+    Disposition::Failed(Status { code: None, enhanced, remote: remote.map(str::to_owned), text })
+}
+
+/// What the server lacks and the message can't do without. `in_address`: it is an address that has UTF-8.
+pub(crate) fn lacking(missing: Missing, in_address: bool, why: &str, remote: &str) -> Disposition {
+    let ((class, subject, detail), text) = match missing {
+        // RFC 6531 §3.5, RFC 3463: X.6.7 for addresses, X.6.9 for the header.
+        Missing::SmtpUtf8 if in_address => ((5, 6, 7), format!("{remote} takes no addresses in UTF-8 (SMTPUTF8)")),
+        Missing::SmtpUtf8 => ((5, 6, 9), format!("{remote} takes no header in UTF-8 (SMTPUTF8)")),
+        // RFC 6152 §3, RFC 3030 §3.
+        Missing::EightBitMime => ((5, 6, 3), format!("{remote} takes no 8-bit content, and {why}")),
+        Missing::BinaryMime => ((5, 6, 3), format!("{remote} takes no binary content, and {why}")),
+        Missing::RequireTls => return tls_unavailable("the connection does not do", Some(remote)),
+    };
+    let enhanced = EnhancedCode::new(class, subject, detail);
+    Disposition::Failed(Status { code: None, enhanced, remote: Some(remote.to_owned()), text })
+}
+
 /// The connection ended first: always worth another try.
 pub(crate) fn lost(stage: Stage, reason: &LostReason, remote: &str) -> Disposition {
     let at = match stage {
         Stage::Greeting => "receiving the greeting",
         Stage::Helo => "sending EHLO",
+        Stage::StartTls => "shaking hands for TLS",
         Stage::Mail => "sending MAIL FROM",
         Stage::Rcpt => "sending RCPT TO",
         Stage::DataInit => "sending DATA",

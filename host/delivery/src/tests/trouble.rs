@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 use super::*;
 
 /// Waits for something that the test knows will come.
-async fn until(mut what: impl FnMut() -> bool) {
+pub(super) async fn until(mut what: impl FnMut() -> bool) {
     let wait = async {
         while !what() {
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -16,7 +16,7 @@ async fn until(mut what: impl FnMut() -> bool) {
 }
 
 /// Accepts on a port of its own, or the one given, and hands each connection over with its number.
-async fn raw_server<F>(address: SocketAddr, serve: impl Fn(usize, TcpStream) -> F + Send + 'static) -> SocketAddr
+pub(super) async fn raw_server<F>(address: SocketAddr, serve: impl Fn(usize, TcpStream) -> F + Send + 'static) -> SocketAddr
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -31,7 +31,7 @@ where
     address
 }
 
-fn to_port(port: u16) -> BTreeMap<String, Route> {
+pub(super) fn to_port(port: u16) -> BTreeMap<String, Route> {
     BTreeMap::from([("raw.example".to_owned(), Route { transport: "smtp".into(), nexthop: format!("[127.0.0.1]:{port}") })])
 }
 

@@ -30,6 +30,7 @@ fn print(ret: Option<Return>, head: &[u8], body: Option<&[u8]>, text: &str) -> S
         envid: Some("env+3D1"),
         recipients: &recipients,
         ret,
+        smtputf8: false,
         head,
         body,
     };
@@ -86,4 +87,30 @@ fn the_boundary_does_not_occur_in_what_is_returned() {
 fn eight_bit_messages_are_returned_as_such() {
     let text = print(None, HEAD, Some(b"\xe4\r\n"), "x");
     assert_eq!(text.matches("Content-Transfer-Encoding: 8bit").count(), 2, "{text}");
+}
+
+#[test]
+fn addresses_in_utf8_make_a_global_report() {
+    let (to, late) = (Address::parse("a@a.example").unwrap(), Address::parse("grün@b.example").unwrap());
+    let recipient = Recipient { original: Some("utf-8;grün@old.example".into()), ..Recipient::new(late) };
+    let status = Status::local(EnhancedCode::new(5, 6, 7), "no");
+    let recipients = [Reported { recipient: &recipient, action: Action::Failed, status: &status, last_attempt: AT }];
+    let report = |to: &Address, smtputf8, head: &[u8]| {
+        let (id, about) = (QueueId::from_u64(2), QueueId::from_u64(1));
+        let (at, arrived, recipients) = (AT, AT, &recipients[..]);
+        let (envid, ret, body, reporting_mta) = (None, None, None, "mx.a.example");
+        Report { reporting_mta, to, id, at, about, arrived, envid, recipients, ret, smtputf8, head, body }.print()
+    };
+    let dsn = report(&to, true, "Subject: grün\r\n\r\n".as_bytes());
+    let text = String::from_utf8(dsn.content.to_vec()).unwrap();
+    for part in [
+        "Content-Type: message/global-delivery-status\r\nContent-Transfer-Encoding: 8bit\r\n",
+        "Final-Recipient: utf-8; grün@b.example\r\n",
+        "Original-Recipient: utf-8;grün@old.example\r\n",
+        "Content-Type: message/global-headers\r\n",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    assert!(dsn.eight_bit && !dsn.smtputf8, "an ASCII address needs no SMTPUTF8");
+    assert!(report(&recipient.address, true, b"").smtputf8);
 }

@@ -1,13 +1,17 @@
 //! The client's side: settings, questions, answers and outcomes; the states are in [`ClientSession`].
 
+mod job;
+mod server_info;
 mod session;
 mod transaction;
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use waxwing_types::{Address, Reply, ReversePath};
+use waxwing_types::{Reply, TlsLevel};
 
+pub use job::{Job, Missing};
+pub use server_info::{Limits, ServerInfo, SizeLimit};
 pub use session::ClientSession;
 
 /// Limits and words of a client session. Times are Postfix's `smtp_*_timeout`.
@@ -15,10 +19,18 @@ pub use session::ClientSession;
 pub struct ClientSettings {
     /// What we call ourselves in EHLO (`smtp_helo_name`).
     pub helo_name: String,
+    /// Whether the connection is to be encrypted (`smtp_tls_security_level`).
+    pub tls: TlsLevel,
+    /// All messages of this connection need REQUIRETLS (RFC 8689).
+    pub require_tls: bool,
+    /// LMTP (RFC 2033): LHLO, and a final reply for each recipient.
+    pub lmtp: bool,
     /// Until the greeting (`smtp_helo_timeout`).
     pub greeting_timeout: Duration,
     /// For EHLO and HELO (`smtp_helo_timeout`).
     pub helo_timeout: Duration,
+    /// For STARTTLS and for the handshake (`smtp_starttls_timeout`).
+    pub starttls_timeout: Duration,
     /// For MAIL (`smtp_mail_timeout`).
     pub mail_timeout: Duration,
     /// For each RCPT (`smtp_rcpt_timeout`).
@@ -46,8 +58,12 @@ impl ClientSettings {
         let five_minutes = Duration::from_secs(300);
         Self {
             helo_name: helo_name.into(),
+            tls: TlsLevel::None,
+            require_tls: false,
+            lmtp: false,
             greeting_timeout: five_minutes,
             helo_timeout: five_minutes,
+            starttls_timeout: five_minutes,
             mail_timeout: five_minutes,
             rcpt_timeout: five_minutes,
             data_init_timeout: Duration::from_secs(120),
@@ -59,21 +75,6 @@ impl ClientSettings {
             reply_lines_max: 100,
         }
     }
-}
-
-/// One message for one connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Job {
-    /// The host's name for it.
-    pub id: u64,
-    /// MAIL FROM.
-    pub sender: ReversePath,
-    /// RCPT TO, in order; never empty.
-    pub recipients: Vec<Address>,
-    /// Octets of head and body.
-    pub size: u64,
-    /// It has octets above 127.
-    pub eight_bit: bool,
 }
 
 /// What a client session asks its host. The first is [`Question::Next`] with `idle`, before the greeting is read: a
@@ -111,7 +112,7 @@ pub enum Answer {
         /// Nothing follows.
         last: bool,
     },
-    /// To [`Question::Body`]: it can't be read. The connection closes without the final dot.
+    /// To [`Question::Body`]: it can't be read. The connection closes without the end of the message.
     Abort,
     /// To [`Question::Outcome`].
     Done,
@@ -124,6 +125,8 @@ pub struct Outcome {
     pub job: u64,
     /// The result.
     pub result: JobResult,
+    /// The server offers DSN: it has been told which reports the sender wants, and makes them.
+    pub dsn: bool,
 }
 
 /// The result of a job.
@@ -132,8 +135,13 @@ pub enum JobResult {
     /// One reply for each recipient, in order: RCPT's refusal, else the final reply, or that to MAIL or DATA if that was
     /// refused.
     Replied(Vec<Reply>),
-    /// The server lacks 8BITMIME and the job needs it; nothing was sent.
-    EightBitUnsupported,
+    /// The server lacks what the job needs; nothing was sent.
+    Unsupported(Missing),
+    /// The server takes fewer recipients in one transaction (RFC 9422 RCPTMAX); nothing was sent.
+    TooManyRecipients {
+        /// How many it takes, at least one.
+        server_limit: usize,
+    },
     /// Larger than the server's SIZE; nothing was sent.
     TooLarge {
         /// The server's limit, octets.
@@ -152,6 +160,21 @@ pub enum JobResult {
     },
     /// The greeting, EHLO or HELO was refused; nothing was sent.
     RefusedSession(Reply),
+    /// The connection must be encrypted and can't be; nothing was sent.
+    NoTls(NoTls),
+}
+
+/// Why a connection is not encrypted as it must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoTls {
+    /// EHLO did not offer STARTTLS.
+    NotOffered,
+    /// The reply to STARTTLS.
+    Refused(Reply),
+    /// The certificate is not one for this server, or nobody whom we trust vouches for it.
+    NotVerified,
+    /// The encrypted connection offers no REQUIRETLS, and all that it would carry needs it.
+    NoRequireTls,
 }
 
 /// What a session waits for.
@@ -161,6 +184,8 @@ pub enum Stage {
     Greeting,
     /// The reply to EHLO or HELO.
     Helo,
+    /// The reply to STARTTLS, or the end of the handshake.
+    StartTls,
     /// The reply to MAIL; with a job that has not begun, also its turn.
     Mail,
     /// A reply to RCPT.
@@ -188,28 +213,4 @@ pub enum LostReason {
     Aborted,
     /// We are shutting down.
     Shutdown,
-}
-
-/// What the server said of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ServerInfo {
-    /// First word of the reply to EHLO or HELO, else of the greeting.
-    pub name: String,
-    /// It took EHLO.
-    pub esmtp: bool,
-    /// PIPELINING (RFC 2920).
-    pub pipelining: bool,
-    /// 8BITMIME (RFC 6152).
-    pub eight_bit_mime: bool,
-    /// SIZE (RFC 1870): offered, and the limit if there is one.
-    pub size: Option<SizeLimit>,
-}
-
-/// What SIZE offers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SizeLimit {
-    /// No number, or 0.
-    Unstated,
-    /// Octets.
-    Octets(u64),
 }

@@ -1,16 +1,21 @@
 //! The states of a client session.
 
+mod losses;
+mod opening;
+
 use std::collections::VecDeque;
-use std::io::Write as _;
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use waxwing_types::{Action, Input, Monotonic, Reply, Session};
+use waxwing_types::{Action, Input, Monotonic, Reply, Session, TlsLevel, TlsSession};
 
-use super::transaction::{Progress, Transaction};
-use super::{Answer, ClientSettings, Job, JobResult, LostReason, Outcome, Question, ServerInfo, SizeLimit, Stage};
+use losses::in_the_clear;
+
+use super::server_info::first_word;
+use super::transaction::{Progress, Transaction, Wire};
+use super::{Answer, ClientSettings, JobResult, LostReason, NoTls, Outcome, Question, ServerInfo};
 use crate::backlog::Backlog;
 use crate::reply::ReplyReader;
 use crate::stuff::DotStuffer;
@@ -27,6 +32,12 @@ pub struct ClientSession {
     phase: Phase,
     asked: Option<Asked>,
     server: ServerInfo,
+    /// What protects the connection.
+    tls: Option<TlsSession>,
+    /// The handshake was asked for and is not done.
+    shaking_hands: bool,
+    /// Transactions begun.
+    mails: usize,
     replies: ReplyReader,
     backlog: Backlog,
     /// Commands sent and not answered.
@@ -67,10 +78,14 @@ enum Awaited {
     Greeting,
     Ehlo,
     Helo,
+    StartTls,
     Rset,
     Mail,
     Rcpt,
     Data,
+    /// The reply to BDAT without LAST.
+    Chunk,
+    /// The reply to the message; with LMTP that of one recipient.
     FinalDot,
     Quit,
 }
@@ -86,13 +101,14 @@ impl Session for ClientSession {
         let mut fresh: &[u8] = &[];
         match input {
             Input::Start => self.ask(Question::Next { idle: true }, Asked::Next { idle: true }, actions),
+            Input::Bytes(_) if self.shaking_hands => self.ended(in_the_clear()),
             Input::Bytes(bytes) if self.asked.is_some() => self.backlog.keep(bytes),
             Input::Bytes(bytes) => fresh = bytes,
             Input::Answer(answer) => self.answered(now, answer, actions),
             Input::Tick if now >= self.deadline => self.ended(LostReason::TimedOut),
             Input::Tick => self.deadline_told = Monotonic::default(),
             Input::Eof => self.ended(LostReason::Eof),
-            Input::Secured(_) => {}
+            Input::Secured(tls) => self.secured(now, tls, actions),
             Input::Shutdown => self.shut_down(),
         }
         self.pump(now, fresh, actions);
@@ -110,6 +126,9 @@ impl ClientSession {
             phase: Phase::Opening,
             asked: None,
             server: ServerInfo::default(),
+            tls: None,
+            shaking_hands: false,
+            mails: 0,
             backlog: Backlog::default(),
             awaited: VecDeque::new(),
             jobs: VecDeque::new(),
@@ -125,6 +144,12 @@ impl ClientSession {
     #[must_use]
     pub fn server(&self) -> &ServerInfo {
         &self.server
+    }
+
+    /// What protects the connection, if it is encrypted.
+    #[must_use]
+    pub fn tls(&self) -> Option<&TlsSession> {
+        self.tls.as_ref()
     }
 
     /// Octets of input that are held: less than a reply and one input together.
@@ -185,6 +210,10 @@ impl ClientSession {
                 return false;
             }
             (None, None) => match self.replies.next(input) {
+                // What stands behind the reply to STARTTLS was not encrypted: somebody put it there (RFC 3207 §6).
+                Some(Ok(_)) if self.awaited.front() == Some(&Awaited::StartTls) && !input.is_empty() => {
+                    self.lose(&in_the_clear());
+                }
                 Some(reply) => self.reply(now, reply, actions),
                 None => return false,
             },
@@ -219,21 +248,10 @@ impl ClientSession {
     fn begin(&mut self, now: Monotonic, actions: &mut Actions) {
         let Some(mut transaction) = self.jobs.pop_back() else { return };
         let job = &transaction.job;
-        let limit = match self.server.size {
-            Some(SizeLimit::Octets(limit)) => limit,
-            Some(SizeLimit::Unstated) | None => u64::MAX,
-        };
-        let refused = if job.recipients.is_empty() {
-            Some(JobResult::Replied(Vec::new()))
-        } else if job.eight_bit && !self.server.eight_bit_mime {
-            Some(JobResult::EightBitUnsupported)
-        } else if job.size > limit {
-            Some(JobResult::TooLarge { server_limit: limit })
-        } else {
-            None
-        };
+        let verified = self.tls.as_ref().is_some_and(|tls| tls.verified);
+        let refused = job.refused_by(&self.server, verified);
         if let Some(result) = refused {
-            self.outcomes.push_back(Outcome { job: job.id, result });
+            self.tell(job.id, result);
             return;
         }
         let mut out = Vec::with_capacity(128 + 64 * job.recipients.len());
@@ -242,15 +260,25 @@ impl ClientSession {
             self.awaited.push_back(Awaited::Rset);
         }
         if self.server.pipelining {
-            self.write_mail(&mut out, job);
-            for recipient in &job.recipients {
-                let _ = write!(out, "RCPT TO:<{recipient}>\r\n");
+            job.write_mail(&self.server, &mut out);
+            self.awaited.push_back(Awaited::Mail);
+            for place in 0..job.recipients.len() {
+                job.write_rcpt(place, &self.server, &mut out);
                 self.awaited.push_back(Awaited::Rcpt);
             }
-            out.extend_from_slice(b"DATA\r\n");
-            self.awaited.push_back(Awaited::Data);
+            // A chunk must not go before somebody is known to get it (RFC 3030 §2).
+            if !job.is_chunked() {
+                out.extend_from_slice(b"DATA\r\n");
+                self.awaited.push_back(Awaited::Data);
+            }
         } else if out.is_empty() {
-            self.write_mail(&mut out, job);
+            job.write_mail(&self.server, &mut out);
+            self.awaited.push_back(Awaited::Mail);
+        }
+        self.mails += 1;
+        // RFC 9422 §4.1: a server that counts transactions gets no more than it takes.
+        if self.phase == Phase::Ready && self.server.limits.mail_max.is_some_and(|max| self.mails >= max) {
+            self.phase = Phase::Leaving;
         }
         transaction.state = Progress::Commands;
         self.jobs.push_back(transaction);
@@ -258,34 +286,51 @@ impl ClientSession {
         self.arm(now);
     }
 
-    fn write_mail(&mut self, out: &mut Vec<u8>, job: &Job) {
-        let _ = write!(out, "MAIL FROM:<{}>", job.sender);
-        if self.server.size.is_some() {
-            let _ = write!(out, " SIZE={}", job.size);
-        }
-        if self.server.eight_bit_mime && job.eight_bit {
-            out.extend_from_slice(b" BODY=8BITMIME");
-        }
-        out.extend_from_slice(b"\r\n");
-        self.awaited.push_back(Awaited::Mail);
-    }
-
     fn body(&mut self, now: Monotonic, chunk: Bytes, last: bool, actions: &mut Actions) {
         let Some(Transaction { state, .. }) = self.jobs.front_mut() else { return };
-        let Progress::Body(stuffer) = state else { return };
-        let wire = stuffer.stuff(chunk);
-        if !wire.is_empty() {
-            actions.push(Action::Send(wire));
+        let Progress::Body(wire) = state else { return };
+        match wire {
+            Wire::Dots(stuffer) => {
+                let octets = stuffer.stuff(chunk);
+                if !octets.is_empty() {
+                    actions.push(Action::Send(octets));
+                }
+                if !last {
+                    return self.arm(now);
+                }
+                actions.push(Action::Send(mem::take(stuffer).end()));
+            }
+            Wire::Chunks => {
+                if chunk.is_empty() && !last {
+                    return self.arm(now);
+                }
+                let mark = if last { " LAST" } else { "" };
+                actions.push(Action::Send(Bytes::from(format!("BDAT {}{mark}\r\n", chunk.len()))));
+                if !chunk.is_empty() {
+                    actions.push(Action::Send(chunk));
+                }
+                if !last {
+                    *state = Progress::ChunkSent;
+                    return self.await_reply(now, Awaited::Chunk);
+                }
+            }
         }
-        if !last {
-            return self.arm(now);
-        }
-        actions.push(Action::Send(mem::take(stuffer).end()));
         *state = Progress::FinalDot;
-        self.await_reply(now, Awaited::FinalDot);
+        self.await_final(now);
         // RFC 2920 §3.1: the next commands may stand in one group with the end of a message.
         if self.server.pipelining && self.phase == Phase::Ready && self.doomed.is_none() {
             self.ask(Question::Next { idle: false }, Asked::Next { idle: false }, actions);
+        }
+    }
+
+    /// The replies to the end of a message: one, or with LMTP one for each recipient that was taken (RFC 2033 §4.2).
+    fn await_final(&mut self, now: Monotonic) {
+        let replies = match self.jobs.front() {
+            Some(transaction) if self.settings.lmtp => transaction.taken().max(1),
+            Some(_) | None => 1,
+        };
+        for _ in 0..replies {
+            self.await_reply(now, Awaited::FinalDot);
         }
     }
 
@@ -305,32 +350,27 @@ impl ClientSession {
         self.arm(now);
     }
 
-    /// 421: the server closes. Before the transaction it says nothing about the message.
-    fn closing(&mut self, awaited: Awaited, reply: Reply) {
-        match awaited {
-            Awaited::Greeting | Awaited::Ehlo | Awaited::Helo => self.refuse_session(&reply),
-            Awaited::Mail | Awaited::Rset => self.awaited.push_front(awaited),
-            Awaited::Rcpt | Awaited::Data | Awaited::FinalDot => self.finish(&reply),
-            Awaited::Quit => self.phase = Phase::Ending,
-        }
-        self.lose(&LostReason::Closing(reply));
-    }
-
     fn expected(&mut self, now: Monotonic, awaited: Awaited, reply: Reply, actions: &mut Actions) {
         match (awaited, reply.code() / 100) {
             (Awaited::Greeting, 2) => {
                 self.server.name = first_word(&reply);
-                self.hello("EHLO", Awaited::Ehlo, now, actions);
+                self.hello(now, actions);
             }
             (Awaited::Ehlo, 2) => {
-                self.learn(&reply);
-                self.ready(now, actions);
+                self.server = ServerInfo::of(&reply);
+                self.greeted(now, actions);
             }
-            (Awaited::Ehlo, 5) => self.hello("HELO", Awaited::Helo, now, actions),
+            (Awaited::Ehlo, 5) if !self.settings.lmtp => self.say_hello("HELO", Awaited::Helo, now, actions),
             (Awaited::Helo, 2) => {
                 self.server = ServerInfo { name: first_word(&reply), ..ServerInfo::default() };
-                self.ready(now, actions);
+                self.greeted(now, actions);
             }
+            (Awaited::StartTls, 2) => {
+                self.shaking_hands = true;
+                actions.push(Action::StartTls);
+            }
+            (Awaited::StartTls, 4 | 5) if self.settings.tls == TlsLevel::May => self.ready(now, actions),
+            (Awaited::StartTls, 4 | 5) => self.no_tls(&NoTls::Refused(reply), actions),
             (Awaited::Greeting | Awaited::Ehlo | Awaited::Helo, 4 | 5) => {
                 actions.push(Action::Send(Bytes::from_static(b"QUIT\r\n")));
                 self.refuse_session(&reply);
@@ -342,7 +382,12 @@ impl ClientSession {
                 self.must_reset = self.jobs.front().is_some_and(|t| t.mail_refused.is_none());
                 self.finish(&reply);
             }
-            (Awaited::FinalDot, 2 | 4 | 5) => self.finish(&reply),
+            (Awaited::Chunk, 2) => self.next_chunk(),
+            (Awaited::Chunk, 4 | 5) => {
+                self.must_reset = true;
+                self.finish(&reply);
+            }
+            (Awaited::FinalDot, 2 | 4 | 5) => self.final_answered(reply),
             // Whatever it says: if it failed, MAIL fails too.
             (Awaited::Rset, _) => self.next_single(Awaited::Rset, actions),
             (Awaited::Quit, _) => self.phase = Phase::Ending,
@@ -351,28 +396,6 @@ impl ClientSession {
                 self.lose(&LostReason::Garbage(format!("a reply that can't stand here: {reply}")));
             }
         }
-    }
-
-    fn hello(&mut self, verb: &str, awaited: Awaited, now: Monotonic, actions: &mut Actions) {
-        actions.push(Action::Send(Bytes::from(format!("{verb} {}\r\n", self.settings.helo_name))));
-        self.await_reply(now, awaited);
-    }
-
-    fn learn(&mut self, reply: &Reply) {
-        let mut server = ServerInfo { name: first_word(reply), esmtp: true, ..ServerInfo::default() };
-        for line in reply.text().split('\n').skip(1) {
-            let mut words = line.split_ascii_whitespace();
-            match words.next().unwrap_or_default().to_ascii_uppercase().as_str() {
-                "PIPELINING" => server.pipelining = true,
-                "8BITMIME" => server.eight_bit_mime = true,
-                "SIZE" => {
-                    let limit = words.next().and_then(|n| n.parse().ok()).filter(|n| *n > 0);
-                    server.size = Some(limit.map_or(SizeLimit::Unstated, SizeLimit::Octets));
-                }
-                _ => {}
-            }
-        }
-        self.server = server;
     }
 
     fn ready(&mut self, now: Monotonic, actions: &mut Actions) {
@@ -393,13 +416,35 @@ impl ClientSession {
 
     fn rcpt_answered(&mut self, reply: Reply, actions: &mut Actions) {
         let Some(transaction) = self.jobs.front_mut() else { return };
-        let all = transaction.recipients.len() + 1 == transaction.job.recipients.len();
         transaction.recipients.push((!reply.is_positive()).then(|| reply.clone()));
-        if all && !transaction.has_recipient() && !self.server.pipelining {
-            self.must_reset = true;
+        let all = transaction.all_answered();
+        if all && !transaction.has_recipient() && (!self.server.pipelining || transaction.job.is_chunked()) {
+            self.must_reset = transaction.mail_refused.is_none();
             return self.finish(&reply);
         }
+        if all && transaction.job.is_chunked() {
+            transaction.state = Progress::Body(Wire::Chunks);
+            return;
+        }
         self.next_single(Awaited::Rcpt, actions);
+    }
+
+    /// The server has taken a chunk: the next may go.
+    fn next_chunk(&mut self) {
+        if let Some(transaction) = self.jobs.front_mut() {
+            transaction.state = Progress::Body(Wire::Chunks);
+        }
+    }
+
+    /// With LMTP the last of the replies ends the job.
+    fn final_answered(&mut self, reply: Reply) {
+        if self.awaited.front() == Some(&Awaited::FinalDot)
+            && let Some(transaction) = self.jobs.front_mut()
+        {
+            transaction.finals.push_back(reply);
+        } else {
+            self.finish(&reply);
+        }
     }
 
     /// Without PIPELINING: the command that follows the one that was answered.
@@ -410,9 +455,9 @@ impl ClientSession {
         let Some(transaction) = self.jobs.pop_front() else { return };
         let mut out = Vec::new();
         if answered == Awaited::Rset {
-            self.write_mail(&mut out, &transaction.job);
-        } else if let Some(recipient) = transaction.job.recipients.get(transaction.recipients.len()) {
-            let _ = write!(out, "RCPT TO:<{recipient}>\r\n");
+            transaction.job.write_mail(&self.server, &mut out);
+            self.awaited.push_back(Awaited::Mail);
+        } else if transaction.job.write_rcpt(transaction.recipients.len(), &self.server, &mut out) {
             self.awaited.push_back(Awaited::Rcpt);
         } else {
             out.extend_from_slice(b"DATA\r\n");
@@ -425,7 +470,7 @@ impl ClientSession {
     fn data_begins(&mut self, now: Monotonic, actions: &mut Actions) {
         let Some(transaction) = self.jobs.front_mut() else { return };
         if transaction.has_recipient() {
-            transaction.state = Progress::Body(DotStuffer::new());
+            transaction.state = Progress::Body(Wire::Dots(DotStuffer::new()));
         } else {
             transaction.state = Progress::EmptyBody;
             actions.push(Action::Send(Bytes::from_static(b".\r\n")));
@@ -437,16 +482,12 @@ impl ClientSession {
     fn finish(&mut self, last: &Reply) {
         if let Some(transaction) = self.jobs.pop_front() {
             let (job, result) = transaction.replied(last);
-            self.outcomes.push_back(Outcome { job, result });
+            self.tell(job, result);
         }
     }
 
-    fn refuse_session(&mut self, reply: &Reply) {
-        self.phase = Phase::Ending;
-        while let Some(transaction) = self.jobs.pop_front() {
-            let result = JobResult::RefusedSession(reply.clone());
-            self.outcomes.push_back(Outcome { job: transaction.job.id, result });
-        }
+    fn tell(&mut self, job: u64, result: JobResult) {
+        self.outcomes.push_back(Outcome { job, result, dsn: self.server.dsn });
     }
 
     fn quit(&mut self, now: Monotonic, actions: &mut Actions) {
@@ -470,38 +511,6 @@ impl ClientSession {
         }
     }
 
-    fn lose(&mut self, reason: &LostReason) {
-        let awaited = self.awaited_stage();
-        self.awaited.clear();
-        self.phase = Phase::Ending;
-        for (nth, transaction) in mem::take(&mut self.jobs).into_iter().enumerate() {
-            if let Progress::EmptyBody = transaction.state {
-                // Every recipient has its refusal; what became of the empty message does not matter.
-                let (job, result) = transaction.replied(&Reply::fixed(451, (4, 4, 2), "Connection lost"));
-                self.outcomes.push_back(Outcome { job, result });
-                continue;
-            }
-            let result = JobResult::Lost {
-                stage: transaction.stage(if nth == 0 { awaited } else { Stage::Mail }),
-                sent_anything: transaction.sent_anything(),
-                final_dot_sent: transaction.final_dot_sent(),
-                reason: reason.clone(),
-            };
-            self.outcomes.push_back(Outcome { job: transaction.job.id, result });
-        }
-    }
-
-    fn awaited_stage(&self) -> Stage {
-        match self.awaited.front() {
-            Some(Awaited::Greeting) => Stage::Greeting,
-            Some(Awaited::Ehlo | Awaited::Helo) => Stage::Helo,
-            Some(Awaited::Rcpt) => Stage::Rcpt,
-            Some(Awaited::Data) => Stage::DataInit,
-            Some(Awaited::FinalDot) => Stage::DataDone,
-            Some(Awaited::Mail | Awaited::Rset | Awaited::Quit) | None => Stage::Mail,
-        }
-    }
-
     fn await_reply(&mut self, now: Monotonic, awaited: Awaited) {
         self.awaited.push_back(awaited);
         self.arm(now);
@@ -518,7 +527,10 @@ impl ClientSession {
             Some(Awaited::Rset) => settings.rset_timeout,
             Some(Awaited::Mail) => settings.mail_timeout,
             Some(Awaited::Rcpt) => settings.rcpt_timeout,
+            Some(Awaited::StartTls) => settings.starttls_timeout,
+            None if self.shaking_hands => settings.starttls_timeout,
             Some(Awaited::Data) => settings.data_init_timeout,
+            Some(Awaited::Chunk) => settings.data_xfer_timeout,
             Some(Awaited::FinalDot) => settings.data_done_timeout,
             Some(Awaited::Quit) => settings.quit_timeout,
             None => return,
@@ -537,8 +549,4 @@ impl ClientSession {
             actions.push(Action::WakeAt(self.deadline));
         }
     }
-}
-
-fn first_word(reply: &Reply) -> String {
-    reply.text().split_ascii_whitespace().next().unwrap_or_default().to_owned()
 }

@@ -1,0 +1,11 @@
+//! Words of the keys on connections to other servers.
+
+use waxwing_types::TlsLevel;
+
+use crate::kind::Words;
+
+impl Words for TlsLevel {
+    const FORM: &'static str = "\"none\", \"may\", \"encrypt\" or \"verify\"";
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("none", Self::None), ("may", Self::May), ("encrypt", Self::Encrypt), ("verify", Self::Verify)];
+}
