@@ -14,7 +14,8 @@ use crate::mailbox_path::{mailbox_path, user_path};
 use crate::tables::TableList;
 
 /// The keys of the configuration that are tables.
-const TABLE_KEYS: [&str; 4] = ["alias_maps", "virtual_alias_maps", "virtual_mailbox_maps", "local_recipient_maps"];
+const TABLE_KEYS: [&str; 5] =
+    ["alias_maps", "virtual_alias_maps", "virtual_mailbox_maps", "local_recipient_maps", "smtpd_sender_login_maps"];
 /// Always exists (RFC 5321 §4.5.1).
 const POSTMASTER: &str = "postmaster";
 

@@ -6,7 +6,9 @@ use crate::Config;
 use crate::nearest::nearest;
 use crate::plugin::{BUILTIN_PLUGINS, MessageGrant, Plugin};
 use crate::reader::Reader;
+use crate::restriction::Test;
 use crate::route::{Route, TRANSPORTS};
+use crate::tls::check_tls;
 
 /// What the name of a table begins with that is a plugin with on-table.
 pub const PLUGIN_TABLE: &str = "plugin:";
@@ -21,9 +23,35 @@ pub(crate) fn check(config: &mut Config, reader: &mut Reader<'_>) {
     check_networks(config, reader);
     check_owner(config, reader);
     check_listeners(config, reader);
+    check_tls(config, reader);
     check_bounds(config, reader);
     check_plugins(config, reader);
     check_routes(config, reader);
+    check_restrictions(config, reader);
+}
+
+/// The tables that restrictions name exist, and weights stand where they count.
+fn check_restrictions(config: &Config, reader: &mut Reader<'_>) {
+    let tables: Vec<&str> = config.tables.keys().map(String::as_str).collect();
+    for (list, rules) in config.restrictions() {
+        for (index, rule) in rules.iter().enumerate() {
+            let path = format!("{list}[{index}]");
+            match &rule.test {
+                Test::Access(_, table) if config.tables_named(table).is_none() => {
+                    let advice = match nearest(table, tables.iter().copied()) {
+                        Some(near) => format!("did you mean \"{near}\"?"),
+                        None => format!("add to [tables]: {table} = \"texthash:/path\""),
+                    };
+                    reader.wrong_at(&path, format!("there is no table \"{table}\""), advice);
+                }
+                Test::RejectRbl(lists) | Test::PermitDnswlClient(lists) | Test::RejectRhsbl(_, lists) if lists.weight != 1 => {
+                    let advice = "lists with weights stand in postscreen_dnsbl_sites".to_owned();
+                    reader.wrong_at(&path, "one list decides here, it has no weight", advice);
+                }
+                _ => {}
+            }
+        }
+    }
 }
 
 fn expand_names(config: &mut Config, reader: &mut Reader<'_>) {

@@ -1,19 +1,21 @@
 //! The configuration: every field is a key, its documentation the key's meaning.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::kind::{Choice, Count, Domain, FilePath, ListOf, MapOf, Maybe, Size, Span, Sub, Text, default_section};
+use crate::kind::{Choice, Count, Domain, FilePath, Flag, ListOf, MapOf, Maybe, Size, Span, Sub, Text, default_section};
 use crate::mistake::Position;
 use crate::network::{Network, NetworkText};
 use crate::plugin::{Plugin, Plugins};
 use crate::reader::Places;
+use crate::restriction::{DnsList, ListText, Rule, Rules};
 use crate::route::{HostPort, HostPortText, Route, RouteText};
 use crate::section::section;
-use crate::sections::{Control, Dns, Listen, ListenKind, Log, Recording, Runtime, ScanRefusal, Trace};
+use crate::sections::{Control, Dns, Listen, Log, Recording, Runtime, ScanRefusal, Trace};
 use crate::table::{TableSpec, Tables};
+use crate::tls::TlsProtocols;
 use waxwing_types::TlsLevel;
 
 /// Octets of a journal of the store; `queue_minfree` leaves room for two.
@@ -88,12 +90,97 @@ section! {
         /// Sessions at once in all; more are refused with 421.
         smtpd_sessions_max: usize [Count<usize, 1, 100_000>] = 1000;
 
+        // Abuse: rates, slow clients, memory.
+        /// The time in which the smtpd_client_..._rate_limits count; it begins with the first thing that a client does.
+        anvil_rate_time_unit: Duration [Span<1000>] = Duration::from_secs(60);
+        /// Clients that no limit of rates or of sessions at once holds for, and who need not wait for the greeting.
+        smtpd_client_event_limit_exceptions: Vec<Network> [ListOf<NetworkText>] = mynetworks.clone(), derived "mynetworks";
+        /// Connections from one client (an IPv4 address, an IPv6 /64) in anvil_rate_time_unit; 0: no limit.
+        smtpd_client_connection_rate_limit: u32 [Count<u32, 0, 1_000_000>] = 0;
+        /// MAIL commands from one client in anvil_rate_time_unit; 0: no limit.
+        smtpd_client_message_rate_limit: u32 [Count<u32, 0, 1_000_000>] = 0;
+        /// RCPT commands from one client in anvil_rate_time_unit; 0: no limit.
+        smtpd_client_recipient_rate_limit: u32 [Count<u32, 0, 1_000_000>] = 0;
+        /// Negative replies to one client in anvil_rate_time_unit; 0: no limit.
+        smtpd_client_error_rate_limit: u32 [Count<u32, 0, 1_000_000>] = 0;
+        /// AUTH commands from one client in anvil_rate_time_unit; 0: no limit.
+        smtpd_client_auth_rate_limit: u32 [Count<u32, 0, 1_000_000>] = 0;
+        /// AUTH commands from one client that fail in anvil_rate_time_unit; 0: no limit.
+        smtpd_client_auth_failure_rate_limit: u32 [Count<u32, 0, 1_000_000>] = 0;
+        /// TLS handshakes with one client in anvil_rate_time_unit; 0: no limit.
+        smtpd_client_new_tls_session_rate_limit: u32 [Count<u32, 0, 1_000_000>] = 0;
+        /// A network may do so many times what its clients may each, at once and in anvil_rate_time_unit; 0: networks are not counted.
+        smtpd_network_limit_factor: u32 [Count<u32, 0, 1_000>] = 10;
+        /// Bits of an IPv4 network that counts as one.
+        smtpd_network_prefix_ipv4: u32 [Count<u32, 8, 32>] = 24;
+        /// Bits of an IPv6 network that counts as one.
+        smtpd_network_prefix_ipv6: u32 [Count<u32, 16, 64>] = 48;
+        /// Negative replies since the last accepted message after which replies wait smtpd_error_sleep_time.
+        smtpd_soft_error_limit: u32 [Count<u32, 0, 10_000>] = 10;
+        /// How long replies wait after smtpd_soft_error_limit.
+        smtpd_error_sleep_time: Duration [Span<0>] = Duration::from_secs(1);
+        /// How long a client of an smtp listener must wait for the greeting; one that speaks before is refused. 0: no test.
+        postscreen_greet_wait: Duration [Span<0>] = Duration::from_secs(2);
+        /// How long it is remembered that a client waited; it need not wait again so long.
+        postscreen_greet_ttl: Duration [Span<0>] = Duration::from_secs(86_400);
+        /// smtpd_timeout is the time for a whole command, not for a piece of it, and a message must come at smtpd_min_data_rate.
+        smtpd_per_request_deadline: bool [Flag] = true;
+        /// Octets in a second that each add a second to smtpd_timeout while a command or a message comes.
+        smtpd_min_data_rate: u32 [Count<u32, 1, 1_000_000>] = 500;
+        /// Percentage of smtpd_sessions_max from which on the server is under stress; 100: only when all are taken.
+        smtpd_stress_percent: u32 [Count<u32, 1, 100>] = 80;
+        /// smtpd_timeout under stress.
+        smtpd_stress_timeout: Duration [Span<100>] = Duration::from_secs(10);
+        /// smtpd_hard_error_limit under stress.
+        smtpd_stress_hard_error_limit: u32 [Count<u32, 1, 10_000>] = 1;
+        /// Memory of all sessions together, by what they hold; over it new sessions, and those that want more, are refused with 421.
+        smtpd_sessions_memory_max: u64 [Size<{ 1 << 20 }>] = 256 << 20;
+
         // -- policy: who may send what
 
         /// Clients, such as proxies, that may say by XCLIENT for whom they speak.
         smtpd_authorized_xclient_hosts: Vec<Network> [ListOf<NetworkText>] = Vec::new();
         /// Those of smtpd_authorized_xclient_hosts that may also say who is logged in.
         smtpd_xclient_login_hosts: Vec<Network> [ListOf<NetworkText>] = Vec::new();
+
+        /// Asked of each client; with smtpd_delay_reject when it names a recipient.
+        smtpd_client_restrictions: Vec<Rule> [Rules] = Vec::new();
+        /// Asked of what a client calls itself; with smtpd_delay_reject when it names a recipient.
+        smtpd_helo_restrictions: Vec<Rule> [Rules] = Vec::new();
+        /// Asked of each sender; with smtpd_delay_reject when the client names a recipient.
+        smtpd_sender_restrictions: Vec<Rule> [Rules] = Vec::new();
+        /// Asked of each recipient, before smtpd_recipient_restrictions; that strangers can't relay needs no word here.
+        smtpd_relay_restrictions: Vec<Rule> [Rules] = Vec::new();
+        /// Asked of each recipient.
+        smtpd_recipient_restrictions: Vec<Rule> [Rules] = Vec::new();
+        /// Asked at DATA.
+        smtpd_data_restrictions: Vec<Rule> [Rules] = Vec::new();
+        /// Asked when the message has come.
+        smtpd_end_of_data_restrictions: Vec<Rule> [Rules] = Vec::new();
+        /// Ask about client, HELO and sender when a recipient is named, so that the log says to whom a refused client would write.
+        smtpd_delay_reject: bool [Flag] = true;
+        /// Look up the name of each client, and whether it leads back to its address.
+        smtpd_peername_lookup: bool [Flag] = true;
+        /// Longest time that the lookup of a client's name takes; without an answer it has none.
+        smtpd_peername_timeout: Duration [Span<100>] = Duration::from_secs(5);
+        /// Sender address, or "@domain", to the users who may send as it, with commas between.
+        smtpd_sender_login_maps: Vec<TableSpec> [Tables] = Vec::new();
+        /// DNS lists that clients are looked up in, with weights.
+        postscreen_dnsbl_sites: Vec<DnsList> [ListOf<ListText>] = Vec::new();
+        /// Sum of the weights from which on a client is refused.
+        postscreen_dnsbl_threshold: i32 [Count<i32, 1, 1_000_000>] = 1;
+        /// How long a policy service may take to answer.
+        smtpd_policy_service_timeout: Duration [Span<100>] = Duration::from_secs(100);
+        /// What is done where a policy service does not answer.
+        smtpd_policy_service_default_action: String [Text] = "451 4.3.5 Server configuration problem".to_owned();
+        /// How often a policy service is asked in all before that.
+        smtpd_policy_service_try_limit: usize [Count<usize, 1, 10>] = 2;
+        /// How long to wait between two tries.
+        smtpd_policy_service_retry_delay: Duration [Span<0>] = Duration::from_secs(1);
+        /// How long an idle connection to a policy service is kept.
+        smtpd_policy_service_max_idle: Duration [Span<0>] = Duration::from_secs(300);
+        /// How long a connection to a policy service is used.
+        smtpd_policy_service_max_ttl: Duration [Span<0>] = Duration::from_secs(1000);
 
         // -- end of policy
 
@@ -147,6 +234,18 @@ section! {
         /// How long an idle connection is kept for the next message to the same next hop.
         smtp_connection_cache_time_limit: Duration [Span<0>] = Duration::from_secs(2);
 
+        // TLS and proxies: the listeners' side.
+        /// PEM files with private keys and their certificate chains, each read again when it changes. Which is whose is seen by the keys;
+        /// the first certificate serves clients that name no host, or none that a certificate is for.
+        smtpd_tls_chain_files: Vec<PathBuf> [ListOf<FilePath>] = Vec::new();
+        /// PEM file with the authorities that vouch for certificates of clients.
+        smtpd_tls_CAfile: Option<PathBuf> [Maybe<FilePath>] = None;
+        /// The oldest version of TLS that listeners speak.
+        smtpd_tls_protocols: TlsProtocols [Choice<TlsProtocols>] = TlsProtocols::From12;
+        /// How long a client may take for its TLS handshake.
+        smtpd_starttls_timeout: Duration [Span<100>] = Duration::from_secs(60);
+        /// How long a proxy may take for its PROXY header.
+        smtpd_upstream_proxy_timeout: Duration [Span<100>] = Duration::from_secs(5);
         // What is said to other servers beyond plain SMTP: TLS and reports.
         /// Whether connections to other servers are encrypted: "may" where the server offers it, "encrypt" always, "verify" always and with a
         /// certificate that is the server's.
@@ -212,9 +311,24 @@ impl Config {
             "alias_maps" => Some(&self.alias_maps),
             "virtual_alias_maps" => Some(&self.virtual_alias_maps),
             "virtual_mailbox_maps" => Some(&self.virtual_mailbox_maps),
+            "smtpd_sender_login_maps" => Some(&self.smtpd_sender_login_maps),
             "local_recipient_maps" => Some(&self.local_recipient_maps),
             _ => self.tables.get(name).map(Vec::as_slice),
         }
+    }
+
+    /// The lists of restrictions by name.
+    #[must_use]
+    pub fn restrictions(&self) -> [(&'static str, &[Rule]); 7] {
+        [
+            ("smtpd_client_restrictions", &self.smtpd_client_restrictions),
+            ("smtpd_helo_restrictions", &self.smtpd_helo_restrictions),
+            ("smtpd_sender_restrictions", &self.smtpd_sender_restrictions),
+            ("smtpd_relay_restrictions", &self.smtpd_relay_restrictions),
+            ("smtpd_recipient_restrictions", &self.smtpd_recipient_restrictions),
+            ("smtpd_data_restrictions", &self.smtpd_data_restrictions),
+            ("smtpd_end_of_data_restrictions", &self.smtpd_end_of_data_restrictions),
+        ]
     }
 
     /// A client at `address` may send anywhere.
@@ -249,6 +363,5 @@ fn system_aliases(exists: fn(&std::path::Path) -> bool) -> Vec<TableSpec> {
 }
 
 fn default_listeners() -> Vec<Listen> {
-    let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 25));
-    vec![Listen { name: "smtp".to_owned(), address, kind: ListenKind::Smtp }]
+    vec![Listen::smtp()]
 }

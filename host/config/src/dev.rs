@@ -11,6 +11,9 @@ pub const DEV_DOMAIN: &str = "waxwing.test";
 /// The demo user's local part; mail to `demo@localhost` reaches the same mailbox by an alias.
 pub const DEV_USER: &str = "demo";
 
+/// The file with the key and the certificate that `waxwing dev` makes for itself.
+pub const DEV_CERTIFICATE: &str = "certificate.pem";
+
 const ALIASES: &str = "\
 # Aliases of local users: a name, a colon, a list of addresses. Read again when this file changes.
 postmaster: root
@@ -100,6 +103,7 @@ virtual_mailbox_base = "mail"
 mail_spool_directory = "spool"
 alias_maps = "aliases:aliases"
 queue_directory = "queue"
+smtpd_tls_chain_files = ["{DEV_CERTIFICATE}"]
 
 [[listen]]
 name = "smtp"

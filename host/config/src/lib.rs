@@ -21,15 +21,17 @@ mod outbound;
 mod plugin;
 mod reader;
 mod reference;
+mod restriction;
 mod route;
 mod section;
 mod sections;
 mod show;
 mod table;
+mod tls;
 
 pub use check::PLUGIN_TABLE;
 pub use config::Config;
-pub use dev::{DEV_DOMAIN, DEV_USER, DevError, DevPorts};
+pub use dev::{DEV_CERTIFICATE, DEV_DOMAIN, DEV_USER, DevError, DevPorts};
 pub use facts::Facts;
 pub use load::{CONFIG_BYTES_MAX, LoadError};
 pub use mistake::{Mistake, Mistakes, Position};
@@ -38,7 +40,9 @@ pub use plugin::{
     BUILTIN_PLUGINS, Canary, Grants, Instance, Limits, MessageGrant, Mode, OnFault, Plugin, PluginConfig, PluginSource, When,
 };
 pub use reference::reference;
+pub use restriction::{Answers, DnsList, Rule, RuleError, Subject, Test};
 pub use route::{HostPort, Route, TRANSPORTS};
 pub use sections::{Control, Dns, Listen, ListenKind, Log, LogLevel, Recording, Runtime, ScanRefusal, Trace};
 pub use show::Shown;
 pub use table::TableSpec;
+pub use tls::{ClientCertificates, ListenTls, TlsProtocols};

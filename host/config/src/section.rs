@@ -40,6 +40,7 @@ macro_rules! section {
     ) => {
         $(#[doc = $about])+
         #[derive(Clone, Debug)]
+        #[allow(non_snake_case, reason = "the keys are written as Postfix writes them")]
         pub struct $Name {
             $( $(#[doc = $doc])+ pub $key: $ty, )*
             $( $( $(#[doc = $xdoc])+ $xvis $extra: $xty, )* )?
@@ -56,7 +57,7 @@ macro_rules! section {
             )* ];
             const NAMES: &'static [&'static str] = &[ $( stringify!($key), )* ];
 
-            #[allow(clippy::too_many_lines, reason = "one line for each key")]
+            #[allow(clippy::too_many_lines, non_snake_case, reason = "one line for each key, written as Postfix writes it")]
             fn read($table: &$crate::reader::TableReader<'_>, $reader: &mut $crate::reader::Reader<'_>) -> Self {
                 $(
                     let $key: $ty = match $table.key::<$kind>(stringify!($key), $reader) {

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::kind::{Choice, Count, FilePath, Flag, ListOf, Maybe, Size, Socket, Span, Text, Words};
+use crate::network::{Network, NetworkText};
 use crate::section::section;
+use crate::tls::{ClientCertificates, ListenTls, TlsProtocols};
 
 section! {
     /// A listener.
@@ -14,8 +16,37 @@ section! {
         name: String [Text] = String::new();
         /// Address and port to listen on; required.
         address: SocketAddr [Socket] = SocketAddr::from(([127, 0, 0, 1], 0));
-        /// Who connects: other servers, or users who submit mail.
+        /// Who connects: other servers, users who submit mail, or servers that hand over mail for good (LMTP).
         kind: ListenKind [Choice<ListenKind>] = ListenKind::Smtp;
+        /// When connections are encrypted.
+        tls: Option<ListenTls> [Maybe<Choice<ListenTls>>] = None, derived "\"starttls\" if there are smtpd_tls_chain_files";
+        /// Mail is taken only over encrypted connections.
+        tls_required: bool [Flag] = false;
+        /// The oldest version of TLS on this listener.
+        tls_protocols: Option<TlsProtocols> [Maybe<Choice<TlsProtocols>>] = None, derived "smtpd_tls_protocols";
+        /// Whether clients are asked for a certificate, and served without one that smtpd_tls_CAfile vouches for.
+        client_certificates: ClientCertificates [Choice<ClientCertificates>] = ClientCertificates::None;
+        /// Connections come from a proxy, and begin with a PROXY header (version 1 or 2) that names the client.
+        proxy: bool [Flag] = false;
+        /// The proxies; every other connection is closed.
+        proxy_networks: Vec<Network> [ListOf<NetworkText>] = Vec::new();
+    }
+}
+
+impl Listen {
+    /// Other servers, to every IPv4 address of this one.
+    pub(crate) fn smtp() -> Self {
+        Self {
+            name: "smtp".to_owned(),
+            address: SocketAddr::from(([0, 0, 0, 0], 25)),
+            kind: ListenKind::Smtp,
+            tls: None,
+            tls_required: false,
+            tls_protocols: None,
+            client_certificates: ClientCertificates::None,
+            proxy: false,
+            proxy_networks: Vec::new(),
+        }
     }
 }
 
@@ -26,11 +57,14 @@ pub enum ListenKind {
     Smtp,
     /// Users who submit mail.
     Submission,
+    /// Servers that want an answer for each recipient (RFC 2033).
+    Lmtp,
 }
 
 impl Words for ListenKind {
-    const FORM: &'static str = "\"smtp\" or \"submission\"";
-    const WORDS: &'static [(&'static str, Self)] = &[("smtp", Self::Smtp), ("submission", Self::Submission)];
+    const FORM: &'static str = "\"smtp\", \"submission\" or \"lmtp\"";
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("smtp", Self::Smtp), ("submission", Self::Submission), ("lmtp", Self::Lmtp)];
 }
 
 section! {

@@ -8,13 +8,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use waxwing_config::{Config, DEV_DOMAIN, DEV_USER, Facts, ListenKind};
+use waxwing_config::{Config, DEV_CERTIFICATE, DEV_DOMAIN, DEV_USER, Facts, ListenKind};
 use waxwing_tool::{CONFIG_FILE, DevArgs, SYSTEM_CONFIG};
 
 use crate::clock::SystemClock;
 use crate::listen;
 use crate::privilege::Owner;
 use crate::serve::{self, Bound};
+use crate::tls;
 
 /// As whom it serves when root starts it.
 const ROOT_BECOMES: &str = "nobody";
@@ -30,7 +31,8 @@ pub(crate) fn run(args: &DevArgs, more: &str, clock: SystemClock) -> anyhow::Res
     if facts.root {
         config.mail_owner.get_or_insert_with(|| ROOT_BECOMES.to_owned());
     }
-    for made in [CONFIG_FILE, "aliases"] {
+    tls::make_certificate(&dir.join(DEV_CERTIFICATE), &[config.myhostname.clone(), "localhost".to_owned()])?;
+    for made in [CONFIG_FILE, "aliases", DEV_CERTIFICATE] {
         owner.give(&dir.join(made))?;
     }
     for made in ["mail", "spool"] {

@@ -25,6 +25,7 @@ mod privilege;
 mod rehearsal;
 mod serve;
 mod signals;
+mod tls;
 mod wire;
 
 use std::process::ExitCode;

@@ -17,8 +17,8 @@ use parking_lot::Mutex;
 use tokio::time::timeout;
 use waxwing_accounts::Accounts;
 use waxwing_config::Config;
-use waxwing_intake::{Intake, IntakeSettings, Parts};
-use waxwing_net::{Shutdown, drive, spawn};
+use waxwing_intake::{Intake, IntakeSettings, Parts, Policy};
+use waxwing_net::{NoResolver, Shutdown, drive, spawn};
 use waxwing_pipeline::{Client, Pipeline, Trace, TraceRecord};
 use waxwing_queue::{EmbeddedSpool, KEYSPACES, Spool, SpoolSettings};
 use waxwing_sandbox::{Meter, Ports, SandboxSettings};
@@ -138,6 +138,7 @@ impl House {
         let intake = Intake::new(Parts {
             settings: IntakeSettings::of(&config),
             pipeline,
+            policy: Policy::of(&config, Arc::new(NoResolver), |name| accounts.table(name)),
             spool: Arc::clone(&spool),
             directory: accounts,
             trace: Arc::clone(&traces) as _,

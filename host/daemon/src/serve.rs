@@ -25,6 +25,7 @@ use crate::log::{self, Logging};
 use crate::plugins::Keeper;
 use crate::privilege::Owner;
 use crate::signals::{Asked, Signals};
+use crate::tls::Handshakes;
 use crate::wire::{self, Server};
 use crate::{control, limits};
 
@@ -76,9 +77,9 @@ impl Bound {
 /// Serves until a signal comes or the store fails.
 pub(crate) fn run(start: Start) -> anyhow::Result<ExitCode> {
     umask(UMASK);
-    let Prepared { ports, control, logging } = prepare(&start)?;
+    let Prepared { ports, control, handshakes, logging } = prepare(&start)?;
     let runtime = build_runtime(start.config.runtime.workers)?;
-    let (store, code) = runtime.block_on(main_task(start, ports, control))?;
+    let (store, code) = runtime.block_on(main_task(start, ports, control, handshakes))?;
     runtime.shutdown_timeout(RUNTIME_END_MAX);
     // The last one that holds it: what waits is written, the database is closed.
     drop(store);
@@ -90,6 +91,7 @@ pub(crate) fn run(start: Start) -> anyhow::Result<ExitCode> {
 struct Prepared {
     ports: Vec<Bound>,
     control: UnixListener,
+    handshakes: Handshakes,
     logging: Logging,
 }
 
@@ -105,10 +107,11 @@ fn prepare(start: &Start) -> anyhow::Result<Prepared> {
         owner.directory(&config.virtual_mailbox_base)?;
     }
     let control = control::bind(&config.control_socket(), &owner)?;
+    let handshakes = Handshakes::open(config)?;
     owner.become_it()?;
     let logging = log::start(target, config.log.level, Arc::new(start.clock)).context("starting the log")?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %start.file.display(), %owner, open_files, "starting");
-    Ok(Prepared { ports, control, logging })
+    Ok(Prepared { ports, control, handshakes, logging })
 }
 
 fn open_log(config: &Config, owner: &Owner) -> anyhow::Result<log::Target> {
@@ -180,12 +183,18 @@ async fn reload(keeper: Arc<Keeper>) {
     }
 }
 
-async fn main_task(start: Start, ports: Vec<Bound>, control: UnixListener) -> anyhow::Result<(Store, ExitCode)> {
+async fn main_task(
+    start: Start,
+    ports: Vec<Bound>,
+    control: UnixListener,
+    handshakes: Handshakes,
+) -> anyhow::Result<(Store, ExitCode)> {
     let Start { config, file, clock, at_hand } = start;
     let mut signals = Signals::listen()?;
     let (trigger, shutdown) = Shutdown::new();
     let socket = config.control_socket();
-    let parts = wire::Parts { config: Arc::clone(&config), file, control, clock: Arc::new(clock), shutdown };
+    let handshakes = Arc::new(handshakes);
+    let parts = wire::Parts { config: Arc::clone(&config), file, control, handshakes, clock: Arc::new(clock), shutdown };
     let Server { store, doors, mut manager, keeper } = wire::start(parts).await?;
     for port in &ports {
         tracing::info!(
@@ -196,7 +205,7 @@ async fn main_task(start: Start, ports: Vec<Bound>, control: UnixListener) -> an
         );
     }
     at_hand(&ports);
-    doors.open(&config, ports);
+    doors.open(ports);
     let reason = loop {
         tokio::select! {
             asked = signals.next() => match asked {

@@ -9,6 +9,7 @@ use waxwing_pipeline::{Ended, Event, Hook, Role, TraceEntry};
 use waxwing_smtp::server::Answer;
 use waxwing_types::{Address, Recipient, Reply, Verdict, Via};
 
+use crate::restrict::{Case, Refusal, Stage};
 use crate::transaction::{Received, Transaction};
 use crate::{Intake, replies};
 
@@ -62,10 +63,21 @@ impl Intake {
         if head.count("Received") >= self.parts.settings.hopcount_limit {
             return Content::Refused(replies::TOO_MANY_HOPS);
         }
+        if let Err(Refusal { reply, rule }) = self.is_own_header(&transaction.context, &head).await {
+            transaction.note(self.parts.clock.now(), &rule, "END-OF-MESSAGE", &reply);
+            transaction.rule = Some(rule);
+            return Content::Refused(reply);
+        }
         let named = transaction.context.recipients.iter().map(|r| r.recipient.clone()).collect();
         let envelope = transaction.envelope(named);
         head.prepend(received(&self.parts.settings.myhostname, transaction.id, &envelope, transaction.context.tls.as_deref()));
+        for field in std::mem::take(&mut transaction.prepend) {
+            head.prepend(field);
+        }
         transaction.context.head = Some(Arc::new(head));
+        if let Some(reply) = self.ruled_out_at_end(transaction).await {
+            return Content::Refused(reply);
+        }
         match self.run_content_hooks(transaction).await {
             Verdict::Continue | Verdict::Accept => {}
             Verdict::Reject(reply) | Verdict::Defer(reply) => return Content::Refused(reply),
@@ -75,6 +87,11 @@ impl Intake {
                 transaction.context.hold.get_or_insert(reason);
             }
         }
+        if let Some(to) = transaction.redirect.take() {
+            let class = self.parts.pipeline.class_of(&to);
+            transaction.context.recipients = Arc::default();
+            transaction.context.push_recipient(Recipient::new(to), class, Vec::new());
+        }
         if let Some(reason) = transaction.discard.take() {
             return Content::Discarded(reason);
         }
@@ -83,6 +100,25 @@ impl Intake {
             Ok(recipients) => Content::Wanted(recipients),
             Err(reply) => Content::Refused(reply),
         }
+    }
+
+    /// smtpd_end_of_data_restrictions.
+    async fn ruled_out_at_end(&self, transaction: &mut Transaction) -> Option<Reply> {
+        let context = &transaction.context;
+        let (sender, esmtp) = (context.sender.clone(), transaction.origin.esmtp);
+        let stage = Stage::EndOfData;
+        let case = Case { stage, context, esmtp, sender: sender.as_deref(), recipient: None, size: context.size() };
+        let found = self.restrict(&case).await;
+        let Err(Refusal { reply, rule }) = transaction.keep(found) else {
+            let late = std::mem::take(&mut transaction.prepend);
+            if let Some(head) = transaction.context.head.as_mut().filter(|_| !late.is_empty()) {
+                late.into_iter().for_each(|field| Arc::make_mut(head).prepend(field));
+            }
+            return None;
+        };
+        transaction.note(self.parts.clock.now(), &rule, "END-OF-MESSAGE", &reply);
+        transaction.rule = Some(rule);
+        Some(reply)
     }
 
     /// Filters, the score and what is decided on it, each recipient's word, then cleanup, then the addresses of the header as all left

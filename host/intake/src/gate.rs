@@ -10,22 +10,29 @@ use crate::{Intake, replies};
 const POSTMASTER: &str = "postmaster";
 
 impl Intake {
-    /// Refuses a recipient that the client may not write to or that does not exist. `ours`: the client named no domain, and
-    /// means this server's own.
-    pub(crate) async fn admit(
+    /// Who delivers to the recipient, or a refusal if the client may not write there. `ours`: the client named no domain, and means
+    /// this server's own.
+    pub(crate) fn may_write_to(&self, context: &Context, recipient: &Address, ours: bool) -> Result<AddressClass, Reply> {
+        let class = self.parts.directory.class_of(recipient);
+        match class {
+            AddressClass::Default | AddressClass::Relay if self.may_relay(context) || ours => Ok(class),
+            AddressClass::Default => Err(replies::RELAY_DENIED),
+            AddressClass::Relay if names_a_route(recipient) => Err(replies::RELAY_DENIED),
+            AddressClass::Local | AddressClass::VirtualAlias | AddressClass::VirtualMailbox | AddressClass::Relay => Ok(class),
+        }
+    }
+
+    /// Refuses a recipient of ours that does not exist.
+    pub(crate) async fn is_there(
         &self,
         transaction: &mut Transaction,
         recipient: &Address,
-        ours: bool,
-    ) -> Result<AddressClass, Reply> {
-        let class = self.parts.directory.class_of(recipient);
+        class: AddressClass,
+    ) -> Result<(), Reply> {
         match class {
-            AddressClass::Default | AddressClass::Relay if self.may_relay(&transaction.context) || ours => Ok(class),
-            AddressClass::Default => Err(replies::RELAY_DENIED),
-            AddressClass::Relay if names_a_route(recipient) => Err(replies::RELAY_DENIED),
-            AddressClass::Relay => Ok(class),
+            AddressClass::Default | AddressClass::Relay => Ok(()),
             AddressClass::Local | AddressClass::VirtualAlias | AddressClass::VirtualMailbox => {
-                self.exists(transaction, recipient).await.map(|()| class)
+                self.exists(transaction, recipient).await
             }
         }
     }

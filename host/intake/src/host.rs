@@ -26,13 +26,15 @@ pub struct SessionHost {
     /// Who the connection is really with, whatever XCLIENT said since.
     connected: SocketAddr,
     /// What is known before MAIL; each transaction begins with a copy.
-    context: Context,
+    pub(crate) context: Context,
     /// The conversations of the hooks before MAIL.
     chain: Chain,
     esmtp: bool,
     /// An AUTH exchange under way, and its mechanism.
     exchange: Option<(String, Box<dyn AuthExchange>)>,
     transaction: Option<Transaction>,
+    /// Which rule of the server refused last, until it is logged.
+    rule: Option<String>,
     counts: Counts,
     end: Option<End>,
 }
@@ -58,6 +60,7 @@ impl SessionHost {
             esmtp: false,
             exchange: None,
             transaction: None,
+            rule: None,
             counts: Counts::default(),
             end: None,
         }
@@ -115,7 +118,9 @@ impl SessionHost {
         self.counts.refused += 1;
         let peer = self.context.client.as_ref().map(|c| c.peer.to_string()).unwrap_or_default();
         let sender = sender.map(ToString::to_string).unwrap_or_default();
-        tracing::info!(target: "smtpd", "{id}: reject: from {peer}: {reply}; from=<{sender}>");
+        let helo = self.context.helo.as_deref().unwrap_or_default();
+        let rule = self.rule.take().map(|rule| format!(" rule={rule:?}")).unwrap_or_default();
+        tracing::info!(target: "smtpd", "{id}: reject: from {peer}: {reply}; from=<{sender}> helo=<{helo}>{rule}");
         self.counts.last_refusal = Some(reply.clone());
     }
 }
@@ -123,7 +128,7 @@ impl SessionHost {
 impl Host<ServerSession> for SessionHost {
     async fn answer(&mut self, question: Question) -> Answer {
         let answer = match question {
-            Question::Connect => self.session_hook(Event::Connect).await,
+            Question::Connect => self.connect().await,
             Question::Helo { name, esmtp } => self.helo(name, esmtp).await,
             Question::Mail { sender, parameters, size, options } => self.mail(sender, parameters, size, options).await,
             Question::Rcpt { recipient, parameters, options } => self.rcpt(recipient, parameters, options).await,
@@ -166,6 +171,6 @@ impl Drop for SessionHost {
         let helo = self.context.helo.as_deref().unwrap_or("-");
         let Counts { messages, refused, last_refusal } = &self.counts;
         let why = last_refusal.as_ref().map(|r| format!(" last refusal: {r}")).unwrap_or_default();
-        tracing::info!(target: "smtpd", "disconnect from {peer} helo={helo} messages={messages} refused={refused}{why}");
+        tracing::debug!(target: "smtpd", "disconnect from {peer} helo={helo} messages={messages} refused={refused}{why}");
     }
 }

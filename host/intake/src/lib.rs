@@ -1,6 +1,6 @@
 //! Joins SMTP sessions, hooks and the queue. Here, and nowhere else, responsibility for a message is taken.
 //!
-//! Owns: who may write to whom (relay control), the way of a message from MAIL to the commit, alias expansion, what made
+//! Owns: who may write to whom (relay control, restrictions), the way of a message from MAIL to the commit, alias expansion, what made
 //! mail goes through, the log line of a session.
 //! Uses: smtp and net (sessions), pipeline (hooks), queue (spool), message (headers), config (networks).
 //! Used by: daemon.
@@ -10,11 +10,13 @@
 
 mod along;
 mod content;
+mod door;
 mod expand;
 mod gate;
 mod host;
 mod recording;
 mod replies;
+mod restrict;
 mod settings;
 mod submit;
 mod transaction;
@@ -25,7 +27,9 @@ use waxwing_pipeline::{Authenticator, Client, Directory, Pipeline, Recorder, Tra
 use waxwing_queue::Spool;
 use waxwing_types::{Clock, Via};
 
+pub use door::{Door, DoorAnswer, DoorQuestion, DoorSettings, DoorShared, GuardedHost, GuardedSession};
 pub use host::SessionHost;
+pub use restrict::Policy;
 pub use settings::IntakeSettings;
 
 /// What intake is made of.
@@ -34,6 +38,8 @@ pub struct Parts {
     pub settings: IntakeSettings,
     /// The hooks.
     pub pipeline: Arc<Pipeline>,
+    /// The operator's restrictions.
+    pub policy: Policy,
     /// Where messages go.
     pub spool: Arc<dyn Spool>,
     /// Who has a mailbox here.

@@ -18,6 +18,7 @@ pub(crate) const NOT_ALONG: Reply =
     Reply::fixed(451, (4, 3, 0), "Mail that comes along with this message can't be taken now, try again later");
 pub(crate) const NOT_IN_TRANSACTION: Reply = Reply::fixed(451, (4, 3, 0), "Internal error, try again later");
 
+pub(crate) const BAD_POLICY: Reply = Reply::fixed(451, (4, 3, 5), "Server configuration error");
 pub(crate) const NO_AUTH: Reply = Reply::fixed(503, (5, 5, 1), "Authentication is not offered here");
 pub(crate) const NO_EXCHANGE: Reply = Reply::fixed(503, (5, 5, 1), "No authentication is under way");
 pub(crate) const XCLIENT_DENIED: Reply = Reply::fixed(550, (5, 7, 0), "Error: insufficient authorization");

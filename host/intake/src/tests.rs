@@ -25,7 +25,9 @@ use waxwing_types::{
 use super::*;
 
 mod limits;
+mod policy;
 mod recording;
+mod relaying;
 mod session;
 
 type Script = Box<dyn Fn(&Event, &Context) -> Result<Outcome, Fault> + Send + Sync>;
@@ -106,6 +108,10 @@ struct House {
 }
 
 async fn house(plugins: Vec<(Fake, OnFault)>) -> House {
+    house_with(plugins, policy::none()).await
+}
+
+async fn house_with(plugins: Vec<(Fake, OnFault)>, policy: Policy) -> House {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::default());
     let store = Store::open(&dir.path().join("db"), &StoreOptions::new(&KEYSPACES)).unwrap();
@@ -138,6 +144,7 @@ async fn house(plugins: Vec<(Fake, OnFault)>) -> House {
     let intake = Intake::new(Parts {
         settings,
         pipeline: Arc::new(Pipeline::new(bindings, directory.clone(), clock.clone())),
+        policy,
         spool: spool.clone(),
         directory,
         authenticator: Some(Arc::new(session::Doorman)),

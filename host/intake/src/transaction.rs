@@ -3,14 +3,18 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use waxwing_message::{HeadSplitter, HeaderBlock, Split};
+use waxwing_message::{Field, HeadSplitter, HeaderBlock, Split};
 use waxwing_pipeline::{Chain, Context, Ended, Event, Hook, Placement, TraceEntry, TraceRecord};
 use waxwing_queue::{BodyWriter, NewBody, NewMessage, Reservation, SpoolError};
 use waxwing_smtp::server::{Answer, MailOptions};
 use waxwing_types::{Address, Envelope, Origin, QueueId, Recipient, Reply, ReversePath, Timestamp, Verdict, Via};
 
 use crate::recording::Draft;
+use crate::restrict::{Found, Refusal};
 use crate::{Intake, IntakeSettings, along, replies};
+
+/// Fields that restrictions put on one message.
+const PREPENDED_MAX: usize = 100;
 
 /// A transaction under way. Its queue id is known from MAIL on, so that a refused message can be traced too.
 pub(crate) struct Transaction {
@@ -24,6 +28,14 @@ pub(crate) struct Transaction {
     pub(crate) accepted: Vec<u32>,
     /// What those of them hear at the end who do not get the message, where each gets a reply of its own.
     pub(crate) refusals: Vec<(u32, Reply)>,
+    /// What the client declared by SIZE, in octets.
+    pub(crate) size: u64,
+    /// Which rule of the server refused it, for the log.
+    pub(crate) rule: Option<String>,
+    /// Fields that restrictions want above all others.
+    pub(crate) prepend: Vec<Field>,
+    /// Restrictions want all of it to go there.
+    pub(crate) redirect: Option<Address>,
     /// A hook said at an earlier step: 250, and away with it.
     pub(crate) discard: Option<String>,
     /// What the client said, if it is recorded.
@@ -66,10 +78,26 @@ impl Transaction {
             origin,
             accepted: Vec::new(),
             refusals: Vec::new(),
+            size: 0,
+            rule: None,
+            prepend: Vec::new(),
+            redirect: None,
             discard: None,
             draft: None,
             receiving: Receiving::Waiting(room),
         }
+    }
+
+    /// Keeps what restrictions want beside a refusal.
+    pub(crate) fn keep(&mut self, found: Found) -> Result<(), Refusal> {
+        if let Some(refusal) = found.refusal {
+            return Err(refusal);
+        }
+        self.prepend.extend(found.prepend.into_iter().take(PREPENDED_MAX.saturating_sub(self.prepend.len())));
+        self.redirect = found.redirect.or(self.redirect.take());
+        self.discard = self.discard.take().or(found.discard);
+        self.context.hold = self.context.hold.take().or(found.hold);
+        Ok(())
     }
 
     /// The client hears of each recipient apart (RFC 2033 §4.2, PRDR).
@@ -179,8 +207,8 @@ impl Transaction {
     }
 
     /// Writes a decision of the server itself into the trace.
-    pub(crate) fn note(&mut self, at: Timestamp, step: &str, subject: &Address, reply: &Reply) {
-        let entry = TraceEntry::step(at, "intake", step, subject.to_string(), reply.to_string());
+    pub(crate) fn note(&mut self, at: Timestamp, step: &str, subject: &str, reply: &Reply) {
+        let entry = TraceEntry::step(at, "intake", step, subject, reply.to_string());
         entry.keep(&mut self.chain.trace);
     }
 

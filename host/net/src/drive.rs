@@ -107,8 +107,8 @@ where
     let stop = pin!(shutdown.wait());
     let (first, asked) = match tls {
         Tls::None => (None, None),
-        Tls::Accept(server) => (None, Some(Handshake::Server(server))),
-        Tls::AcceptFirst(server) => (Some(Handshake::Server(server)), None),
+        Tls::Accept { server, first: false, client } => (None, Some(Handshake::Server(server, client))),
+        Tls::Accept { server, first: true, client } => (Some(Handshake::Server(server, client)), None),
         Tls::Connect(client) => (None, Some(Handshake::Client(client))),
     };
     let connection = Connection {
@@ -189,6 +189,9 @@ where
                     Action::StartTls => self.start_tls(&mut host).await,
                     Action::Close => return self.close(host).await,
                 }
+            }
+            if !self.actions.is_empty() {
+                continue; // what the session said to the end of a handshake
             }
             self.actions = actions;
             if self.outbox.len() >= OUTPUT_BYTES_MAX {

@@ -1,6 +1,6 @@
 //! Sockets, names and time-outs, and the one loop that drives any protocol session.
 //!
-//! Owns: the loop [`drive`]; listeners, their limits and the accept loop; outbound connections; shutdown and the spawn
+//! Owns: the loop [`drive`]; TLS and certificates; the PROXY header; listeners, their limits and the accept loop; outbound connections; shutdown and the spawn
 //! helper; the DNS resolver.
 //! Uses: `types` (sessions), `pipeline` (the trait Resolver).
 //! Used by: intake and delivery (they give [`Host`]s), daemon (binds and wires).
@@ -9,10 +9,13 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod asking;
 mod connect;
 mod drive;
 mod listen;
 mod outbox;
+mod proxied;
+pub mod proxy;
 mod rates;
 mod recent;
 mod resolver;
@@ -20,11 +23,18 @@ mod task;
 mod timer;
 mod tls;
 
-pub use accept::{AcceptSettings, Accepted, Admission, REFUSED_SESSIONS_MAX, SessionCounts, SessionPermit, accept_loop};
+pub use accept::{
+    AcceptSettings, Accepted, Admission, REFUSED_SESSIONS_MAX, SessionCounts, SessionLimits, SessionPermit, accept_loop,
+};
+pub use asking::{Asking, AskingSettings};
 pub use connect::{ConnectError, connect};
 pub use drive::{End, Ended, Host, drive, drive_tls};
 pub use listen::{BindError, LISTEN_BACKLOG, bind};
+pub use proxied::{PROXY_HEADERS_MAX, ProxySettings, accept_proxied};
 pub use rates::{GREETED_CLIENTS_MAX, Over, RATE_CLIENTS_MAX, Rate, RateSettings, Rates, client_of};
 pub use resolver::{HickoryResolver, Nameservers, NoResolver, ResolverError, ResolverSettings};
 pub use task::{Shutdown, ShutdownTrigger, spawn};
-pub use tls::{Tls, TlsClient, TlsConnector, TlsError, TlsServer, Verify};
+pub use tls::{
+    CertificateInfo, CertificateStore, Certificates, ClientTrust, PEM_FILE_BYTES_MAX, Tls, TlsClient, TlsConnector, TlsError,
+    TlsServer, Verify, authorities, readable_by_others, self_signed,
+};

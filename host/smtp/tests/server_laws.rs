@@ -273,6 +273,24 @@ proptest! {
         prop_assert_eq!(replies[0].is_positive(), committed, "{:?}", replies);
     }
 
+    /// Whatever else the host answers to AUTH, nobody gets in.
+    #[test]
+    fn only_authenticated_lets_in(answer in any_answer(), initial in any::<bool>()) {
+        let mut submission = (*settings()).clone();
+        submission.auth_required = true;
+        let mut driver = Driver::start(ServerSession::new(Arc::new(submission)), |question: &Question| {
+            if matches!(question, Question::Auth(_)) { answer.clone() } else { Answer::Ok }
+        });
+        driver.give(Input::Bytes(b"EHLO c\r\n"));
+        driver.give(Input::Bytes(if initial { b"AUTH LOGIN =\r\n" } else { b"AUTH LOGIN\r\n" }));
+        driver.give(Input::Bytes(b"*\r\n"));
+        driver.sent.clear();
+        driver.give(Input::Bytes(b"MAIL FROM:<>\r\n"));
+        let replies = replies(&mut driver.sent);
+        let taken = replies.first().is_some_and(Reply::is_positive);
+        prop_assert_eq!(taken, answer == Answer::Authenticated, "{:?}", replies);
+    }
+
     #[test]
     fn prints_and_reads_commands(command in any_command()) {
         let printed = command.to_string();

@@ -138,10 +138,8 @@ impl<S: Side> Stage<S> {
 
     /// Octets in place of a handshake are a failed one.
     fn give(&mut self, input: Input<'_, <S::Session as Session>::Answer>) {
-        let input = match input {
-            Input::Bytes(_) if std::mem::take(&mut self.handshake) => Input::Eof,
-            input => input,
-        };
+        let failed = matches!(input, Input::Bytes(_)) && std::mem::take(&mut self.handshake);
+        let input = if failed { Input::Eof } else { input };
         let mut actions = Vec::new();
         self.session.step(self.now, input, &mut actions);
         self.act(actions);

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use waxwing_pipeline::{ContextRecipient, Ended, Event, Hook, Role};
 use waxwing_smtp::server::{Answer, MailOptions, RcptOptions};
-use waxwing_types::{Address, Origin, Parameter, Recipient, ReversePath};
+use waxwing_types::{Address, AddressClass, Origin, Parameter, Recipient, ReversePath};
 
 use super::SessionHost;
 use crate::gate::is_postmaster;
 use crate::recording::Draft;
 use crate::replies::{self, is_yes, refusal};
+use crate::restrict::{Case, Refusal, Stage};
 use crate::transaction::{Transaction, verdict_answer};
 
 impl SessionHost {
@@ -48,6 +49,7 @@ impl SessionHost {
         // What the hooks before MAIL did belongs to each message of the session.
         chain.trace.clone_from(&self.chain.trace);
         let mut transaction = Transaction::new(id, context, chain, options, origin, room);
+        transaction.size = size.unwrap_or(0);
         if parts.recorder.is_some() {
             let draft = Draft::new(sender.to_string(), &transaction.context.mail_parameters);
             transaction.draft = Some(Box::new(draft));
@@ -72,6 +74,9 @@ impl SessionHost {
             },
         };
         transaction.context.sender = Some(Arc::new(sender.clone()));
+        if let Err(refusal) = self.restrict(transaction, Stage::Mail, None).await {
+            return self.ruled_out(transaction, &format!("<{sender}>"), refusal);
+        }
         self.hook(transaction, Event::Mail(sender)).await
     }
 
@@ -104,12 +109,9 @@ impl SessionHost {
             Ok(address) => address,
             Err(answer) => return answer,
         };
-        let class = match self.intake.admit(transaction, &recipient, ours).await {
+        let class = match self.admit(transaction, &recipient, ours).await {
             Ok(class) => class,
-            Err(reply) => {
-                transaction.note(self.intake.parts.clock.now(), "rcpt", &recipient, &reply);
-                return Answer::Reply(reply);
-            }
+            Err(refusal) => return self.ruled_out(transaction, &recipient.to_string(), refusal),
         };
         let recipient = Recipient { address: recipient, original: options.original, notify: options.notify };
         let index = transaction.context.push_recipient(recipient, class, parameters);
@@ -127,6 +129,40 @@ impl SessionHost {
         answer
     }
 
+    /// Relay control, the operator's restrictions, and whether the recipient exists, in this order: who may not write here learns nothing
+    /// of who exists.
+    async fn admit(&mut self, transaction: &mut Transaction, recipient: &Address, ours: bool) -> Result<AddressClass, Refusal> {
+        let by = |rule: &str, reply| Refusal { reply, rule: rule.to_owned() };
+        let may = self.intake.may_write_to(&transaction.context, recipient, ours);
+        let class = may.map_err(|reply| by("reject_unauth_destination", reply))?;
+        self.restrict(transaction, Stage::Rcpt, Some((recipient, class))).await?;
+        let there = self.intake.is_there(transaction, recipient, class).await;
+        there.map(|()| class).map_err(|reply| by("reject_unlisted_recipient", reply))
+    }
+
+    /// Asks the lists of a stage; what they want beside a refusal is kept.
+    async fn restrict(
+        &mut self,
+        transaction: &mut Transaction,
+        stage: Stage,
+        recipient: Option<(&Address, AddressClass)>,
+    ) -> Result<(), Refusal> {
+        let context = &transaction.context;
+        let sender = context.sender.clone();
+        let size = if stage == Stage::EndOfData { context.size() } else { transaction.size };
+        let case = Case { stage, context, esmtp: self.esmtp, sender: sender.as_deref(), recipient, size };
+        let found = self.intake.restrict(&case).await;
+        transaction.keep(found)
+    }
+
+    /// A refusal of the server itself: in the trace, and its rule in the log.
+    fn ruled_out(&mut self, transaction: &mut Transaction, subject: &str, refusal: Refusal) -> Answer {
+        let Refusal { reply, rule } = refusal;
+        transaction.note(self.intake.parts.clock.now(), &rule, subject, &reply);
+        self.rule = Some(rule);
+        Answer::Reply(reply)
+    }
+
     /// Who wants to know hears what the aliases make of the recipient.
     async fn resolved(&mut self, transaction: &mut Transaction, recipient: &ContextRecipient) -> Answer {
         if !transaction.chain.has(Hook::OnRcptResolved) {
@@ -136,7 +172,7 @@ impl SessionHost {
         let targets = match expanded {
             Ok(targets) => targets.into_iter().map(|(target, _)| target.address).collect(),
             Err(reply) => {
-                transaction.note(self.intake.parts.clock.now(), "rcpt", &recipient.recipient.address, &reply);
+                transaction.note(self.intake.parts.clock.now(), "rcpt", &recipient.recipient.address.to_string(), &reply);
                 return Answer::Reply(reply);
             }
         };
@@ -175,7 +211,10 @@ impl SessionHost {
 
     pub(super) async fn data(&mut self) -> Answer {
         let Some(mut transaction) = self.transaction.take() else { return Answer::Reply(replies::NOT_IN_TRANSACTION) };
-        let answer = self.hook(&mut transaction, Event::Data).await;
+        let answer = match self.restrict(&mut transaction, Stage::Data, None).await {
+            Ok(()) => self.hook(&mut transaction, Event::Data).await,
+            Err(refusal) => self.ruled_out(&mut transaction, "DATA", refusal),
+        };
         if let Some(reply) = refusal(&answer) {
             self.note_refusal(transaction.id, transaction.context.sender.as_deref(), reply);
             if let Some(draft) = &mut transaction.draft {
@@ -189,6 +228,7 @@ impl SessionHost {
     pub(super) async fn end_of_data(&mut self) -> Answer {
         let Some(mut transaction) = self.transaction.take() else { return Answer::Reply(replies::NOT_IN_TRANSACTION) };
         let answer = self.intake.take_in(&mut transaction).await;
+        self.rule = transaction.rule.take();
         let done = match &answer {
             Answer::Committed(reply) | Answer::Discarded(reply) => Some(reply.to_string()),
             Answer::CommittedEach(replies) => Some(replies.iter().map(ToString::to_string).collect::<Vec<_>>().join(" / ")),

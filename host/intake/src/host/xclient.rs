@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use waxwing_pipeline::{Client, Event};
+use waxwing_pipeline::Client;
 use waxwing_smtp::server::Answer;
 
 use super::SessionHost;
@@ -31,7 +31,7 @@ impl SessionHost {
     /// The session begins anew, as that of another client.
     pub(super) async fn xclient(&mut self, attributes: Vec<(String, Option<String>)>) -> Answer {
         let (settings, proxy) = (&self.intake.parts.settings, self.connected.ip());
-        let is_login = attributes.iter().any(|(name, _)| name.eq_ignore_ascii_case("LOGIN"));
+        let is_login = attributes.iter().any(|(name, value)| name.eq_ignore_ascii_case("LOGIN") && value.is_some());
         if !holds(&settings.xclient_hosts, proxy) || is_login && !holds(&settings.xclient_login_hosts, proxy) {
             tracing::warn!(target: "smtpd", "XCLIENT from {proxy} is not authorized");
             return Answer::Reply(replies::XCLIENT_DENIED);
@@ -40,7 +40,7 @@ impl SessionHost {
         self.forget_client_words();
         self.chain = self.intake.parts.pipeline.chain();
         self.become_client(said);
-        self.session_hook(Event::Connect).await
+        self.connect().await
     }
 
     fn become_client(&mut self, said: Said) {

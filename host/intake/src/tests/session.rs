@@ -50,6 +50,13 @@ async fn auth(host: &mut SessionHost, response: Option<&[u8]>) -> Answer {
     host.answer(Question::Auth(AuthStep::Begin("PLAIN".into(), response.map(<[u8]>::to_vec)))).await
 }
 
+/// As `ann@box.example`.
+pub(super) async fn log_in(host: &mut SessionHost) {
+    host.answer(Question::Secured(tls())).await;
+    ehlo(host).await;
+    assert_eq!(auth(host, Some(b"ann")).await, Answer::Authenticated);
+}
+
 #[tokio::test]
 async fn tls_is_known_and_what_was_said_before_it_forgotten() {
     let seen = Arc::new(Mutex::new(Vec::new()));

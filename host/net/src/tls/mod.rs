@@ -1,16 +1,21 @@
 //! Encrypted connections: who may shake hands, with what, and what is known afterwards.
 
+mod certificates;
 mod client;
+mod own;
 mod server;
 mod session;
 mod wire;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 
+pub use certificates::{CertificateInfo, CertificateStore, Certificates, PEM_FILE_BYTES_MAX, authorities, readable_by_others};
 pub use client::{TlsClient, TlsConnector, Verify};
-pub use server::TlsServer;
+pub use own::self_signed;
+pub use server::{ClientTrust, TlsServer};
 pub(crate) use wire::{Handshake, Wire};
 
 /// What [`Action::StartTls`](waxwing_types::Action::StartTls) means on a connection.
@@ -19,11 +24,17 @@ pub enum Tls {
     /// There is no encryption here: the session gets an end instead.
     #[default]
     None,
-    /// We are the server. The session asks (STARTTLS).
-    Accept(Arc<TlsServer>),
-    /// We are the server, and the handshake comes before all else (implicit TLS, RFC 8314 §3): the session gets
-    /// [`Input::Secured`](waxwing_types::Input::Secured) right after [`Input::Start`](waxwing_types::Input::Start).
-    AcceptFirst(Arc<TlsServer>),
+    /// We are the server.
+    Accept {
+        /// With what.
+        server: Arc<TlsServer>,
+        /// The handshake comes before all else (implicit TLS, RFC 8314 §3): the session gets
+        /// [`Input::Secured`](waxwing_types::Input::Secured) right after [`Input::Start`](waxwing_types::Input::Start). Otherwise it asks
+        /// (STARTTLS).
+        first: bool,
+        /// For the log.
+        client: SocketAddr,
+    },
     /// We are the client. The session asks.
     Connect(TlsClient),
 }

@@ -1,31 +1,57 @@
 //! The server's side: one of these for each listener, whose configuration can be replaced while it serves.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme, SupportedProtocolVersion};
+
+use super::certificates::CertificateStore;
+use super::{TlsError, provider};
 
 /// For a client to finish its handshake.
-const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(30);
+const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// What is wanted of a client's certificate.
+#[derive(Clone, Debug, Default)]
+pub enum ClientTrust {
+    /// Nothing.
+    #[default]
+    None,
+    /// To see it. Whether one of these authorities vouches for it is told in [`TlsSession::verified`](waxwing_types::TlsSession::verified).
+    Ask(Vec<CertificateDer<'static>>),
+    /// That one of these authorities vouches for it.
+    Require(Vec<CertificateDer<'static>>),
+}
 
 /// What a listener shakes hands with.
 pub struct TlsServer {
-    config: ArcSwap<ServerConfig>,
+    config: ArcSwap<Shaking>,
     handshake_time_max: Duration,
 }
 
-impl std::fmt::Debug for TlsServer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+/// One configuration, and who judges a certificate that anyone may have made.
+pub(crate) struct Shaking {
+    pub(crate) config: Arc<ServerConfig>,
+    pub(crate) judge: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+impl fmt::Debug for TlsServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsServer").finish_non_exhaustive()
     }
 }
 
 impl TlsServer {
-    /// Shakes hands with `config`, for at most 30 seconds.
-    #[must_use]
-    pub fn new(config: Arc<ServerConfig>) -> Self {
-        Self { config: ArcSwap::new(config), handshake_time_max: HANDSHAKE_TIME_MAX }
+    /// Shows these certificates, speaks TLS 1.3 and, unless `only_13`, 1.2. A handshake may take 60 seconds.
+    pub fn new(certificates: Arc<CertificateStore>, clients: ClientTrust, only_13: bool) -> Result<Self, TlsError> {
+        let shaking = Shaking::new(certificates, clients, only_13)?;
+        Ok(Self { config: ArcSwap::from_pointee(shaking), handshake_time_max: HANDSHAKE_TIME_MAX })
     }
 
     /// With another limit (`smtpd_starttls_timeout`).
@@ -35,18 +61,102 @@ impl TlsServer {
         self
     }
 
-    /// From now on, handshakes are made with this. Sessions that are encrypted already go on as they are.
-    pub fn replace(&self, config: Arc<ServerConfig>) {
-        self.config.store(config);
+    /// From now on handshakes are made so. Sessions that are encrypted already go on as they are.
+    pub fn replace(&self, certificates: Arc<CertificateStore>, clients: ClientTrust, only_13: bool) -> Result<(), TlsError> {
+        self.config.store(Arc::new(Shaking::new(certificates, clients, only_13)?));
+        Ok(())
     }
 
-    /// What the next handshake uses.
-    #[must_use]
-    pub fn config(&self) -> Arc<ServerConfig> {
+    pub(crate) fn shaking(&self) -> Arc<Shaking> {
         self.config.load_full()
     }
 
     pub(crate) fn handshake_time_max(&self) -> Duration {
         self.handshake_time_max
+    }
+}
+
+impl Shaking {
+    fn new(certificates: Arc<CertificateStore>, clients: ClientTrust, only_13: bool) -> Result<Self, TlsError> {
+        let both: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
+        let versions = if only_13 { &[&rustls::version::TLS13] } else { both };
+        let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(versions)?;
+        let mut judge = None;
+        let builder = match clients {
+            ClientTrust::None => builder.with_no_client_auth(),
+            ClientTrust::Require(authorities) => builder.with_client_cert_verifier(verifier(authorities)?),
+            ClientTrust::Ask(authorities) => {
+                let knows = verifier(authorities)?;
+                judge = Some(Arc::clone(&knows));
+                builder.with_client_cert_verifier(Arc::new(Anyone(knows)))
+            }
+        };
+        // No ALPN: IANA has no name for SMTP, and what a client offers is passed over.
+        Ok(Self { config: Arc::new(builder.with_cert_resolver(certificates)), judge })
+    }
+
+    /// An authority of ours vouches for the client.
+    pub(crate) fn is_verified(&self, chain: &[CertificateDer<'_>]) -> bool {
+        match (&self.judge, chain.split_first()) {
+            (_, None) => false,
+            // Had it not been, there would be no session.
+            (None, Some(_)) => true,
+            (Some(judge), Some((first, others))) => judge.verify_client_cert(first, others, UnixTime::now()).is_ok(),
+        }
+    }
+}
+
+fn verifier(authorities: Vec<CertificateDer<'static>>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for authority in authorities {
+        roots.add(authority)?;
+    }
+    let built = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build();
+    built.map_err(|error| TlsError::Unusable(format!("authorities for clients: {error}")))
+}
+
+/// Asks for a certificate and takes any whose key the client has, or none: a server that shows us its own must not be turned away
+/// for it.
+#[derive(Debug)]
+struct Anyone(Arc<dyn ClientCertVerifier>);
+
+impl ClientCertVerifier for Anyone {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
     }
 }

@@ -2,9 +2,10 @@
 
 use std::io::{self, IoSlice};
 use std::mem;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustls::CommonState;
@@ -27,15 +28,23 @@ pub(crate) enum Wire<IO> {
 /// Which side we are in the next handshake.
 #[derive(Clone, Debug)]
 pub(crate) enum Handshake {
-    Server(Arc<TlsServer>),
+    Server(Arc<TlsServer>, SocketAddr),
     Client(TlsClient),
 }
 
 impl Handshake {
     fn time_max(&self) -> Duration {
         match self {
-            Self::Server(server) => server.handshake_time_max(),
+            Self::Server(server, _) => server.handshake_time_max(),
             Self::Client(client) => client.handshake_time_max,
+        }
+    }
+
+    /// Who connected to us.
+    fn client(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Server(_, client) => Some(*client),
+            Self::Client(_) => None,
         }
     }
 }
@@ -46,30 +55,34 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
         let Self::Plain(io) = mem::replace(self, Self::Gone) else {
             return Err(TlsError::Unusable("the connection is encrypted already, or has ended".to_owned()));
         };
-        let time_max = how.time_max();
+        let (time_max, client) = (how.time_max(), how.client());
         let shaken = async {
             Ok(match how {
-                Handshake::Server(server) => accept(io, &server).await?,
+                Handshake::Server(server, _) => accept(io, &server).await?,
                 Handshake::Client(client) => connect(io, client).await?,
             })
         };
-        let (wire, session) = timeout(time_max, shaken).await.unwrap_or(Err(TlsError::Slow))?;
+        let shaken = timeout(time_max, shaken).await.unwrap_or(Err(TlsError::Slow));
+        if let (Some(client), Err(error)) = (client, &shaken) {
+            tracing::info!(target: "smtpd", client = %client.ip(), "TLS handshake failed: {error}");
+        }
+        let (wire, session) = shaken?;
         *self = wire;
         Ok(session)
     }
 }
 
 async fn accept<IO: AsyncRead + AsyncWrite + Unpin>(io: IO, server: &TlsServer) -> io::Result<(Wire<IO>, TlsSession)> {
-    let stream = tokio_rustls::TlsAcceptor::from(server.config()).accept(io).await?;
+    let shaking = server.shaking();
+    let stream = tokio_rustls::TlsAcceptor::from(Arc::clone(&shaking.config)).accept(io).await?;
     let (_, connection) = stream.get_ref();
     let state: &CommonState = connection;
     let export = |octets, label: &[u8]| connection.export_keying_material(octets, label, None).ok().map(|o: [u8; 32]| o.to_vec());
-    let certificate = state.peer_certificates().and_then(|chain| chain.first());
+    let chain = state.peer_certificates().unwrap_or_default();
     let session = TlsSession {
         server_name: connection.server_name().map(str::to_owned),
-        client_fingerprint: certificate.map(|c| session::fingerprint(c)),
-        // A certificate that no authority of ours vouches for never comes this far: rustls ends the handshake.
-        verified: certificate.is_some(),
+        client_fingerprint: chain.first().map(|certificate| session::fingerprint(certificate)),
+        verified: shaking.is_verified(chain),
         exporter: session::exporter(state.protocol_version(), export),
         ..session::of(state)
     };
@@ -97,14 +110,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<IO> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let read = match self.get_mut() {
             Self::Plain(io) => return Pin::new(io).poll_read(cx, buffer),
-            Self::Server(stream) => Pin::new(stream.as_mut()).poll_read(cx, buffer),
-            Self::Client(stream) => Pin::new(stream.as_mut()).poll_read(cx, buffer),
-            Self::Gone => Poll::Ready(Ok(())),
+            Self::Server(stream) => ready!(Pin::new(stream.as_mut()).poll_read(cx, buffer)),
+            Self::Client(stream) => ready!(Pin::new(stream.as_mut()).poll_read(cx, buffer)),
+            Self::Gone => Ok(()),
         };
-        match read {
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
-            read => read,
-        }
+        Poll::Ready(read.or_else(|error| match error.kind() == io::ErrorKind::UnexpectedEof {
+            true => Ok(()),
+            false => Err(error),
+        }))
     }
 }
 

@@ -86,9 +86,9 @@ impl ServerSession {
     }
 
     pub(super) fn auth_over(&mut self, reply: &Reply, answer: Answer, actions: &mut Actions) {
-        match answer {
-            Answer::Close(reply) => self.close(&closing(reply), actions),
-            _ => self.refuse(reply, actions),
+        if let Answer::Close(reply) = answer {
+            return self.close(&closing(reply), actions);
         }
+        self.refuse(reply, actions);
     }
 }

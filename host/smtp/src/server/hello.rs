@@ -52,13 +52,13 @@ impl ServerSession {
     }
 
     pub(super) fn helo_answered(&mut self, esmtp: bool, answer: Answer, actions: &mut Actions) {
-        match answer {
-            Answer::OkWithout(hidden) => self.greeted(esmtp, &hidden, actions),
-            answer => match said(answer) {
-                Said::Yes(_) => self.greeted(esmtp, &[], actions),
-                Said::No(reply) => self.refuse(&reply, actions),
-                Said::Close(reply) => self.close(&reply, actions),
-            },
+        if let Answer::OkWithout(hidden) = answer {
+            return self.greeted(esmtp, &hidden, actions);
+        }
+        match said(answer) {
+            Said::Yes(_) => self.greeted(esmtp, &[], actions),
+            Said::No(reply) => self.refuse(&reply, actions),
+            Said::Close(reply) => self.close(&reply, actions),
         }
     }
 

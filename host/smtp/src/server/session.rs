@@ -262,10 +262,10 @@ impl ServerSession {
 
     fn command(&mut self, command: Command, actions: &mut Actions) {
         if self.settings.tls_required && !self.tls && needs_tls(&command) {
-            return match command {
-                Command::Bdat { size, last } => self.refuse_chunk(size, last, replies::TLS_FIRST, actions),
-                _ => self.refuse(&replies::TLS_FIRST, actions),
-            };
+            if let Command::Bdat { size, last } = command {
+                return self.refuse_chunk(size, last, replies::TLS_FIRST, actions);
+            }
+            return self.refuse(&replies::TLS_FIRST, actions);
         }
         match command {
             Command::Mail { sender, parameters } => self.mail(sender, parameters, actions),

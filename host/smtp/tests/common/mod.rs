@@ -48,10 +48,8 @@ where
 
     /// Gives one input and answers what it opens. Octets in place of a handshake are a failed one.
     pub(crate) fn give(&mut self, input: Input<'_, S::Answer>) {
-        let input = match input {
-            Input::Bytes(_) if std::mem::take(&mut self.handshake) => Input::Eof,
-            input => input,
-        };
+        let failed = std::mem::take(&mut self.handshake) && matches!(input, Input::Bytes(_));
+        let input = if failed { Input::Eof } else { input };
         let mut next = Some(input);
         while let Some(input) = next.take() {
             self.session.step(Monotonic::from_micros(1), input, &mut self.actions);

@@ -1,0 +1,173 @@
+//! One round of questions: the lists of a stage, restriction by restriction.
+
+use std::pin::Pin;
+
+use waxwing_config::{Rule, Subject, Test};
+use waxwing_types::{AddressClass, Reply, ReversePath};
+
+use super::login::LOGIN_RULE;
+use super::{Case, DEPTH_MAX, Found, Policy, Refusal, Ruling, Stage, dnsbl, named, names, refuse, subject_of};
+use crate::{Intake, replies};
+
+/// A round under way.
+pub(crate) struct Asking<'a> {
+    pub(super) intake: &'a Intake,
+    pub(super) policy: &'a Policy,
+    pub(super) case: &'a Case<'a>,
+    pub(super) list: &'static str,
+    pub(super) found: Found,
+}
+
+impl Intake {
+    /// Asks the lists of a stage.
+    pub(crate) async fn restrict(&self, case: &Case<'_>) -> Found {
+        let policy = &self.parts.policy;
+        let holds_to_own = case.stage == Stage::Mail && policy.holds_to_own(case.context);
+        if policy.is_silent_at(case.stage) && !holds_to_own {
+            return Found::default();
+        }
+        let mut asking = Asking { intake: self, policy, case, list: "", found: Found::default() };
+        asking.all().await;
+        let found = asking.found.settle();
+        for warning in &found.warnings {
+            let client = case.context.client.as_ref().map(|client| client.peer.to_string()).unwrap_or_default();
+            tracing::info!(target: "smtpd", "reject_warning: from {client}: {}; rule={}", warning.reply, warning.rule);
+        }
+        found
+    }
+
+    /// The client is in mynetworks or authenticated.
+    pub(super) fn is_ours(&self, case: &Case<'_>) -> bool {
+        case.context.user.is_some() || self.in_mynetworks(case)
+    }
+
+    fn in_mynetworks(&self, case: &Case<'_>) -> bool {
+        case.context.client.as_ref().is_some_and(|client| self.parts.settings.in_mynetworks(client.peer.ip()))
+    }
+}
+
+impl Asking<'_> {
+    async fn all(&mut self) {
+        let stage = self.case.stage;
+        if self.policy.scores_at(stage) && !self.intake.is_ours(self.case) {
+            if let Some(refusal) = dnsbl::score(self.policy, self.case).await {
+                self.found.refusal = Some(refusal);
+                return;
+            }
+        }
+        if stage == Stage::Mail && self.policy.holds_to_own(self.case.context) {
+            if let Ruling::Refuse(reply) = self.sender_login(true, false).await {
+                self.found.refusal = Some(Refusal { reply, rule: LOGIN_RULE.to_owned() });
+                return;
+            }
+        }
+        for (list, rules) in self.policy.lists_at(stage) {
+            self.list = list;
+            if let Ruling::Refuse(_) = self.rules(rules, 0).await {
+                return;
+            }
+        }
+    }
+
+    /// Boxed, because what a table says may be restrictions again.
+    pub(super) fn rules<'s>(&'s mut self, rules: &'s [Rule], depth: usize) -> Pin<Box<dyn Future<Output = Ruling> + Send + 's>> {
+        Box::pin(async move {
+            for rule in rules {
+                match self.rule(rule, depth).await {
+                    Ruling::Dunno => {}
+                    Ruling::Permit => return Ruling::Permit,
+                    Ruling::Refuse(reply) => {
+                        let refusal = Refusal { reply: reply.clone(), rule: named(self.list, rule) };
+                        if rule.warn {
+                            self.found.warnings.push(refusal);
+                            continue;
+                        }
+                        // A table's own list has named its restriction already.
+                        self.found.refusal.get_or_insert(refusal);
+                        return Ruling::Refuse(reply);
+                    }
+                }
+            }
+            Ruling::Dunno
+        })
+    }
+
+    async fn rule(&mut self, rule: &Rule, depth: usize) -> Ruling {
+        let (case, about) = (self.case, subject_of(self.list));
+        match &rule.test {
+            Test::Permit => Ruling::Permit,
+            Test::Reject => Ruling::Refuse(refuse(case, about, (554, (5, 7, 1)), "Access denied")),
+            Test::Defer => Ruling::Refuse(refuse(case, about, (450, (4, 7, 1)), "Try again later")),
+            Test::PermitMynetworks => permit(self.intake.in_mynetworks(case)),
+            Test::PermitSaslAuthenticated => permit(case.context.user.is_some()),
+            Test::PermitTlsAllClientcerts => {
+                let is_verified =
+                    |tls: &std::sync::Arc<waxwing_types::TlsSession>| tls.client_fingerprint.is_some() && tls.verified;
+                permit(case.context.tls.as_ref().is_some_and(is_verified))
+            }
+            Test::PermitAuthDestination => permit(case.recipient.is_some_and(|(_, class)| class != AddressClass::Default)),
+            // `gate.rs` has asked for both already, whatever stands here.
+            Test::RejectUnauthDestination | Test::RejectUnlistedRecipient => Ruling::Dunno,
+            Test::RejectMultiRecipientBounce => self.multi_recipient_bounce(),
+            Test::RejectUnlistedSender => self.unlisted_sender().await,
+            Test::RejectSenderLoginMismatch => self.sender_login(true, true).await,
+            Test::RejectAuthenticatedSenderLoginMismatch => self.sender_login(true, false).await,
+            Test::RejectUnauthenticatedSenderLoginMismatch => self.sender_login(false, true).await,
+            Test::RejectRbl(list) => dnsbl::client_listed(self.policy, case, list).await,
+            Test::RejectRhsbl(subject, list) => dnsbl::domain_listed(self.policy, case, *subject, list).await,
+            Test::PermitDnswlClient(list) => permit(dnsbl::is_client_in(self.policy, case, list).await),
+            Test::Access(subject, table) => self.access(*subject, table, rule, depth).await,
+            Test::CheckPolicyService(endpoint) => self.service(&endpoint.to_string(), rule, depth).await,
+            Test::RejectInvalidHeloHostname
+            | Test::RejectNonFqdnHeloHostname
+            | Test::RejectNonFqdnSender
+            | Test::RejectNonFqdnRecipient
+            | Test::RejectUnknownHeloHostname
+            | Test::RejectUnknownSenderDomain
+            | Test::RejectUnknownRecipientDomain
+            | Test::RejectUnknownClientHostname
+            | Test::RejectUnknownReverseClientHostname => names::judge(self.policy, self.intake, case, &rule.test).await,
+        }
+    }
+
+    /// Restrictions that a table names.
+    pub(super) async fn nested(&mut self, text: &str, depth: usize) -> Option<Ruling> {
+        if depth >= DEPTH_MAX {
+            return None;
+        }
+        let rules: Result<Vec<Rule>, _> = text.split(',').map(str::parse).collect();
+        let rules = rules.ok()?;
+        Some(self.rules(&rules, depth + 1).await)
+    }
+
+    fn multi_recipient_bounce(&self) -> Ruling {
+        let is_bounce = self.case.sender == Some(&ReversePath::Null);
+        let late = matches!(self.case.stage, Stage::Data | Stage::EndOfData);
+        match is_bounce && late && self.case.context.recipients.len() > 1 {
+            true => Ruling::Refuse(Reply::fixed(550, (5, 5, 3), "<>: Sender address rejected: Multi-recipient bounce")),
+            false => Ruling::Dunno,
+        }
+    }
+
+    async fn unlisted_sender(&self) -> Ruling {
+        let Some(ReversePath::Of(address)) = self.case.sender else { return Ruling::Dunno };
+        let directory = &self.intake.parts.directory;
+        match directory.class_of(address) {
+            AddressClass::Relay | AddressClass::Default => Ruling::Dunno,
+            AddressClass::Local | AddressClass::VirtualAlias | AddressClass::VirtualMailbox => {
+                match directory.exists(address).await {
+                    Ok(true) => Ruling::Dunno,
+                    Ok(false) => Ruling::Refuse(refuse(self.case, Subject::Sender, (550, (5, 1, 0)), "User unknown")),
+                    Err(error) => {
+                        tracing::error!(target: "intake", "{error}");
+                        Ruling::Refuse(replies::LOOKUP_FAILED)
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn permit(yes: bool) -> Ruling {
+    if yes { Ruling::Permit } else { Ruling::Dunno }
+}

@@ -1,0 +1,93 @@
+//! What restrictions are asked with: the lists, tables, services and the DNS.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use waxwing_config::{Config, DnsList, Rule, Test};
+use waxwing_net::{Asking, AskingSettings};
+use waxwing_pipeline::{Resolver, Table};
+
+use super::Stage;
+
+type Lists = Vec<(&'static str, Vec<Rule>)>;
+
+/// The operator's policy.
+pub struct Policy {
+    lists: Lists,
+    delay_reject: bool,
+    pub(crate) tables: HashMap<String, Arc<dyn Table>>,
+    pub(crate) services: HashMap<String, Asking>,
+    pub(crate) service_default: String,
+    pub(crate) login_maps: Option<Arc<dyn Table>>,
+    pub(crate) dnsbl_sites: Vec<DnsList>,
+    pub(crate) dnsbl_threshold: i32,
+    pub(crate) resolver: Arc<dyn Resolver>,
+    /// How long a client's name may take to be found; none: it is not looked up.
+    pub(crate) peername_timeout: Option<Duration>,
+}
+
+impl Policy {
+    /// The keys of a configuration, with its tables by name.
+    pub fn of(config: &Config, resolver: Arc<dyn Resolver>, table: impl Fn(&str) -> Option<Arc<dyn Table>>) -> Self {
+        let lists: Lists = config.restrictions().into_iter().map(|(name, rules)| (name, rules.to_vec())).collect();
+        let mut services = HashMap::new();
+        // Values of tables may name any of them.
+        let tables = config.tables.keys().filter_map(|name| Some((name.clone(), table(name)?))).collect();
+        for rule in lists.iter().flat_map(|(_, rules)| rules) {
+            if let Test::CheckPolicyService(endpoint) = &rule.test {
+                let asking = || Asking::new(endpoint.clone(), asking_settings(config));
+                services.entry(endpoint.to_string()).or_insert_with(asking);
+            }
+        }
+        Self {
+            lists,
+            delay_reject: config.smtpd_delay_reject,
+            tables,
+            services,
+            service_default: config.smtpd_policy_service_default_action.clone(),
+            login_maps: (!config.smtpd_sender_login_maps.is_empty()).then(|| table("smtpd_sender_login_maps")).flatten(),
+            dnsbl_sites: config.postscreen_dnsbl_sites.clone(),
+            dnsbl_threshold: config.postscreen_dnsbl_threshold,
+            resolver,
+            peername_timeout: config.smtpd_peername_lookup.then_some(config.smtpd_peername_timeout),
+        }
+    }
+
+    /// The lists that are asked at a stage, in order.
+    pub(crate) fn lists_at(&self, stage: Stage) -> impl Iterator<Item = (&'static str, &[Rule])> {
+        self.lists.iter().filter(move |(name, _)| self.stage_of(name) == stage).map(|(name, rules)| (*name, rules.as_slice()))
+    }
+
+    /// The clients' DNS lists are asked where smtpd_client_restrictions are.
+    pub(crate) fn scores_at(&self, stage: Stage) -> bool {
+        !self.dnsbl_sites.is_empty() && self.stage_of("smtpd_client_restrictions") == stage
+    }
+
+    /// Nothing is asked at this stage.
+    pub(crate) fn is_silent_at(&self, stage: Stage) -> bool {
+        !self.scores_at(stage) && self.lists_at(stage).all(|(_, rules)| rules.iter().all(|rule| super::is_silent(&rule.test)))
+    }
+
+    fn stage_of(&self, list: &str) -> Stage {
+        let early = |stage| if self.delay_reject { Stage::Rcpt } else { stage };
+        match list {
+            "smtpd_client_restrictions" => early(Stage::Connect),
+            "smtpd_helo_restrictions" => early(Stage::Helo),
+            "smtpd_sender_restrictions" => early(Stage::Mail),
+            "smtpd_data_restrictions" => Stage::Data,
+            "smtpd_end_of_data_restrictions" => Stage::EndOfData,
+            _ => Stage::Rcpt,
+        }
+    }
+}
+
+fn asking_settings(config: &Config) -> AskingSettings {
+    AskingSettings {
+        timeout: config.smtpd_policy_service_timeout,
+        tries: config.smtpd_policy_service_try_limit,
+        retry_delay: config.smtpd_policy_service_retry_delay,
+        idle: config.smtpd_policy_service_max_idle,
+        age: config.smtpd_policy_service_max_ttl,
+    }
+}

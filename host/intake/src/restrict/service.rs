@@ -1,0 +1,91 @@
+//! Policy services: what they are told (SMTPD_POLICY_README), and what their answer is.
+
+use std::fmt::Write as _;
+
+use waxwing_config::Rule;
+use waxwing_types::ReversePath;
+
+use super::{Asking, Case, Ruling, Stage, named};
+
+impl Asking<'_> {
+    pub(super) async fn service(&mut self, endpoint: &str, rule: &Rule, depth: usize) -> Ruling {
+        let action = match self.policy.services.get(endpoint) {
+            Some(service) => match service.ask(question(self.case).as_bytes()).await {
+                Ok(answer) => answer.iter().find_map(|line| line.strip_prefix("action=")).map(str::to_owned),
+                Err(error) => {
+                    tracing::warn!(target: "intake", "{}: {error}", named(self.list, rule));
+                    None
+                }
+            },
+            // Named by a table only: nobody keeps connections to it.
+            None => None,
+        };
+        let action = action.unwrap_or_else(|| self.policy.service_default.clone());
+        self.service_action(action.trim(), rule, depth).await
+    }
+}
+
+/// Attributes that are not known are there and empty, as in Postfix.
+fn question(case: &Case<'_>) -> String {
+    let context = case.context;
+    let client = context.client.as_deref();
+    let sender = match case.sender {
+        Some(ReversePath::Of(address)) => address.to_string(),
+        Some(ReversePath::Null) | None => String::new(),
+    };
+    let tls = context.tls.as_deref();
+    let user = context.user.as_deref();
+    let name = client.and_then(|client| client.name.as_deref()).unwrap_or("unknown");
+    let id = context.id.map(|id| id.to_string()).unwrap_or_default();
+    let late = matches!(case.stage, Stage::Data | Stage::EndOfData);
+    let mut text = String::with_capacity(700);
+    for (key, value) in [
+        ("request", "smtpd_access_policy".to_owned()),
+        ("protocol_state", state(case.stage).to_owned()),
+        ("protocol_name", if case.esmtp { "ESMTP" } else { "SMTP" }.to_owned()),
+        ("client_address", client.map(|c| c.peer.ip().to_canonical().to_string()).unwrap_or_default()),
+        ("client_name", name.to_owned()),
+        ("client_port", client.map(|c| c.peer.port().to_string()).unwrap_or_default()),
+        ("reverse_client_name", name.to_owned()),
+        ("server_address", String::new()),
+        ("server_port", String::new()),
+        ("helo_name", context.helo.as_deref().unwrap_or_default().to_owned()),
+        ("sender", sender),
+        ("recipient", case.recipient.map(|(address, _)| address.to_string()).unwrap_or_default()),
+        // Known only when no more can come.
+        ("recipient_count", if late { context.recipients.len().to_string() } else { "0".to_owned() }),
+        ("queue_id", if late { id.clone() } else { String::new() }),
+        ("instance", id),
+        ("size", case.size.to_string()),
+        ("etrn_domain", String::new()),
+        ("stress", String::new()),
+        ("sasl_method", user.map(|user| user.1.clone()).unwrap_or_default()),
+        ("sasl_username", user.map(|user| user.0.clone()).unwrap_or_default()),
+        ("sasl_sender", String::new()),
+        ("ccert_subject", String::new()),
+        ("ccert_issuer", String::new()),
+        ("ccert_fingerprint", tls.and_then(|tls| tls.client_fingerprint.clone()).unwrap_or_default()),
+        ("ccert_pubkey_fingerprint", String::new()),
+        ("encryption_protocol", tls.map(|tls| tls.version.clone()).unwrap_or_default()),
+        ("encryption_cipher", tls.map(|tls| tls.cipher.clone()).unwrap_or_default()),
+        ("encryption_keysize", if tls.is_some() { String::new() } else { "0".to_owned() }),
+        ("policy_context", String::new()),
+    ] {
+        // A line end in a value would begin an attribute.
+        let value: String = value.chars().filter(|c| !c.is_control()).collect();
+        _ = writeln!(text, "{key}={value}");
+    }
+    text.push('\n');
+    text
+}
+
+fn state(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Connect => "CONNECT",
+        Stage::Helo => "EHLO",
+        Stage::Mail => "MAIL",
+        Stage::Rcpt => "RCPT",
+        Stage::Data => "DATA",
+        Stage::EndOfData => "END-OF-MESSAGE",
+    }
+}

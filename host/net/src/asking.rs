@@ -1,0 +1,190 @@
+//! Services that answer a block of lines with a block of lines, over connections that are kept: Postfix's policy delegation
+//! (SMTPD_POLICY_README).
+
+use std::io;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, sleep, timeout_at};
+use waxwing_types::Endpoint;
+
+/// Octets of an answer.
+const ANSWER_BYTES_MAX: u64 = 16 << 10;
+/// Idle connections that are kept.
+const IDLE_MAX: usize = 20;
+
+/// How patiently a service is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AskingSettings {
+    /// From the question to its answer, connecting included.
+    pub timeout: Duration,
+    /// How often it is tried in all.
+    pub tries: usize,
+    /// Between two tries.
+    pub retry_delay: Duration,
+    /// How long an idle connection is kept.
+    pub idle: Duration,
+    /// How long a connection is used.
+    pub age: Duration,
+}
+
+trait Octets: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Octets for T {}
+
+struct Kept {
+    stream: BufReader<Box<dyn Octets>>,
+    made: Instant,
+    used: Instant,
+}
+
+/// A service that is asked.
+pub struct Asking {
+    endpoint: Endpoint,
+    settings: AskingSettings,
+    idle: Mutex<Vec<Kept>>,
+}
+
+impl Asking {
+    /// Connects when it is asked for the first time.
+    #[must_use]
+    pub fn new(endpoint: Endpoint, settings: AskingSettings) -> Self {
+        Self { endpoint, settings, idle: Mutex::default() }
+    }
+
+    /// Sends `question`, which ends in an empty line, and returns the lines of the answer before its empty line.
+    pub async fn ask(&self, question: &[u8]) -> io::Result<Vec<String>> {
+        let mut last = io::Error::from(io::ErrorKind::TimedOut);
+        for number in 0..self.settings.tries.max(1) {
+            if number > 0 {
+                sleep(self.settings.retry_delay).await;
+            }
+            match self.once(question).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// A kept connection that the service closed meanwhile costs no try.
+    async fn once(&self, question: &[u8]) -> io::Result<Vec<String>> {
+        let deadline = Instant::now() + self.settings.timeout;
+        let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+        while let Some(mut kept) = self.take() {
+            if let Ok(answer) = timeout_at(deadline, exchange(&mut kept.stream, question)).await.map_err(late)? {
+                self.keep(kept);
+                return Ok(answer);
+            }
+        }
+        let stream = timeout_at(deadline, self.connect()).await.map_err(late)??;
+        let made = Instant::now();
+        let mut fresh = Kept { stream: BufReader::new(stream), made, used: made };
+        let answer = timeout_at(deadline, exchange(&mut fresh.stream, question)).await.map_err(late)??;
+        self.keep(fresh);
+        Ok(answer)
+    }
+
+    async fn connect(&self) -> io::Result<Box<dyn Octets>> {
+        match &self.endpoint {
+            Endpoint::Inet { host, port } => {
+                let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                stream.set_nodelay(true)?;
+                Ok(Box::new(stream))
+            }
+            Endpoint::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
+        }
+    }
+
+    fn take(&self) -> Option<Kept> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        idle.retain(|kept| {
+            now.duration_since(kept.used) < self.settings.idle && now.duration_since(kept.made) < self.settings.age
+        });
+        idle.pop()
+    }
+
+    fn keep(&self, kept: Kept) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE_MAX {
+            idle.push(Kept { used: Instant::now(), ..kept });
+        }
+    }
+}
+
+async fn exchange(stream: &mut BufReader<Box<dyn Octets>>, question: &[u8]) -> io::Result<Vec<String>> {
+    stream.get_mut().write_all(question).await?;
+    let mut answer = Vec::new();
+    let mut limited = stream.take(ANSWER_BYTES_MAX);
+    loop {
+        let mut line = String::new();
+        if limited.read_line(&mut line).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        match line.trim_end_matches(['\r', '\n']) {
+            "" => return Ok(answer),
+            line => answer.push(line.to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn settings() -> AskingSettings {
+        let second = Duration::from_secs(1);
+        AskingSettings { timeout: second, tries: 2, retry_delay: Duration::ZERO, idle: second, age: second * 10 }
+    }
+
+    /// Answers `closes` questions on each connection, then closes it.
+    async fn service(closes: usize) -> (Endpoint, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let connections = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = std::sync::Arc::clone(&connections);
+        drop(crate::spawn("service", async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                let mut stream = BufReader::new(stream);
+                for _ in 0..closes {
+                    let mut line = String::new();
+                    while line != "\n" {
+                        line.clear();
+                        if stream.read_line(&mut line).await.unwrap() == 0 {
+                            break;
+                        }
+                    }
+                    stream.get_mut().write_all(b"action=DUNNO\n\n").await.unwrap();
+                }
+            }
+        }));
+        (Endpoint::Inet { host: "127.0.0.1".into(), port }, connections)
+    }
+
+    #[tokio::test]
+    async fn connections_are_kept_and_renewed() {
+        let (endpoint, connections) = service(2).await;
+        let asking = Asking::new(endpoint, settings());
+        for _ in 0..4 {
+            assert_eq!(asking.ask(b"request=x\n\n").await.unwrap(), ["action=DUNNO"]);
+        }
+        assert_eq!(connections.load(std::sync::atomic::Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_an_error_and_silence_a_time_out() {
+        let gone = Endpoint::Inet { host: "127.0.0.1".into(), port: 1 };
+        assert!(Asking::new(gone, settings()).ask(b"x\n\n").await.is_err());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let silent = Endpoint::Inet { host: "127.0.0.1".into(), port: listener.local_addr().unwrap().port() };
+        let settings = AskingSettings { timeout: Duration::from_millis(50), tries: 1, ..settings() };
+        let error = Asking::new(silent, settings).ask(b"x\n\n").await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+}

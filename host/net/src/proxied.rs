@@ -1,0 +1,117 @@
+//! Accepting behind a proxy: the header comes first, and the client that it names is the one that counts.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::sleep;
+
+use crate::accept::{AcceptSettings, Accepted};
+use crate::proxy::{self, ProxyHeader};
+use crate::task::{Shutdown, spawn};
+
+/// Connections of one listener whose header is awaited; more are closed.
+pub const PROXY_HEADERS_MAX: usize = 1000;
+/// After an accept that failed for want of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a listener behind a proxy needs to know.
+#[derive(Clone)]
+pub struct ProxySettings {
+    /// Name of the listener in the log.
+    pub listener: Arc<str>,
+    /// The proxies; connections from elsewhere are closed.
+    pub is_proxy: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
+    /// For the header to come (`smtpd_upstream_proxy_timeout`).
+    pub time_max: Duration,
+}
+
+/// A connection whose header has come.
+struct Named {
+    stream: TcpStream,
+    client: SocketAddr,
+    server: SocketAddr,
+}
+
+/// As [`accept_loop`](crate::accept_loop), but every connection begins with a PROXY header. Limits count the client that it names.
+pub async fn accept_proxied<F, T>(
+    listener: TcpListener,
+    settings: AcceptSettings,
+    proxy: ProxySettings,
+    mut shutdown: Shutdown,
+    serve: F,
+) -> io::Result<()>
+where
+    F: Fn(Accepted) -> T,
+    T: Future<Output = ()> + Send + 'static,
+{
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let waiting = Arc::new(Semaphore::new(PROXY_HEADERS_MAX));
+    let (sender, mut named) = mpsc::channel(1);
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => await_header(stream, peer, &proxy, &waiting, &sender),
+                Err(error) => {
+                    tracing::warn!(listener = settings.name, %error, "accept failed");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(connection) = named.recv() => begin(connection, &settings, &serve),
+            () = shutdown.wait() => return Ok(()),
+        }
+    }
+}
+
+/// Reads the header in a task, unless the peer is no proxy or too many wait.
+fn await_header(
+    stream: TcpStream,
+    peer: SocketAddr,
+    proxy: &ProxySettings,
+    waiting: &Arc<Semaphore>,
+    sender: &mpsc::Sender<Named>,
+) {
+    let listener = Arc::clone(&proxy.listener);
+    if !(proxy.is_proxy)(peer.ip()) {
+        return tracing::warn!(target: "smtpd", client = %peer.ip(), listener = &*listener, "closed: it is not in proxy_networks");
+    }
+    let Ok(permit) = Arc::clone(waiting).try_acquire_owned() else {
+        return tracing::warn!(target: "smtpd", proxy = %peer.ip(), listener = &*listener, "closed: too many connections without a PROXY header");
+    };
+    let (time_max, sender) = (proxy.time_max, sender.clone());
+    drop(spawn("proxy-header", async move {
+        match name(stream, peer, time_max).await {
+            // An error means that the listener is closed.
+            Ok(connection) => drop(sender.send(connection).await),
+            Err(error) => tracing::warn!(target: "smtpd", proxy = %peer.ip(), listener = &*listener, "closed: {error}"),
+        }
+        drop(permit);
+    }));
+}
+
+async fn name(mut stream: TcpStream, peer: SocketAddr, time_max: Duration) -> Result<Named, proxy::ProxyError> {
+    let local = stream.local_addr()?;
+    stream.set_nodelay(true)?;
+    let ProxyHeader { addresses, .. } = proxy::read(&mut stream, time_max).await?;
+    let (client, server) = addresses.unwrap_or((peer, local));
+    Ok(Named { stream, client, server })
+}
+
+fn begin<F, T>(connection: Named, settings: &AcceptSettings, serve: &F)
+where
+    F: Fn(Accepted) -> T,
+    T: Future<Output = ()> + Send + 'static,
+{
+    let Named { stream, client, server } = connection;
+    let exempt = (settings.exempt)(client.ip());
+    let Some((admission, permit)) = settings.counts.admit(client.ip(), exempt) else { return };
+    let session = serve(Accepted { stream, peer: client, local: server, admission });
+    drop(spawn(settings.name, async move {
+        session.await;
+        drop(permit);
+    }));
+}

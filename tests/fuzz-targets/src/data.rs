@@ -1,0 +1,101 @@
+//! Target `data_reader`: a line of sizes, then the octets behind 354.
+
+use bytes::Bytes;
+use waxwing_smtp::server::BareNewline;
+use waxwing_smtp::{DataEvent, DataReader, DotStuffer, Refusal, Runs};
+
+use crate::layout::{bounded, chop, split_line};
+
+const OCTETS_MAX: u64 = 300;
+const REFUSED_MAX: u64 = 200;
+
+/// What came of one message.
+#[derive(Debug, PartialEq, Eq)]
+struct Read {
+    octets: Vec<u8>,
+    refused: Option<Refusal>,
+    /// Where in the input the message ended.
+    end: Option<usize>,
+    runaway: bool,
+}
+
+/// An `N` or `O` in the line of sizes takes bare line ends as CR LF, or as they are.
+///
+/// Any chopping gives the same; CR LF . CR LF is the only end; a message that is not refused is what a plain reading of RFC 5321 §4.5.2
+/// gives; and what our client would send of it is the same octets.
+pub fn data_reader(input: &[u8]) {
+    let (sizes, wire) = split_line(bounded(input));
+    let bare = match (sizes.contains(&b'N'), sizes.contains(&b'O')) {
+        (true, _) => BareNewline::Normalize,
+        (false, true) => BareNewline::No,
+        (false, false) => BareNewline::Reject,
+    };
+    let whole = read(&[wire], bare);
+    assert_eq!(read(&chop(wire, sizes), bare), whole, "cut by {sizes:?}");
+    assert_eq!(read(&chop(wire, b""), bare), whole, "octet by octet");
+    if let Some(end) = whole.end {
+        assert!(
+            wire.get(..end).is_some_and(|read| read == b".\r\n" || read.ends_with(b"\r\n.\r\n")),
+            "another end of the message"
+        );
+    }
+    if bare == BareNewline::Reject
+        && let (Some(end), None) = (whole.end, whole.refused)
+    {
+        let message = wire.get(..end).unwrap_or_default();
+        assert_eq!(plain_reading(message).as_deref(), Some(whole.octets.as_slice()));
+        let mut stuffer = DotStuffer::new();
+        let mut sent = stuffer.stuff(Bytes::copy_from_slice(&whole.octets)).to_vec();
+        sent.extend_from_slice(&stuffer.end());
+        assert_eq!(read(&[&sent], bare).octets, whole.octets, "sent on");
+    }
+}
+
+fn read(pieces: &[&[u8]], bare: BareNewline) -> Read {
+    let mut reader = DataReader::new(OCTETS_MAX, REFUSED_MAX).with_bare_newline(bare);
+    let mut found = Read { octets: Vec::new(), refused: None, end: None, runaway: false };
+    let mut before = 0;
+    for piece in pieces {
+        let mut rest = *piece;
+        while !rest.is_empty() && found.end.is_none() && !found.runaway {
+            let mut runs = Runs::default();
+            let event = reader.read(&mut rest, &mut runs);
+            found.octets.extend_from_slice(&runs.into_bytes().unwrap_or_default());
+            match event {
+                DataEvent::More => {}
+                DataEvent::Refused(refusal) => {
+                    assert!(found.refused.is_none(), "refused twice");
+                    found.refused = Some(refusal);
+                    found.runaway = reader.is_runaway();
+                }
+                DataEvent::End(refusal) => {
+                    assert_eq!(refusal, found.refused);
+                    found.end = Some(before + piece.len() - rest.len());
+                }
+                DataEvent::Runaway => found.runaway = true,
+            }
+        }
+        before += piece.len();
+    }
+    assert!(found.octets.len() as u64 <= OCTETS_MAX, "{} octets given out", found.octets.len());
+    // The position of a runaway is where the input happened to be cut, which nobody sees: the connection closes.
+    found
+}
+
+/// The message of a wire that ends in its first CR LF . CR LF, by the letter of the RFC; `None` if a line end stands alone.
+fn plain_reading(wire: &[u8]) -> Option<Vec<u8>> {
+    let body = wire.strip_suffix(b".\r\n")?;
+    let mut out = Vec::new();
+    let mut rest = body;
+    while !rest.is_empty() {
+        let end = rest.windows(2).position(|pair| pair == b"\r\n")?;
+        let (line, left) = rest.split_at(end + 2);
+        let text = line.strip_suffix(b"\r\n")?;
+        if text.contains(&b'\r') || text.contains(&b'\n') || text == b"." {
+            return None;
+        }
+        out.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
+        rest = left;
+    }
+    Some(out)
+}

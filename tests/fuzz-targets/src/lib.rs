@@ -1,0 +1,46 @@
+//! A stranger's octets against each part of Waxwing that reads them first, with the laws that hold whatever they are.
+//!
+//! Owns: the targets, how their input is laid out, the seeds that the transcripts give.
+//! Uses: types, message, smtp, transcripts.
+//! Used by: `tests/fuzz` (nightly, libFuzzer), which is no part of the workspace; and by the test that gives the corpus again.
+//! Never: I/O but reading the corpus; a target that is not also replayed.
+//! Start reading at: [`TARGETS`], then [`server_session`].
+//!
+//! A target panics where a law is broken: that is what a fuzzer looks for.
+#![forbid(unsafe_code)]
+#![allow(clippy::panic, clippy::expect_used, reason = "a broken law is a panic: that is how a target tells it")]
+
+mod command;
+mod data;
+mod drive;
+mod header;
+mod layout;
+mod reply;
+mod seeds;
+mod server;
+
+pub use command::command_line;
+pub use data::data_reader;
+pub use header::header;
+pub use layout::INPUT_BYTES_MAX;
+pub use reply::reply_reader;
+pub use seeds::{Seed, SeedError, seeds, write_seeds};
+pub use server::server_session;
+
+/// A target: takes any octets and panics where a law is broken.
+pub type Target = fn(&[u8]);
+
+/// All of them, by the name of their folder in the corpus.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("command_line", command_line),
+    ("server_session", server_session),
+    ("data_reader", data_reader),
+    ("reply_reader", reply_reader),
+    ("header", header),
+];
+
+/// The target of that name.
+#[must_use]
+pub fn target(name: &str) -> Option<Target> {
+    TARGETS.iter().find(|(known, _)| *known == name).map(|(_, target)| *target)
+}

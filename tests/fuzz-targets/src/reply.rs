@@ -1,0 +1,46 @@
+//! Target `reply_reader`: a line of sizes, then what a server says to our client.
+
+use waxwing_smtp::{ReplyFault, ReplyReader};
+use waxwing_types::Reply;
+
+use crate::layout::{bounded, chop, split_line};
+
+const LINE_MAX: usize = 200;
+const LINES_MAX: usize = 8;
+/// [`ReplyReader`] keeps so much of a reply's text.
+const TEXT_MAX: usize = 2048;
+
+/// Any chopping gives the same up to the first fault, memory is bounded, and a reply that was read prints as one that is read as the same.
+pub fn reply_reader(input: &[u8]) {
+    let (sizes, wire) = split_line(bounded(input));
+    let whole = read(&[wire]);
+    assert_eq!(read(&chop(wire, sizes)), whole, "cut by {sizes:?}");
+    assert_eq!(read(&chop(wire, b"")), whole, "octet by octet");
+    for reply in whole.iter().flatten() {
+        let mut printed = Vec::new();
+        reply.write_to(&mut printed);
+        let mut again = ReplyReader::new(TEXT_MAX * 2, LINES_MAX);
+        let back = again.next(&mut printed.as_slice()).expect("a whole reply").expect("a reply");
+        assert_eq!((back.code(), back.enhanced()), (reply.code(), reply.enhanced()), "{reply:?}");
+        assert_eq!(again.held(), 0);
+    }
+}
+
+fn read(pieces: &[&[u8]]) -> Vec<Result<Reply, ReplyFault>> {
+    let mut reader = ReplyReader::new(LINE_MAX, LINES_MAX);
+    let mut found = Vec::new();
+    for piece in pieces {
+        let mut rest = *piece;
+        while !rest.is_empty() {
+            if let Some(reply) = reader.next(&mut rest) {
+                let fault = reply.is_err();
+                found.push(reply);
+                if fault {
+                    return found; // the session closes there
+                }
+            }
+        }
+        assert!(reader.held() <= LINE_MAX + TEXT_MAX, "holds {}", reader.held());
+    }
+    found
+}

@@ -1,0 +1,81 @@
+//! The conversations of `tests/transcripts` as inputs: what every fuzzer begins with, and what the test of the corpus gives as well.
+
+use std::fs;
+use std::path::Path;
+
+use waxwing_transcripts::{Stimulus, Transcript, parse};
+
+use crate::server::FLIGHT;
+
+/// An input for a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seed {
+    /// The target's name.
+    pub target: &'static str,
+    /// A name for a file, unique within the target.
+    pub name: String,
+    /// The input.
+    pub input: Vec<u8>,
+}
+
+/// The transcripts can't be read.
+#[derive(Debug)]
+pub struct SeedError(pub String);
+
+/// Writes the seeds of a target into the folder that `WAXWING_SEEDS` names, if it names one: the fuzzers do so before they begin.
+///
+/// # Panics
+/// If that fails.
+pub fn write_seeds(target: &str) {
+    let Some(folder) = std::env::var_os("WAXWING_SEEDS").map(std::path::PathBuf::from) else { return };
+    for seed in seeds().expect("transcripts").iter().filter(|seed| seed.target == target) {
+        fs::write(folder.join(&seed.name), &seed.input).expect("a folder for seeds");
+    }
+}
+
+/// Reads the transcripts beside this crate.
+pub fn seeds() -> Result<Vec<Seed>, SeedError> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../transcripts");
+    let mut seeds = Vec::new();
+    for (side, given) in [("server", 'C'), ("client", 'S')] {
+        let entries = fs::read_dir(folder.join(side)).map_err(|error| SeedError(error.to_string()))?;
+        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+            let text = fs::read_to_string(&path).map_err(|error| SeedError(error.to_string()))?;
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let transcripts = parse(&text, given).map_err(|error| SeedError(format!("{}: {error}", path.display())))?;
+            for (number, transcript) in transcripts.iter().enumerate() {
+                add(&mut seeds, given, &format!("{stem}-{number}"), &octets(transcript));
+            }
+        }
+    }
+    Ok(seeds)
+}
+
+fn octets(transcript: &Transcript) -> Vec<u8> {
+    let given = transcript.rounds.iter().flat_map(|round| &round.given);
+    given
+        .flat_map(|stimulus| match stimulus {
+            Stimulus::Octets(octets) => octets.as_slice(),
+            Stimulus::Handshake => &[FLIGHT],
+            Stimulus::Wait(_) | Stimulus::Eof | Stimulus::Shutdown => &[],
+        })
+        .copied()
+        .collect()
+}
+
+fn add(seeds: &mut Vec<Seed>, given: char, name: &str, wire: &[u8]) {
+    let mut push = |target, name: String, input: Vec<u8>| seeds.push(Seed { target, name, input });
+    if given == 'S' {
+        push("reply_reader", name.to_owned(), [b"\x06\n".as_slice(), wire].concat());
+        return;
+    }
+    push("server_session", name.to_owned(), [b"a\n\x06\n".as_slice(), wire].concat());
+    if let Some(at) = wire.windows(6).position(|word| word == b"DATA\r\n") {
+        let message = [b"\x06\n".as_slice(), wire.get(at + 6..).unwrap_or_default()].concat();
+        push("data_reader", name.to_owned(), message.clone());
+        push("header", name.to_owned(), message);
+    }
+    for (number, line) in wire.split(|octet| *octet == b'\n').enumerate().filter(|(_, line)| line.len() > 1) {
+        push("command_line", format!("{name}-{number}"), line.trim_ascii_end().to_vec());
+    }
+}
