@@ -26,7 +26,7 @@ mod transport;
 pub use manager::{ActiveUnits, Parts, QueueManager};
 pub use route::{ERROR, Router, Routes};
 pub use settings::{DeliverySettings, ScanRefusal};
-pub use smtp::{SmtpSettings, SmtpTransport, TlsPolicy};
+pub use smtp::{Prober, SmtpSettings, SmtpTransport, TlsPolicy};
 pub use transport::{Discard, ErrorTransport, MaildirTransport, PluginTransport};
 
 use waxwing_message::{HeadSplitter, HeaderBlock, Split};
