@@ -78,6 +78,8 @@ pub enum Request {
     },
     /// The configuration in effect, secrets redacted.
     ConfigShow,
+    /// Read the configuration again, whole, and serve by it from now on.
+    Reload,
 }
 
 impl Request {

@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use async_trait::async_trait;
 use parking_lot::Mutex;
 use waxwing_config::{Config, Listen, ListenKind};
 use waxwing_intake::{Door, DoorSettings, DoorShared, GuardedHost, Intake};
 use waxwing_net::{AcceptSettings, Accepted, SessionCounts, SessionLimits, Shutdown, ShutdownTrigger, accept_loop, drive, spawn};
-use waxwing_pipeline::{Client, Metrics};
+use waxwing_pipeline::{Client, Generated, Metrics, Prepared, Submit, SubmitError};
 use waxwing_smtp::ServerSettings;
 use waxwing_types::{Clock, Via};
 
@@ -100,6 +101,11 @@ impl Doors {
         }
     }
 
+    /// The intake of new sessions.
+    pub(crate) fn intake(&self) -> Arc<Intake> {
+        Arc::clone(&self.current.load().intake)
+    }
+
     /// The listeners that are open.
     pub(crate) fn listeners(&self) -> Vec<Listen> {
         self.open.lock().iter().map(|opened| opened.listen.clone()).collect()
@@ -112,6 +118,14 @@ impl Doors {
         self.current.store(Arc::new(current));
         self.open.lock().retain(|opened| listen.iter().any(|wanted| is_same_socket(wanted, &opened.listen)));
         self.open(ports);
+    }
+}
+
+/// Mail that is made here comes in by the configuration of now.
+#[async_trait]
+impl Submit for Doors {
+    async fn prepare(&self, mail: Generated) -> Result<Prepared, SubmitError> {
+        self.intake().prepare(mail).await
     }
 }
 

@@ -115,14 +115,15 @@ impl Tried<'_> {
         });
         let ended = self.ended(message, standing, &NextTry::AsPlanned, core.parts.clock.now());
         match deferred {
-            Some(status) if !ended.is_expired(&core.parts.settings) => hooks.retry(core, self.attempt, message, status).await,
+            Some(status) if !ended.is_expired(&core.ways().settings) => hooks.retry(core, self.attempt, message, status).await,
             Some(_) | None => NextTry::AsPlanned,
         }
     }
 
     /// What the attempt means for its unit, with the report that is due.
     async fn settled(&self, core: &Core, message: &Message, standing: &Standing, retry: &NextTry) -> Settled {
-        let settings = &core.parts.settings;
+        let ways = core.ways();
+        let settings = &ways.settings;
         let ended = self.ended(message, standing, retry, core.parts.clock.now());
         let mut consequence = consequence(&ended, settings);
         let mut told = Told::default();

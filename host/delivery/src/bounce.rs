@@ -48,8 +48,9 @@ pub(crate) async fn report(core: &Core, message: &Message, failed: &[(u32, Statu
         .collect();
     let id = core.parts.spool.ids().next(now);
     let body = returned_body(core, message).await;
+    let ways = core.ways();
     let dsn = Report {
-        reporting_mta: &core.parts.settings.myhostname,
+        reporting_mta: &ways.settings.myhostname,
         to: sender,
         id,
         at: now,
@@ -133,7 +134,7 @@ fn wants_failure(notify: Notify) -> bool {
 
 /// The body, if it is small enough to be returned.
 async fn returned_body(core: &Core, message: &Message) -> Option<Bytes> {
-    let limit = core.parts.settings.bounce_size_limit;
+    let limit = core.ways().settings.bounce_size_limit;
     if message.size() > limit as u64 {
         return None;
     }
