@@ -80,6 +80,8 @@ pub enum Request {
     ConfigShow,
     /// The certificates that are shown.
     TlsShow,
+    /// Read the configuration again, whole, and serve by it from now on.
+    Reload,
 }
 
 impl Request {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use async_trait::async_trait;
 use parking_lot::Mutex;
 use waxwing_config::{Config, ForbidBareNewline, Listen, ListenKind, ListenTls};
 use waxwing_intake::{Door, DoorSettings, DoorShared, GuardedHost, Intake};
@@ -12,7 +13,7 @@ use waxwing_net::{
     AcceptSettings, Accepted, ProxySettings, SessionCounts, SessionLimits, Shutdown, ShutdownTrigger, Tls, accept_loop,
     accept_proxied, drive_tls, spawn,
 };
-use waxwing_pipeline::{Authenticator, Client, Metrics};
+use waxwing_pipeline::{Authenticator, Client, Generated, Metrics, Prepared, Submit, SubmitError};
 use waxwing_smtp::ServerSettings;
 use waxwing_smtp::server::{BareNewline, Protocol};
 use waxwing_types::{Clock, Via};
@@ -121,6 +122,16 @@ impl Doors {
         }
     }
 
+    /// The intake of new sessions.
+    pub(crate) fn intake(&self) -> Arc<Intake> {
+        Arc::clone(&self.current.load().intake)
+    }
+
+    /// The fingerprints of the certificates that are shown now, the default first.
+    pub(crate) fn fingerprints(&self) -> Vec<String> {
+        self.current.load().handshakes.fingerprints()
+    }
+
     /// The listeners that are open.
     pub(crate) fn listeners(&self) -> Vec<Listen> {
         self.open.lock().iter().map(|opened| opened.listen.clone()).collect()
@@ -133,6 +144,14 @@ impl Doors {
         self.current.store(Arc::new(current));
         self.open.lock().retain(|opened| listen.iter().any(|wanted| is_same_socket(wanted, &opened.listen)));
         self.open(ports);
+    }
+}
+
+/// Mail that is made here comes in by the configuration of now.
+#[async_trait]
+impl Submit for Doors {
+    async fn prepare(&self, mail: Generated) -> Result<Prepared, SubmitError> {
+        self.intake().prepare(mail).await
     }
 }
 

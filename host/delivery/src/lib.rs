@@ -23,7 +23,7 @@ mod smtp;
 mod submitted;
 mod transport;
 
-pub use manager::{ActiveUnits, Parts, QueueManager};
+pub use manager::{ActiveUnits, CurrentWays, Parts, QueueManager, Ways};
 pub use route::{ERROR, Router, Routes};
 pub use settings::{DeliverySettings, ScanRefusal};
 pub use smtp::{Prober, SmtpSettings, SmtpTransport, TlsPolicy};

@@ -256,16 +256,19 @@ async fn house_with(wishes: Wishes, words: Words, routes: impl FnOnce(u16) -> BT
         default_transport: Route::to("smtp"),
     };
     let kept = Arc::new(Kept::default());
-    let parts = Parts {
+    let ways = Ways {
         settings: DeliverySettings {
             myhostname: "us.test".into(),
             active_limit: wishes.active_limit,
             scan_refusal: wishes.scan_refusal,
             ..DeliverySettings::default()
         },
-        spool: spool.clone(),
         router: Router::new(Arc::new(AllRemote), routes),
         transports: transports.into_iter().map(|t| (t.name().to_owned(), t)).collect(),
+    };
+    let parts = Parts {
+        ways: CurrentWays::new(ways),
+        spool: spool.clone(),
         pipeline,
         submit: Arc::new(NoHooks { unavailable: AtomicUsize::new(wishes.reports_unavailable) }),
         events: kept.clone(),

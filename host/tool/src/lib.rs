@@ -22,6 +22,7 @@ mod new;
 mod plugin;
 mod queue;
 mod rehearsal;
+mod reload;
 mod replay;
 mod run;
 mod text;
