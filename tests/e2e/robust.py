@@ -77,6 +77,7 @@ class Server(unittest.TestCase):
         maildir.clear(self.server.maildir)
 
     def tearDown(self):
+        self.server.wait_until_idle()
         maildir.clear(self.server.maildir)
         connection = Raw(self.server.port)
         connection.send(transaction(self.to, messages.plain("afterwards")))
