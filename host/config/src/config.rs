@@ -90,6 +90,52 @@ section! {
         /// Sessions at once in all; more are refused with 421.
         smtpd_sessions_max: usize [Count<usize, 1, 100_000>] = 1000;
 
+        // Abuse: rates, slow clients, memory.
+        /// The time in which the smtpd_client_..._rate_limits count; it begins with the first thing that a client does.
+        anvil_rate_time_unit: Duration [Span<1000>] = Duration::from_secs(60);
+        /// Clients that no limit of rates or of sessions at once holds for, and who need not wait for the greeting.
+        smtpd_client_event_limit_exceptions: Vec<Network> [ListOf<NetworkText>] = mynetworks.clone(), derived "mynetworks";
+        /// Connections from one client (an IPv4 address, an IPv6 /64) in anvil_rate_time_unit; 0: no limit.
+        smtpd_client_connection_rate_limit: u32 [Count<u32, 0, 1_000_000>] = 0;
+        /// MAIL commands from one client in anvil_rate_time_unit; 0: no limit.
+        smtpd_client_message_rate_limit: u32 [Count<u32, 0, 1_000_000>] = 0;
+        /// RCPT commands from one client in anvil_rate_time_unit; 0: no limit.
+        smtpd_client_recipient_rate_limit: u32 [Count<u32, 0, 1_000_000>] = 0;
+        /// Negative replies to one client in anvil_rate_time_unit; 0: no limit.
+        smtpd_client_error_rate_limit: u32 [Count<u32, 0, 1_000_000>] = 0;
+        /// AUTH commands from one client in anvil_rate_time_unit; 0: no limit.
+        smtpd_client_auth_rate_limit: u32 [Count<u32, 0, 1_000_000>] = 0;
+        /// AUTH commands from one client that fail in anvil_rate_time_unit; 0: no limit.
+        smtpd_client_auth_failure_rate_limit: u32 [Count<u32, 0, 1_000_000>] = 0;
+        /// TLS handshakes with one client in anvil_rate_time_unit; 0: no limit.
+        smtpd_client_new_tls_session_rate_limit: u32 [Count<u32, 0, 1_000_000>] = 0;
+        /// A network may do so many times what its clients may each, at once and in anvil_rate_time_unit; 0: networks are not counted.
+        smtpd_network_limit_factor: u32 [Count<u32, 0, 1_000>] = 10;
+        /// Bits of an IPv4 network that counts as one.
+        smtpd_network_prefix_ipv4: u32 [Count<u32, 8, 32>] = 24;
+        /// Bits of an IPv6 network that counts as one.
+        smtpd_network_prefix_ipv6: u32 [Count<u32, 16, 64>] = 48;
+        /// Negative replies since the last accepted message after which replies wait smtpd_error_sleep_time.
+        smtpd_soft_error_limit: u32 [Count<u32, 0, 10_000>] = 10;
+        /// How long replies wait after smtpd_soft_error_limit.
+        smtpd_error_sleep_time: Duration [Span<0>] = Duration::from_secs(1);
+        /// How long a client of an smtp listener must wait for the greeting; one that speaks before is refused. 0: no test.
+        postscreen_greet_wait: Duration [Span<0>] = Duration::from_secs(2);
+        /// How long it is remembered that a client waited; it need not wait again so long.
+        postscreen_greet_ttl: Duration [Span<0>] = Duration::from_secs(86_400);
+        /// smtpd_timeout is the time for a whole command, not for a piece of it, and a message must come at smtpd_min_data_rate.
+        smtpd_per_request_deadline: bool [Flag] = true;
+        /// Octets in a second that each add a second to smtpd_timeout while a command or a message comes.
+        smtpd_min_data_rate: u32 [Count<u32, 1, 1_000_000>] = 500;
+        /// Percentage of smtpd_sessions_max from which on the server is under stress; 100: only when all are taken.
+        smtpd_stress_percent: u32 [Count<u32, 1, 100>] = 80;
+        /// smtpd_timeout under stress.
+        smtpd_stress_timeout: Duration [Span<100>] = Duration::from_secs(10);
+        /// smtpd_hard_error_limit under stress.
+        smtpd_stress_hard_error_limit: u32 [Count<u32, 1, 10_000>] = 1;
+        /// Memory of all sessions together, by what they hold; over it new sessions, and those that want more, are refused with 421.
+        smtpd_sessions_memory_max: u64 [Size<{ 1 << 20 }>] = 256 << 20;
+
         // -- policy: who may send what
 
         /// Clients, such as proxies, that may say by XCLIENT for whom they speak.

@@ -10,6 +10,7 @@ use waxwing_control::{
     QueuedRecipient, QueuedUnit, RECORDING_PAGE_MAX, Request, Response, ServerInfo, ShownMessage, TRACE_LAST_MAX,
 };
 use waxwing_delivery::ActiveUnits;
+use waxwing_intake::DoorShared;
 use waxwing_pipeline::{BindingStatus, Mode, OnFault, Pipeline};
 use waxwing_queue::{DueKey, ListEntry, ListKey, Spool, SpoolError, Unit, UnitState};
 use waxwing_state::{Found, MetricsRegistry, RecordingPage, RecordingStore, TraceError, TraceStore};
@@ -34,6 +35,7 @@ pub(crate) struct Desk {
     pub(crate) metrics: Arc<MetricsRegistry>,
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) active: ActiveUnits,
+    pub(crate) door: Arc<DoorShared>,
 }
 
 #[async_trait]

@@ -4,77 +4,162 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use waxwing_config::{Config, Listen, ListenKind, ListenTls};
-use waxwing_intake::Intake;
+use waxwing_intake::{Door, DoorSettings, DoorShared, GuardedHost, Intake};
 use waxwing_net::{
-    AcceptSettings, Accepted, Admission, Host, ProxySettings, SessionCounts, Shutdown, accept_loop, accept_proxied, drive,
-    drive_tls, spawn,
+    AcceptSettings, Accepted, ProxySettings, SessionCounts, SessionLimits, Shutdown, ShutdownTrigger, Tls, accept_loop,
+    accept_proxied, drive_tls, spawn,
 };
-use waxwing_pipeline::{Authenticator, Client};
-use waxwing_smtp::server::{Answer, Protocol, Question};
-use waxwing_smtp::{ServerSession, ServerSettings};
-use waxwing_types::{Clock, Reply, Via};
+use waxwing_pipeline::{Authenticator, Client, Metrics};
+use waxwing_smtp::ServerSettings;
+use waxwing_smtp::server::Protocol;
+use waxwing_types::{Clock, Via};
 
 use crate::serve::Bound;
 use crate::tls::Handshakes;
 
-const BUSY: Reply = Reply::fixed(421, (4, 3, 2), "All server ports are busy, try again later");
-const TOO_MANY: Reply = Reply::fixed(421, (4, 7, 0), "Error: too many connections from your address");
-
-/// What the sessions of all listeners share.
-pub(crate) struct Doors {
+/// What sessions that begin now are made of. A reload replaces it whole; sessions that are open keep theirs.
+pub(crate) struct Current {
+    pub(crate) config: Arc<Config>,
     pub(crate) intake: Arc<Intake>,
-    pub(crate) authenticator: Option<Arc<dyn Authenticator>>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) shutdown: Shutdown,
+    authenticator: Option<Arc<dyn Authenticator>>,
+    handshakes: Arc<Handshakes>,
+    /// In the order of the listeners.
+    rooms: Vec<Room>,
 }
 
-/// What the sessions of one listener share.
+/// A listener's part of it.
 struct Room {
-    listener: Arc<str>,
-    via: Via,
+    listen: Listen,
     settings: Arc<ServerSettings>,
-    handshakes: Arc<Handshakes>,
+    door: Arc<Door>,
+}
+
+/// The listeners, and what their sessions share.
+pub(crate) struct Doors {
+    current: ArcSwap<Current>,
+    shared: Arc<DoorShared>,
+    shutdown: Shutdown,
+    open: Mutex<Vec<Opened>>,
+}
+
+/// A listener that is accepted from. Dropped, it closes.
+struct Opened {
+    listen: Listen,
+    _close: ShutdownTrigger,
+}
+
+impl Current {
+    /// Of a configuration and the intake that was made of it.
+    pub(crate) fn new(
+        config: &Arc<Config>,
+        intake: Arc<Intake>,
+        authenticator: Option<Arc<dyn Authenticator>>,
+        handshakes: Arc<Handshakes>,
+        shared: &Arc<DoorShared>,
+    ) -> Self {
+        let room = |listen: &Listen| {
+            let settings = DoorSettings::of(config, via(listen.kind));
+            let door = Arc::new(Door::new(settings, Arc::clone(shared), listen.name.as_str().into()));
+            Room { listen: listen.clone(), settings: Arc::new(listener_settings(config, listen)), door }
+        };
+        let rooms = config.listen.iter().map(room).collect();
+        Self { config: Arc::clone(config), intake, authenticator, handshakes, rooms }
+    }
+
+    /// No limit of the accept loop holds for this client.
+    fn is_exempt(&self, client: IpAddr) -> bool {
+        self.config.smtpd_client_event_limit_exceptions.iter().any(|network| network.contains(client))
+    }
+
+    fn room(&self, name: &str) -> Option<&Room> {
+        self.rooms.iter().find(|room| room.listen.name == name)
+    }
 }
 
 impl Doors {
+    /// All closed.
+    pub(crate) fn new(current: Current, shared: Arc<DoorShared>, shutdown: Shutdown) -> Arc<Self> {
+        Arc::new(Self { current: ArcSwap::from_pointee(current), shared, shutdown, open: Mutex::default() })
+    }
+
     /// Accepts from now on.
-    pub(crate) fn open(self, config: &Arc<Config>, handshakes: Handshakes, ports: Vec<Bound>) {
-        let client_sessions_max = match config.smtpd_client_connection_count_limit {
-            0 => usize::MAX,
-            limit => limit,
-        };
-        let counts = SessionCounts::new(config.smtpd_sessions_max, client_sessions_max);
-        handshakes.watch(&self.shutdown);
-        let (doors, handshakes) = (Arc::new(self), Arc::new(handshakes));
+    pub(crate) fn open(self: &Arc<Self>, ports: Vec<Bound>) {
         for port in ports {
-            let room = Arc::new(Room {
-                listener: port.listen.name.as_str().into(),
-                via: via(port.listen.kind),
-                settings: Arc::new(listener_settings(config, &port.listen)),
-                handshakes: Arc::clone(&handshakes),
-            });
-            let exempt = Arc::clone(config);
-            let accept = AcceptSettings {
-                name: "session",
-                counts: Arc::clone(&counts),
-                exempt: Arc::new(move |address| exempt.in_mynetworks(address)),
-            };
-            let proxy = proxy_settings(config, &port.listen);
-            let doors = Arc::clone(&doors);
-            drop(spawn("listener", async move {
-                let shutdown = doors.shutdown.clone();
-                let serve = |accepted| session(Arc::clone(&doors), Arc::clone(&room), accepted);
-                let ended = match proxy {
-                    None => accept_loop(port.socket, accept, shutdown, serve).await,
-                    Some(proxy) => accept_proxied(port.socket, accept, proxy, shutdown, serve).await,
-                };
-                if let Err(error) = ended {
-                    tracing::error!(listener = &*room.listener, %error, "the listener is closed");
-                }
-            }));
+            let (close, closed) = Shutdown::new();
+            self.open.lock().push(Opened { listen: port.listen.clone(), _close: close });
+            drop(spawn("listener", Arc::clone(self).listen(port, closed)));
         }
+    }
+
+    async fn listen(self: Arc<Self>, port: Bound, mut closed: Shutdown) {
+        let name: Arc<str> = port.listen.name.as_str().into();
+        let doors = Arc::clone(&self);
+        let accept = AcceptSettings {
+            name: "session",
+            counts: Arc::clone(&self.shared.sessions),
+            exempt: Arc::new(move |address| doors.current.load().is_exempt(address)),
+        };
+        let serve = |accepted| session(self.current.load_full(), &self, &name, accepted);
+        let proxy = proxy_settings(&self.current.load().config, &port.listen);
+        let shutdown = self.shutdown.clone();
+        let serving = async {
+            match proxy {
+                None => accept_loop(port.socket, accept, shutdown, serve).await,
+                Some(proxy) => accept_proxied(port.socket, accept, proxy, shutdown, serve).await,
+            }
+        };
+        tokio::select! {
+            ended = serving => {
+                if let Err(error) = ended {
+                    tracing::error!(listener = &*name, %error, "the listener is closed");
+                }
+            }
+            () = closed.wait() => {}
+        }
+    }
+
+    /// The listeners that are open.
+    pub(crate) fn listeners(&self) -> Vec<Listen> {
+        self.open.lock().iter().map(|opened| opened.listen.clone()).collect()
+    }
+
+    /// New sessions get this. Listeners that it does not name are closed, `ports` are opened; the others stay as they are.
+    pub(crate) fn replace(self: &Arc<Self>, current: Current, ports: Vec<Bound>) {
+        self.shared.sessions.set_limits(session_limits(&current.config));
+        let listen = current.config.listen.clone();
+        self.current.store(Arc::new(current));
+        self.open.lock().retain(|opened| listen.iter().any(|wanted| is_same_socket(wanted, &opened.listen)));
+        self.open(ports);
+    }
+}
+
+/// One socket can serve as both.
+pub(crate) fn is_same_socket(one: &Listen, other: &Listen) -> bool {
+    one.name == other.name && one.address == other.address
+}
+
+/// What all listeners of a process share.
+pub(crate) fn shared(config: &Config, metrics: Arc<dyn Metrics>, clock: &Arc<dyn Clock>) -> Arc<DoorShared> {
+    DoorShared::new(SessionCounts::with(session_limits(config)), metrics, Arc::clone(clock))
+}
+
+fn session_limits(config: &Config) -> SessionLimits {
+    let client_sessions_max = match config.smtpd_client_connection_count_limit {
+        0 => usize::MAX,
+        limit => limit,
+    };
+    let prefix = |bits: u32| u8::try_from(bits).unwrap_or(u8::MAX);
+    SessionLimits {
+        network_sessions_max: match config.smtpd_network_limit_factor {
+            0 => usize::MAX,
+            factor => client_sessions_max.saturating_mul(factor as usize),
+        },
+        network_prefix_v4: prefix(config.smtpd_network_prefix_ipv4),
+        network_prefix_v6: prefix(config.smtpd_network_prefix_ipv6),
+        ..SessionLimits::new(config.smtpd_sessions_max, client_sessions_max)
     }
 }
 
@@ -132,56 +217,35 @@ pub(crate) fn server_settings(config: &Config) -> ServerSettings {
     }
 }
 
-fn session(doors: Arc<Doors>, room: Arc<Room>, accepted: Accepted) -> impl Future<Output = ()> + Send + 'static {
-    let Accepted { stream, peer, admission, .. } = accepted;
-    let session = ServerSession::new(for_client(&room.settings, doors.authenticator.as_deref(), peer.ip()));
-    let (clock, shutdown) = (Arc::clone(&doors.clock), doors.shutdown.clone());
+fn session(
+    current: Arc<Current>,
+    doors: &Arc<Doors>,
+    listener: &Arc<str>,
+    accepted: Accepted,
+) -> impl Future<Output = ()> + Send + 'static {
+    let (clock, shutdown, listener) = (Arc::clone(&doors.shared.clock), doors.shutdown.clone(), Arc::clone(listener));
     async move {
-        let listener = Arc::clone(&room.listener);
-        let tls = room.handshakes.tls(&listener, peer);
-        let refusal = match admission {
-            Admission::Admitted => {
-                let host = doors.intake.host(Client { peer, name: None, listener }, room.via);
-                drive_tls(stream, tls, session, host, clock, shutdown).await;
-                return;
+        // A listener that a reload has closed meanwhile.
+        let Some(room) = current.room(&listener) else { return };
+        let Accepted { stream, peer, admission, .. } = accepted;
+        let settings = for_client(&room.settings, current.authenticator.as_deref(), peer.ip());
+        let session = room.door.session(settings, peer, admission);
+        let (tls, host) = match session.is_refused() {
+            // A handshake is more than a client over a limit may cost us.
+            true => (Tls::None, None),
+            false => {
+                let tls = current.handshakes.tls(&listener, peer);
+                (tls, Some(current.intake.host(Client { peer, name: None, listener }, via(room.listen.kind))))
             }
-            Admission::TooManySessions => BUSY,
-            Admission::TooManyFromClient => TOO_MANY,
         };
-        tracing::warn!(target: "smtpd", client = %peer.ip(), listener = &*listener, "refused: {refusal}");
-        // A handshake is more than a client over a limit may cost us.
-        drive(stream, session, Refusing(refusal), clock, shutdown).await;
+        drop(current);
+        drive_tls(stream, tls, session, GuardedHost::new(host, shutdown.clone()), clock, shutdown).await;
     }
-}
-
-/// The host of a session over a limit: says so and closes.
-struct Refusing(Reply);
-
-impl Host<ServerSession> for Refusing {
-    async fn answer(&mut self, question: Question) -> Answer {
-        match question {
-            Question::Reset => Answer::Done,
-            Question::Connect
-            | Question::Helo { .. }
-            | Question::Mail { .. }
-            | Question::Rcpt { .. }
-            | Question::Secured(_)
-            | Question::Auth(_)
-            | Question::Xclient(_)
-            | Question::Command { .. }
-            | Question::Data
-            | Question::EndOfData => Answer::Close(self.0.clone()),
-        }
-    }
-
-    async fn body(&mut self, _: Bytes) {}
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt;
     use waxwing_config::Facts;
-    use waxwing_types::ManualClock;
 
     use super::*;
 
@@ -193,17 +257,5 @@ mod tests {
         assert_eq!((settings.message_size_max, settings.greeting.as_str()), (1 << 20, "h.example ready"));
         assert_eq!((settings.command_idle.as_secs(), settings.data_idle.as_secs()), (7, 7));
         assert_eq!((settings.hostname.as_str(), settings.errors_max, settings.recipients_max), ("h.example", 20, 1000));
-    }
-
-    #[tokio::test]
-    async fn over_a_limit_the_client_hears_why() {
-        let (mut client, server) = tokio::io::duplex(1024);
-        let session = ServerSession::new(Arc::new(ServerSettings::new("h.example")));
-        let (_trigger, shutdown) = Shutdown::new();
-        let task = spawn("test", drive(server, session, Refusing(TOO_MANY), Arc::new(ManualClock::default()), shutdown));
-        let mut heard = String::new();
-        client.read_to_string(&mut heard).await.unwrap();
-        assert_eq!(heard, "421 4.7.0 Error: too many connections from your address\r\n");
-        task.await.unwrap();
     }
 }

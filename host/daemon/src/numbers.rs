@@ -10,6 +10,7 @@ use crate::desk::Desk;
 pub(crate) fn text(desk: &Desk) -> String {
     let mut out = String::new();
     queue(desk, &mut out);
+    sessions(desk, &mut out);
     hooks(desk, &mut out);
     out.push_str(&desk.metrics.render());
     out
@@ -31,6 +32,17 @@ fn queue(desk: &Desk, out: &mut String) {
     let plain = |value| [(String::new(), value)].into_iter();
     metric(out, "waxwing_queue_messages_total", "counter", plain(stats.enqueued));
     metric(out, "waxwing_queue_settled_total", "counter", plain(stats.settled));
+}
+
+fn sessions(desk: &Desk, out: &mut String) {
+    let plain = |value| [(String::new(), value)].into_iter();
+    let door = &desk.door;
+    metric(out, "waxwing_smtpd_sessions", "gauge", plain(door.sessions.open() as u64));
+    metric(out, "waxwing_smtpd_sessions_memory_bytes", "gauge", plain(door.memory()));
+    metric(out, "waxwing_smtpd_dropped_total", "counter", plain(door.sessions.dropped()));
+    let (clients, forgotten) = door.rates.held();
+    metric(out, "waxwing_smtpd_rate_clients", "gauge", plain(clients as u64));
+    metric(out, "waxwing_smtpd_rate_clients_forgotten_total", "counter", plain(forgotten));
 }
 
 fn hooks(desk: &Desk, out: &mut String) {

@@ -193,7 +193,8 @@ async fn main_task(
     let mut signals = Signals::listen()?;
     let (trigger, shutdown) = Shutdown::new();
     let socket = config.control_socket();
-    let parts = wire::Parts { config: Arc::clone(&config), file, control, clock: Arc::new(clock), shutdown };
+    let handshakes = Arc::new(handshakes);
+    let parts = wire::Parts { config: Arc::clone(&config), file, control, handshakes, clock: Arc::new(clock), shutdown };
     let Server { store, doors, mut manager, keeper } = wire::start(parts).await?;
     for port in &ports {
         tracing::info!(
@@ -204,7 +205,7 @@ async fn main_task(
         );
     }
     at_hand(&ports);
-    doors.open(&config, handshakes, ports);
+    doors.open(ports);
     let reason = loop {
         tokio::select! {
             asked = signals.next() => match asked {

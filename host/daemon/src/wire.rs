@@ -22,10 +22,11 @@ use waxwing_types::{Clock, Via};
 
 use crate::desk::Desk;
 use crate::events::EventLine;
-use crate::listen::Doors;
+use crate::listen::{Current, Doors, shared};
 use crate::outbound::Joined;
 use crate::plugins::Keeper;
 use crate::ports::Opened;
+use crate::tls::Handshakes;
 use crate::{control, outbound, plugins, ports};
 
 /// Below `queue_directory`: the database.
@@ -43,6 +44,7 @@ pub(crate) struct Parts {
     pub(crate) config: Arc<Config>,
     pub(crate) file: PathBuf,
     pub(crate) control: UnixListener,
+    pub(crate) handshakes: Arc<Handshakes>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) shutdown: Shutdown,
 }
@@ -52,7 +54,7 @@ pub(crate) struct Server {
     /// Closes when the last part that holds it is gone.
     pub(crate) store: Store,
     /// Still closed: mail comes in when they are opened.
-    pub(crate) doors: Doors,
+    pub(crate) doors: Arc<Doors>,
     /// Ends with the shutdown, or because it can't go on: then the server is of no use.
     pub(crate) manager: JoinHandle<Result<(), SpoolError>>,
     /// Loads plugins again.
@@ -61,7 +63,8 @@ pub(crate) struct Server {
 
 /// Builds everything and starts its tasks. When this returns, the server can serve.
 pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
-    let Parts { config, file, control, clock, shutdown } = parts;
+    let Parts { config, file, control, handshakes, clock, shutdown } = parts;
+    handshakes.watch(&shutdown);
     let store = open_store(&config)?;
     // Ends with the store; it is told of nothing else.
     drop(spawn("store", store.pump()));
@@ -115,12 +118,15 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
         },
     )
     .await?;
+    let door = shared(&config, Arc::clone(&metrics) as _, &clock);
+    let doors = Doors::new(Current::new(&config, Arc::clone(&intake), authenticator, handshakes, &door), Arc::clone(&door), shutdown.clone());
     let active = manager.active();
     let manager = spawn("queue manager", manager.run(shutdown.clone()));
-    let desk = Desk { info, config, file, spool, traces, recordings, pipeline, keeper: Arc::clone(&keeper), metrics, active };
+    let desk =
+        Desk { info, config, file, spool, traces, recordings, pipeline, keeper: Arc::clone(&keeper), metrics, active, door };
     let desk = Arc::new(desk);
     drop(spawn("control", answer(control, desk, shutdown.clone())));
-    Ok(Server { store, doors: Doors { intake, authenticator, clock, shutdown }, manager, keeper })
+    Ok(Server { store, doors, manager, keeper })
 }
 
 fn open_store(config: &Config) -> anyhow::Result<Store> {

@@ -26,7 +26,7 @@ pub struct SessionHost {
     /// Who the connection is really with, whatever XCLIENT said since.
     connected: SocketAddr,
     /// What is known before MAIL; each transaction begins with a copy.
-    context: Context,
+    pub(crate) context: Context,
     /// The conversations of the hooks before MAIL.
     chain: Chain,
     esmtp: bool,
@@ -171,6 +171,6 @@ impl Drop for SessionHost {
         let helo = self.context.helo.as_deref().unwrap_or("-");
         let Counts { messages, refused, last_refusal } = &self.counts;
         let why = last_refusal.as_ref().map(|r| format!(" last refusal: {r}")).unwrap_or_default();
-        tracing::info!(target: "smtpd", "disconnect from {peer} helo={helo} messages={messages} refused={refused}{why}");
+        tracing::debug!(target: "smtpd", "disconnect from {peer} helo={helo} messages={messages} refused={refused}{why}");
     }
 }

@@ -10,6 +10,7 @@
 
 mod along;
 mod content;
+mod door;
 mod expand;
 mod gate;
 mod host;
@@ -26,6 +27,7 @@ use waxwing_pipeline::{Authenticator, Client, Directory, Pipeline, Recorder, Tra
 use waxwing_queue::Spool;
 use waxwing_types::{Clock, Via};
 
+pub use door::{Door, DoorAnswer, DoorQuestion, DoorSettings, DoorShared, GuardedHost, GuardedSession};
 pub use host::SessionHost;
 pub use restrict::Policy;
 pub use settings::IntakeSettings;

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
+use crate::rates::{client_of, prefix_of};
 use crate::task::{Shutdown, spawn};
 
 /// Sessions over a limit that are told so at a time; more are closed without a word.
@@ -26,6 +27,8 @@ pub enum Admission {
     TooManySessions,
     /// This client has all that one client may have.
     TooManyFromClient,
+    /// This client's network has all that one network may have.
+    TooManyFromNetwork,
 }
 
 /// One accepted connection.
@@ -52,19 +55,44 @@ pub struct AcceptSettings {
     pub exempt: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
 }
 
+/// How many sessions there may be at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// In all (`smtpd_sessions_max`).
+    pub sessions_max: usize,
+    /// Of one IPv4 address or one IPv6 /64 (`smtpd_client_connection_count_limit`).
+    pub client_sessions_max: usize,
+    /// Of one network (`smtpd_network_limit_factor` times as many).
+    pub network_sessions_max: usize,
+    /// Bits of an IPv4 network.
+    pub network_prefix_v4: u8,
+    /// Bits of an IPv6 network.
+    pub network_prefix_v6: u8,
+}
+
+impl SessionLimits {
+    /// Without a limit for networks.
+    #[must_use]
+    pub fn new(sessions_max: usize, client_sessions_max: usize) -> Self {
+        Self { sessions_max, client_sessions_max, network_sessions_max: usize::MAX, network_prefix_v4: 24, network_prefix_v6: 48 }
+    }
+}
+
 /// Counts open sessions.
 #[derive(Debug)]
 pub struct SessionCounts {
-    sessions_max: usize,
-    client_sessions_max: usize,
     open: Mutex<Open>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Open {
+    limits: SessionLimits,
     admitted: usize,
     refused: usize,
+    /// Closed without a word.
+    dropped: u64,
     by_client: HashMap<IpAddr, usize>,
+    by_network: HashMap<IpAddr, usize>,
 }
 
 /// A counted session; dropped with it.
@@ -72,6 +100,7 @@ struct Open {
 pub struct SessionPermit {
     counts: Arc<SessionCounts>,
     client: IpAddr,
+    network: IpAddr,
     admission: Admission,
 }
 
@@ -79,7 +108,32 @@ impl SessionCounts {
     /// Limits: sessions in all, and of one IPv4 address or one IPv6 /64.
     #[must_use]
     pub fn new(sessions_max: usize, client_sessions_max: usize) -> Arc<Self> {
-        Arc::new(Self { sessions_max, client_sessions_max, open: Mutex::default() })
+        Self::with(SessionLimits::new(sessions_max, client_sessions_max))
+    }
+
+    /// These limits.
+    #[must_use]
+    pub fn with(limits: SessionLimits) -> Arc<Self> {
+        let (by_client, by_network) = (HashMap::new(), HashMap::new());
+        Arc::new(Self { open: Mutex::new(Open { limits, admitted: 0, refused: 0, dropped: 0, by_client, by_network }) })
+    }
+
+    /// Other limits from now on; sessions that are open stay.
+    pub fn set_limits(&self, limits: SessionLimits) {
+        self.lock().limits = limits;
+    }
+
+    /// Admitted sessions that are open, and how many there may be.
+    #[must_use]
+    pub fn load(&self) -> (usize, usize) {
+        let open = self.lock();
+        (open.admitted, open.limits.sessions_max)
+    }
+
+    /// Connections over a limit that were closed without a word, because as many as can be afforded were being told.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.lock().dropped
     }
 
     /// Admitted sessions that are open.
@@ -90,13 +144,17 @@ impl SessionCounts {
 
     /// Counts one more. `None`: not even a refusal can be afforded.
     pub fn admit(self: &Arc<Self>, client: IpAddr, exempt: bool) -> Option<(Admission, SessionPermit)> {
-        let client = network_of(client);
         let mut open = self.lock();
-        let of_client = open.by_client.get(&client).copied().unwrap_or(0);
-        let admission = if open.admitted >= self.sessions_max {
+        let limits = open.limits;
+        let network = prefix_of(client.to_canonical(), limits.network_prefix_v4, limits.network_prefix_v6);
+        let client = client_of(client);
+        let of = |counts: &HashMap<IpAddr, usize>, address| counts.get(&address).copied().unwrap_or(0);
+        let admission = if open.admitted >= limits.sessions_max {
             Admission::TooManySessions
-        } else if !exempt && of_client >= self.client_sessions_max {
+        } else if !exempt && of(&open.by_client, client) >= limits.client_sessions_max {
             Admission::TooManyFromClient
+        } else if !exempt && of(&open.by_network, network) >= limits.network_sessions_max {
+            Admission::TooManyFromNetwork
         } else {
             Admission::Admitted
         };
@@ -104,11 +162,17 @@ impl SessionCounts {
             Admission::Admitted => {
                 open.admitted += 1;
                 *open.by_client.entry(client).or_default() += 1;
+                *open.by_network.entry(network).or_default() += 1;
             }
-            Admission::TooManySessions | Admission::TooManyFromClient if open.refused >= REFUSED_SESSIONS_MAX => return None,
-            Admission::TooManySessions | Admission::TooManyFromClient => open.refused += 1,
+            Admission::TooManySessions | Admission::TooManyFromClient | Admission::TooManyFromNetwork => {
+                if open.refused >= REFUSED_SESSIONS_MAX {
+                    open.dropped += 1;
+                    return None;
+                }
+                open.refused += 1;
+            }
         }
-        Some((admission, SessionPermit { counts: Arc::clone(self), client, admission }))
+        Some((admission, SessionPermit { counts: Arc::clone(self), client, network, admission }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
@@ -123,26 +187,21 @@ impl Drop for SessionPermit {
         match self.admission {
             Admission::Admitted => {
                 open.admitted = open.admitted.saturating_sub(1);
-                let left = open.by_client.get(&self.client).map_or(0, |n| n.saturating_sub(1));
-                match left {
-                    0 => open.by_client.remove(&self.client),
-                    _ => open.by_client.insert(self.client, left),
-                };
+                one_less(&mut open.by_client, self.client);
+                one_less(&mut open.by_network, self.network);
             }
-            Admission::TooManySessions | Admission::TooManyFromClient => open.refused = open.refused.saturating_sub(1),
+            Admission::TooManySessions | Admission::TooManyFromClient | Admission::TooManyFromNetwork => {
+                open.refused = open.refused.saturating_sub(1);
+            }
         }
     }
 }
 
-/// An IPv6 client has a whole /64 to come from.
-fn network_of(client: IpAddr) -> IpAddr {
-    match client {
-        IpAddr::V4(_) => client,
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => IpAddr::V4(v4),
-            None => IpAddr::V6(Ipv6Addr::from(u128::from(v6) & !u128::from(u64::MAX))),
-        },
-    }
+fn one_less(counts: &mut HashMap<IpAddr, usize>, address: IpAddr) {
+    match counts.get(&address).map_or(0, |count| count.saturating_sub(1)) {
+        0 => counts.remove(&address),
+        left => counts.insert(address, left),
+    };
 }
 
 /// Accepts until the shutdown, and runs `serve` for each connection in a task of its own. The session stays counted as

@@ -23,7 +23,9 @@ mod task;
 mod timer;
 mod tls;
 
-pub use accept::{AcceptSettings, Accepted, Admission, REFUSED_SESSIONS_MAX, SessionCounts, SessionPermit, accept_loop};
+pub use accept::{
+    AcceptSettings, Accepted, Admission, REFUSED_SESSIONS_MAX, SessionCounts, SessionLimits, SessionPermit, accept_loop,
+};
 pub use asking::{Asking, AskingSettings};
 pub use connect::{ConnectError, connect};
 pub use drive::{End, Ended, Host, drive, drive_tls};

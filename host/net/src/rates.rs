@@ -236,7 +236,7 @@ pub fn client_of(address: IpAddr) -> IpAddr {
     prefix_of(address.to_canonical(), 32, 64)
 }
 
-fn prefix_of(address: IpAddr, v4: u8, v6: u8) -> IpAddr {
+pub(crate) fn prefix_of(address: IpAddr, v4: u8, v6: u8) -> IpAddr {
     match address {
         IpAddr::V4(a) => {
             IpAddr::V4(Ipv4Addr::from_bits(a.to_bits() & u32::MAX.checked_shl(32 - u32::from(v4.min(32))).unwrap_or(0)))

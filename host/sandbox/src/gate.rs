@@ -1,7 +1,8 @@
 //! How many instances there may be, and who waits for one.
 //!
-//! There is a gate for each plugin, which all its versions share. Those who wait are served in the order in
-//! which they came, but for clients that have their share already: nobody waits for them.
+//! There is a gate for each plugin, which all its versions share. Of those who wait the one is served next whose client has the fewest
+//! places, and of equals the first that came. A transaction that a slow plugin keeps holds its places of all the others meanwhile; in the
+//! order of their coming, a few clients with such mail would make everybody else wait as long as they do.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
@@ -153,7 +154,7 @@ impl Gate {
             if inner.taken >= inner.places_max {
                 return;
             }
-            let Some(at) = inner.waiters.iter().position(|waiter| inner.refusal(waiter.client).is_none()) else { return };
+            let Some(at) = inner.next() else { return };
             let Some(Waiter { client, give }) = inner.waiters.remove(at) else { return };
             if give.is_closed() {
                 continue;
@@ -167,8 +168,28 @@ impl Gate {
 }
 
 impl Inner {
+    /// Places that this client has; what no client sent has none.
+    fn held_by(&self, client: Option<ClientKey>) -> u32 {
+        client.and_then(|client| self.clients.get(&client)).copied().unwrap_or_default()
+    }
+
+    /// Who is let in next, if there is a place.
+    fn next(&self) -> Option<usize> {
+        let mut best = None;
+        for (at, waiter) in self.waiters.iter().enumerate() {
+            let held = self.held_by(waiter.client);
+            if held == 0 {
+                return Some(at);
+            }
+            if held < self.per_client_max && best.is_none_or(|(least, _)| held < least) {
+                best = Some((held, at));
+            }
+        }
+        best.map(|(_, at)| at)
+    }
+
     fn refusal(&self, client: Option<ClientKey>) -> Option<NoPlace> {
-        let of_client = client.and_then(|client| self.clients.get(&client)).copied().unwrap_or_default();
+        let of_client = self.held_by(client);
         if self.taken >= self.places_max {
             Some(NoPlace::All)
         } else {
@@ -242,6 +263,28 @@ mod tests {
         assert!(third.await.unwrap().is_ok());
         drop(held);
         assert!(gate.inner.lock().clients.is_empty());
+    }
+
+    #[tokio::test]
+    async fn whose_client_has_fewer_places_is_served_first() {
+        let gate = Gate::new(3, 3);
+        let (greedy, modest) = (client("192.0.2.1:1"), client("192.0.2.2:1"));
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            held.push(gate.enter(greedy, LONG).await.unwrap());
+        }
+        let fourth = waits(&gate, greedy).await;
+        let first = waits(&gate, modest).await;
+        let second = waits(&gate, modest).await;
+        drop(held.pop());
+        let one = first.await.unwrap().unwrap();
+        assert!(!fourth.is_finished() && !second.is_finished());
+        drop(held.pop());
+        // One place each now: the first that came.
+        let other = fourth.await.unwrap().unwrap();
+        assert!(!second.is_finished());
+        drop((one, other, held));
+        assert!(second.await.unwrap().is_ok());
     }
 
     #[tokio::test]

@@ -66,6 +66,7 @@ async fn ask(
     context: &Context,
 ) -> Result<(Live, Outcome), Fault> {
     let watch = live.as_ref().map_or_else(|_| Watch::default(), Live::watch);
+    let hook = event.hook();
     let (event, context) = (event.clone(), context.clone());
     let (theirs, their_watch) = (Arc::clone(plugin), watch.clone());
     let job = Box::pin(async move {
@@ -78,7 +79,7 @@ async fn ask(
         Ok((live, outcome))
     });
     let wall = plugin.loaded.shared.limits.wall;
-    lane::run(&plugin.loaded.lane, wall, &watch, job).await.unwrap_or_else(|cut| {
+    lane::run(&plugin.loaded.lane, plugin.loaded.habits.of(hook), wall, &watch, job).await.unwrap_or_else(|cut| {
         let (kind, text) = match cut {
             Cut::TooLong => (FaultKind::TimeLimit, format!("took longer than {} ms", wall.as_millis())),
             Cut::Lost => (FaultKind::Host, "the server failed while it served the plugin".to_owned()),

@@ -11,6 +11,7 @@
 mod answer;
 mod cache;
 mod check;
+mod denied;
 mod engine;
 mod error;
 mod gate;

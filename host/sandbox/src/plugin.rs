@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use parking_lot::Mutex;
 use tokio::time::timeout;
 use wasmtime::component::{Component, InstancePre, Linker};
-use waxwing_pipeline::{Fault, FaultKind, Guest, HookSet, Plugin};
+use waxwing_pipeline::{Fault, FaultKind, Guest, Hook, HookSet, Plugin};
 
 use crate::check::Interfaces;
 use crate::engine::Sandbox;
@@ -15,7 +15,7 @@ use crate::error::LoadError;
 use crate::gate::Gate;
 use crate::guest::Conversation;
 use crate::hooks::Exports;
-use crate::lane::SlowLane;
+use crate::lane::{Habit, SlowLane};
 use crate::live::Live;
 use crate::meter::Meter;
 use crate::settings::{InstanceMode, PluginSettings};
@@ -36,6 +36,22 @@ pub(crate) struct Loaded {
     pub(crate) count: Arc<AtomicU32>,
     pub(crate) meter: Option<Arc<Meter>>,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) habits: Habits,
+}
+
+/// Where the calls of each hook begin: in the order of [`Hook::ALL`], and one that no hook has.
+pub(crate) struct Habits([Habit; Hook::ALL.len()], Habit);
+
+impl Default for Habits {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Habit::default()), Habit::default())
+    }
+}
+
+impl Habits {
+    pub(crate) fn of(&self, hook: Hook) -> &Habit {
+        self.0.get(hook.index()).unwrap_or(&self.1)
+    }
 }
 
 /// A component with its grants, limits and instances.
@@ -85,6 +101,7 @@ impl Sandbox {
             exports,
             ticker: Arc::clone(&self.ticker),
             lane: Arc::clone(&self.lane),
+            habits: Habits::default(),
             count: Arc::default(),
             meter: self.settings.meter.clone(),
             gate,

@@ -35,132 +35,60 @@ use Hook::{
     OnRcptResolved, OnRecipientMessage, OnRefuse, OnRetry, OnRewriteAddress, OnRoute, OnScan, OnScore, OnSend, OnTick, OnTls,
 };
 
+/// Before MAIL.
 const SESSION: &[Hook] = &[OnConnect, OnTls, OnHelo];
-const COMMANDS: &[Hook] = &[OnConnect, OnTls, OnHelo, OnMail, OnRcpt, OnRcptResolved, OnData];
-/// Not the hooks after the commit: there is none behind them that an `accept` could pass over.
-const ACCEPTING: &[Hook] = &[
-    OnConnect,
-    OnTls,
-    OnHelo,
-    OnMail,
-    OnRcpt,
-    OnRcptResolved,
-    OnData,
-    OnRefuse,
-    OnHeaders,
-    OnMessage,
-    OnDecide,
-    OnRecipientMessage,
-    OnCleanup,
-];
-const REFUSING: &[Hook] = &[
-    OnConnect,
-    OnTls,
-    OnHelo,
-    OnMail,
-    OnRcpt,
-    OnRcptResolved,
-    OnData,
-    OnRefuse,
-    OnHeaders,
-    OnMessage,
-    OnDecide,
-    OnRecipientMessage,
-    OnCleanup,
-    OnScan,
-    OnSend,
-];
-const DISCONNECTING: &[Hook] =
-    &[OnConnect, OnTls, OnHelo, OnMail, OnRcpt, OnRcptResolved, OnData, OnHeaders, OnMessage, OnDecide];
-/// At on-refuse these are what a refusal may be softened to.
-const WITHHOLDING: &[Hook] =
-    &[OnMail, OnRcpt, OnRcptResolved, OnData, OnRefuse, OnHeaders, OnMessage, OnDecide, OnRecipientMessage, OnCleanup, OnScan];
-const TAGGING: &[Hook] = &[
-    OnConnect,
-    OnTls,
-    OnHelo,
-    OnMail,
-    OnRcpt,
-    OnRcptResolved,
-    OnData,
-    OnRefuse,
-    OnHeaders,
-    OnMessage,
-    OnScore,
-    OnDecide,
-    OnCleanup,
-    OnEnqueue,
-];
-const TRANSACTION: &[Hook] = &[OnMail, OnRcpt, OnRcptResolved, OnData, OnHeaders, OnMessage, OnDecide, OnCleanup];
-const HEADERS: &[Hook] = &[OnMessage, OnDecide, OnCleanup, OnSend, OnDsn];
+/// From MAIL to the reply to DATA.
+const ENVELOPE: &[Hook] = &[OnMail, OnRcpt, OnRcptResolved, OnData];
+/// While the client waits for the reply to its message. At on-headers there is a header, and no body yet: `content` has nothing to say
+/// there.
+const INCOMING: &[Hook] = &[OnHeaders, OnMessage, OnDecide];
+/// What else has a verdict before the commit. At on-refuse it is what a refusal may be softened to.
+const ENDING: &[Hook] = &[OnRefuse, OnRecipientMessage, OnCleanup];
+/// Where a message is whole and may still be changed.
 const CONTENT: &[Hook] = &[OnMessage, OnDecide, OnCleanup];
-/// At on-headers there is a header, and no body yet: `content` has nothing to say there.
-const READING: &[Hook] = &[
-    OnHeaders,
-    OnMessage,
-    OnScore,
-    OnDecide,
-    OnRecipientMessage,
-    OnCleanup,
-    OnRewriteAddress,
-    OnEnqueue,
-    OnScan,
-    OnRoute,
-    OnSend,
-    OnDeliver,
-    OnRetry,
-    OnOutcome,
-    OnDsn,
-];
-const LEAVING: &[Hook] =
-    &[OnConnect, OnTls, OnHelo, OnMail, OnRcpt, OnRcptResolved, OnData, OnHeaders, OnMessage, OnScore, OnDecide, OnCleanup];
-
-/// Where a commit or a settlement follows that new mail goes with.
-const SUBMITTING: &[Hook] = &[
-    OnMail,
-    OnRcpt,
-    OnRcptResolved,
-    OnData,
-    OnHeaders,
-    OnMessage,
-    OnScore,
-    OnDecide,
-    OnCleanup,
-    OnScan,
-    OnSend,
-    OnRetry,
-    OnOutcome,
-    OnDsn,
-    OnTick,
-];
+/// Where a settlement follows.
+const SETTLING: &[Hook] = &[OnScan, OnSend, OnRetry, OnOutcome, OnDsn];
 
 /// The table: what, how the documentation calls it, and where.
-const TABLE: &[(Act, &str, &[Hook])] = &[
-    (Act::Accept, "verdict `accept`", ACCEPTING),
-    (Act::Reject, "verdict `reject`", REFUSING),
-    (Act::Defer, "verdict `defer`", REFUSING),
-    (Act::Disconnect, "verdict `disconnect`", DISCONNECTING),
-    (Act::Discard, "verdict `discard`", WITHHOLDING),
-    (Act::Hold, "verdict `hold`", WITHHOLDING),
-    (Act::EditHeader, "`edit`: add-, insert-, replace-, remove-header", HEADERS),
-    (Act::EditBody, "`edit`: write-body, drop-, replace-, add-part", CONTENT),
-    (Act::SetSender, "`edit`: set-sender", TRANSACTION),
-    (Act::EditRecipients, "`edit`: add-, change-, remove-recipient", CONTENT),
-    (Act::SetTag, "`transaction`: set-tag", TAGGING),
-    (Act::SkipRest, "`action`: skip-rest", LEAVING),
-    (Act::Quarantine, "`action`: quarantine", TRANSACTION),
-    (Act::Redirect, "`action`: redirect (with the grant `edit`)", CONTENT),
-    (Act::DiscardRecipient, "`action`: discard-recipient", CONTENT),
-    (Act::DelayReply, "`action`: delay-reply", COMMANDS),
-    (Act::HideCapability, "`action`: hide-capability", SESSION),
-    (Act::ReadMessage, "`message`, `content`: anything but `not-here`", READING),
-    (Act::Submit, "`submit`: send", SUBMITTING),
+const TABLE: &[(Act, &str, Where)] = &[
+    // Not the hooks after the commit: there is none behind them that an `accept` could pass over.
+    (Act::Accept, "verdict `accept`", &[SESSION, ENVELOPE, INCOMING, ENDING]),
+    (Act::Reject, "verdict `reject`", &[SESSION, ENVELOPE, INCOMING, ENDING, &[OnScan, OnSend]]),
+    (Act::Defer, "verdict `defer`", &[SESSION, ENVELOPE, INCOMING, ENDING, &[OnScan, OnSend]]),
+    (Act::Disconnect, "verdict `disconnect`", &[SESSION, ENVELOPE, INCOMING]),
+    (Act::Discard, "verdict `discard`", &[ENVELOPE, INCOMING, ENDING, &[OnScan]]),
+    (Act::Hold, "verdict `hold`", &[ENVELOPE, INCOMING, ENDING, &[OnScan]]),
+    (Act::EditHeader, "`edit`: add-, insert-, replace-, remove-header", &[CONTENT, &[OnSend, OnDsn]]),
+    (Act::EditBody, "`edit`: write-body, drop-, replace-, add-part", &[CONTENT]),
+    (Act::SetSender, "`edit`: set-sender", &[ENVELOPE, INCOMING, &[OnCleanup]]),
+    (Act::EditRecipients, "`edit`: add-, change-, remove-recipient", &[CONTENT]),
+    (Act::SetTag, "`transaction`: set-tag", &[SESSION, ENVELOPE, INCOMING, &[OnRefuse, OnScore, OnCleanup, OnEnqueue]]),
+    (Act::SkipRest, "`action`: skip-rest", &[SESSION, ENVELOPE, INCOMING, &[OnScore, OnCleanup]]),
+    (Act::Quarantine, "`action`: quarantine", &[ENVELOPE, INCOMING, &[OnCleanup]]),
+    (Act::Redirect, "`action`: redirect (with the grant `edit`)", &[CONTENT]),
+    (Act::DiscardRecipient, "`action`: discard-recipient", &[CONTENT]),
+    (Act::DelayReply, "`action`: delay-reply", &[SESSION, ENVELOPE]),
+    (Act::HideCapability, "`action`: hide-capability", &[SESSION]),
+    (
+        Act::ReadMessage,
+        "`message`, `content`: anything but `not-here`",
+        &[INCOMING, SETTLING, &[OnScore, OnRecipientMessage, OnCleanup, OnRewriteAddress, OnEnqueue, OnRoute, OnDeliver]],
+    ),
+    // Where a commit or a settlement follows that new mail goes with.
+    (Act::Submit, "`submit`: send", &[ENVELOPE, INCOMING, SETTLING, &[OnScore, OnCleanup, OnTick]]),
 ];
+
+/// Groups of hooks.
+type Where = &'static [&'static [Hook]];
+
+fn is_among(groups: Where, hook: Hook) -> bool {
+    groups.iter().any(|hooks| hooks.contains(&hook))
+}
 
 impl Act {
     /// May be done at this hook.
     pub(crate) fn allowed_at(self, hook: Hook) -> bool {
-        TABLE.iter().any(|(act, _, hooks)| *act == self && hooks.contains(&hook))
+        TABLE.iter().any(|(act, _, groups)| *act == self && is_among(groups, hook))
     }
 
     /// What a verdict is; going on is always allowed.
@@ -184,7 +112,7 @@ pub fn reference() -> String {
     let names: Vec<&str> = hooks.iter().map(|h| h.as_str()).collect();
     let mut text = format!("| | {} |\n|---|{}\n", names.join(" | "), ":-:|".repeat(names.len()));
     for (_, what, at) in TABLE {
-        let marks = hooks.iter().map(|h| if at.contains(h) { " x |" } else { "   |" });
+        let marks = hooks.iter().map(|h| if is_among(at, *h) { " x |" } else { "   |" });
         text.push_str(&format!("| {what} |{}\n", marks.collect::<String>()));
     }
     text

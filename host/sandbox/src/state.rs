@@ -62,7 +62,12 @@ pub(crate) struct Used {
     pub(crate) http_requests: u32,
     pub(crate) submissions: u32,
     pub(crate) submitted_bytes: usize,
+    /// Files and hosts that it reached for by its language's library.
+    pub(crate) reached: u32,
 }
+
+/// How many of those are lines of the trace.
+const REACHED_TOLD_MAX: u32 = 10;
 
 /// One call, from its beginning to its end.
 pub(crate) struct Call {
@@ -307,11 +312,27 @@ impl State {
 
     /// A host function says no: counted, and a line of the trace. The guest gets its typed error.
     pub(crate) fn refused(&self, call: &'static str, reason: &'static str) {
+        self.count_refused(call, reason);
+        self.host_line(&format!("{call}: {reason}"));
+    }
+
+    /// The guest's library reaches for something of the system: counted, and a line of the trace, unless the call has many of them
+    /// already. An interpreter that looks for a module tries many names, and they must not fill its author's log.
+    pub(crate) fn refused_what(&mut self, call: &'static str, what: &str) {
+        self.count_refused(call, "not-granted");
+        self.call.used.reached += 1;
+        match self.call.used.reached {
+            ..=REACHED_TOLD_MAX => self.host_line(&format!("{call}: not-granted: {what}")),
+            n if n == REACHED_TOLD_MAX + 1 => self.host_line("more that is not granted; it is only counted"),
+            _ => {}
+        }
+    }
+
+    fn count_refused(&self, call: &'static str, reason: &'static str) {
         if let Some(metrics) = &self.shared.ports.metrics {
             let labels = [("plugin", &*self.shared.name), ("call", call), ("reason", reason)];
             metrics.count("waxwing_plugin_refused_total", &labels, 1);
         }
-        self.host_line(&format!("{call}: {reason}"));
     }
 
     /// The fault that ended a call, from what the state knows and what the engine says.

@@ -19,6 +19,7 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView};
 use waxwing_types::{Clock, Timestamp};
 
+use crate::denied;
 use crate::state::{Shared, State, Watch, say};
 
 /// Octets of random data in one answer.
@@ -26,9 +27,11 @@ const RANDOM_BYTES_MAX: u64 = 64 << 10;
 /// Octets that a guest may write to its output at once.
 const WRITE_BYTES_MAX: usize = 64 << 10;
 
-/// Offers it to a component. Sockets and files are linked, because some languages link them always; nothing can be opened.
+/// Offers it to a component. Sockets and files are linked, because some languages link them always; nothing can be opened, and who
+/// tries is counted.
 pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    wasmtime_wasi::p2::add_to_linker_async(linker)
+    wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    denied::link(linker)
 }
 
 /// What stands behind an instance that links WASI.

@@ -165,6 +165,23 @@ async fn a_directory_that_others_may_write_is_refused() {
     assert!(cached(&link).err().unwrap().to_string().contains("it is not a directory"));
 }
 
+#[test]
+fn a_directory_of_somebody_else_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let mut directory = home.path().join("compiled");
+    fs::create_dir(&directory).unwrap();
+    // Only root can give it away; anybody else finds one of root's.
+    let owner = match std::os::unix::fs::chown(&directory, Some(65_534), None) {
+        Ok(()) => 65_534,
+        Err(_) => {
+            directory = PathBuf::from("/usr");
+            0
+        }
+    };
+    let error = cached(&directory).err().unwrap().to_string();
+    assert!(error.contains(&format!("it belongs to user {owner}, not to the server's user")), "{error}");
+}
+
 /// `WAXWING_UPDATE=1 cargo test -p waxwing-sandbox` writes it anew.
 #[test]
 fn the_table_of_the_documentation_is_that_of_the_code() {

@@ -48,7 +48,6 @@ async fn bench() -> Bench {
     drop(waxwing_net::spawn("recordings", Arc::clone(&recordings).run(waiting)));
     let desk = Desk {
         info,
-        config,
         file: "w.toml".into(),
         spool: Arc::new(spool),
         traces: Arc::new(TraceStore::open(&store, limits).unwrap()),
@@ -56,6 +55,8 @@ async fn bench() -> Bench {
         keeper: Keeper::new(loaded, Arc::clone(&pipeline)),
         pipeline,
         metrics: Arc::default(),
+        door: crate::listen::shared(&config, Arc::new(waxwing_state::MetricsRegistry::default()), &(Arc::clone(&clock) as _)),
+        config,
         active: ActiveUnits::default(),
     };
     Bench { desk, clock, _dir: dir }

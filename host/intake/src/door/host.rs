@@ -1,0 +1,73 @@
+//! The host of a guarded session: intake for the session inside, and rests for the door.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use waxwing_net::{End, Host, Shutdown};
+use waxwing_smtp::server::{Answer, Question};
+use waxwing_types::Reply;
+
+use super::notes::Known;
+use super::session::{DoorAnswer, DoorQuestion, GuardedSession};
+use crate::SessionHost;
+
+const NOBODY_ANSWERS: Reply = Reply::fixed(421, (4, 3, 0), "Internal error, closing");
+
+/// Answers for a session; none inside for one that is not let in.
+pub struct GuardedHost {
+    inner: Option<SessionHost>,
+    shutdown: Shutdown,
+}
+
+impl GuardedHost {
+    /// Around intake's host.
+    #[must_use]
+    pub fn new(inner: Option<SessionHost>, shutdown: Shutdown) -> Self {
+        Self { inner, shutdown }
+    }
+
+    /// A rest takes a timer and no thread, and ends with the server.
+    async fn rest(&mut self, time: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(time) => {}
+            () = self.shutdown.wait() => {}
+        }
+    }
+}
+
+impl Host<GuardedSession> for GuardedHost {
+    async fn answer(&mut self, question: DoorQuestion) -> DoorAnswer {
+        match (question, &mut self.inner) {
+            (DoorQuestion::Rest(time), _) => {
+                self.rest(time).await;
+                DoorAnswer::Rested
+            }
+            (DoorQuestion::Asked(question), Some(inner)) => {
+                let tells = matches!(question, Question::Connect | Question::Auth(_) | Question::Xclient(_));
+                let answer = inner.answer(question).await;
+                DoorAnswer::Answered(answer, tells.then(|| known(inner)))
+            }
+            (DoorQuestion::Asked(_), None) => DoorAnswer::Answered(Answer::Close(NOBODY_ANSWERS), None),
+        }
+    }
+
+    async fn body(&mut self, chunk: Bytes) {
+        if let Some(inner) = &mut self.inner {
+            inner.body(chunk).await;
+        }
+    }
+
+    fn ended(&mut self, how: End) {
+        if let Some(inner) = &mut self.inner {
+            inner.ended(how);
+        }
+    }
+}
+
+fn known(host: &SessionHost) -> Known {
+    let context = &host.context;
+    Known {
+        name: context.client.as_ref().and_then(|client| client.name.clone()),
+        user: context.user.as_ref().map(|user| user.0.clone()),
+    }
+}

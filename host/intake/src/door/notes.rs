@@ -1,0 +1,131 @@
+//! What is known of a session at its end, and the one line in the log that says it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use waxwing_types::{Monotonic, TlsSession};
+
+/// Octets of the last refusal that the line quotes.
+const QUOTED_BYTES_MAX: usize = 200;
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum End {
+    /// Its task was dropped: the server did not wait for it.
+    #[default]
+    CutOff,
+    /// The client said QUIT.
+    Quit,
+    /// The client went away without QUIT.
+    Lost,
+    /// The client took too long.
+    Timeout,
+    /// The server closed it: a limit, an error too many, a plugin.
+    Closed,
+    /// The server shut down.
+    Shutdown,
+}
+
+impl End {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::CutOff => "cut-off",
+            Self::Quit => "quit",
+            Self::Lost => "lost",
+            Self::Timeout => "timeout",
+            Self::Closed => "closed",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// What only the host knows of the client.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// The name of its address, confirmed.
+    pub name: Option<String>,
+    /// The authenticated user.
+    pub user: Option<String>,
+}
+
+/// A session so far.
+#[derive(Debug)]
+pub(super) struct Notes {
+    pub(super) client: SocketAddr,
+    pub(super) listener: Arc<str>,
+    pub(super) known: Known,
+    pub(super) helo: Option<String>,
+    pub(super) tls: Option<String>,
+    pub(super) messages: u64,
+    pub(super) recipients: u64,
+    pub(super) refused: u64,
+    pub(super) octets_in: u64,
+    pub(super) octets_out: u64,
+    pub(super) began: Monotonic,
+    pub(super) end: End,
+    /// The limit that refused it something last.
+    pub(super) limit: Option<String>,
+    pub(super) last_refusal: Option<String>,
+}
+
+impl Notes {
+    pub(super) fn new(client: SocketAddr, listener: Arc<str>, began: Monotonic) -> Self {
+        Self {
+            client,
+            listener,
+            known: Known::default(),
+            helo: None,
+            tls: None,
+            messages: 0,
+            recipients: 0,
+            refused: 0,
+            octets_in: 0,
+            octets_out: 0,
+            began,
+            end: End::default(),
+            limit: None,
+            last_refusal: None,
+        }
+    }
+
+    pub(super) fn secured(&mut self, session: &TlsSession) {
+        self.tls = Some(format!("{}:{}", session.version, session.cipher));
+    }
+
+    /// A negative reply, as it goes over the wire.
+    pub(super) fn refused(&mut self, reply: &[u8]) {
+        self.refused += 1;
+        let line = reply.split(|octet| *octet == b'\r').next().unwrap_or_default();
+        let quoted = line.get(..QUOTED_BYTES_MAX).unwrap_or(line);
+        self.last_refusal = Some(String::from_utf8_lossy(quoted).into_owned());
+    }
+
+    /// The session's one line.
+    pub(super) fn log(&self, now: Monotonic) {
+        let name = self.known.name.as_deref().unwrap_or("unknown");
+        let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+        tracing::info!(
+            target: "smtpd",
+            client = %format_args!("{name}[{}]:{}", self.client.ip(), self.client.port()),
+            listener = &*self.listener,
+            helo = or_none(&self.helo),
+            tls = or_none(&self.tls),
+            user = or_none(&self.known.user),
+            messages = self.messages,
+            recipients = self.recipients,
+            refused = self.refused,
+            octets_in = self.octets_in,
+            octets_out = self.octets_out,
+            seconds = %seconds(now.since(self.began)),
+            end = self.end.as_str(),
+            limit = or_none(&self.limit),
+            last_refusal = or_none(&self.last_refusal),
+            "disconnect"
+        );
+    }
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{}.{:03}", time.as_secs(), time.subsec_millis())
+}
