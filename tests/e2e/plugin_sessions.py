@@ -6,6 +6,7 @@ By hand with the full numbers: tests/bench/plugins-sessions."""
 import asyncio
 import json
 import os
+import random
 import statistics
 import time
 import unittest
@@ -15,6 +16,8 @@ from harness import cases, client, components, messages, system, waxwing
 SESSIONS = int(os.environ.get("WAXWING_SESSIONS", "100"))
 MESSAGES = int(os.environ.get("WAXWING_MESSAGES", "3"))
 STOPPED = int(os.environ.get("WAXWING_STOPPED", "300"))
+# Seconds between messages of a session that does not hurry, on average.
+REST = float(os.environ.get("WAXWING_REST", "1"))
 # Clients come from so many addresses of 127.0.0.0/8: fewer sessions from each than its share of instances.
 SESSIONS_PER_ADDRESS = 20
 INSTANCES, INSTANCES_PER_CLIENT = 200, 50
@@ -69,6 +72,16 @@ class Session:
         await self.expect(250)
         return time.monotonic() - began
 
+    async def attempt(self, message):
+        """The same, or none where some reply is 451: no instance is free for a plugin, and the client shall come again."""
+        try:
+            return await self.deliver(message)
+        except AssertionError as error:
+            if "451" not in str(error):
+                raise
+            await self.command("RSET")
+            return None
+
 
 async def sender(port, number, start):
     """One session with its messages; the seconds of each."""
@@ -91,23 +104,74 @@ async def all_senders(port):
     return [seconds for one in done for seconds in one]
 
 
+async def quiet_senders(port, numbers):
+    """Sessions that send now and then; the seconds of each message, none for one that was refused with 451."""
+    async def one(number):
+        dice = random.Random(number)
+        async with Session(port, address(number // SESSIONS_PER_ADDRESS)) as session:
+            await session.command("EHLO client.example.test")
+            seconds = []
+            for _ in range(MESSAGES):
+                await asyncio.sleep(dice.uniform(0, 2 * REST))
+                seconds.append(await session.attempt(messages.plain(f"q{number}")))
+            return seconds
+
+    return [seconds for some in await asyncio.gather(*(one(number) for number in numbers)) for seconds in some]
+
+
+async def looping_senders(port, numbers, ready, stop):
+    """Sessions that send as often as the quiet ones until they are told to stop."""
+    async def one(number):
+        dice = random.Random(number)
+        while True:
+            try:
+                async with Session(port, address(number // SESSIONS_PER_ADDRESS)) as session:
+                    await session.command("EHLO client.example.test")
+                    counts["open"] += 1
+                    if counts["open"] == len(numbers):
+                        ready.set()
+                    while not stop.is_set():
+                        await asyncio.sleep(dice.uniform(0, 2 * REST))
+                        seconds.append(await session.attempt(messages.plain(f"l{number}")))
+                    return
+            except AssertionError as error:
+                if "451" not in str(error):
+                    raise
+                counts["greeted with 451"] += 1
+                await asyncio.sleep(1)
+
+    seconds, counts = [], {"open": 0, "greeted with 451": 0}
+    await asyncio.gather(*(one(number) for number in numbers))
+    return seconds, counts["greeted with 451"]
+
+
+def figures(all_seconds):
+    """Median and p99 of those that were accepted, and how many were not."""
+    seconds = sorted(one for one in all_seconds if one is not None)
+    return {"messages": len(all_seconds), "refused_451": all_seconds.count(None),
+            "p50_ms": round(statistics.median(seconds) * 1000), "p99_ms": round(seconds[len(seconds) * 99 // 100] * 1000)}
+
+
 class Many(unittest.TestCase):
     """One server with four plugins beside the standard ones."""
 
-    def server(self, name, wait):
+    def server(self, name, wait=None, looping_listener=None):
         server = waxwing.Waxwing(name, default_transport="discard", mynetworks=["127.0.0.0/8"])
         self.addCleanup(server.close)
         file = components.build(server.folder)
         limits = {"time": "100ms", "cpu": "50ms", "memory": "4MiB", "instances": INSTANCES,
-                  "instances_per_client": INSTANCES_PER_CLIENT, "instance_wait": wait}
+                  "instances_per_client": INSTANCES_PER_CLIENT, **({"instance_wait": wait} if wait else {})}
         plugin = {"file": file, "limits": limits, "breaker_faults": 0, "on_fault": "defer",
                   "grants": {"message": "full", "edit": True, "lookup": ["alias_maps"]}, "config": {"act": "", "at": "on-message"}}
         # A guest that computes leaves the sessions their turn, but on a busy machine a quiet one may be late through no fault of its own.
         patient = {**plugin, "limits": {**limits, "time": "20s", "cpu": "5s"}}
+        burner = {**plugin, "on_fault": "skip", "config": {"act": "loop", "at": "on-message"}}
+        if looping_listener:
+            burner["when"] = {"listener": ["looping"]}
+            server.settings["listen"].append({"name": "looping", "address": f"127.0.0.1:{looping_listener}", "kind": "smtp"})
         server.settings.update({
             "smtpd_client_connection_count_limit": 0, "smtpd_sessions_max": SESSIONS + STOPPED + 50,
-            "plugins": {**{name: patient for name in QUIET},
-                        BURNER: {**plugin, "on_fault": "skip", "config": {"act": "loop", "at": "on-message"}}},
+            "plugins": {**{name: patient for name in QUIET}, BURNER: burner},
         })
         return server.start()
 
@@ -141,7 +205,30 @@ class Many(unittest.TestCase):
                    "pss_before_mb": round(before), "pss_after_mb": round(after)}
         print("      " + json.dumps(figures), flush=True)
 
-    def test_2_clients_that_stop_after_rcpt(self):
+    def test_2_mail_beside_a_looping_plugin(self):
+        """Those whose mail does not go to the looping plugin do not wait for those whose mail does, with the limits as they come."""
+        port = system.free_port()
+        server = self.server("fair", looping_listener=port)
+        alone, beside, (looping, greetings) = asyncio.run(self.beside(server.port, port))
+        print("      " + json.dumps({"alone": figures(alone), "beside": figures(beside),
+                                     "looping": {**figures(looping), "greeted_451": greetings}}), flush=True)
+        self.assertEqual((alone.count(None), beside.count(None)), (0, 0), "mail was refused that the looping plugin does not see")
+        plugins = self.plugins(server)
+        for name in QUIET:
+            self.assertEqual([hook["faults"] for hook in plugins[name]["hooks"] if hook["faults"]], [], name)
+
+    async def beside(self, quiet_port, looping_port):
+        """Half of the sessions alone, and beside as many whose mail loops."""
+        quiet, loud = range(SESSIONS // 2), range(SESSIONS // 2, SESSIONS)
+        alone = await quiet_senders(quiet_port, quiet)
+        ready, stop = asyncio.Event(), asyncio.Event()
+        looping = asyncio.create_task(looping_senders(looping_port, loud, ready, stop))
+        await asyncio.wait({looping, asyncio.ensure_future(ready.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        beside = await quiet_senders(quiet_port, quiet)
+        stop.set()
+        return alone, beside, await looping
+
+    def test_3_clients_that_stop_after_rcpt(self):
         server = self.server("stopped", "200ms")
         held = asyncio.run(self.stopped(server))
         print(f"      {STOPPED} clients stop after RCPT, {held['accepted']} have their instances, the others got 451: {held['instances']}", flush=True)

@@ -18,9 +18,9 @@ use waxwing_state::{Found, MetricsRegistry, RecordingPage, RecordingStore, Trace
 use waxwing_types::{Envelope, QueueId, Timestamp};
 
 use crate::control::Answers;
+use crate::listen::Doors;
 use crate::numbers;
 use crate::plugins::Keeper;
-use crate::listen::Doors;
 
 /// Octets of recordings in one answer; in JSON they may be some times as many.
 const RECORDING_PAGE_BYTES: u64 = 2 << 20;
@@ -72,7 +72,9 @@ impl Answers for Desk {
             Request::ConfigShow => {
                 Ok(Response::Config { file: self.file.display().to_string(), text: self.config.load().show_toml(Shown::All) })
             }
-            Request::TlsShow => Ok(Response::Tls { certificates: self.doors.as_ref().map(|doors| doors.fingerprints()).unwrap_or_default() }),
+            Request::TlsShow => {
+                Ok(Response::Tls { certificates: self.doors.as_ref().map(|doors| doors.fingerprints()).unwrap_or_default() })
+            }
         };
         answered.unwrap_or_else(Response::Problem)
     }

@@ -208,8 +208,7 @@ async fn main_task(
     let supervisor = Arc::new(Supervisor::from_env());
     let told = (Arc::clone(&supervisor), shutdown.clone());
     let (clock, supervised, handshakes) = (Arc::new(clock), Arc::clone(&supervisor), Arc::new(handshakes));
-    let parts =
-        wire::Parts { config: Arc::clone(&config), file, control, handshakes, clock, supervisor: supervised, shutdown };
+    let parts = wire::Parts { config: Arc::clone(&config), file, control, handshakes, clock, supervisor: supervised, shutdown };
     let Server { store, doors, mut manager, reloader } = wire::start(parts).await?;
     for port in &ports {
         tracing::info!(

@@ -133,21 +133,8 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     });
     let reloads = Arc::clone(&reloader) as _;
     let serving = Some(Arc::clone(&doors));
-    let desk = Desk {
-        info,
-        config,
-        file,
-        spool,
-        traces,
-        recordings,
-        pipeline,
-        keeper,
-        metrics,
-        active,
-        door,
-        reloads,
-        doors: serving,
-    };
+    let desk =
+        Desk { info, config, file, spool, traces, recordings, pipeline, keeper, metrics, active, door, reloads, doors: serving };
     let desk = Arc::new(desk);
     drop(spawn("control", answer(control, desk, shutdown.clone())));
     Ok(Server { store, doors, manager, reloader })

@@ -1,18 +1,10 @@
 //! Mail that plugins send while a message is delivered: committed with the settlement of what caused it.
 
-use std::pin::Pin;
-
-use waxwing_pipeline::{AUTHORS_TAG, Placement, Prepared, Submission, TraceEntry};
-use waxwing_queue::{NewBody, NewMessage, SpoolError};
+use waxwing_pipeline::{AUTHORS_TAG, Prepared, SUBMISSIONS_MAX, Submission, TraceEntry};
+use waxwing_queue::{NewMessage, SpoolError};
 use waxwing_types::{Message, Tags};
 
 use crate::manager::Core;
-
-/// Boxed, because what comes along may bring others.
-type Spooling<'a> = Pin<Box<dyn Future<Output = Result<NewMessage, SpoolError>> + Send + 'a>>;
-
-/// Messages that plugins may send with one settlement.
-const SUBMISSIONS_MAX: usize = 100;
 
 /// Takes what plugins sent through the hooks. What can't be taken is dropped: the settlement must not wait for it.
 pub(crate) async fn prepare(
@@ -55,15 +47,6 @@ pub(crate) fn inherited(message: &Message) -> Tags {
 }
 
 /// Made mail as the spool takes it, with what plugins sent along.
-pub(crate) fn spooled(core: &Core, prepared: Prepared) -> Spooling<'_> {
-    Box::pin(async move {
-        let Prepared { id, envelope, head, body, tags, placement, with } = prepared;
-        let body = NewBody::of(&*core.parts.spool, id, body).await?;
-        let mut along = Vec::with_capacity(with.len());
-        for one in with {
-            along.push(spooled(core, one).await?);
-        }
-        let Placement { hold, not_before, priority } = placement;
-        Ok(NewMessage { id, envelope, head, body, tags, hold, not_before, priority, with: along })
-    })
+pub(crate) async fn spooled(core: &Core, prepared: Prepared) -> Result<NewMessage, SpoolError> {
+    NewMessage::of(&*core.parts.spool, prepared).await
 }

@@ -1,19 +1,11 @@
 //! Mail that plugins send: it passes the hooks as any other, and is committed with what caused it.
 
-use std::pin::Pin;
-
-use waxwing_pipeline::{Context, Placement, Prepared, Submission, Submit, SubmitError, TraceEntry};
-use waxwing_queue::{NewBody, NewMessage, SpoolError};
+use waxwing_pipeline::{Context, Prepared, SUBMISSIONS_MAX, Submission, Submit, SubmitError, TraceEntry};
+use waxwing_queue::{NewMessage, SpoolError};
 use waxwing_types::Reply;
 
 use crate::transaction::Transaction;
 use crate::{Intake, replies};
-
-/// Messages that plugins may send along with one, those that come along with these not counted.
-const SUBMISSIONS_MAX: usize = 100;
-
-/// Boxed, because what comes along may bring others.
-type Spooling<'a> = Pin<Box<dyn Future<Output = Result<Vec<NewMessage>, SpoolError>> + Send + 'a>>;
 
 impl Intake {
     /// What plugins sent with this message, after all hooks. What other plugins refuse or throw away is left out; what can't be taken now
@@ -46,18 +38,12 @@ impl Intake {
     }
 
     /// The messages as the spool takes them.
-    pub(crate) fn spooled(&self, prepared: Vec<Prepared>) -> Spooling<'_> {
-        Box::pin(async move {
-            let mut messages = Vec::with_capacity(prepared.len());
-            for one in prepared {
-                let Prepared { id, envelope, head, body, tags, placement, with } = one;
-                let body = NewBody::of(&*self.parts.spool, id, body).await?;
-                let Placement { hold, not_before, priority } = placement;
-                let with = self.spooled(with).await?;
-                messages.push(NewMessage { id, envelope, head, body, tags, hold, not_before, priority, with });
-            }
-            Ok(messages)
-        })
+    pub(crate) async fn spooled(&self, prepared: Vec<Prepared>) -> Result<Vec<NewMessage>, SpoolError> {
+        let mut messages = Vec::with_capacity(prepared.len());
+        for one in prepared {
+            messages.push(NewMessage::of(&*self.parts.spool, one).await?);
+        }
+        Ok(messages)
     }
 
     /// Commits what plugins sent outside any transaction, each for itself.

@@ -276,6 +276,9 @@ impl Submission {
     }
 }
 
+/// Messages that plugins may send with one commit or settlement, those that come along with these not counted.
+pub const SUBMISSIONS_MAX: usize = 100;
+
 /// A made message after all hooks, ready to be committed with what caused it.
 #[derive(Clone)]
 pub struct Prepared {

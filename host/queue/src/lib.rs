@@ -2,7 +2,7 @@
 //!
 //! Owns: the records of messages and units, bodies inside the store and as files, the due index with its low-water cursor,
 //! the disk's reserve (`queue_minfree`), hints for what is fresh, leases.
-//! Uses: store, types.
+//! Uses: store, pipeline (made mail), types.
 //! Used by: intake (takes messages), delivery (owns the units), the daemon (`queue list|show`).
 //! Never: where a message goes or when it is tried again; a body as a whole in memory beyond 256 KiB.
 //! Start reading at: [`Spool`], then `embedded.rs`.

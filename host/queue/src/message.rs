@@ -1,11 +1,14 @@
 //! Messages on their way in.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+use waxwing_pipeline::{Placement, Prepared};
 use waxwing_types::{Envelope, QueueId, Tags, Timestamp};
 
 use crate::body::NewBody;
+use crate::{Spool, SpoolError};
 
 /// Octets of a head that the spool takes: the header limit of intake is far below.
 pub const HEAD_BYTES_MAX: usize = 4 << 20;
@@ -34,7 +37,25 @@ pub struct NewMessage {
     pub with: Vec<NewMessage>,
 }
 
+/// Boxed, because what comes along may bring others.
+type Spooling<'a> = Pin<Box<dyn Future<Output = Result<NewMessage, SpoolError>> + Send + 'a>>;
+
 impl NewMessage {
+    /// Made mail after all hooks, with what plugins sent along.
+    #[must_use]
+    pub fn of(spool: &dyn Spool, prepared: Prepared) -> Spooling<'_> {
+        Box::pin(async move {
+            let Prepared { id, envelope, head, body, tags, placement, with } = prepared;
+            let body = NewBody::of(spool, id, body).await?;
+            let mut along = Vec::with_capacity(with.len());
+            for one in with {
+                along.push(Self::of(spool, one).await?);
+            }
+            let Placement { hold, not_before, priority } = placement;
+            Ok(Self { id, envelope, head, body, tags, hold, not_before, priority, with: along })
+        })
+    }
+
     /// When its units are due.
     pub(crate) fn due_at(&self) -> Timestamp {
         let received_at = self.envelope.origin.received_at;

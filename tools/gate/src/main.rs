@@ -56,10 +56,11 @@ fn gate(stages: &[stages::Stage]) -> Result<ExitCode, String> {
         prepare::test_tools()?;
     }
     let folder = target_folder()?;
+    let mut untested = None;
     if stages.contains(&stages::Stage::Unit) {
-        prepare::guest_compilers(folder.parent().unwrap_or(&folder));
+        untested = prepare::guest_compilers(folder.parent().unwrap_or(&folder));
     }
-    Ok(stages::run_all(stages, &folder))
+    Ok(stages::run_all(stages, &folder, untested.as_deref()))
 }
 
 /// The folder that holds this binary and, after a build in the dev profile, `waxwing`.

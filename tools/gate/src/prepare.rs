@@ -101,17 +101,23 @@ fn has_rust_lld() -> bool {
     hosts.map(|host| host.path().join("bin/rust-lld")).any(|linker| linker.is_file())
 }
 
-/// The compilers of plugins in other languages, into the target directory. A language whose compiler can't be had is left out of the tests,
-/// so nothing here is an error.
-pub(crate) fn guest_compilers(target: &Path) {
+/// The compilers of plugins in other languages, into the target directory. What could not be had is left out of the tests: the answer
+/// says so.
+pub(crate) fn guest_compilers(target: &Path) -> Option<String> {
     if !is_installed("clang") || !is_installed("wasm-ld") {
         // Without them the script tries the clang of PyPI.
         let _ = apt(&["clang", "lld"]);
     }
-    let folder = target.join("guest-compilers").display().to_string();
-    if let Err(error) = step("plugins/examples/compilers", &[&folder]) {
-        eprintln!("{error}: the tests do without the compilers of some languages");
+    let folder = target.join("guest-compilers");
+    if let Err(error) = step("plugins/examples/compilers", &[&folder.display().to_string()]) {
+        eprintln!("{error}");
     }
+    let there = |path: &str| folder.join(path).exists();
+    let c = is_installed("clang") && is_installed("wasm-ld") || there("bin/zig-cc");
+    let javascript = is_installed("node") && there("js/node_modules/@bytecodealliance/componentize-js/src/componentize.js");
+    let all = [("C", c), ("JavaScript", javascript), ("Python", there("python/bin/componentize-py"))];
+    let missing: Vec<&str> = all.into_iter().filter(|(_, is_there)| !is_there).map(|(language, _)| language).collect();
+    (!missing.is_empty()).then(|| format!("NOT TESTED, no compiler could be had: plugins in {}", missing.join(", ")))
 }
 
 /// The programs that the end-to-end tests call.
