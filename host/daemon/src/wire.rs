@@ -23,7 +23,7 @@ use waxwing_types::{Clock, Via};
 
 use crate::desk::Desk;
 use crate::events::EventLine;
-use crate::listen::{Current, Doors, shared};
+use crate::listen::{Doors, shared};
 use crate::outbound::Joined;
 use crate::plugins::Keeper;
 use crate::ports::Opened;
