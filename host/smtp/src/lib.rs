@@ -1,7 +1,7 @@
 //! SMTP (RFC 5321) as bytes in, actions out.
 //!
 //! Owns: the grammar of commands and replies, dot-stuffing, the server's and the client's states, their limits.
-//! Uses: `types` ([`waxwing_types::Session`], addresses, replies, the line splitter).
+//! Uses: `types` ([`waxwing_types::Session`], addresses, replies, the line splitter); idna for domains beyond ASCII.
 //! Used by: `intake` (server), `delivery` (client); `net` drives both.
 //! Never: I/O, a clock, randomness; a decision on mail (the host is asked).
 //! Start reading at: [`server::Question`], then [`server::ServerSession`]; [`client::Question`], then
