@@ -86,7 +86,9 @@ class Reload(unittest.TestCase):
 
     def refused(self):
         """What `waxwing reload` says when it must fail."""
-        done = subprocess.run([waxwing.program(), "reload", "--config", self.server.config], stdin=subprocess.DEVNULL,
+        # With the socket, so that the command does not find the mistake itself when it looks for that.
+        command = [waxwing.program(), "reload", "--socket", os.path.join(self.server.queue, "control")]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL,
                               capture_output=True, text=True, timeout=60)
         self.assertNotEqual(done.returncode, 0, done.stdout)
         return done.stderr
