@@ -3,6 +3,7 @@
 do not last, and each refusal names its limit."""
 import re
 import socket
+import statistics
 import threading
 import time
 import unittest
@@ -88,9 +89,9 @@ class Flood(unittest.TestCase):
 
     def test_slow_clients_hold_nobody_up_and_do_not_last(self):
         server = self.server("slow", smtpd_timeout=f"{SLOW_TIMEOUT}s", smtpd_client_connection_count_limit=0)
-        alone = max(transaction_ms(server) for _ in range(5))
+        alone = statistics.median(transaction_ms(server) for _ in range(9))
         clients = [connect(server.port, "127.1.0.9") for _ in range(SLOW_CLIENTS)]
-        began, ended, slowest = time.monotonic(), {}, 0.0
+        began, ended, usual = time.monotonic(), {}, []
         end = threading.Event()
 
         def drip():
@@ -105,7 +106,7 @@ class Flood(unittest.TestCase):
         dripping = threading.Thread(target=drip)
         dripping.start()
         while time.monotonic() - began < SLOW_TIMEOUT - 1:
-            slowest = max(slowest, transaction_ms(server))
+            usual.append(transaction_ms(server))
             time.sleep(0.1)
         system.wait_for("the slow clients to be cut", lambda: len(ended) == SLOW_CLIENTS, 4 * SLOW_TIMEOUT)
         end.set()
@@ -113,8 +114,9 @@ class Flood(unittest.TestCase):
         for connection in clients:
             connection.close()
         print(f"      {SLOW_CLIENTS} slow clients: the last was cut after {max(ended.values()):.1f} s (smtpd_timeout {SLOW_TIMEOUT} s); "
-              f"a usual message took at most {slowest:.0f} ms, {alone:.0f} ms without them", flush=True)
-        self.assertLess(slowest - alone, MORE_MILLISECONDS_MAX)
+              f"a usual message took {statistics.median(usual):.0f} ms in the median, {max(usual):.0f} ms at most; {alone:.0f} ms without them", flush=True)
+        # The median: on a busy machine, which also runs the slow clients, single ones say nothing of the server.
+        self.assertLess(statistics.median(usual) - alone, MORE_MILLISECONDS_MAX)
         lines = system.wait_for("their lines", lambda: [line for line in disconnects(server) if "end=timeout" in line])
         self.assertGreaterEqual(len(lines), 1)
 
@@ -132,9 +134,8 @@ class Flood(unittest.TestCase):
                 if number == 1:
                     patient.command("RSET")
                     self.assertEqual(patient.command("MAIL FROM:<ann@example.test>")[0], 450)
-        text = system.wait_for("the lines", lambda: (t := server.text_log()).count("disconnect") >= 3 and t)
-        self.assertIn("limit=postscreen_greet_wait", text)
-        self.assertIn("limit=smtpd_client_message_rate_limit", text)
+        for limit in ("postscreen_greet_wait", "smtpd_client_message_rate_limit"):
+            system.wait_for(f"a line with {limit}", lambda: f"limit={limit}" in server.text_log())
 
     def test_a_session_leaves_one_line(self):
         server = self.server("line")
