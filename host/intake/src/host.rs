@@ -127,20 +127,21 @@ impl SessionHost {
 
 impl Host<ServerSession> for SessionHost {
     async fn answer(&mut self, question: Question) -> Answer {
+        // In boxes: an idle session's task would hold room for the largest of these for as long as it waits, some tens of KiB.
         let answer = match question {
-            Question::Connect => self.connect().await,
-            Question::Helo { name, esmtp } => self.helo(name, esmtp).await,
-            Question::Mail { sender, parameters, size, options } => self.mail(sender, parameters, size, options).await,
-            Question::Rcpt { recipient, parameters, options } => self.rcpt(recipient, parameters, options).await,
-            Question::Secured(tls) => self.secured(tls).await,
-            Question::Auth(step) => self.auth(step).await,
-            Question::Xclient(attributes) => self.xclient(attributes).await,
-            Question::Command { verb, argument } => self.command(&verb, &argument).await,
-            Question::Data => self.data().await,
-            Question::EndOfData => self.end_of_data().await,
+            Question::Connect => Box::pin(self.connect()).await,
+            Question::Helo { name, esmtp } => Box::pin(self.helo(name, esmtp)).await,
+            Question::Mail { sender, parameters, size, options } => Box::pin(self.mail(sender, parameters, size, options)).await,
+            Question::Rcpt { recipient, parameters, options } => Box::pin(self.rcpt(recipient, parameters, options)).await,
+            Question::Secured(tls) => Box::pin(self.secured(tls)).await,
+            Question::Auth(step) => Box::pin(self.auth(step)).await,
+            Question::Xclient(attributes) => Box::pin(self.xclient(attributes)).await,
+            Question::Command { verb, argument } => Box::pin(self.command(&verb, &argument)).await,
+            Question::Data => Box::pin(self.data()).await,
+            Question::EndOfData => Box::pin(self.end_of_data()).await,
             Question::Reset => {
                 if let Some(transaction) = self.transaction.take() {
-                    transaction.given_up(&self.intake).await;
+                    Box::pin(transaction.given_up(&self.intake)).await;
                 }
                 Answer::Done
             }
@@ -158,7 +159,7 @@ impl Host<ServerSession> for SessionHost {
 
     async fn body(&mut self, piece: Bytes) {
         if let Some(transaction) = &mut self.transaction {
-            transaction.write(&self.intake, piece).await;
+            Box::pin(transaction.write(&self.intake, piece)).await;
         }
     }
 }

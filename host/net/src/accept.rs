@@ -235,7 +235,8 @@ where
         let exempt = (settings.exempt)(peer.ip());
         let Some((admission, permit)) = settings.counts.admit(peer.ip(), exempt) else { continue };
         let (Ok(local), Ok(())) = (stream.local_addr(), stream.set_nodelay(true)) else { continue };
-        let session = serve(Accepted { stream, peer, local, admission });
+        // In a box before it moves into others: each async block that awaits what it took has room for it twice.
+        let session = Box::pin(serve(Accepted { stream, peer, local, admission }));
         spawn(settings.name, async move {
             session.await;
             drop(permit);

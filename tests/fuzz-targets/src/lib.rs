@@ -1,7 +1,7 @@
 //! A stranger's octets against each part of Waxwing that reads them first, with the laws that hold whatever they are.
 //!
 //! Owns: the targets, how their input is laid out, the seeds that the transcripts give.
-//! Uses: types, message, smtp, transcripts.
+//! Uses: types, message, smtp, net (for PROXY headers), transcripts.
 //! Used by: `tests/fuzz` (nightly, libFuzzer), which is no part of the workspace; and by the test that gives the corpus again.
 //! Never: I/O but reading the corpus; a target that is not also replayed.
 //! Start reading at: [`TARGETS`], then [`server_session`].
@@ -15,6 +15,8 @@ mod data;
 mod drive;
 mod header;
 mod layout;
+#[cfg(feature = "net")]
+mod proxy;
 mod reply;
 mod seeds;
 mod server;
@@ -23,6 +25,8 @@ pub use command::command_line;
 pub use data::data_reader;
 pub use header::header;
 pub use layout::INPUT_BYTES_MAX;
+#[cfg(feature = "net")]
+pub use proxy::proxy_header;
 pub use reply::reply_reader;
 pub use seeds::{Seed, SeedError, seeds, write_seeds};
 pub use server::server_session;
@@ -37,6 +41,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("data_reader", data_reader),
     ("reply_reader", reply_reader),
     ("header", header),
+    #[cfg(feature = "net")]
+    ("proxy_header", proxy_header),
 ];
 
 /// The target of that name.

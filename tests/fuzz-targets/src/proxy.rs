@@ -1,0 +1,33 @@
+//! Target `proxy_header`: the first octets of a connection from a proxy.
+
+use waxwing_net::proxy::{ProxyHeader, ProxyStep, V1_BYTES_MAX, V2_REST_BYTES_MAX, parse};
+
+/// The longest header of either version, octets.
+const HEADER_MAX: usize = V1_BYTES_MAX + 16 + V2_REST_BYTES_MAX;
+
+/// However far the octets have come: a header that is whole stays the same and is within what came, what can't become one never does, and
+/// a header is not whole before the octets that it was said to need.
+pub fn proxy_header(input: &[u8]) {
+    let input = input.get(..HEADER_MAX + 16).unwrap_or(input);
+    let mut done: Option<ProxyHeader> = None;
+    let mut failed = false;
+    let mut needed = 0;
+    for length in 0..=input.len() {
+        match parse(input.get(..length).unwrap_or(input)) {
+            Ok(ProxyStep::Need(more)) => {
+                assert!(more > 0 && !failed && done.is_none(), "a header of {length} octets that goes back");
+                assert!(length + more <= HEADER_MAX, "a header without end");
+                needed = needed.max(length + more);
+            }
+            Ok(ProxyStep::Done(header)) => {
+                assert!(!failed && header.octets <= length, "{header:?} in {length} octets");
+                assert!(done.is_some() || needed <= length, "whole at {length}, and {needed} were needed");
+                assert_eq!(*done.get_or_insert(header), header, "another header with more octets");
+            }
+            Err(_) => {
+                assert!(done.is_none(), "no header any more at {length}");
+                failed = true;
+            }
+        }
+    }
+}
