@@ -58,11 +58,19 @@ impl Certificates {
             let unusable = |why: String| TlsError::Unusable(format!("{}: {why}", file.display()));
             let pem = read(file)?;
             let broken = |error: rustls::pki_types::pem::Error| unusable(format!("no PEM: {error}"));
+            let before = (certificates.len(), keys.len());
             for certificate in CertificateDer::pem_slice_iter(&pem) {
-                certificates.push((file, certificate.map_err(broken)?));
+                let certificate = certificate.map_err(broken)?;
+                // What nobody could read is a mistake even where no key belongs to it.
+                describe(file, &certificate)?;
+                certificates.push((file, certificate));
             }
             for key in PrivateKeyDer::pem_slice_iter(&pem) {
                 keys.push((file, key.map_err(broken)?));
+            }
+            // A file that is being written anew is empty for a moment.
+            if before == (certificates.len(), keys.len()) {
+                return Err(unusable("there is neither a certificate nor a private key in it".to_owned()));
             }
         }
         let mut found = Vec::new();
