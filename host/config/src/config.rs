@@ -243,7 +243,7 @@ section! {
         smtp_connection_cache_time_limit: Duration [Span<0>] = Duration::from_secs(2);
 
         // Who says who.
-        /// Where users and their password records are, each "file:" and a path; none: only plugins know users.
+        /// Where users and their password records are, each "file:" and a path; none: AUTH is not offered.
         users: Vec<String> [ListOf<Text>] = Vec::new();
         /// Records in plain text ({PLAIN}) count.
         users_plaintext: bool [Flag] = false;
