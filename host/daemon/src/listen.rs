@@ -195,12 +195,18 @@ fn listener_settings(config: &Config, listen: &Listen) -> ServerSettings {
     }
 }
 
-/// With the mechanisms that this client may use.
-fn for_client(settings: &Arc<ServerSettings>, authenticator: Option<&dyn Authenticator>, client: IpAddr) -> Arc<ServerSettings> {
-    let Some(authenticator) = authenticator else { return Arc::clone(settings) };
+/// With the mechanisms that this client may use, and XCLIENT where it may speak for others.
+fn for_client(current: &Current, settings: &Arc<ServerSettings>, client: IpAddr) -> Arc<ServerSettings> {
+    let xclient = current.config.smtpd_authorized_xclient_hosts.iter().any(|network| network.contains(client));
+    if current.authenticator.is_none() && !xclient {
+        return Arc::clone(settings);
+    }
     let mut own = ServerSettings::clone(settings);
-    own.auth = authenticator.mechanisms(client, true);
-    own.auth_plaintext = authenticator.mechanisms(client, false);
+    own.xclient = xclient;
+    if let Some(authenticator) = &current.authenticator {
+        own.auth = authenticator.mechanisms(client, true);
+        own.auth_plaintext = authenticator.mechanisms(client, false);
+    }
     Arc::new(own)
 }
 
@@ -228,7 +234,7 @@ fn session(
         // A listener that a reload has closed meanwhile.
         let Some(room) = current.room(&listener) else { return };
         let Accepted { stream, peer, admission, .. } = accepted;
-        let settings = for_client(&room.settings, current.authenticator.as_deref(), peer.ip());
+        let settings = for_client(&current, &room.settings, peer.ip());
         let session = room.door.session(settings, peer, admission);
         let (tls, host) = match session.is_refused() {
             // A handshake is more than a client over a limit may cost us.

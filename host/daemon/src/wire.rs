@@ -119,7 +119,11 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     )
     .await?;
     let door = shared(&config, Arc::clone(&metrics) as _, &clock);
-    let doors = Doors::new(Current::new(&config, Arc::clone(&intake), authenticator, handshakes, &door), Arc::clone(&door), shutdown.clone());
+    let doors = Doors::new(
+        Current::new(&config, Arc::clone(&intake), authenticator, handshakes, &door),
+        Arc::clone(&door),
+        shutdown.clone(),
+    );
     let active = manager.active();
     let manager = spawn("queue manager", manager.run(shutdown.clone()));
     let desk =
