@@ -32,7 +32,8 @@ class Reports(unittest.TestCase):
     def send(self, message, mail="", rcpt="", to="demo@postfix.example.test"):
         with client.Client(self.first.port) as connection:
             connection.accepted(connection.command(f"MAIL FROM:<{self.sender}>{mail}"))
-            connection.accepted(connection.command(f"RCPT TO:<{to}>{rcpt}"))
+            octets = to.encode().decode("latin-1")  # as the client sends them
+            connection.accepted(connection.command(f"RCPT TO:<{octets}>{rcpt}"))
             connection.accepted(connection.data(message))
 
     def report(self):
@@ -79,7 +80,7 @@ class Reports(unittest.TestCase):
 
     def test_utf8_address_without_smtputf8_bounces(self):
         with self.behind(smtpd_discard_ehlo_keywords=FEWER) as _, self.first:
-            self.send(messages.plain("grün"), " SMTPUTF8 BODY=8BITMIME", to="grün@postfix.example.test")
+            self.send(messages.plain("address"), " SMTPUTF8 BODY=8BITMIME", to="grün@postfix.example.test")
             kind, fields = fields_of(self.report())
             self.assertEqual(kind, "message/global-delivery-status")
             self.assertIn("Status: 5.6.7", fields)

@@ -135,7 +135,7 @@ class Reload(unittest.TestCase):
             words = self.refused("plugin", "reload", PLUGIN)
             self.assertIn(f"{PLUGIN}: {before} stays in service", words)
             os.kill(self.server.process.pid, signal.SIGHUP)
-            system.wait_for("the log of the reload", lambda: "SIGHUP: looking" in self.server.text_log())
+            system.wait_for("the log of the reload", lambda: "SIGHUP: reading" in self.server.text_log())
             connection.deliver(messages.plain("still"), "ann@example.test", f"demo@{self.server.domain}")
         self.assertIsNone(self.server.process.poll(), "SIGHUP does not end the server")
         self.assertIn("not reloaded", self.server.text_log())

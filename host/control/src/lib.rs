@@ -20,4 +20,4 @@ pub use queue::{
     HEAD_BYTES_MAX, LastStatus, QUEUE_PAGE_MAX, QueuePage, QueueState, QueueTotals, QueuedRecipient, QueuedUnit, ShownMessage,
 };
 pub use request::{RECORDING_PAGE_MAX, Request, TRACE_LAST_MAX};
-pub use response::{Problem, ProblemKind, Response, ServerInfo};
+pub use response::{Problem, ProblemKind, Reloaded, Response, ServerInfo};

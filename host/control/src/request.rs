@@ -78,6 +78,10 @@ pub enum Request {
     },
     /// The configuration in effect, secrets redacted.
     ConfigShow,
+    /// The certificates that are shown.
+    TlsShow,
+    /// Read the configuration again, whole, and serve by it from now on.
+    Reload,
 }
 
 impl Request {

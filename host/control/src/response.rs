@@ -50,6 +50,13 @@ pub enum Response {
         /// What is in effect, as TOML.
         text: String,
     },
+    /// To `TlsShow`.
+    Tls {
+        /// The fingerprints of the certificates that handshakes use now: SHA-256 in hexadecimal digits.
+        certificates: Vec<String>,
+    },
+    /// To `Reload`.
+    Reloaded(Reloaded),
     /// To any request that can't be served.
     Problem(Problem),
 }
@@ -65,6 +72,21 @@ pub struct ServerInfo {
     pub hostname: String,
     /// When it started.
     pub started_at: Timestamp,
+}
+
+/// A configuration that serves from now on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// The file that was read.
+    pub file: String,
+    /// Listeners that were opened.
+    pub opened: Vec<String>,
+    /// Listeners that were closed.
+    pub closed: Vec<String>,
+    /// Plugins that were added, removed or loaded again.
+    pub plugins: Vec<PluginChange>,
+    /// Keys that have other values in the file but change only at the next start.
+    pub next_start: Vec<String>,
 }
 
 /// Why a request was not served.

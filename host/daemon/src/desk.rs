@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use waxwing_config::{Config, Shown};
 use waxwing_control::{
     HEAD_BYTES_MAX, HookStatus, LastStatus, PluginChange, PluginStatus, Problem, ProblemKind, QueuePage, QueueState, QueueTotals,
-    QueuedRecipient, QueuedUnit, RECORDING_PAGE_MAX, Request, Response, ServerInfo, ShownMessage, TRACE_LAST_MAX,
+    QueuedRecipient, QueuedUnit, RECORDING_PAGE_MAX, Reloaded, Request, Response, ServerInfo, ShownMessage, TRACE_LAST_MAX,
 };
 use waxwing_delivery::ActiveUnits;
 use waxwing_intake::DoorShared;
@@ -19,6 +20,7 @@ use waxwing_types::{Envelope, QueueId, Timestamp};
 use crate::control::Answers;
 use crate::numbers;
 use crate::plugins::Keeper;
+use crate::listen::Doors;
 
 /// Octets of recordings in one answer; in JSON they may be some times as many.
 const RECORDING_PAGE_BYTES: u64 = 2 << 20;
@@ -26,7 +28,7 @@ const RECORDING_PAGE_BYTES: u64 = 2 << 20;
 /// Everything that can be asked about.
 pub(crate) struct Desk {
     pub(crate) info: ServerInfo,
-    pub(crate) config: Arc<Config>,
+    pub(crate) config: Arc<ArcSwap<Config>>,
     pub(crate) file: PathBuf,
     pub(crate) spool: Arc<dyn Spool>,
     pub(crate) traces: Arc<TraceStore>,
@@ -35,7 +37,17 @@ pub(crate) struct Desk {
     pub(crate) metrics: Arc<MetricsRegistry>,
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) active: ActiveUnits,
+    /// None where nobody listens.
+    pub(crate) doors: Option<Arc<Doors>>,
     pub(crate) door: Arc<DoorShared>,
+    pub(crate) reloads: Arc<dyn Reloads>,
+}
+
+/// Takes the configuration into service again.
+#[async_trait]
+pub(crate) trait Reloads: Send + Sync {
+    /// All of it, or none and why.
+    async fn reload(&self) -> Result<Reloaded, Problem>;
 }
 
 #[async_trait]
@@ -56,9 +68,11 @@ impl Answers for Desk {
             Request::Metrics => Ok(Response::Metrics { text: numbers::text(self) }),
             Request::PluginRollback { name } => changed(self.keeper.roll_back(&name).await),
             Request::PluginPromote { name } => changed(self.keeper.promote(&name).await),
+            Request::Reload => self.reloads.reload().await.map(Response::Reloaded),
             Request::ConfigShow => {
-                Ok(Response::Config { file: self.file.display().to_string(), text: self.config.show_toml(Shown::All) })
+                Ok(Response::Config { file: self.file.display().to_string(), text: self.config.load().show_toml(Shown::All) })
             }
+            Request::TlsShow => Ok(Response::Tls { certificates: self.doors.as_ref().map(|doors| doors.fingerprints()).unwrap_or_default() }),
         };
         answered.unwrap_or_else(Response::Problem)
     }
@@ -129,7 +143,7 @@ impl Desk {
     async fn recording(&self, id: QueueId) -> Result<Response, Problem> {
         let page = self.read_recordings(move |recordings| recordings.get(id)).await?;
         if page == RecordingPage::default() {
-            let why = match self.config.recording.enabled {
+            let why = match self.config.load().recording.enabled {
                 true => "it is too old, or it never was",
                 false => "recording is not enabled; [recording] enabled = true records from then on",
             };

@@ -5,16 +5,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use async_trait::async_trait;
 use parking_lot::Mutex;
-use waxwing_config::{Config, Listen, ListenKind, ListenTls};
+use waxwing_config::{Config, ForbidBareNewline, Listen, ListenKind, ListenTls};
 use waxwing_intake::{Door, DoorSettings, DoorShared, GuardedHost, Intake};
 use waxwing_net::{
     AcceptSettings, Accepted, ProxySettings, SessionCounts, SessionLimits, Shutdown, ShutdownTrigger, Tls, accept_loop,
     accept_proxied, drive_tls, spawn,
 };
-use waxwing_pipeline::{Authenticator, Client, Metrics};
+use waxwing_pipeline::{Authenticator, Client, Generated, Metrics, Prepared, Submit, SubmitError};
 use waxwing_smtp::ServerSettings;
-use waxwing_smtp::server::Protocol;
+use waxwing_smtp::server::{BareNewline, Protocol};
 use waxwing_types::{Clock, Via};
 
 use crate::serve::Bound;
@@ -121,6 +122,16 @@ impl Doors {
         }
     }
 
+    /// The intake of new sessions.
+    pub(crate) fn intake(&self) -> Arc<Intake> {
+        Arc::clone(&self.current.load().intake)
+    }
+
+    /// The fingerprints of the certificates that are shown now, the default first.
+    pub(crate) fn fingerprints(&self) -> Vec<String> {
+        self.current.load().handshakes.fingerprints()
+    }
+
     /// The listeners that are open.
     pub(crate) fn listeners(&self) -> Vec<Listen> {
         self.open.lock().iter().map(|opened| opened.listen.clone()).collect()
@@ -133,6 +144,14 @@ impl Doors {
         self.current.store(Arc::new(current));
         self.open.lock().retain(|opened| listen.iter().any(|wanted| is_same_socket(wanted, &opened.listen)));
         self.open(ports);
+    }
+}
+
+/// Mail that is made here comes in by the configuration of now.
+#[async_trait]
+impl Submit for Doors {
+    async fn prepare(&self, mail: Generated) -> Result<Prepared, SubmitError> {
+        self.intake().prepare(mail).await
     }
 }
 
@@ -195,15 +214,23 @@ fn listener_settings(config: &Config, listen: &Listen) -> ServerSettings {
     }
 }
 
-/// With the mechanisms that this client may use, and XCLIENT where it may speak for others.
-fn for_client(current: &Current, settings: &Arc<ServerSettings>, client: IpAddr) -> Arc<ServerSettings> {
-    let xclient = current.config.smtpd_authorized_xclient_hosts.iter().any(|network| network.contains(client));
-    if current.authenticator.is_none() && !xclient {
+/// With the mechanisms that this client may use, and what it is trusted with.
+fn for_client(
+    config: &Config,
+    settings: &Arc<ServerSettings>,
+    authenticator: Option<&dyn Authenticator>,
+    client: IpAddr,
+) -> Arc<ServerSettings> {
+    let xclient = config.smtpd_authorized_xclient_hosts.iter().any(|network| network.contains(client));
+    let bare_newline = config.smtpd_forbid_bare_newline_exclusions.iter().any(|network| network.contains(client));
+    if authenticator.is_none() && !xclient && !bare_newline {
         return Arc::clone(settings);
     }
-    let mut own = ServerSettings::clone(settings);
-    own.xclient = xclient;
-    if let Some(authenticator) = &current.authenticator {
+    let mut own = ServerSettings { xclient, ..ServerSettings::clone(settings) };
+    if bare_newline {
+        own.bare_newline = BareNewline::No;
+    }
+    if let Some(authenticator) = authenticator {
         own.auth = authenticator.mechanisms(client, true);
         own.auth_plaintext = authenticator.mechanisms(client, false);
     }
@@ -219,6 +246,11 @@ pub(crate) fn server_settings(config: &Config) -> ServerSettings {
         errors_max: config.smtpd_hard_error_limit,
         command_idle: config.smtpd_timeout,
         data_idle: config.smtpd_timeout,
+        bare_newline: match config.smtpd_forbid_bare_newline {
+            ForbidBareNewline::Reject => BareNewline::Reject,
+            ForbidBareNewline::Normalize => BareNewline::Normalize,
+            ForbidBareNewline::No => BareNewline::No,
+        },
         ..ServerSettings::new(config.myhostname.clone())
     }
 }
@@ -234,7 +266,7 @@ fn session(
         // A listener that a reload has closed meanwhile.
         let Some(room) = current.room(&listener) else { return };
         let Accepted { stream, peer, admission, .. } = accepted;
-        let settings = for_client(&current, &room.settings, peer.ip());
+        let settings = for_client(&current.config, &room.settings, current.authenticator.as_deref(), peer.ip());
         let session = room.door.session(settings, peer, admission);
         let (tls, host) = match session.is_refused() {
             // A handshake is more than a client over a limit may cost us.

@@ -8,8 +8,9 @@ mod sink;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
@@ -24,8 +25,8 @@ use self::sink::{Flusher, Sink};
 pub(crate) enum Target {
     /// Standard error.
     Stderr,
-    /// A file, open for appending.
-    File(std::fs::File),
+    /// A file, open for appending, and where it lies.
+    File(std::fs::File, PathBuf),
 }
 
 impl Target {
@@ -33,33 +34,85 @@ impl Target {
     pub(crate) fn open(file: Option<&Path>) -> io::Result<Self> {
         match file {
             None => Ok(Self::Stderr),
-            Some(path) => Ok(Self::File(OpenOptions::new().create(true).append(true).mode(0o640).open(path)?)),
+            Some(path) => Ok(Self::File(open_file(path)?, std::path::absolute(path)?)),
         }
     }
 
-    fn into_writer(self) -> Box<dyn Write + Send> {
+    fn into_writer(self, reopener: &Reopener) -> Box<dyn Write + Send> {
         match self {
             Self::Stderr => Box::new(io::stderr()),
-            Self::File(file) => Box::new(file),
+            Self::File(file, path) => Box::new(LogFile { file, path, wanted: reopener.clone() }),
         }
+    }
+}
+
+fn open_file(path: &Path) -> io::Result<std::fs::File> {
+    OpenOptions::new().create(true).append(true).mode(0o640).open(path)
+}
+
+/// Has the log file opened again, when it was moved away (logrotate(8)).
+#[derive(Clone, Default)]
+pub(crate) struct Reopener(Arc<AtomicBool>);
+
+impl Reopener {
+    /// With the next lines.
+    pub(crate) fn reopen(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+}
+
+/// A log file that may be moved away.
+struct LogFile {
+    file: std::fs::File,
+    path: PathBuf,
+    wanted: Reopener,
+}
+
+impl Write for LogFile {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        if self.wanted.is_wanted() {
+            match open_file(&self.path) {
+                Ok(file) => self.file = file,
+                // The lines go on into the old one, which is the place to say so.
+                Err(error) => writeln!(self.file, "(the log file {} can't be opened again: {error})", self.path.display())?,
+            }
+        }
+        self.file.write(octets)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 
 /// The running log. Dropping it writes what waits.
 pub(crate) struct Logging {
     _flusher: Flusher,
+    reopener: Reopener,
+}
+
+impl Logging {
+    /// For the signal that asks for it.
+    pub(crate) fn reopener(&self) -> Reopener {
+        self.reopener.clone()
+    }
 }
 
 /// Starts the log for the whole process. Threads start here, so privileges must have been given up before.
 pub(crate) fn start(target: Target, level: LogLevel, clock: Arc<dyn Clock>) -> io::Result<Logging> {
-    let to_file = matches!(target, Target::File(_));
+    let to_file = matches!(target, Target::File(..));
     let sink = Arc::new(Sink::default());
-    let flusher = Flusher::start(Arc::clone(&sink), target.into_writer())?;
+    let reopener = Reopener::default();
+    let flusher = Flusher::start(Arc::clone(&sink), target.into_writer(&reopener))?;
     tracing::subscriber::set_global_default(Collector::new(sink, level, clock)).map_err(io::Error::other)?;
     if to_file {
         std::panic::set_hook(Box::new(|info| tracing::error!(target: "panic", "{info}")));
     }
-    Ok(Logging { _flusher: flusher })
+    Ok(Logging { _flusher: flusher, reopener })
 }
 
 /// Turns events into lines. It knows no spans: what a line needs to say stands in it.
@@ -182,6 +235,21 @@ mod tests {
         });
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(!text.contains('\x1b') && text.contains("\\r\\n"), "{text}");
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_is_opened_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, moved) = (dir.path().join("log"), dir.path().join("log.1"));
+        let reopener = Reopener::default();
+        let mut out = Target::open(Some(&path)).unwrap().into_writer(&reopener);
+        out.write_all(b"one\n").unwrap();
+        std::fs::rename(&path, &moved).unwrap();
+        out.write_all(b"two\n").unwrap();
+        reopener.reopen();
+        out.write_all(b"three\n").unwrap();
+        let read = |path| std::fs::read_to_string(path).unwrap();
+        assert_eq!((read(&moved), read(&path)), ("one\ntwo\n".to_owned(), "three\n".to_owned()));
     }
 
     #[test]

@@ -23,8 +23,10 @@ mod plugins;
 mod ports;
 mod privilege;
 mod rehearsal;
+mod reload;
 mod serve;
 mod signals;
+mod supervisor;
 mod tls;
 mod wire;
 

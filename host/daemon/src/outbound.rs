@@ -7,8 +7,8 @@ use anyhow::Context as _;
 use waxwing_accounts::Accounts;
 use waxwing_config::Config;
 use waxwing_delivery::{
-    DeliverySettings, Discard, ErrorTransport, MaildirTransport, Parts, PluginTransport, QueueManager, Router, Routes,
-    SmtpSettings, SmtpTransport, TlsPolicy,
+    CurrentWays, DeliverySettings, Discard, ErrorTransport, MaildirTransport, Parts, PluginTransport, QueueManager, Router,
+    Routes, SmtpSettings, SmtpTransport, TlsPolicy, Ways,
 };
 use waxwing_mailbox::MaildirStore;
 use waxwing_net::{HickoryResolver, Nameservers, ResolverSettings, Shutdown, TlsConnector};
@@ -24,27 +24,41 @@ const ADDRESSES_MAX: usize = 5;
 /// Octets of a message that is held in memory to be converted for a server without 8BITMIME; a larger one is returned.
 const CONVERSION_BYTES_MAX: u64 = 16 << 20;
 
+/// What transports are made with.
+pub(crate) struct Means<'a> {
+    pub(crate) accounts: &'a Arc<Accounts>,
+    pub(crate) pipeline: &'a Arc<Pipeline>,
+    pub(crate) clock: &'a Arc<dyn Clock>,
+    pub(crate) resolver: &'a Arc<dyn Resolver>,
+    pub(crate) shutdown: &'a Shutdown,
+}
+
 /// What the queue manager is joined to.
 pub(crate) struct Joined {
-    pub(crate) accounts: Arc<Accounts>,
+    pub(crate) ways: Arc<CurrentWays>,
     pub(crate) pipeline: Arc<Pipeline>,
     pub(crate) spool: Arc<dyn Spool>,
     pub(crate) submit: Arc<dyn Submit>,
     pub(crate) events: Arc<dyn Events>,
     pub(crate) trace: Arc<dyn Trace>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) resolver: Arc<dyn Resolver>,
-    pub(crate) shutdown: Shutdown,
+}
+
+/// Where mail goes, and how, by this configuration.
+pub(crate) fn ways(config: &Config, means: &Means<'_>) -> anyhow::Result<Ways> {
+    let transports = transports(config, means)?;
+    Ok(Ways {
+        settings: settings(config),
+        router: Router::new(Arc::clone(means.accounts) as _, Routes::of(config)),
+        transports: transports.into_iter().map(|t| (t.name().to_owned(), t)).collect::<HashMap<_, _>>(),
+    })
 }
 
 /// Becomes the owner of the queue's units; delivers once it is run.
-pub(crate) async fn queue_manager(config: &Config, joined: Joined) -> anyhow::Result<QueueManager> {
-    let transports = transports(config, &joined)?;
+pub(crate) async fn queue_manager(joined: Joined) -> anyhow::Result<QueueManager> {
     let parts = Parts {
-        settings: settings(config),
+        ways: joined.ways,
         spool: joined.spool,
-        router: Router::new(joined.accounts, Routes::of(config)),
-        transports: transports.into_iter().map(|t| (t.name().to_owned(), t)).collect::<HashMap<_, _>>(),
         pipeline: joined.pipeline,
         submit: joined.submit,
         events: joined.events,
@@ -69,13 +83,13 @@ fn settings(config: &Config) -> DeliverySettings {
     }
 }
 
-fn transports(config: &Config, joined: &Joined) -> anyhow::Result<Vec<Arc<dyn Transport>>> {
+fn transports(config: &Config, joined: &Means<'_>) -> anyhow::Result<Vec<Arc<dyn Transport>>> {
     let connector = connector(config)?;
-    let store = Arc::new(MaildirStore::new(&config.myhostname, Arc::clone(&joined.clock), MAILDIR_WRITERS_MAX));
-    let resolver = &joined.resolver;
+    let store = Arc::new(MaildirStore::new(&config.myhostname, Arc::clone(joined.clock), MAILDIR_WRITERS_MAX));
+    let resolver = joined.resolver;
     let mut all: Vec<Arc<dyn Transport>> = vec![Arc::new(Discard), Arc::new(ErrorTransport)];
     for name in ["local", "virtual"] {
-        all.push(Arc::new(MaildirTransport::new(name, Arc::clone(&joined.accounts) as _, Arc::clone(&store))));
+        all.push(Arc::new(MaildirTransport::new(name, Arc::clone(joined.accounts) as _, Arc::clone(&store))));
     }
     let client = Arc::new(client_settings(config));
     for name in ["smtp", "relay", "lmtp"] {
@@ -97,12 +111,12 @@ fn transports(config: &Config, joined: &Joined) -> anyhow::Result<Vec<Arc<dyn Tr
             connection_idle: config.smtp_connection_cache_time_limit,
             conversion_bytes_max: CONVERSION_BYTES_MAX,
         };
-        let (clock, shutdown) = (Arc::clone(&joined.clock), joined.shutdown.clone());
+        let (clock, shutdown) = (Arc::clone(joined.clock), joined.shutdown.clone());
         all.push(Arc::new(SmtpTransport::new(settings, Arc::clone(resolver), clock, shutdown)));
     }
     for plugin in config.plugins.iter().filter(|p| p.enabled) {
         if let Some(transport) = &plugin.transport {
-            let pipeline = Arc::clone(&joined.pipeline);
+            let pipeline = Arc::clone(joined.pipeline);
             let calls_max = config.default_destination_concurrency_limit;
             all.push(Arc::new(PluginTransport::new(transport.clone(), plugin.name.clone(), pipeline, calls_max)));
         }

@@ -1,6 +1,7 @@
 //! Loads the configured plugins and binds them, in the order of the configuration.
 
 mod keeper;
+mod renew;
 mod settings;
 mod slot;
 mod watch;
@@ -39,6 +40,7 @@ pub(crate) struct Loader {
     clock: Arc<dyn Clock>,
     /// None without components: milters need no engine.
     sandbox: Option<Arc<Sandbox>>,
+    settings: SandboxSettings,
     server: Arc<BTreeMap<String, Value>>,
     ports: Ports,
     /// Of plugins that are tables; they answer once the pipeline is there.
@@ -80,12 +82,13 @@ pub(crate) async fn load_with(
     let memory_bytes_max = wanted.iter().map(|plugin| bytes(plugin.limits.memory)).max().unwrap_or_default();
     let settings = SandboxSettings { memory_bytes_max, ..settings };
     let loader = Loader {
+        settings: settings.clone(),
         config: Arc::clone(config),
         accounts: Arc::clone(accounts),
         clock: Arc::clone(clock),
         sandbox: match wanted.iter().all(|plugin| plugin.milter.is_some()) {
             true => None,
-            false => Some(Sandbox::new(settings, Arc::clone(clock))?),
+            false => Some(Sandbox::new(settings.clone(), Arc::clone(clock))?),
         },
         server: Arc::new(settings::server_values(config)),
         ports,
@@ -99,6 +102,47 @@ pub(crate) async fn load_with(
 }
 
 impl Loader {
+    /// For another configuration. The engine is the same as long as it is large enough; another lives beside it until the last plugin of
+    /// this one is gone.
+    fn renewed(&self, config: &Arc<Config>, accounts: &Arc<Accounts>) -> anyhow::Result<Self> {
+        let wanted = || config.plugins.iter().filter(|plugin| plugin.enabled);
+        let settings = SandboxSettings {
+            memory_bytes_max: wanted().map(|plugin| bytes(plugin.limits.memory)).max().unwrap_or_default(),
+            instances_max: wanted().map(|plugin| plugin.limits.instances).sum(),
+            ..self.settings.clone()
+        };
+        let fits =
+            settings.memory_bytes_max <= self.settings.memory_bytes_max && settings.instances_max <= self.settings.instances_max;
+        let (sandbox, settings) = match &self.sandbox {
+            Some(sandbox) if fits => (Some(Arc::clone(sandbox)), self.settings.clone()),
+            _ if wanted().all(|plugin| plugin.milter.is_some()) => (None, settings),
+            Some(_) | None => (Some(Sandbox::new(settings.clone(), Arc::clone(&self.clock))?), settings),
+        };
+        let mut ports = self.ports.clone();
+        if ports.web.is_none() && wanted().any(|plugin| !plugin.grants.http.is_empty()) {
+            let resolver = ports.resolver.as_ref().context("there is no resolver")?;
+            ports.web = Some(Arc::new(waxwing_web::WebClient::new(resolver).context("[plugins.NAME.grants] http")?));
+        }
+        Ok(Self {
+            config: Arc::clone(config),
+            accounts: Arc::clone(accounts),
+            clock: Arc::clone(&self.clock),
+            sandbox,
+            settings,
+            server: Arc::new(settings::server_values(config)),
+            ports,
+            tables: self.tables.clone(),
+        })
+    }
+
+    /// A plugin of this configuration would be no other by the next one: the same settings, server values and tables.
+    fn serves_alike(&self, plugin: &config::Plugin, next: &Self, wanted: &config::Plugin) -> bool {
+        let tables = |loader: &Self, name: &str| format!("{:?}", loader.config.tables_named(name));
+        format!("{plugin:?}") == format!("{wanted:?}")
+            && self.server == next.server
+            && plugin.grants.lookup.iter().all(|name| tables(self, name) == tables(next, name))
+    }
+
     /// Compiles on a thread that may block, then binds the component to its grants and limits and runs its on-load.
     async fn load(&self, plugin: &config::Plugin, source: Cow<'static, [u8]>) -> anyhow::Result<Arc<WasmPlugin>> {
         let sandbox = self.sandbox.as_ref().context("the server was started without plugins")?;

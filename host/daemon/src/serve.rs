@@ -21,10 +21,12 @@ use waxwing_queue::SpoolError;
 use waxwing_store::{Store, StoreError};
 
 use crate::clock::SystemClock;
-use crate::log::{self, Logging};
-use crate::plugins::Keeper;
+use crate::desk::Reloads as _;
+use crate::log::{self, Logging, Reopener};
 use crate::privilege::Owner;
+use crate::reload::Reloader;
 use crate::signals::{Asked, Signals};
+use crate::supervisor::{Handed, Supervisor};
 use crate::tls::Handshakes;
 use crate::wire::{self, Server};
 use crate::{control, limits};
@@ -68,8 +70,13 @@ pub(crate) struct Bound {
 }
 
 impl Bound {
-    fn open(listen: &Listen) -> anyhow::Result<Self> {
+    /// Ports below 1024 can be had only before root's rights are given up.
+    pub(crate) fn open(listen: &Listen) -> anyhow::Result<Self> {
         let socket = waxwing_net::bind(listen.address).with_context(|| format!("listener \"{}\"", listen.name))?;
+        Self::of(listen, socket)
+    }
+
+    fn of(listen: &Listen, socket: std::net::TcpListener) -> anyhow::Result<Self> {
         Ok(Self { listen: listen.clone(), address: socket.local_addr()?, socket })
     }
 }
@@ -79,7 +86,7 @@ pub(crate) fn run(start: Start) -> anyhow::Result<ExitCode> {
     umask(UMASK);
     let Prepared { ports, control, handshakes, logging } = prepare(&start)?;
     let runtime = build_runtime(start.config.runtime.workers)?;
-    let (store, code) = runtime.block_on(main_task(start, ports, control, handshakes))?;
+    let (store, code) = runtime.block_on(main_task(start, ports, control, handshakes, logging.reopener()))?;
     runtime.shutdown_timeout(RUNTIME_END_MAX);
     // The last one that holds it: what waits is written, the database is closed.
     drop(store);
@@ -101,7 +108,9 @@ fn prepare(start: &Start) -> anyhow::Result<Prepared> {
     let open_files = limits::raise_open_files().context("raising the limit of open files")?;
     let owner = Owner::find(config.mail_owner.as_deref())?;
     let target = open_log(config, &owner)?;
-    let ports = config.listen.iter().map(Bound::open).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut handed = Handed::from_env().context("sockets of the supervisor")?;
+    let bind = |listen| handed.take(listen).map_or_else(|| Bound::open(listen), |socket| Bound::of(listen, socket));
+    let ports = config.listen.iter().map(bind).collect::<anyhow::Result<Vec<_>>>()?;
     owner.directory(&config.queue_directory)?;
     if !config.virtual_mailbox_base.exists() && !config.virtual_mailbox_domains.is_empty() {
         owner.directory(&config.virtual_mailbox_base)?;
@@ -111,6 +120,9 @@ fn prepare(start: &Start) -> anyhow::Result<Prepared> {
     owner.become_it()?;
     let logging = log::start(target, config.log.level, Arc::new(start.clock)).context("starting the log")?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %start.file.display(), %owner, open_files, "starting");
+    for socket in handed.left() {
+        tracing::warn!(socket, "a socket of the supervisor has neither the name nor the address of a listener");
+    }
     Ok(Prepared { ports, control, handshakes, logging })
 }
 
@@ -175,12 +187,11 @@ async fn delivery_ended(manager: &mut JoinHandle<Result<(), SpoolError>>) -> Rea
     })
 }
 
-/// SIGHUP: the files of plugins are looked at again. What became of each is in the log.
-async fn reload(keeper: Arc<Keeper>) {
-    tracing::info!("SIGHUP: looking at the files of plugins again");
-    if let Err(problem) = keeper.reload(None).await {
-        tracing::error!(error = %problem, "plugins could not be reloaded");
-    }
+/// SIGHUP: as `waxwing reload`. What became of it is in the log.
+async fn reload(reloader: Arc<Reloader>) {
+    tracing::info!("SIGHUP: reading the configuration again");
+    // The reloader has written down why not.
+    drop(reloader.reload().await);
 }
 
 async fn main_task(
@@ -188,14 +199,18 @@ async fn main_task(
     ports: Vec<Bound>,
     control: UnixListener,
     handshakes: Handshakes,
+    reopener: Reopener,
 ) -> anyhow::Result<(Store, ExitCode)> {
     let Start { config, file, clock, at_hand } = start;
     let mut signals = Signals::listen()?;
     let (trigger, shutdown) = Shutdown::new();
     let socket = config.control_socket();
-    let handshakes = Arc::new(handshakes);
-    let parts = wire::Parts { config: Arc::clone(&config), file, control, handshakes, clock: Arc::new(clock), shutdown };
-    let Server { store, doors, mut manager, keeper } = wire::start(parts).await?;
+    let supervisor = Arc::new(Supervisor::from_env());
+    let told = (Arc::clone(&supervisor), shutdown.clone());
+    let (clock, supervised, handshakes) = (Arc::new(clock), Arc::clone(&supervisor), Arc::new(handshakes));
+    let parts =
+        wire::Parts { config: Arc::clone(&config), file, control, handshakes, clock, supervisor: supervised, shutdown };
+    let Server { store, doors, mut manager, reloader } = wire::start(parts).await?;
     for port in &ports {
         tracing::info!(
             name = port.listen.name,
@@ -206,17 +221,27 @@ async fn main_task(
     }
     at_hand(&ports);
     doors.open(ports);
+    drop(doors);
+    supervisor.ready();
+    drop(spawn("watchdog", async move { told.0.watch(told.1).await }));
     let reason = loop {
         tokio::select! {
             asked = signals.next() => match asked {
                 Asked::End(name) => break Reason::Signal(name),
-                Asked::Reload => drop(spawn("reload", reload(Arc::clone(&keeper)))),
+                Asked::Reload => {
+                    reopener.reopen();
+                    drop(spawn("reload", reload(Arc::clone(&reloader))));
+                }
+                Asked::Reopen => reopener.reopen(),
             },
             error = store.poisoned() => break Reason::StoreFailed(error),
             reason = delivery_ended(&mut manager) => break reason,
         }
     };
     let code = reason.exit_code();
+    supervisor.stopping();
+    // It holds a Shutdown, as everything does that is waited for.
+    drop(reloader);
     end(&trigger, &mut signals).await;
     // Gone already, or not ours to remove in a directory of root's: the next start removes it.
     let _ = std::fs::remove_file(socket);

@@ -1,4 +1,4 @@
-//! Signals that end the server, and the one that has it look at its files again.
+//! Signals that end the server, and those that have it read its configuration or open its log again.
 
 use std::io;
 
@@ -9,6 +9,7 @@ pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
+    user1: Signal,
 }
 
 /// What a signal asks for.
@@ -18,6 +19,8 @@ pub(crate) enum Asked {
     End(&'static str),
     /// To read again what may have changed.
     Reload,
+    /// To open the log file again, which was moved away.
+    Reopen,
 }
 
 impl Signals {
@@ -27,6 +30,7 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             hangup: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
         })
     }
 
@@ -36,6 +40,7 @@ impl Signals {
             _ = self.interrupt.recv() => Asked::End("SIGINT"),
             _ = self.terminate.recv() => Asked::End("SIGTERM"),
             _ = self.hangup.recv() => Asked::Reload,
+            _ = self.user1.recv() => Asked::Reopen,
         }
     }
 

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
+use parking_lot::Mutex;
 use waxwing_config::{ClientCertificates, Config, Listen, ListenTls, TlsProtocols};
-use waxwing_net::{CertificateStore, ClientTrust, Shutdown, Tls, TlsServer, authorities, self_signed, spawn};
+use waxwing_net::{CertificateStore, ClientTrust, Shutdown, ShutdownTrigger, Tls, TlsServer, authorities, self_signed, spawn};
 
 /// Certificates, and what becomes of them at each listener. Empty where there is no TLS.
 #[derive(Default)]
@@ -15,6 +16,8 @@ pub(crate) struct Handshakes {
     store: Option<Arc<CertificateStore>>,
     /// By the listener's name; `true`: before all else.
     servers: HashMap<String, (bool, Arc<TlsServer>)>,
+    /// Ends the look at the files when this is dropped.
+    watching: Mutex<Option<ShutdownTrigger>>,
 }
 
 impl Handshakes {
@@ -34,7 +37,7 @@ impl Handshakes {
             let server = server(config, listen, &store).with_context(|| format!("TLS of the listener \"{}\"", listen.name))?;
             servers.insert(listen.name.clone(), (first, Arc::new(server)));
         }
-        Ok(Self { store: Some(store), servers })
+        Ok(Self { store: Some(store), servers, watching: Mutex::default() })
     }
 
     /// What TLS means on a connection to `listener` from `client`.
@@ -45,10 +48,18 @@ impl Handshakes {
         }
     }
 
-    /// Looks at the files until the shutdown.
-    pub(crate) fn watch(&self, shutdown: &Shutdown) {
+    /// Of what is shown now, the default first.
+    pub(crate) fn fingerprints(&self) -> Vec<String> {
+        let certificates = self.store.as_ref().map(|store| store.current());
+        certificates.iter().flat_map(|all| all.infos()).map(|info| info.fingerprint.clone()).collect()
+    }
+
+    /// Looks at the files as long as these handshakes are in service.
+    pub(crate) fn watch(&self) {
         if let Some(store) = &self.store {
-            drop(spawn("certificates", Arc::clone(store).poll(shutdown.clone())));
+            let (ends, ended) = Shutdown::new();
+            drop(spawn("certificates", Arc::clone(store).poll(ended)));
+            *self.watching.lock() = Some(ends);
         }
     }
 }

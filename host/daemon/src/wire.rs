@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::task::JoinHandle;
 use waxwing_accounts::Accounts;
 use waxwing_config::Config;
 use waxwing_control::ServerInfo;
-use waxwing_intake::{Intake, IntakeSettings};
+use waxwing_delivery::CurrentWays;
 use waxwing_net::{Shutdown, spawn};
 use waxwing_pipeline::{Context, Event, Pipeline};
 use waxwing_queue::{EmbeddedSpool, Spool, SpoolError, SpoolSettings};
@@ -26,6 +27,8 @@ use crate::listen::{Current, Doors, shared};
 use crate::outbound::Joined;
 use crate::plugins::Keeper;
 use crate::ports::Opened;
+use crate::reload::{Lasting, Reloader};
+use crate::supervisor::Supervisor;
 use crate::tls::Handshakes;
 use crate::{control, outbound, plugins, ports};
 
@@ -46,6 +49,7 @@ pub(crate) struct Parts {
     pub(crate) control: UnixListener,
     pub(crate) handshakes: Arc<Handshakes>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) supervisor: Arc<Supervisor>,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -57,14 +61,13 @@ pub(crate) struct Server {
     pub(crate) doors: Arc<Doors>,
     /// Ends with the shutdown, or because it can't go on: then the server is of no use.
     pub(crate) manager: JoinHandle<Result<(), SpoolError>>,
-    /// Loads plugins again.
-    pub(crate) keeper: Arc<Keeper>,
+    /// Reads the configuration again. It holds a [`Shutdown`], so that it must go before the end is waited for.
+    pub(crate) reloader: Arc<Reloader>,
 }
 
 /// Builds everything and starts its tasks. When this returns, the server can serve.
 pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
-    let Parts { config, file, control, handshakes, clock, shutdown } = parts;
-    handshakes.watch(&shutdown);
+    let Parts { config, file, control, handshakes, clock, supervisor, shutdown } = parts;
     let store = open_store(&config)?;
     // Ends with the store; it is told of nothing else.
     drop(spawn("store", store.pump()));
@@ -84,53 +87,70 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     let pipeline = Arc::new(Pipeline::new(loaded.bindings(), Arc::clone(&accounts) as _, Arc::clone(&clock)));
     let keeper = Keeper::new(loaded, Arc::clone(&pipeline));
     drop(spawn("plugin files", Arc::clone(&keeper).poll(shutdown.clone())));
-    let authenticator = None;
-    let intake = Intake::new(waxwing_intake::Parts {
-        settings: IntakeSettings::of(&config),
+    let door = shared(&config, Arc::clone(&metrics) as _, &clock);
+    let lasting = Lasting {
+        file: file.clone(),
         pipeline: Arc::clone(&pipeline),
-        policy: waxwing_intake::Policy::of(&config, Arc::clone(&resolver), |name| accounts.table(name)),
         spool: Arc::clone(&spool),
-        directory: Arc::clone(&accounts) as _,
-        authenticator: authenticator.clone(),
         trace: Arc::clone(&traces) as _,
-        recorder: config.recording.enabled.then(|| Arc::clone(&recordings) as _),
+        recorder: Arc::clone(&recordings) as _,
+        resolver,
         clock: Arc::clone(&clock),
-    });
-    drop(spawn("ticks", ticks(Arc::clone(&pipeline), Arc::clone(&intake), shutdown.clone())));
+        door: Arc::clone(&door),
+        shutdown: shutdown.clone(),
+    };
+    let current = lasting.current(&config, &accounts, handshakes)?;
+    let doors = Doors::new(current, Arc::clone(&door), shutdown.clone());
+    drop(spawn("ticks", ticks(Arc::clone(&pipeline), Arc::clone(&doors), shutdown.clone())));
     let info = ServerInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         hostname: config.myhostname.clone(),
         started_at: clock.now(),
     };
-    let manager = outbound::queue_manager(
-        &config,
-        Joined {
-            accounts,
-            pipeline: Arc::clone(&pipeline),
-            spool: Arc::clone(&spool),
-            submit: Arc::clone(&intake) as _,
-            events: EventLine::start(&pipeline, shutdown.clone()) as _,
-            trace: Arc::clone(&traces) as _,
-            clock: Arc::clone(&clock),
-            resolver,
-            shutdown: shutdown.clone(),
-        },
-    )
+    let ways = CurrentWays::new(lasting.ways(&config, &accounts)?);
+    let manager = outbound::queue_manager(Joined {
+        ways: Arc::clone(&ways),
+        pipeline: Arc::clone(&pipeline),
+        spool: Arc::clone(&spool),
+        submit: Arc::clone(&doors) as _,
+        events: EventLine::start(&pipeline, shutdown.clone()) as _,
+        trace: Arc::clone(&traces) as _,
+        clock: Arc::clone(&clock),
+    })
     .await?;
-    let door = shared(&config, Arc::clone(&metrics) as _, &clock);
-    let doors = Doors::new(
-        Current::new(&config, Arc::clone(&intake), authenticator, handshakes, &door),
-        Arc::clone(&door),
-        shutdown.clone(),
-    );
     let active = manager.active();
     let manager = spawn("queue manager", manager.run(shutdown.clone()));
-    let desk =
-        Desk { info, config, file, spool, traces, recordings, pipeline, keeper: Arc::clone(&keeper), metrics, active, door };
+    let config = Arc::new(ArcSwap::new(config));
+    let reloader = Arc::new(Reloader {
+        lasting,
+        config: Arc::clone(&config),
+        keeper: Arc::clone(&keeper),
+        ways,
+        doors: Arc::clone(&doors),
+        supervisor,
+        turn: tokio::sync::Mutex::default(),
+    });
+    let reloads = Arc::clone(&reloader) as _;
+    let serving = Some(Arc::clone(&doors));
+    let desk = Desk {
+        info,
+        config,
+        file,
+        spool,
+        traces,
+        recordings,
+        pipeline,
+        keeper,
+        metrics,
+        active,
+        door,
+        reloads,
+        doors: serving,
+    };
     let desk = Arc::new(desk);
     drop(spawn("control", answer(control, desk, shutdown.clone())));
-    Ok(Server { store, doors, manager, keeper })
+    Ok(Server { store, doors, manager, reloader })
 }
 
 fn open_store(config: &Config) -> anyhow::Result<Store> {
@@ -179,7 +199,7 @@ async fn record(recordings: Arc<RecordingStore>, waiting: Waiting, mut shutdown:
 }
 
 /// Calls on-tick, and sends what plugins have to send then.
-async fn ticks(pipeline: Arc<Pipeline>, intake: Arc<Intake>, mut shutdown: Shutdown) {
+async fn ticks(pipeline: Arc<Pipeline>, doors: Arc<Doors>, mut shutdown: Shutdown) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(TICK_PERIOD) => {}
@@ -187,7 +207,7 @@ async fn ticks(pipeline: Arc<Pipeline>, intake: Arc<Intake>, mut shutdown: Shutd
         }
         let mut context = Context::new(Via::Api, None);
         pipeline.tell(&mut pipeline.chain(), &mut context, Event::Tick).await;
-        intake.send(&mut context).await;
+        doors.intake().send(&mut context).await;
     }
 }
 

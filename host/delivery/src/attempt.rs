@@ -61,7 +61,7 @@ pub(crate) async fn run(core: Arc<Core>, active: Arc<Active>, hop: NextHop, reci
         hop,
         recipients,
         number: active.number,
-        deadline: began + core.parts.settings.attempt_seconds_max,
+        deadline: began + core.ways().settings.attempt_seconds_max,
     };
     let mut hooks = Hooks::of(&core, &attempt, &active.message);
     let handed = attempt_it(&core, &attempt, &active.message, hooks.as_mut()).await;
@@ -141,11 +141,12 @@ async fn attempt_it(core: &Core, attempt: &Attempt, message: &Message, hooks: Op
 }
 
 async fn hand_over(core: &Core, attempt: &Attempt, message: &Message) -> Handed {
-    let Some(transport) = core.parts.transports.get(&attempt.hop.transport) else {
+    let ways = core.ways();
+    let Some(transport) = ways.transports.get(&attempt.hop.transport) else {
         let status = Status::local(EnhancedCode::new(4, 3, 5), format!("no transport {} is configured", attempt.hop.transport));
         return Handed::all(attempt, &Disposition::Deferred { status, not_before: None });
     };
-    let limit = core.parts.settings.attempt_seconds_max;
+    let limit = core.ways().settings.attempt_seconds_max;
     tokio::time::timeout(limit, transport.deliver(attempt, message)).await.unwrap_or_else(|_| {
         let status = Status::local(EnhancedCode::new(4, 4, 7), format!("no answer within {} seconds", limit.as_secs()));
         Handed::all(attempt, &Disposition::Deferred { status, not_before: None })

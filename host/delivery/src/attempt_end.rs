@@ -97,7 +97,7 @@ impl Tried<'_> {
 
     fn ended<'a>(&'a self, core: &Core, message: &Message, standing: &'a Standing, retry: &'a NextTry) -> Ended<'a> {
         let now = core.parts.clock.now();
-        let warning_at = core.parts.settings.warning_at(&message.envelope);
+        let warning_at = core.ways().settings.warning_at(&message.envelope);
         Ended {
             unit: &standing.unit,
             dispositions: self.dispositions,
@@ -121,14 +121,15 @@ impl Tried<'_> {
         });
         let ended = self.ended(core, message, standing, &NextTry::AsPlanned);
         match deferred {
-            Some(status) if !ended.is_expired(&core.parts.settings) => hooks.retry(core, self.attempt, message, status).await,
+            Some(status) if !ended.is_expired(&core.ways().settings) => hooks.retry(core, self.attempt, message, status).await,
             Some(_) | None => NextTry::AsPlanned,
         }
     }
 
     /// What the attempt means for its unit, with the report that is due.
     async fn settled(&self, core: &Core, message: &Message, standing: &Standing, retry: &NextTry) -> Settled {
-        let settings = &core.parts.settings;
+        let ways = core.ways();
+        let settings = &ways.settings;
         let ended = self.ended(core, message, standing, retry);
         let mut consequence = consequence(&ended, settings);
         let mut told = Told::default();

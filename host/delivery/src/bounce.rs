@@ -98,7 +98,7 @@ pub(crate) async fn report(core: &Core, message: &Message, kind: Kind, list: &[(
     let now = core.parts.clock.now();
     let wanted = |(index, status): &'_ (u32, Status)| {
         let recipient = message.envelope.recipients.get(*index as usize)?;
-        kind.is_wanted(recipient.notify, &core.parts.settings).then(|| (recipient.clone(), status.clone()))
+        kind.is_wanted(recipient.notify, &core.ways().settings).then(|| (recipient.clone(), status.clone()))
     };
     let list: Vec<(Recipient, Status)> = list.iter().filter_map(wanted).collect();
     if list.is_empty() {
@@ -111,8 +111,9 @@ pub(crate) async fn report(core: &Core, message: &Message, kind: Kind, list: &[(
     let whole = kind == Kind::Failure && !message.envelope.require_tls;
     let ret = if whole { message.envelope.ret } else { Some(Return::Headers) };
     let body = if ret == Some(Return::Headers) { None } else { returned_body(core, message).await };
+    let ways = core.ways();
     let dsn = Report {
-        reporting_mta: &core.parts.settings.myhostname,
+        reporting_mta: &ways.settings.myhostname,
         to: sender,
         id,
         at: now,
@@ -194,7 +195,7 @@ async fn last_look(core: &Core, mut prepared: Prepared, kind: Kind) -> (Option<P
 
 /// The body, if it is small enough to be returned.
 async fn returned_body(core: &Core, message: &Message) -> Option<Bytes> {
-    let limit = core.parts.settings.bounce_size_limit;
+    let limit = core.ways().settings.bounce_size_limit;
     if message.size() > limit as u64 {
         return None;
     }

@@ -124,7 +124,7 @@ impl Hooks {
             let mut not_before = None;
             if class == ReplyClass::DestinationDead {
                 let now = core.parts.clock.now();
-                let until = now + core.parts.settings.minimal_backoff_time;
+                let until = now + core.ways().settings.minimal_backoff_time;
                 core.resting.begin(hop, now, until, &format!("{code} {}", status.text));
                 not_before = Some(until);
             }

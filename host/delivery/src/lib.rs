@@ -23,10 +23,10 @@ mod smtp;
 mod submitted;
 mod transport;
 
-pub use manager::{ActiveUnits, Parts, QueueManager};
+pub use manager::{ActiveUnits, CurrentWays, Parts, QueueManager, Ways};
 pub use route::{ERROR, Router, Routes};
 pub use settings::{DeliverySettings, ScanRefusal};
-pub use smtp::{SmtpSettings, SmtpTransport, TlsPolicy};
+pub use smtp::{Prober, SmtpSettings, SmtpTransport, TlsPolicy};
 pub use transport::{Discard, ErrorTransport, MaildirTransport, PluginTransport};
 
 use waxwing_message::{HeadSplitter, HeaderBlock, Split};

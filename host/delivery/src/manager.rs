@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use waxwing_net::{Shutdown, spawn};
@@ -17,16 +18,42 @@ use crate::plan;
 use crate::resting::Resting;
 use crate::{DeliverySettings, Router};
 
-/// What the queue manager is made of.
-pub struct Parts {
-    /// Its numbers.
+/// What a configuration says of delivery.
+pub struct Ways {
+    /// The numbers.
     pub settings: DeliverySettings,
-    /// Where messages are.
-    pub spool: Arc<dyn Spool>,
-    /// Where they go.
+    /// Where messages go.
     pub router: Router,
     /// By name in the configuration.
     pub transports: HashMap<String, Arc<dyn Transport>>,
+}
+
+/// The ways of now. A delivery that is under way keeps its transport.
+pub struct CurrentWays(ArcSwap<Ways>);
+
+impl CurrentWays {
+    /// These.
+    #[must_use]
+    pub fn new(ways: Ways) -> Arc<Self> {
+        Arc::new(Self(ArcSwap::from_pointee(ways)))
+    }
+
+    /// Others from now on.
+    pub fn replace(&self, ways: Ways) {
+        self.0.store(Arc::new(ways));
+    }
+
+    pub(crate) fn get(&self) -> Arc<Ways> {
+        self.0.load_full()
+    }
+}
+
+/// What the queue manager is made of.
+pub struct Parts {
+    /// Its numbers, where messages go, and how.
+    pub ways: Arc<CurrentWays>,
+    /// Where messages are.
+    pub spool: Arc<dyn Spool>,
     /// The hooks of the queue and of delivery.
     pub pipeline: Arc<Pipeline>,
     /// Takes reports, and mail that plugins send, through the hooks.
@@ -83,6 +110,13 @@ pub(crate) struct Core {
     pub(crate) gates: Gates,
     /// Destinations that are left alone for a while.
     pub(crate) resting: Resting,
+}
+
+impl Core {
+    /// What the configuration says now.
+    pub(crate) fn ways(&self) -> Arc<Ways> {
+        self.parts.ways.get()
+    }
 }
 
 /// Which units are being tried. Cheap to clone.
@@ -207,7 +241,7 @@ impl QueueManager {
                 self.wake_at = self.wake_at.min(at);
             }
             Next::LookAgain(key) => {
-                let pause = self.core.parts.settings.minimal_backoff_time;
+                let pause = self.core.ways().settings.minimal_backoff_time;
                 self.look_again(key, self.core.parts.clock.now() + pause);
             }
         }
@@ -233,18 +267,18 @@ impl QueueManager {
     }
 
     fn has_room(&self) -> bool {
-        self.active.count() < self.core.parts.settings.active_limit
+        self.active.count() < self.core.ways().settings.active_limit
     }
 
     /// Units that a scan may take up.
     fn scan_room(&self) -> usize {
-        let limit = self.core.parts.settings.active_limit;
+        let limit = self.core.ways().settings.active_limit;
         (limit - limit / FRESH_SHARE).saturating_sub(self.active.count())
     }
 
     /// A scan for fewer is not worth its price.
     fn scan_room_min(&self) -> usize {
-        SCAN_UNITS.min(self.core.parts.settings.active_limit / 2).max(1)
+        SCAN_UNITS.min(self.core.ways().settings.active_limit / 2).max(1)
     }
 
     /// What came in during a scan has its turn, as many as a scan takes.
@@ -337,7 +371,7 @@ impl QueueManager {
             Err(error) if error.is_fatal() => Err(error),
             Err(error) => {
                 tracing::error!(target: "queue", "{}: can't be read now: {error}", key.id);
-                self.look_again(key, now + self.core.parts.settings.minimal_backoff_time);
+                self.look_again(key, now + self.core.ways().settings.minimal_backoff_time);
                 Ok(())
             }
             Ok(()) => Ok(()),

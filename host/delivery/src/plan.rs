@@ -24,7 +24,7 @@ pub(crate) fn is_wanted(core: &Core, unit: &Unit) -> bool {
 pub(crate) fn start(core: &Arc<Core>, unit: Unit, message: Message) {
     let hops = by_hop(&unit, |index| {
         let recipient = message.envelope.recipients.get(index as usize)?;
-        Some(core.parts.router.route(&recipient.address))
+        Some(core.ways().router.route(&recipient.address))
     });
     start_with(core, unit, message, hops, Vec::new());
 }
@@ -144,7 +144,8 @@ impl Plan<'_> {
             Verdict::Discard { reason } => Some(self.refused(reason)),
             Verdict::Reject(reply) | Verdict::Disconnect(reply) => Some(self.refused(reply.to_string())),
             Verdict::Defer(reply) => {
-                let settings = &self.core.parts.settings;
+                let ways = self.core.ways();
+                let settings = &ways.settings;
                 let is_report = self.message.envelope.sender == ReversePath::Null;
                 let lifetime = if is_report { settings.bounce_queue_lifetime } else { settings.maximal_queue_lifetime };
                 let age = self.core.parts.clock.now().since(self.message.envelope.origin.received_at);
@@ -158,7 +159,7 @@ impl Plan<'_> {
 
     /// What the sender must not hear of: it is unauthenticated, perhaps forged.
     fn refused(&self, why: String) -> Instead {
-        match self.core.parts.settings.scan_refusal {
+        match self.core.ways().settings.scan_refusal {
             ScanRefusal::Hold => Instead::Hold(format!("refused by a scan: {why}")),
             ScanRefusal::Discard => Instead::Discard(why),
         }
@@ -172,8 +173,8 @@ impl Plan<'_> {
         let everyone = Arc::clone(&self.context.recipients);
         for recipient in everyone.iter() {
             let hop = match core.parts.pipeline.route(&mut self.chain, &mut self.context, recipient).await {
-                Ok(Some(hop)) => core.parts.router.complete(hop, &recipient.recipient.address),
-                Ok(None) => core.parts.router.route(&recipient.recipient.address),
+                Ok(Some(hop)) => core.ways().router.complete(hop, &recipient.recipient.address),
+                Ok(None) => core.ways().router.route(&recipient.recipient.address),
                 Err(_) => {
                     NextHop { transport: ERROR.to_owned(), host: "4.3.0 a plugin that routes failed".to_owned(), port: None }
                 }
@@ -196,7 +197,7 @@ impl Plan<'_> {
         let tried = unit.attempts.max(1);
         let (words, after, attempts, remaining) = match instead {
             Instead::Later(status) => {
-                let at = core.parts.clock.now() + core.parts.settings.minimal_backoff_time;
+                let at = core.parts.clock.now() + core.ways().settings.minimal_backoff_time;
                 let words = format!("the scan is tried again: {}", status.text);
                 let waiting = |r: UnitRecipient| UnitRecipient { last: Some(status.clone()), ..r };
                 (words, After::At(at), unit.attempts, remaining.into_iter().map(waiting).collect())

@@ -239,20 +239,7 @@ async fn house_with(wishes: Wishes, words: Words, routes: impl FnOnce(u16) -> BT
         ("null.example", Err(DnsError::NullMx)),
         ("two.example", Ok(["broken.test", "remote.test"].map(|name| MxHost { preference: 10, name: name.to_owned() }).to_vec())),
     ]));
-    let smtp = SmtpSettings {
-        name: "smtp".into(),
-        myhostname: "us.test".into(),
-        relayhost: None,
-        client: Arc::new(ClientSettings::new("us.test")),
-        connector: wishes.connector,
-        tls: TlsPolicy { default: wishes.tls, ..TlsPolicy::default() },
-        port: remote.port(),
-        connect_timeout: Duration::from_secs(5),
-        addresses_max: 5,
-        connections_max: 20,
-        connection_idle: Duration::from_millis(200),
-        conversion_bytes_max: 1 << 20,
-    };
+    let smtp = smtp_settings(remote.port(), wishes.tls, wishes.connector);
     let pipeline = Arc::new(Pipeline::new(wishes.bindings, Arc::new(AllRemote), clock.clone()));
     let transports: [Arc<dyn Transport>; 4] = [
         Arc::new(PluginTransport::new("plugged".into(), "p".into(), pipeline.clone(), 4)),
@@ -269,16 +256,19 @@ async fn house_with(wishes: Wishes, words: Words, routes: impl FnOnce(u16) -> BT
         default_transport: Route::to("smtp"),
     };
     let kept = Arc::new(Kept::default());
-    let parts = Parts {
+    let ways = Ways {
         settings: DeliverySettings {
             myhostname: "us.test".into(),
             active_limit: wishes.active_limit,
             scan_refusal: wishes.scan_refusal,
             ..DeliverySettings::default()
         },
-        spool: spool.clone(),
         router: Router::new(Arc::new(AllRemote), routes),
         transports: transports.into_iter().map(|t| (t.name().to_owned(), t)).collect(),
+    };
+    let parts = Parts {
+        ways: CurrentWays::new(ways),
+        spool: spool.clone(),
         pipeline,
         submit: Arc::new(NoHooks { unavailable: AtomicUsize::new(wishes.reports_unavailable) }),
         events: kept.clone(),
@@ -292,6 +282,23 @@ async fn house_with(wishes: Wishes, words: Words, routes: impl FnOnce(u16) -> BT
     let active = manager.active();
     let manager = spawn("manager", async move { manager.run(shutdown).await.unwrap() });
     House { spool, clock, remote, seen, stop, active, kept, manager, _dir: dir }
+}
+
+fn smtp_settings(port: u16, tls: TlsLevel, connector: Option<TlsConnector>) -> SmtpSettings {
+    SmtpSettings {
+        name: "smtp".into(),
+        myhostname: "us.test".into(),
+        relayhost: None,
+        client: Arc::new(ClientSettings::new("us.test")),
+        connector,
+        tls: TlsPolicy { default: tls, ..TlsPolicy::default() },
+        port,
+        connect_timeout: Duration::from_secs(5),
+        addresses_max: 5,
+        connections_max: 20,
+        connection_idle: Duration::from_millis(200),
+        conversion_bytes_max: 1 << 20,
+    }
 }
 
 async fn enqueue(spool: &EmbeddedSpool, received_at: Timestamp, sender: &str, to: &[&str], body: &str) {

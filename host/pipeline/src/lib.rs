@@ -43,7 +43,7 @@ pub use pipeline::{Ended, Pipeline};
 pub use plugin::{Fault, FaultKind, Guest, Plugin};
 pub use ports::{
     ClassOf, Directory, DnsError, Events, Generated, Handed, HttpError, HttpRequest, HttpResponse, KvError, KvPair, KvStore,
-    Metrics, MxHost, Prepared, Reached, Records, Resolver, Submit, SubmitError, Table, TableError, Trace, Transport, Web,
+    Metrics, MxHost, Prepared, Probe, Reached, Records, Resolver, Submit, SubmitError, Table, TableError, Trace, Transport, Web,
 };
 pub use recording::{REDACTED, RecordedBody, Recorder, Recording};
 pub use trace::{TRACE_ENTRIES_MAX, TraceEntry, TraceRecord};

@@ -15,7 +15,6 @@ use crate::{
 /// began with.
 pub struct Pipeline {
     current: ArcSwap<Bound>,
-    classes: Arc<dyn ClassOf>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -33,12 +32,18 @@ impl Pipeline {
     /// `bindings` in the order of the configuration.
     #[must_use]
     pub fn new(bindings: Vec<Arc<Binding>>, classes: Arc<dyn ClassOf>, clock: Arc<dyn Clock>) -> Self {
-        Self { current: ArcSwap::from_pointee(Bound::new(bindings)), classes, clock }
+        Self { current: ArcSwap::from_pointee(Bound::new(bindings, classes)), clock }
     }
 
     /// Puts others in their place, from the next chain on.
     pub fn replace(&self, bindings: Vec<Arc<Binding>>) {
-        self.current.store(Arc::new(Bound::new(bindings)));
+        let classes = Arc::clone(&self.current.load().classes);
+        self.renew(bindings, classes);
+    }
+
+    /// The same, with the address classes of another configuration.
+    pub fn renew(&self, bindings: Vec<Arc<Binding>>, classes: Arc<dyn ClassOf>) {
+        self.current.store(Arc::new(Bound::new(bindings, classes)));
     }
 
     /// The bindings of now, in order.
@@ -80,7 +85,7 @@ impl Pipeline {
     /// The class of an address.
     #[must_use]
     pub fn class_of(&self, address: &Address) -> AddressClass {
-        self.classes.class_of(address)
+        self.current.load().classes.class_of(address)
     }
 
     /// One call: counted, traced, its changes applied if it returned and its word counts. `None`: not asked, or its word does
@@ -109,7 +114,7 @@ impl Pipeline {
         let entry = TraceEntry::call(binding, hook, self.clock.now(), micros, event.subject());
         let result = result.and_then(|outcome| match shadow {
             true => Ok(outcome),
-            false => match context.apply(&outcome.changes, &binding.name, &*self.classes) {
+            false => match context.apply(&outcome.changes, &binding.name, &*bound.classes) {
                 Ok(()) => Ok(outcome),
                 Err(error) => Err(Fault { kind: FaultKind::BadAnswer, text: error.to_string(), log: outcome.log }),
             },

@@ -8,7 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use waxwing_types::{
-    Address, AddressClass, Attempt, BodyType, Disposition, Envelope, Message, Origin, QueueId, Recipient, Tags, Timestamp, Via,
+    Address, AddressClass, Attempt, BodyType, Disposition, Envelope, Message, Origin, QueueId, Recipient, ReversePath, Tags,
+    Timestamp, Via,
 };
 
 use crate::{AUTHORS_MAX, AUTHORS_TAG, Placement, Submission, TraceRecord};
@@ -62,6 +63,13 @@ impl Handed {
     pub fn all(attempt: &Attempt, disposition: &Disposition) -> Self {
         Self { dispositions: attempt.recipients.iter().map(|i| (*i, disposition.clone())).collect(), ..Self::default() }
     }
+}
+
+/// Asks the server that mail for an address would go to whether it takes it.
+#[async_trait]
+pub trait Probe: Send + Sync {
+    /// What it says, without that a message is sent; an address that is delivered here is "delivered" at once.
+    async fn probe(&self, sender: &ReversePath, recipient: &Address) -> Disposition;
 }
 
 /// Why a table cannot answer.

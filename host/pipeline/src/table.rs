@@ -2,22 +2,24 @@
 
 use std::sync::Arc;
 
-use crate::{Binding, Hook};
+use crate::{Binding, ClassOf, Hook};
 
 /// All bindings at one time. Never changed: a reload makes another.
 pub(crate) struct Bound {
     pub(crate) bindings: Vec<Arc<Binding>>,
     by_hook: Vec<Vec<usize>>,
+    /// Of the same configuration.
+    pub(crate) classes: Arc<dyn ClassOf>,
 }
 
 impl Bound {
-    pub(crate) fn new(bindings: Vec<Arc<Binding>>) -> Self {
+    pub(crate) fn new(bindings: Vec<Arc<Binding>>, classes: Arc<dyn ClassOf>) -> Self {
         let places = |hook: Hook| {
             let wanted = |(i, b): (usize, &Arc<Binding>)| b.has(hook).then_some(i);
             bindings.iter().enumerate().filter_map(wanted).collect()
         };
         let by_hook = Hook::ALL.into_iter().map(places).collect();
-        Self { bindings, by_hook }
+        Self { bindings, by_hook, classes }
     }
 
     /// The places of those that export a hook, in order.

@@ -13,7 +13,7 @@ use crate::rehearsal::Rehearse;
 use crate::replay::{self, ReplayArgs};
 use crate::run::{self, RunArgs, Serve};
 use crate::try_out::{self, TestArgs};
-use crate::{Client, ToolError, check, check_milter, config, locate, new, plugin, queue, trace};
+use crate::{Client, ToolError, check, check_milter, config, locate, new, plugin, queue, reload, tls, trace};
 
 /// Options of every command.
 #[derive(Args, Clone, Debug, Default)]
@@ -51,9 +51,25 @@ pub enum Command {
     Plugin(PluginCommand),
     /// Print the counters of the running server, as Prometheus reads them
     Metrics,
+    /// Have the running server read its configuration again, while mail goes on
+    Reload,
     /// Check and show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Look at the certificates
+    #[command(subcommand)]
+    Tls(TlsCommand),
+}
+
+/// `waxwing tls …`
+#[derive(Subcommand, Clone, Debug)]
+pub enum TlsCommand {
+    /// Show what each port serves and when it expires; fails if something is broken or expires soon
+    Show {
+        /// What expires within so many days is a failure
+        #[arg(long, value_name = "NUMBER", default_value_t = 14)]
+        days: u32,
+    },
 }
 
 /// `waxwing queue …`
@@ -162,6 +178,7 @@ impl Command {
             Self::Trace { id: None, last } => trace::last(&mut client()?, last.unwrap_or(1), options.json, out),
             Self::Replay(args) => replay::replay(&mut client()?, args, around.builtin, around.stage, options.json, out),
             Self::Plugin(PluginCommand::List) => plugin::list(&mut client()?, options.json, out),
+            Self::Reload => reload::reload(&mut client()?, options.json, out),
             Self::Metrics => plugin::metrics(&mut client()?, options.json, out),
             Self::Plugin(PluginCommand::Reload { name }) => {
                 plugin::change(&mut client()?, &Request::PluginReload { name: name.clone() }, options.json, out)
@@ -187,6 +204,9 @@ impl Command {
                 config::show(&locate::config_file(options)?, *given, options.json, out)
             }
             Self::Config(ConfigCommand::Show { given: _, running: true }) => config::running(&mut client()?, options.json, out),
+            Self::Tls(TlsCommand::Show { days }) => {
+                tls::show(&locate::config_file(options)?, client(), *days, options.json, now, out)
+            }
         }
     }
 }
@@ -222,6 +242,8 @@ mod tests {
             &["plugin", "check", "p.wasm"],
             &["plugin", "new", "x", "--lang", "c"],
             &["metrics"],
+            &["tls", "show", "--days", "30"],
+            &["reload"],
         ] {
             assert!(Cli::try_parse_from([&["waxwing"], good].concat()).is_ok(), "{good:?}");
         }

@@ -22,9 +22,11 @@ mod new;
 mod plugin;
 mod queue;
 mod rehearsal;
+mod reload;
 mod replay;
 mod run;
 mod text;
+mod tls;
 mod trace;
 mod try_out;
 

@@ -43,7 +43,7 @@ pub(crate) fn change(client: &mut Client, request: &Request, json: bool, out: &m
     if failed.is_empty() { Ok(()) } else { Err(ToolError::NotChanged(failed.join("\n"))) }
 }
 
-fn print_change(change: &PluginChange, out: &mut dyn Write) -> Result<(), ToolError> {
+pub(crate) fn print_change(change: &PluginChange, out: &mut dyn Write) -> Result<(), ToolError> {
     let (name, word, version) = (clean(&change.name), clean(&change.change), clean(&change.version));
     match change.before == change.version {
         true => writeln!(out, "{name}: {word}, {version} is in service")?,

@@ -20,8 +20,9 @@ class Timeout(AssertionError):
 
 
 def free_port():
-    """A loopback port that nobody listens on, above the ephemeral ones, handed out once."""
-    for port in range(61000, 65000):
+    """A loopback port that nobody listens on, above the ephemeral ones, handed out once. Each script begins elsewhere: several may run."""
+    first = os.getpid() * 37 % 4000
+    for port in (61000 + (first + number) % 4000 for number in range(4000)):
         if port in _handed_out:
             continue
         with socket.socket() as probe:

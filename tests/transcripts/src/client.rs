@@ -116,6 +116,7 @@ fn read_job(text: &str) -> Result<Given, String> {
                 "binary" => job.body = BodyType::BinaryMime,
                 "utf8" => job.smtputf8 = true,
                 "requiretls" => job.require_tls = true,
+                "probe" => job.probe = true,
                 "later" => later = true,
                 _ => match path(word)? {
                     ReversePath::Of(address) => job.recipients.push(Recipient::new(address)),
@@ -173,7 +174,7 @@ impl Side for ClientStage {
     fn session(&self) -> ClientSession {
         let mut settings = ClientSettings::new("client.example");
         settings.reply_line_bytes_max = 600;
-        settings.reply_lines_max = 12;
+        settings.reply_lines_max = 10;
         settings.tls = self.tls;
         settings.lmtp = self.lmtp;
         ClientSession::new(Arc::new(settings))

@@ -56,10 +56,22 @@ async fn bench() -> Bench {
         pipeline,
         metrics: Arc::default(),
         door: crate::listen::shared(&config, Arc::new(waxwing_state::MetricsRegistry::default()), &(Arc::clone(&clock) as _)),
-        config,
+        config: Arc::new(arc_swap::ArcSwap::new(config)),
+        reloads: Arc::new(Stays),
         active: ActiveUnits::default(),
+        doors: None,
     };
     Bench { desk, clock, _dir: dir }
+}
+
+/// A configuration that does not change.
+struct Stays;
+
+#[async_trait::async_trait]
+impl super::Reloads for Stays {
+    async fn reload(&self) -> Result<waxwing_control::Reloaded, Problem> {
+        Err(problem(ProblemKind::Failed, "the configuration has a mistake"))
+    }
 }
 
 impl Bench {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use waxwing_control::{PluginChange, Problem, ProblemKind};
 use waxwing_net::Shutdown;
@@ -17,11 +18,11 @@ const POLL_PERIOD: Duration = Duration::from_secs(1);
 
 /// The plugins, their versions, and the pipeline that calls them.
 pub(crate) struct Keeper {
-    loader: Loader,
-    slots: Mutex<Vec<Slot>>,
-    pipeline: Arc<Pipeline>,
+    pub(super) loader: ArcSwap<Loader>,
+    pub(super) slots: Mutex<Vec<Slot>>,
+    pub(super) pipeline: Arc<Pipeline>,
     /// One change at a time.
-    turn: tokio::sync::Mutex<()>,
+    pub(super) turn: tokio::sync::Mutex<()>,
 }
 
 impl Loaded {
@@ -36,7 +37,12 @@ impl Keeper {
     pub(crate) fn new(loaded: Loaded, pipeline: Arc<Pipeline>) -> Arc<Self> {
         let Loaded { loader, slots } = loaded;
         loader.tables.join(&pipeline);
-        Arc::new(Self { loader, slots: Mutex::new(slots), pipeline, turn: tokio::sync::Mutex::default() })
+        Arc::new(Self {
+            loader: ArcSwap::from_pointee(loader),
+            slots: Mutex::new(slots),
+            pipeline,
+            turn: tokio::sync::Mutex::default(),
+        })
     }
 
     /// What `waxwing plugin rollback` would put back, and why the last change of its file was not taken into service.
@@ -86,12 +92,8 @@ impl Keeper {
         Ok(change)
     }
 
-    /// Looks at the files until the shutdown. Without files there is nothing to look at.
+    /// Looks at the files until the shutdown. A reload may bring the first one.
     pub(crate) async fn poll(self: Arc<Self>, mut shutdown: Shutdown) {
-        let has_files = self.slots.lock().iter().any(|slot| slot.file.is_some() || slot.canary_file.is_some());
-        if !has_files {
-            return;
-        }
         loop {
             tokio::select! {
                 () = tokio::time::sleep(POLL_PERIOD) => {}
@@ -110,6 +112,9 @@ impl Keeper {
                 files.extend(slot.watched(which).map(|watched| (at, which, watched.path.clone())));
             }
         }
+        if files.is_empty() {
+            return;
+        }
         let stamps = move || files.into_iter().map(|(at, which, path)| (at, which, Stamp::of(&path))).collect::<Vec<_>>();
         let Ok(stamps) = tokio::task::spawn_blocking(stamps).await else { return };
         for (at, which, stamp) in stamps {
@@ -122,7 +127,7 @@ impl Keeper {
 
     async fn reload_one(&self, at: usize, which: Which, cause: Cause) -> Option<PluginChange> {
         let mut slot = self.slot(at)?;
-        let change = slot.reload(&self.loader, which, cause).await?;
+        let change = slot.reload(&self.loader.load_full(), which, cause).await?;
         self.put(at, slot);
         log(&change);
         Some(change)
@@ -150,7 +155,7 @@ fn unknown(name: &str) -> Problem {
     Problem { kind: ProblemKind::NotFound, text: format!("no plugin \"{name}\" is loaded") }
 }
 
-fn log(change: &PluginChange) {
+pub(super) fn log(change: &PluginChange) {
     let PluginChange { name, change: what, before, version, note } = change;
     let note = note.as_deref().unwrap_or_default();
     match what.as_str() {

@@ -224,7 +224,7 @@ impl Slot {
     }
 
     /// The version in service is the one before as well.
-    pub(super) fn change(&self, change: &str, note: Option<String>) -> PluginChange {
+    pub(in crate::plugins) fn change(&self, change: &str, note: Option<String>) -> PluginChange {
         let version = self.current.binding.version.to_string();
         PluginChange { name: self.plugin.name.clone(), change: change.to_owned(), before: version.clone(), version, note }
     }

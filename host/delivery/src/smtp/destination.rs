@@ -20,6 +20,8 @@ pub(crate) struct Pending {
     pub(crate) message: Message,
     /// Recipients of one transaction, where the server takes fewer than there are.
     pub(crate) batch: usize,
+    /// Only the replies to MAIL and RCPT are wanted.
+    pub(crate) probe: bool,
     /// Its body is 7-bit by now.
     pub(crate) converted: bool,
     decided: Vec<(u32, Disposition)>,
@@ -42,6 +44,7 @@ impl Pending {
             recipients,
             message,
             batch: usize::MAX,
+            probe: false,
             converted: false,
             decided: Vec::new(),
             reached: None,

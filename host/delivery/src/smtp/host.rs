@@ -92,6 +92,7 @@ impl ClientHost {
             require_tls: self.destination.requires_tls(),
             ret: envelope.ret,
             envid: envelope.envid.clone(),
+            probe: pending.probe,
         };
         self.jobs.push_back(Current { id: self.next_id, pending, next: Piece::Head });
         Answer::Job(job)

@@ -5,23 +5,29 @@ mod destination;
 mod host;
 mod outcome;
 mod policy;
+mod probe;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 use waxwing_net::{Shutdown, Tls, TlsConnector, Verify, drive_tls, spawn};
 use waxwing_pipeline::{Handed, Resolver, Transport};
 use waxwing_smtp::{ClientSession, ClientSettings};
-use waxwing_types::{Attempt, Clock, Disposition, EnhancedCode, Message, Recipient, Status, TlsLevel};
+use waxwing_types::{
+    Address, Attempt, BodyType, Clock, Disposition, EnhancedCode, Envelope, MemoryBody, Message, NextHop, Origin, QueueId,
+    Recipient, ReversePath, Status, TlsLevel, Via,
+};
 
 use connect::{Stream, Target};
 use destination::{ConnectionGuard, Destination, Key, Pending};
 use host::{ClientHost, NoSession, Refusal};
 pub use policy::TlsPolicy;
+pub use probe::Prober;
 
 /// Numbers and words of the transport, named as Postfix names them.
 #[derive(Clone, Debug)]
@@ -98,6 +104,38 @@ impl SmtpTransport {
         let new = Arc::new(Destination::new(key.clone(), Arc::new(client), settings.connections_max));
         all.insert(key.clone(), Arc::clone(&new));
         new
+    }
+}
+
+impl SmtpTransport {
+    /// What the next hop says to a recipient, without a message: MAIL, RCPT, RSET. None if the server shuts down first.
+    pub async fn probe(&self, hop: &NextHop, sender: &ReversePath, recipient: &Address) -> Option<Disposition> {
+        let destination = self.destination(&Key { hop: hop.clone(), require_tls: false });
+        let now = self.core.clock.now();
+        let recipient = Recipient::new(recipient.clone());
+        let envelope = Envelope {
+            sender: sender.clone(),
+            recipients: vec![recipient.clone()],
+            body_type: BodyType::SevenBit,
+            ret: None,
+            envid: None,
+            smtputf8: false,
+            require_tls: false,
+            origin: Origin::internal(Via::Dsn, now),
+        };
+        let message = Message {
+            id: QueueId::from_u64(0),
+            envelope: Arc::new(envelope),
+            head: Bytes::new(),
+            body: Arc::new(MemoryBody::default()),
+            tags: Arc::default(),
+        };
+        let (reply, outcome) = oneshot::channel();
+        let mut pending = Pending::new(vec![(0, recipient)], message, self.core.clock.monotonic(), reply);
+        pending.probe = true;
+        destination.push(pending);
+        attend(&self.core, &destination);
+        outcome.await.ok()?.dispositions.pop().map(|(_, disposition)| disposition)
     }
 }
 

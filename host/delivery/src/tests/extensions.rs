@@ -1,9 +1,10 @@
 //! What servers offer and do not offer: parameters, conversions, reports, TLS.
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
-use waxwing_net::{Tls, TlsServer, drive_tls};
-use waxwing_types::{Notify, Return, TlsSession};
+use tokio_rustls::TlsAcceptor;
+use waxwing_pipeline::Probe;
+use waxwing_types::{Notify, Return};
 
 use super::trouble::{raw_server, to_port, until};
 use super::*;
@@ -11,16 +12,29 @@ use super::*;
 /// What clients said to a server; a message is one entry.
 type Heard = Arc<Mutex<Vec<String>>>;
 
-/// A server that offers these keywords and takes everything; `later` defers whoever it is in.
-async fn speaks(stream: TcpStream, keywords: &'static [&'static str], heard: Heard) {
-    let (input, mut output) = stream.into_split();
-    let mut input = BufReader::new(input);
-    output.write_all(b"220 raw ESMTP\r\n").await.unwrap();
+/// A server that offers these keywords and takes everything; `later` defers whoever it is in. Without an acceptor its handshakes fail.
+async fn speaks(stream: TcpStream, keywords: &'static [&'static str], heard: Heard, acceptor: Option<TlsAcceptor>) {
+    let mut io = BufReader::new(stream);
+    io.write_all(b"220 raw ESMTP\r\n").await.unwrap();
+    if converse(&mut io, keywords, &heard).await
+        && let Some(acceptor) = acceptor
+        && let Ok(tls) = acceptor.accept(io.into_inner()).await
+    {
+        heard.lock().unwrap().push("TLS".to_owned());
+        converse(&mut BufReader::new(tls), keywords, &heard).await;
+    }
+}
+
+/// True if the client said STARTTLS.
+async fn converse<IO>(io: &mut BufReader<IO>, keywords: &[&str], heard: &Heard) -> bool
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
     let mut line = Vec::new();
     loop {
         line.clear();
-        if input.read_until(b'\n', &mut line).await.unwrap_or(0) == 0 {
-            return;
+        if io.read_until(b'\n', &mut line).await.unwrap_or(0) == 0 {
+            return false;
         }
         let text = String::from_utf8_lossy(&line).trim_end().to_owned();
         let mut reply = "250 2.0.0 ok\r\n".to_owned();
@@ -30,31 +44,40 @@ async fn speaks(stream: TcpStream, keywords: &'static [&'static str], heard: Hea
             "RCPT" if text.contains("later") => reply = "450 4.2.0 later\r\n".to_owned(),
             "BDAT" => {
                 let mut chunk = vec![0; text.split(' ').nth(1).unwrap().parse().unwrap()];
-                input.read_exact(&mut chunk).await.unwrap();
+                io.read_exact(&mut chunk).await.unwrap();
                 heard.lock().unwrap().push(String::from_utf8_lossy(&chunk).into_owned());
             }
             "DATA" => {
-                output.write_all(b"354 go\r\n").await.unwrap();
+                io.write_all(b"354 go\r\n").await.unwrap();
+                io.flush().await.unwrap();
                 let mut message = Vec::new();
                 while !message.ends_with(b"\r\n.\r\n") {
-                    input.read_until(b'\n', &mut message).await.unwrap();
+                    io.read_until(b'\n', &mut message).await.unwrap();
                 }
                 heard.lock().unwrap().push(String::from_utf8_lossy(&message).into_owned());
             }
             _ => {}
         }
         heard.lock().unwrap().push(text.clone());
-        output.write_all(reply.as_bytes()).await.unwrap();
+        io.write_all(reply.as_bytes()).await.unwrap();
+        io.flush().await.unwrap();
         if text == "STARTTLS" || text == "QUIT" {
-            return;
+            return text == "STARTTLS";
         }
     }
 }
 
 async fn server(keywords: &'static [&'static str]) -> (SocketAddr, Heard) {
+    server_with(keywords, None).await
+}
+
+async fn server_with(keywords: &'static [&'static str], acceptor: Option<TlsAcceptor>) -> (SocketAddr, Heard) {
     let heard = Heard::default();
     let kept = Arc::clone(&heard);
-    let address = raw_server("127.0.0.1:0".parse().unwrap(), move |_, stream| speaks(stream, keywords, Arc::clone(&kept))).await;
+    let address = raw_server("127.0.0.1:0".parse().unwrap(), move |_, stream| {
+        speaks(stream, keywords, Arc::clone(&kept), acceptor.clone())
+    })
+    .await;
     (address, heard)
 }
 
@@ -131,8 +154,9 @@ async fn who_wants_no_report_gets_none() {
     let house = house(words, by_mx).await;
     house.send_with(&["gone@mx.example"], b"x\r\n", |m| notify(m, Notify::Never)).await;
     house.send_with(&["gone@mx.example"], b"x\r\n", |m| notify(m, SUCCESS)).await;
+    until(|| house.failures().len() >= 2).await;
     house.settled(0).await;
-    assert_eq!((house.kept(), house.failures().len()), (vec![], 2));
+    assert_eq!(house.kept(), []);
 }
 
 #[tokio::test]
@@ -142,11 +166,12 @@ async fn a_delay_is_told_once_to_who_asked() {
     let delay = Notify::On { success: false, failure: true, delay: true };
     house.send_with(&["later@raw.example"], b"x\r\n", |m| notify(m, delay)).await;
     house.send_with(&["later2@raw.example"], b"x\r\n", |_| {}).await;
-    for hours in 0..8 {
+    let told = || house.kept().into_iter().filter(|(to, _)| to == &["sender@mx.example"]).collect::<Vec<_>>();
+    for round in 0..7 {
         house.settled(2).await;
-        assert_eq!(house.kept().len(), usize::from(hours > 4), "after {hours} h");
+        assert_eq!(told().len(), usize::from(round >= 4), "after {round} times 4001 seconds");
         let before: u32 = attempts(&house).await;
-        house.clock.advance(Duration::from_secs(3_600));
+        house.clock.advance(Duration::from_secs(4_001));
         // Time was moved by hand: any event makes the manager look at the clock.
         house.send("", &["wake@mx.example"], "x\r\n").await;
         let tried = async {
@@ -155,9 +180,8 @@ async fn a_delay_is_told_once_to_who_asked() {
             }
         };
         tokio::time::timeout(Duration::from_secs(20), tried).await.unwrap();
-        house.seen.messages.lock().unwrap().retain(|(to, _)| to != &["wake@mx.example"]);
     }
-    let report = house.kept()[0].1.clone();
+    let report = told()[0].1.clone();
     assert!(report.contains("Action: delayed\r\nStatus: 4.2.0\r\n") && report.contains("Will-Retry-Until: "), "{report}");
 }
 
@@ -289,80 +313,68 @@ async fn limits_cut_a_message_into_transactions() {
     assert_eq!(house.kept().len(), 1, "one report for all");
 }
 
-/// What a server with TLS saw: each sender, and how the connection was protected then.
-type Saw = Arc<Mutex<Vec<(String, Option<TlsSession>)>>>;
-
-struct Protected {
-    tls: Option<TlsSession>,
-    saw: Saw,
-}
-
-impl Host<ServerSession> for Protected {
-    async fn answer(&mut self, question: Question) -> Answer {
-        match question {
-            Question::Secured(tls) => self.tls = Some(tls),
-            Question::Mail { options, .. } => {
-                self.saw.lock().unwrap().push((format!("REQUIRETLS {}", options.require_tls), self.tls.clone()));
-            }
-            Question::EndOfData => return Answer::Committed(Reply::fixed(250, (2, 0, 0), "kept")),
-            Question::Reset => return Answer::Done,
-            _ => {}
-        }
-        Answer::Ok
-    }
-
-    async fn body(&mut self, _: Bytes) {}
-}
-
 /// A server with a certificate for 127.0.0.1, and who believes it.
-async fn tls_server() -> (SocketAddr, Saw, TlsConnector) {
+async fn tls_server() -> (SocketAddr, Heard, TlsConnector) {
     let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let config = builder.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
-    let tls = Arc::new(TlsServer::new(Arc::new(config)));
-    let saw = Saw::default();
-    let kept = Arc::clone(&saw);
-    let address = raw_server("127.0.0.1:0".parse().unwrap(), move |_, stream| {
-        let mut settings = ServerSettings::new("remote.test");
-        (settings.starttls, settings.requiretls) = (true, true);
-        let host = Protected { tls: None, saw: Arc::clone(&kept) };
-        let session = ServerSession::new(Arc::new(settings));
-        let (trigger, shutdown) = Shutdown::new();
-        let (clock, tls) = (Arc::new(ManualClock::default()), Tls::Accept(Arc::clone(&tls)));
-        async move {
-            drive_tls(stream, tls, session, host, clock, shutdown).await;
-            drop(trigger);
-        }
-    })
-    .await;
-    (address, saw, TlsConnector::with_authorities([made.cert.der().clone()]).unwrap())
+    let (address, heard) = server_with(&["STARTTLS", "REQUIRETLS"], Some(TlsAcceptor::from(Arc::new(config)))).await;
+    (address, heard, TlsConnector::with_authorities([made.cert.der().clone()]).unwrap())
 }
 
 #[tokio::test]
 async fn the_levels_of_tls_and_requiretls_over_a_real_handshake() {
-    let (address, saw, trusting) = tls_server().await;
+    let (address, heard, trusting) = tls_server().await;
+    let strange = TlsConnector::new().unwrap();
     for (level, connector, required, arrives, protected) in [
         (TlsLevel::None, &trusting, false, true, false),
         (TlsLevel::May, &trusting, false, true, true),
         (TlsLevel::Verify, &trusting, false, true, true),
         (TlsLevel::None, &trusting, true, true, true),
-        (TlsLevel::May, &TlsConnector::new().unwrap(), false, true, true),
-        (TlsLevel::Verify, &TlsConnector::new().unwrap(), false, false, false),
-        (TlsLevel::May, &TlsConnector::new().unwrap(), true, false, false),
+        (TlsLevel::May, &strange, false, true, true),
+        (TlsLevel::Encrypt, &strange, false, true, true),
+        (TlsLevel::Verify, &strange, false, false, true),
+        (TlsLevel::May, &strange, true, false, true),
     ] {
         let case = format!("{level:?}, REQUIRETLS {required}");
-        saw.lock().unwrap().clear();
+        heard.lock().unwrap().clear();
         let wishes = Wishes { tls: level, connector: Some(connector.clone()), ..USUAL };
         let house = house_with(wishes, |_| None, |_| to_port(address.port())).await;
         house.send_with(&["x@raw.example"], b"x\r\n", |m| m.envelope.require_tls = required).await;
         house.settled(usize::from(!arrives && !required)).await;
-        let saw = saw.lock().unwrap().clone();
-        assert_eq!(saw.len(), usize::from(arrives), "{case}");
-        if let Some((options, tls)) = saw.first() {
-            assert_eq!((options, tls.is_some()), (&format!("REQUIRETLS {required}"), protected), "{case}");
-        }
+        let said = said(&heard);
+        let wanted = if required { "MAIL FROM:<sender@mx.example> REQUIRETLS" } else { "MAIL FROM:<sender@mx.example>" };
+        assert_eq!(said.iter().any(|line| line == wanted), arrives, "{case}: {said:?}");
+        assert_eq!(said.iter().filter(|line| line.starts_with("MAIL")).count(), usize::from(arrives), "{case}: {said:?}");
+        assert_eq!(said.contains(&"TLS".to_owned()), protected, "{case}: {said:?}");
         house.stop.trigger();
     }
+}
+
+#[tokio::test]
+async fn a_probe_hears_what_the_next_hop_says_and_sends_nothing() {
+    let (address, heard) = server(&["PIPELINING"]).await;
+    let (stop, shutdown) = Shutdown::new();
+    let settings = smtp_settings(address.port(), TlsLevel::None, None);
+    let transport = SmtpTransport::new(settings, Arc::new(Names(HashMap::new())), Arc::new(ManualClock::default()), shutdown);
+    let routes = Routes {
+        transport_maps: to_port(address.port()),
+        relayhost: None,
+        local_transport: Route::to("local"),
+        virtual_transport: Route::to("virtual"),
+        relay_transport: Route::to("relay"),
+        default_transport: Route::to("discard"),
+    };
+    let transports = HashMap::from([("smtp".to_owned(), Arc::new(transport))]);
+    let prober = Prober::new(Router::new(Arc::new(AllRemote), routes), transports, Duration::from_secs(10));
+    let mut said_of = Vec::new();
+    for name in ["good@raw.example", "later@raw.example", "here@other.example"] {
+        said_of.push(prober.probe(&ReversePath::Null, &super::address(name)).await.status().enhanced.to_string());
+    }
+    assert_eq!(said_of, ["2.0.0", "4.2.0", "2.1.5"]);
+    let said = said(&heard);
+    assert!(!said.iter().any(|line| line.starts_with("DATA")), "{said:?}");
+    stop.trigger();
 }

@@ -27,6 +27,8 @@ pub struct Job {
     pub ret: Option<Return>,
     /// ENVID as xtext, for a server that offers DSN.
     pub envid: Option<String>,
+    /// Only to learn what the server says to MAIL and RCPT: no message follows, and nobody is asked for one.
+    pub probe: bool,
 }
 
 /// What a server lacks that a job needs.
@@ -46,8 +48,13 @@ impl Job {
     /// A message of ASCII, without wishes.
     #[must_use]
     pub fn new(id: u64, sender: ReversePath, recipients: Vec<Recipient>, size: u64) -> Self {
-        let (smtputf8, require_tls, ret, envid) = (false, false, None, None);
-        Self { id, sender, recipients, size, body: BodyType::SevenBit, smtputf8, require_tls, ret, envid }
+        let (smtputf8, require_tls, ret, envid, probe) = (false, false, None, None, false);
+        Self { id, sender, recipients, size, body: BodyType::SevenBit, smtputf8, require_tls, ret, envid, probe }
+    }
+
+    /// DATA follows RCPT at once.
+    pub(super) fn asks_for_data(&self) -> bool {
+        !self.probe && !self.is_chunked()
     }
 
     /// It goes by BDAT.

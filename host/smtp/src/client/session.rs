@@ -211,7 +211,9 @@ impl ClientSession {
             }
             (None, None) => match self.replies.next(input) {
                 // What stands behind the reply to STARTTLS was not encrypted: somebody put it there (RFC 3207 §6).
-                Some(Ok(_)) if self.awaited.front() == Some(&Awaited::StartTls) && !input.is_empty() => {
+                Some(Ok(reply))
+                    if reply.is_positive() && self.awaited.front() == Some(&Awaited::StartTls) && !input.is_empty() =>
+                {
                     self.lose(&in_the_clear());
                 }
                 Some(reply) => self.reply(now, reply, actions),
@@ -267,7 +269,7 @@ impl ClientSession {
                 self.awaited.push_back(Awaited::Rcpt);
             }
             // A chunk must not go before somebody is known to get it (RFC 3030 §2).
-            if !job.is_chunked() {
+            if job.asks_for_data() {
                 out.extend_from_slice(b"DATA\r\n");
                 self.awaited.push_back(Awaited::Data);
             }
@@ -417,8 +419,13 @@ impl ClientSession {
     fn rcpt_answered(&mut self, reply: Reply, actions: &mut Actions) {
         let Some(transaction) = self.jobs.front_mut() else { return };
         transaction.recipients.push((!reply.is_positive()).then(|| reply.clone()));
+        if transaction.job.probe && reply.is_positive() {
+            // The last word about this recipient.
+            transaction.finals.push_back(reply.clone());
+        }
         let all = transaction.all_answered();
-        if all && !transaction.has_recipient() && (!self.server.pipelining || transaction.job.is_chunked()) {
+        let nobody = !transaction.has_recipient() && (!self.server.pipelining || transaction.job.is_chunked());
+        if all && (nobody || transaction.job.probe) {
             self.must_reset = transaction.mail_refused.is_none();
             return self.finish(&reply);
         }

@@ -1,0 +1,168 @@
+//! The whole configuration read again while mail passes: all of it serves from then on, or nothing of it and the log says why.
+//!
+//! Everything that can fail is done first: the file, tables, ports, plugins. What follows can't fail: new sessions and deliveries get what
+//! is new; those that have begun keep what they began with.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use waxwing_accounts::{Accounts, LoginDesk, PasswordCost, Users};
+use waxwing_config::{Config, Facts};
+use waxwing_control::{Problem, ProblemKind, Reloaded};
+use waxwing_delivery::{CurrentWays, Ways};
+use waxwing_intake::{DoorShared, Intake, IntakeSettings, Policy};
+use waxwing_net::Shutdown;
+use waxwing_pipeline::{Authenticator, Pipeline, Recorder, Resolver, Trace};
+use waxwing_queue::Spool;
+use waxwing_types::Clock;
+
+use crate::desk::Reloads;
+use crate::listen::{Current, Doors, is_same_socket};
+use crate::outbound::{self, Means};
+use crate::plugins::{Keeper, in_one_line};
+use crate::serve::Bound;
+use crate::supervisor::Supervisor;
+use crate::tls::Handshakes;
+
+/// What stays from configuration to configuration.
+pub(crate) struct Lasting {
+    pub(crate) file: PathBuf,
+    pub(crate) pipeline: Arc<Pipeline>,
+    pub(crate) spool: Arc<dyn Spool>,
+    pub(crate) trace: Arc<dyn Trace>,
+    pub(crate) recorder: Arc<dyn Recorder>,
+    pub(crate) resolver: Arc<dyn Resolver>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) door: Arc<DoorShared>,
+    pub(crate) shutdown: Shutdown,
+}
+
+impl Lasting {
+    /// What new sessions get by this configuration. The certificates are watched from now on.
+    pub(crate) fn current(
+        &self,
+        config: &Arc<Config>,
+        accounts: &Arc<Accounts>,
+        handshakes: Arc<Handshakes>,
+    ) -> anyhow::Result<Current> {
+        let authenticator = self.logins(config)?;
+        let intake = Intake::new(waxwing_intake::Parts {
+            settings: IntakeSettings::of(config),
+            pipeline: Arc::clone(&self.pipeline),
+            policy: Policy::of(config, Arc::clone(&self.resolver), |name| accounts.table(name)),
+            spool: Arc::clone(&self.spool),
+            directory: Arc::clone(accounts) as _,
+            authenticator: Some(Arc::clone(&authenticator)),
+            trace: Arc::clone(&self.trace),
+            recorder: config.recording.enabled.then(|| Arc::clone(&self.recorder)),
+            clock: Arc::clone(&self.clock),
+        });
+        handshakes.watch();
+        Ok(Current::new(config, intake, Some(authenticator), handshakes, &self.door))
+    }
+
+    /// Who checks names and secrets.
+    fn logins(&self, config: &Config) -> anyhow::Result<Arc<dyn Authenticator>> {
+        let users = Users::open(&config.users, config.users_plaintext, Arc::clone(&self.clock))?;
+        let plaintext = config.smtpd_sasl_plaintext_networks.clone();
+        let (pipeline, clock) = (Arc::clone(&self.pipeline), Arc::clone(&self.clock));
+        let desk = LoginDesk::new(users, plaintext, PasswordCost::default(), pipeline, clock);
+        Ok(Arc::new(desk.context("no random octets for the logins")?))
+    }
+
+    /// Delivery by this configuration.
+    pub(crate) fn ways(&self, config: &Config, accounts: &Arc<Accounts>) -> anyhow::Result<Ways> {
+        let means =
+            Means { accounts, pipeline: &self.pipeline, clock: &self.clock, resolver: &self.resolver, shutdown: &self.shutdown };
+        outbound::ways(config, &means)
+    }
+}
+
+/// Replaces the configuration.
+pub(crate) struct Reloader {
+    pub(crate) lasting: Lasting,
+    pub(crate) config: Arc<ArcSwap<Config>>,
+    pub(crate) keeper: Arc<Keeper>,
+    pub(crate) ways: Arc<CurrentWays>,
+    pub(crate) doors: Arc<Doors>,
+    pub(crate) supervisor: Arc<Supervisor>,
+    /// One at a time.
+    pub(crate) turn: tokio::sync::Mutex<()>,
+}
+
+/// Takes the keys that can't change while the server runs from the configuration in service, and names those that differ.
+macro_rules! fixed {
+    ($new:ident, $old:ident: $($key:ident),+) => {{
+        let mut differ = Vec::new();
+        $(
+            if format!("{:?}", $new.$key) != format!("{:?}", $old.$key) {
+                differ.push(stringify!($key).to_owned());
+                $new.$key = $old.$key.clone();
+            }
+        )+
+        differ
+    }};
+}
+
+impl Reloader {
+    async fn try_reload(&self) -> anyhow::Result<Reloaded> {
+        let _turn = self.turn.lock().await;
+        let (file, facts) = (self.lasting.file.clone(), Facts::from_system());
+        let mut config = tokio::task::spawn_blocking(move || Config::load(&file, &facts)).await??;
+        let old = self.config.load_full();
+        let next_start = fixed!(config, old: queue_directory, mail_owner, message_size_limit, queue_minfree, control, dns, log, runtime, trace);
+        let config = Arc::new(config);
+        let (opener, clock) = (Arc::clone(&config), Arc::clone(&self.lasting.clock));
+        let accounts = Arc::new(tokio::task::spawn_blocking(move || Accounts::open(&opener, &clock)).await??);
+        let before = self.doors.listeners();
+        let missing = config.listen.iter().filter(|wanted| !before.iter().any(|open| is_same_socket(open, wanted)));
+        let ports = missing.map(Bound::open).collect::<anyhow::Result<Vec<_>>>()?;
+        // As the server's user: a key that only root can read is a reason to keep what is in service.
+        let opener = Arc::clone(&config);
+        let handshakes = Arc::new(tokio::task::spawn_blocking(move || Handshakes::open(&opener)).await??);
+        let ways = self.lasting.ways(&config, &accounts)?;
+        let current = self.lasting.current(&config, &accounts, handshakes)?;
+        let renewal = self.keeper.prepare(&config, &accounts, waxwing_bundle::standard).await?;
+        // Nothing fails from here on.
+        let plugins = self.keeper.commit(renewal, Arc::clone(&accounts) as _);
+        self.ways.replace(ways);
+        let names = |listen: &waxwing_config::Listen| format!("{} on {}", listen.name, listen.address);
+        let closed = before.iter().filter(|open| !config.listen.iter().any(|wanted| is_same_socket(open, wanted)));
+        let closed = closed.map(names).collect();
+        let opened = ports.iter().map(|port| names(&port.listen)).collect();
+        self.doors.replace(current, ports);
+        self.config.store(config);
+        Ok(Reloaded { file: self.lasting.file.display().to_string(), opened, closed, plugins, next_start })
+    }
+}
+
+#[async_trait]
+impl Reloads for Reloader {
+    async fn reload(&self) -> Result<Reloaded, Problem> {
+        self.supervisor.reloading();
+        let result = self.try_reload().await;
+        self.supervisor.ready();
+        match result {
+            Ok(reloaded) => {
+                let Reloaded { file, opened, closed, next_start, .. } = &reloaded;
+                let list = |words: &[String]| words.join(", ");
+                tracing::info!(
+                    file,
+                    opened = list(opened),
+                    closed = list(closed),
+                    at_next_start = list(next_start),
+                    "the configuration was read again and is in service"
+                );
+                Ok(reloaded)
+            }
+            Err(error) => {
+                let text = in_one_line(&error);
+                tracing::error!(error = text, "not reloaded: the configuration before stays in service");
+                Err(Problem { kind: ProblemKind::Failed, text: format!("not reloaded: {text}") })
+            }
+        }
+    }
+}

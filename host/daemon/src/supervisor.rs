@@ -1,0 +1,178 @@
+//! What a supervisor is told (sd_notify(3)), and the sockets that it hands over (sd_listen_fds(3)). Without one, nothing.
+
+use std::io;
+use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt};
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+use listenfd::ListenFd;
+use waxwing_config::Listen;
+use waxwing_net::Shutdown;
+
+/// Sockets that are looked at.
+const SOCKETS_MAX: usize = 256;
+
+/// Where the supervisor hears us.
+pub(crate) struct Supervisor {
+    socket: Option<(UnixDatagram, SocketAddr)>,
+    /// It wants to hear something so often.
+    watchdog: Option<Duration>,
+}
+
+impl Supervisor {
+    /// By `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`.
+    pub(crate) fn from_env() -> Self {
+        let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
+        let ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
+        let watchdog = number("WATCHDOG_USEC").filter(|micros| ours && *micros > 0).map(Duration::from_micros);
+        let name = std::env::var_os("NOTIFY_SOCKET").map(OsStringExt::into_vec).unwrap_or_default();
+        Self { socket: Self::open(&name).ok(), watchdog }
+    }
+
+    /// A path, or after `@` a name of the abstract namespace.
+    fn open(name: &[u8]) -> io::Result<(UnixDatagram, SocketAddr)> {
+        let address = match name {
+            [] => return Err(io::ErrorKind::NotFound.into()),
+            [b'@', rest @ ..] => SocketAddr::from_abstract_name(rest)?,
+            path => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(path))?,
+        };
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        Ok((socket, address))
+    }
+
+    /// The server serves, or serves again after a reload.
+    pub(crate) fn ready(&self) {
+        self.tell("READY=1");
+    }
+
+    /// The configuration is being read again; [`Self::ready`] follows.
+    pub(crate) fn reloading(&self) {
+        self.tell("RELOADING=1");
+    }
+
+    /// The end has begun.
+    pub(crate) fn stopping(&self) {
+        self.tell("STOPPING=1");
+    }
+
+    fn tell(&self, words: &str) {
+        if let Some((socket, address)) = &self.socket
+            && let Err(error) = socket.send_to_addr(words.as_bytes(), address)
+        {
+            tracing::debug!(%error, words, "the supervisor does not hear us");
+        }
+    }
+
+    /// Says that the runtime turns, twice as often as it must, until the shutdown.
+    pub(crate) async fn watch(&self, mut shutdown: Shutdown) {
+        let Some(period) = self.watchdog else { return };
+        loop {
+            self.tell("WATCHDOG=1");
+            tokio::select! {
+                () = tokio::time::sleep(period / 2) => {}
+                () = shutdown.wait() => return,
+            }
+        }
+    }
+}
+
+/// Sockets that were handed over and nobody has taken yet.
+pub(crate) struct Handed(Vec<(String, TcpListener)>);
+
+impl Handed {
+    /// By `LISTEN_FDS`, `LISTEN_PID` and `LISTEN_FDNAMES`, which name the sockets.
+    pub(crate) fn from_env() -> io::Result<Self> {
+        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+        let mut names = names.split(':').map(str::to_owned);
+        let mut fds = ListenFd::from_env();
+        let mut sockets = Vec::new();
+        for at in 0..fds.len().min(SOCKETS_MAX) {
+            if let Some(socket) = fds.take_tcp_listener(at)? {
+                socket.set_nonblocking(true)?;
+                sockets.push((names.next().unwrap_or_default(), socket));
+            }
+        }
+        Ok(Self(sockets))
+    }
+
+    /// The one for this listener: of its name, or else of its address.
+    pub(crate) fn take(&mut self, listen: &Listen) -> Option<TcpListener> {
+        let by_name = self.0.iter().position(|(name, _)| *name == listen.name);
+        let by_address = || self.0.iter().position(|(_, socket)| socket.local_addr().is_ok_and(|a| a == listen.address));
+        let at = by_name.or_else(by_address)?;
+        Some(self.0.swap_remove(at).1)
+    }
+
+    /// What no listener wanted, as `name (address)`.
+    pub(crate) fn left(&self) -> Vec<String> {
+        let shown = |(name, socket): &(String, TcpListener)| match socket.local_addr() {
+            Ok(address) => format!("{name} ({address})"),
+            Err(_) => name.clone(),
+        };
+        self.0.iter().map(shown).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heard(socket: &UnixDatagram) -> String {
+        let mut buffer = [0; 100];
+        let length = socket.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_supervisor_hears_us_at_a_path_and_by_a_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let abstracted = format!("waxwing-test-{}", std::process::id());
+        let at_path = UnixDatagram::bind(&path).unwrap();
+        let by_name = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(abstracted.as_bytes()).unwrap()).unwrap();
+        for (name, socket) in [(path.display().to_string(), at_path), (format!("@{abstracted}"), by_name)] {
+            let supervisor = Supervisor { socket: Supervisor::open(name.as_bytes()).ok(), watchdog: None };
+            supervisor.ready();
+            supervisor.reloading();
+            supervisor.stopping();
+            assert_eq!([heard(&socket), heard(&socket), heard(&socket)], ["READY=1", "RELOADING=1", "STOPPING=1"]);
+        }
+        Supervisor { socket: None, watchdog: None }.ready();
+    }
+
+    #[tokio::test]
+    async fn the_watchdog_is_told_until_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        let watchdog = Some(Duration::from_millis(10));
+        let supervisor = Supervisor { socket: Supervisor::open(path.as_os_str().as_bytes()).ok(), watchdog };
+        let (trigger, shutdown) = Shutdown::new();
+        let told = waxwing_net::spawn("test", async move { supervisor.watch(shutdown).await });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        trigger.trigger();
+        told.await.unwrap();
+        assert_eq!([heard(&socket), heard(&socket)], ["WATCHDOG=1", "WATCHDOG=1"]);
+    }
+
+    #[test]
+    fn a_socket_goes_to_the_listener_of_its_name_or_address() {
+        let socket = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let (one, two, three) = (socket(), socket(), socket());
+        let listen = |name: &str, address| Listen { name: name.into(), address, ..example() };
+        let (a, b) = (one.local_addr().unwrap(), two.local_addr().unwrap());
+        let mut handed = Handed(vec![(String::new(), one), ("mx".into(), two), ("other".into(), three)]);
+        assert_eq!(handed.take(&listen("mx", a)).unwrap().local_addr().unwrap(), b, "the name counts first");
+        assert_eq!(handed.take(&listen("smtp", a)).unwrap().local_addr().unwrap(), a);
+        assert!(handed.take(&listen("smtp", a)).is_none());
+        assert!(handed.left().len() == 1 && handed.left()[0].starts_with("other (127.0.0.1:"));
+    }
+
+    fn example() -> Listen {
+        let facts = waxwing_config::Facts { hostname: "h.example".into(), root: false, exists: |_| false };
+        waxwing_config::Config::parse("w.toml".as_ref(), "", &facts).unwrap().listen.remove(0)
+    }
+}

@@ -1,0 +1,43 @@
+//! Would the next hop take mail for this address? Nothing is sent.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use waxwing_pipeline::Probe;
+use waxwing_types::{Address, Disposition, EnhancedCode, ReversePath, Status};
+
+use super::SmtpTransport;
+use crate::Router;
+
+/// Asks the servers that mail would go to.
+pub struct Prober {
+    router: Router,
+    /// By name; an address whose route is none of these needs no question.
+    transports: HashMap<String, Arc<SmtpTransport>>,
+    time_max: Duration,
+}
+
+impl Prober {
+    /// Asks over these transports, each time for so long at most.
+    #[must_use]
+    pub fn new(router: Router, transports: HashMap<String, Arc<SmtpTransport>>, time_max: Duration) -> Self {
+        Self { router, transports, time_max }
+    }
+}
+
+#[async_trait]
+impl Probe for Prober {
+    async fn probe(&self, sender: &ReversePath, recipient: &Address) -> Disposition {
+        let hop = self.router.route(recipient);
+        let Some(transport) = self.transports.get(&hop.transport) else {
+            return Disposition::Delivered(Status::local(EnhancedCode::new(2, 1, 5), "delivered here"));
+        };
+        let said = tokio::time::timeout(self.time_max, transport.probe(&hop, sender, recipient)).await;
+        said.ok().flatten().unwrap_or_else(|| {
+            let status = Status::local(EnhancedCode::new(4, 4, 7), "the next hop gave no answer in time");
+            Disposition::Deferred { status, not_before: None }
+        })
+    }
+}

@@ -1,0 +1,215 @@
+#!/usr/bin/env python3
+"""`waxwing reload` under load: no session is dropped, no message is lost, a mistake leaves everything as it was. And what a supervisor
+sees: readiness, sockets that it hands over, the end."""
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import unittest
+
+from harness import cases, client, maildir, messages, system, waxwing
+
+RELOADS = 30
+SESSIONS = 6
+PAUSE_SECONDS = 0.01
+END_SECONDS_MAX = 10
+# Binds a port, hands it over as systemd does, and becomes the server.
+HAND_OVER = """
+import os, socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+os.dup2(listener.fileno(), 3)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()), LISTEN_FDNAMES="smtp")
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+
+class Load:
+    """Sessions that stay open and send message after message, while the `with` lasts."""
+
+    def __init__(self, server):
+        self.server = server
+        self.sent, self.errors = [], []
+        self.end = threading.Event()
+        self.threads = [threading.Thread(target=self.session, args=(number,)) for number in range(SESSIONS)]
+
+    def session(self, number):
+        try:
+            with client.Client(self.server.port) as connection:
+                while not self.end.is_set():
+                    message = messages.plain(f"session{number}")
+                    self.sent.append(connection.deliver(message, "ann@example.test", f"demo@{self.server.domain}"))
+                    self.end.wait(PAUSE_SECONDS)
+        except Exception as error:  # told to the main thread
+            self.errors.append(error)
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.end.set()
+        for thread in self.threads:
+            thread.join()
+
+
+class Reload(unittest.TestCase):
+    """One server whose configuration changes again and again."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = waxwing.Waxwing("renewed").start()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.close()
+
+    def setUp(self):
+        self.good = dict(self.server.settings)
+
+    def tearDown(self):
+        self.server.settings = self.good
+        self.server.write_config()
+        self.server.ask("reload")
+
+    def reload(self, **settings):
+        """The answer to a reload with these settings beside the others."""
+        self.server.settings.update(settings)
+        self.server.write_config()
+        answer, = self.server.ask("reload")
+        return answer
+
+    def refused(self):
+        """What `waxwing reload` says when it must fail."""
+        done = subprocess.run([waxwing.program(), "reload", "--config", self.server.config], stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=60)
+        self.assertNotEqual(done.returncode, 0, done.stdout)
+        return done.stderr
+
+    def test_1_under_load(self):
+        before = len(maildir.files(self.server.maildir))
+        with Load(self.server) as load:
+            for number in range(1, RELOADS + 1):
+                self.reload(smtpd_banner=f"$myhostname version {number}", hopcount_limit=50 + number,
+                            virtual_alias_maps={f"alias{number}@{self.server.domain}": f"demo@{self.server.domain}"})
+                with client.Client(self.server.port) as new:
+                    self.assertTrue(new.greeting[1].endswith(f"version {number}"), new.greeting)
+                    new.envelope("ann@example.test", f"alias{number}@{self.server.domain}")
+                    code, _ = new.command(f"RCPT TO:<alias{number - 1}@{self.server.domain}>")
+                    self.assertEqual(code, 550, "the alias of the configuration before")
+                sent = len(load.sent)
+                system.wait_for("mail to pass", lambda: load.errors or len(load.sent) > sent)
+        self.assertEqual(load.errors, [], "a session was dropped or refused")
+        self.server.wait_until_idle()
+        arrived = len(maildir.files(self.server.maildir)) - before
+        self.assertEqual(arrived, len(load.sent), "messages were lost or doubled")
+        print(f"      {RELOADS} reloads under {SESSIONS} sessions: {len(load.sent)} messages, none lost", flush=True)
+
+    def test_2_an_open_session_keeps_what_it_began_with(self):
+        with client.Client(self.server.port) as old:
+            self.reload(virtual_mailbox_domains=["elsewhere.test"], virtual_mailbox_maps={"demo@elsewhere.test": "demo/Maildir/"})
+            old.envelope("ann@example.test", f"demo@{self.server.domain}")
+            with client.Client(self.server.port, source="127.0.0.2") as new:
+                new.envelope("ann@example.test", "demo@elsewhere.test")
+
+    def test_3_a_mistake_leaves_everything(self):
+        taken = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(taken.close)
+        port = taken.getsockname()[1]
+        nowhere = os.path.join(self.server.folder, "no-such-file")
+        for settings, words in [
+            ({"hopcount_limt": 5}, "hopcount_limit"),
+            ({"virtual_alias_maps": f"texthash:{nowhere}"}, "no-such-file"),
+            ({"plugins": {"guest": {"file": nowhere}}}, "no-such-file"),
+            ({"listen": self.good["listen"] + [{"name": "two", "address": f"127.0.0.1:{port}"}]}, "listener \"two\""),
+        ]:
+            with self.subTest(words):
+                self.server.settings = {**self.good, **settings, "smtpd_banner": "$myhostname never"}
+                self.server.write_config()
+                self.assertIn(words, self.refused())
+                self.assertIn("not reloaded", self.server.text_log())
+                with client.Client(self.server.port) as connection:
+                    self.assertFalse(connection.greeting[1].endswith("never"))
+                    connection.deliver(messages.plain("still"), "ann@example.test", f"demo@{self.server.domain}")
+        self.assertIsNone(self.server.process.poll())
+
+    def test_4_listeners_come_and_go(self):
+        port = system.free_port()
+        answer = self.reload(listen=self.good["listen"] + [{"name": "two", "address": f"127.0.0.1:{port}"}])
+        self.assertEqual(answer["opened"], [f"two on 127.0.0.1:{port}"])
+        with client.Client(port) as connection:
+            answer = self.reload(listen=self.good["listen"])
+            self.assertEqual(answer["closed"], [f"two on 127.0.0.1:{port}"])
+            system.wait_for("the listener to close", lambda: not system.accepts(port))
+            connection.deliver(messages.plain("kept"), "ann@example.test", f"demo@{self.server.domain}")
+
+    def test_5_what_waits_for_the_next_start_is_named(self):
+        answer = self.reload(queue_directory=os.path.join(self.server.folder, "other"), runtime={"workers": 2})
+        self.assertEqual(answer["next_start"], ["queue_directory", "runtime"])
+
+    def test_6_sighup_reloads(self):
+        self.server.settings["smtpd_banner"] = "$myhostname by signal"
+        self.server.write_config()
+        os.kill(self.server.process.pid, signal.SIGHUP)
+
+        def greets():
+            with client.Client(self.server.port) as connection:
+                return connection.greeting[1].endswith("by signal")
+        system.wait_for("the new greeting", greets)
+
+
+class Supervised(unittest.TestCase):
+    """What a supervisor sees and does."""
+
+    def test_sockets_readiness_and_the_end(self):
+        server = waxwing.Waxwing("supervised")
+        self.addCleanup(server.close)
+        path = os.path.join(server.folder, "notify")
+        supervisor = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        supervisor.bind(path)
+        os.chmod(path, 0o777)
+        supervisor.settimeout(30)
+        self.addCleanup(supervisor.close)
+        server.wrap = [sys.executable, "-c", HAND_OVER, str(server.port)]
+        server.env = {"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "400000"}
+        # Of another address: the socket is found by its name.
+        server.settings["listen"] = [{"name": "smtp", "address": "127.0.0.1:1"}]
+        log = os.path.join(server.folder, "own")
+        os.mkdir(log)
+        system.give_to_service_user(log)
+        log = os.path.join(log, "waxwing.log")
+        server.settings["log"] = {"file": log}
+        server.start()
+        heard = set()
+        while not {"READY=1", "WATCHDOG=1"} <= heard:
+            heard.add(supervisor.recv(100).decode())
+        server.ask("reload")
+        while not {"RELOADING=1"} <= heard:
+            heard.add(supervisor.recv(100).decode())
+        os.rename(log, log + ".1")
+        os.kill(server.process.pid, signal.SIGUSR1)
+        time.sleep(0.5)
+        idle = client.Client(server.port)
+        busy = client.Client(server.port)
+        busy.envelope("ann@example.test", f"demo@{server.domain}")
+        began = time.monotonic()
+        os.kill(server.process.pid, signal.SIGTERM)
+        for connection in (idle, busy):
+            self.assertEqual(connection.reply()[0], 421)
+            with self.assertRaises(ConnectionError):
+                connection.reply()
+        self.assertEqual(server.process.wait(END_SECONDS_MAX), 0)
+        self.assertLess(time.monotonic() - began, END_SECONDS_MAX, "the end waited for something")
+        while "STOPPING=1" not in heard:
+            heard.add(supervisor.recv(100).decode())
+        with open(log) as file:
+            text = file.read()
+        self.assertEqual(text.count("end=shutdown"), 2, text)
+        self.assertIn("all sessions and deliveries have ended", text)
+
+
+if __name__ == "__main__":
+    cases.main()
