@@ -56,7 +56,7 @@ fn octets(transcript: &Transcript) -> Vec<u8> {
     given
         .flat_map(|stimulus| match stimulus {
             Stimulus::Octets(octets) => octets.as_slice(),
-            Stimulus::Handshake => &[FLIGHT],
+            Stimulus::Handshake(_) => &[FLIGHT],
             Stimulus::Wait(_) | Stimulus::Eof | Stimulus::Shutdown => &[],
         })
         .copied()
