@@ -1,11 +1,11 @@
 //! Lookup tables, address classes, and who has a mailbox where.
 //!
 //! Owns: the formats of `texthash:` and aliases files, their reloading, the classes of domains, the existence of
-//! recipients, the paths of mailboxes.
-//! Uses: config, pipeline, types.
+//! recipients, the paths of mailboxes; the users, and how a client shows that it is one.
+//! Uses: auth, config, pipeline, types.
 //! Used by: intake, delivery, sandbox (by the trait `Table`), daemon.
 //! Never: writes a mailbox, expands an alias (the plugin `aliases` does).
-//! Start reading at: [`Accounts`].
+//! Start reading at: [`Accounts`], then [`Users`] and [`LoginDesk`].
 #![forbid(unsafe_code)]
 
 mod accounts;
@@ -13,14 +13,22 @@ mod aliases;
 mod classes;
 mod file_table;
 mod lines;
+mod login;
 mod mailbox_path;
 mod tables;
 mod texthash;
+mod users;
 
 pub use accounts::Accounts;
 pub use aliases::parse_aliases;
 pub use classes::Classes;
 pub use file_table::{Entries, FileTable, Format, TABLE_BYTES_MAX};
+pub use login::{
+    FAILURE_AGE, FAILURE_CLIENTS_MAX, FAILURE_DELAY, FAILURES_MAX, HASH_WAIT, HASHES_MAX, LoginDesk, VERIFIED_AGE, VERIFIED_MAX,
+};
 pub use mailbox_path::{PathError, mailbox_path};
 pub use tables::{InlineTable, TableList};
 pub use texthash::parse_texthash;
+pub use waxwing_auth::PasswordCost;
+
+pub use users::{USERS_BYTES_MAX, Users};

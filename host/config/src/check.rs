@@ -36,19 +36,20 @@ fn check_restrictions(config: &Config, reader: &mut Reader<'_>) {
     for (list, rules) in config.restrictions() {
         for (index, rule) in rules.iter().enumerate() {
             let path = format!("{list}[{index}]");
-            match &rule.test {
-                Test::Access(_, table) if config.tables_named(table).is_none() => {
-                    let advice = match nearest(table, tables.iter().copied()) {
-                        Some(near) => format!("did you mean \"{near}\"?"),
-                        None => format!("add to [tables]: {table} = \"texthash:/path\""),
-                    };
-                    reader.wrong_at(&path, format!("there is no table \"{table}\""), advice);
-                }
-                Test::RejectRbl(lists) | Test::PermitDnswlClient(lists) | Test::RejectRhsbl(_, lists) if lists.weight != 1 => {
-                    let advice = "lists with weights stand in postscreen_dnsbl_sites".to_owned();
-                    reader.wrong_at(&path, "one list decides here, it has no weight", advice);
-                }
-                _ => {}
+            if let Test::Access(_, table) = &rule.test
+                && config.tables_named(table).is_none()
+            {
+                let advice = match nearest(table, tables.iter().copied()) {
+                    Some(near) => format!("did you mean \"{near}\"?"),
+                    None => format!("add to [tables]: {table} = \"texthash:/path\""),
+                };
+                reader.wrong_at(&path, format!("there is no table \"{table}\""), advice);
+            }
+            if let Test::RejectRbl(list) | Test::PermitDnswlClient(list) | Test::RejectRhsbl(_, list) = &rule.test
+                && list.weight != 1
+            {
+                let advice = "lists with weights stand in postscreen_dnsbl_sites".to_owned();
+                reader.wrong_at(&path, "one list decides here, it has no weight", advice);
             }
         }
     }

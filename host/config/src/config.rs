@@ -14,6 +14,7 @@ use crate::restriction::{DnsList, ListText, Rule, Rules};
 use crate::route::{HostPort, HostPortText, Route, RouteText};
 use crate::section::section;
 use crate::sections::{Control, Dns, Listen, Log, Recording, Runtime, ScanRefusal, Trace};
+use crate::session::ForbidBareNewline;
 use crate::table::{TableSpec, Tables};
 use crate::tls::TlsProtocols;
 use waxwing_types::TlsLevel;
@@ -89,6 +90,13 @@ section! {
         smtpd_client_connection_count_limit: usize [Count<usize, 0, 100_000>] = 50;
         /// Sessions at once in all; more are refused with 421.
         smtpd_sessions_max: usize [Count<usize, 1, 100_000>] = 1000;
+
+        // -- session: what it takes
+
+        /// What becomes of a message with a CR or LF that stands alone; in each case only CR LF . CR LF ends one.
+        smtpd_forbid_bare_newline: ForbidBareNewline [Choice<ForbidBareNewline>] = ForbidBareNewline::Reject;
+        /// Clients whose messages may have them all the same.
+        smtpd_forbid_bare_newline_exclusions: Vec<Network> [ListOf<NetworkText>] = Vec::new();
 
         // Abuse: rates, slow clients, memory.
         /// The time in which the smtpd_client_..._rate_limits count; it begins with the first thing that a client does.
@@ -234,6 +242,14 @@ section! {
         /// How long an idle connection is kept for the next message to the same next hop.
         smtp_connection_cache_time_limit: Duration [Span<0>] = Duration::from_secs(2);
 
+        // Who says who.
+        /// Where users and their password records are, each "file:" and a path; none: only plugins know users.
+        users: Vec<String> [ListOf<Text>] = Vec::new();
+        /// Records in plain text ({PLAIN}) count.
+        users_plaintext: bool [Flag] = false;
+        /// Clients that may use PLAIN and LOGIN without TLS.
+        smtpd_sasl_plaintext_networks: Vec<Network> [ListOf<NetworkText>] = Vec::new();
+
         // TLS and proxies: the listeners' side.
         /// PEM files with private keys and their certificate chains, each read again when it changes. Which is whose is seen by the keys;
         /// the first certificate serves clients that name no host, or none that a certificate is for.
@@ -252,8 +268,8 @@ section! {
         smtp_tls_security_level: TlsLevel [Choice<TlsLevel>] = TlsLevel::May;
         /// The same for single next hops, by "[host]:port", "host" or ".domain" (its subdomains).
         smtp_tls_policy_maps: BTreeMap<String, TlsLevel> [MapOf<Choice<TlsLevel>>] = BTreeMap::new();
-        /// File of the authorities in PEM that vouch for other servers (Postfix's smtp_tls_CAfile); none: those that Mozilla trusts.
-        smtp_tls_ca_file: Option<PathBuf> [Maybe<FilePath>] = None;
+        /// File of the authorities in PEM that vouch for other servers; none: those that Mozilla trusts.
+        smtp_tls_CAfile: Option<PathBuf> [Maybe<FilePath>] = None;
         /// How long the reply to STARTTLS and the handshake may take.
         smtp_starttls_timeout: Duration [Span<100>] = Duration::from_secs(300);
         /// Age at which the sender is told that a message is still waiting; 0: only who asked for it by NOTIFY=DELAY, after four hours.

@@ -130,7 +130,7 @@ fn contradictions() {
         ),
         (
             "default_transport = \"carrier\"",
-            "1:21 there is no transport \"carrier\" | there are local, virtual, smtp, relay, discard, error",
+            "1:21 there is no transport \"carrier\" | there are local, virtual, smtp, relay, lmtp, discard, error",
         ),
         (
             "relayhost = \"a b\"",

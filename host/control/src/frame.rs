@@ -97,6 +97,7 @@ mod tests {
             Request::PluginRollback { name: "spam".into() },
             Request::PluginPromote { name: "spam".into() },
             Request::ConfigShow,
+            Request::TlsShow,
         ]
     }
 

@@ -78,6 +78,8 @@ pub enum Request {
     },
     /// The configuration in effect, secrets redacted.
     ConfigShow,
+    /// The certificates that are shown.
+    TlsShow,
 }
 
 impl Request {

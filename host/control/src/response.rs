@@ -50,6 +50,11 @@ pub enum Response {
         /// What is in effect, as TOML.
         text: String,
     },
+    /// To `TlsShow`.
+    Tls {
+        /// The fingerprints of the certificates that handshakes use now: SHA-256 in hexadecimal digits.
+        certificates: Vec<String>,
+    },
     /// To any request that can't be served.
     Problem(Problem),
 }

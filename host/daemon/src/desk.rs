@@ -19,6 +19,7 @@ use waxwing_types::{Envelope, QueueId, Timestamp};
 use crate::control::Answers;
 use crate::numbers;
 use crate::plugins::Keeper;
+use crate::tls::Handshakes;
 
 /// Octets of recordings in one answer; in JSON they may be some times as many.
 const RECORDING_PAGE_BYTES: u64 = 2 << 20;
@@ -35,6 +36,7 @@ pub(crate) struct Desk {
     pub(crate) metrics: Arc<MetricsRegistry>,
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) active: ActiveUnits,
+    pub(crate) handshakes: Arc<Handshakes>,
     pub(crate) door: Arc<DoorShared>,
 }
 
@@ -59,6 +61,7 @@ impl Answers for Desk {
             Request::ConfigShow => {
                 Ok(Response::Config { file: self.file.display().to_string(), text: self.config.show_toml(Shown::All) })
             }
+            Request::TlsShow => Ok(Response::Tls { certificates: self.handshakes.fingerprints() }),
         };
         answered.unwrap_or_else(Response::Problem)
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use waxwing_config::{Config, Listen, ListenKind, ListenTls};
+use waxwing_config::{Config, ForbidBareNewline, Listen, ListenKind, ListenTls};
 use waxwing_intake::{Door, DoorSettings, DoorShared, GuardedHost, Intake};
 use waxwing_net::{
     AcceptSettings, Accepted, ProxySettings, SessionCounts, SessionLimits, Shutdown, ShutdownTrigger, Tls, accept_loop,
@@ -14,7 +14,7 @@ use waxwing_net::{
 };
 use waxwing_pipeline::{Authenticator, Client, Metrics};
 use waxwing_smtp::ServerSettings;
-use waxwing_smtp::server::Protocol;
+use waxwing_smtp::server::{BareNewline, Protocol};
 use waxwing_types::{Clock, Via};
 
 use crate::serve::Bound;
@@ -195,12 +195,26 @@ fn listener_settings(config: &Config, listen: &Listen) -> ServerSettings {
     }
 }
 
-/// With the mechanisms that this client may use.
-fn for_client(settings: &Arc<ServerSettings>, authenticator: Option<&dyn Authenticator>, client: IpAddr) -> Arc<ServerSettings> {
-    let Some(authenticator) = authenticator else { return Arc::clone(settings) };
-    let mut own = ServerSettings::clone(settings);
-    own.auth = authenticator.mechanisms(client, true);
-    own.auth_plaintext = authenticator.mechanisms(client, false);
+/// With the mechanisms that this client may use, and what it is trusted with.
+fn for_client(
+    config: &Config,
+    settings: &Arc<ServerSettings>,
+    authenticator: Option<&dyn Authenticator>,
+    client: IpAddr,
+) -> Arc<ServerSettings> {
+    let xclient = config.smtpd_authorized_xclient_hosts.iter().any(|network| network.contains(client));
+    let bare_newline = config.smtpd_forbid_bare_newline_exclusions.iter().any(|network| network.contains(client));
+    if authenticator.is_none() && !xclient && !bare_newline {
+        return Arc::clone(settings);
+    }
+    let mut own = ServerSettings { xclient, ..ServerSettings::clone(settings) };
+    if bare_newline {
+        own.bare_newline = BareNewline::No;
+    }
+    if let Some(authenticator) = authenticator {
+        own.auth = authenticator.mechanisms(client, true);
+        own.auth_plaintext = authenticator.mechanisms(client, false);
+    }
     Arc::new(own)
 }
 
@@ -213,6 +227,11 @@ pub(crate) fn server_settings(config: &Config) -> ServerSettings {
         errors_max: config.smtpd_hard_error_limit,
         command_idle: config.smtpd_timeout,
         data_idle: config.smtpd_timeout,
+        bare_newline: match config.smtpd_forbid_bare_newline {
+            ForbidBareNewline::Reject => BareNewline::Reject,
+            ForbidBareNewline::Normalize => BareNewline::Normalize,
+            ForbidBareNewline::No => BareNewline::No,
+        },
         ..ServerSettings::new(config.myhostname.clone())
     }
 }
@@ -228,7 +247,7 @@ fn session(
         // A listener that a reload has closed meanwhile.
         let Some(room) = current.room(&listener) else { return };
         let Accepted { stream, peer, admission, .. } = accepted;
-        let settings = for_client(&room.settings, current.authenticator.as_deref(), peer.ip());
+        let settings = for_client(&current.config, &room.settings, current.authenticator.as_deref(), peer.ip());
         let session = room.door.session(settings, peer, admission);
         let (tls, host) = match session.is_refused() {
             // A handshake is more than a client over a limit may cost us.

@@ -45,6 +45,12 @@ impl Handshakes {
         }
     }
 
+    /// Of what is shown now, the default first.
+    pub(crate) fn fingerprints(&self) -> Vec<String> {
+        let certificates = self.store.as_ref().map(|store| store.current());
+        certificates.iter().flat_map(|all| all.infos()).map(|info| info.fingerprint.clone()).collect()
+    }
+
     /// Looks at the files until the shutdown.
     pub(crate) fn watch(&self, shutdown: &Shutdown) {
         if let Some(store) = &self.store {

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tokio::task::JoinHandle;
-use waxwing_accounts::Accounts;
+use waxwing_accounts::{Accounts, LoginDesk, PasswordCost, Users};
 use waxwing_config::Config;
 use waxwing_control::ServerInfo;
 use waxwing_intake::{Intake, IntakeSettings};
 use waxwing_net::{Shutdown, spawn};
-use waxwing_pipeline::{Context, Event, Pipeline};
+use waxwing_pipeline::{Authenticator, Context, Event, Pipeline};
 use waxwing_queue::{EmbeddedSpool, Spool, SpoolError, SpoolSettings};
 use waxwing_state::{
     KV_KEYSPACE, MetricsRegistry, RECORDING_KEYSPACE, RecordingLimits, RecordingStore, Redaction, TRACE_KEYSPACE, TraceLimits,
@@ -84,7 +85,7 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     let pipeline = Arc::new(Pipeline::new(loaded.bindings(), Arc::clone(&accounts) as _, Arc::clone(&clock)));
     let keeper = Keeper::new(loaded, Arc::clone(&pipeline));
     drop(spawn("plugin files", Arc::clone(&keeper).poll(shutdown.clone())));
-    let authenticator = None;
+    let authenticator = Some(logins(&config, &pipeline, &clock)?);
     let intake = Intake::new(waxwing_intake::Parts {
         settings: IntakeSettings::of(&config),
         pipeline: Arc::clone(&pipeline),
@@ -119,14 +120,38 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     )
     .await?;
     let door = shared(&config, Arc::clone(&metrics) as _, &clock);
-    let doors = Doors::new(Current::new(&config, Arc::clone(&intake), authenticator, handshakes, &door), Arc::clone(&door), shutdown.clone());
+    let doors = Doors::new(
+        Current::new(&config, Arc::clone(&intake), authenticator, Arc::clone(&handshakes), &door),
+        Arc::clone(&door),
+        shutdown.clone(),
+    );
     let active = manager.active();
     let manager = spawn("queue manager", manager.run(shutdown.clone()));
-    let desk =
-        Desk { info, config, file, spool, traces, recordings, pipeline, keeper: Arc::clone(&keeper), metrics, active, door };
+    let desk = Desk {
+        info,
+        config,
+        file,
+        spool,
+        traces,
+        recordings,
+        pipeline,
+        keeper: Arc::clone(&keeper),
+        metrics,
+        active,
+        door,
+        handshakes,
+    };
     let desk = Arc::new(desk);
     drop(spawn("control", answer(control, desk, shutdown.clone())));
     Ok(Server { store, doors, manager, keeper })
+}
+
+/// Who checks names and secrets.
+fn logins(config: &Config, pipeline: &Arc<Pipeline>, clock: &Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Authenticator>> {
+    let users = Users::open(&config.users, config.users_plaintext, Arc::clone(clock))?;
+    let plaintext = config.smtpd_sasl_plaintext_networks.clone();
+    let desk = LoginDesk::new(users, plaintext, PasswordCost::default(), Arc::clone(pipeline), Arc::clone(clock));
+    Ok(Arc::new(desk.context("no random octets for the logins")?))
 }
 
 fn open_store(config: &Config) -> anyhow::Result<Store> {

@@ -41,10 +41,8 @@ impl Intake {
             Content::Disconnect(reply) => Answer::Close(reply),
             Content::Discarded(reason) => {
                 tracing::info!(target: "intake", "{}: discarded: {reason}", transaction.id);
-                match transaction.taken(committed(transaction)) {
-                    Answer::Committed(reply) => Answer::Discarded(reply),
-                    each => each,
-                }
+                let answer = transaction.taken(committed(transaction));
+                if let Answer::Committed(reply) = answer { Answer::Discarded(reply) } else { answer }
             }
             Content::Wanted(recipients) => {
                 let count = recipients.len();

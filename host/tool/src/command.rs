@@ -13,7 +13,7 @@ use crate::rehearsal::Rehearse;
 use crate::replay::{self, ReplayArgs};
 use crate::run::{self, RunArgs, Serve};
 use crate::try_out::{self, TestArgs};
-use crate::{Client, ToolError, check, check_milter, config, locate, new, plugin, queue, trace};
+use crate::{Client, ToolError, check, check_milter, config, locate, new, plugin, queue, tls, trace};
 
 /// Options of every command.
 #[derive(Args, Clone, Debug, Default)]
@@ -54,6 +54,20 @@ pub enum Command {
     /// Check and show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Look at the certificates
+    #[command(subcommand)]
+    Tls(TlsCommand),
+}
+
+/// `waxwing tls …`
+#[derive(Subcommand, Clone, Debug)]
+pub enum TlsCommand {
+    /// Show what each port serves and when it expires; fails if something is broken or expires soon
+    Show {
+        /// What expires within so many days is a failure
+        #[arg(long, value_name = "NUMBER", default_value_t = 14)]
+        days: u32,
+    },
 }
 
 /// `waxwing queue …`
@@ -187,6 +201,9 @@ impl Command {
                 config::show(&locate::config_file(options)?, *given, options.json, out)
             }
             Self::Config(ConfigCommand::Show { given: _, running: true }) => config::running(&mut client()?, options.json, out),
+            Self::Tls(TlsCommand::Show { days }) => {
+                tls::show(&locate::config_file(options)?, client(), *days, options.json, now, out)
+            }
         }
     }
 }
@@ -222,6 +239,7 @@ mod tests {
             &["plugin", "check", "p.wasm"],
             &["plugin", "new", "x", "--lang", "c"],
             &["metrics"],
+            &["tls", "show", "--days", "30"],
         ] {
             assert!(Cli::try_parse_from([&["waxwing"], good].concat()).is_ok(), "{good:?}");
         }

@@ -25,6 +25,7 @@ mod rehearsal;
 mod replay;
 mod run;
 mod text;
+mod tls;
 mod trace;
 mod try_out;
 

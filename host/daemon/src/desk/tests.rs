@@ -58,6 +58,7 @@ async fn bench() -> Bench {
         door: crate::listen::shared(&config, Arc::new(waxwing_state::MetricsRegistry::default()), &(Arc::clone(&clock) as _)),
         config,
         active: ActiveUnits::default(),
+        handshakes: Arc::default(),
     };
     Bench { desk, clock, _dir: dir }
 }

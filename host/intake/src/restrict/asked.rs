@@ -49,17 +49,19 @@ impl Intake {
 impl Asking<'_> {
     async fn all(&mut self) {
         let stage = self.case.stage;
-        if self.policy.scores_at(stage) && !self.intake.is_ours(self.case) {
-            if let Some(refusal) = dnsbl::score(self.policy, self.case).await {
-                self.found.refusal = Some(refusal);
-                return;
-            }
+        if self.policy.scores_at(stage)
+            && !self.intake.is_ours(self.case)
+            && let Some(refusal) = dnsbl::score(self.policy, self.case).await
+        {
+            self.found.refusal = Some(refusal);
+            return;
         }
-        if stage == Stage::Mail && self.policy.holds_to_own(self.case.context) {
-            if let Ruling::Refuse(reply) = self.sender_login(true, false).await {
-                self.found.refusal = Some(Refusal { reply, rule: LOGIN_RULE.to_owned() });
-                return;
-            }
+        if stage == Stage::Mail
+            && self.policy.holds_to_own(self.case.context)
+            && let Ruling::Refuse(reply) = self.sender_login(true, false).await
+        {
+            self.found.refusal = Some(Refusal { reply, rule: LOGIN_RULE.to_owned() });
+            return;
         }
         for (list, rules) in self.policy.lists_at(stage) {
             self.list = list;
@@ -93,7 +95,7 @@ impl Asking<'_> {
     }
 
     async fn rule(&mut self, rule: &Rule, depth: usize) -> Ruling {
-        let (case, about) = (self.case, subject_of(self.list));
+        let (case, about, resolver) = (self.case, subject_of(self.list), &*self.policy.resolver);
         match &rule.test {
             Test::Permit => Ruling::Permit,
             Test::Reject => Ruling::Refuse(refuse(case, about, (554, (5, 7, 1)), "Access denied")),
@@ -118,15 +120,15 @@ impl Asking<'_> {
             Test::PermitDnswlClient(list) => permit(dnsbl::is_client_in(self.policy, case, list).await),
             Test::Access(subject, table) => self.access(*subject, table, rule, depth).await,
             Test::CheckPolicyService(endpoint) => self.service(&endpoint.to_string(), rule, depth).await,
-            Test::RejectInvalidHeloHostname
-            | Test::RejectNonFqdnHeloHostname
-            | Test::RejectNonFqdnSender
-            | Test::RejectNonFqdnRecipient
-            | Test::RejectUnknownHeloHostname
-            | Test::RejectUnknownSenderDomain
-            | Test::RejectUnknownRecipientDomain
-            | Test::RejectUnknownClientHostname
-            | Test::RejectUnknownReverseClientHostname => names::judge(self.policy, self.intake, case, &rule.test).await,
+            Test::RejectInvalidHeloHostname => names::invalid_helo(case),
+            Test::RejectNonFqdnHeloHostname => names::non_fqdn(case, Subject::Helo),
+            Test::RejectNonFqdnSender => names::non_fqdn(case, Subject::Sender),
+            Test::RejectNonFqdnRecipient => names::non_fqdn(case, Subject::Recipient),
+            Test::RejectUnknownHeloHostname => names::unknown_helo(resolver, case).await,
+            Test::RejectUnknownSenderDomain => names::unknown_sender(resolver, case, self.sender_class()).await,
+            Test::RejectUnknownRecipientDomain => names::unknown_recipient(resolver, case).await,
+            Test::RejectUnknownClientHostname => names::unknown_client(resolver, case, false).await,
+            Test::RejectUnknownReverseClientHostname => names::unknown_client(resolver, case, true).await,
         }
     }
 
@@ -138,6 +140,11 @@ impl Asking<'_> {
         let rules: Result<Vec<Rule>, _> = text.split(',').map(str::parse).collect();
         let rules = rules.ok()?;
         Some(self.rules(&rules, depth + 1).await)
+    }
+
+    fn sender_class(&self) -> AddressClass {
+        let address = self.case.sender.and_then(ReversePath::address);
+        address.map_or(AddressClass::Local, |address| self.intake.parts.directory.class_of(address))
     }
 
     fn multi_recipient_bounce(&self) -> Ruling {

@@ -3,12 +3,11 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use waxwing_config::{Subject, Test};
+use waxwing_config::Subject;
 use waxwing_pipeline::{DnsError, Resolver};
 use waxwing_types::{Address, AddressClass, ReversePath};
 
-use super::{Case, Policy, Ruling, refuse};
-use crate::Intake;
+use super::{Case, Ruling, refuse};
 
 /// PTR (RFC 1035 §3.3.12).
 const PTR: u16 = 12;
@@ -22,27 +21,19 @@ pub(crate) struct Reverse {
     pub(crate) name: Option<String>,
     /// Its name that leads back to it.
     pub(crate) confirmed: Option<String>,
-    /// A server did not answer.
-    pub(crate) temporary: bool,
 }
 
 /// Looks an address up and back.
 pub(crate) async fn reverse(resolver: &dyn Resolver, ip: IpAddr) -> Reverse {
     let ip = ip.to_canonical();
     let mut found = Reverse::default();
-    let names = match resolver.records(&reverse_name(ip), PTR).await {
-        Ok(records) => records.rdata,
-        Err(error) => return Reverse { temporary: matches!(error, DnsError::Temporary(_)), ..found },
-    };
-    for name in names.iter().filter_map(wire_name).take(NAMES_MAX) {
+    let Ok(records) = resolver.records(&reverse_name(ip), PTR).await else { return found };
+    for name in records.rdata.iter().filter_map(wire_name).take(NAMES_MAX) {
         found.name.get_or_insert_with(|| name.clone());
-        match resolver.addresses(&name).await {
-            Ok(addresses) if addresses.iter().any(|address| address.to_canonical() == ip) => {
-                found.confirmed = Some(name);
-                return found;
-            }
-            Ok(_) => {}
-            Err(error) => found.temporary |= matches!(error, DnsError::Temporary(_)),
+        let addresses = resolver.addresses(&name).await.unwrap_or_default();
+        if addresses.iter().any(|address| address.to_canonical() == ip) {
+            found.confirmed = Some(name);
+            return found;
         }
     }
     found
@@ -104,66 +95,69 @@ fn is_fqdn(name: &str) -> bool {
     is_literal(name) || is_hostname(name) && name.trim_end_matches('.').contains('.')
 }
 
-/// The tests of this file.
-pub(super) async fn judge(policy: &Policy, intake: &Intake, case: &Case<'_>, test: &Test) -> Ruling {
-    let helo = case.context.helo.as_deref();
-    let resolver = &*policy.resolver;
-    match test {
-        Test::RejectInvalidHeloHostname => match helo {
-            Some(name) if !is_hostname(name) && !is_literal(name) => no(case, Subject::Helo, (501, (5, 5, 2)), "Invalid name"),
-            Some(_) | None => Ruling::Dunno,
-        },
-        Test::RejectNonFqdnHeloHostname => match helo {
-            Some(name) if !is_fqdn(name) => no(case, Subject::Helo, NOT_FQDN, "need fully-qualified hostname"),
-            Some(_) | None => Ruling::Dunno,
-        },
-        Test::RejectUnknownHeloHostname => match helo {
-            Some(name) if !is_literal(name) => known(case, Subject::Helo, (4, 7, 1), has_host(resolver, name).await),
-            Some(_) | None => Ruling::Dunno,
-        },
-        Test::RejectNonFqdnSender => match case.sender {
-            Some(ReversePath::Of(address)) if !is_fqdn(address.domain()) => {
-                no(case, Subject::Sender, NOT_FQDN, "need fully-qualified address")
-            }
-            Some(_) | None => Ruling::Dunno,
-        },
-        Test::RejectNonFqdnRecipient => match case.recipient {
-            Some((address, _)) if !is_fqdn(address.domain()) => {
-                no(case, Subject::Recipient, NOT_FQDN, "need fully-qualified address")
-            }
-            Some(_) | None => Ruling::Dunno,
-        },
-        Test::RejectUnknownSenderDomain => match case.sender {
-            Some(ReversePath::Of(address)) if intake.parts.directory.class_of(address) == AddressClass::Default => {
-                known(case, Subject::Sender, (4, 1, 8), takes_mail(resolver, address.domain()).await)
-            }
-            Some(_) | None => Ruling::Dunno,
-        },
-        Test::RejectUnknownRecipientDomain => match case.recipient {
-            Some((address, AddressClass::Default)) => {
-                known(case, Subject::Recipient, (4, 1, 2), takes_mail(resolver, address.domain()).await)
-            }
-            Some(_) | None => Ruling::Dunno,
-        },
-        _ => client(resolver, case, test).await,
+const NOT_FQDN: (u16, (u8, u16, u16)) = (504, (5, 5, 2));
+
+/// `reject_invalid_helo_hostname`.
+pub(super) fn invalid_helo(case: &Case<'_>) -> Ruling {
+    match case.context.helo.as_deref() {
+        Some(name) if !is_hostname(name) && !is_literal(name) => no(case, Subject::Helo, (501, (5, 5, 2)), "Invalid name"),
+        Some(_) | None => Ruling::Dunno,
     }
 }
 
-const NOT_FQDN: (u16, (u8, u16, u16)) = (504, (5, 5, 2));
-
-async fn client(resolver: &dyn Resolver, case: &Case<'_>, test: &Test) -> Ruling {
-    let Some(client) = case.context.client.as_deref() else { return Ruling::Dunno };
-    if client.name.is_some() {
-        return Ruling::Dunno;
+/// `reject_non_fqdn_...`.
+pub(super) fn non_fqdn(case: &Case<'_>, about: Subject) -> Ruling {
+    let (name, why) = match about {
+        Subject::Helo => (case.context.helo.as_deref(), "need fully-qualified hostname"),
+        Subject::Sender => (case.sender.and_then(ReversePath::address).map(Address::domain), "need fully-qualified address"),
+        Subject::Recipient => (case.recipient.map(|(address, _)| address.domain()), "need fully-qualified address"),
+        Subject::Client => (None, ""),
+    };
+    match name {
+        Some(name) if !is_fqdn(name) => no(case, about, NOT_FQDN, why),
+        Some(_) | None => Ruling::Dunno,
     }
-    let found = reverse(resolver, client.peer.ip()).await;
-    match (test, found) {
-        (Test::RejectUnknownReverseClientHostname, Reverse { name: Some(_), .. }) => Ruling::Dunno,
-        (Test::RejectUnknownClientHostname, Reverse { confirmed: Some(_), .. }) => Ruling::Dunno,
-        (Test::RejectUnknownReverseClientHostname, _) => {
-            no(case, Subject::Client, (450, (4, 7, 25)), "cannot find your reverse hostname")
+}
+
+/// `reject_unknown_helo_hostname`.
+pub(super) async fn unknown_helo(resolver: &dyn Resolver, case: &Case<'_>) -> Ruling {
+    match case.context.helo.as_deref() {
+        Some(name) if !is_literal(name) => known(case, Subject::Helo, (4, 7, 1), has_host(resolver, name).await),
+        Some(_) | None => Ruling::Dunno,
+    }
+}
+
+/// `reject_unknown_sender_domain`: of domains that are not ours.
+pub(super) async fn unknown_sender(resolver: &dyn Resolver, case: &Case<'_>, class: AddressClass) -> Ruling {
+    match case.sender {
+        Some(ReversePath::Of(address)) if class == AddressClass::Default => {
+            known(case, Subject::Sender, (4, 1, 8), takes_mail(resolver, address.domain()).await)
         }
-        _ => no(case, Subject::Client, (450, (4, 7, 25)), "cannot find your hostname"),
+        Some(_) | None => Ruling::Dunno,
+    }
+}
+
+/// `reject_unknown_recipient_domain`: of domains that are not ours.
+pub(super) async fn unknown_recipient(resolver: &dyn Resolver, case: &Case<'_>) -> Ruling {
+    match case.recipient {
+        Some((address, AddressClass::Default)) => {
+            known(case, Subject::Recipient, (4, 1, 2), takes_mail(resolver, address.domain()).await)
+        }
+        Some(_) | None => Ruling::Dunno,
+    }
+}
+
+/// `reject_unknown_client_hostname`, and `reject_unknown_reverse_client_hostname`, which is content with any name.
+pub(super) async fn unknown_client(resolver: &dyn Resolver, case: &Case<'_>, any: bool) -> Ruling {
+    let Some(client) = case.context.client.as_deref().filter(|client| client.name.is_none()) else { return Ruling::Dunno };
+    let found = reverse(resolver, client.peer.ip()).await;
+    let (name, why) = match any {
+        true => (found.name, "cannot find your reverse hostname"),
+        false => (found.confirmed, "cannot find your hostname"),
+    };
+    match name {
+        Some(_) => Ruling::Dunno,
+        None => no(case, Subject::Client, (450, (4, 7, 25)), why),
     }
 }
 

@@ -1,0 +1,155 @@
+//! Password records: a scheme in braces, as Dovecot writes it, and what the scheme stores.
+
+use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
+use argon2::{Algorithm, Argon2, Params, Version};
+use subtle::ConstantTimeEq as _;
+use thiserror::Error;
+
+use crate::scram::ScramKeys;
+
+/// Octets of the salt of an `{ARGON2ID}` record.
+pub const ARGON2_SALT_BYTES: usize = 16;
+
+/// What a new `{ARGON2ID}` record costs to compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PasswordCost {
+    /// KiB of memory.
+    pub memory_kib: u32,
+    /// Passes over it.
+    pub passes: u32,
+    /// Lanes; they are computed one after another.
+    pub lanes: u32,
+}
+
+impl Default for PasswordCost {
+    // OWASP's second choice: 19 MiB, two passes, one lane.
+    fn default() -> Self {
+        Self { memory_kib: 19_456, passes: 2, lanes: 1 }
+    }
+}
+
+/// Why text is no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum RecordError {
+    /// The scheme is none of ours.
+    #[error("unknown password scheme")]
+    Scheme,
+    /// The scheme is, but not what follows it.
+    #[error("malformed password record")]
+    Malformed,
+    /// `{PLAIN}`, which the operator did not allow.
+    #[error("passwords in plain text are not allowed")]
+    Plain,
+}
+
+/// What is stored of a password.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Record {
+    /// `{ARGON2ID}$argon2id$…`.
+    Argon2id(String),
+    /// `{BLF-CRYPT}$2y$…`.
+    Bcrypt(String),
+    /// `{SHA512-CRYPT}$6$…`.
+    Sha512(String),
+    /// `{CRYPT}$y$…`.
+    Yescrypt(String),
+    /// `{SCRAM-SHA-256}…`.
+    Scram(ScramKeys),
+    /// `{PLAIN}…`.
+    Plain(String),
+}
+
+impl Record {
+    /// Reads a record; without a scheme in braces its beginning says what it is. `plain`: `{PLAIN}` is allowed.
+    pub fn parse(text: &str, plain: bool) -> Result<Self, RecordError> {
+        let (scheme, value) = match text.strip_prefix('{').map(|rest| rest.split_once('}')) {
+            Some(Some((scheme, value))) => (scheme.to_ascii_uppercase(), value),
+            Some(None) => return Err(RecordError::Malformed),
+            None => ("CRYPT".to_owned(), text),
+        };
+        let own = || value.to_owned();
+        let begins = |with: &[&str]| with.iter().any(|with| value.starts_with(with));
+        let found = match scheme.as_str() {
+            "PLAIN" | "CLEARTEXT" if plain => Self::Plain(own()),
+            "PLAIN" | "CLEARTEXT" => return Err(RecordError::Plain),
+            "SCRAM-SHA-256" => Self::Scram(ScramKeys::parse(value).ok_or(RecordError::Malformed)?),
+            "ARGON2ID" | "CRYPT" if begins(&["$argon2id$"]) => Self::Argon2id(own()),
+            "BLF-CRYPT" | "CRYPT" if begins(&["$2y$", "$2b$", "$2a$"]) => Self::Bcrypt(own()),
+            "SHA512-CRYPT" | "CRYPT" if begins(&["$6$"]) => Self::Sha512(own()),
+            "CRYPT" if begins(&["$y$"]) => Self::Yescrypt(own()),
+            "ARGON2ID" | "BLF-CRYPT" | "SHA512-CRYPT" => return Err(RecordError::Malformed),
+            _ => return Err(RecordError::Scheme),
+        };
+        Ok(found)
+    }
+
+    /// An `{ARGON2ID}` record of a password; `None` if the cost is none that there is.
+    #[must_use]
+    pub fn make(password: &str, salt: &[u8; ARGON2_SALT_BYTES], cost: PasswordCost) -> Option<Self> {
+        let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, None).ok()?;
+        let argon = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+        argon.hash_password_with_salt(password.as_bytes(), salt).ok().map(|hash| Self::Argon2id(hash.to_string()))
+    }
+
+    /// One hash computation: whether the record is the password's.
+    #[must_use]
+    pub fn verify(&self, password: &str) -> bool {
+        match self {
+            Self::Argon2id(hash) => Argon2::default().verify_password(password.as_bytes(), hash.as_str()).is_ok(),
+            Self::Bcrypt(hash) => bcrypt::verify(password, hash).unwrap_or(false),
+            Self::Sha512(hash) => sha_crypt::ShaCrypt::default().verify_password(password.as_bytes(), hash.as_str()).is_ok(),
+            Self::Yescrypt(hash) => yescrypt::Yescrypt::default().verify_password(password.as_bytes(), hash.as_str()).is_ok(),
+            Self::Scram(keys) => keys.verify(password),
+            Self::Plain(stored) => stored.as_bytes().ct_eq(password.as_bytes()).into(),
+        }
+    }
+
+    /// What [`Self::parse`] reads.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        match self {
+            Self::Argon2id(hash) => format!("{{ARGON2ID}}{hash}"),
+            Self::Bcrypt(hash) => format!("{{BLF-CRYPT}}{hash}"),
+            Self::Sha512(hash) => format!("{{SHA512-CRYPT}}{hash}"),
+            Self::Yescrypt(hash) => format!("{{CRYPT}}{hash}"),
+            Self::Scram(keys) => format!("{{SCRAM-SHA-256}}{}", keys.to_text()),
+            Self::Plain(text) => format!("{{PLAIN}}{text}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHEAP: PasswordCost = PasswordCost { memory_kib: 64, passes: 1, lanes: 1 };
+
+    #[test]
+    fn each_scheme_knows_its_password_only() {
+        let made = Record::make("Hello world!", &[7; ARGON2_SALT_BYTES], CHEAP).unwrap().to_text();
+        // Of Drepper's "Unix crypt using SHA-256 and SHA-512"; made by crypt_blowfish's algorithm with cost 4.
+        let sha =
+            "{SHA512-CRYPT}$6$saltstring$svn8UoSVapNtMuq1ukKS4tPQd8iKwSMHWjlO/O817G3uBnIFNjnQJuesI68OTLiBFdcbYEdFCoEOfaS35inz1";
+        let blowfish = format!("{{BLF-CRYPT}}{}", bcrypt::hash("Hello world!", 4).unwrap());
+        for text in [made.as_str(), sha, &blowfish, "{PLAIN}Hello world!"] {
+            let record = Record::parse(text, true).unwrap();
+            assert!(record.verify("Hello world!"), "{text}");
+            assert!(!record.verify("Hello world?"), "{text}");
+            assert_eq!(record.to_text(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_record_is_refused() {
+        for (text, why) in [
+            ("{PLAIN}a", RecordError::Plain),
+            ("{MD5}a", RecordError::Scheme),
+            ("secret", RecordError::Scheme),
+            ("{ARGON2ID}a", RecordError::Malformed),
+            ("{SCRAM-SHA-256}4096,,a,b", RecordError::Malformed),
+            ("{", RecordError::Malformed),
+        ] {
+            assert_eq!(Record::parse(text, false).err(), Some(why), "{text}");
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! SCRAM-SHA-256 and SCRAM-SHA-256-PLUS (RFC 5802, RFC 7677).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use crate::plain::{NAME_BYTES_MAX, SaslError};
+
+/// Rounds of a record that is made here (RFC 7677 §4 asks for 4096 at least).
+pub const SCRAM_ITERATIONS: u32 = 4096;
+/// Rounds that a record may ask for.
+pub const SCRAM_ITERATIONS_MAX: u32 = 10_000_000;
+/// Octets of a client's message.
+pub const SCRAM_MESSAGE_BYTES_MAX: usize = 2048;
+
+/// What is stored for a user: neither the password nor what logs in.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ScramKeys {
+    /// Rounds of PBKDF2.
+    pub iterations: u32,
+    /// Octets of the salt.
+    pub salt: Vec<u8>,
+    /// `StoredKey`.
+    pub stored: [u8; 32],
+    /// `ServerKey`.
+    pub server: [u8; 32],
+}
+
+pub(crate) fn mac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
+    // HMAC pads a key of less than a block with zeros; to do so here leaves no length that could be wrong.
+    let mut block = [0; 64];
+    block.iter_mut().zip(key).for_each(|(to, from)| *to = *from);
+    let mut mac = Hmac::<Sha256>::new(&block.into());
+    parts.iter().for_each(|part| mac.update(part));
+    mac.finalize().into_bytes().into()
+}
+
+impl ScramKeys {
+    /// The keys of a password: one computation of `iterations` rounds.
+    #[must_use]
+    pub fn of(password: &str, salt: &[u8], iterations: u32) -> Option<Self> {
+        let mut salted = [0; 32];
+        pbkdf2::pbkdf2::<Hmac<Sha256>>(password.as_bytes(), salt, iterations, &mut salted).ok()?;
+        let stored = Sha256::digest(mac(&salted, &[b"Client Key"])).into();
+        Some(Self { iterations, salt: salt.to_vec(), stored, server: mac(&salted, &[b"Server Key"]) })
+    }
+
+    /// What an unknown user has: the same salt each time, and keys that no password has.
+    #[must_use]
+    pub fn nobody(key: &[u8; 32], user: &str) -> Self {
+        let part = |what: &[u8]| mac(key, &[what, user.as_bytes()]);
+        let salt = part(b"salt\0").into_iter().take(16).collect();
+        Self { iterations: SCRAM_ITERATIONS, salt, stored: part(b"stored\0"), server: part(b"server\0") }
+    }
+
+    /// Whether the password has these keys.
+    #[must_use]
+    pub fn verify(&self, password: &str) -> bool {
+        Self::of(password, &self.salt, self.iterations).is_some_and(|keys| keys.stored.ct_eq(&self.stored).into())
+    }
+
+    /// As Dovecot stores them, without `{SCRAM-SHA-256}`: `rounds,salt,StoredKey,ServerKey`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split(',');
+        let iterations = parts.next()?.parse().ok().filter(|rounds| (1..=SCRAM_ITERATIONS_MAX).contains(rounds))?;
+        let salt = STANDARD.decode(parts.next()?).ok().filter(|salt| !salt.is_empty())?;
+        let stored = STANDARD.decode(parts.next()?).ok()?.try_into().ok()?;
+        let server = STANDARD.decode(parts.next()?).ok()?.try_into().ok()?;
+        parts.next().is_none().then_some(Self { iterations, salt, stored, server })
+    }
+
+    /// What [`Self::parse`] reads.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let b = |bytes: &[u8]| STANDARD.encode(bytes);
+        format!("{},{},{},{}", self.iterations, b(&self.salt), b(&self.stored), b(&self.server))
+    }
+}
+
+/// What this end knows of the channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binding<'a> {
+    /// Nothing: SCRAM-SHA-256, and -PLUS is not offered.
+    None,
+    /// SCRAM-SHA-256 where -PLUS is offered: a client that says `y` was deceived.
+    Offered,
+    /// SCRAM-SHA-256-PLUS with `tls-exporter` (RFC 9266).
+    Exporter(&'a [u8]),
+}
+
+/// Who the client says that it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScramUser {
+    /// Whom it wants to act for; empty: the user itself.
+    pub authzid: String,
+    /// Whose password it knows.
+    pub user: String,
+}
+
+/// An exchange whose first message has come.
+pub struct Scram {
+    /// What `c=` must be.
+    binding: Vec<u8>,
+    first_bare: String,
+    nonce: String,
+    server_first: String,
+    keys: Option<ScramKeys>,
+}
+
+fn name(text: &str) -> Result<String, SaslError> {
+    if text.len() > NAME_BYTES_MAX {
+        return Err(SaslError::TooLong);
+    }
+    let plain = text.replace("=2C", ",").replace("=3D", "=");
+    // Whatever "=" is left over stood for nothing (RFC 5802 §5.1).
+    let escapes = text.matches("=2C").count() + text.matches("=3D").count();
+    match escapes == text.matches('=').count() && !text.contains('\0') {
+        true => Ok(plain),
+        false => Err(SaslError::Malformed),
+    }
+}
+
+fn text(message: &[u8]) -> Result<&str, SaslError> {
+    if message.len() > SCRAM_MESSAGE_BYTES_MAX {
+        return Err(SaslError::TooLong);
+    }
+    std::str::from_utf8(message).map_err(|_| SaslError::Malformed)
+}
+
+impl Scram {
+    /// Takes the client's first message. `nonce`: ours, printable and without a comma.
+    pub fn begin(message: &[u8], binding: Binding<'_>, nonce: &str) -> Result<(Self, ScramUser), SaslError> {
+        let message = text(message)?;
+        let (flag, rest) = message.split_once(',').ok_or(SaslError::Malformed)?;
+        let (authzid, bare) = rest.split_once(',').ok_or(SaslError::Malformed)?;
+        let mut bound = format!("{flag},{authzid},").into_bytes();
+        match (flag, binding) {
+            ("n", Binding::None | Binding::Offered) | ("y", Binding::None) => {}
+            ("p=tls-exporter", Binding::Exporter(exporter)) if !exporter.is_empty() => bound.extend_from_slice(exporter),
+            ("n" | "y", _) => return Err(SaslError::Binding),
+            (other, _) if other.starts_with("p=") => return Err(SaslError::Binding),
+            _ => return Err(SaslError::Malformed),
+        }
+        let authzid = match authzid.strip_prefix("a=") {
+            Some(authzid) => name(authzid)?,
+            None if authzid.is_empty() => String::new(),
+            None => return Err(SaslError::Malformed),
+        };
+        let mut parts = bare.split(',');
+        let user = parts.next().and_then(|part| part.strip_prefix("n=")).ok_or(SaslError::Malformed)?;
+        let theirs = parts.next().and_then(|part| part.strip_prefix("r=")).ok_or(SaslError::Malformed)?;
+        let user = name(user)?;
+        if user.is_empty() || theirs.is_empty() || !theirs.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(SaslError::Malformed);
+        }
+        let nonce = format!("{theirs}{nonce}");
+        let begun = Self { binding: bound, first_bare: bare.to_owned(), nonce, server_first: String::new(), keys: None };
+        Ok((begun, ScramUser { authzid, user }))
+    }
+
+    /// The server's first message, for a user who has these keys.
+    pub fn challenge(&mut self, keys: ScramKeys) -> Vec<u8> {
+        self.server_first = format!("r={},s={},i={}", self.nonce, STANDARD.encode(&keys.salt), keys.iterations);
+        self.keys = Some(keys);
+        self.server_first.clone().into_bytes()
+    }
+
+    /// Takes the client's final message and returns the server's. The client must still acknowledge it with an empty response where the
+    /// protocol has no data in its success (RFC 4954 §4).
+    pub fn finish(&mut self, message: &[u8]) -> Result<Vec<u8>, SaslError> {
+        let message = text(message)?;
+        let keys = self.keys.take().ok_or(SaslError::Malformed)?;
+        let (without, proof) = message.rsplit_once(",p=").ok_or(SaslError::Malformed)?;
+        let mut parts = without.split(',');
+        let bound = parts.next().and_then(|part| part.strip_prefix("c=")).ok_or(SaslError::Malformed)?;
+        let nonce = parts.next().and_then(|part| part.strip_prefix("r=")).ok_or(SaslError::Malformed)?;
+        let bound = STANDARD.decode(bound).map_err(|_| SaslError::Malformed)?;
+        let proof: [u8; 32] = STANDARD.decode(proof).ok().and_then(|proof| proof.try_into().ok()).ok_or(SaslError::Malformed)?;
+        if !bool::from(bound.ct_eq(&self.binding)) {
+            return Err(SaslError::Binding);
+        }
+        if nonce != self.nonce {
+            return Err(SaslError::Malformed);
+        }
+        let said = [self.first_bare.as_bytes(), b",", self.server_first.as_bytes(), b",", without.as_bytes()];
+        let mut client_key = mac(&keys.stored, &said);
+        client_key.iter_mut().zip(proof).for_each(|(key, proof)| *key ^= proof);
+        let stored: [u8; 32] = Sha256::digest(client_key).into();
+        match stored.ct_eq(&keys.stored).into() {
+            true => Ok(format!("v={}", STANDARD.encode(mac(&keys.server, &said))).into_bytes()),
+            false => Err(SaslError::Denied),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SALT: &str = "W22ZaJ0SNY7soEsUEjb6gQ==";
+    const FIRST: &[u8] = b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO";
+    const NONCE: &str = "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
+
+    fn keys() -> ScramKeys {
+        ScramKeys::of("pencil", &STANDARD.decode(SALT).unwrap(), 4096).unwrap()
+    }
+
+    #[test]
+    fn the_example_of_rfc_7677() {
+        let (mut scram, user) = Scram::begin(FIRST, Binding::None, NONCE).unwrap();
+        assert_eq!(user, ScramUser { authzid: String::new(), user: "user".to_owned() });
+        let challenge = String::from_utf8(scram.challenge(keys())).unwrap();
+        assert_eq!(challenge, format!("r=rOprNGfwEbeRWgbNEkqO{NONCE},s={SALT},i=4096"));
+        let last = format!("c=biws,r=rOprNGfwEbeRWgbNEkqO{NONCE},p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=");
+        let server = scram.finish(last.as_bytes()).unwrap();
+        assert_eq!(server, b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
+    }
+
+    #[test]
+    fn another_proof_is_denied_and_once_only() {
+        let (mut scram, _) = Scram::begin(FIRST, Binding::None, NONCE).unwrap();
+        scram.challenge(keys());
+        let last = format!("c=biws,r=rOprNGfwEbeRWgbNEkqO{NONCE},p=aHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=");
+        assert_eq!(scram.finish(last.as_bytes()), Err(SaslError::Denied));
+        assert_eq!(scram.finish(last.as_bytes()), Err(SaslError::Malformed));
+    }
+
+    #[test]
+    fn a_downgrade_and_another_channel_are_seen() {
+        let begin = |message: &[u8], binding| Scram::begin(message, binding, NONCE).map(|(scram, _)| scram);
+        assert_eq!(begin(b"y,,n=user,r=abc", Binding::Offered).err(), Some(SaslError::Binding));
+        assert!(begin(b"y,,n=user,r=abc", Binding::None).is_ok());
+        assert_eq!(begin(b"n,,n=user,r=abc", Binding::Exporter(b"key")).err(), Some(SaslError::Binding));
+        assert_eq!(begin(b"p=tls-unique,,n=user,r=abc", Binding::Exporter(b"key")).err(), Some(SaslError::Binding));
+        let mut scram = begin(b"p=tls-exporter,,n=user,r=abc", Binding::Exporter(b"key")).unwrap();
+        scram.challenge(keys());
+        let other = STANDARD.encode("p=tls-exporter,,yek");
+        let last = format!("c={other},r=abc{NONCE},p={}", STANDARD.encode([0; 32]));
+        assert_eq!(scram.finish(last.as_bytes()), Err(SaslError::Binding));
+    }
+
+    #[test]
+    fn keys_are_read_as_written_and_nobody_has_the_same_salt_twice() {
+        assert!(ScramKeys::parse(&keys().to_text()) == Some(keys()));
+        assert!(keys().verify("pencil") && !keys().verify("pencils"));
+        let nobody = |name| ScramKeys::nobody(&[7; 32], name);
+        assert!(nobody("a") == nobody("a") && nobody("a").salt != nobody("b").salt);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(first in "[nyp]?,?(a=[a-z=]*)?,?n=[a-z=2C3D]{0,9},r=[a-z,]{0,9}", last in "\\PC{0,60}") {
+            if let Ok((mut scram, _)) = Scram::begin(first.as_bytes(), Binding::None, NONCE) {
+                scram.challenge(ScramKeys::nobody(&[0; 32], "a"));
+                prop_assert!(scram.finish(last.as_bytes()).is_err());
+            }
+        }
+    }
+}
