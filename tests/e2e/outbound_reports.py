@@ -75,6 +75,7 @@ class Reports(unittest.TestCase):
         with self.behind(virtual_mailbox_maps="inline:{demo@postfix.example.test=demo/Maildir/}") as _, self.first:
             self.send(messages.plain("asked"), "", " NOTIFY=NEVER", to="gone@postfix.example.test")
             self.first.wait_until_idle()
+            self.first.stop()  # the log is written to its end
             self.assertIn("status=bounced", self.first.text_log())
             self.assertEqual(maildir.files(self.first.maildir), [])
 

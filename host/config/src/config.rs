@@ -268,8 +268,8 @@ section! {
         smtp_tls_security_level: TlsLevel [Choice<TlsLevel>] = TlsLevel::May;
         /// The same for single next hops, by "[host]:port", "host" or ".domain" (its subdomains).
         smtp_tls_policy_maps: BTreeMap<String, TlsLevel> [MapOf<Choice<TlsLevel>>] = BTreeMap::new();
-        /// File of the authorities in PEM that vouch for other servers (Postfix's smtp_tls_CAfile); none: those that Mozilla trusts.
-        smtp_tls_ca_file: Option<PathBuf> [Maybe<FilePath>] = None;
+        /// File of the authorities in PEM that vouch for other servers; none: those that Mozilla trusts.
+        smtp_tls_CAfile: Option<PathBuf> [Maybe<FilePath>] = None;
         /// How long the reply to STARTTLS and the handshake may take.
         smtp_starttls_timeout: Duration [Span<100>] = Duration::from_secs(300);
         /// Age at which the sender is told that a message is still waiting; 0: only who asked for it by NOTIFY=DELAY, after four hours.

@@ -11,7 +11,7 @@ use waxwing_delivery::{
     Routes, SmtpSettings, SmtpTransport, TlsPolicy, Ways,
 };
 use waxwing_mailbox::MaildirStore;
-use waxwing_net::{HickoryResolver, Nameservers, ResolverSettings, Shutdown, TlsConnector};
+use waxwing_net::{HickoryResolver, Nameservers, ResolverSettings, Shutdown, TlsConnector, authorities};
 use waxwing_pipeline::{Events, Pipeline, Resolver, Submit, Trace, Transport};
 use waxwing_queue::Spool;
 use waxwing_smtp::ClientSettings;
@@ -126,11 +126,8 @@ fn transports(config: &Config, joined: &Means<'_>) -> anyhow::Result<Vec<Arc<dyn
 
 /// Whose certificates are believed.
 fn connector(config: &Config) -> anyhow::Result<TlsConnector> {
-    let connector = match &config.smtp_tls_ca_file {
-        Some(path) => {
-            let pem = std::fs::read(path).with_context(|| format!("smtp_tls_ca_file {}", path.display()))?;
-            TlsConnector::with_authorities_in(&pem).with_context(|| format!("smtp_tls_ca_file {}", path.display()))?
-        }
+    let connector = match &config.smtp_tls_CAfile {
+        Some(path) => TlsConnector::with_authorities(authorities(path).context("smtp_tls_CAfile")?).context("smtp_tls_CAfile")?,
         None => TlsConnector::new()?,
     };
     Ok(connector.within(config.smtp_starttls_timeout))

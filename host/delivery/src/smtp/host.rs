@@ -236,7 +236,9 @@ impl ClientHost {
         let by_header = message.envelope.smtputf8 && !message.head.is_ascii();
         let lacking = |in_address| outcome::lacking(Missing::SmtpUtf8, in_address, "", &self.remote);
         if by_sender || by_header {
-            return pending.finish(|_| lacking(by_sender));
+            // An address in UTF-8 stands in Received, too: the address is what the sender can change.
+            let by_address = by_sender || pending.recipients.iter().any(|(_, recipient)| !is_ascii(&recipient.address));
+            return pending.finish(|_| lacking(by_address));
         }
         if pending.decide(|_, recipient| (!is_ascii(&recipient.address)).then(|| lacking(true))) {
             pending.finish(|_| lacking(true));

@@ -6,7 +6,6 @@ use std::time::Duration;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion};
 
@@ -56,16 +55,6 @@ impl TlsConnector {
             roots.add(authority)?;
         }
         Self::trusting(roots)
-    }
-
-    /// The same, as a file of PEM has them.
-    pub fn with_authorities_in(pem: &[u8]) -> Result<Self, TlsError> {
-        let authorities: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-        let authorities = authorities.map_err(|error| TlsError::Unusable(format!("not certificates in PEM: {error}")))?;
-        if authorities.is_empty() {
-            return Err(TlsError::Unusable("there is no certificate in it".to_owned()));
-        }
-        Self::with_authorities(authorities)
     }
 
     fn trusting(roots: RootCertStore) -> Result<Self, TlsError> {
