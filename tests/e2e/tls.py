@@ -48,7 +48,11 @@ class Tls(unittest.TestCase):
     def setUpClass(cls):
         cls.folder = system.work_folder("certificates")
         files = [certificate(cls.folder, name, host) for name, host in HOSTS.items()]
-        cls.client = certificate(cls.folder, "client", "client.example.test")
+        # The system's own configuration would make it an authority, which is no client.
+        plain = os.path.join(cls.folder, "plain.cnf")
+        with open(plain, "w") as file:
+            file.write("[req]\ndistinguished_name = dn\n[dn]\n")
+        cls.client = certificate(cls.folder, "client", "client.example.test", "-config", plain)
         cls.stranger = certificate(cls.folder, "stranger", "stranger.example.test")
         cls.ports = {name: system.free_port() for name in ("implicit", "new", "asking", "strict", "proxied", "foreign")}
         cls.server = waxwing.Waxwing("tls", smtpd_tls_chain_files=files, smtpd_tls_CAfile=os.path.join(cls.folder, "client.crt"),
@@ -74,7 +78,7 @@ class Tls(unittest.TestCase):
         cls.server.close()
         system.remove_folder(cls.folder)
 
-    def s_client(self, port, *arguments, starttls=False, stdin="QUIT\r\n"):
+    def s_client(self, port, *arguments, starttls=False, stdin="QUIT\n"):
         """s_client to a port; whether it shook hands, and what it said."""
         how = ["-starttls", "smtp"] if starttls else []
         code, said = openssl("s_client", "-connect", f"127.0.0.1:{port}", *how, *arguments, "-crlf", "-ign_eof", stdin=stdin)
