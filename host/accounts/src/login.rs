@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use waxwing_auth::{
-    ARGON2_SALT_BYTES, Binding, Login as LoginMechanism, LoginStep, PasswordCost, PlainResponse, Record, SaslError, Scram,
-    ScramKeys, parse_plain,
+    ARGON2_SALT_BYTES, Bearer, Binding, Login as LoginMechanism, LoginStep, PasswordCost, PlainResponse, Record, SaslError,
+    Scram, ScramKeys, parse_oauthbearer, parse_plain, parse_xoauth2,
 };
 use waxwing_config::Network;
 use waxwing_pipeline::{AuthAnswer, AuthExchange, AuthProgress, Authenticator, Chain, Context, Hook, Pipeline, Secret, Stored};
@@ -35,6 +35,9 @@ pub const FAILURES_MAX: u32 = 20;
 pub const FAILURE_AGE: Duration = Duration::from_secs(600);
 /// Addresses whose failures are remembered.
 pub const FAILURE_CLIENTS_MAX: usize = 65_536;
+
+/// What a client with a bad token hears.
+const BAD_TOKEN: &[u8] = br#"{"status":"invalid_token"}"#;
 
 const DENIED: Reply = Reply::fixed(535, (5, 7, 8), "Error: authentication failed");
 const LATER: Reply = Reply::fixed(454, (4, 7, 0), "Temporary authentication failure");
@@ -126,6 +129,10 @@ impl Authenticator for LoginDesk {
         if open && (plugins || !shared.users.is_empty()) {
             names.extend(["PLAIN", "LOGIN"]);
         }
+        // Whether a token is good only a plugin knows.
+        if open && self.pipeline.has(Hook::OnAuth) {
+            names.extend(["OAUTHBEARER", "XOAUTH2"]);
+        }
         names.into_iter().map(str::to_owned).collect()
     }
 
@@ -141,6 +148,8 @@ impl Authenticator for LoginDesk {
         let state = match mechanism.as_str() {
             "PLAIN" => State::Plain,
             "LOGIN" => State::Login(LoginMechanism::default()),
+            "OAUTHBEARER" => State::Bearer(parse_oauthbearer),
+            "XOAUTH2" => State::Bearer(parse_xoauth2),
             "SCRAM-SHA-256" => State::Scram { plus: false, tls: tls.is_some(), exporter },
             "SCRAM-SHA-256-PLUS" if !exporter.is_empty() => State::Scram { plus: true, tls: true, exporter },
             _ => return Err(NOT_OFFERED),
@@ -216,7 +225,14 @@ impl Shared {
 enum State {
     Plain,
     Login(LoginMechanism),
-    Scram { plus: bool, tls: bool, exporter: Vec<u8> },
+    Scram {
+        plus: bool,
+        tls: bool,
+        exporter: Vec<u8>,
+    },
+    Bearer(fn(&[u8]) -> Option<Bearer>),
+    /// The client was told that its token is bad, and says that it has heard it.
+    BadToken,
     Challenged(Box<Scram>, String),
     Proved(String),
     Over,
@@ -265,6 +281,15 @@ impl AuthExchange for Exchange {
                 }
                 Ok(LoginStep::Said(said)) => self.password(asking, said).await,
                 Err(error) => self.refuse(error).await,
+            },
+            State::BadToken => self.denied().await,
+            State::Bearer(parse) => match response.as_deref().map(parse) {
+                Some(Some(said)) => self.token(asking, said).await,
+                Some(None) => AuthProgress::Failed(MALFORMED),
+                None => {
+                    self.state = State::Bearer(parse);
+                    AuthProgress::Challenge(Vec::new())
+                }
             },
             State::Plain => match response.as_deref().map(parse_plain) {
                 Some(Ok(said)) => self.password(asking, said).await,
@@ -318,6 +343,19 @@ impl Exchange {
             scram.challenge(keys.unwrap_or_else(|| ScramKeys::nobody(&self.shared.key, &who.user.to_ascii_lowercase())));
         self.state = State::Challenged(Box::new(scram), who.user.to_ascii_lowercase());
         AuthProgress::Challenge(challenge)
+    }
+
+    /// A bad one is told so in JSON first (RFC 7628 §3.2.2).
+    async fn token(&mut self, asking: Asking<'_>, said: Bearer) -> AuthProgress {
+        let Asking { pipeline, chain, context } = asking;
+        match pipeline.authenticate(chain, context, "smtp", &said.user, Secret::Token(said.token)).await {
+            AuthAnswer::Allow(user) => AuthProgress::Done { user },
+            AuthAnswer::Unavailable(_) => AuthProgress::Failed(LATER),
+            AuthAnswer::Deny | AuthAnswer::NotMine => {
+                self.state = State::BadToken;
+                AuthProgress::Challenge(BAD_TOKEN.to_vec())
+            }
+        }
     }
 
     async fn password(&self, asking: Asking<'_>, said: PlainResponse) -> AuthProgress {

@@ -1,5 +1,7 @@
 //! Logins as a session makes them.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;

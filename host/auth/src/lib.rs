@@ -1,16 +1,18 @@
 //! Who says who: SASL mechanisms as a server speaks them, and password hashes.
 //!
-//! Owns: the exchanges of PLAIN, LOGIN and SCRAM-SHA-256(-PLUS); the schemes of stored passwords.
+//! Owns: the exchanges of PLAIN, LOGIN, SCRAM-SHA-256(-PLUS), OAUTHBEARER and XOAUTH2; the schemes of stored passwords.
 //! Uses: nothing of ours.
 //! Used by: accounts.
 //! Never: I/O, a clock, randomness of its own, where users are kept.
 //! Start reading at: [`parse_plain`], [`Scram`], [`Record`].
 #![forbid(unsafe_code)]
 
+mod bearer;
 mod plain;
 mod record;
 mod scram;
 
+pub use bearer::{Bearer, TOKEN_BYTES_MAX, parse_oauthbearer, parse_xoauth2};
 pub use plain::{Login, LoginStep, NAME_BYTES_MAX, PlainResponse, SECRET_BYTES_MAX, SaslError, parse_plain};
 pub use record::{ARGON2_SALT_BYTES, PasswordCost, Record, RecordError};
 pub use scram::{Binding, SCRAM_ITERATIONS, SCRAM_ITERATIONS_MAX, SCRAM_MESSAGE_BYTES_MAX, Scram, ScramKeys, ScramUser};

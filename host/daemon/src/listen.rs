@@ -219,6 +219,7 @@ fn for_client(
     config: &Config,
     settings: &Arc<ServerSettings>,
     authenticator: Option<&dyn Authenticator>,
+    kind: ListenKind,
     client: IpAddr,
 ) -> Arc<ServerSettings> {
     let xclient = config.smtpd_authorized_xclient_hosts.iter().any(|network| network.contains(client));
@@ -233,6 +234,8 @@ fn for_client(
     if let Some(authenticator) = authenticator {
         own.auth = authenticator.mechanisms(client, true);
         own.auth_plaintext = authenticator.mechanisms(client, false);
+        // Who submits says who he is, unless he is one of ours already.
+        own.auth_required = kind == ListenKind::Submission && !config.in_mynetworks(client);
     }
     Arc::new(own)
 }
@@ -266,7 +269,7 @@ fn session(
         // A listener that a reload has closed meanwhile.
         let Some(room) = current.room(&listener) else { return };
         let Accepted { stream, peer, admission, .. } = accepted;
-        let settings = for_client(&current.config, &room.settings, current.authenticator.as_deref(), peer.ip());
+        let settings = for_client(&current.config, &room.settings, current.authenticator.as_deref(), room.listen.kind, peer.ip());
         let session = room.door.session(settings, peer, admission);
         let (tls, host) = match session.is_refused() {
             // A handshake is more than a client over a limit may cost us.

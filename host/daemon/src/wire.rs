@@ -82,8 +82,7 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     let metrics = Arc::new(MetricsRegistry::default());
     let opened =
         Opened { store: &store, spool: &spool, resolver: &resolver, metrics: &metrics, clock: &clock, shutdown: &shutdown };
-    let ports = ports::open(&config, &opened)?;
-    let loaded = plugins::load(&config, &accounts, &clock, waxwing_bundle::standard, ports).await?;
+    let loaded = plugins::load(&config, &accounts, &clock, waxwing_bundle::standard, ports::open(&config, &opened)?).await?;
     let pipeline = Arc::new(Pipeline::new(loaded.bindings(), Arc::clone(&accounts) as _, Arc::clone(&clock)));
     let keeper = Keeper::new(loaded, Arc::clone(&pipeline));
     drop(spawn("plugin files", Arc::clone(&keeper).poll(shutdown.clone())));
@@ -135,8 +134,7 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     let serving = Some(Arc::clone(&doors));
     let desk =
         Desk { info, config, file, spool, traces, recordings, pipeline, keeper, metrics, active, door, reloads, doors: serving };
-    let desk = Arc::new(desk);
-    drop(spawn("control", answer(control, desk, shutdown.clone())));
+    drop(spawn("control", answer(control, Arc::new(desk), shutdown)));
     Ok(Server { store, doors, manager, reloader })
 }
 

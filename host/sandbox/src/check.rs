@@ -15,7 +15,7 @@ const VERSION: (u64, u64, u64) = (0, 1, 0);
 const VERSION_TEXT: &str = "0.1.0";
 
 /// Hooks of the contract that are not called yet.
-const HOOKS_TO_COME: [&str; 3] = ["on-credentials", "on-auth", "on-file"];
+const HOOKS_TO_COME: [&str; 1] = ["on-file"];
 
 /// Host interfaces of the contract that are not served yet.
 const IMPORTS_TO_COME: [&str; 2] = ["process", "credentials"];

@@ -30,9 +30,10 @@ pub(crate) fn show(
         print_listener(&config, listen, json, out)?;
     }
     if config.smtpd_tls_chain_files.is_empty() {
-        return Ok(if !json {
-            writeln!(out, "no certificates: smtpd_tls_chain_files is empty")?
-        });
+        if !json {
+            writeln!(out, "no certificates: smtpd_tls_chain_files is empty")?;
+        }
+        return Ok(());
     }
     match Certificates::load(&config.smtpd_tls_chain_files) {
         Err(error) => troubles.push(error.to_string()),
@@ -129,11 +130,12 @@ fn print_certificate(
     writeln!(out, "  issuer   {}", clean(&info.issuer))?;
     writeln!(out, "  expires  {} ({left} days left)", day(info.not_after))?;
     writeln!(out, "  sha-256  {}", info.fingerprint)?;
-    Ok(match in_use {
+    match in_use {
         Some(true) => writeln!(out, "  the running server shows it")?,
         Some(false) => writeln!(out, "  the running server does not show it")?,
         None => {}
-    })
+    }
+    Ok(())
 }
 
 /// What a person must see to.

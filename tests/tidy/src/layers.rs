@@ -90,7 +90,9 @@ pub fn dependencies_keep_to_their_homes(metadata: &Metadata, root: &Path) -> Vec
     for package in metadata.ours() {
         for dependency in &package.dependencies {
             let homes = HOMES.iter().find(|(name, _)| *name == dependency.name).map(|(_, homes)| *homes);
-            if homes.is_some_and(|homes| !homes.contains(&package.name.as_str())) {
+            // A test may play the other side.
+            let for_tests = dependency.kind.as_deref() == Some("dev");
+            if !for_tests && homes.is_some_and(|homes| !homes.contains(&package.name.as_str())) {
                 let advice = format!("{} belongs to {} alone", dependency.name, homes.unwrap_or_default().join(" and "));
                 findings.push(Finding::new(package.folder(root), advice));
             }

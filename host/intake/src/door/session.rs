@@ -102,6 +102,7 @@ impl Session for GuardedSession {
 
     fn step(&mut self, now: Monotonic, input: Input<'_, DoorAnswer>, actions: &mut Actions) {
         let mut out = Vec::new();
+        let has_rested = matches!(input, Input::Answer(DoorAnswer::Rested));
         match input {
             Input::Start => self.start(now, &mut out),
             Input::Bytes(bytes) => self.bytes(now, bytes, &mut out),
@@ -117,7 +118,9 @@ impl Session for GuardedSession {
             Input::Eof => self.ending(now, Input::Eof, Cause::Eof, &mut out),
             Input::Shutdown => self.ending(now, Input::Shutdown, Cause::Shutdown, &mut out),
         }
-        self.rest(&mut out);
+        if !has_rested {
+            self.rest(&mut out);
+        }
         self.account();
         self.tell_deadline(&mut out);
         actions.append(&mut out);
@@ -475,7 +478,7 @@ impl GuardedSession {
         let settings = &self.door.settings;
         let is_due = self.errors > settings.soft_errors && !self.is_exempt && !settings.error_sleep.is_zero();
         let replies = out.iter().any(|action| matches!(action, Action::Send(_)));
-        if !is_due || !replies || !matches!(self.phase, Phase::Open) || out.iter().any(|action| *action == Action::StartTls) {
+        if !is_due || !replies || !matches!(self.phase, Phase::Open) || out.contains(&Action::StartTls) {
             return;
         }
         self.phase = Phase::Resting(std::mem::take(out));

@@ -134,7 +134,15 @@ fn answer(question: &waxwing_smtp::server::Question) -> waxwing_smtp::server::An
         }
         Question::EndOfData => Answer::Committed(Reply::fixed(250, (2, 0, 0), "queued")),
         Question::Reset => Answer::Done,
-        _ => Answer::Ok,
+        Question::Connect
+        | Question::Helo { .. }
+        | Question::Mail { .. }
+        | Question::Rcpt { .. }
+        | Question::Secured(_)
+        | Question::Auth(_)
+        | Question::Xclient(_)
+        | Question::Command { .. }
+        | Question::Data => Answer::Ok,
     }
 }
 

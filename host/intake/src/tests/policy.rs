@@ -80,7 +80,7 @@ async fn heard(house: &House, from: [u8; 4], helo: &str, sender: &str, to: &str)
     host.answer(Question::Mail { sender, parameters: Vec::new(), size: None, options: MailOptions::default() }).await;
     let answer = rcpt(&mut host, to).await;
     host.answer(Question::Reset).await;
-    let rule = house.traces.0.lock().unwrap().drain(..).flat_map(|record| record.entries).map(|entry| entry.step).last();
+    let rule = house.traces.0.lock().unwrap().drain(..).flat_map(|record| record.entries).map(|entry| entry.step).next_back();
     (code(&answer), rule.unwrap_or_default())
 }
 

@@ -45,8 +45,8 @@ fn envelope() -> Envelope {
         body_type: BodyType::EightBitMime,
         ret: Some(Return::Headers),
         envid: Some("QQ+2B".to_owned()),
-        smtputf8: true,
-        require_tls: true,
+        smtputf8: false,
+        require_tls: false,
         origin: Origin {
             peer: Some("[2001:db8::1]:2525".parse().unwrap()),
             client_name: Some("client.example".to_owned()),

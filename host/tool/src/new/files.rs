@@ -35,7 +35,7 @@ const CONTRACT: &[File] = files! {
 };
 const RUST: &[File] = files! {
     "plugins/examples/rust/" => "": "Cargo.toml", "README.md", "build", "src/lib.rs";
-    "plugins/sdk/" => "vendor/waxwing-sdk/": "Cargo.toml", "wit/worlds.wit", "src/lib.rs", "src/hooks.rs", "src/panic.rs", "src/settings.rs",
+    "plugins/sdk/" => "vendor/waxwing-sdk/": "Cargo.toml", "wit/worlds.wit", "src/lib.rs", "src/heap.rs", "src/hooks.rs", "src/panic.rs", "src/settings.rs",
         "src/words.rs", "src/testing/mod.rs", "src/testing/host.rs", "src/testing/reach.rs";
 };
 const JS: &[File] = files! {
