@@ -128,7 +128,7 @@ section! {
         /// How long replies wait after smtpd_soft_error_limit.
         smtpd_error_sleep_time: Duration [Span<0>] = Duration::from_secs(1);
         /// How long a client of an smtp listener must wait for the greeting; one that speaks before is refused. 0: no test.
-        postscreen_greet_wait: Duration [Span<0>] = Duration::from_secs(2);
+        postscreen_greet_wait: Duration [Span<0>] = Duration::ZERO;
         /// How long it is remembered that a client waited; it need not wait again so long.
         postscreen_greet_ttl: Duration [Span<0>] = Duration::from_secs(86_400);
         /// smtpd_timeout is the time for a whole command, not for a piece of it, and a message must come at smtpd_min_data_rate.
