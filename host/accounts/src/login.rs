@@ -121,11 +121,11 @@ impl Authenticator for LoginDesk {
         let shared = &self.shared;
         let plugins = self.pipeline.has(Hook::OnAuth) || self.pipeline.has(Hook::OnCredentials);
         let mut names = Vec::new();
-        if !plugins && shared.users.scram() {
+        let open = tls || shared.plaintext.iter().any(|network| network.contains(client));
+        if open && !plugins && shared.users.scram() {
             names.extend(tls.then_some("SCRAM-SHA-256-PLUS"));
             names.push("SCRAM-SHA-256");
         }
-        let open = tls || shared.plaintext.iter().any(|network| network.contains(client));
         if open && (plugins || !shared.users.is_empty()) {
             names.extend(["PLAIN", "LOGIN"]);
         }
