@@ -86,7 +86,7 @@ async fn unknown_users_and_wrong_passwords_cost_the_same_and_hear_the_same() {
 async fn what_is_offered_depends_on_tls_and_on_the_records() {
     let (with, without) = (site(true), site(false));
     assert_eq!(with.desk.mechanisms(CLIENT, true), ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN"]);
-    assert_eq!(with.desk.mechanisms(CLIENT, false), ["SCRAM-SHA-256"]);
+    assert!(with.desk.mechanisms(CLIENT, false).is_empty());
     assert_eq!(without.desk.mechanisms(CLIENT, true), ["PLAIN", "LOGIN"]);
     assert!(without.desk.begin("PLAIN", CLIENT, None).is_err_and(|reply| reply.code() == 504));
 }
