@@ -266,7 +266,7 @@ section! {
         /// Whether connections to other servers are encrypted: "may" where the server offers it, "encrypt" always, "verify" always and with a
         /// certificate that is the server's.
         smtp_tls_security_level: TlsLevel [Choice<TlsLevel>] = TlsLevel::May;
-        /// The same for single next hops, by "[host]:port", "host" or ".domain" (its subdomains).
+        /// The same for single next hops, by `"[host]:port"`, `"host"` or `".domain"` (its subdomains).
         smtp_tls_policy_maps: BTreeMap<String, TlsLevel> [MapOf<Choice<TlsLevel>>] = BTreeMap::new();
         /// File of the authorities in PEM that vouch for other servers; none: those that Mozilla trusts.
         smtp_tls_CAfile: Option<PathBuf> [Maybe<FilePath>] = None;

@@ -27,6 +27,9 @@ const TEST_TOOLS: &[(&str, &str)] = &[
     ("unshare", "util-linux"),
     ("rspamd", "rspamd"),
     ("opendkim", "opendkim"),
+    ("openssl", "openssl"),
+    ("dovecot", "dovecot-lmtpd"),
+    ("postgrey", "postgrey"),
     ("opendkim-genkey", "opendkim-tools"),
 ];
 
