@@ -32,11 +32,6 @@ mod wire;
 
 use std::process::ExitCode;
 
-/// Buffers are made on one thread and freed on another, and each fresh plugin makes and frees some hundred pieces: glibc's allocator
-/// spends two to three times as much on that.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     cli::main()
 }

@@ -13,10 +13,6 @@ use waxwing_pipeline::{Context, Event, Plugin, Role, Table, TableError};
 use waxwing_sandbox::{Grants, InstanceMode, MessageGrant, PluginSettings, Sandbox, SandboxSettings, WasmPlugin};
 use waxwing_types::{Address, AddressClass, Clock, MemoryBody, Monotonic, QueueIds, Recipient, ReversePath, Timestamp, Via};
 
-/// The server's own.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 struct RealClock(Instant);
 
 impl Clock for RealClock {
