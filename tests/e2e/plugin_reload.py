@@ -4,11 +4,11 @@ file leaves the version before in service; what is rolled back stays away."""
 import os
 import signal
 import subprocess
-import threading
 import time
 import unittest
 
 from harness import cases, client, components, maildir, messages, system, waxwing
+from harness.load import Load
 
 REPLACEMENTS = 100
 SESSIONS = 6
@@ -17,36 +17,6 @@ PAUSE_SECONDS = 0.01
 PLUGIN = "guest"
 # Hooks before MAIL belong to the session, which may be older than the transaction.
 SESSION_HOOKS = {"on-connect", "on-tls", "on-helo"}
-
-
-class Load:
-    """Sessions that stay open and send message after message, while the `with` lasts."""
-
-    def __init__(self, server):
-        self.server = server
-        self.sent, self.errors = [], []
-        self.end = threading.Event()
-        self.threads = [threading.Thread(target=self.session, args=(number,)) for number in range(SESSIONS)]
-
-    def session(self, number):
-        try:
-            with client.Client(self.server.port) as connection:
-                while not self.end.is_set():
-                    message = messages.plain(f"session{number}")
-                    self.sent.append(connection.deliver(message, "ann@example.test", f"demo@{self.server.domain}"))
-                    self.end.wait(PAUSE_SECONDS)
-        except Exception as error:  # told to the main thread
-            self.errors.append(error)
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.end.set()
-        for thread in self.threads:
-            thread.join()
 
 
 def versions_of(records):
@@ -100,7 +70,7 @@ class Reload(unittest.TestCase):
 
     def test_1_replaced_under_load(self):
         seen, before = {}, self.plugin()["version"]
-        with Load(self.server) as load:
+        with Load(self.server, SESSIONS, PAUSE_SECONDS) as load:
             for number in range(1, REPLACEMENTS + 1):
                 self.install(number % 2)
                 change, = self.server.ask("plugin", "reload", PLUGIN)

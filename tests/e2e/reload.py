@@ -7,11 +7,11 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import unittest
 
 from harness import cases, client, maildir, messages, system, waxwing
+from harness.load import Load
 
 RELOADS = 30
 SESSIONS = 6
@@ -26,36 +26,6 @@ os.set_inheritable(3, True)
 os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()), LISTEN_FDNAMES="smtp")
 os.execvp(sys.argv[2], sys.argv[2:])
 """
-
-
-class Load:
-    """Sessions that stay open and send message after message, while the `with` lasts."""
-
-    def __init__(self, server):
-        self.server = server
-        self.sent, self.errors = [], []
-        self.end = threading.Event()
-        self.threads = [threading.Thread(target=self.session, args=(number,)) for number in range(SESSIONS)]
-
-    def session(self, number):
-        try:
-            with client.Client(self.server.port) as connection:
-                while not self.end.is_set():
-                    message = messages.plain(f"session{number}")
-                    self.sent.append(connection.deliver(message, "ann@example.test", f"demo@{self.server.domain}"))
-                    self.end.wait(PAUSE_SECONDS)
-        except Exception as error:  # told to the main thread
-            self.errors.append(error)
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.end.set()
-        for thread in self.threads:
-            thread.join()
 
 
 class Reload(unittest.TestCase):
@@ -95,7 +65,7 @@ class Reload(unittest.TestCase):
 
     def test_1_under_load(self):
         before = len(maildir.files(self.server.maildir))
-        with Load(self.server) as load:
+        with Load(self.server, SESSIONS, PAUSE_SECONDS) as load:
             for number in range(1, RELOADS + 1):
                 self.reload(smtpd_banner=f"$myhostname version {number}", hopcount_limit=50 + number,
                             virtual_alias_maps={f"alias{number}@{self.server.domain}": f"demo@{self.server.domain}"})

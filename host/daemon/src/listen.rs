@@ -224,18 +224,16 @@ fn for_client(
 ) -> Arc<ServerSettings> {
     let xclient = config.smtpd_authorized_xclient_hosts.iter().any(|network| network.contains(client));
     let bare_newline = config.smtpd_forbid_bare_newline_exclusions.iter().any(|network| network.contains(client));
-    if authenticator.is_none() && !xclient && !bare_newline {
+    let mechanisms = |tls| authenticator.map(|all| all.mechanisms(client, tls)).unwrap_or_default();
+    let (auth, auth_plaintext) = (mechanisms(true), mechanisms(false));
+    // Who submits says who he is, unless he is one of ours already.
+    let auth_required = kind == ListenKind::Submission && !config.in_mynetworks(client);
+    if auth.is_empty() && auth_plaintext.is_empty() && !auth_required && !xclient && !bare_newline {
         return Arc::clone(settings);
     }
-    let mut own = ServerSettings { xclient, ..ServerSettings::clone(settings) };
+    let mut own = ServerSettings { xclient, auth, auth_plaintext, auth_required, ..ServerSettings::clone(settings) };
     if bare_newline {
         own.bare_newline = BareNewline::No;
-    }
-    if let Some(authenticator) = authenticator {
-        own.auth = authenticator.mechanisms(client, true);
-        own.auth_plaintext = authenticator.mechanisms(client, false);
-        // Who submits says who he is, unless he is one of ours already.
-        own.auth_required = kind == ListenKind::Submission && !config.in_mynetworks(client);
     }
     Arc::new(own)
 }
