@@ -242,6 +242,8 @@ section! {
         http: Vec<String> [ListOf<Text>] = Vec::new();
         /// It may send mail of its own.
         submit: bool [Flag] = false;
+        /// It may say who may log in: it sees names and passwords.
+        credentials: bool [Flag] = false;
         /// It may know the time of day.
         clock: bool [Flag] = false;
         /// It may have unpredictable octets.

@@ -58,9 +58,9 @@ pub(super) fn settings_of(
         dns: plugin.grants.dns.clone(),
         http: plugin.grants.http.clone(),
         submit: plugin.grants.submit,
+        credentials: plugin.grants.credentials,
         clock: plugin.grants.clock,
         random: plugin.grants.random,
-        ..Grants::default()
     };
     settings.limits = Limits {
         wall: plugin.limits.time,
