@@ -211,8 +211,10 @@ impl GuardedSession {
         self.base = now;
         match answer {
             DoorAnswer::Rested => {
-                if let Phase::Resting(replies) = std::mem::replace(&mut self.phase, Phase::Open) {
-                    *out = replies;
+                // The client may have gone meanwhile: then it stays closed.
+                if let Phase::Resting(replies) = &mut self.phase {
+                    *out = std::mem::take(replies);
+                    self.phase = Phase::Open;
                 }
             }
             DoorAnswer::Answered(answer, known) => {

@@ -226,6 +226,19 @@ fn who_speaks_before_the_greeting_is_refused() {
 }
 
 #[test]
+fn who_goes_while_replies_rest_hears_nothing_more() {
+    let world = World::new(settings());
+    let mut talk = world.come(CLIENT);
+    talk.say("EHLO c.example\r\nBAD\r\nBAD\r\n");
+    assert_eq!(talk.say("BAD\r\n"), "");
+    talk.step(Input::Eof);
+    assert!(talk.closed);
+    talk.step(Input::Answer(DoorAnswer::Rested));
+    talk.step(Input::Bytes(b"NOOP\r\n"));
+    assert_eq!(talk.said, "");
+}
+
+#[test]
 fn replies_to_many_errors_rest() {
     let world = World::new(settings());
     let mut talk = world.come(CLIENT);
