@@ -1,7 +1,7 @@
 //! Who a client is: the mechanisms over the users, with bounded work and bounded failures.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use waxwing_auth::{
 };
 use waxwing_config::Network;
 use waxwing_pipeline::{AuthAnswer, AuthExchange, AuthProgress, Authenticator, Chain, Context, Hook, Pipeline, Secret, Stored};
-use waxwing_types::{Clock, Monotonic, Reply, TlsSession};
+use waxwing_types::{Clock, Monotonic, Reply, TlsSession, client_of};
 
 use crate::users::Users;
 
@@ -108,14 +108,6 @@ fn hex(octets: &[u8]) -> String {
     octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
-/// Whose failures are counted together.
-fn counted(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
-        v4 @ IpAddr::V4(_) => v4,
-    }
-}
-
 impl Authenticator for LoginDesk {
     fn mechanisms(&self, client: IpAddr, tls: bool) -> Vec<String> {
         let shared = &self.shared;
@@ -162,7 +154,7 @@ impl Shared {
     fn banned(&self, client: IpAddr) -> bool {
         let now = self.clock.monotonic();
         let failures = self.failures.lock();
-        failures.get(&counted(client)).is_some_and(|(count, at)| *count >= FAILURES_MAX && now.since(*at) < FAILURE_AGE)
+        failures.get(&client_of(client)).is_some_and(|(count, at)| *count >= FAILURES_MAX && now.since(*at) < FAILURE_AGE)
     }
 
     fn failed(&self, client: IpAddr) {
@@ -172,10 +164,10 @@ impl Shared {
             failures.retain(|_, (_, at)| now.since(*at) < FAILURE_AGE);
         }
         // Still full: so many addresses fail at once that one more would not be told from them.
-        if failures.len() >= FAILURE_CLIENTS_MAX && !failures.contains_key(&counted(client)) {
+        if failures.len() >= FAILURE_CLIENTS_MAX && !failures.contains_key(&client_of(client)) {
             return;
         }
-        let (count, at) = failures.entry(counted(client)).or_insert((0, now));
+        let (count, at) = failures.entry(client_of(client)).or_insert((0, now));
         if now.since(*at) >= FAILURE_AGE {
             *count = 0;
         }

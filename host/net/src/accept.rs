@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::sleep;
+use waxwing_types::{client_of, prefix_of};
 
-use crate::rates::{client_of, prefix_of};
 use crate::task::{Shutdown, spawn};
 
 /// Sessions over a limit that are told so at a time; more are closed without a word.

@@ -31,7 +31,7 @@ pub use connect::{ConnectError, connect};
 pub use drive::{End, Ended, Host, drive, drive_tls};
 pub use listen::{BindError, LISTEN_BACKLOG, bind};
 pub use proxied::{PROXY_HEADERS_MAX, ProxySettings, accept_proxied};
-pub use rates::{GREETED_CLIENTS_MAX, Over, RATE_CLIENTS_MAX, Rate, RateSettings, Rates, client_of};
+pub use rates::{GREETED_CLIENTS_MAX, Over, RATE_CLIENTS_MAX, Rate, RateSettings, Rates};
 pub use resolver::{HickoryResolver, Nameservers, NoResolver, ResolverError, ResolverSettings};
 pub use task::{Shutdown, ShutdownTrigger, spawn};
 pub use tls::{

@@ -5,11 +5,11 @@
 //! networks: the oldest are forgotten first.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use waxwing_types::Monotonic;
+use waxwing_types::{Monotonic, client_of, prefix_of};
 
 use crate::recent::Recent;
 
@@ -227,23 +227,6 @@ fn judge(settings: &RateSettings, rate: Rate, of_client: u32, of_network: u32) -
         0 => Ok(()),
         factor if of_network > limit.saturating_mul(factor) => Err(Over { rate, by_network: true }),
         _ => Ok(()),
-    }
-}
-
-/// An IPv6 client has a whole /64 to come from.
-#[must_use]
-pub fn client_of(address: IpAddr) -> IpAddr {
-    prefix_of(address.to_canonical(), 32, 64)
-}
-
-pub(crate) fn prefix_of(address: IpAddr, v4: u8, v6: u8) -> IpAddr {
-    match address {
-        IpAddr::V4(a) => {
-            IpAddr::V4(Ipv4Addr::from_bits(a.to_bits() & u32::MAX.checked_shl(32 - u32::from(v4.min(32))).unwrap_or(0)))
-        }
-        IpAddr::V6(a) => {
-            IpAddr::V6(Ipv6Addr::from_bits(a.to_bits() & u128::MAX.checked_shl(128 - u32::from(v6.min(128))).unwrap_or(0)))
-        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! order of their coming, a few clients with such mail would make everybody else wait as long as they do.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use waxwing_pipeline::Context;
+use waxwing_types::client_of;
 
 /// Calls that wait at one gate; more are refused at once.
 const WAITERS_MAX: usize = 10_000;
@@ -24,14 +25,7 @@ pub(crate) struct ClientKey(IpAddr);
 impl ClientKey {
     /// None for mail that no client sends at the moment.
     pub(crate) fn of(context: &Context) -> Option<Self> {
-        let network = match context.client.as_ref()?.peer.ip() {
-            IpAddr::V6(address) => match address.to_ipv4_mapped() {
-                Some(mapped) => IpAddr::V4(mapped),
-                None => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
-            },
-            address @ IpAddr::V4(_) => address,
-        };
-        Some(Self(network))
+        Some(Self(client_of(context.client.as_ref()?.peer.ip())))
     }
 }
 
