@@ -18,17 +18,18 @@ mod mailbox_path;
 mod tables;
 mod texthash;
 mod users;
+mod watched;
 
 pub use accounts::Accounts;
 pub use aliases::parse_aliases;
 pub use classes::Classes;
-pub use file_table::{Entries, FileTable, Format, TABLE_BYTES_MAX};
+pub use file_table::{Entries, FileTable, Format};
 pub use login::{
     FAILURE_AGE, FAILURE_CLIENTS_MAX, FAILURE_DELAY, FAILURES_MAX, HASH_WAIT, HASHES_MAX, LoginDesk, VERIFIED_AGE, VERIFIED_MAX,
 };
 pub use mailbox_path::{PathError, mailbox_path};
 pub use tables::{InlineTable, TableList};
 pub use texthash::parse_texthash;
+pub use users::Users;
+pub use watched::TABLE_BYTES_MAX;
 pub use waxwing_auth::PasswordCost;
-
-pub use users::{USERS_BYTES_MAX, Users};

@@ -330,7 +330,7 @@ impl Exchange {
         };
         // Somebody else's name is refused at the end, as a wrong password is.
         let own = who.authzid.is_empty() || who.authzid == who.user;
-        let keys = self.shared.users.scram_keys(&who.user).filter(|_| own);
+        let keys = self.shared.users.scram_keys(&who.user).await.filter(|_| own);
         let challenge =
             scram.challenge(keys.unwrap_or_else(|| ScramKeys::nobody(&self.shared.key, &who.user.to_ascii_lowercase())));
         self.state = State::Challenged(Box::new(scram), who.user.to_ascii_lowercase());
@@ -363,7 +363,7 @@ impl Exchange {
                 AuthAnswer::NotMine => {}
             }
         }
-        let mut records = self.shared.users.find(&user);
+        let mut records = self.shared.users.find(&user).await;
         if records.is_empty() && pipeline.has(Hook::OnCredentials) {
             match pipeline.credentials(chain, context, &user).await {
                 Stored::Hash(text) => records.extend(Record::parse(&text, false)),

@@ -1,123 +1,73 @@
 //! Users and what is stored of their passwords, in files like Dovecot's passwd-file.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
-use parking_lot::Mutex;
 use waxwing_auth::{Record, ScramKeys};
 use waxwing_pipeline::TableError;
-use waxwing_types::{Clock, Monotonic};
+use waxwing_types::Clock;
 
-/// Octets of a file of users.
-pub const USERS_BYTES_MAX: u64 = 64 << 20;
-/// How often the files are looked at.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+use crate::watched::WatchedFile;
 
 type Known = HashMap<String, Vec<Record>>;
 
-struct Loaded {
-    checked_at: Monotonic,
-    versions: Vec<Option<(SystemTime, u64)>>,
-    known: Arc<Known>,
-    /// There are users, and SCRAM can be done with each.
-    scram: bool,
-}
-
-/// The users of this server. A file that can't be read any more keeps its last good content.
-pub struct Users {
-    files: Vec<PathBuf>,
-    plain: bool,
-    clock: Arc<dyn Clock>,
-    loaded: Mutex<Loaded>,
-}
+/// The users of this server.
+pub struct Users(Vec<WatchedFile<Known>>);
 
 impl Users {
     /// Reads the files. `places`: `file:` and a path, each. `plain`: records in plain text count.
-    pub fn open(places: &[String], plain: bool, clock: Arc<dyn Clock>) -> Result<Self, TableError> {
-        let mut files = Vec::new();
-        for place in places {
-            let path = place.strip_prefix("file:").ok_or_else(|| wrong(format!("\"{place}\" is not file:PATH")))?;
-            files.push(PathBuf::from(path));
-        }
-        let loaded = load(&files, plain, clock.monotonic()).map_err(wrong)?;
-        Ok(Self { files, plain, clock, loaded: Mutex::new(loaded) })
+    pub fn open(places: &[String], plain: bool, clock: &Arc<dyn Clock>) -> Result<Self, TableError> {
+        let open = |place: &String| {
+            let wrong = || TableError { table: "users".to_owned(), reason: format!("\"{place}\" is not file:PATH") };
+            let path = place.strip_prefix("file:").ok_or_else(wrong)?.to_owned();
+            let name = path.clone();
+            WatchedFile::open(Path::new(&path), Arc::clone(clock), move |text: &str| known(&name, text, plain))
+        };
+        Ok(Self(places.iter().map(open).collect::<Result<_, _>>()?))
     }
 
     /// No places to look for users are configured.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.files.is_empty()
+        self.0.is_empty()
     }
 
     /// There are users, and keys for SCRAM are stored of each.
     #[must_use]
     pub fn scram(&self) -> bool {
-        self.loaded.lock().scram
+        let all: Vec<_> = self.0.iter().map(WatchedFile::content).collect();
+        let has_keys = |records: &Vec<Record>| records.iter().any(|record| matches!(record, Record::Scram(_)));
+        all.iter().any(|known| !known.is_empty()) && all.iter().all(|known| known.values().all(has_keys))
     }
 
-    /// What is stored of a user's password; a name counts in any case. Reads the files again if they have changed.
-    #[must_use]
-    pub fn find(&self, user: &str) -> Vec<Record> {
-        self.refresh();
-        let known = Arc::clone(&self.loaded.lock().known);
-        known.get(&user.to_ascii_lowercase()).cloned().unwrap_or_default()
+    /// What is stored of a user's password, in the first file that knows it; a name counts in any case.
+    pub async fn find(&self, user: &str) -> Vec<Record> {
+        let name = user.to_ascii_lowercase();
+        for file in &self.0 {
+            file.refresh().await;
+            if let Some(records) = file.content().get(&name) {
+                return records.clone();
+            }
+        }
+        Vec::new()
     }
 
     /// The keys for SCRAM of a user.
-    #[must_use]
-    pub fn scram_keys(&self, user: &str) -> Option<ScramKeys> {
-        self.find(user).into_iter().find_map(|record| match record {
+    pub async fn scram_keys(&self, user: &str) -> Option<ScramKeys> {
+        self.find(user).await.into_iter().find_map(|record| match record {
             Record::Scram(keys) => Some(keys),
             Record::Argon2id(_) | Record::Bcrypt(_) | Record::Sha512(_) | Record::Yescrypt(_) | Record::Plain(_) => None,
         })
     }
-
-    fn refresh(&self) {
-        let now = self.clock.monotonic();
-        let mut loaded = self.loaded.lock();
-        if now.since(loaded.checked_at) < CHECK_INTERVAL {
-            return;
-        }
-        loaded.checked_at = now;
-        if versions(&self.files) == loaded.versions {
-            return;
-        }
-        match load(&self.files, self.plain, now) {
-            Ok(anew) => *loaded = anew,
-            Err(error) => tracing::warn!(error, "users can't be read again"),
-        }
-    }
 }
 
-fn wrong(reason: String) -> TableError {
-    TableError { table: "users".to_owned(), reason }
-}
-
-fn versions(files: &[PathBuf]) -> Vec<Option<(SystemTime, u64)>> {
-    let of = |path: &PathBuf| std::fs::metadata(path).and_then(|m| Ok((m.modified()?, m.len()))).ok();
-    files.iter().map(of).collect()
-}
-
-fn load(files: &[PathBuf], plain: bool, now: Monotonic) -> Result<Loaded, String> {
-    let versions = versions(files);
+fn known(path: &str, text: &str, plain: bool) -> Known {
     let mut known = Known::new();
-    for path in files {
-        let text = read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        for problem in parse_users(&text, plain, &mut known) {
-            tracing::warn!(path = %path.display(), problem, "left out");
-        }
+    for problem in parse_users(text, plain, &mut known) {
+        tracing::warn!(path, problem, "left out");
     }
-    let scram = !known.is_empty() && known.values().all(|records| records.iter().any(|r| matches!(r, Record::Scram(_))));
-    Ok(Loaded { checked_at: now, versions, known: Arc::new(known), scram })
-}
-
-fn read(path: &Path) -> std::io::Result<String> {
-    if std::fs::metadata(path)?.len() > USERS_BYTES_MAX {
-        return Err(std::io::Error::other("the file is too large"));
-    }
-    std::fs::read_to_string(path)
+    known
 }
 
 /// Reads lines `user:{SCHEME}hash`, whatever stands behind another colon left aside; a user has a line for each scheme. Returns what is

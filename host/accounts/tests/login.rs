@@ -24,9 +24,10 @@ impl ClassOf for Nowhere {
 }
 
 struct Site {
+    clock: Arc<ManualClock>,
     desk: LoginDesk,
     pipeline: Arc<Pipeline>,
-    _file: NamedTempFile,
+    file: NamedTempFile,
 }
 
 fn site(scram: bool) -> Site {
@@ -35,11 +36,12 @@ fn site(scram: bool) -> Site {
     if scram {
         writeln!(file, "anna:{}", Record::Scram(ScramKeys::of("right", b"salt", 4096).unwrap()).to_text()).unwrap();
     }
-    let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
-    let users = Users::open(&[format!("file:{}", file.path().display())], false, Arc::clone(&clock)).unwrap();
+    let time = Arc::new(ManualClock::default());
+    let clock = Arc::clone(&time) as Arc<dyn Clock>;
+    let users = Users::open(&[format!("file:{}", file.path().display())], false, &clock).unwrap();
     let pipeline = Arc::new(Pipeline::new(Vec::new(), Arc::new(Nowhere), Arc::clone(&clock)));
     let desk = LoginDesk::new(users, Vec::new(), CHEAP, Arc::clone(&pipeline), clock).unwrap();
-    Site { desk, pipeline, _file: file }
+    Site { clock: time, desk, pipeline, file }
 }
 
 impl Site {
@@ -104,4 +106,18 @@ async fn an_address_that_fails_often_is_refused() {
         let _ = tokio::time::timeout(std::time::Duration::from_millis(500), attempt).await;
     }
     assert_eq!(code(&site.plain(b"\0anna\0right").await), 454);
+}
+
+#[tokio::test]
+async fn a_changed_password_counts_within_a_second_and_the_old_one_no_more() {
+    let site = site(false);
+    assert_eq!(code(&site.plain(b"\0anna\0right").await), 235);
+    std::fs::write(
+        site.file.path(),
+        format!("anna:{}\n", Record::make("new", &[2; ARGON2_SALT_BYTES], CHEAP).unwrap().to_text()),
+    )
+    .unwrap();
+    site.clock.advance(std::time::Duration::from_secs(1));
+    assert_eq!(code(&site.plain(b"\0anna\0new").await), 235);
+    assert_eq!(code(&site.plain(b"\0anna\0right").await), 535, "although it was remembered");
 }

@@ -66,7 +66,7 @@ impl Lasting {
 
     /// Who checks names and secrets.
     fn logins(&self, config: &Config) -> anyhow::Result<Arc<dyn Authenticator>> {
-        let users = Users::open(&config.users, config.users_plaintext, Arc::clone(&self.clock))?;
+        let users = Users::open(&config.users, config.users_plaintext, &self.clock)?;
         let plaintext = config.smtpd_sasl_plaintext_networks.clone();
         let (pipeline, clock) = (Arc::clone(&self.pipeline), Arc::clone(&self.clock));
         let desk = LoginDesk::new(users, plaintext, PasswordCost::default(), pipeline, clock);

@@ -1,10 +1,9 @@
-//! The server's side: one of these for each listener, whose configuration can be replaced while it serves.
+//! The server's side: one of these for each listener. Its certificates change under it.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
@@ -31,7 +30,7 @@ pub enum ClientTrust {
 
 /// What a listener shakes hands with.
 pub struct TlsServer {
-    config: ArcSwap<Shaking>,
+    shaking: Shaking,
     handshake_time_max: Duration,
 }
 
@@ -51,7 +50,7 @@ impl TlsServer {
     /// Shows these certificates, speaks TLS 1.3 and, unless `only_13`, 1.2. A handshake may take 60 seconds.
     pub fn new(certificates: Arc<CertificateStore>, clients: ClientTrust, only_13: bool) -> Result<Self, TlsError> {
         let shaking = Shaking::new(certificates, clients, only_13)?;
-        Ok(Self { config: ArcSwap::from_pointee(shaking), handshake_time_max: HANDSHAKE_TIME_MAX })
+        Ok(Self { shaking, handshake_time_max: HANDSHAKE_TIME_MAX })
     }
 
     /// With another limit (`smtpd_starttls_timeout`).
@@ -61,14 +60,8 @@ impl TlsServer {
         self
     }
 
-    /// From now on handshakes are made so. Sessions that are encrypted already go on as they are.
-    pub fn replace(&self, certificates: Arc<CertificateStore>, clients: ClientTrust, only_13: bool) -> Result<(), TlsError> {
-        self.config.store(Arc::new(Shaking::new(certificates, clients, only_13)?));
-        Ok(())
-    }
-
-    pub(crate) fn shaking(&self) -> Arc<Shaking> {
-        self.config.load_full()
+    pub(crate) fn shaking(&self) -> &Shaking {
+        &self.shaking
     }
 
     pub(crate) fn handshake_time_max(&self) -> Duration {
