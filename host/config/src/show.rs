@@ -112,9 +112,10 @@ fn redact(name: &str, value: Value) -> Value {
     match value {
         Value::Table(table) => Value::Table(table.into_iter().map(|(key, value)| (key.clone(), redact(&key, value))).collect()),
         Value::Array(list) => Value::Array(list.into_iter().map(|item| redact(name, item)).collect()),
+        Value::Boolean(_) => value,
         _ if is_secret(name) => Value::String(REDACTED.to_owned()),
         Value::String(text) => Value::String(redact_url(&text)),
-        other @ (Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime(_)) => other,
+        other @ (Value::Integer(_) | Value::Float(_) | Value::Datetime(_)) => other,
     }
 }
 
