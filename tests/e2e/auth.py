@@ -3,9 +3,12 @@
 import base64
 import hashlib
 import hmac
+import json
 import os
+import pty
 import smtplib
 import subprocess
+import termios
 import unittest
 
 from harness import cases, certificates, components, system, waxwing
@@ -106,6 +109,118 @@ class Auth(unittest.TestCase):
                                            f"--auth={way}", f"--user={USER}", f"--passwordeval=echo '{password}'", "--from=anna@example.test",
                                            "--timeout=30", self.to], input="Subject: x\n\nx\n", capture_output=True, text=True, timeout=60)
                     self.assertEqual(done.returncode == 0, right, done.stderr)
+
+
+class Users(unittest.TestCase):
+    """`waxwing user` beside a server that runs: what it did counts at once."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.pair = certificates.Pair("mx.example.test")
+        cls.folder = system.work_folder("managed")
+        cls.users = os.path.join(cls.folder, "users")
+        with open(cls.users, "w") as file:
+            file.write("# ours\nrest:{PLAIN}x:1:2:::\n")
+        os.chmod(cls.users, 0o640)
+        system.give_to_service_user(cls.users)
+        cls.submission = system.free_port()
+        cls.server = waxwing.Waxwing("managed", smtpd_tls_chain_files=[cls.pair.chain], users=["file:" + cls.users], mynetworks=["192.0.2.0/24"])
+        cls.server.settings["listen"].append({"name": "submission", "address": f"127.0.0.1:{cls.submission}", "kind": "submission"})
+        cls.server.start()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.close()
+        cls.pair.close()
+        system.remove_folder(cls.folder)
+
+    def user(self, *arguments, password=None):
+        """Runs `waxwing user`; returns its exit code and what it printed."""
+        done = subprocess.run([waxwing.program(), "user", *arguments, "--config", self.server.config], input=password, capture_output=True, text=True, timeout=60)
+        return done.returncode, done.stdout + done.stderr
+
+    def swaks(self, user, password, mechanism="PLAIN"):
+        """Whether swaks gets its message in."""
+        done = subprocess.run(["swaks", "--server", f"127.0.0.1:{self.submission}", "--tls", "--auth", mechanism, "--auth-user", user,
+                               "--auth-password", password, "--from", "anna@example.test", "--to", f"demo@{self.server.domain}"], stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=60)
+        return done.returncode == 0
+
+    def msmtp(self, way, user, password):
+        """Whether msmtp gets its message in."""
+        done = subprocess.run(["msmtp", "--host=127.0.0.1", f"--port={self.submission}", "--tls=on", "--tls-starttls=on", "--tls-certcheck=off",
+                               f"--auth={way}", f"--user={user}", f"--passwordeval=echo '{password}'", "--from=anna@example.test", "--timeout=30",
+                               f"demo@{self.server.domain}"], input="Subject: x\n\nx\n", capture_output=True, text=True, timeout=60)
+        return done.returncode == 0
+
+    def lines(self):
+        with open(self.users) as file:
+            return file.read().splitlines()
+
+    def test_a_user_comes_changes_and_goes(self):
+        before = os.stat(self.users)
+        code, said = self.user("add", "Ben", password="first secret\n")
+        self.assertEqual((code, "first secret" in said), (0, False), said)
+        self.assertEqual([line.partition("}")[0] for line in self.lines()], ["# ours", "rest:{PLAIN", "Ben:{ARGON2ID", "Ben:{SCRAM-SHA-256"])
+        self.assertEqual(self.lines()[1], "rest:{PLAIN}x:1:2:::")
+        after = os.stat(self.users)
+        self.assertEqual((before.st_uid, before.st_gid, before.st_mode), (after.st_uid, after.st_gid, after.st_mode))
+        self.assertEqual(os.listdir(self.folder), ["users"])
+        self.assertTrue(self.swaks("ben", "first secret"))
+        self.assertTrue(self.msmtp("plain", "ben", "first secret"))
+        self.assertEqual(self.user("add", "ben", password="x\n")[0], 1)
+        self.assertEqual(self.user("passwd", "ben", password="second secret\n")[0], 0)
+        self.assertFalse(self.swaks("ben", "first secret"), "although it was verified a moment ago")
+        self.assertTrue(self.swaks("ben", "second secret"))
+        self.assertEqual(self.user("delete", "ben")[0], 0)
+        self.assertFalse(self.swaks("ben", "second secret"))
+        self.assertEqual(len(self.lines()), 2)
+
+    def test_scram_while_all_have_keys(self):
+        users = os.path.join(self.folder, "own")
+        self.assertEqual(self.user("add", "cid", "--in", "file:" + users, password="a pencil\n")[0], 0)
+        self.addCleanup(os.remove, users)
+        self.assertEqual(os.stat(users).st_mode & 0o777, 0o600)
+        done = subprocess.run([waxwing.program(), "user", "list", "--json", "--in", "file:" + users, "--config", self.server.config], capture_output=True, text=True)
+        self.assertEqual(json.loads(done.stdout), {"user": "cid", "schemes": ["ARGON2ID", "SCRAM-SHA-256"], "place": "file:" + users})
+        self.assertEqual(self.user("passwd", "cid", "--no-scram", "--in", "file:" + users, password="b\n")[0], 0)
+        self.assertEqual(self.user("list", "--in", "file:" + users), (0, "cid  ARGON2ID\n"))
+
+    def test_mistakes_are_told_and_change_nothing(self):
+        before = self.lines()
+        for arguments, password, words in (
+            (("add", "a:b"), "x\n", "':'"),
+            (("add", "dora"), "\n", "1 to 1024 octets"),
+            (("add", "rest"), "x\n", "already"),
+            (("passwd", "nobody"), "x\n", "no user"),
+            (("delete", "nobody"), None, "no user"),
+            (("add", "dora", "--in", "ldap:x"), "x\n", "no place"),
+        ):
+            with self.subTest(arguments=arguments):
+                code, said = self.user(*arguments, password=password)
+                self.assertEqual((code, words in said), (1, True), said)
+        self.assertEqual(self.lines(), before)
+
+    def test_on_a_terminal_it_asks_twice_without_an_echo(self):
+        for second, code in (("a pencil", 0), ("a pen", 1)):
+            with self.subTest(second=second):
+                pid, terminal = pty.fork()
+                if pid == 0:
+                    os.execv(waxwing.program(), ["waxwing", "user", "add", "eve", "--config", self.server.config])
+                shown = b""
+                for question, answer in ((b"Password for eve: ", "a pencil"), (b"Once more, the password for eve: ", second)):
+                    while question not in shown:
+                        shown += os.read(terminal, 1000)
+                    system.wait_for("the echo to be off", lambda: not termios.tcgetattr(terminal)[3] & termios.ECHO)
+                    os.write(terminal, answer.encode() + b"\n")
+                try:
+                    while piece := os.read(terminal, 1000):
+                        shown += piece
+                except OSError:  # The other end is closed.
+                    pass
+                self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), code, shown)
+                self.assertNotIn(b"pencil", shown)
+                self.user("delete", "eve")
 
 
 class Plugin(unittest.TestCase):

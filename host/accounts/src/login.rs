@@ -17,6 +17,7 @@ use waxwing_config::Network;
 use waxwing_pipeline::{AuthAnswer, AuthExchange, AuthProgress, Authenticator, Chain, Context, Hook, Pipeline, Secret, Stored};
 use waxwing_types::{Clock, Monotonic, Reply, TlsSession, client_of};
 
+use crate::passwords::random;
 use crate::users::Users;
 
 /// Hashes that are computed at a time; each has 19 MiB.
@@ -97,11 +98,6 @@ impl LoginDesk {
     pub fn computed(&self) -> u64 {
         self.shared.computed.load(Ordering::Relaxed)
     }
-}
-
-fn random<const N: usize>() -> Option<[u8; N]> {
-    let mut octets = [0; N];
-    getrandom::fill(&mut octets).ok().map(|()| octets)
 }
 
 fn hex(octets: &[u8]) -> String {

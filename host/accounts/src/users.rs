@@ -1,10 +1,11 @@
 //! Users and what is stored of their passwords, in files like Dovecot's passwd-file.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use waxwing_auth::{Record, ScramKeys};
+use waxwing_config::UserPlace;
 use waxwing_pipeline::TableError;
 use waxwing_types::Clock;
 
@@ -16,13 +17,13 @@ type Known = HashMap<String, Vec<Record>>;
 pub struct Users(Vec<WatchedFile<Known>>);
 
 impl Users {
-    /// Reads the files. `places`: `file:` and a path, each. `plain`: records in plain text count.
-    pub fn open(places: &[String], plain: bool, clock: &Arc<dyn Clock>) -> Result<Self, TableError> {
-        let open = |place: &String| {
-            let wrong = || TableError { table: "users".to_owned(), reason: format!("\"{place}\" is not file:PATH") };
-            let path = place.strip_prefix("file:").ok_or_else(wrong)?.to_owned();
-            let name = path.clone();
-            WatchedFile::open(Path::new(&path), Arc::clone(clock), move |text: &str| known(&name, text, plain))
+    /// Reads the files. `plain`: records in plain text count.
+    pub fn open(places: &[UserPlace], plain: bool, clock: &Arc<dyn Clock>) -> Result<Self, TableError> {
+        let open = |place: &UserPlace| {
+            let UserPlace::File(path) = place;
+            let name = path.display().to_string();
+            // Looked at before each login: whoever has changed a password relies on it from then on.
+            WatchedFile::open(path, Duration::ZERO, Arc::clone(clock), move |text: &str| known(&name, text, plain))
         };
         Ok(Self(places.iter().map(open).collect::<Result<_, _>>()?))
     }

@@ -104,17 +104,27 @@ impl Record {
         }
     }
 
+    /// The scheme, as it stands in braces.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        match self {
+            Self::Argon2id(_) => "ARGON2ID",
+            Self::Bcrypt(_) => "BLF-CRYPT",
+            Self::Sha512(_) => "SHA512-CRYPT",
+            Self::Yescrypt(_) => "CRYPT",
+            Self::Scram(_) => "SCRAM-SHA-256",
+            Self::Plain(_) => "PLAIN",
+        }
+    }
+
     /// What [`Self::parse`] reads.
     #[must_use]
     pub fn to_text(&self) -> String {
-        match self {
-            Self::Argon2id(hash) => format!("{{ARGON2ID}}{hash}"),
-            Self::Bcrypt(hash) => format!("{{BLF-CRYPT}}{hash}"),
-            Self::Sha512(hash) => format!("{{SHA512-CRYPT}}{hash}"),
-            Self::Yescrypt(hash) => format!("{{CRYPT}}{hash}"),
-            Self::Scram(keys) => format!("{{SCRAM-SHA-256}}{}", keys.to_text()),
-            Self::Plain(text) => format!("{{PLAIN}}{text}"),
-        }
+        let value = match self {
+            Self::Scram(keys) => &keys.to_text(),
+            Self::Argon2id(text) | Self::Bcrypt(text) | Self::Sha512(text) | Self::Yescrypt(text) | Self::Plain(text) => text,
+        };
+        format!("{{{}}}{value}", self.scheme())
     }
 }
 

@@ -17,6 +17,7 @@ use crate::sections::{Control, Dns, Listen, Log, Recording, Runtime, ScanRefusal
 use crate::session::ForbidBareNewline;
 use crate::table::{TableSpec, Tables};
 use crate::tls::TlsProtocols;
+use crate::users::{UserPlace, UserPlaceText};
 use waxwing_types::TlsLevel;
 
 /// Octets of a journal of the store; `queue_minfree` leaves room for two.
@@ -243,8 +244,8 @@ section! {
         smtp_connection_cache_time_limit: Duration [Span<0>] = Duration::from_secs(2);
 
         // Who says who.
-        /// Where users and their password records are, each "file:" and a path; none: AUTH is not offered.
-        users: Vec<String> [ListOf<Text>] = Vec::new();
+        /// Where users and their password records are; `waxwing user` changes them. None: AUTH is not offered.
+        users: Vec<UserPlace> [ListOf<UserPlaceText>] = Vec::new();
         /// Records in plain text ({PLAIN}) count.
         users_plaintext: bool [Flag] = false;
         /// Clients that may use PLAIN and LOGIN without TLS.

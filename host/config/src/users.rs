@@ -1,0 +1,48 @@
+//! Where users are kept.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use toml::Value;
+
+use crate::kind::{Kind, Text};
+use crate::reader::{Node, Reader, last_key};
+
+/// A place where users and their password records are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UserPlace {
+    /// `file:/path`: lines as in Dovecot's passwd-file.
+    File(PathBuf),
+}
+
+impl fmt::Display for UserPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "file:{}", path.display()),
+        }
+    }
+}
+
+/// The place in the configuration. Whether there is such a file is not asked here: `waxwing user add` makes it.
+pub(crate) struct UserPlaceText;
+
+impl Kind for UserPlaceText {
+    type Value = UserPlace;
+    const FORM: &'static str = "\"file:/path\"";
+
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<UserPlace> {
+        let text = Text::read(node, reader)?;
+        match text.split_once(':') {
+            Some(("file", path)) if !path.is_empty() => Some(UserPlace::File(reader.absolute(path))),
+            Some(_) | None => {
+                let message = format!("\"{text}\" in {} is no place for users", last_key(&node.path));
+                reader.wrong(node.span.clone(), message, "write \"file:/path\"".to_owned());
+                None
+            }
+        }
+    }
+
+    fn show(value: &UserPlace) -> Option<Value> {
+        Some(Value::String(value.to_string()))
+    }
+}
