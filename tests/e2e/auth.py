@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Users log in with smtplib, swaks and msmtp, by each mechanism; nobody else does, and nobody submits without."""
 import base64
+import ctypes
 import hashlib
 import hmac
 import json
@@ -9,6 +10,7 @@ import pty
 import smtplib
 import subprocess
 import termios
+import time
 import unittest
 
 from harness import cases, certificates, components, system, waxwing
@@ -28,6 +30,14 @@ def sha512_record(password):
     """By openssl's own crypt."""
     done = subprocess.run(["openssl", "passwd", "-6", "-stdin"], input=password, capture_output=True, text=True, check=True)
     return "{SHA512-CRYPT}" + done.stdout.strip()
+
+
+def crypt_record(password, scheme, prefix, rounds):
+    """By the system's libcrypt, as in /etc/shadow."""
+    library = ctypes.CDLL("libcrypt.so.1")
+    library.crypt_gensalt.restype = library.crypt.restype = ctypes.c_char_p
+    setting = library.crypt_gensalt(prefix, ctypes.c_ulong(rounds), None, 0)
+    return scheme + library.crypt(password.encode(), setting).decode()
 
 
 class Auth(unittest.TestCase):
@@ -221,6 +231,99 @@ class Users(unittest.TestCase):
                 self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), code, shown)
                 self.assertNotIn(b"pencil", shown)
                 self.user("delete", "eve")
+
+
+class Rehash(unittest.TestCase):
+    """Old records are replaced when their users log in."""
+
+    OLD = {
+        "sha": ("{SHA512-CRYPT}", b"$6$", 5000),
+        "blowfish": ("{BLF-CRYPT}", b"$2y$", 5),
+        "yescrypt": ("", b"$y$", 1),
+    }
+
+    def setUp(self):
+        self.pair = certificates.Pair("mx.example.test")
+        self.addCleanup(self.pair.close)
+        self.folder = system.work_folder("rehash")
+        self.addCleanup(system.remove_folder, self.folder)
+        self.users = os.path.join(self.folder, "users")
+        with open(self.users, "w") as file:
+            file.write("# old ones\n")
+            file.writelines(f"{user}:{crypt_record('pw of ' + user, *how)}:1000::\n" for user, how in self.OLD.items())
+        os.chmod(self.users, 0o600)
+        system.give_to_service_user(self.users)
+
+    def serve(self, **settings):
+        server = waxwing.Waxwing("rehash", smtpd_tls_chain_files=[self.pair.chain], users=["file:" + self.users], smtpd_sasl_failure_delay="0s", **settings)
+        self.addCleanup(server.close)
+        return server.start()
+
+    def login(self, server, user, password=None):
+        """The code of the answer, and the mechanisms that were offered."""
+        with smtplib.SMTP("127.0.0.1", server.port, local_hostname="client.example.test", timeout=30) as connection:
+            connection.starttls(context=certificates.trusting_all())
+            connection.ehlo()
+            offered = connection.esmtp_features["auth"].split()
+            connection.user, connection.password = user, password or f"pw of {user}"
+            try:
+                return connection.auth("PLAIN", connection.auth_plain)[0], offered
+            except smtplib.SMTPAuthenticationError as refused:
+                return refused.smtp_code, offered
+
+    def records(self, user):
+        with open(self.users) as file:
+            return [line.strip() for line in file if line.startswith(user + ":")]
+
+    def test_each_scheme_and_scram_at_the_end(self):
+        server = self.serve(password_argon2_memory="8MiB", password_argon2_passes=3)
+        for user in self.OLD:
+            with self.subTest(user=user):
+                self.assertEqual(self.login(server, user, "wrong")[0], 535)
+                self.assertEqual(len(self.records(user)), 1)
+                code, offered = self.login(server, user)
+                self.assertEqual((code, "SCRAM-SHA-256" in offered), (235, False))
+                system.wait_for("two records", lambda: len(self.records(user)) == 2)
+                first, second = self.records(user)
+                self.assertTrue(first.startswith(f"{user}:{{ARGON2ID}}$argon2id$v=19$m=8192,t=3,p=1$") and first.endswith(":1000::"), first)
+                self.assertTrue(second.startswith(f"{user}:{{SCRAM-SHA-256}}4096,"), second)
+                self.assertEqual(self.login(server, user)[0], 235)
+                self.assertEqual(self.login(server, user, "wrong")[0], 535)
+        self.assertIn("SCRAM-SHA-256", self.login(server, "sha")[1])
+        done = subprocess.run(["msmtp", "--host=127.0.0.1", f"--port={server.port}", "--tls=on", "--tls-starttls=on", "--tls-certcheck=off", "--auth=scram-sha-256",
+                               "--user=yescrypt", "--passwordeval=echo 'pw of yescrypt'", "--from=a@example.test", "--timeout=30", f"demo@{server.domain}"],
+                              input="Subject: x\n\nx\n", capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(os.stat(self.users).st_mode & 0o777, 0o600)
+
+    def test_a_folder_that_cannot_be_written_costs_one_warning(self):
+        if not system.ROOT:
+            self.skipTest("needs root")
+        os.chown(self.folder, 0, 0)
+        server = self.serve()
+        for user in self.OLD:
+            self.assertEqual(self.login(server, user)[0], 235)
+        words = "can't be renewed at their logins"
+        system.wait_for("the warning", lambda: words in server.text_log())
+        time.sleep(1)
+        self.assertEqual(server.text_log().count(words), 1, server.text_log())
+        self.assertEqual([len(self.records(user)) for user in self.OLD], [1, 1, 1])
+
+    def test_a_reload_takes_other_places_and_keys(self):
+        server = self.serve(password_rehash=False)
+        self.assertEqual(self.login(server, "sha")[0], 235)
+        other = os.path.join(self.folder, "other")
+        server.settings.update(users=["file:" + other], smtpd_sasl_failure_limit=2)
+        server.write_config()
+        add = [waxwing.program(), "user", "add", "dora", "--no-scram", "--config", server.config]
+        subprocess.run(add, input="first", text=True, check=True, capture_output=True, timeout=60)
+        system.give_to_service_user(other)
+        server.ask("reload")
+        self.assertEqual(self.login(server, "dora", "first")[0], 235)
+        self.assertEqual([self.login(server, "sha")[0] for _ in range(3)], [535, 535, 454])
+        self.assertEqual(len(self.records("sha")), 1)
+        server.ask("reload")
+        self.assertEqual(self.login(server, "dora", "first")[0], 454, "a reload forgives nothing")
 
 
 class Plugin(unittest.TestCase):

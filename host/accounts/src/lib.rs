@@ -27,13 +27,13 @@ pub use aliases::parse_aliases;
 pub use classes::Classes;
 pub use file_table::{Entries, FileTable, Format};
 pub use login::{
-    FAILURE_AGE, FAILURE_CLIENTS_MAX, FAILURE_DELAY, FAILURES_MAX, HASH_WAIT, HASHES_MAX, LoginDesk, VERIFIED_AGE, VERIFIED_MAX,
+    FAILURE_CLIENTS_MAX, HASH_WAIT, HASHES_MAX, LoginDesk, LoginMemory, LoginSettings, RENEWALS_MAX, VERIFIED_AGE, VERIFIED_MAX,
 };
 pub use mailbox_path::{PathError, mailbox_path};
 pub use passwords::Keeping;
 pub use tables::{InlineTable, TableList};
 pub use texthash::parse_texthash;
 pub use user_file::{LOCK_WAIT, UserEntry, UserError, UserFile, UserName, UserNameError};
-pub use users::Users;
+pub use users::{Found, Users};
 pub use watched::TABLE_BYTES_MAX;
 pub use waxwing_auth::{PasswordCost, Record, SECRET_BYTES_MAX};

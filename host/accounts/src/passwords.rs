@@ -1,6 +1,7 @@
 //! The records that are made of a password.
 
 use waxwing_auth::{ARGON2_SALT_BYTES, PasswordCost, Record, SCRAM_ITERATIONS, ScramKeys};
+use waxwing_config::Config;
 
 /// Octets of the salt of a `{SCRAM-SHA-256}` record.
 const SCRAM_SALT_BYTES: usize = 16;
@@ -15,17 +16,30 @@ pub struct Keeping {
 }
 
 impl Keeping {
+    /// As the configuration says.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let memory_kib = u32::try_from(config.password_argon2_memory / 1024).unwrap_or(u32::MAX);
+        let cost = PasswordCost { memory_kib, passes: config.password_argon2_passes, lanes: config.password_argon2_lanes };
+        Self { cost, scram: config.password_scram }
+    }
+
     /// The records of a password: a hash computation or two, 20 ms and more. `None` if the system has no random octets, or there is no such
     /// cost.
     #[must_use]
     pub fn records(self, password: &str) -> Option<Vec<Record>> {
-        let salt: [u8; ARGON2_SALT_BYTES] = random()?;
-        let mut records = vec![Record::make(password, &salt, self.cost)?];
+        let mut records = vec![argon2(password, self.cost)?];
         if self.scram {
             records.push(scram(password)?);
         }
         Some(records)
     }
+}
+
+/// An `{ARGON2ID}` record of a password.
+pub(crate) fn argon2(password: &str, cost: PasswordCost) -> Option<Record> {
+    let salt: [u8; ARGON2_SALT_BYTES] = random()?;
+    Record::make(password, &salt, cost)
 }
 
 /// A `{SCRAM-SHA-256}` record of a password.

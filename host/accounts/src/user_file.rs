@@ -161,15 +161,17 @@ impl UserFile {
         })
     }
 
-    /// The same, if the user still has the records that are expected; otherwise nothing is done.
-    pub fn renew(&self, name: &UserName, expected: &[Record], records: &[Record]) -> Result<(), UserError> {
+    /// The same, if the user still has the records that are expected; otherwise nothing is done. Whether it was.
+    pub fn renew(&self, name: &UserName, expected: &[Record], records: &[Record]) -> Result<bool, UserError> {
+        let mut same = false;
         self.change(|text| {
             let of_user = lines(text).filter_map(Line::of).filter(|line| line.is_of(name));
             let stored = of_user.map(|line| Record::parse(&String::from_utf8_lossy(line.stored), true));
             let stored: Vec<Record> = stored.filter_map(Result::ok).collect();
-            let same = expected.iter().all(|record| stored.contains(record));
+            same = expected.iter().all(|record| stored.contains(record));
             Ok(same.then(|| with_records(text, name, records)))
-        })
+        })?;
+        Ok(same)
     }
 
     /// Removes a user.

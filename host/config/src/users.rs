@@ -2,11 +2,18 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use toml::Value;
 
+use crate::Config;
 use crate::kind::{Kind, Text};
 use crate::reader::{Node, Reader, last_key};
+
+/// Octets that a hash may take.
+const ARGON2_MEMORY_MAX: u64 = 4 << 30;
+/// A failed login keeps a session so long at most.
+const FAILURE_DELAY_MAX: Duration = Duration::from_secs(60);
 
 /// A place where users and their password records are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,5 +51,19 @@ impl Kind for UserPlaceText {
 
     fn show(value: &UserPlace) -> Option<Value> {
         Some(Value::String(value.to_string()))
+    }
+}
+
+/// What has an upper end too.
+pub(crate) fn check_users(config: &Config, reader: &mut Reader<'_>) {
+    if config.password_argon2_memory > ARGON2_MEMORY_MAX {
+        reader.wrong_at("password_argon2_memory", "password_argon2_memory is too large", "it must be at most 4GiB".to_owned());
+    }
+    if config.smtpd_sasl_failure_delay > FAILURE_DELAY_MAX {
+        reader.wrong_at(
+            "smtpd_sasl_failure_delay",
+            "smtpd_sasl_failure_delay is too long",
+            "it must be at most \"60s\"".to_owned(),
+        );
     }
 }

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio::task::JoinHandle;
-use waxwing_accounts::Accounts;
+use waxwing_accounts::{Accounts, LoginMemory};
 use waxwing_config::Config;
 use waxwing_control::ServerInfo;
 use waxwing_delivery::CurrentWays;
@@ -96,6 +97,7 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
         resolver,
         clock: Arc::clone(&clock),
         door: Arc::clone(&door),
+        logins: LoginMemory::new(Arc::clone(&clock)).context("no random octets for the logins")?,
         shutdown: shutdown.clone(),
     };
     let current = lasting.current(&config, &accounts, handshakes)?;

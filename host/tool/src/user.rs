@@ -78,7 +78,7 @@ const PASSWORD_HELP: &str = "The password is asked for twice on the terminal, wi
 pub struct ChangeArgs {
     /// The user's name
     name: String,
-    /// Make no record for SCRAM-SHA-256
+    /// Make no record for SCRAM-SHA-256, even if password_scram says so
     #[arg(long)]
     no_scram: bool,
     #[command(flatten)]
@@ -161,7 +161,9 @@ impl Places {
         let no_place = || UserCommandError::NoPlace(config.as_ref().map(|(_, file)| file.clone()).unwrap_or_default());
         let first = places.next().ok_or_else(no_place)?;
         let others = places.collect();
-        Ok(Self { first, others, keeping: Keeping { cost: PasswordCost::default(), scram: true } })
+        let default = Keeping { cost: PasswordCost::default(), scram: true };
+        let keeping = config.as_ref().map_or(default, |(config, _)| Keeping::of(config));
+        Ok(Self { first, others, keeping })
     }
 
     fn all(&self) -> impl Iterator<Item = &Place> {

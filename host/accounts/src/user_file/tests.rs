@@ -95,9 +95,9 @@ fn mode_and_links_stay_and_nothing_is_left_behind() {
 #[test]
 fn what_changed_meanwhile_is_not_renewed() {
     let (_dir, file) = file("anna:{PLAIN}a\n");
-    file.renew(&name("anna"), &[plain("other")], &[plain("b")]).unwrap();
+    assert!(!file.renew(&name("anna"), &[plain("other")], &[plain("b")]).unwrap());
     assert_eq!(text(&file), "anna:{PLAIN}a\n");
-    file.renew(&name("anna"), &[plain("a")], &[plain("b")]).unwrap();
+    assert!(file.renew(&name("anna"), &[plain("a")], &[plain("b")]).unwrap());
     assert_eq!(text(&file), "anna:{PLAIN}b\n");
 }
 
