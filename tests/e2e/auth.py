@@ -326,6 +326,62 @@ class Rehash(unittest.TestCase):
         self.assertEqual(self.login(server, "dora", "first")[0], 454, "a reload forgives nothing")
 
 
+class Store(unittest.TestCase):
+    """Users in the server's own store."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.pair = certificates.Pair("mx.example.test")
+        cls.server = waxwing.Waxwing("store", smtpd_tls_chain_files=[cls.pair.chain], users=["store:"], smtpd_sasl_failure_delay="0s").start()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.close()
+        cls.pair.close()
+
+    def user(self, *arguments, password=None, **how):
+        """Runs `waxwing user`; returns its exit code and what it printed."""
+        done = subprocess.run([waxwing.program(), "user", *arguments, "--config", self.server.config], input=password, capture_output=True, text=True, timeout=60, **how)
+        return done.returncode, done.stdout + done.stderr
+
+    def login(self, user, password, mechanism="plain"):
+        """Whether msmtp gets its message in."""
+        done = subprocess.run(["msmtp", "--host=127.0.0.1", f"--port={self.server.port}", "--tls=on", "--tls-starttls=on", "--tls-certcheck=off",
+                               f"--auth={mechanism}", f"--user={user}", f"--passwordeval=echo '{password}'", "--from=anna@example.test", "--timeout=30",
+                               f"demo@{self.server.domain}"], input="Subject: x\n\nx\n", capture_output=True, text=True, timeout=60)
+        return done.returncode == 0
+
+    def test_a_user_comes_changes_stays_and_goes(self):
+        self.assertEqual(self.user("add", "Ben", password="first secret\n"), (0, "added Ben in store:\n"))
+        self.assertTrue(self.login("ben", "first secret"))
+        self.assertTrue(self.login("ben", "first secret", "scram-sha-256"))
+        self.assertEqual(self.user("list"), (0, "ben  ARGON2ID, SCRAM-SHA-256\n"))
+        code, said = self.user("add", "ben", password="x\n")
+        self.assertEqual((code, "already" in said), (1, True), said)
+        self.assertEqual(self.user("passwd", "BEN", password="second secret\n")[0], 0)
+        self.assertFalse(self.login("ben", "first secret"))
+        self.server.restart()
+        self.assertFalse(self.login("ben", "first secret"))
+        self.assertTrue(self.login("ben", "second secret"))
+        self.assertEqual(self.user("delete", "ben")[0], 0)
+        self.assertFalse(self.login("ben", "second secret"))
+        code, said = self.user("delete", "ben")
+        self.assertEqual((code, "no user" in said), (1, True), said)
+
+    def test_another_cost_is_taken_at_a_login(self):
+        self.assertEqual(self.user("add", "cid", "--no-scram", password="a pencil\n")[0], 0)
+        self.addCleanup(self.user, "delete", "cid")
+        self.assertTrue(self.login("cid", "a pencil"))
+        system.wait_for("keys for SCRAM", lambda: self.user("list") == (0, "cid  ARGON2ID, SCRAM-SHA-256\n"))
+        self.assertTrue(self.login("cid", "a pencil", "scram-sha-256"))
+
+    def test_only_root_and_its_owner_may(self):
+        if not system.ROOT:
+            self.skipTest("needs root")
+        code, said = self.user("list", user="nobody", group="nogroup", extra_groups=[])
+        self.assertEqual((code, "only root" in said), (1, True), said)
+
+
 class Plugin(unittest.TestCase):
     """A plugin knows the users: one by a token, one by a password, of one what is stored."""
 

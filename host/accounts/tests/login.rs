@@ -1,6 +1,7 @@
 //! Logins as a session makes them.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::panic, reason = "a test")]
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -61,7 +62,7 @@ fn site_of(users: &str, settings: LoginSettings) -> Site {
     let file = dir.path().join("users");
     std::fs::write(&file, users).unwrap();
     let clock = Arc::new(ManualClock::default()) as Arc<dyn Clock>;
-    let users = Users::open(&[UserPlace::File(file)], true, &clock).unwrap();
+    let users = Users::open(&[UserPlace::File(file)], None, true, &clock).unwrap();
     let pipeline = Arc::new(Pipeline::new(Vec::new(), Arc::new(Nowhere), Arc::clone(&clock)));
     let memory = LoginMemory::new(clock).unwrap();
     let desk = LoginDesk::new(users, settings, &memory, Arc::clone(&pipeline)).unwrap();
@@ -147,7 +148,7 @@ async fn an_address_that_fails_often_is_refused_by_the_next_configuration_too() 
     let other = site_of(&anna(false), settings());
     assert_eq!(code(&other.plain(b"\0anna\0right").await), 235);
     let clock = Arc::new(ManualClock::default()) as Arc<dyn Clock>;
-    let users = || Users::open(&[UserPlace::File(site.file())], false, &clock).unwrap();
+    let users = || Users::open(&[UserPlace::File(site.file())], None, false, &clock).unwrap();
     let desk = |settings| LoginDesk::new(users(), settings, &site.memory, Arc::clone(&site.pipeline)).unwrap();
     let tls = TlsSession::default();
     assert!(desk(settings()).begin("PLAIN", CLIENT, Some(&tls)).is_err_and(|reply| reply.code() == 454));

@@ -20,12 +20,15 @@ const FAILURE_DELAY_MAX: Duration = Duration::from_secs(60);
 pub enum UserPlace {
     /// `file:/path`: lines as in Dovecot's passwd-file.
     File(PathBuf),
+    /// `store:`: the store of the running server.
+    Store,
 }
 
 impl fmt::Display for UserPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::Store => f.write_str("store:"),
         }
     }
 }
@@ -35,15 +38,16 @@ pub(crate) struct UserPlaceText;
 
 impl Kind for UserPlaceText {
     type Value = UserPlace;
-    const FORM: &'static str = "\"file:/path\"";
+    const FORM: &'static str = "\"file:/path\" or \"store:\"";
 
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<UserPlace> {
         let text = Text::read(node, reader)?;
         match text.split_once(':') {
             Some(("file", path)) if !path.is_empty() => Some(UserPlace::File(reader.absolute(path))),
+            Some(("store", "")) => Some(UserPlace::Store),
             Some(_) | None => {
                 let message = format!("\"{text}\" in {} is no place for users", last_key(&node.path));
-                reader.wrong(node.span.clone(), message, "write \"file:/path\"".to_owned());
+                reader.wrong(node.span.clone(), message, "write \"file:/path\", or \"store:\" for the server's own".to_owned());
                 None
             }
         }

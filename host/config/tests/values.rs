@@ -75,10 +75,11 @@ fn values_are_typed_and_paths_are_relative_to_the_file() {
 #[test]
 fn users_and_their_passwords() {
     let parse = |text: &str| Config::parse(Path::new("/etc/w/w.toml"), text, &facts());
-    let config = parse("users = [\"file:users\", \"file:/x\"]\npassword_argon2_memory = \"64MiB\"\n").unwrap();
-    assert_eq!(config.users, [UserPlace::File("/etc/w/users".into()), UserPlace::File("/x".into())]);
+    let config = parse("users = [\"file:users\", \"store:\"]\npassword_argon2_memory = \"64MiB\"\n").unwrap();
+    assert_eq!(config.users, [UserPlace::File("/etc/w/users".into()), UserPlace::Store]);
     assert!(config.show_toml(Shown::Given).contains("password_argon2_memory = \"64MiB\"\n"), "a cost is no secret");
     for (bad, advice) in [
+        ("users = [\"store:x\"]", "\"store:\" for the server's own"),
         ("users = [\"/etc/users\"]", "write \"file:/path\""),
         ("password_argon2_memory = \"5GiB\"", "at most 4GiB"),
         ("password_argon2_memory = \"1KiB\"", "at least 128KiB"),

@@ -15,7 +15,7 @@ use waxwing_control::{Problem, ProblemKind, Reloaded};
 use waxwing_delivery::{CurrentWays, Ways};
 use waxwing_intake::{DoorShared, Intake, IntakeSettings, Policy};
 use waxwing_net::Shutdown;
-use waxwing_pipeline::{Authenticator, Pipeline, Recorder, Resolver, Trace};
+use waxwing_pipeline::{Authenticator, Pipeline, Recorder, Resolver, Trace, UserStore};
 use waxwing_queue::Spool;
 use waxwing_types::Clock;
 
@@ -37,6 +37,7 @@ pub(crate) struct Lasting {
     pub(crate) resolver: Arc<dyn Resolver>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) door: Arc<DoorShared>,
+    pub(crate) users: Arc<dyn UserStore>,
     pub(crate) logins: Arc<LoginMemory>,
     pub(crate) shutdown: Shutdown,
 }
@@ -67,7 +68,7 @@ impl Lasting {
 
     /// Who checks names and secrets.
     fn authenticator(&self, config: &Config) -> anyhow::Result<Arc<dyn Authenticator>> {
-        let users = Users::open(&config.users, config.users_plaintext, &self.clock)?;
+        let users = Users::open(&config.users, Some(&self.users), config.users_plaintext, &self.clock)?;
         let desk = LoginDesk::new(users, LoginSettings::of(config), &self.logins, Arc::clone(&self.pipeline));
         Ok(Arc::new(desk.context("no random octets for the logins, or argon2 can't cost what password_argon2_... says")?))
     }

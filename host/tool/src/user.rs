@@ -6,16 +6,17 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use nix::unistd::{User, geteuid};
 use serde_json::json;
-use waxwing_accounts::{
-    Keeping, PasswordCost, Record, SECRET_BYTES_MAX, UserEntry, UserError, UserFile, UserName, UserNameError,
-};
+use waxwing_accounts::{Keeping, PasswordCost, Record, SECRET_BYTES_MAX, UserEntry, UserError, UserName, UserNameError};
 use waxwing_config::{Config, UserPlace};
 
 use crate::ToolError;
+mod place;
+
 use crate::command::Options;
 use crate::locate::{config_file, load};
 use crate::queue::print_json;
 use crate::text::clean;
+use place::Place;
 
 /// Why a command about users failed.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +25,7 @@ pub enum UserCommandError {
     #[error("{} names no place for users: add users = [\"file:/path\"], or give --in", .0.display())]
     NoPlace(PathBuf),
     /// `--in` with something else than a place.
-    #[error("\"{0}\" is no place for users: write file:/path")]
+    #[error("\"{0}\" is no place for users: write file:/path or store:")]
     NotAPlace(String),
     /// The password is none, or one that no client could say.
     #[error("a password has 1 to {SECRET_BYTES_MAX} octets and no control characters")]
@@ -88,7 +89,7 @@ pub struct ChangeArgs {
 /// Where the users are.
 #[derive(Args, Clone, Debug)]
 pub struct PlaceArgs {
-    /// Where the users are: file:/path [default: what `users` says in the configuration]
+    /// Where the users are: file:/path, or store: for the store of the running server [default: what `users` says in the configuration]
     #[arg(long = "in", value_name = "PLACE")]
     place: Option<String>,
 }
@@ -96,40 +97,37 @@ pub struct PlaceArgs {
 /// Does it.
 pub(crate) fn run(command: &UserCommand, options: &Options, out: &mut dyn Write) -> Result<(), ToolError> {
     match command {
-        UserCommand::List { place } => list(&Places::of(place, options)?, options.json, out),
+        UserCommand::List { place } => list(&mut Places::of(place, options)?, options.json, out),
         UserCommand::Add(args) => {
-            let (name, places) =
-                (UserName::parse(&args.name).map_err(UserCommandError::from)?, Places::of(&args.place, options)?);
+            let (name, mut places) = (name(&args.name)?, Places::of(&args.place, options)?);
             // Said before somebody types a password.
             if let Some(place) = places.that_knows(&name)? {
                 return Err(exists(&name, &place.shown).into());
             }
             let records = places.records(&ask(&name)?, args.no_scram)?;
-            let place = places.first();
-            place.file.add(&name, &records).map_err(UserCommandError::from)?;
+            let place = &mut places.first;
+            place.add(&name, &records)?;
             told("added", &name, place, options.json, out)
         }
         UserCommand::Passwd(args) => {
-            let (name, places) =
-                (UserName::parse(&args.name).map_err(UserCommandError::from)?, Places::of(&args.place, options)?);
-            let place = places.with(&name)?;
+            let (name, mut places) = (name(&args.name)?, Places::of(&args.place, options)?);
+            places.with(&name)?;
             let records = places.records(&ask(&name)?, args.no_scram)?;
-            place.file.replace(&name, &records).map_err(UserCommandError::from)?;
+            let place = places.with(&name)?;
+            place.replace(&name, &records)?;
             told("changed", &name, place, options.json, out)
         }
-        UserCommand::Delete { name, place } => {
-            let (name, places) = (UserName::parse(name).map_err(UserCommandError::from)?, Places::of(place, options)?);
+        UserCommand::Delete { name: text, place } => {
+            let (name, mut places) = (name(text)?, Places::of(place, options)?);
             let place = places.with(&name)?;
-            place.file.delete(&name).map_err(UserCommandError::from)?;
+            place.delete(&name)?;
             told("deleted", &name, place, options.json, out)
         }
     }
 }
 
-/// One place.
-struct Place {
-    file: UserFile,
-    shown: String,
+fn name(text: &str) -> Result<UserName, UserCommandError> {
+    Ok(UserName::parse(text)?)
 }
 
 /// Where the users are, and how their passwords are kept.
@@ -153,40 +151,32 @@ impl Places {
             (None, None) => Vec::new(),
         };
         let owner = config.as_ref().and_then(|(config, _)| owner_of(config));
-        let open = |place: &UserPlace| {
-            let UserPlace::File(path) = place;
-            Place { file: UserFile::new(path, owner), shown: place.to_string() }
-        };
-        let mut places = named.iter().map(open);
         let no_place = || UserCommandError::NoPlace(config.as_ref().map(|(_, file)| file.clone()).unwrap_or_default());
-        let first = places.next().ok_or_else(no_place)?;
-        let others = places.collect();
+        let (first, others) = named.split_first().ok_or_else(no_place)?;
+        let open = |place: &UserPlace| Place::open(place, owner, options);
+        let others = others.iter().map(open).collect::<Result<_, _>>()?;
         let default = Keeping { cost: PasswordCost::default(), scram: true };
         let keeping = config.as_ref().map_or(default, |(config, _)| Keeping::of(config));
-        Ok(Self { first, others, keeping })
+        Ok(Self { first: open(first)?, others, keeping })
     }
 
-    fn all(&self) -> impl Iterator<Item = &Place> {
-        std::iter::once(&self.first).chain(&self.others)
-    }
-
-    fn first(&self) -> &Place {
-        &self.first
+    fn all(&mut self) -> impl Iterator<Item = &mut Place> {
+        std::iter::once(&mut self.first).chain(&mut self.others)
     }
 
     /// The place where such a user is looked up.
-    fn that_knows(&self, name: &UserName) -> Result<Option<&Place>, UserCommandError> {
+    fn that_knows(&mut self, name: &UserName) -> Result<Option<&mut Place>, ToolError> {
         for place in self.all() {
-            if place.file.has(name)? {
+            if place.has(name)? {
                 return Ok(Some(place));
             }
         }
         Ok(None)
     }
 
-    fn with(&self, name: &UserName) -> Result<&Place, UserCommandError> {
-        let shown: Vec<&str> = self.all().map(|place| place.shown.as_str()).collect();
-        let unknown = || UserError::Unknown { name: name.to_string(), place: shown.join(" or ") };
+    fn with(&mut self, name: &UserName) -> Result<&mut Place, ToolError> {
+        let shown: Vec<String> = self.all().map(|place| place.shown.clone()).collect();
+        let unknown = || UserCommandError::from(UserError::Unknown { name: name.to_string(), place: shown.join(" or ") });
         Ok(self.that_knows(name)?.ok_or_else(unknown)?)
     }
 
@@ -204,6 +194,7 @@ fn exists(name: &UserName, place: &str) -> UserCommandError {
 fn parse_place(text: &str) -> Result<UserPlace, ToolError> {
     match text.split_once(':') {
         Some(("file", path)) if !path.is_empty() => Ok(UserPlace::File(std::path::absolute(Path::new(path))?)),
+        Some(("store", "")) => Ok(UserPlace::Store),
         Some(_) | None => Err(UserCommandError::NotAPlace(text.to_owned()).into()),
     }
 }
@@ -215,9 +206,9 @@ fn owner_of(config: &Config) -> Option<(u32, u32)> {
     Some((user.uid.as_raw(), user.gid.as_raw()))
 }
 
-fn list(places: &Places, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
+fn list(places: &mut Places, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
     for place in places.all() {
-        for UserEntry { name, schemes } in place.file.list().map_err(UserCommandError::from)? {
+        for UserEntry { name, schemes } in place.list()? {
             match json {
                 true => print_json(&json!({ "user": name, "schemes": schemes, "place": place.shown }), out)?,
                 false => writeln!(out, "{}  {}", clean(&name), schemes.join(", "))?,
@@ -290,12 +281,12 @@ mod tests {
     #[test]
     fn the_place_is_the_configurations_or_the_one_that_is_named() {
         let (dir, options) = site("users = [\"file:one\", \"file:two\"]\n");
-        let found = places(&options, None).unwrap();
+        let mut found = places(&options, None).unwrap();
         let shown: Vec<_> = found.all().map(|place| place.shown.clone()).collect();
         let path = |name: &str| format!("file:{}", dir.path().join(name).display());
         assert_eq!(shown, [path("one"), path("two")]);
-        assert_eq!(places(&options, Some("file:/x/y")).unwrap().first().shown, "file:/x/y");
-        for bad in ["file:", "ldap:x", "users"] {
+        assert_eq!(places(&options, Some("file:/x/y")).unwrap().first.shown, "file:/x/y");
+        for bad in ["file:", "store:x", "ldap:x", "users"] {
             assert!(places(&options, Some(bad)).is_err(), "{bad}");
         }
         let (_dir, options) = site("");
@@ -308,12 +299,12 @@ mod tests {
         let (dir, options) = site("users = [\"file:one\", \"file:two\"]\n");
         std::fs::write(dir.path().join("one"), "").unwrap();
         std::fs::write(dir.path().join("two"), "anna:{PLAIN}secret\n").unwrap();
-        let found = places(&options, None).unwrap();
+        let mut found = places(&options, None).unwrap();
         let anna = UserName::parse("ANNA").unwrap();
         assert!(found.with(&anna).unwrap().shown.ends_with("/two"));
         assert!(found.with(&UserName::parse("bob").unwrap()).err().unwrap().to_string().contains("/one or file:"));
         let mut out = Vec::new();
-        list(&found, false, &mut out).unwrap();
+        list(&mut found, false, &mut out).unwrap();
         run(&UserCommand::Delete { name: "Anna".into(), place: PlaceArgs { place: None } }, &options, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(text.starts_with("anna  PLAIN\ndeleted Anna in file:"), "{text}");
