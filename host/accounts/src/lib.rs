@@ -30,7 +30,7 @@ pub use login::{
     FAILURE_CLIENTS_MAX, HASH_WAIT, HASHES_MAX, LoginDesk, LoginMemory, LoginSettings, RENEWALS_MAX, VERIFIED_AGE, VERIFIED_MAX,
 };
 pub use mailbox_path::{PathError, mailbox_path};
-pub use passwords::Keeping;
+pub use passwords::{Keeping, random};
 pub use tables::{InlineTable, TableList};
 pub use texthash::parse_texthash;
 pub use user_file::{LOCK_WAIT, UserEntry, UserError, UserFile, UserName, UserNameError};

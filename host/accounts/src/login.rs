@@ -257,8 +257,9 @@ impl Exchange {
         // Somebody else's name is refused at the end, as a wrong password is.
         let own = who.authzid.is_empty() || who.authzid == who.user;
         let keys = self.shared.users.scram_keys(&who.user).await.filter(|_| own);
-        let challenge =
-            scram.challenge(keys.unwrap_or_else(|| ScramKeys::nobody(&self.shared.memory.key, &who.user.to_ascii_lowercase())));
+        // Made for everybody: the time must not tell either.
+        let nobody = ScramKeys::nobody(&self.shared.memory.secret, &who.user.to_ascii_lowercase());
+        let challenge = scram.challenge(keys.unwrap_or(nobody));
         self.state = State::Challenged(Box::new(scram), who.user.to_ascii_lowercase());
         AuthProgress::Challenge(challenge)
     }

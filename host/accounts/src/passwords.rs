@@ -48,8 +48,9 @@ pub(crate) fn scram(password: &str) -> Option<Record> {
     ScramKeys::of(password, &salt, SCRAM_ITERATIONS).map(Record::Scram)
 }
 
-/// Octets of the system's randomness.
-pub(crate) fn random<const N: usize>() -> Option<[u8; N]> {
+/// Octets of the system's randomness; `None` if it has none.
+#[must_use]
+pub fn random<const N: usize>() -> Option<[u8; N]> {
     let mut octets = [0; N];
     getrandom::fill(&mut octets).ok().map(|()| octets)
 }

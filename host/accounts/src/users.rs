@@ -139,7 +139,12 @@ impl Source {
         let name = path.display().to_string();
         // Looked at before each login: whoever has changed a password relies on it from then on.
         let parse = move |text: &str| known(&name, text, plain);
-        let content = WatchedFile::open(path, Duration::ZERO, Arc::clone(clock), parse)?;
+        let content = WatchedFile::open(path, Duration::ZERO, Arc::clone(clock), parse).map_err(|mut error| {
+            if !path.exists() {
+                error.reason.push_str("; `waxwing user add` makes it");
+            }
+            error
+        })?;
         Ok(Self::File { content, file: UserFile::new(path, None) })
     }
 

@@ -64,7 +64,7 @@ fn site_of(users: &str, settings: LoginSettings) -> Site {
     let clock = Arc::new(ManualClock::default()) as Arc<dyn Clock>;
     let users = Users::open(&[UserPlace::File(file)], None, true, &clock).unwrap();
     let pipeline = Arc::new(Pipeline::new(Vec::new(), Arc::new(Nowhere), Arc::clone(&clock)));
-    let memory = LoginMemory::new(clock).unwrap();
+    let memory = LoginMemory::new(clock, [7; 32]).unwrap();
     let desk = LoginDesk::new(users, settings, &memory, Arc::clone(&pipeline)).unwrap();
     Site { desk, memory, pipeline, dir }
 }
@@ -99,6 +99,26 @@ impl Site {
         let (mut chain, mut context) = (self.pipeline.chain(), Context::new(Via::Api, None));
         exchange.step(&self.pipeline, &mut chain, &mut context, Some(response.to_vec())).await
     }
+}
+
+/// The server's first message of SCRAM, without its nonce.
+async fn challenge(site: &Site, user: &str) -> String {
+    let tls = TlsSession::default();
+    let mut exchange = site.desk.begin("SCRAM-SHA-256", CLIENT, Some(&tls)).ok().unwrap();
+    let (mut chain, mut context) = (site.pipeline.chain(), Context::new(Via::Api, None));
+    let first = format!("n,,n={user},r=abc").into_bytes();
+    let AuthProgress::Challenge(said) = exchange.step(&site.pipeline, &mut chain, &mut context, Some(first)).await else {
+        panic!("no challenge")
+    };
+    String::from_utf8(said).unwrap().split_once(',').unwrap().1.to_owned()
+}
+
+#[tokio::test]
+async fn who_is_not_there_has_the_same_salt_after_a_start() {
+    let (one, two) = (site(true), site(true));
+    assert_eq!(challenge(&one, "nobody").await, challenge(&two, "NOBODY").await);
+    assert_ne!(challenge(&one, "nobody").await, challenge(&one, "nobody2").await);
+    assert_eq!(challenge(&one, "anna").await, challenge(&two, "anna").await);
 }
 
 fn code(progress: &AuthProgress) -> u16 {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio::task::JoinHandle;
-use waxwing_accounts::{Accounts, LoginMemory};
+use waxwing_accounts::{Accounts, LoginMemory, random};
 use waxwing_config::Config;
 use waxwing_control::ServerInfo;
 use waxwing_delivery::CurrentWays;
@@ -79,7 +79,7 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     let (recordings, waiting) = RecordingStore::open(&store, recording_limits(&config), Arc::clone(&clock))?;
     drop(spawn("recordings", record(Arc::clone(&recordings), waiting, shutdown.clone())));
     let accounts = Arc::new(Accounts::open(&config, &clock)?);
-    let users: Arc<dyn UserStore> = StoredUsers::open(&store)?;
+    let (users, logins) = logins(&store, &clock)?;
     let resolver = outbound::resolver(&config);
     let metrics = Arc::new(MetricsRegistry::default());
     let opened =
@@ -99,7 +99,7 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
         clock: Arc::clone(&clock),
         door: Arc::clone(&door),
         users: Arc::clone(&users),
-        logins: LoginMemory::new(Arc::clone(&clock)).context("no random octets for the logins")?,
+        logins,
         shutdown: shutdown.clone(),
     };
     let current = lasting.current(&config, &accounts, handshakes)?;
@@ -128,25 +128,21 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
         supervisor,
         turn: tokio::sync::Mutex::default(),
     });
-    let (reloads, serving, info) = (Arc::clone(&reloader) as _, Some(Arc::clone(&doors)), server_info(&config.load(), &clock));
-    let desk = Desk {
-        info,
-        config,
-        file,
-        spool,
-        traces,
-        recordings,
-        pipeline,
-        keeper,
-        metrics,
-        active,
-        door,
-        reloads,
-        users,
-        doors: serving,
+    let (reloads, info) = (Arc::clone(&reloader) as _, server_info(&config.load(), &clock));
+    let desk = {
+        let doors = Some(Arc::clone(&doors));
+        Desk { info, config, file, spool, traces, recordings, pipeline, keeper, metrics, active, door, reloads, users, doors }
     };
     drop(spawn("control", answer(control, Arc::new(desk), shutdown)));
     Ok(Server { store, doors, manager, reloader })
+}
+
+/// The users of the store, and what is remembered of logins.
+fn logins(store: &Store, clock: &Arc<dyn Clock>) -> anyhow::Result<(Arc<dyn UserStore>, Arc<LoginMemory>)> {
+    let none = "no random octets for the logins";
+    let users = StoredUsers::open(store, random().context(none)?)?;
+    let memory = LoginMemory::new(Arc::clone(clock), users.secret()).context(none)?;
+    Ok((users, memory))
 }
 
 fn server_info(config: &Config, clock: &Arc<dyn Clock>) -> ServerInfo {

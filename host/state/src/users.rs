@@ -23,6 +23,8 @@ pub const STORED_RECORDS_BYTES_MAX: usize = 8192;
 const ROW_VERSION: u8 = 1;
 /// Octets of the version and the checksum before the records.
 const ROW_HEAD_BYTES: usize = 5;
+/// The row of the secret; no user has such a name.
+const SECRET_NAME: &str = "\0secret";
 /// Rows that are read at once.
 const PAGE_ROWS: usize = 512;
 
@@ -53,15 +55,17 @@ pub struct StoredUsers {
     store: Store,
     rows: Keyspace,
     known: RwLock<Known>,
+    secret: [u8; 32],
     /// One change at a time: what it was decided by holds until it is written.
     turn: tokio::sync::Mutex<()>,
 }
 
 impl StoredUsers {
     /// Reads the users of a database that has [`USERS_KEYSPACE`]. Blocks. A row that is damaged is left out, and the log says so.
-    pub fn open(store: &Store) -> Result<Arc<Self>, StoreError> {
+    /// `fresh`: the secret of a database that has none yet.
+    pub fn open(store: &Store, fresh: [u8; 32]) -> Result<Arc<Self>, StoreError> {
         let rows = store.keyspace(USERS_KEYSPACE)?;
-        let mut known = Known::default();
+        let (mut known, mut secret) = (Known::default(), None);
         let mut from = Bound::Unbounded;
         loop {
             let page = rows.range(from.as_ref().map(|key: &Bytes| &key[..]), Bound::Unbounded, PAGE_ROWS)?;
@@ -69,6 +73,7 @@ impl StoredUsers {
             from = Bound::Excluded(last.clone());
             for (key, row) in page {
                 match std::str::from_utf8(&key).ok().zip(read(&row)) {
+                    Some((SECRET_NAME, text)) => secret = text.first().and_then(|text| from_hex(text)),
                     Some((name, records)) => known.put(name, records),
                     None => {
                         tracing::error!(user = %String::from_utf8_lossy(&key), "the records of a user are damaged: add it anew")
@@ -76,8 +81,20 @@ impl StoredUsers {
                 }
             }
         }
+        if secret.is_none() {
+            let mut batch = Batch::with_capacity(1);
+            batch.put(&rows, SECRET_NAME, write(&[to_hex(&fresh)]));
+            // If it should not come to the disk, the next start makes another: nobody's login depends on it.
+            store.put_unsynced(batch);
+        }
         let (known, turn) = (RwLock::new(known), tokio::sync::Mutex::new(()));
-        Ok(Arc::new(Self { store: store.clone(), rows, known, turn }))
+        Ok(Arc::new(Self { store: store.clone(), rows, known, secret: secret.unwrap_or(fresh), turn }))
+    }
+
+    /// What is this server's alone, and the same after each start: from it comes what users who are not there seem to have.
+    #[must_use]
+    pub fn secret(&self) -> [u8; 32] {
+        self.secret
     }
 
     /// What the user will have after the change; none: it is gone.
@@ -99,6 +116,7 @@ impl StoredUsers {
         };
         let octets: usize = records.iter().map(|record| record.len() + 1).sum();
         match () {
+            () if name.contains(char::is_control) => Err(UserStoreError::Full("names without control characters")),
             () if name.is_empty() || name.len() > STORED_NAME_BYTES_MAX => Err(UserStoreError::Full("names of 1 to 255 octets")),
             () if records.is_empty() || octets > STORED_RECORDS_BYTES_MAX => {
                 Err(UserStoreError::Full("records of 1 to 8192 octets"))
@@ -159,6 +177,15 @@ fn read(row: &[u8]) -> Option<Vec<String>> {
     Some(text.split('\n').map(str::to_owned).collect())
 }
 
+fn to_hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+fn from_hex(text: &str) -> Option<[u8; 32]> {
+    let digits = text.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
+    digits.collect::<Option<Vec<u8>>>()?.try_into().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use waxwing_store::StoreOptions;
@@ -169,17 +196,16 @@ mod tests {
         list.iter().map(|word| (*word).to_owned()).collect()
     }
 
-    fn open(path: &std::path::Path) -> (Store, Arc<StoredUsers>) {
+    fn open(path: &std::path::Path, fresh: [u8; 32]) -> (Store, Arc<StoredUsers>) {
         let store = Store::open(path, &StoreOptions::new(&[USERS_KEYSPACE])).unwrap();
-        drop(tokio::spawn(store.pump()));
-        let users = StoredUsers::open(&store).unwrap();
+        let users = StoredUsers::open(&store, fresh).unwrap();
         (store, users)
     }
 
     #[tokio::test]
     async fn what_was_acknowledged_is_there_after_a_start() {
         let dir = tempfile::tempdir().unwrap();
-        let (store, users) = open(dir.path());
+        let (store, users) = open(dir.path(), [1; 32]);
         for number in 0..PAGE_ROWS + 3 {
             let row = users.rows.clone();
             let mut batch = Batch::with_capacity(1);
@@ -192,7 +218,7 @@ mod tests {
         users.change("bob", UserChange::Replace(words(&["{A}3"]))).await.unwrap();
         users.change("cid", UserChange::Delete).await.unwrap();
         drop((store, users));
-        let (_store, users) = open(dir.path());
+        let (_store, users) = open(dir.path(), [1; 32]);
         assert_eq!(users.find("anna"), ["{A}1", "{B}2"]);
         assert_eq!((users.find("bob"), users.find("cid")), (words(&["{A}3"]), words(&[])));
         assert_eq!(users.counts().0, 2 + PAGE_ROWS + 3);
@@ -202,7 +228,7 @@ mod tests {
     #[tokio::test]
     async fn what_cannot_be_is_refused_and_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let (_store, users) = open(dir.path());
+        let (_store, users) = open(dir.path(), [1; 32]);
         users.change("anna", UserChange::Add(words(&["{A}1"]))).await.unwrap();
         let counts = users.counts();
         let renew = |expected: &str| UserChange::Renew { expected: words(&[expected]), records: words(&["{A}2"]) };
@@ -227,6 +253,18 @@ mod tests {
         assert_eq!(users.counts(), (2, 1));
         users.change("bob", UserChange::Delete).await.unwrap();
         assert_eq!(users.counts(), (1, 0));
+    }
+
+    #[tokio::test]
+    async fn the_secret_is_the_first_one_and_no_user() {
+        let dir = tempfile::tempdir().unwrap();
+        for fresh in [[7; 32], [8; 32]] {
+            let (_store, users) = open(dir.path(), fresh);
+            assert_eq!((users.secret(), users.counts(), users.page(None, 9).len()), ([7; 32], (0, 0), 0));
+            let change = UserChange::Add(words(&["{A}1"]));
+            assert!(users.change(SECRET_NAME, change).await.is_err());
+        }
+        assert_eq!((from_hex(&to_hex(&[200; 32])), from_hex("zz"), from_hex("00")), (Some([200; 32]), None, None));
     }
 
     #[test]

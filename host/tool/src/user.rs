@@ -22,7 +22,7 @@ use place::Place;
 #[derive(Debug, thiserror::Error)]
 pub enum UserCommandError {
     /// Nothing says where users are.
-    #[error("{} names no place for users: add users = [\"file:/path\"], or give --in", .0.display())]
+    #[error("{} names no place for users: add users = [\"file:/path\"] or [\"store:\"], or give --in", .0.display())]
     NoPlace(PathBuf),
     /// `--in` with something else than a place.
     #[error("\"{0}\" is no place for users: write file:/path or store:")]

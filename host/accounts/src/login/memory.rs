@@ -29,20 +29,23 @@ pub struct LoginMemory {
     clock: Arc<dyn Clock>,
     pool: Arc<Semaphore>,
     /// Of this run: what is keyed with it means nothing later.
-    pub(super) key: [u8; 32],
+    key: [u8; 32],
+    /// Of this server: users who are not there have the same salt after each start, as those who are.
+    pub(super) secret: [u8; 32],
     verified: Mutex<HashMap<[u8; 32], Monotonic>>,
     failures: Mutex<HashMap<IpAddr, (u32, Monotonic)>>,
     computed: AtomicU64,
 }
 
 impl LoginMemory {
-    /// An empty one. `None` if the system has no randomness.
+    /// An empty one. `secret`: the same each time that this server starts. `None` if the system has no randomness.
     #[must_use]
-    pub fn new(clock: Arc<dyn Clock>) -> Option<Arc<Self>> {
+    pub fn new(clock: Arc<dyn Clock>, secret: [u8; 32]) -> Option<Arc<Self>> {
         Some(Arc::new(Self {
             clock,
             pool: Arc::new(Semaphore::new(HASHES_MAX)),
             key: random()?,
+            secret,
             verified: Mutex::default(),
             failures: Mutex::default(),
             computed: AtomicU64::new(0),

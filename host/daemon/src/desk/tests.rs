@@ -62,7 +62,7 @@ async fn bench() -> Bench {
         reloads: Arc::new(Stays),
         active: ActiveUnits::default(),
         doors: None,
-        users: StoredUsers::open(&store).unwrap(),
+        users: StoredUsers::open(&store, [7; 32]).unwrap(),
     };
     Bench { desk, clock, _dir: dir }
 }
