@@ -38,7 +38,8 @@ pub use load::{CONFIG_BYTES_MAX, LoadError};
 pub use mistake::{Mistake, Mistakes, Position};
 pub use network::{Network, NetworkError};
 pub use plugin::{
-    BUILTIN_PLUGINS, Canary, Grants, Instance, Limits, MessageGrant, Mode, OnFault, Plugin, PluginConfig, PluginSource, When,
+    Addresses, BUILTIN_PLUGINS, Canary, Grants, Instance, Limits, MessageGrant, Mode, OnFault, Plugin, PluginConfig,
+    PluginSource, When,
 };
 pub use reference::reference;
 pub use restriction::{Answers, DnsList, Rule, RuleError, Subject, Test};

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use waxwing_config::{Config, DevPorts, Facts, Instance, ListenKind, MessageGrant, PluginSource, Shown, TableSpec, reference};
+use waxwing_config::{
+    Addresses, Config, DevPorts, Facts, Instance, ListenKind, MessageGrant, PluginSource, Shown, TableSpec, reference,
+};
 
 fn facts() -> Facts {
     Facts { hostname: "mail.example.com".into(), root: false, exists: |_: &Path| true }
@@ -24,7 +26,19 @@ fn an_empty_file_is_a_configuration() {
     assert_eq!(config.plugins[0].instance, Instance::Reuse);
     assert_eq!((config.plugins[0].grants.message, config.plugins[0].grants.edit), (MessageGrant::Headers, true));
     assert_eq!(config.plugins[1].source(), PluginSource::Builtin);
+    assert_eq!(config.plugins[0].when.addresses, Some(Addresses::Bare));
     assert!(!config.is_given("myhostname"));
+}
+
+#[test]
+fn cleanup_sees_all_addresses_where_it_masquerades() {
+    let text = "[plugins.cleanup.config]\nmasquerade_domains = [\"example.com\"]\n[plugins.x]\nfile = \"x.wasm\"";
+    let config = Config::parse(Path::new("w.toml"), text, &facts()).unwrap();
+    let seen: Vec<_> = config.plugins.iter().map(|p| (p.name.as_str(), p.when.addresses)).collect();
+    assert_eq!(
+        seen,
+        [("cleanup", Addresses::Any), ("aliases", Addresses::Any), ("x", Addresses::Any)].map(|(n, a)| (n, Some(a)))
+    );
 }
 
 #[test]
