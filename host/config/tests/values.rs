@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use waxwing_config::{
-    Addresses, Config, DevPorts, Facts, Instance, ListenKind, MessageGrant, PluginSource, Shown, TableSpec, reference,
+    Addresses, Config, DevPorts, Facts, Instance, ListenKind, MessageGrant, PluginSource, Shown, TableSpec, UserPlace, reference,
 };
 
 fn facts() -> Facts {
@@ -82,6 +82,25 @@ fn values_are_typed_and_paths_are_relative_to_the_file() {
     let at = config.position("plugins.ticket.config.inner.on");
     assert_eq!((at.line, at.column), (16, 75));
     assert_eq!(config.position("plugins.ticket.grants.lookup").line, 12, "an absent key is found at its table");
+}
+
+#[test]
+fn users_and_their_passwords() {
+    let parse = |text: &str| Config::parse(Path::new("/etc/w/w.toml"), text, &facts());
+    let config = parse("users = [\"file:users\", \"store:\"]\npassword_argon2_memory = \"64MiB\"\n").unwrap();
+    assert_eq!(config.users, [UserPlace::File("/etc/w/users".into()), UserPlace::Store]);
+    assert!(config.show_toml(Shown::Given).contains("password_argon2_memory = \"64MiB\"\n"), "a cost is no secret");
+    for (bad, advice) in [
+        ("users = [\"store:x\"]", "\"store:\" for the server's own"),
+        ("users = [\"/etc/users\"]", "write \"file:/path\""),
+        ("password_argon2_memory = \"5GiB\"", "at most 4GiB"),
+        ("password_argon2_memory = \"1KiB\"", "at least 128KiB"),
+        ("smtpd_sasl_failure_delay = \"2m\"", "at most \"60s\""),
+    ] {
+        let mistakes = parse(bad).unwrap_err();
+        let found = mistakes.list().iter().filter_map(|mistake| mistake.advice.clone()).collect::<String>();
+        assert!(found.contains(advice), "{bad}: {found}");
+    }
 }
 
 #[test]

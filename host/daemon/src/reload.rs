@@ -9,13 +9,13 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use waxwing_accounts::{Accounts, LoginDesk, PasswordCost, Users};
+use waxwing_accounts::{Accounts, LoginDesk, LoginMemory, LoginSettings, Users};
 use waxwing_config::{Config, Facts};
 use waxwing_control::{Problem, ProblemKind, Reloaded};
 use waxwing_delivery::{CurrentWays, Ways};
 use waxwing_intake::{DoorShared, Intake, IntakeSettings, Policy};
 use waxwing_net::Shutdown;
-use waxwing_pipeline::{Authenticator, Pipeline, Recorder, Resolver, Trace};
+use waxwing_pipeline::{Authenticator, Pipeline, Recorder, Resolver, Trace, UserStore};
 use waxwing_queue::Spool;
 use waxwing_types::Clock;
 
@@ -37,6 +37,8 @@ pub(crate) struct Lasting {
     pub(crate) resolver: Arc<dyn Resolver>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) door: Arc<DoorShared>,
+    pub(crate) users: Arc<dyn UserStore>,
+    pub(crate) logins: Arc<LoginMemory>,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -48,7 +50,7 @@ impl Lasting {
         accounts: &Arc<Accounts>,
         handshakes: Arc<Handshakes>,
     ) -> anyhow::Result<Current> {
-        let authenticator = self.logins(config)?;
+        let authenticator = self.authenticator(config)?;
         let intake = Intake::new(waxwing_intake::Parts {
             settings: IntakeSettings::of(config),
             pipeline: Arc::clone(&self.pipeline),
@@ -65,12 +67,10 @@ impl Lasting {
     }
 
     /// Who checks names and secrets.
-    fn logins(&self, config: &Config) -> anyhow::Result<Arc<dyn Authenticator>> {
-        let users = Users::open(&config.users, config.users_plaintext, &self.clock)?;
-        let plaintext = config.smtpd_sasl_plaintext_networks.clone();
-        let (pipeline, clock) = (Arc::clone(&self.pipeline), Arc::clone(&self.clock));
-        let desk = LoginDesk::new(users, plaintext, PasswordCost::default(), pipeline, clock);
-        Ok(Arc::new(desk.context("no random octets for the logins")?))
+    fn authenticator(&self, config: &Config) -> anyhow::Result<Arc<dyn Authenticator>> {
+        let users = Users::open(&config.users, Some(&self.users), config.users_plaintext, &self.clock)?;
+        let desk = LoginDesk::new(users, LoginSettings::of(config), &self.logins, Arc::clone(&self.pipeline));
+        Ok(Arc::new(desk.context("no random octets for the logins, or argon2 can't cost what password_argon2_... says")?))
     }
 
     /// Delivery by this configuration.
