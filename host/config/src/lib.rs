@@ -29,6 +29,7 @@ mod session;
 mod show;
 mod table;
 mod tls;
+mod verify;
 
 pub use check::PLUGIN_TABLE;
 pub use config::Config;
@@ -48,3 +49,4 @@ pub use session::ForbidBareNewline;
 pub use show::Shown;
 pub use table::TableSpec;
 pub use tls::{ClientCertificates, ListenTls, TlsProtocols};
+pub use verify::TempfailAction;
