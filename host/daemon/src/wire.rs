@@ -104,12 +104,7 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     let current = lasting.current(&config, &accounts, handshakes, prober)?;
     let doors = Doors::new(current, Arc::clone(&door), shutdown.clone());
     drop(spawn("ticks", ticks(Arc::clone(&pipeline), Arc::clone(&doors), shutdown.clone())));
-    let info = ServerInfo {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        pid: std::process::id(),
-        hostname: config.myhostname.clone(),
-        started_at: clock.now(),
-    };
+    let info = info(&config, &*clock);
     let ways = CurrentWays::new(ways);
     let manager = outbound::queue_manager(Joined {
         ways: Arc::clone(&ways),
@@ -139,6 +134,15 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
         Desk { info, config, file, spool, traces, recordings, pipeline, keeper, metrics, active, door, reloads, doors: serving };
     drop(spawn("control", answer(control, Arc::new(desk), shutdown)));
     Ok(Server { store, doors, manager, reloader })
+}
+
+fn info(config: &Config, clock: &dyn Clock) -> ServerInfo {
+    ServerInfo {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        hostname: config.myhostname.clone(),
+        started_at: clock.now(),
+    }
 }
 
 fn open_store(config: &Config) -> anyhow::Result<Store> {
