@@ -23,6 +23,7 @@ use crate::desk::Reloads;
 use crate::listen::{Current, Doors, is_same_socket};
 use crate::outbound::{self, Means};
 use crate::plugins::{Keeper, in_one_line};
+use crate::privilege::Owner;
 use crate::serve::Bound;
 use crate::supervisor::Supervisor;
 use crate::tls::Handshakes;
@@ -123,7 +124,7 @@ impl Reloader {
         let accounts = Arc::new(tokio::task::spawn_blocking(move || Accounts::open(&opener, &clock)).await??);
         let before = self.doors.listeners();
         let missing = config.listen.iter().filter(|wanted| !before.iter().any(|open| is_same_socket(open, wanted)));
-        let ports = missing.map(Bound::open).collect::<anyhow::Result<Vec<_>>>()?;
+        let ports = missing.map(|listen| Bound::open(listen, &Owner::Myself)).collect::<anyhow::Result<Vec<_>>>()?;
         // As the server's user: a key that only root can read is a reason to keep what is in service.
         let opener = Arc::clone(&config);
         let handshakes = Arc::new(tokio::task::spawn_blocking(move || Handshakes::open(&opener)).await??);
