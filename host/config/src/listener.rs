@@ -9,9 +9,10 @@ use toml::Value;
 use crate::Config;
 use crate::kind::{Kind, Socket, string};
 use crate::reader::{Node, Reader};
+use crate::sections::Listen;
 
 /// The mode of a socket at a path, unless another is given.
-pub(crate) const DEFAULT_MODE: u32 = 0o660;
+const DEFAULT_MODE: u32 = 0o660;
 /// Octets of a socket's path, which the kernel limits (unix(7)).
 const PATH_BYTES_MAX: usize = 107;
 
@@ -42,6 +43,14 @@ impl fmt::Display for ListenAddress {
             Self::Inet(address) => address.fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
+    }
+}
+
+impl Listen {
+    /// The mode of its socket, where that has a path.
+    #[must_use]
+    pub fn socket_mode(&self) -> u32 {
+        self.mode.unwrap_or(DEFAULT_MODE)
     }
 }
 

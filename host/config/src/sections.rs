@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::kind::{Choice, Count, FilePath, Flag, ListOf, Maybe, Size, Socket, Span, Text, Words};
-use crate::listener::{DEFAULT_MODE, FileMode, ListenAddress, ListenPlace};
+use crate::listener::{FileMode, ListenAddress, ListenPlace};
 use crate::network::{Network, NetworkText};
 use crate::section::section;
 use crate::tls::{ClientCertificates, ListenTls, TlsProtocols};
@@ -32,7 +32,7 @@ section! {
         /// The proxies; every other connection is closed.
         proxy_networks: Vec<Network> [ListOf<NetworkText>] = Vec::new();
         /// Mode of the socket at a path: who may write to it may connect.
-        mode: u32 [FileMode] = DEFAULT_MODE;
+        mode: Option<u32> [Maybe<FileMode>] = None, derived "\"0660\"";
         /// User to whom the socket at a path belongs.
         user: Option<String> [Maybe<Text>] = None, derived "the user of the server";
         /// Group to which the socket at a path belongs.
@@ -53,7 +53,7 @@ impl Listen {
             client_certificates: ClientCertificates::None,
             proxy: false,
             proxy_networks: Vec::new(),
-            mode: DEFAULT_MODE,
+            mode: None,
             user: None,
             group: None,
         }

@@ -75,7 +75,7 @@ fn values_are_typed_and_paths_are_relative_to_the_file() {
     assert_eq!(plugin.config["inner"]["on"], serde_json::Value::Bool(true));
     assert_eq!(config.listen[0].kind, ListenKind::Submission);
     assert_eq!(config.listen[1].address, ListenAddress::Unix(PathBuf::from("/etc/w/run/lmtp")));
-    assert_eq!((config.listen[1].mode, config.listen[1].group.as_deref()), (0o666, Some("mail")));
+    assert_eq!((config.listen[1].socket_mode(), config.listen[1].group.as_deref()), (0o666, Some("mail")));
     assert_eq!(config.tls_of(&config.listen[1]), ListenTls::None);
     let at = config.position("plugins.ticket.config.inner.on");
     assert_eq!((at.line, at.column), (16, 75));

@@ -90,7 +90,7 @@ impl Bound {
                 // For nobody but us, by the umask, until it is whose it shall be.
                 let socket = waxwing_net::bind_local(path)?;
                 owner.give_to(path, listen.user.as_deref(), listen.group.as_deref())?;
-                std::fs::set_permissions(path, Permissions::from_mode(listen.mode))
+                std::fs::set_permissions(path, Permissions::from_mode(listen.socket_mode()))
                     .with_context(|| path.display().to_string())?;
                 ListenSocket::Local(socket)
             }
