@@ -99,6 +99,10 @@ section! {
         /// Clients whose messages may have them all the same.
         smtpd_forbid_bare_newline_exclusions: Vec<Network> [ListOf<NetworkText>] = Vec::new();
 
+        /// Offer PRDR (draft-hall-prdr): a client that asks for it hears of each recipient apart where a plugin (on-recipient-message) says
+        /// different things of them.
+        smtpd_prdr: bool [Flag] = true;
+
         // Abuse: rates, slow clients, memory.
         /// The time in which the smtpd_client_..._rate_limits count; it begins with the first thing that a client does.
         anvil_rate_time_unit: Duration [Span<1000>] = Duration::from_secs(60);

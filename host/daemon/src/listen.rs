@@ -258,6 +258,7 @@ pub(crate) fn server_settings(config: &Config) -> ServerSettings {
             ForbidBareNewline::Normalize => BareNewline::Normalize,
             ForbidBareNewline::No => BareNewline::No,
         },
+        prdr: config.smtpd_prdr,
         ..ServerSettings::new(config.myhostname.clone())
     }
 }
