@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Other servers relay into ours: Postfix, Exim and OpenSMTPD, in plain text and over TLS; and swaks over each way to encrypt."""
 import os
+import shutil
 import subprocess
 import unittest
 
-from harness import cases, certificates, client, maildir, messages, peers, postfix, system, waxwing
+from harness import cases, certificates, client, components, maildir, messages, peers, postfix, system, waxwing
 
 SENDER = "ann@example.test"
 # What relays that speak their own submission change or cannot carry as it is.
@@ -111,6 +112,81 @@ class Relays(unittest.TestCase):
         relay = peers.OpenSmtpd(self.server.port, tls=True).start()
         self.addCleanup(relay.close)
         self.arrives(self.over_smtp(relay.port), with_tls=True)
+
+
+class EachRecipient(unittest.TestCase):
+    """Recipients who differ about a message (a plugin with on-recipient-message): PRDR tells the client so."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = waxwing.Waxwing("each")
+        mailboxes = {f"{user}@{cls.server.domain}": f"{user}/Maildir/" for user in ("demo", "never", "later")}
+        cls.server.settings |= {
+            "virtual_mailbox_maps": mailboxes,
+            "plugins": {"picky": {"file": components.build(cls.server.folder, "picky")}},
+        }
+        cls.server.start()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.close()
+
+    def setUp(self):
+        maildir.clear(self.server.maildir)
+
+    def addresses(self, *users):
+        return [f"{user}@{self.server.domain}" for user in users]
+
+    def replies(self, parameter, *users):
+        """What comes after the end of the message, as codes."""
+        with client.Client(self.server.port) as connection:
+            self.assertIn("PRDR", connection.extensions.splitlines())
+            connection.accepted(connection.command(f"MAIL FROM:<{SENDER}>{parameter}"))
+            for to in self.addresses(*users):
+                connection.accepted(connection.command(f"RCPT TO:<{to}>"))
+            codes = [connection.data(messages.plain("each"))[0]]
+            while codes[0] == 353 and len(codes) < len(users) + 2:
+                codes.append(connection.reply()[0])
+            self.assertEqual(connection.command("NOOP")[0], 250)
+        return codes
+
+    def test_the_replies(self):
+        self.assertEqual(self.replies(" PRDR", "demo", "never", "later"), [353, 250, 550, 450, 250])
+        self.assertEqual(self.replies(" PRDR", "demo"), [250])
+        self.assertEqual(self.replies(" PRDR", "never"), [550])
+        self.assertEqual(self.replies("", "demo", "never"), [250], "one answer has to do")
+
+    def test_it_can_be_turned_off(self):
+        self.server.settings["smtpd_prdr"] = False
+        self.server.write_config()
+        self.server.ask("reload")
+        try:
+            with client.Client(self.server.port) as connection:
+                self.assertNotIn("PRDR", connection.extensions)
+                self.assertEqual(connection.command(f"MAIL FROM:<{SENDER}> PRDR")[0], 555)
+        finally:
+            del self.server.settings["smtpd_prdr"]
+            self.server.write_config()
+            self.server.ask("reload")
+
+    @unittest.skipUnless(os.path.exists(peers.EXIM), "PEERS names no folder with exim")
+    def test_exim(self):
+        relay = peers.Exim(self.server.port)
+        self.addCleanup(relay.close)
+        log = relay.send(messages.plain("exim"), SENDER, " ".join(self.addresses("demo", "never", "later")))
+        maildir.wait_for_one(self.server.maildir)
+        of = {mark: [line for line in log.splitlines() if f" {mark} " in line] for mark in ("=>", "->", "**", "==")}
+        self.assertTrue(any("demo@" in line and "PRDR" in line for line in of["=>"] + of["->"]), log)
+        self.assertTrue(any("never@" in line and "550" in line and "not for me" in line for line in of["**"]), log)
+        self.assertTrue(any("later@" in line and "450" in line and "not now" in line for line in of["=="]), log)
+
+    @unittest.skipUnless(shutil.which("swaks"), "swaks is not installed")
+    def test_swaks(self):
+        done = subprocess.run(
+            ["swaks", "--server", f"127.0.0.1:{self.server.port}", "--from", SENDER, "--to", *self.addresses("demo"), "--prdr", "--timeout", "20"],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertIn(f"MAIL FROM:<{SENDER}> PRDR", done.stdout)
 
 
 class Swaks(unittest.TestCase):
