@@ -95,7 +95,7 @@ class Plain(unittest.TestCase):
         if not self.utf8:
             self.skipTest("this relay has no SMTPUTF8")
         message = messages.head("utf8").replace(b"Ann Example", "Änn Exämple".encode()) + "\r\nHallo, 你好\r\n".encode()
-        self.arrives(message, (UTF8, "demo"), parameters=" SMTPUTF8 BODY=8BITMIME")
+        self.arrives(message, (UTF8, "demo"), parameters=" SMTPUTF8 BODY=8BITMIME", seconds=8)
 
 
 class Listening:
