@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::Config;
+use crate::listener::check_paths;
 use crate::nearest::nearest;
 use crate::plugin::{BUILTIN_PLUGINS, MessageGrant, Plugin};
 use crate::reader::Reader;
@@ -25,6 +26,7 @@ pub(crate) fn check(config: &mut Config, reader: &mut Reader<'_>) {
     check_owner(config, reader);
     check_listeners(config, reader);
     check_tls(config, reader);
+    check_paths(config, reader);
     check_bounds(config, reader);
     check_users(config, reader);
     check_plugins(config, reader);
@@ -203,9 +205,9 @@ fn check_listeners(config: &Config, reader: &mut Reader<'_>) {
                 let message = format!("two listeners have the name \"{}\"", listen.name);
                 reader.wrong_at(&format!("listen[{index}].name"), message, "give each a name of its own".to_owned());
             }
-            if earlier.address == listen.address && listen.address.port() != 0 {
+            if earlier.address == listen.address && listen.address.port() != Some(0) {
                 let message = format!("two listeners have the address {}", listen.address);
-                reader.wrong_at(&format!("listen[{index}].address"), message, "give each a port of its own".to_owned());
+                reader.wrong_at(&format!("listen[{index}].address"), message, "give each an address of its own".to_owned());
             }
         }
     }

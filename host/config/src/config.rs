@@ -18,7 +18,8 @@ use crate::session::ForbidBareNewline;
 use crate::table::{TableSpec, Tables};
 use crate::tls::TlsProtocols;
 use crate::users::{UserPlace, UserPlaceText};
-use waxwing_types::TlsLevel;
+use crate::verify::{Sender, TempfailAction};
+use waxwing_types::{ReversePath, TlsLevel};
 
 /// Octets of a journal of the store; `queue_minfree` leaves room for two.
 const JOURNAL_BYTES_MAX: u64 = 64 << 20;
@@ -98,6 +99,10 @@ section! {
         smtpd_forbid_bare_newline: ForbidBareNewline [Choice<ForbidBareNewline>] = ForbidBareNewline::Reject;
         /// Clients whose messages may have them all the same.
         smtpd_forbid_bare_newline_exclusions: Vec<Network> [ListOf<NetworkText>] = Vec::new();
+
+        /// Offer PRDR (draft-hall-prdr): a client that asks for it hears of each recipient apart where a plugin (on-recipient-message) says
+        /// different things of them.
+        smtpd_prdr: bool [Flag] = true;
 
         // Abuse: rates, slow clients, memory.
         /// The time in which the smtpd_client_..._rate_limits count; it begins with the first thing that a client does.
@@ -190,6 +195,33 @@ section! {
         smtpd_policy_service_max_idle: Duration [Span<0>] = Duration::from_secs(300);
         /// How long a connection to a policy service is used.
         smtpd_policy_service_max_ttl: Duration [Span<0>] = Duration::from_secs(1000);
+
+        // -- verification of addresses (reject_unverified_recipient, reject_unverified_sender)
+
+        /// Sender of the probes that ask another server whether it takes mail for an address.
+        address_verify_sender: ReversePath [Sender] = ReversePath::Null;
+        /// How long a client waits for the answer to a probe; then it is refused for now, and the probe goes on.
+        address_verify_poll_time: Duration [Span<0>] = Duration::from_secs(6);
+        /// How long it is remembered that an address takes mail.
+        address_verify_positive_expire_time: Duration [Span<1000>] = Duration::from_secs(31 * 86_400);
+        /// Age of such an answer from which on the address is asked about again, while the old answer serves.
+        address_verify_positive_refresh_time: Duration [Span<1000>] = Duration::from_secs(7 * 86_400);
+        /// How long it is remembered that an address takes no mail.
+        address_verify_negative_expire_time: Duration [Span<1000>] = Duration::from_secs(3 * 86_400);
+        /// Age of such an answer from which on the address is asked about again, while the old answer serves.
+        address_verify_negative_refresh_time: Duration [Span<1000>] = Duration::from_secs(3 * 3_600);
+        /// Code of the reply where the server of the recipient takes no mail for it: 550 to refuse for good.
+        unverified_recipient_reject_code: u16 [Count<u16, 400, 599>] = 450;
+        /// Code of the reply where the recipient can't be verified now.
+        unverified_recipient_defer_code: u16 [Count<u16, 400, 499>] = 450;
+        /// What becomes of a recipient that can't be verified now.
+        unverified_recipient_tempfail_action: TempfailAction [Choice<TempfailAction>] = TempfailAction::DeferIfPermit;
+        /// Code of the reply where the server of the sender takes no mail for him: 550 to refuse for good.
+        unverified_sender_reject_code: u16 [Count<u16, 400, 599>] = 450;
+        /// Code of the reply where the sender can't be verified now.
+        unverified_sender_defer_code: u16 [Count<u16, 400, 499>] = 450;
+        /// What becomes of a sender that can't be verified now.
+        unverified_sender_tempfail_action: TempfailAction [Choice<TempfailAction>] = TempfailAction::DeferIfPermit;
 
         // -- end of policy
 

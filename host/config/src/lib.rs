@@ -12,6 +12,7 @@ mod config;
 mod dev;
 mod facts;
 mod kind;
+mod listener;
 mod load;
 mod mistake;
 mod names;
@@ -30,16 +31,19 @@ mod show;
 mod table;
 mod tls;
 mod users;
+mod verify;
 
 pub use check::PLUGIN_TABLE;
 pub use config::Config;
 pub use dev::{DEV_CERTIFICATE, DEV_DOMAIN, DEV_USER, DevError, DevPorts};
 pub use facts::Facts;
+pub use listener::ListenAddress;
 pub use load::{CONFIG_BYTES_MAX, LoadError};
 pub use mistake::{Mistake, Mistakes, Position};
 pub use network::{Network, NetworkError};
 pub use plugin::{
-    BUILTIN_PLUGINS, Canary, Grants, Instance, Limits, MessageGrant, Mode, OnFault, Plugin, PluginConfig, PluginSource, When,
+    Addresses, BUILTIN_PLUGINS, Canary, Grants, Instance, Limits, MessageGrant, Mode, OnFault, Plugin, PluginConfig,
+    PluginSource, When,
 };
 pub use reference::reference;
 pub use restriction::{Answers, DnsList, Rule, RuleError, Subject, Test};
@@ -50,3 +54,4 @@ pub use show::Shown;
 pub use table::TableSpec;
 pub use tls::{ClientCertificates, ListenTls, TlsProtocols};
 pub use users::UserPlace;
+pub use verify::TempfailAction;

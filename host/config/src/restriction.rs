@@ -64,6 +64,8 @@ pub enum Test {
     RejectAuthenticatedSenderLoginMismatch,
     RejectUnauthenticatedSenderLoginMismatch,
     RejectMultiRecipientBounce,
+    RejectUnverifiedSender,
+    RejectUnverifiedRecipient,
     /// `reject_rbl_client`: the client's address.
     RejectRbl(DnsList),
     /// `reject_rhsbl_client`, `_helo`, `_sender`, `_recipient`: a domain.
@@ -98,6 +100,8 @@ const PLAIN: &[(&str, Test)] = &[
     ("reject_authenticated_sender_login_mismatch", Test::RejectAuthenticatedSenderLoginMismatch),
     ("reject_unauthenticated_sender_login_mismatch", Test::RejectUnauthenticatedSenderLoginMismatch),
     ("reject_multi_recipient_bounce", Test::RejectMultiRecipientBounce),
+    ("reject_unverified_sender", Test::RejectUnverifiedSender),
+    ("reject_unverified_recipient", Test::RejectUnverifiedRecipient),
 ];
 
 /// Words with an argument.
@@ -116,10 +120,8 @@ const WITH_ARGUMENT: [&str; 11] = [
 ];
 
 /// Postfix's words that are not taken, and what is there in their place.
-const ELSEWHERE: [(&str, &str); 5] = [
+const ELSEWHERE: [(&str, &str); 3] = [
     ("reject_unauth_pipelining", "a client that speaks before its turn is caught by postscreen_greet_wait: leave the word out"),
-    ("reject_unverified_recipient", "recipients of other servers are not probed: list them, with check_recipient_access"),
-    ("reject_unverified_sender", "senders are not probed: leave it out"),
     ("defer_unauth_destination", "relaying is always refused for good: write reject_unauth_destination, or leave it out"),
     ("permit_inet_interfaces", "write permit_mynetworks"),
 ];

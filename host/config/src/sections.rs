@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::kind::{Choice, Count, FilePath, Flag, ListOf, Maybe, Size, Socket, Span, Text, Words};
+use crate::listener::{FileMode, ListenAddress, ListenPlace};
 use crate::network::{Network, NetworkText};
 use crate::section::section;
 use crate::tls::{ClientCertificates, ListenTls, TlsProtocols};
@@ -14,12 +15,12 @@ section! {
     pub struct Listen (table, reader) {
         /// Name of the listener, as plugins and logs know it; required.
         name: String [Text] = String::new();
-        /// Address and port to listen on; required.
-        address: SocketAddr [Socket] = SocketAddr::from(([127, 0, 0, 1], 0));
+        /// Address and port to listen on, or the path of a socket; required.
+        address: ListenAddress [ListenPlace] = ListenAddress::Inet(SocketAddr::from(([127, 0, 0, 1], 0)));
         /// Who connects: other servers, users who submit mail, or servers that hand over mail for good (LMTP).
         kind: ListenKind [Choice<ListenKind>] = ListenKind::Smtp;
         /// When connections are encrypted.
-        tls: Option<ListenTls> [Maybe<Choice<ListenTls>>] = None, derived "\"starttls\" if there are smtpd_tls_chain_files";
+        tls: Option<ListenTls> [Maybe<Choice<ListenTls>>] = None, derived "\"starttls\" if there are smtpd_tls_chain_files, except at a path";
         /// Mail is taken only over encrypted connections.
         tls_required: bool [Flag] = false;
         /// The oldest version of TLS on this listener.
@@ -30,6 +31,12 @@ section! {
         proxy: bool [Flag] = false;
         /// The proxies; every other connection is closed.
         proxy_networks: Vec<Network> [ListOf<NetworkText>] = Vec::new();
+        /// Mode of the socket at a path: who may write to it may connect.
+        mode: Option<u32> [Maybe<FileMode>] = None, derived "\"0660\"";
+        /// User to whom the socket at a path belongs.
+        user: Option<String> [Maybe<Text>] = None, derived "the user of the server";
+        /// Group to which the socket at a path belongs.
+        group: Option<String> [Maybe<Text>] = None, derived "the group of the server";
     }
 }
 
@@ -38,7 +45,7 @@ impl Listen {
     pub(crate) fn smtp() -> Self {
         Self {
             name: "smtp".to_owned(),
-            address: SocketAddr::from(([0, 0, 0, 0], 25)),
+            address: ListenAddress::Inet(SocketAddr::from(([0, 0, 0, 0], 25))),
             kind: ListenKind::Smtp,
             tls: None,
             tls_required: false,
@@ -46,6 +53,9 @@ impl Listen {
             client_certificates: ClientCertificates::None,
             proxy: false,
             proxy_networks: Vec::new(),
+            mode: None,
+            user: None,
+            group: None,
         }
     }
 }

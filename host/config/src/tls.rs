@@ -3,7 +3,7 @@
 use crate::kind::Words;
 use crate::reader::Reader;
 use crate::sections::Listen;
-use crate::{Config, ListenKind};
+use crate::{Config, ListenAddress, ListenKind};
 
 /// When a connection is encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,8 @@ impl Config {
     /// When connections to this listener are encrypted.
     #[must_use]
     pub fn tls_of(&self, listen: &Listen) -> ListenTls {
-        let by_default = match self.smtpd_tls_chain_files.is_empty() {
+        // What does not leave this machine needs no TLS.
+        let by_default = match self.smtpd_tls_chain_files.is_empty() || matches!(listen.address, ListenAddress::Unix(_)) {
             true => ListenTls::None,
             false => ListenTls::Starttls,
         };
@@ -108,7 +109,7 @@ pub(crate) fn check_tls(config: &Config, reader: &mut Reader<'_>) {
             let message = format!("the listener \"{}\" names proxies, but takes no PROXY header", listen.name);
             reader.wrong_at(&at("proxy_networks"), message, "add proxy = true, or leave it out".to_owned());
         }
-        if listen.kind == ListenKind::Lmtp && listen.address.port() == 25 {
+        if listen.kind == ListenKind::Lmtp && listen.address.port() == Some(25) {
             let message = format!("the listener \"{}\" speaks LMTP on port 25", listen.name);
             reader.wrong_at(&at("address"), message, "take another port, such as 24 (RFC 2033 §5)".to_owned());
         }

@@ -153,6 +153,26 @@ fn contradictions() {
 }
 
 #[test]
+fn sockets_at_a_path() {
+    for (text, wanted) in [
+        (
+            "[[listen]]\nname = \"a\"\naddress = \"unix:/run/a\"\nproxy = true\nproxy_networks = [\"127.0.0.1\"]",
+            "4:9 the listener \"a\" is a path, where no proxy connects | leave it out, or give the listener an address and a port",
+        ),
+        (
+            "[[listen]]\nname = \"a\"\naddress = \"127.0.0.1:1\"\nmode = \"0666\"",
+            "4:8 mode is of a socket with a path, and the listener \"a\" has a port | leave it out, or write address = \"unix:/path\"",
+        ),
+        (
+            "[[listen]]\nname = \"a\"\naddress = \"unix:/run/a\"\nmode = \"rw\"",
+            "4:8 \"rw\" is no mode | write it as chmod takes it: \"0660\" for the user and the group, \"0666\" for everyone",
+        ),
+    ] {
+        assert_eq!(lines_of(text), [wanted], "{text}");
+    }
+}
+
+#[test]
 fn a_milter_is_no_component() {
     for (text, wanted) in [
         (

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use waxwing_config::{
-    Config, DevPorts, Facts, Instance, ListenKind, MessageGrant, PluginSource, Shown, TableSpec, UserPlace, reference,
+    Addresses, Config, DevPorts, Facts, Instance, ListenAddress, ListenKind, ListenTls, MessageGrant, PluginSource, Shown,
+    TableSpec, UserPlace, reference,
 };
 
 fn facts() -> Facts {
@@ -26,7 +27,19 @@ fn an_empty_file_is_a_configuration() {
     assert_eq!(config.plugins[0].instance, Instance::Reuse);
     assert_eq!((config.plugins[0].grants.message, config.plugins[0].grants.edit), (MessageGrant::Headers, true));
     assert_eq!(config.plugins[1].source(), PluginSource::Builtin);
+    assert_eq!(config.plugins[0].when.addresses, Some(Addresses::Bare));
     assert!(!config.is_given("myhostname"));
+}
+
+#[test]
+fn cleanup_sees_all_addresses_where_it_masquerades() {
+    let text = "[plugins.cleanup.config]\nmasquerade_domains = [\"example.com\"]\n[plugins.x]\nfile = \"x.wasm\"";
+    let config = Config::parse(Path::new("w.toml"), text, &facts()).unwrap();
+    let seen: Vec<_> = config.plugins.iter().map(|p| (p.name.as_str(), p.when.addresses)).collect();
+    assert_eq!(
+        seen,
+        [("cleanup", Addresses::Any), ("aliases", Addresses::Any), ("x", Addresses::Any)].map(|(n, a)| (n, Some(a)))
+    );
 }
 
 #[test]
@@ -51,6 +64,12 @@ fn values_are_typed_and_paths_are_relative_to_the_file() {
         name = "users"
         address = "[::1]:2587"
         kind = "submission"
+        [[listen]]
+        name = "local"
+        address = "unix:run/lmtp"
+        kind = "lmtp"
+        mode = "0666"
+        group = "mail"
     "#;
     let config = Config::parse(Path::new("/etc/w/w.toml"), text, &facts()).unwrap();
     assert_eq!(config.mydestination, ["example.org", "mx.example.org"]);
@@ -67,6 +86,9 @@ fn values_are_typed_and_paths_are_relative_to_the_file() {
     assert_eq!((plugin.name.as_str(), plugin.instance), ("ticket", Instance::Fresh));
     assert_eq!(plugin.config["inner"]["on"], serde_json::Value::Bool(true));
     assert_eq!(config.listen[0].kind, ListenKind::Submission);
+    assert_eq!(config.listen[1].address, ListenAddress::Unix(PathBuf::from("/etc/w/run/lmtp")));
+    assert_eq!((config.listen[1].socket_mode(), config.listen[1].group.as_deref()), (0o666, Some("mail")));
+    assert_eq!(config.tls_of(&config.listen[1]), ListenTls::None);
     let at = config.position("plugins.ticket.config.inner.on");
     assert_eq!((at.line, at.column), (16, 75));
     assert_eq!(config.position("plugins.ticket.grants.lookup").line, 12, "an absent key is found at its table");
@@ -162,7 +184,9 @@ fn dev_needs_nothing_but_a_directory() {
     let facts = Facts { hostname: "box".into(), root: false, exists: Path::exists };
     let config = Config::dev(dir.path(), DevPorts { smtp: 0, submission: 0 }, "", &facts).unwrap();
     assert_eq!(config.listen.len(), 2);
-    assert!(config.listen.iter().all(|listen| listen.address.ip().is_loopback()));
+    assert!(
+        config.listen.iter().all(|listen| matches!(listen.address, ListenAddress::Inet(address) if address.ip().is_loopback()))
+    );
     assert_eq!(config.dev_maildir(), dir.path().join("mail/waxwing.test/demo"));
     assert_eq!(config.alias_maps, [TableSpec::Aliases(dir.path().join("aliases"))]);
     for path in [&config.queue_directory, &config.mail_spool_directory, &config.control_socket()] {

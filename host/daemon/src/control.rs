@@ -1,8 +1,8 @@
 //! The server's side of the control socket.
 
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use waxwing_control::{FrameError, Frames, ProblemKind, REQUEST_BYTES_MAX, Request, Response, frame};
-use waxwing_net::{Shutdown, spawn};
+use waxwing_net::{LocalBindError, Shutdown, bind_local, spawn};
 
 use crate::privilege::{Owner, PrivilegeError};
 
@@ -36,12 +36,9 @@ pub(crate) trait Answers: Send + Sync {
 /// Why there is no control socket.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BindError {
-    /// Somebody answers there.
-    #[error("another server answers at {}: is it running already?", .0.display())]
-    Running(PathBuf),
-    /// Something else lies there.
-    #[error("{} is no socket: choose another path for the control socket", .0.display())]
-    NotASocket(PathBuf),
+    /// Its path can't be had.
+    #[error("control socket: {0}")]
+    Bind(#[from] LocalBindError),
     /// The system refused.
     #[error("control socket {}: {error}", path.display())]
     System {
@@ -58,17 +55,9 @@ pub(crate) enum BindError {
 /// Binds it, for the owner alone; takes the place of one that a server has left behind.
 pub(crate) fn bind(path: &Path, owner: &Owner) -> Result<UnixListener, BindError> {
     let failed = |error| BindError::System { path: path.to_owned(), error };
-    match std::fs::symlink_metadata(path) {
-        Ok(found) if !found.file_type().is_socket() => return Err(BindError::NotASocket(path.to_owned())),
-        Ok(_) if UnixStream::connect(path).is_ok() => return Err(BindError::Running(path.to_owned())),
-        Ok(_) => std::fs::remove_file(path).map_err(failed)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(failed(error)),
-    }
-    let listener = UnixListener::bind(path).map_err(failed)?;
+    let listener = bind_local(path)?.into_socket();
     std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).map_err(failed)?;
     owner.give(path)?;
-    listener.set_nonblocking(true).map_err(failed)?;
     Ok(listener)
 }
 
@@ -218,12 +207,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("control");
         let listener = bind(&path, &Owner::Myself).unwrap();
-        assert!(matches!(bind(&path, &Owner::Myself), Err(BindError::Running(_))));
+        assert!(matches!(bind(&path, &Owner::Myself), Err(BindError::Bind(LocalBindError::Running(_)))));
         drop(listener);
         bind(&path, &Owner::Myself).unwrap();
         let file = dir.path().join("file");
         std::fs::write(&file, "precious").unwrap();
-        assert!(matches!(bind(&file, &Owner::Myself), Err(BindError::NotASocket(_))));
+        assert!(matches!(bind(&file, &Owner::Myself), Err(BindError::Bind(LocalBindError::NotASocket(_)))));
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
     }
 }

@@ -2,13 +2,12 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use waxwing_config::{Config, DEV_CERTIFICATE, DEV_DOMAIN, DEV_USER, Facts, ListenKind};
+use waxwing_config::{Config, DEV_CERTIFICATE, DEV_DOMAIN, DEV_USER, Facts, ListenAddress, ListenKind};
 use waxwing_tool::{CONFIG_FILE, DevArgs, SYSTEM_CONFIG};
 
 use crate::clock::SystemClock;
@@ -43,7 +42,8 @@ pub(crate) fn run(args: &DevArgs, more: &str, clock: SystemClock) -> anyhow::Res
     let is_default = args.dir.is_none() && !Path::new(SYSTEM_CONFIG).exists();
     let maildir = config.dev_maildir();
     let at_hand = move |ports: &[Bound]| {
-        let addresses: Vec<(ListenKind, SocketAddr)> = ports.iter().map(|port| (port.listen.kind, port.address)).collect();
+        let addresses: Vec<(ListenKind, ListenAddress)> =
+            ports.iter().map(|port| (port.listen.kind, port.address.clone())).collect();
         let text = banner(&addresses, &maildir, &dir, &own_name(), is_default);
         // A reader that has gone is no reason not to serve.
         let _ = std::io::stdout().write_all(text.as_bytes());
@@ -72,7 +72,7 @@ fn own_name() -> String {
     }
 }
 
-fn banner(ports: &[(ListenKind, SocketAddr)], maildir: &Path, dir: &Path, program: &str, is_default: bool) -> String {
+fn banner(ports: &[(ListenKind, ListenAddress)], maildir: &Path, dir: &Path, program: &str, is_default: bool) -> String {
     let listening: Vec<String> =
         ports.iter().map(|(kind, address)| format!("{address} ({})", listen::via(*kind).as_str())).collect();
     let smtp = ports.iter().find(|(kind, _)| *kind == ListenKind::Smtp).map_or(String::new(), |(_, address)| address.to_string());
@@ -115,7 +115,8 @@ mod tests {
 
     #[test]
     fn the_banner_says_where_and_how() {
-        let ports = [(ListenKind::Smtp, ([127, 0, 0, 1], 2525).into()), (ListenKind::Submission, ([127, 0, 0, 1], 2587).into())];
+        let at = |port| ListenAddress::Inet(([127, 0, 0, 1], port).into());
+        let ports = [(ListenKind::Smtp, at(2525)), (ListenKind::Submission, at(2587))];
         let text = banner(&ports, Path::new("/d/mail/waxwing.test/demo"), Path::new("/d/with space"), "waxwing", false);
         for part in [
             "listens on   127.0.0.1:2525 (smtp), 127.0.0.1:2587 (submission)\n",

@@ -7,19 +7,23 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite};
 use waxwing_config::{Config, ForbidBareNewline, Listen, ListenKind, ListenTls};
 use waxwing_intake::{Door, DoorSettings, DoorShared, GuardedHost, Intake};
 use waxwing_net::{
-    AcceptSettings, Accepted, ProxySettings, SessionCounts, SessionLimits, Shutdown, ShutdownTrigger, Tls, accept_loop,
-    accept_proxied, drive_tls, spawn,
+    AcceptSettings, Accepted, ProxySettings, SessionCounts, SessionLimits, Shutdown, ShutdownTrigger, Tls, accept_local,
+    accept_loop, accept_proxied, drive_tls, spawn,
 };
 use waxwing_pipeline::{Authenticator, Client, Generated, Metrics, Prepared, Submit, SubmitError};
 use waxwing_smtp::ServerSettings;
 use waxwing_smtp::server::{BareNewline, Protocol};
 use waxwing_types::{Clock, Via};
 
-use crate::serve::Bound;
+use crate::serve::{Bound, ListenSocket};
 use crate::tls::Handshakes;
+
+/// The name of clients that come to a path.
+const LOCAL_NAME: &str = "localhost";
 
 /// What sessions that begin now are made of. A reload replaces it whole; sessions that are open keep theirs.
 pub(crate) struct Current {
@@ -103,13 +107,15 @@ impl Doors {
             counts: Arc::clone(&self.shared.sessions),
             exempt: Arc::new(move |address| doors.current.load().is_exempt(address)),
         };
-        let serve = |accepted| session(self.current.load_full(), &self, &name, accepted);
+        let serve = |accepted| session(self.current.load_full(), &self, &name, None, accepted);
+        let serve_local = |accepted| session(self.current.load_full(), &self, &name, Some(LOCAL_NAME), accepted);
         let proxy = proxy_settings(&self.current.load().config, &port.listen);
         let shutdown = self.shutdown.clone();
         let serving = async {
-            match proxy {
-                None => accept_loop(port.socket, accept, shutdown, serve).await,
-                Some(proxy) => accept_proxied(port.socket, accept, proxy, shutdown, serve).await,
+            match (port.socket, proxy) {
+                (ListenSocket::Inet(socket), None) => accept_loop(socket, accept, shutdown, serve).await,
+                (ListenSocket::Inet(socket), Some(proxy)) => accept_proxied(socket, accept, proxy, shutdown, serve).await,
+                (ListenSocket::Local(socket), _) => accept_local(socket, accept, shutdown, serve_local).await,
             }
         };
         tokio::select! {
@@ -252,16 +258,19 @@ pub(crate) fn server_settings(config: &Config) -> ServerSettings {
             ForbidBareNewline::Normalize => BareNewline::Normalize,
             ForbidBareNewline::No => BareNewline::No,
         },
+        prdr: config.smtpd_prdr,
         ..ServerSettings::new(config.myhostname.clone())
     }
 }
 
-fn session(
+/// `name`: the client's, if it is known without asking.
+fn session<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     current: Arc<Current>,
     doors: &Arc<Doors>,
     listener: &Arc<str>,
-    accepted: Accepted,
-) -> impl Future<Output = ()> + Send + 'static {
+    name: Option<&'static str>,
+    accepted: Accepted<S>,
+) -> impl Future<Output = ()> + Send + use<S> {
     let (clock, shutdown, listener) = (Arc::clone(&doors.shared.clock), doors.shutdown.clone(), Arc::clone(listener));
     async move {
         // A listener that a reload has closed meanwhile.
@@ -274,7 +283,7 @@ fn session(
             true => (Tls::None, None),
             false => {
                 let tls = current.handshakes.tls(&listener, peer);
-                (tls, Some(current.intake.host(Client { peer, name: None, listener }, via(room.listen.kind))))
+                (tls, Some(current.intake.host(Client { peer, name: name.map(str::to_owned), listener }, via(room.listen.kind))))
             }
         };
         drop(current);

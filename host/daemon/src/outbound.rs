@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use waxwing_accounts::Accounts;
 use waxwing_config::Config;
 use waxwing_delivery::{
-    CurrentWays, DeliverySettings, Discard, ErrorTransport, MaildirTransport, Parts, PluginTransport, QueueManager, Router,
-    Routes, SmtpSettings, SmtpTransport, TlsPolicy, Ways,
+    CurrentWays, DeliverySettings, Discard, ErrorTransport, MaildirTransport, Parts, PluginTransport, Prober, QueueManager,
+    Router, Routes, SmtpSettings, SmtpTransport, TlsPolicy, Ways,
 };
 use waxwing_mailbox::MaildirStore;
 use waxwing_net::{HickoryResolver, Nameservers, ResolverSettings, Shutdown, TlsConnector, authorities};
@@ -21,6 +22,8 @@ use waxwing_types::{Clock, TlsLevel};
 const MAILDIR_WRITERS_MAX: usize = 16;
 /// Addresses of a next hop that one attempt tries (`smtp_mx_address_limit`).
 const ADDRESSES_MAX: usize = 5;
+/// How long a probe of an address may take in all.
+const PROBE_TIME_MAX: Duration = Duration::from_secs(300);
 /// Octets of a message that is held in memory to be converted for a server without 8BITMIME; a larger one is returned.
 const CONVERSION_BYTES_MAX: u64 = 16 << 20;
 
@@ -44,14 +47,19 @@ pub(crate) struct Joined {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
-/// Where mail goes, and how, by this configuration.
-pub(crate) fn ways(config: &Config, means: &Means<'_>) -> anyhow::Result<Ways> {
-    let transports = transports(config, means)?;
-    Ok(Ways {
+/// Where mail goes, and how, by this configuration; and who asks over the same connections whether an address takes mail.
+pub(crate) fn ways(config: &Config, means: &Means<'_>) -> anyhow::Result<(Ways, Arc<Prober>)> {
+    let network = network_transports(config, means)?;
+    let mut transports = local_transports(config, means);
+    transports.extend(network.iter().map(|transport| Arc::clone(transport) as Arc<dyn Transport>));
+    let router = || Router::new(Arc::clone(means.accounts) as _, Routes::of(config));
+    let network = network.into_iter().map(|t| (t.name().to_owned(), t)).collect();
+    let ways = Ways {
         settings: settings(config),
-        router: Router::new(Arc::clone(means.accounts) as _, Routes::of(config)),
+        router: router(),
         transports: transports.into_iter().map(|t| (t.name().to_owned(), t)).collect::<HashMap<_, _>>(),
-    })
+    };
+    Ok((ways, Arc::new(Prober::new(router(), network, PROBE_TIME_MAX))))
 }
 
 /// Becomes the owner of the queue's units; delivers once it is run.
@@ -83,15 +91,29 @@ fn settings(config: &Config) -> DeliverySettings {
     }
 }
 
-fn transports(config: &Config, joined: &Means<'_>) -> anyhow::Result<Vec<Arc<dyn Transport>>> {
-    let connector = connector(config)?;
+/// Those that connect nowhere, and plugins.
+fn local_transports(config: &Config, joined: &Means<'_>) -> Vec<Arc<dyn Transport>> {
     let store = Arc::new(MaildirStore::new(&config.myhostname, Arc::clone(joined.clock), MAILDIR_WRITERS_MAX));
-    let resolver = joined.resolver;
     let mut all: Vec<Arc<dyn Transport>> = vec![Arc::new(Discard), Arc::new(ErrorTransport)];
     for name in ["local", "virtual"] {
         all.push(Arc::new(MaildirTransport::new(name, Arc::clone(joined.accounts) as _, Arc::clone(&store))));
     }
+    for plugin in config.plugins.iter().filter(|p| p.enabled) {
+        if let Some(transport) = &plugin.transport {
+            let pipeline = Arc::clone(joined.pipeline);
+            let calls_max = config.default_destination_concurrency_limit;
+            all.push(Arc::new(PluginTransport::new(transport.clone(), plugin.name.clone(), pipeline, calls_max)));
+        }
+    }
+    all
+}
+
+/// Those that speak SMTP or LMTP.
+fn network_transports(config: &Config, joined: &Means<'_>) -> anyhow::Result<Vec<Arc<SmtpTransport>>> {
+    let connector = connector(config)?;
+    let resolver = joined.resolver;
     let client = Arc::new(client_settings(config));
+    let mut all = Vec::new();
     for name in ["smtp", "relay", "lmtp"] {
         let client = match name {
             "lmtp" => Arc::new(ClientSettings { lmtp: true, ..client.as_ref().clone() }),
@@ -113,13 +135,6 @@ fn transports(config: &Config, joined: &Means<'_>) -> anyhow::Result<Vec<Arc<dyn
         };
         let (clock, shutdown) = (Arc::clone(joined.clock), joined.shutdown.clone());
         all.push(Arc::new(SmtpTransport::new(settings, Arc::clone(resolver), clock, shutdown)));
-    }
-    for plugin in config.plugins.iter().filter(|p| p.enabled) {
-        if let Some(transport) = &plugin.transport {
-            let pipeline = Arc::clone(joined.pipeline);
-            let calls_max = config.default_destination_concurrency_limit;
-            all.push(Arc::new(PluginTransport::new(transport.clone(), plugin.name.clone(), pipeline, calls_max)));
-        }
     }
     Ok(all)
 }

@@ -8,7 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::sys::prctl::set_no_new_privs;
-use nix::unistd::{Gid, Uid, User, chown, geteuid, getuid, setgroups, setresgid, setresuid};
+use nix::unistd::{Gid, Group, Uid, User, chown, geteuid, getuid, setgroups, setresgid, setresuid};
 
 /// Why the process cannot be what it should be.
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +118,32 @@ impl Owner {
             Self::User { uid, gid, .. } => chown(path, Some(*uid), Some(*gid))
                 .map_err(|error| PrivilegeError::File { path: path.to_owned(), error: error.into() }),
         }
+    }
+
+    /// Makes a file this user's and this group's, each the owner's where none is named.
+    pub(crate) fn give_to(&self, path: &Path, user: Option<&str>, group: Option<&str>) -> Result<(), PrivilegeError> {
+        let failed = |error| PrivilegeError::File { path: path.to_owned(), error };
+        let unknown =
+            |kind: &str, name: &str| failed(io::Error::new(io::ErrorKind::NotFound, format!("there is no {kind} {name}")));
+        let (own_user, own_group) = match self {
+            Self::Myself => (None, None),
+            Self::User { uid, gid, .. } => (Some(*uid), Some(*gid)),
+        };
+        let uid = match user {
+            None => own_user,
+            Some(name) => match User::from_name(name).map_err(|error| failed(error.into()))? {
+                Some(user) => Some(user.uid),
+                None => return Err(unknown("user", name)),
+            },
+        };
+        let gid = match group {
+            None => own_group,
+            Some(name) => match Group::from_name(name).map_err(|error| failed(error.into()))? {
+                Some(group) => Some(group.gid),
+                None => return Err(unknown("group", name)),
+            },
+        };
+        chown(path, uid, gid).map_err(|error| failed(error.into()))
     }
 
     /// Becomes the owner and can never again be more, nor can any program that it starts. There must be no other thread yet:

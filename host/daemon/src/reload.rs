@@ -12,10 +12,10 @@ use async_trait::async_trait;
 use waxwing_accounts::{Accounts, LoginDesk, LoginMemory, LoginSettings, Users};
 use waxwing_config::{Config, Facts};
 use waxwing_control::{Problem, ProblemKind, Reloaded};
-use waxwing_delivery::{CurrentWays, Ways};
-use waxwing_intake::{DoorShared, Intake, IntakeSettings, Policy};
+use waxwing_delivery::{CurrentWays, Prober, Ways};
+use waxwing_intake::{DoorShared, Intake, IntakeSettings, Policy, Verifier, VerifySettings};
 use waxwing_net::Shutdown;
-use waxwing_pipeline::{Authenticator, Pipeline, Recorder, Resolver, Trace, UserStore};
+use waxwing_pipeline::{Authenticator, KvStore, Pipeline, Recorder, Resolver, Trace, UserStore};
 use waxwing_queue::Spool;
 use waxwing_types::Clock;
 
@@ -23,6 +23,7 @@ use crate::desk::Reloads;
 use crate::listen::{Current, Doors, is_same_socket};
 use crate::outbound::{self, Means};
 use crate::plugins::{Keeper, in_one_line};
+use crate::privilege::Owner;
 use crate::serve::Bound;
 use crate::supervisor::Supervisor;
 use crate::tls::Handshakes;
@@ -35,6 +36,8 @@ pub(crate) struct Lasting {
     pub(crate) trace: Arc<dyn Trace>,
     pub(crate) recorder: Arc<dyn Recorder>,
     pub(crate) resolver: Arc<dyn Resolver>,
+    /// What is remembered of addresses.
+    pub(crate) answers: Arc<dyn KvStore>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) door: Arc<DoorShared>,
     pub(crate) users: Arc<dyn UserStore>,
@@ -49,12 +52,14 @@ impl Lasting {
         config: &Arc<Config>,
         accounts: &Arc<Accounts>,
         handshakes: Arc<Handshakes>,
+        prober: Arc<Prober>,
     ) -> anyhow::Result<Current> {
         let authenticator = self.authenticator(config)?;
+        let verifier = Verifier::new(VerifySettings::of(config), prober, Arc::clone(&self.answers), Arc::clone(&self.clock));
         let intake = Intake::new(waxwing_intake::Parts {
             settings: IntakeSettings::of(config),
             pipeline: Arc::clone(&self.pipeline),
-            policy: Policy::of(config, Arc::clone(&self.resolver), |name| accounts.table(name)),
+            policy: Policy::of(config, Arc::clone(&self.resolver), |name| accounts.table(name)).verified_by(verifier),
             spool: Arc::clone(&self.spool),
             directory: Arc::clone(accounts) as _,
             authenticator: Some(Arc::clone(&authenticator)),
@@ -74,7 +79,7 @@ impl Lasting {
     }
 
     /// Delivery by this configuration.
-    pub(crate) fn ways(&self, config: &Config, accounts: &Arc<Accounts>) -> anyhow::Result<Ways> {
+    pub(crate) fn ways(&self, config: &Config, accounts: &Arc<Accounts>) -> anyhow::Result<(Ways, Arc<Prober>)> {
         let means =
             Means { accounts, pipeline: &self.pipeline, clock: &self.clock, resolver: &self.resolver, shutdown: &self.shutdown };
         outbound::ways(config, &means)
@@ -119,12 +124,12 @@ impl Reloader {
         let accounts = Arc::new(tokio::task::spawn_blocking(move || Accounts::open(&opener, &clock)).await??);
         let before = self.doors.listeners();
         let missing = config.listen.iter().filter(|wanted| !before.iter().any(|open| is_same_socket(open, wanted)));
-        let ports = missing.map(Bound::open).collect::<anyhow::Result<Vec<_>>>()?;
+        let ports = missing.map(|listen| Bound::open(listen, &Owner::Myself)).collect::<anyhow::Result<Vec<_>>>()?;
         // As the server's user: a key that only root can read is a reason to keep what is in service.
         let opener = Arc::clone(&config);
         let handshakes = Arc::new(tokio::task::spawn_blocking(move || Handshakes::open(&opener)).await??);
-        let ways = self.lasting.ways(&config, &accounts)?;
-        let current = self.lasting.current(&config, &accounts, handshakes)?;
+        let (ways, prober) = self.lasting.ways(&config, &accounts)?;
+        let current = self.lasting.current(&config, &accounts, handshakes, prober)?;
         let renewal = self.keeper.prepare(&config, &accounts, waxwing_bundle::standard).await?;
         // Nothing fails from here on.
         let plugins = self.keeper.commit(renewal, Arc::clone(&accounts) as _);

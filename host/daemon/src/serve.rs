@@ -4,7 +4,8 @@
 //! given up; then threads, plugins, the store; then the first byte from the network. End: no new connections, sessions and
 //! deliveries come to their next resting point, the store closes, the log is written.
 
-use std::net::SocketAddr;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,8 +16,8 @@ use anyhow::Context;
 use nix::sys::stat::{Mode, umask};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
-use waxwing_config::{Config, Listen};
-use waxwing_net::{Shutdown, ShutdownTrigger, spawn};
+use waxwing_config::{Config, Listen, ListenAddress};
+use waxwing_net::{LocalListener, Shutdown, ShutdownTrigger, spawn};
 use waxwing_queue::SpoolError;
 use waxwing_store::{Store, StoreError};
 
@@ -64,20 +65,46 @@ pub(crate) struct Bound {
     /// As configured.
     pub(crate) listen: Listen,
     /// Where it is in truth: port 0 took a free one.
-    pub(crate) address: SocketAddr,
+    pub(crate) address: ListenAddress,
     /// Not accepted from yet.
-    pub(crate) socket: std::net::TcpListener,
+    pub(crate) socket: ListenSocket,
+}
+
+/// Its socket.
+pub(crate) enum ListenSocket {
+    Inet(std::net::TcpListener),
+    /// At a path.
+    Local(LocalListener),
 }
 
 impl Bound {
-    /// Ports below 1024 can be had only before root's rights are given up.
-    pub(crate) fn open(listen: &Listen) -> anyhow::Result<Self> {
-        let socket = waxwing_net::bind(listen.address).with_context(|| format!("listener \"{}\"", listen.name))?;
+    /// Ports below 1024 can be had only before root's rights are given up, and so can paths in directories of root's.
+    pub(crate) fn open(listen: &Listen, owner: &Owner) -> anyhow::Result<Self> {
+        Self::try_open(listen, owner).with_context(|| format!("listener \"{}\"", listen.name))
+    }
+
+    fn try_open(listen: &Listen, owner: &Owner) -> anyhow::Result<Self> {
+        let socket = match &listen.address {
+            ListenAddress::Inet(address) => ListenSocket::Inet(waxwing_net::bind(*address)?),
+            ListenAddress::Unix(path) => {
+                // For nobody but us, by the umask, until it is whose it shall be.
+                let socket = waxwing_net::bind_local(path)?;
+                owner.give_to(path, listen.user.as_deref(), listen.group.as_deref())?;
+                std::fs::set_permissions(path, Permissions::from_mode(listen.socket_mode()))
+                    .with_context(|| path.display().to_string())?;
+                ListenSocket::Local(socket)
+            }
+        };
         Self::of(listen, socket)
     }
 
-    fn of(listen: &Listen, socket: std::net::TcpListener) -> anyhow::Result<Self> {
-        Ok(Self { listen: listen.clone(), address: socket.local_addr()?, socket })
+    /// With a socket that is there.
+    pub(crate) fn of(listen: &Listen, socket: ListenSocket) -> anyhow::Result<Self> {
+        let address = match &socket {
+            ListenSocket::Inet(socket) => ListenAddress::Inet(socket.local_addr()?),
+            ListenSocket::Local(_) => listen.address.clone(),
+        };
+        Ok(Self { listen: listen.clone(), address, socket })
     }
 }
 
@@ -109,7 +136,7 @@ fn prepare(start: &Start) -> anyhow::Result<Prepared> {
     let owner = Owner::find(config.mail_owner.as_deref())?;
     let target = open_log(config, &owner)?;
     let mut handed = Handed::from_env().context("sockets of the supervisor")?;
-    let bind = |listen| handed.take(listen).map_or_else(|| Bound::open(listen), |socket| Bound::of(listen, socket));
+    let bind = |listen| handed.take(listen).map_or_else(|| Bound::open(listen, &owner), |socket| Bound::of(listen, socket));
     let ports = config.listen.iter().map(bind).collect::<anyhow::Result<Vec<_>>>()?;
     owner.directory(&config.queue_directory)?;
     if !config.virtual_mailbox_base.exists() && !config.virtual_mailbox_domains.is_empty() {

@@ -4,12 +4,14 @@ use std::io;
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt};
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::time::Duration;
 
 use listenfd::ListenFd;
-use waxwing_config::Listen;
-use waxwing_net::Shutdown;
+use waxwing_config::{Listen, ListenAddress};
+use waxwing_net::{LocalListener, Shutdown};
+
+use crate::serve::ListenSocket;
 
 /// Sockets that are looked at.
 const SOCKETS_MAX: usize = 256;
@@ -80,7 +82,23 @@ impl Supervisor {
 }
 
 /// Sockets that were handed over and nobody has taken yet.
-pub(crate) struct Handed(Vec<(String, TcpListener)>);
+pub(crate) struct Handed(Vec<(String, Socket)>);
+
+/// One of them.
+enum Socket {
+    Inet(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Socket {
+    /// Where it is, if it can say so.
+    fn address(&self) -> Option<ListenAddress> {
+        match self {
+            Self::Inet(socket) => socket.local_addr().ok().map(ListenAddress::Inet),
+            Self::Unix(socket) => Some(ListenAddress::Unix(socket.local_addr().ok()?.as_pathname()?.to_owned())),
+        }
+    }
+}
 
 impl Handed {
     /// By `LISTEN_FDS`, `LISTEN_PID` and `LISTEN_FDNAMES`, which name the sockets.
@@ -90,27 +108,35 @@ impl Handed {
         let mut fds = ListenFd::from_env();
         let mut sockets = Vec::new();
         for at in 0..fds.len().min(SOCKETS_MAX) {
-            if let Some(socket) = fds.take_tcp_listener(at)? {
+            let name = names.next().unwrap_or_default();
+            // What is no TCP socket stays where it is, and is one with a path.
+            if let Ok(Some(socket)) = fds.take_tcp_listener(at) {
                 socket.set_nonblocking(true)?;
-                sockets.push((names.next().unwrap_or_default(), socket));
+                sockets.push((name, Socket::Inet(socket)));
+            } else if let Some(socket) = fds.take_unix_listener(at)? {
+                socket.set_nonblocking(true)?;
+                sockets.push((name, Socket::Unix(socket)));
             }
         }
         Ok(Self(sockets))
     }
 
     /// The one for this listener: of its name, or else of its address.
-    pub(crate) fn take(&mut self, listen: &Listen) -> Option<TcpListener> {
+    pub(crate) fn take(&mut self, listen: &Listen) -> Option<ListenSocket> {
         let by_name = self.0.iter().position(|(name, _)| *name == listen.name);
-        let by_address = || self.0.iter().position(|(_, socket)| socket.local_addr().is_ok_and(|a| a == listen.address));
+        let by_address = || self.0.iter().position(|(_, socket)| socket.address().is_some_and(|a| a == listen.address));
         let at = by_name.or_else(by_address)?;
-        Some(self.0.swap_remove(at).1)
+        Some(match self.0.swap_remove(at).1 {
+            Socket::Inet(socket) => ListenSocket::Inet(socket),
+            Socket::Unix(socket) => ListenSocket::Local(LocalListener::handed(socket)),
+        })
     }
 
     /// What no listener wanted, as `name (address)`.
     pub(crate) fn left(&self) -> Vec<String> {
-        let shown = |(name, socket): &(String, TcpListener)| match socket.local_addr() {
-            Ok(address) => format!("{name} ({address})"),
-            Err(_) => name.clone(),
+        let shown = |(name, socket): &(String, Socket)| match socket.address() {
+            Some(address) => format!("{name} ({address})"),
+            None => name.clone(),
         };
         self.0.iter().map(shown).collect()
     }
@@ -160,14 +186,23 @@ mod tests {
 
     #[test]
     fn a_socket_goes_to_the_listener_of_its_name_or_address() {
-        let socket = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = || Socket::Inet(TcpListener::bind("127.0.0.1:0").unwrap());
         let (one, two, three) = (socket(), socket(), socket());
-        let listen = |name: &str, address| Listen { name: name.into(), address, ..example() };
-        let (a, b) = (one.local_addr().unwrap(), two.local_addr().unwrap());
-        let mut handed = Handed(vec![(String::new(), one), ("mx".into(), two), ("other".into(), three)]);
-        assert_eq!(handed.take(&listen("mx", a)).unwrap().local_addr().unwrap(), b, "the name counts first");
-        assert_eq!(handed.take(&listen("smtp", a)).unwrap().local_addr().unwrap(), a);
-        assert!(handed.take(&listen("smtp", a)).is_none());
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lmtp");
+        let four = Socket::Unix(UnixListener::bind(&path).unwrap());
+        let listen = |name: &str, address: &ListenAddress| Listen { name: name.into(), address: address.clone(), ..example() };
+        let taken = |handed: &mut Handed, name, address| {
+            let bound = crate::serve::Bound::of(&example(), handed.take(&listen(name, address))?).unwrap();
+            Some(bound.address)
+        };
+        let (a, b) = (one.address().unwrap(), two.address().unwrap());
+        let mut handed = Handed(vec![(String::new(), one), ("mx".into(), two), ("other".into(), three), (String::new(), four)]);
+        assert_eq!(taken(&mut handed, "mx", &a), Some(b), "the name counts first");
+        assert_eq!(taken(&mut handed, "smtp", &a), Some(a.clone()));
+        assert_eq!(taken(&mut handed, "smtp", &a), None);
+        assert!(matches!(handed.take(&listen("lmtp", &ListenAddress::Unix(path.clone()))), Some(ListenSocket::Local(_))));
+        assert!(path.exists(), "it is the supervisor's");
         assert!(handed.left().len() == 1 && handed.left()[0].starts_with("other (127.0.0.1:"));
     }
 

@@ -84,7 +84,8 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     let metrics = Arc::new(MetricsRegistry::default());
     let opened =
         Opened { store: &store, spool: &spool, resolver: &resolver, metrics: &metrics, clock: &clock, shutdown: &shutdown };
-    let loaded = plugins::load(&config, &accounts, &clock, waxwing_bundle::standard, ports::open(&config, &opened)?).await?;
+    let (answers, ports) = ports::open(&config, &opened)?;
+    let loaded = plugins::load(&config, &accounts, &clock, waxwing_bundle::standard, ports).await?;
     let pipeline = Arc::new(Pipeline::new(loaded.bindings(), Arc::clone(&accounts) as _, Arc::clone(&clock)));
     let keeper = Keeper::new(loaded, Arc::clone(&pipeline));
     drop(spawn("plugin files", Arc::clone(&keeper).poll(shutdown.clone())));
@@ -96,16 +97,18 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
         trace: Arc::clone(&traces) as _,
         recorder: Arc::clone(&recordings) as _,
         resolver,
+        answers,
         clock: Arc::clone(&clock),
         door: Arc::clone(&door),
         users: Arc::clone(&users),
         logins,
         shutdown: shutdown.clone(),
     };
-    let current = lasting.current(&config, &accounts, handshakes)?;
+    let (ways, prober) = lasting.ways(&config, &accounts)?;
+    let current = lasting.current(&config, &accounts, handshakes, prober)?;
     let doors = Doors::new(current, Arc::clone(&door), shutdown.clone());
     drop(spawn("ticks", ticks(Arc::clone(&pipeline), Arc::clone(&doors), shutdown.clone())));
-    let ways = CurrentWays::new(lasting.ways(&config, &accounts)?);
+    let ways = CurrentWays::new(ways);
     let manager = outbound::queue_manager(Joined {
         ways: Arc::clone(&ways),
         pipeline: Arc::clone(&pipeline),

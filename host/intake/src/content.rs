@@ -105,7 +105,8 @@ impl Intake {
         let context = &transaction.context;
         let (sender, esmtp) = (context.sender.clone(), transaction.origin.esmtp);
         let stage = Stage::EndOfData;
-        let case = Case { stage, context, esmtp, sender: sender.as_deref(), recipient: None, size: context.size() };
+        let case =
+            Case { stage, context, esmtp, sender: sender.as_deref(), recipient: None, is_alias: false, size: context.size() };
         let found = self.restrict(&case).await;
         let Err(Refusal { reply, rule }) = transaction.keep(found) else {
             let late = std::mem::take(&mut transaction.prepend);

@@ -1,7 +1,8 @@
 //! Joins SMTP sessions, hooks and the queue. Here, and nowhere else, responsibility for a message is taken.
 //!
-//! Owns: who may write to whom (relay control, restrictions), the way of a message from MAIL to the commit, alias expansion, what made
-//! mail goes through, the log line of a session.
+//! Owns: who may write to whom (relay control, restrictions, verified addresses), the way of a message from MAIL to the commit, alias
+//! expansion, what
+//! made mail goes through, the log line of a session.
 //! Uses: smtp and net (sessions), pipeline (hooks), queue (spool), message (headers), config (networks).
 //! Used by: daemon.
 //! Never: a socket, WebAssembly, a delivery.
@@ -20,6 +21,7 @@ mod restrict;
 mod settings;
 mod submit;
 mod transaction;
+mod verify;
 
 use std::sync::Arc;
 
@@ -31,6 +33,7 @@ pub use door::{Door, DoorAnswer, DoorQuestion, DoorSettings, DoorShared, Guarded
 pub use host::SessionHost;
 pub use restrict::Policy;
 pub use settings::IntakeSettings;
+pub use verify::{Verifier, VerifySettings};
 
 /// What intake is made of.
 pub struct Parts {

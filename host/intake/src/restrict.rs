@@ -8,6 +8,7 @@ mod login;
 mod names;
 mod policy;
 mod service;
+mod unverified;
 
 use waxwing_config::{Rule, Subject, Test};
 use waxwing_message::Field;
@@ -41,6 +42,8 @@ pub(crate) struct Case<'a> {
     pub(crate) sender: Option<&'a ReversePath>,
     /// With who delivers to it.
     pub(crate) recipient: Option<(&'a Address, AddressClass)>,
+    /// The recipient is an alias here; only known of domains of other servers, and where addresses are verified.
+    pub(crate) is_alias: bool,
     pub(crate) size: u64,
 }
 

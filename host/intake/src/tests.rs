@@ -29,6 +29,7 @@ mod policy;
 mod recording;
 mod relaying;
 mod session;
+mod verify;
 
 type Script = Box<dyn Fn(&Event, &Context) -> Result<Outcome, Fault> + Send + Sync>;
 

@@ -16,7 +16,7 @@ use crate::task::{Shutdown, spawn};
 /// Sessions over a limit that are told so at a time; more are closed without a word.
 pub const REFUSED_SESSIONS_MAX: usize = 100;
 /// After an accept that failed for want of descriptors or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Whether a connection is within the limits. The session of one that is not says 421 and closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,9 +33,9 @@ pub enum Admission {
 
 /// One accepted connection.
 #[derive(Debug)]
-pub struct Accepted {
+pub struct Accepted<S = TcpStream> {
     /// The socket, without Nagle's delay.
-    pub stream: TcpStream,
+    pub stream: S,
     /// The client.
     pub peer: SocketAddr,
     /// The address that it came to.

@@ -99,7 +99,7 @@ fn print_listener(config: &Config, listen: &Listen, json: bool, out: &mut dyn Wr
             (versions, clients)
         }
     };
-    let (name, address) = (clean(&listen.name), listen.address);
+    let (name, address) = (clean(&listen.name), clean(&listen.address.to_string()).into_owned());
     if json {
         let object = json!({ "listener": name, "address": address, "tls": tls, "versions": versions, "clients": clients });
         return print_json(&object, out);

@@ -17,6 +17,7 @@ verify unix - - n - 1 verify
 proxymap unix - - n - - proxymap
 smtp unix - - n - - smtp
 relay unix - - n - - smtp
+lmtp unix - - n - - lmtp
 virtual unix - n n - - virtual
 error unix - - n - - error
 retry unix - - n - - error

@@ -112,6 +112,7 @@ impl SmtpTransport {
     pub async fn probe(&self, hop: &NextHop, sender: &ReversePath, recipient: &Address) -> Option<Disposition> {
         let destination = self.destination(&Key { hop: hop.clone(), require_tls: false });
         let now = self.core.clock.now();
+        let smtputf8 = !recipient.to_string().is_ascii() || !sender.to_string().is_ascii();
         let recipient = Recipient::new(recipient.clone());
         let envelope = Envelope {
             sender: sender.clone(),
@@ -119,7 +120,7 @@ impl SmtpTransport {
             body_type: BodyType::SevenBit,
             ret: None,
             envid: None,
-            smtputf8: false,
+            smtputf8,
             require_tls: false,
             origin: Origin::internal(Via::Dsn, now),
         };

@@ -9,7 +9,8 @@ use waxwing_pipeline::Probe;
 use waxwing_types::{Address, Disposition, EnhancedCode, ReversePath, Status};
 
 use super::SmtpTransport;
-use crate::Router;
+use crate::transport::returned;
+use crate::{ERROR, Router};
 
 /// Asks the servers that mail would go to.
 pub struct Prober {
@@ -31,6 +32,9 @@ impl Prober {
 impl Probe for Prober {
     async fn probe(&self, sender: &ReversePath, recipient: &Address) -> Disposition {
         let hop = self.router.route(recipient);
+        if hop.transport == ERROR {
+            return returned(&hop.host);
+        }
         let Some(transport) = self.transports.get(&hop.transport) else {
             return Disposition::Delivered(Status::local(EnhancedCode::new(2, 1, 5), "delivered here"));
         };

@@ -6,4 +6,5 @@ mod simple;
 
 pub use maildir::MaildirTransport;
 pub use plugin::PluginTransport;
+pub(crate) use simple::returned;
 pub use simple::{Discard, ErrorTransport};

@@ -31,18 +31,21 @@ impl Transport for ErrorTransport {
     }
 
     async fn deliver(&self, attempt: &Attempt, _: &Message) -> Handed {
-        let words = attempt.hop.host.as_str();
-        let (first, rest) = words.split_once(' ').unwrap_or((words, ""));
-        let (enhanced, text) = match first.parse::<EnhancedCode>() {
-            Ok(enhanced) => (enhanced, rest),
-            Err(_) => (EnhancedCode::new(5, 0, 0), words),
-        };
-        let text = if text.is_empty() { "mail to this address is not accepted" } else { text };
-        let status = Status::local(enhanced, text);
-        let disposition = match enhanced.class {
-            4 => Disposition::Deferred { status, not_before: None },
-            _ => Disposition::Failed(Status { enhanced: EnhancedCode { class: 5, ..enhanced }, ..status }),
-        };
-        Handed::all(attempt, &disposition)
+        Handed::all(attempt, &returned(&attempt.hop.host))
+    }
+}
+
+/// What the words of a route to `error` mean.
+pub(crate) fn returned(words: &str) -> Disposition {
+    let (first, rest) = words.split_once(' ').unwrap_or((words, ""));
+    let (enhanced, text) = match first.parse::<EnhancedCode>() {
+        Ok(enhanced) => (enhanced, rest),
+        Err(_) => (EnhancedCode::new(5, 0, 0), words),
+    };
+    let text = if text.is_empty() { "mail to this address is not accepted" } else { text };
+    let status = Status::local(enhanced, text);
+    match enhanced.class {
+        4 => Disposition::Deferred { status, not_before: None },
+        _ => Disposition::Failed(Status { enhanced: EnhancedCode { class: 5, ..enhanced }, ..status }),
     }
 }

@@ -48,7 +48,7 @@ impl SessionHost {
         let mut chain = parts.pipeline.chain();
         // What the hooks before MAIL did belongs to each message of the session.
         chain.trace.clone_from(&self.chain.trace);
-        let mut transaction = Transaction::new(id, context, chain, options, origin, room);
+        let mut transaction = Box::new(Transaction::new(id, context, chain, options, origin, room));
         transaction.size = size.unwrap_or(0);
         if parts.recorder.is_some() {
             let draft = Draft::new(sender.to_string(), &transaction.context.mail_parameters);
@@ -74,7 +74,7 @@ impl SessionHost {
             },
         };
         transaction.context.sender = Some(Arc::new(sender.clone()));
-        if let Err(refusal) = self.restrict(transaction, Stage::Mail, None).await {
+        if let Err(refusal) = self.restrict(transaction, Stage::Mail, None, false).await {
             return self.ruled_out(transaction, &format!("<{sender}>"), refusal);
         }
         self.hook(transaction, Event::Mail(sender)).await
@@ -135,7 +135,9 @@ impl SessionHost {
         let by = |rule: &str, reply| Refusal { reply, rule: rule.to_owned() };
         let may = self.intake.may_write_to(&transaction.context, recipient, ours);
         let class = may.map_err(|reply| by("reject_unauth_destination", reply))?;
-        self.restrict(transaction, Stage::Rcpt, Some((recipient, class))).await?;
+        let is_alias = self.intake.is_alias(transaction, recipient, class).await;
+        let is_alias = is_alias.map_err(|reply| by("reject_unlisted_recipient", reply))?;
+        self.restrict(transaction, Stage::Rcpt, Some((recipient, class)), is_alias).await?;
         let there = self.intake.is_there(transaction, recipient, class).await;
         there.map(|()| class).map_err(|reply| by("reject_unlisted_recipient", reply))
     }
@@ -146,11 +148,12 @@ impl SessionHost {
         transaction: &mut Transaction,
         stage: Stage,
         recipient: Option<(&Address, AddressClass)>,
+        is_alias: bool,
     ) -> Result<(), Refusal> {
         let context = &transaction.context;
         let sender = context.sender.clone();
         let size = if stage == Stage::EndOfData { context.size() } else { transaction.size };
-        let case = Case { stage, context, esmtp: self.esmtp, sender: sender.as_deref(), recipient, size };
+        let case = Case { stage, context, esmtp: self.esmtp, sender: sender.as_deref(), recipient, is_alias, size };
         let found = self.intake.restrict(&case).await;
         transaction.keep(found)
     }
@@ -211,7 +214,7 @@ impl SessionHost {
 
     pub(super) async fn data(&mut self) -> Answer {
         let Some(mut transaction) = self.transaction.take() else { return Answer::Reply(replies::NOT_IN_TRANSACTION) };
-        let answer = match self.restrict(&mut transaction, Stage::Data, None).await {
+        let answer = match self.restrict(&mut transaction, Stage::Data, None, false).await {
             Ok(()) => self.hook(&mut transaction, Event::Data).await,
             Err(refusal) => self.ruled_out(&mut transaction, "DATA", refusal),
         };

@@ -111,6 +111,8 @@ impl Asking<'_> {
             // `gate.rs` has asked for both already, whatever stands here.
             Test::RejectUnauthDestination | Test::RejectUnlistedRecipient => Ruling::Dunno,
             Test::RejectMultiRecipientBounce => self.multi_recipient_bounce(),
+            Test::RejectUnverifiedRecipient => self.unverified_recipient(rule).await,
+            Test::RejectUnverifiedSender => self.unverified_sender(rule).await,
             Test::RejectUnlistedSender => self.unlisted_sender().await,
             Test::RejectSenderLoginMismatch => self.sender_login(true, true).await,
             Test::RejectAuthenticatedSenderLoginMismatch => self.sender_login(true, false).await,

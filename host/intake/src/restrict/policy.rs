@@ -9,6 +9,7 @@ use waxwing_net::{Asking, AskingSettings};
 use waxwing_pipeline::{Resolver, Table};
 
 use super::Stage;
+use crate::verify::Verifier;
 
 type Lists = Vec<(&'static str, Vec<Rule>)>;
 
@@ -25,6 +26,8 @@ pub struct Policy {
     pub(crate) resolver: Arc<dyn Resolver>,
     /// How long a client's name may take to be found; none: it is not looked up.
     pub(crate) peername_timeout: Option<Duration>,
+    /// Who asks other servers about addresses; without, nobody is asked.
+    pub(crate) verifier: Option<Arc<Verifier>>,
 }
 
 impl Policy {
@@ -51,7 +54,21 @@ impl Policy {
             dnsbl_threshold: config.postscreen_dnsbl_threshold,
             resolver,
             peername_timeout: config.smtpd_peername_lookup.then_some(config.smtpd_peername_timeout),
+            verifier: None,
         }
+    }
+
+    /// The same, and addresses of other servers are verified.
+    #[must_use]
+    pub fn verified_by(self, verifier: Arc<Verifier>) -> Self {
+        Self { verifier: Some(verifier), ..self }
+    }
+
+    /// A recipient may be asked about at its own server. Values of tables may be restrictions.
+    pub(crate) fn may_verify(&self) -> bool {
+        let may =
+            |rule: &Rule| matches!(rule.test, Test::RejectUnverifiedRecipient | Test::Access(..) | Test::CheckPolicyService(_));
+        self.verifier.is_some() && self.lists.iter().flat_map(|(_, rules)| rules).any(may)
     }
 
     /// The lists that are asked at a stage, in order.

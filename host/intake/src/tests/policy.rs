@@ -61,18 +61,22 @@ pub(super) fn none() -> Policy {
 
 /// The configuration `text`, whose table `t` holds these pairs; also `smtpd_sender_login_maps` does.
 pub(super) fn policy(text: &str, table: &[(&str, &str)], dns: Dns) -> Policy {
+    policy_and_config(text, table, dns).0
+}
+
+pub(super) fn policy_and_config(text: &str, table: &[(&str, &str)], dns: Dns) -> (Policy, Config) {
     let facts = Facts { hostname: "mx.test".into(), root: false, exists: |_| true };
     let text = format!("{text}\n[tables]\nt = {{}}\n");
     let config = Config::parse(Path::new("w.toml"), &text, &facts).unwrap_or_else(|mistakes| panic!("{mistakes}"));
     let entries: HashMap<String, String> = table.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let entries: Arc<dyn Table> = Arc::new(Entries(entries));
-    Policy::of(&config, Arc::new(dns), |_| Some(Arc::clone(&entries)))
+    (Policy::of(&config, Arc::new(dns), |_| Some(Arc::clone(&entries))), config)
 }
 
 const STRANGER: [u8; 4] = [192, 0, 2, 1];
 
 /// What the client `from` hears at RCPT, and the rule in the trace.
-async fn heard(house: &House, from: [u8; 4], helo: &str, sender: &str, to: &str) -> (u16, String) {
+pub(super) async fn heard(house: &House, from: [u8; 4], helo: &str, sender: &str, to: &str) -> (u16, String) {
     let mut host = house.session(from);
     assert_eq!(host.answer(Question::Connect).await, Answer::Ok);
     assert_eq!(host.answer(Question::Helo { name: helo.into(), esmtp: true }).await, Answer::Ok);

@@ -1,0 +1,129 @@
+//! Where a listener is: an address with a port, or a path.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use toml::Value;
+
+use crate::Config;
+use crate::kind::{Kind, Socket, string};
+use crate::reader::{Node, Reader};
+use crate::sections::Listen;
+
+/// The mode of a socket at a path, unless another is given.
+const DEFAULT_MODE: u32 = 0o660;
+/// Octets of a socket's path, which the kernel limits (unix(7)).
+const PATH_BYTES_MAX: usize = 107;
+
+/// Where a listener is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// An address and a TCP port.
+    Inet(SocketAddr),
+    /// A socket in the file system.
+    Unix(PathBuf),
+}
+
+impl ListenAddress {
+    /// The TCP port; a socket in the file system has none.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Self::Inet(address) => Some(address.port()),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    /// As in the configuration.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl Listen {
+    /// The mode of its socket, where that has a path.
+    #[must_use]
+    pub fn socket_mode(&self) -> u32 {
+        self.mode.unwrap_or(DEFAULT_MODE)
+    }
+}
+
+/// An address and a port, or a path.
+pub(crate) struct ListenPlace;
+
+impl Kind for ListenPlace {
+    type Value = ListenAddress;
+    const FORM: &'static str = "address and port, \"127.0.0.1:25\" or \"[::1]:25\", or \"unix:/path/of/socket\"";
+
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<ListenAddress> {
+        let Some(path) = node.value.as_str().and_then(|text| text.strip_prefix("unix:")) else {
+            return Socket::read(node, reader).map(ListenAddress::Inet);
+        };
+        let path = reader.absolute(path);
+        if path.as_os_str().len() > PATH_BYTES_MAX
+            || path.as_os_str().as_encoded_bytes().contains(&0)
+            || path.file_name().is_none()
+        {
+            let message = format!("\"{}\" can't be the path of a socket", path.display());
+            let advice = format!("choose a path of at most {PATH_BYTES_MAX} octets: \"unix:/run/waxwing/lmtp\"");
+            reader.wrong(node.span.clone(), message, advice);
+            return None;
+        }
+        Some(ListenAddress::Unix(path))
+    }
+
+    fn show(value: &ListenAddress) -> Option<Value> {
+        Some(Value::String(value.to_string()))
+    }
+}
+
+/// The mode of a file, in octal.
+pub(crate) struct FileMode;
+
+impl Kind for FileMode {
+    type Value = u32;
+    const FORM: &'static str = "mode of a file in octal, \"0660\"";
+
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<u32> {
+        let text = string(node, reader, "a mode in quotes, such as \"0660\"")?;
+        let mode = u32::from_str_radix(text, 8).ok().filter(|mode| (1..=0o777).contains(mode) && text.len() <= 4);
+        if mode.is_none() {
+            let advice = "write it as chmod takes it: \"0660\" for the user and the group, \"0666\" for everyone".to_owned();
+            reader.wrong(node.span.clone(), format!("\"{text}\" is no mode"), advice);
+        }
+        mode
+    }
+
+    fn show(value: &u32) -> Option<Value> {
+        Some(Value::String(format!("{value:04o}")))
+    }
+}
+
+/// Keys that mean nothing at a path, and such that mean nothing without one.
+pub(crate) fn check_paths(config: &Config, reader: &mut Reader<'_>) {
+    for (index, listen) in config.listen.iter().enumerate() {
+        let at = |key: &str| format!("listen[{index}].{key}");
+        match &listen.address {
+            ListenAddress::Unix(_) if listen.proxy => {
+                let message = format!("the listener \"{}\" is a path, where no proxy connects", listen.name);
+                reader.wrong_at(&at("proxy"), message, "leave it out, or give the listener an address and a port".to_owned());
+            }
+            ListenAddress::Unix(_) => {}
+            ListenAddress::Inet(_) => {
+                for key in ["mode", "user", "group"] {
+                    if reader.places.get(&at(key)).is_some() {
+                        let message =
+                            format!("{key} is of a socket with a path, and the listener \"{}\" has a port", listen.name);
+                        reader.wrong_at(&at(key), message, "leave it out, or write address = \"unix:/path\"".to_owned());
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! `reject_unverified_recipient` and `reject_unverified_sender`: does the address's own server take mail for it?
+
+use waxwing_config::{Rule, Subject, TempfailAction};
+use waxwing_types::{Address, AddressClass, ReversePath};
+
+use super::{Asking, Refusal, Ruling, named, refuse};
+use crate::replies;
+use crate::verify::{Finding, Role};
+
+/// Who delivers to an address.
+enum Place {
+    /// This server, and nobody else need be asked.
+    Here {
+        exists: bool,
+    },
+    Elsewhere,
+}
+
+impl Asking<'_> {
+    /// A recipient of ours is looked up when all lists were asked. An alias is delivered where it leads to, whoever has its domain.
+    pub(super) async fn unverified_recipient(&mut self, rule: &Rule) -> Ruling {
+        match self.case.recipient {
+            Some((address, AddressClass::Relay | AddressClass::Default)) if !self.case.is_alias => {
+                self.verified(address, Role::Recipient, rule).await
+            }
+            Some(_) | None => Ruling::Dunno,
+        }
+    }
+
+    /// Nobody asks about `<>`, nor about the sender of our own probes.
+    pub(super) async fn unverified_sender(&mut self, rule: &Rule) -> Ruling {
+        let Some(sender) = self.case.sender else { return Ruling::Dunno };
+        let is_probe = self.policy.verifier.as_ref().is_some_and(|v| v.settings.address_verify_sender == *sender);
+        match sender {
+            ReversePath::Of(address) if !is_probe => self.verified(address, Role::Sender, rule).await,
+            ReversePath::Of(_) | ReversePath::Null => Ruling::Dunno,
+        }
+    }
+
+    async fn verified(&mut self, address: &Address, role: Role, rule: &Rule) -> Ruling {
+        // `waxwing plugin test` and `waxwing replay` have no other servers.
+        let Some(verifier) = self.policy.verifier.clone() else { return Ruling::Dunno };
+        let (about, consequence, detail) = match role {
+            Role::Recipient => (Subject::Recipient, verifier.settings.recipient, 1),
+            Role::Sender => (Subject::Sender, verifier.settings.sender, 7),
+        };
+        let finding = match self.place(address).await {
+            Ok(Place::Here { exists: true }) => Finding::Deliverable,
+            Ok(Place::Here { exists: false }) => Finding::Undeliverable("User unknown".to_owned()),
+            Ok(Place::Elsewhere) => verifier.verify(address, role, self.case.context.helo.as_deref()).await,
+            Err(ruling) => return ruling,
+        };
+        let code = |code: u16| (code, (if code < 500 { 4 } else { 5 }, 1, detail));
+        match finding {
+            Finding::Deliverable => Ruling::Dunno,
+            Finding::Undeliverable(why) => {
+                let why = format!("undeliverable address: {why}");
+                Ruling::Refuse(refuse(self.case, about, code(consequence.reject_code), &why))
+            }
+            Finding::Unknown(why) => {
+                let reply = refuse(self.case, about, code(consequence.defer_code), &format!("unverified address: {why}"));
+                match consequence.tempfail_action {
+                    TempfailAction::Permit => Ruling::Dunno,
+                    TempfailAction::Defer => Ruling::Refuse(reply),
+                    TempfailAction::DeferIfPermit if rule.warn => Ruling::Refuse(reply),
+                    TempfailAction::DeferIfPermit => {
+                        let refusal = Refusal { reply, rule: named(self.list, rule) };
+                        self.found.defer_if_permit.get_or_insert(refusal);
+                        Ruling::Dunno
+                    }
+                }
+            }
+        }
+    }
+
+    /// The address's class decides.
+    async fn place(&self, address: &Address) -> Result<Place, Ruling> {
+        let directory = &self.intake.parts.directory;
+        match directory.class_of(address) {
+            AddressClass::Relay | AddressClass::Default => Ok(Place::Elsewhere),
+            AddressClass::Local | AddressClass::VirtualAlias | AddressClass::VirtualMailbox => {
+                match directory.exists(address).await {
+                    Ok(exists) => Ok(Place::Here { exists }),
+                    Err(error) => {
+                        tracing::error!(target: "intake", "{error}");
+                        Err(Ruling::Refuse(replies::LOOKUP_FAILED))
+                    }
+                }
+            }
+        }
+    }
+}
