@@ -73,8 +73,7 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     // Ends with the store; it is told of nothing else.
     drop(spawn("store", store.pump()));
     let spool: Arc<dyn Spool> = Arc::new(open_spool(&config, &store, &clock).await?);
-    let limits = TraceLimits { bytes_max: config.trace.bytes_max, age_max: config.trace.age_max };
-    let traces = Arc::new(TraceStore::open(&store, limits)?);
+    let traces = Arc::new(TraceStore::open(&store, trace_limits(&config))?);
     drop(spawn("traces", sweep(Arc::clone(&traces), Arc::clone(&clock), shutdown.clone())));
     let (recordings, waiting) = RecordingStore::open(&store, recording_limits(&config), Arc::clone(&clock))?;
     drop(spawn("recordings", record(Arc::clone(&recordings), waiting, shutdown.clone())));
@@ -181,6 +180,10 @@ async fn sweep(traces: Arc<TraceStore>, clock: Arc<dyn Clock>, mut shutdown: Shu
             Err(error) => tracing::warn!(%error, "old traces could not be removed"),
         }
     }
+}
+
+fn trace_limits(config: &Config) -> TraceLimits {
+    TraceLimits { bytes_max: config.trace.bytes_max, age_max: config.trace.age_max }
 }
 
 fn recording_limits(config: &Config) -> RecordingLimits {
