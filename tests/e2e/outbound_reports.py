@@ -32,8 +32,7 @@ class Reports(unittest.TestCase):
     def send(self, message, mail="", rcpt="", to="demo@postfix.example.test"):
         with client.Client(self.first.port) as connection:
             connection.accepted(connection.command(f"MAIL FROM:<{self.sender}>{mail}"))
-            octets = to.encode().decode("latin-1")  # as the client sends them
-            connection.accepted(connection.command(f"RCPT TO:<{octets}>{rcpt}"))
+            connection.accepted(connection.command(f"RCPT TO:<{to}>{rcpt}"))
             connection.accepted(connection.data(message))
 
     def report(self):

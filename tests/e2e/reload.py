@@ -4,16 +4,20 @@ sees: readiness, sockets that it hands over, the end."""
 import os
 import shutil
 import signal
+import smtplib
 import socket
+import ssl
 import subprocess
 import sys
 import time
 import unittest
 
-from harness import cases, client, maildir, messages, system, waxwing
+from harness import cases, certificates, client, maildir, messages, system, waxwing
 from harness.load import Load
 
 RELOADS = 30
+# Certificates are looked at every two seconds, users each second.
+SEEN_SECONDS_MAX = 15
 SESSIONS = 6
 PAUSE_SECONDS = 0.01
 END_SECONDS_MAX = 10
@@ -133,6 +137,166 @@ class Reload(unittest.TestCase):
             with client.Client(self.server.port) as connection:
                 return connection.greeting[1].endswith("by signal")
         system.wait_for("the new greeting", greets)
+
+
+class Secrets(unittest.TestCase):
+    """Certificates and users that change, in their files and by another configuration: who begins then gets the new ones, who has begun goes on."""
+
+    def setUp(self):
+        self.pairs = [certificates.Pair(f"mx{number}.example.test") for number in range(2)]
+        self.server = waxwing.Waxwing("secrets", mynetworks=["192.0.2.0/24"], users_plaintext=True)
+        self.chain = os.path.join(self.server.folder, "chain.pem")
+        self.users = os.path.join(self.server.folder, "users")
+        self.write(self.chain, self.content(0))
+        self.write_users(anna="one")
+        self.server.settings |= {"smtpd_tls_chain_files": [self.chain], "users": ["file:" + self.users]}
+        self.server.start()
+        self.addCleanup(self.close)
+
+    def close(self):
+        self.server.close()
+        for pair in self.pairs:
+            pair.close()
+
+    def content(self, number):
+        with open(self.pairs[number].chain) as file:
+            return file.read()
+
+    def write(self, path, text):
+        """In one step, as tools that renew certificates do."""
+        with open(path + ".new", "w") as file:
+            file.write(text)
+        os.chmod(path + ".new", 0o600)
+        system.give_to_service_user(path + ".new")
+        os.replace(path + ".new", path)
+
+    def write_users(self, **passwords):
+        self.write(self.users, "".join(f"{user}:{{PLAIN}}{password}\n" for user, password in passwords.items()))
+
+    def connect(self):
+        connection = smtplib.SMTP("127.0.0.1", self.server.port, local_hostname="client.example.test", timeout=30)
+        self.addCleanup(connection.close)
+        connection.starttls(context=certificates.trusting_all())
+        return connection
+
+    def shown(self):
+        """Which of the pairs a new session is shown."""
+        connection = self.connect()
+        pem = ssl.DER_cert_to_PEM_cert(connection.sock.getpeercert(binary_form=True))
+        connection.quit()
+        found = []
+        for number, pair in enumerate(self.pairs):
+            with open(pair.certificate) as file:
+                if "".join(file.read().split()) == "".join(pem.split()):
+                    found.append(number)
+        return found
+
+    def logs_in(self, user, password):
+        connection = self.connect()
+        try:
+            connection.login(user, password)
+            return True
+        except smtplib.SMTPAuthenticationError as refused:
+            self.assertEqual(refused.smtp_code, 535)
+            return False
+        finally:
+            connection.close()
+
+    def begun(self):
+        """A session of anna's in the midst of a transaction."""
+        connection = self.connect()
+        connection.login("anna", "one")
+        self.assertEqual(connection.mail("anna@example.test")[0], 250)
+        self.assertEqual(connection.rcpt(f"demo@{self.server.domain}")[0], 250)
+        return connection
+
+    def goes_on(self, connection):
+        self.assertEqual(connection.data(messages.plain("begun"))[0], 250)
+        # Still somebody, who may submit.
+        connection.sendmail("anna@example.test", [f"demo@{self.server.domain}"], messages.plain("more"))
+        connection.quit()
+        system.wait_for("both messages", lambda: len(maildir.files(self.server.maildir)) == 2)
+
+    def reload(self, **settings):
+        """Whether it was taken, and what was said."""
+        self.server.settings |= settings
+        self.server.write_config()
+        command = [waxwing.program(), "reload", "--socket", os.path.join(self.server.queue, "control")]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        return done.returncode == 0, done.stdout + done.stderr
+
+    def test_a_replaced_certificate_is_served_without_a_reload(self):
+        session = self.begun()
+        self.write(self.chain, self.content(1))
+        system.wait_for("the new certificate", lambda: self.shown() == [1], SEEN_SECONDS_MAX)
+        self.goes_on(session)
+        # Nor is a key without its certificate, half a file, or none.
+        with open(self.pairs[0].key) as key, open(self.pairs[1].certificate) as certificate:
+            foreign = key.read() + certificate.read()
+        for text in (foreign, self.content(0)[:300], ""):
+            with self.subTest(text=text[:40], length=len(text)):
+                before = self.server.text_log().count("changed certificates can't be used")
+                self.write(self.chain, text)
+                system.wait_for("the log", lambda: self.server.text_log().count("changed certificates can't be used") > before, SEEN_SECONDS_MAX)
+                line = [line for line in self.server.text_log().splitlines() if "changed certificates" in line][-1]
+                self.assertIn(self.chain, line)
+                self.assertIn("the old ones stay", line)
+                self.assertEqual(self.shown(), [1])
+
+    def test_another_certificate_by_reload(self):
+        session = self.begun()
+        # Seen at once: a reload does not wait for the next look at the files.
+        self.write(self.chain, self.content(1))
+        taken, said = self.reload()
+        self.assertTrue(taken, said)
+        self.assertEqual(self.shown(), [1])
+        taken, said = self.reload(smtpd_tls_chain_files=[self.pairs[0].chain])
+        self.assertTrue(taken, said)
+        self.assertEqual(self.shown(), [0])
+        bad = os.path.join(self.server.folder, "bad.pem")
+        self.write(bad, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+        for file in (bad, os.path.join(self.server.folder, "no-such.pem")):
+            with self.subTest(file=file):
+                taken, said = self.reload(smtpd_tls_chain_files=[file], smtpd_banner="$myhostname never")
+                self.assertFalse(taken, said)
+                self.assertIn(file, said)
+                self.assertEqual(self.shown(), [0])
+                with client.Client(self.server.port) as connection:
+                    self.assertFalse(connection.greeting[1].endswith("never"))
+        system.wait_for("the log", lambda: "not reloaded" in self.server.text_log())
+        self.goes_on(session)
+
+    def test_users_in_a_changed_file(self):
+        session = self.begun()
+        # The login is remembered, and forgotten with its record.
+        self.assertTrue(self.logs_in("anna", "one"))
+        self.write_users(anna="two", ben="three")
+        system.wait_for("the new password", lambda: self.logs_in("anna", "two"), SEEN_SECONDS_MAX)
+        self.assertFalse(self.logs_in("anna", "one"))
+        self.assertTrue(self.logs_in("ben", "three"))
+        self.write_users(ben="three")
+        system.wait_for("anna to be gone", lambda: not self.logs_in("anna", "two"), SEEN_SECONDS_MAX)
+        self.assertTrue(self.logs_in("ben", "three"))
+        os.unlink(self.users)
+        time.sleep(1.5)
+        self.assertTrue(self.logs_in("ben", "three"), "a file that is gone keeps its last content")
+        system.wait_for("the log", lambda: "its last content stays in use" in self.server.text_log())
+        self.goes_on(session)
+
+    def test_other_users_by_reload(self):
+        session = self.begun()
+        others = os.path.join(self.server.folder, "others")
+        self.write(others, "ben:{PLAIN}three\n")
+        taken, said = self.reload(users=["file:" + others])
+        self.assertTrue(taken, said)
+        self.assertTrue(self.logs_in("ben", "three"))
+        self.assertFalse(self.logs_in("anna", "one"))
+        nowhere = os.path.join(self.server.folder, "nowhere")
+        taken, said = self.reload(users=["file:" + nowhere])
+        self.assertFalse(taken, said)
+        self.assertIn(nowhere, said)
+        self.assertTrue(self.logs_in("ben", "three"))
+        self.goes_on(session)
 
 
 class Supervised(unittest.TestCase):

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use waxwing_pipeline::{Table, TableError};
 use waxwing_types::Clock;
 
-use crate::watched::WatchedFile;
+use crate::watched::{TABLE_INTERVAL, WatchedFile};
 use crate::{parse_aliases, parse_texthash};
 
 /// Mistakes in a file that are remembered.
@@ -87,7 +87,7 @@ impl FileTable {
             }
             entries
         };
-        Ok(Self(WatchedFile::open(path, clock, parse)?))
+        Ok(Self(WatchedFile::open(path, TABLE_INTERVAL, clock, parse)?))
     }
 
     /// Lines of the file that were left out.

@@ -1,9 +1,9 @@
 //! Lookup tables, address classes, and who has a mailbox where.
 //!
 //! Owns: the formats of `texthash:` and aliases files, their reloading, the classes of domains, the existence of
-//! recipients, the paths of mailboxes; the users, and how a client shows that it is one.
+//! recipients, the paths of mailboxes; the users, how their files change, and how a client shows that it is one.
 //! Uses: auth, config, pipeline, types.
-//! Used by: intake, delivery, sandbox (by the trait `Table`), daemon.
+//! Used by: intake, delivery, sandbox (by the trait `Table`), tool (to change users), daemon.
 //! Never: writes a mailbox, expands an alias (the plugin `aliases` does).
 //! Start reading at: [`Accounts`], then [`Users`] and [`LoginDesk`].
 #![forbid(unsafe_code)]
@@ -15,8 +15,10 @@ mod file_table;
 mod lines;
 mod login;
 mod mailbox_path;
+mod passwords;
 mod tables;
 mod texthash;
+mod user_file;
 mod users;
 mod watched;
 
@@ -25,11 +27,13 @@ pub use aliases::parse_aliases;
 pub use classes::Classes;
 pub use file_table::{Entries, FileTable, Format};
 pub use login::{
-    FAILURE_AGE, FAILURE_CLIENTS_MAX, FAILURE_DELAY, FAILURES_MAX, HASH_WAIT, HASHES_MAX, LoginDesk, VERIFIED_AGE, VERIFIED_MAX,
+    FAILURE_CLIENTS_MAX, HASH_WAIT, HASHES_MAX, LoginDesk, LoginMemory, LoginSettings, RENEWALS_MAX, VERIFIED_AGE, VERIFIED_MAX,
 };
 pub use mailbox_path::{PathError, mailbox_path};
+pub use passwords::Keeping;
 pub use tables::{InlineTable, TableList};
 pub use texthash::parse_texthash;
-pub use users::Users;
+pub use user_file::{LOCK_WAIT, UserEntry, UserError, UserFile, UserName, UserNameError};
+pub use users::{Found, Users};
 pub use watched::TABLE_BYTES_MAX;
-pub use waxwing_auth::PasswordCost;
+pub use waxwing_auth::{PasswordCost, Record, SECRET_BYTES_MAX};

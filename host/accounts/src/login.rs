@@ -1,40 +1,27 @@
 //! Who a client is: the mechanisms over the users, with bounded work and bounded failures.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
-use tokio::sync::Semaphore;
 use waxwing_auth::{
-    ARGON2_SALT_BYTES, Bearer, Binding, Login as LoginMechanism, LoginStep, PasswordCost, PlainResponse, Record, SaslError,
-    Scram, ScramKeys, parse_oauthbearer, parse_plain, parse_xoauth2,
+    Bearer, Binding, Login as LoginMechanism, LoginStep, PlainResponse, Record, SaslError, Scram, ScramKeys, parse_oauthbearer,
+    parse_plain, parse_xoauth2,
 };
-use waxwing_config::Network;
+use waxwing_config::{Config, Network};
 use waxwing_pipeline::{AuthAnswer, AuthExchange, AuthProgress, Authenticator, Chain, Context, Hook, Pipeline, Secret, Stored};
-use waxwing_types::{Clock, Monotonic, Reply, TlsSession, client_of};
+use waxwing_types::{Reply, TlsSession};
 
+use crate::passwords::{Keeping, random};
 use crate::users::Users;
 
-/// Hashes that are computed at a time; each has 19 MiB.
-pub const HASHES_MAX: usize = 4;
-/// How long a login waits for one of them.
-pub const HASH_WAIT: Duration = Duration::from_secs(10);
-/// Verified logins that are remembered.
-pub const VERIFIED_MAX: usize = 4096;
-/// For how long.
-pub const VERIFIED_AGE: Duration = Duration::from_secs(300);
-/// What a failure costs in time.
-pub const FAILURE_DELAY: Duration = Duration::from_secs(2);
-/// Failures after which an address (IPv6: its /64) is refused.
-pub const FAILURES_MAX: u32 = 20;
-/// For how long failures count.
-pub const FAILURE_AGE: Duration = Duration::from_secs(600);
-/// Addresses whose failures are remembered.
-pub const FAILURE_CLIENTS_MAX: usize = 65_536;
+mod memory;
+mod renewal;
+
+pub use memory::{FAILURE_CLIENTS_MAX, HASH_WAIT, HASHES_MAX, LoginMemory, VERIFIED_AGE, VERIFIED_MAX};
+pub use renewal::RENEWALS_MAX;
+use renewal::Renewals;
 
 /// What a client with a bad token hears.
 const BAD_TOKEN: &[u8] = br#"{"status":"invalid_token"}"#;
@@ -45,18 +32,45 @@ const TOO_MANY: Reply = Reply::fixed(454, (4, 7, 0), "Too many authentication fa
 const MALFORMED: Reply = Reply::fixed(501, (5, 5, 2), "Malformed authentication response");
 const NOT_OFFERED: Reply = Reply::fixed(504, (5, 5, 4), "Authentication mechanism not offered");
 
+/// How logins are taken.
+#[derive(Clone, Debug)]
+pub struct LoginSettings {
+    /// Clients that may use PLAIN and LOGIN without TLS.
+    pub plaintext: Vec<Network>,
+    /// How passwords are kept.
+    pub keeping: Keeping,
+    /// Records that are not kept so are replaced at logins.
+    pub rehash: bool,
+    /// What a failure costs in time.
+    pub failure_delay: Duration,
+    /// Failures after which an address (IPv6: its /64) is refused; 0: no limit.
+    pub failure_limit: u32,
+    /// For how long failures count.
+    pub failure_time: Duration,
+}
+
+impl LoginSettings {
+    /// As the configuration says.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        Self {
+            plaintext: config.smtpd_sasl_plaintext_networks.clone(),
+            keeping: Keeping::of(config),
+            rehash: config.password_rehash,
+            failure_delay: config.smtpd_sasl_failure_delay,
+            failure_limit: config.smtpd_sasl_failure_limit,
+            failure_time: config.smtpd_sasl_failure_time,
+        }
+    }
+}
+
 struct Shared {
-    users: Users,
-    clock: Arc<dyn Clock>,
-    pool: Arc<Semaphore>,
-    /// Of this run: what is keyed with it means nothing later.
-    key: [u8; 32],
-    verified: Mutex<HashMap<[u8; 32], Monotonic>>,
-    failures: Mutex<HashMap<IpAddr, (u32, Monotonic)>>,
-    plaintext: Vec<Network>,
+    users: Arc<Users>,
+    settings: LoginSettings,
+    memory: Arc<LoginMemory>,
     /// What is computed for a user whom there is not.
     nobody: Arc<Record>,
-    computed: AtomicU64,
+    renewals: Option<Arc<Renewals>>,
 }
 
 /// Checks names and secrets by [`Users`] and plugins.
@@ -66,42 +80,16 @@ pub struct LoginDesk {
 }
 
 impl LoginDesk {
-    /// `plaintext`: clients that may use PLAIN and LOGIN without TLS. `None` if the system has no randomness.
+    /// `memory` outlives the desk, so that a new configuration forgives no failures. `None` if the system has no randomness, or there is no
+    /// such cost of hashes.
     #[must_use]
-    pub fn new(
-        users: Users,
-        plaintext: Vec<Network>,
-        cost: PasswordCost,
-        pipeline: Arc<Pipeline>,
-        clock: Arc<dyn Clock>,
-    ) -> Option<Self> {
-        let key: [u8; 32] = random()?;
-        let salt: [u8; ARGON2_SALT_BYTES] = random()?;
-        let nobody = Arc::new(Record::make(&hex(&key), &salt, cost)?);
-        let shared = Shared {
-            users,
-            clock,
-            pool: Arc::new(Semaphore::new(HASHES_MAX)),
-            key,
-            verified: Mutex::default(),
-            failures: Mutex::default(),
-            plaintext,
-            nobody,
-            computed: AtomicU64::new(0),
-        };
+    pub fn new(users: Users, settings: LoginSettings, memory: &Arc<LoginMemory>, pipeline: Arc<Pipeline>) -> Option<Self> {
+        let users = Arc::new(users);
+        let nobody = Arc::new(Record::nobody(&random()?, &random()?, settings.keeping.cost)?);
+        let renewals = settings.rehash.then(|| Renewals::new(Arc::clone(&users), Arc::clone(memory), settings.keeping));
+        let shared = Shared { users, settings, memory: Arc::clone(memory), nobody, renewals };
         Some(Self { shared: Arc::new(shared), pipeline })
     }
-
-    /// Hashes computed in this run.
-    #[must_use]
-    pub fn computed(&self) -> u64 {
-        self.shared.computed.load(Ordering::Relaxed)
-    }
-}
-
-fn random<const N: usize>() -> Option<[u8; N]> {
-    let mut octets = [0; N];
-    getrandom::fill(&mut octets).ok().map(|()| octets)
 }
 
 fn hex(octets: &[u8]) -> String {
@@ -113,7 +101,7 @@ impl Authenticator for LoginDesk {
         let shared = &self.shared;
         let plugins = self.pipeline.has(Hook::OnAuth) || self.pipeline.has(Hook::OnCredentials);
         let mut names = Vec::new();
-        let open = tls || shared.plaintext.iter().any(|network| network.contains(client));
+        let open = tls || shared.settings.plaintext.iter().any(|network| network.contains(client));
         if open && !plugins && shared.users.scram() {
             names.extend(tls.then_some("SCRAM-SHA-256-PLUS"));
             names.push("SCRAM-SHA-256");
@@ -133,7 +121,8 @@ impl Authenticator for LoginDesk {
         if !self.mechanisms(client, tls.is_some()).contains(&mechanism) {
             return Err(NOT_OFFERED);
         }
-        if self.shared.banned(client) {
+        let LoginSettings { failure_limit, failure_time, .. } = self.shared.settings;
+        if self.shared.memory.is_banned(client, failure_limit, failure_time) {
             return Err(TOO_MANY);
         }
         let exporter = tls.map(|tls| tls.exporter.clone()).unwrap_or_default();
@@ -147,70 +136,6 @@ impl Authenticator for LoginDesk {
             _ => return Err(NOT_OFFERED),
         };
         Ok(Box::new(Exchange { shared: Arc::clone(&self.shared), client, state }))
-    }
-}
-
-impl Shared {
-    fn banned(&self, client: IpAddr) -> bool {
-        let now = self.clock.monotonic();
-        let failures = self.failures.lock();
-        failures.get(&client_of(client)).is_some_and(|(count, at)| *count >= FAILURES_MAX && now.since(*at) < FAILURE_AGE)
-    }
-
-    fn failed(&self, client: IpAddr) {
-        let now = self.clock.monotonic();
-        let mut failures = self.failures.lock();
-        if failures.len() >= FAILURE_CLIENTS_MAX {
-            failures.retain(|_, (_, at)| now.since(*at) < FAILURE_AGE);
-        }
-        // Still full: so many addresses fail at once that one more would not be told from them.
-        if failures.len() >= FAILURE_CLIENTS_MAX && !failures.contains_key(&client_of(client)) {
-            return;
-        }
-        let (count, at) = failures.entry(client_of(client)).or_insert((0, now));
-        if now.since(*at) >= FAILURE_AGE {
-            *count = 0;
-        }
-        (*count, *at) = (count.saturating_add(1), now);
-    }
-
-    /// Names a login without saying it; another record makes another name, so what was verified by an old one is forgotten.
-    fn name_of(&self, said: &PlainResponse, record: &Record) -> [u8; 32] {
-        let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        for part in [said.user.as_str(), &said.secret, &record.to_text()] {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part.as_bytes());
-        }
-        hasher.finalize().into()
-    }
-
-    fn is_verified(&self, name: &[u8; 32]) -> bool {
-        let now = self.clock.monotonic();
-        self.verified.lock().get(name).is_some_and(|at| now.since(*at) < VERIFIED_AGE)
-    }
-
-    fn remember(&self, name: [u8; 32]) {
-        let now = self.clock.monotonic();
-        let mut verified = self.verified.lock();
-        if verified.len() >= VERIFIED_MAX {
-            verified.retain(|_, at| now.since(*at) < VERIFIED_AGE);
-        }
-        if verified.len() < VERIFIED_MAX {
-            verified.insert(name, now);
-        }
-    }
-
-    /// One hash, whoever it is. `None`: none could be computed.
-    async fn verify(&self, record: Arc<Record>, secret: String) -> Option<bool> {
-        let permit = tokio::time::timeout(HASH_WAIT, Arc::clone(&self.pool).acquire_owned()).await.ok()?.ok()?;
-        self.computed.fetch_add(1, Ordering::Relaxed);
-        tokio::task::spawn_blocking(move || {
-            let right = record.verify(&secret);
-            drop(permit);
-            right
-        })
-        .await
-        .ok()
     }
 }
 
@@ -312,8 +237,9 @@ impl Exchange {
 
     /// Counted, and late on purpose.
     async fn denied(&self) -> AuthProgress {
-        self.shared.failed(self.client);
-        tokio::time::sleep(FAILURE_DELAY).await;
+        let Shared { memory, settings, .. } = &*self.shared;
+        memory.failed(self.client, settings.failure_time);
+        tokio::time::sleep(settings.failure_delay).await;
         AuthProgress::Failed(DENIED)
     }
 
@@ -332,7 +258,7 @@ impl Exchange {
         let own = who.authzid.is_empty() || who.authzid == who.user;
         let keys = self.shared.users.scram_keys(&who.user).await.filter(|_| own);
         let challenge =
-            scram.challenge(keys.unwrap_or_else(|| ScramKeys::nobody(&self.shared.key, &who.user.to_ascii_lowercase())));
+            scram.challenge(keys.unwrap_or_else(|| ScramKeys::nobody(&self.shared.memory.key, &who.user.to_ascii_lowercase())));
         self.state = State::Challenged(Box::new(scram), who.user.to_ascii_lowercase());
         AuthProgress::Challenge(challenge)
     }
@@ -363,26 +289,30 @@ impl Exchange {
                 AuthAnswer::NotMine => {}
             }
         }
-        let mut records = self.shared.users.find(&user).await;
-        if records.is_empty() && pipeline.has(Hook::OnCredentials) {
+        let Shared { users, memory, nobody, renewals, .. } = &*self.shared;
+        let mut found = users.find(&user).await;
+        let mut ours = true;
+        if found.records.is_empty() && pipeline.has(Hook::OnCredentials) {
+            ours = false;
             match pipeline.credentials(chain, context, &user).await {
-                Stored::Hash(text) => records.extend(Record::parse(&text, false)),
+                Stored::Hash(text) => found.records.extend(Record::parse(&text, false)),
                 Stored::Absent => {}
                 Stored::Unavailable(_) => return AuthProgress::Failed(LATER),
             }
         }
-        // The slow hash is the one that is checked: the keys of SCRAM are for SCRAM.
-        records.sort_by_key(|record| matches!(record, Record::Scram(_)));
-        let record = records.into_iter().next().filter(|_| own).map(Arc::new);
-        let name = record.as_ref().map(|record| self.shared.name_of(&said, record));
-        if name.is_some_and(|name| self.shared.is_verified(&name)) {
+        let record = found.records.first().filter(|_| own).cloned().map(Arc::new);
+        let name = record.as_ref().map(|record| memory.name_of(&said, record));
+        if name.is_some_and(|name| memory.is_verified(&name)) {
             return AuthProgress::Done { user };
         }
-        let computed = Arc::clone(record.as_ref().unwrap_or(&self.shared.nobody));
-        match (self.shared.verify(computed, said.secret).await, name) {
+        let computed = record.unwrap_or_else(|| Arc::clone(nobody));
+        match (memory.verify(computed, said.secret.clone()).await, name) {
             (None, _) => AuthProgress::Failed(LATER),
             (Some(true), Some(name)) => {
-                self.shared.remember(name);
+                memory.remember(name);
+                if let Some(renewals) = renewals.as_ref().filter(|_| ours) {
+                    renewals.after(found, said);
+                }
                 AuthProgress::Done { user }
             }
             (Some(_), _) => self.denied().await,

@@ -13,8 +13,8 @@ use waxwing_types::{Clock, Monotonic};
 
 /// Octets of such a file.
 pub const TABLE_BYTES_MAX: u64 = 64 << 20;
-/// How often a file is looked at.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a table is looked at.
+pub(crate) const TABLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What tells one version of a file from the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,11 +39,12 @@ struct Loaded<T> {
 /// How a file's text is understood; it says in the log what it leaves out.
 type Parse<T> = Arc<dyn Fn(&str) -> T + Send + Sync>;
 
-/// A file's content. It is looked at again at most once a second; a file that can't be read any more keeps its last good content, and a line
+/// A file's content. It is looked at again at most once in an interval; a file that can't be read any more keeps its last good content, and a line
 /// of the log says so.
 pub(crate) struct WatchedFile<T> {
     path: PathBuf,
     parse: Parse<T>,
+    interval: Duration,
     clock: Arc<dyn Clock>,
     loaded: Arc<ArcSwap<Loaded<T>>>,
     /// Microseconds of the clock at which the file was last looked at.
@@ -55,6 +56,7 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
     /// Reads the file. It must be there.
     pub(crate) fn open(
         path: &Path,
+        interval: Duration,
         clock: Arc<dyn Clock>,
         parse: impl Fn(&str) -> T + Send + Sync + 'static,
     ) -> Result<Self, TableError> {
@@ -63,6 +65,7 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
         Ok(Self {
             path: path.to_owned(),
             parse: Arc::new(parse),
+            interval,
             checked_at: AtomicU64::new(clock.monotonic().as_micros()),
             clock,
             loaded: Arc::new(ArcSwap::from_pointee(loaded)),
@@ -79,7 +82,7 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
     pub(crate) async fn refresh(&self) {
         let last = self.checked_at.load(Ordering::Relaxed);
         let now = self.clock.monotonic();
-        if now.since(Monotonic::from_micros(last)) < CHECK_INTERVAL {
+        if now.since(Monotonic::from_micros(last)) < self.interval {
             return;
         }
         let mine = self.checked_at.compare_exchange(last, now.as_micros(), Ordering::Relaxed, Ordering::Relaxed).is_ok();

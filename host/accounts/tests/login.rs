@@ -1,14 +1,16 @@
 //! Logins as a session makes them.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::panic, reason = "a test")]
 
-use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
-use tempfile::NamedTempFile;
-use waxwing_accounts::{FAILURES_MAX, LoginDesk, PasswordCost, Users};
+use tempfile::TempDir;
+use waxwing_accounts::{Keeping, LoginDesk, LoginMemory, LoginSettings, PasswordCost, Users};
 use waxwing_auth::{ARGON2_SALT_BYTES, Record, ScramKeys};
+use waxwing_config::UserPlace;
 use waxwing_pipeline::{AuthProgress, Authenticator as _, ClassOf, Context, Pipeline};
 use waxwing_types::{Address, AddressClass, Clock, ManualClock, TlsSession, Via};
 
@@ -24,27 +26,70 @@ impl ClassOf for Nowhere {
 }
 
 struct Site {
-    clock: Arc<ManualClock>,
     desk: LoginDesk,
+    memory: Arc<LoginMemory>,
     pipeline: Arc<Pipeline>,
-    file: NamedTempFile,
+    dir: TempDir,
+}
+
+const FAILURES: u32 = 3;
+
+fn settings() -> LoginSettings {
+    LoginSettings {
+        plaintext: Vec::new(),
+        keeping: Keeping { cost: CHEAP, scram: false },
+        rehash: false,
+        failure_delay: Duration::ZERO,
+        failure_limit: FAILURES,
+        failure_time: Duration::from_secs(600),
+    }
+}
+
+/// `anna` with the password "right".
+fn anna(scram: bool) -> String {
+    let record = Record::make("right", &[1; ARGON2_SALT_BYTES], CHEAP).unwrap().to_text();
+    let keys = Record::Scram(ScramKeys::of("right", b"salt", 4096).unwrap()).to_text();
+    let keys = if scram { format!("anna:{keys}\n") } else { String::new() };
+    format!("# users\nAnna:{record}\n{keys}")
 }
 
 fn site(scram: bool) -> Site {
-    let mut file = NamedTempFile::new().unwrap();
-    writeln!(file, "# users\nAnna:{}", Record::make("right", &[1; ARGON2_SALT_BYTES], CHEAP).unwrap().to_text()).unwrap();
-    if scram {
-        writeln!(file, "anna:{}", Record::Scram(ScramKeys::of("right", b"salt", 4096).unwrap()).to_text()).unwrap();
-    }
-    let time = Arc::new(ManualClock::default());
-    let clock = Arc::clone(&time) as Arc<dyn Clock>;
-    let users = Users::open(&[format!("file:{}", file.path().display())], false, &clock).unwrap();
+    site_of(&anna(scram), settings())
+}
+
+fn site_of(users: &str, settings: LoginSettings) -> Site {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("users");
+    std::fs::write(&file, users).unwrap();
+    let clock = Arc::new(ManualClock::default()) as Arc<dyn Clock>;
+    let users = Users::open(&[UserPlace::File(file)], None, true, &clock).unwrap();
     let pipeline = Arc::new(Pipeline::new(Vec::new(), Arc::new(Nowhere), Arc::clone(&clock)));
-    let desk = LoginDesk::new(users, Vec::new(), CHEAP, Arc::clone(&pipeline), clock).unwrap();
-    Site { clock: time, desk, pipeline, file }
+    let memory = LoginMemory::new(clock).unwrap();
+    let desk = LoginDesk::new(users, settings, &memory, Arc::clone(&pipeline)).unwrap();
+    Site { desk, memory, pipeline, dir }
 }
 
 impl Site {
+    fn file(&self) -> std::path::PathBuf {
+        self.dir.path().join("users")
+    }
+
+    fn schemes(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.file()).unwrap();
+        text.lines().filter_map(|line| Some(line.split_once(":{")?.1.split_once('}')?.0.to_owned())).collect()
+    }
+
+    /// Waits for what is done after a login.
+    async fn until(&self, done: impl Fn(&Self) -> bool) {
+        for _ in 0..500 {
+            if done(self) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("it was not done");
+    }
+
     async fn plain(&self, response: &[u8]) -> AuthProgress {
         let tls = TlsSession::default();
         let mut exchange = match self.desk.begin("PLAIN", CLIENT, Some(&tls)) {
@@ -70,7 +115,7 @@ async fn the_right_password_is_computed_once_and_remembered() {
     for _ in 0..3 {
         assert_eq!(site.plain(b"\0ANNA\0right").await, AuthProgress::Done { user: "anna".to_owned() });
     }
-    assert_eq!(site.desk.computed(), 1);
+    assert_eq!(site.memory.computed(), 1);
 }
 
 #[tokio::test]
@@ -79,7 +124,7 @@ async fn unknown_users_and_wrong_passwords_cost_the_same_and_hear_the_same() {
     let mut answers = Vec::new();
     for (done, response) in [&b"\0anna\0wrong"[..], b"\0nobody\0wrong", b"boss\0anna\0right"].into_iter().enumerate() {
         answers.push(site.plain(response).await);
-        assert_eq!(site.desk.computed(), done as u64 + 1);
+        assert_eq!(site.memory.computed(), done as u64 + 1);
     }
     assert!(answers.iter().all(|answer| *answer == answers[0] && code(answer) == 535), "{answers:?}");
 }
@@ -94,30 +139,80 @@ async fn what_is_offered_depends_on_tls_and_on_the_records() {
 }
 
 #[tokio::test]
-async fn an_address_that_fails_often_is_refused() {
-    let site = Arc::new(site(false));
-    let tries = (0..FAILURES_MAX).map(|_| {
-        let site = Arc::clone(&site);
-        async move { site.plain(b"\0anna\0wrong").await }
-    });
-    // Together, because each waits two seconds.
-    let mut waiting: Vec<_> = tries.map(Box::pin).collect();
-    for attempt in &mut waiting {
-        let _ = tokio::time::timeout(std::time::Duration::from_millis(500), attempt).await;
+async fn an_address_that_fails_often_is_refused_by_the_next_configuration_too() {
+    let site = site(false);
+    for _ in 0..FAILURES {
+        assert_eq!(code(&site.plain(b"\0anna\0wrong").await), 535);
     }
     assert_eq!(code(&site.plain(b"\0anna\0right").await), 454);
+    let other = site_of(&anna(false), settings());
+    assert_eq!(code(&other.plain(b"\0anna\0right").await), 235);
+    let clock = Arc::new(ManualClock::default()) as Arc<dyn Clock>;
+    let users = || Users::open(&[UserPlace::File(site.file())], None, false, &clock).unwrap();
+    let desk = |settings| LoginDesk::new(users(), settings, &site.memory, Arc::clone(&site.pipeline)).unwrap();
+    let tls = TlsSession::default();
+    assert!(desk(settings()).begin("PLAIN", CLIENT, Some(&tls)).is_err_and(|reply| reply.code() == 454));
+    assert!(desk(LoginSettings { failure_limit: 0, ..settings() }).begin("PLAIN", CLIENT, Some(&tls)).is_ok(), "no limit");
 }
 
 #[tokio::test]
-async fn a_changed_password_counts_within_a_second_and_the_old_one_no_more() {
+async fn a_failure_waits_and_a_success_does_not() {
+    let site = site_of(&anna(false), LoginSettings { failure_delay: Duration::from_millis(300), ..settings() });
+    let wrong = tokio::time::timeout(Duration::from_millis(200), site.plain(b"\0anna\0wrong")).await;
+    assert!(wrong.is_err());
+    assert_eq!(code(&site.plain(b"\0anna\0wrong").await), 535);
+    assert_eq!(code(&site.plain(b"\0anna\0right").await), 235);
+}
+
+#[tokio::test]
+async fn old_records_are_renewed_at_a_login_and_keys_are_added() {
+    let rehash = LoginSettings { rehash: true, keeping: Keeping { cost: CHEAP, scram: true }, ..settings() };
+    let dear = Record::make("right", &[1; ARGON2_SALT_BYTES], PasswordCost { passes: 2, ..CHEAP }).unwrap().to_text();
+    let up_to_date = Record::make("right", &[1; ARGON2_SALT_BYTES], CHEAP).unwrap().to_text();
+    for old in ["{PLAIN}right", &dear, &up_to_date] {
+        let site = site_of(&format!("# mine\nanna:{old}:1:2\nbob:{{PLAIN}}b\n"), rehash.clone());
+        assert_eq!(site.desk.mechanisms(CLIENT, true), ["PLAIN", "LOGIN"]);
+        assert_eq!(code(&site.plain(b"\0anna\0wrong").await), 535);
+        assert_eq!(code(&site.plain(b"\0anna\0right").await), 235);
+        site.until(|site| site.schemes() == ["ARGON2ID", "SCRAM-SHA-256", "PLAIN"]).await;
+        let text = std::fs::read_to_string(site.file()).unwrap();
+        assert!(text.starts_with("# mine\nanna:{ARGON2ID}$argon2id$v=19$m=64,t=1,p=1$") && text.contains(":1:2\n"), "{text}");
+        // It stays remembered.
+        assert_eq!(code(&site.plain(b"\0anna\0right").await), 235);
+        assert_eq!((site.memory.computed(), code(&site.plain(b"\0anna\0wrong").await)), (2, 535));
+        assert_eq!(code(&site.plain(b"\0bob\0b").await), 235);
+        site.until(|site| site.schemes().len() == 4).await;
+        assert_eq!(code(&site.plain(b"\0nobody\0b").await), 535);
+        assert!(site.desk.mechanisms(CLIENT, true).contains(&"SCRAM-SHA-256".to_owned()), "all have keys by now");
+    }
+}
+
+#[tokio::test]
+async fn without_rehash_and_without_need_the_file_stays() {
+    for (users, rehash) in [("anna:{PLAIN}right\n", false), (anna(true).as_str(), true)] {
+        let site = site_of(users, LoginSettings { rehash, keeping: Keeping { cost: CHEAP, scram: true }, ..settings() });
+        assert_eq!(code(&site.plain(b"\0anna\0right").await), 235);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(std::fs::read_to_string(site.file()).unwrap(), users);
+    }
+}
+
+#[tokio::test]
+async fn that_a_record_cannot_be_renewed_does_not_matter_to_the_login() {
+    let site = site_of("anna:{PLAIN}right\n", LoginSettings { rehash: true, ..settings() });
+    std::fs::remove_file(site.file()).unwrap();
+    std::fs::create_dir(site.file()).unwrap();
+    for _ in 0..3 {
+        assert_eq!(code(&site.plain(b"\0anna\0right").await), 235);
+    }
+}
+
+#[tokio::test]
+async fn a_changed_password_counts_at_once_and_the_old_one_no_more() {
     let site = site(false);
     assert_eq!(code(&site.plain(b"\0anna\0right").await), 235);
-    std::fs::write(
-        site.file.path(),
-        format!("anna:{}\n", Record::make("new", &[2; ARGON2_SALT_BYTES], CHEAP).unwrap().to_text()),
-    )
-    .unwrap();
-    site.clock.advance(std::time::Duration::from_secs(1));
+    std::fs::write(site.file(), format!("anna:{}\n", Record::make("new", &[2; ARGON2_SALT_BYTES], CHEAP).unwrap().to_text()))
+        .unwrap();
     assert_eq!(code(&site.plain(b"\0anna\0new").await), 235);
     assert_eq!(code(&site.plain(b"\0anna\0right").await), 535, "although it was remembered");
 }

@@ -14,5 +14,5 @@ mod scram;
 
 pub use bearer::{Bearer, TOKEN_BYTES_MAX, parse_oauthbearer, parse_xoauth2};
 pub use plain::{Login, LoginStep, NAME_BYTES_MAX, PlainResponse, SECRET_BYTES_MAX, SaslError, parse_plain};
-pub use record::{ARGON2_SALT_BYTES, PasswordCost, Record, RecordError};
+pub use record::{ARGON2_HASH_BYTES, ARGON2_SALT_BYTES, PasswordCost, Record, RecordError};
 pub use scram::{Binding, SCRAM_ITERATIONS, SCRAM_ITERATIONS_MAX, SCRAM_MESSAGE_BYTES_MAX, Scram, ScramKeys, ScramUser};

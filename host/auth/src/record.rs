@@ -2,6 +2,8 @@
 
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use subtle::ConstantTimeEq as _;
 use thiserror::Error;
 
@@ -9,6 +11,9 @@ use crate::scram::ScramKeys;
 
 /// Octets of the salt of an `{ARGON2ID}` record.
 pub const ARGON2_SALT_BYTES: usize = 16;
+
+/// Octets of the hash in an `{ARGON2ID}` record.
+pub const ARGON2_HASH_BYTES: usize = 32;
 
 /// What a new `{ARGON2ID}` record costs to compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +24,13 @@ pub struct PasswordCost {
     pub passes: u32,
     /// Lanes; they are computed one after another.
     pub lanes: u32,
+}
+
+impl PasswordCost {
+    /// What a record of this cost begins with.
+    fn prefix(self) -> String {
+        format!("$argon2id$v=19$m={},t={},p={}$", self.memory_kib, self.passes, self.lanes)
+    }
 }
 
 impl Default for PasswordCost {
@@ -91,6 +103,21 @@ impl Record {
         argon.hash_password_with_salt(password.as_bytes(), salt).ok().map(|hash| Self::Argon2id(hash.to_string()))
     }
 
+    /// An `{ARGON2ID}` record that no password has, for a user whom there is not: to verify it costs what a wrong password costs. It is put
+    /// together from random octets, not computed. `None` if the cost is none that there is.
+    #[must_use]
+    pub fn nobody(salt: &[u8; ARGON2_SALT_BYTES], hash: &[u8; ARGON2_HASH_BYTES], cost: PasswordCost) -> Option<Self> {
+        Params::new(cost.memory_kib, cost.passes, cost.lanes, None).ok()?;
+        let (salt, hash) = (STANDARD_NO_PAD.encode(salt), STANDARD_NO_PAD.encode(hash));
+        Some(Self::Argon2id(format!("{}{salt}${hash}", cost.prefix())))
+    }
+
+    /// It is an `{ARGON2ID}` record of this cost.
+    #[must_use]
+    pub fn costs(&self, cost: PasswordCost) -> bool {
+        matches!(self, Self::Argon2id(hash) if hash.starts_with(&cost.prefix()))
+    }
+
     /// One hash computation: whether the record is the password's.
     #[must_use]
     pub fn verify(&self, password: &str) -> bool {
@@ -104,17 +131,27 @@ impl Record {
         }
     }
 
+    /// The scheme, as it stands in braces.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        match self {
+            Self::Argon2id(_) => "ARGON2ID",
+            Self::Bcrypt(_) => "BLF-CRYPT",
+            Self::Sha512(_) => "SHA512-CRYPT",
+            Self::Yescrypt(_) => "CRYPT",
+            Self::Scram(_) => "SCRAM-SHA-256",
+            Self::Plain(_) => "PLAIN",
+        }
+    }
+
     /// What [`Self::parse`] reads.
     #[must_use]
     pub fn to_text(&self) -> String {
-        match self {
-            Self::Argon2id(hash) => format!("{{ARGON2ID}}{hash}"),
-            Self::Bcrypt(hash) => format!("{{BLF-CRYPT}}{hash}"),
-            Self::Sha512(hash) => format!("{{SHA512-CRYPT}}{hash}"),
-            Self::Yescrypt(hash) => format!("{{CRYPT}}{hash}"),
-            Self::Scram(keys) => format!("{{SCRAM-SHA-256}}{}", keys.to_text()),
-            Self::Plain(text) => format!("{{PLAIN}}{text}"),
-        }
+        let value = match self {
+            Self::Scram(keys) => &keys.to_text(),
+            Self::Argon2id(text) | Self::Bcrypt(text) | Self::Sha512(text) | Self::Yescrypt(text) | Self::Plain(text) => text,
+        };
+        format!("{{{}}}{value}", self.scheme())
     }
 }
 
@@ -137,6 +174,22 @@ mod tests {
             assert!(!record.verify("Hello world?"), "{text}");
             assert_eq!(record.to_text(), text);
         }
+    }
+
+    #[test]
+    fn nobodys_record_is_of_the_same_form_and_cost_as_a_users() {
+        let nobody = Record::nobody(&[7; ARGON2_SALT_BYTES], &[8; ARGON2_HASH_BYTES], CHEAP).unwrap();
+        let made = Record::make("x", &[7; ARGON2_SALT_BYTES], CHEAP).unwrap();
+        let shape = |record: &Record| record.to_text().rsplit_once('$').map(|(head, hash)| (head.to_owned(), hash.len()));
+        assert_eq!(shape(&nobody), shape(&made));
+        assert!(nobody.costs(CHEAP) && made.costs(CHEAP) && !made.costs(PasswordCost::default()));
+        assert!(!nobody.verify("x") && !nobody.verify(""));
+        // It is computed indeed: a malformed one would be refused at once.
+        let Record::Argon2id(text) = &nobody else { panic!() };
+        assert!(argon2::PasswordHash::new(text).is_ok());
+        assert!(
+            Record::nobody(&[7; ARGON2_SALT_BYTES], &[8; ARGON2_HASH_BYTES], PasswordCost { memory_kib: 1, ..CHEAP }).is_none()
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::reader::Reader;
 use crate::restriction::Test;
 use crate::route::{Route, TRANSPORTS};
 use crate::tls::check_tls;
+use crate::users::check_users;
 
 /// What the name of a table begins with that is a plugin with on-table.
 pub const PLUGIN_TABLE: &str = "plugin:";
@@ -27,6 +28,7 @@ pub(crate) fn check(config: &mut Config, reader: &mut Reader<'_>) {
     check_tls(config, reader);
     check_paths(config, reader);
     check_bounds(config, reader);
+    check_users(config, reader);
     check_plugins(config, reader);
     check_routes(config, reader);
     check_restrictions(config, reader);

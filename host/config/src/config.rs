@@ -17,6 +17,7 @@ use crate::sections::{Control, Dns, Listen, Log, Recording, Runtime, ScanRefusal
 use crate::session::ForbidBareNewline;
 use crate::table::{TableSpec, Tables};
 use crate::tls::TlsProtocols;
+use crate::users::{UserPlace, UserPlaceText};
 use crate::verify::{Sender, TempfailAction};
 use waxwing_types::{ReversePath, TlsLevel};
 
@@ -275,10 +276,26 @@ section! {
         smtp_connection_cache_time_limit: Duration [Span<0>] = Duration::from_secs(2);
 
         // Who says who.
-        /// Where users and their password records are, each "file:" and a path; none: AUTH is not offered.
-        users: Vec<String> [ListOf<Text>] = Vec::new();
+        /// Where users and their password records are; `waxwing user` changes them. None: AUTH is not offered.
+        users: Vec<UserPlace> [ListOf<UserPlaceText>] = Vec::new();
         /// Records in plain text ({PLAIN}) count.
         users_plaintext: bool [Flag] = false;
+        /// Memory that the hash of a new password takes, and each login with it; at most 4GiB. Up to four are computed at once.
+        password_argon2_memory: u64 [Size<{ 128 << 10 }>] = 19 << 20;
+        /// Passes over that memory.
+        password_argon2_passes: u32 [Count<u32, 1, 1000>] = 2;
+        /// Lanes of that memory; they are computed one after another.
+        password_argon2_lanes: u32 [Count<u32, 1, 16>] = 1;
+        /// Make a record for SCRAM-SHA-256 beside that of each new password.
+        password_scram: bool [Flag] = true;
+        /// Replace records of other schemes and costs, and add a missing one for SCRAM-SHA-256, when a user logs in by PLAIN or LOGIN.
+        password_rehash: bool [Flag] = true;
+        /// How long a failed login waits for its answer; at most a minute.
+        smtpd_sasl_failure_delay: Duration [Span<0>] = Duration::from_secs(2);
+        /// Failed logins after which an address (IPv6: its /64) is refused; 0: no limit.
+        smtpd_sasl_failure_limit: u32 [Count<u32, 0, 1_000_000>] = 20;
+        /// How long failed logins count, from the last one.
+        smtpd_sasl_failure_time: Duration [Span<1000>] = Duration::from_secs(600);
         /// Clients that may use PLAIN and LOGIN without TLS.
         smtpd_sasl_plaintext_networks: Vec<Network> [ListOf<NetworkText>] = Vec::new();
 

@@ -30,6 +30,7 @@ mod session;
 mod show;
 mod table;
 mod tls;
+mod users;
 mod verify;
 
 pub use check::PLUGIN_TABLE;
@@ -41,7 +42,8 @@ pub use load::{CONFIG_BYTES_MAX, LoadError};
 pub use mistake::{Mistake, Mistakes, Position};
 pub use network::{Network, NetworkError};
 pub use plugin::{
-    BUILTIN_PLUGINS, Canary, Grants, Instance, Limits, MessageGrant, Mode, OnFault, Plugin, PluginConfig, PluginSource, When,
+    Addresses, BUILTIN_PLUGINS, Canary, Grants, Instance, Limits, MessageGrant, Mode, OnFault, Plugin, PluginConfig,
+    PluginSource, When,
 };
 pub use reference::reference;
 pub use restriction::{Answers, DnsList, Rule, RuleError, Subject, Test};
@@ -51,4 +53,5 @@ pub use session::ForbidBareNewline;
 pub use show::Shown;
 pub use table::TableSpec;
 pub use tls::{ClientCertificates, ListenTls, TlsProtocols};
+pub use users::UserPlace;
 pub use verify::TempfailAction;

@@ -200,7 +200,24 @@ section! {
         via: Vec<Via> [ListOf<Choice<Via>>] = Vec::new();
         /// Largest message for which it is called; none: any.
         size_max: Option<u64> [Maybe<Size<0>>] = None;
+        /// Addresses that on-rewrite-address is asked about.
+        addresses: Option<Addresses> [Maybe<Choice<Addresses>>] = None,
+            derived "\"bare\" for the built-in cleanup unless it masquerades, else \"any\"";
     }
+}
+
+/// Which addresses a plugin that rewrites them sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Addresses {
+    /// All.
+    Any,
+    /// Those without a domain.
+    Bare,
+}
+
+impl Words for Addresses {
+    const FORM: &'static str = "\"any\" or \"bare\"";
+    const WORDS: &'static [(&'static str, Self)] = &[("any", Self::Any), ("bare", Self::Bare)];
 }
 
 section! {
@@ -329,6 +346,9 @@ impl Plugins {
 
 fn named(name: &str, mut plugin: Plugin) -> Plugin {
     name.clone_into(&mut plugin.name);
+    // Four calls of a usual message that could change nothing.
+    let only_completes = name == "cleanup" && plugin.builtin && !plugin.config.contains_key("masquerade_domains");
+    plugin.when.addresses.get_or_insert(if only_completes { Addresses::Bare } else { Addresses::Any });
     plugin
 }
 

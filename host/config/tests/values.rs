@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use waxwing_config::{
-    Config, DevPorts, Facts, Instance, ListenAddress, ListenKind, ListenTls, MessageGrant, PluginSource, Shown, TableSpec,
-    reference,
+    Addresses, Config, DevPorts, Facts, Instance, ListenAddress, ListenKind, ListenTls, MessageGrant, PluginSource, Shown,
+    TableSpec, UserPlace, reference,
 };
 
 fn facts() -> Facts {
@@ -27,7 +27,19 @@ fn an_empty_file_is_a_configuration() {
     assert_eq!(config.plugins[0].instance, Instance::Reuse);
     assert_eq!((config.plugins[0].grants.message, config.plugins[0].grants.edit), (MessageGrant::Headers, true));
     assert_eq!(config.plugins[1].source(), PluginSource::Builtin);
+    assert_eq!(config.plugins[0].when.addresses, Some(Addresses::Bare));
     assert!(!config.is_given("myhostname"));
+}
+
+#[test]
+fn cleanup_sees_all_addresses_where_it_masquerades() {
+    let text = "[plugins.cleanup.config]\nmasquerade_domains = [\"example.com\"]\n[plugins.x]\nfile = \"x.wasm\"";
+    let config = Config::parse(Path::new("w.toml"), text, &facts()).unwrap();
+    let seen: Vec<_> = config.plugins.iter().map(|p| (p.name.as_str(), p.when.addresses)).collect();
+    assert_eq!(
+        seen,
+        [("cleanup", Addresses::Any), ("aliases", Addresses::Any), ("x", Addresses::Any)].map(|(n, a)| (n, Some(a)))
+    );
 }
 
 #[test]
@@ -80,6 +92,25 @@ fn values_are_typed_and_paths_are_relative_to_the_file() {
     let at = config.position("plugins.ticket.config.inner.on");
     assert_eq!((at.line, at.column), (16, 75));
     assert_eq!(config.position("plugins.ticket.grants.lookup").line, 12, "an absent key is found at its table");
+}
+
+#[test]
+fn users_and_their_passwords() {
+    let parse = |text: &str| Config::parse(Path::new("/etc/w/w.toml"), text, &facts());
+    let config = parse("users = [\"file:users\", \"store:\"]\npassword_argon2_memory = \"64MiB\"\n").unwrap();
+    assert_eq!(config.users, [UserPlace::File("/etc/w/users".into()), UserPlace::Store]);
+    assert!(config.show_toml(Shown::Given).contains("password_argon2_memory = \"64MiB\"\n"), "a cost is no secret");
+    for (bad, advice) in [
+        ("users = [\"store:x\"]", "\"store:\" for the server's own"),
+        ("users = [\"/etc/users\"]", "write \"file:/path\""),
+        ("password_argon2_memory = \"5GiB\"", "at most 4GiB"),
+        ("password_argon2_memory = \"1KiB\"", "at least 128KiB"),
+        ("smtpd_sasl_failure_delay = \"2m\"", "at most \"60s\""),
+    ] {
+        let mistakes = parse(bad).unwrap_err();
+        let found = mistakes.list().iter().filter_map(|mistake| mistake.advice.clone()).collect::<String>();
+        assert!(found.contains(advice), "{bad}: {found}");
+    }
 }
 
 #[test]

@@ -80,7 +80,7 @@ mod tests {
     use waxwing_types::QueueId;
 
     use super::*;
-    use crate::{ProblemKind, QueuePage, Request, Response};
+    use crate::{PasswordRecord, ProblemKind, QueuePage, Request, Response};
 
     fn requests() -> Vec<Request> {
         let id = QueueId::from_u64(u64::MAX - 1);
@@ -98,6 +98,9 @@ mod tests {
             Request::PluginPromote { name: "spam".into() },
             Request::ConfigShow,
             Request::TlsShow,
+            Request::UserList { after: Some("anna".into()) },
+            Request::UserAdd { name: "anna".into(), records: vec![PasswordRecord("{X}y".into())] },
+            Request::UserDelete { name: "anna".into() },
         ]
     }
 
@@ -116,6 +119,14 @@ mod tests {
             assert_eq!(got, requests(), "pieces of {size}");
             assert_eq!(frames.held(), 0);
         }
+    }
+
+    #[test]
+    fn records_are_not_shown() {
+        let request = Request::UserPasswd { name: "anna".into(), records: vec![PasswordRecord("{X}hush".into())] };
+        assert!(!format!("{request:?}").contains("hush"));
+        let line = String::from_utf8(frame(&request).unwrap()).unwrap();
+        assert_eq!(line, "{\"ask\":\"user-passwd\",\"name\":\"anna\",\"records\":[\"{X}hush\"]}\n");
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod printed;
 mod queue;
 mod request;
 mod response;
+mod user;
 
 pub use frame::{FrameError, Frames, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX, frame};
 pub use plugin::{HookStatus, PluginChange, PluginStatus};
@@ -21,3 +22,4 @@ pub use queue::{
 };
 pub use request::{RECORDING_PAGE_MAX, Request, TRACE_LAST_MAX};
 pub use response::{Problem, ProblemKind, Reloaded, Response, ServerInfo};
+pub use user::{PasswordRecord, USER_PAGE_MAX, UserStatus};

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use waxwing_types::QueueId;
 
-use crate::{QUEUE_PAGE_MAX, printed};
+use crate::{PasswordRecord, QUEUE_PAGE_MAX, printed};
 
 /// Transactions that [`Request::TraceLast`] shows at most.
 pub const TRACE_LAST_MAX: u32 = 100;
@@ -82,6 +82,36 @@ pub enum Request {
     TlsShow,
     /// Read the configuration again, whole, and serve by it from now on.
     Reload,
+    /// A page of the users in the store, in the order of their names.
+    UserList {
+        /// Where the page before said that this one begins.
+        #[serde(default)]
+        after: Option<String>,
+    },
+    /// One user of the store.
+    UserShow {
+        /// Its name.
+        name: String,
+    },
+    /// Add a user to the store.
+    UserAdd {
+        /// Its name.
+        name: String,
+        /// Of its password.
+        records: Vec<PasswordRecord>,
+    },
+    /// Give a user of the store other records.
+    UserPasswd {
+        /// Its name.
+        name: String,
+        /// Of its new password.
+        records: Vec<PasswordRecord>,
+    },
+    /// Remove a user from the store.
+    UserDelete {
+        /// Its name.
+        name: String,
+    },
 }
 
 impl Request {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use waxwing_types::Timestamp;
 
-use crate::{PluginChange, PluginStatus, QueuePage, ShownMessage};
+use crate::{PluginChange, PluginStatus, QueuePage, ShownMessage, UserStatus};
 
 /// The one answer to a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,6 +57,15 @@ pub enum Response {
     },
     /// To `Reload`.
     Reloaded(Reloaded),
+    /// To `UserList` and `UserShow`.
+    Users {
+        /// In the order of their names; to `UserShow` none or one.
+        users: Vec<UserStatus>,
+        /// The next page begins behind this name.
+        next: Option<String>,
+    },
+    /// To `UserAdd`, `UserPasswd` and `UserDelete`: it is durable.
+    UserChanged,
     /// To any request that can't be served.
     Problem(Problem),
 }
@@ -107,6 +116,8 @@ pub enum ProblemKind {
     BadRequest,
     /// Nothing has that id.
     NotFound,
+    /// Something of that name is there already.
+    Exists,
     /// The client may not ask this.
     Denied,
     /// The server failed; its log says more.

@@ -12,7 +12,7 @@ use waxwing_control::{
 };
 use waxwing_delivery::ActiveUnits;
 use waxwing_intake::DoorShared;
-use waxwing_pipeline::{BindingStatus, Mode, OnFault, Pipeline};
+use waxwing_pipeline::{BindingStatus, Mode, OnFault, Pipeline, UserStore};
 use waxwing_queue::{DueKey, ListEntry, ListKey, Spool, SpoolError, Unit, UnitState};
 use waxwing_state::{Found, MetricsRegistry, RecordingPage, RecordingStore, TraceError, TraceStore};
 use waxwing_types::{Envelope, QueueId, Timestamp};
@@ -21,6 +21,8 @@ use crate::control::Answers;
 use crate::listen::Doors;
 use crate::numbers;
 use crate::plugins::Keeper;
+
+mod users;
 
 /// Octets of recordings in one answer; in JSON they may be some times as many.
 const RECORDING_PAGE_BYTES: u64 = 2 << 20;
@@ -41,6 +43,7 @@ pub(crate) struct Desk {
     pub(crate) doors: Option<Arc<Doors>>,
     pub(crate) door: Arc<DoorShared>,
     pub(crate) reloads: Arc<dyn Reloads>,
+    pub(crate) users: Arc<dyn UserStore>,
 }
 
 /// Takes the configuration into service again.
@@ -72,6 +75,11 @@ impl Answers for Desk {
             Request::ConfigShow => {
                 Ok(Response::Config { file: self.file.display().to_string(), text: self.config.load().show_toml(Shown::All) })
             }
+            Request::UserList { after } => Ok(users::list(&*self.users, after.as_deref())),
+            Request::UserShow { name } => users::show(&*self.users, &name),
+            Request::UserAdd { name, records } => users::add(&*self.users, &name, &records).await,
+            Request::UserPasswd { name, records } => users::replace(&*self.users, &name, &records).await,
+            Request::UserDelete { name } => users::delete(&*self.users, &name).await,
             Request::TlsShow => {
                 Ok(Response::Tls { certificates: self.doors.as_ref().map(|doors| doors.fingerprints()).unwrap_or_default() })
             }

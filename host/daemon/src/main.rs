@@ -32,6 +32,11 @@ mod wire;
 
 use std::process::ExitCode;
 
+/// Buffers are made on one thread and freed on another, and each call of a plugin makes and frees some dozen pieces: on that glibc's
+/// allocator spends a quarter more of the whole server's time, and it returns less memory. `.cargo/config.toml` sets how much is kept.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     cli::main()
 }

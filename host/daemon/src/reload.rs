@@ -9,13 +9,13 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use waxwing_accounts::{Accounts, LoginDesk, PasswordCost, Users};
+use waxwing_accounts::{Accounts, LoginDesk, LoginMemory, LoginSettings, Users};
 use waxwing_config::{Config, Facts};
 use waxwing_control::{Problem, ProblemKind, Reloaded};
 use waxwing_delivery::{CurrentWays, Prober, Ways};
 use waxwing_intake::{DoorShared, Intake, IntakeSettings, Policy, Verifier, VerifySettings};
 use waxwing_net::Shutdown;
-use waxwing_pipeline::{Authenticator, KvStore, Pipeline, Recorder, Resolver, Trace};
+use waxwing_pipeline::{Authenticator, KvStore, Pipeline, Recorder, Resolver, Trace, UserStore};
 use waxwing_queue::Spool;
 use waxwing_types::Clock;
 
@@ -40,6 +40,8 @@ pub(crate) struct Lasting {
     pub(crate) answers: Arc<dyn KvStore>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) door: Arc<DoorShared>,
+    pub(crate) users: Arc<dyn UserStore>,
+    pub(crate) logins: Arc<LoginMemory>,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -52,7 +54,7 @@ impl Lasting {
         handshakes: Arc<Handshakes>,
         prober: Arc<Prober>,
     ) -> anyhow::Result<Current> {
-        let authenticator = self.logins(config)?;
+        let authenticator = self.authenticator(config)?;
         let verifier = Verifier::new(VerifySettings::of(config), prober, Arc::clone(&self.answers), Arc::clone(&self.clock));
         let intake = Intake::new(waxwing_intake::Parts {
             settings: IntakeSettings::of(config),
@@ -70,12 +72,10 @@ impl Lasting {
     }
 
     /// Who checks names and secrets.
-    fn logins(&self, config: &Config) -> anyhow::Result<Arc<dyn Authenticator>> {
-        let users = Users::open(&config.users, config.users_plaintext, &self.clock)?;
-        let plaintext = config.smtpd_sasl_plaintext_networks.clone();
-        let (pipeline, clock) = (Arc::clone(&self.pipeline), Arc::clone(&self.clock));
-        let desk = LoginDesk::new(users, plaintext, PasswordCost::default(), pipeline, clock);
-        Ok(Arc::new(desk.context("no random octets for the logins")?))
+    fn authenticator(&self, config: &Config) -> anyhow::Result<Arc<dyn Authenticator>> {
+        let users = Users::open(&config.users, Some(&self.users), config.users_plaintext, &self.clock)?;
+        let desk = LoginDesk::new(users, LoginSettings::of(config), &self.logins, Arc::clone(&self.pipeline));
+        Ok(Arc::new(desk.context("no random octets for the logins, or argon2 can't cost what password_argon2_... says")?))
     }
 
     /// Delivery by this configuration.

@@ -5,18 +5,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio::task::JoinHandle;
-use waxwing_accounts::Accounts;
+use waxwing_accounts::{Accounts, LoginMemory};
 use waxwing_config::Config;
 use waxwing_control::ServerInfo;
 use waxwing_delivery::CurrentWays;
 use waxwing_net::{Shutdown, spawn};
-use waxwing_pipeline::{Context, Event, Pipeline};
+use waxwing_pipeline::{Context, Event, Pipeline, UserStore};
 use waxwing_queue::{EmbeddedSpool, Spool, SpoolError, SpoolSettings};
 use waxwing_state::{
-    KV_KEYSPACE, MetricsRegistry, RECORDING_KEYSPACE, RecordingLimits, RecordingStore, Redaction, TRACE_KEYSPACE, TraceLimits,
-    TraceStore, Waiting,
+    KV_KEYSPACE, MetricsRegistry, RECORDING_KEYSPACE, RecordingLimits, RecordingStore, Redaction, StoredUsers, TRACE_KEYSPACE,
+    TraceLimits, TraceStore, USERS_KEYSPACE, Waiting,
 };
 use waxwing_store::{Store, StoreOptions};
 use waxwing_types::{Clock, Via};
@@ -78,6 +79,7 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     let (recordings, waiting) = RecordingStore::open(&store, recording_limits(&config), Arc::clone(&clock))?;
     drop(spawn("recordings", record(Arc::clone(&recordings), waiting, shutdown.clone())));
     let accounts = Arc::new(Accounts::open(&config, &clock)?);
+    let users: Arc<dyn UserStore> = StoredUsers::open(&store)?;
     let resolver = outbound::resolver(&config);
     let metrics = Arc::new(MetricsRegistry::default());
     let opened =
@@ -98,13 +100,14 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
         answers,
         clock: Arc::clone(&clock),
         door: Arc::clone(&door),
+        users: Arc::clone(&users),
+        logins: LoginMemory::new(Arc::clone(&clock)).context("no random octets for the logins")?,
         shutdown: shutdown.clone(),
     };
     let (ways, prober) = lasting.ways(&config, &accounts)?;
     let current = lasting.current(&config, &accounts, handshakes, prober)?;
     let doors = Doors::new(current, Arc::clone(&door), shutdown.clone());
     drop(spawn("ticks", ticks(Arc::clone(&pipeline), Arc::clone(&doors), shutdown.clone())));
-    let info = info(&config, &*clock);
     let ways = CurrentWays::new(ways);
     let manager = outbound::queue_manager(Joined {
         ways: Arc::clone(&ways),
@@ -128,15 +131,28 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
         supervisor,
         turn: tokio::sync::Mutex::default(),
     });
-    let reloads = Arc::clone(&reloader) as _;
-    let serving = Some(Arc::clone(&doors));
-    let desk =
-        Desk { info, config, file, spool, traces, recordings, pipeline, keeper, metrics, active, door, reloads, doors: serving };
+    let (reloads, serving, info) = (Arc::clone(&reloader) as _, Some(Arc::clone(&doors)), server_info(&config.load(), &clock));
+    let desk = Desk {
+        info,
+        config,
+        file,
+        spool,
+        traces,
+        recordings,
+        pipeline,
+        keeper,
+        metrics,
+        active,
+        door,
+        reloads,
+        users,
+        doors: serving,
+    };
     drop(spawn("control", answer(control, Arc::new(desk), shutdown)));
     Ok(Server { store, doors, manager, reloader })
 }
 
-fn info(config: &Config, clock: &dyn Clock) -> ServerInfo {
+fn server_info(config: &Config, clock: &Arc<dyn Clock>) -> ServerInfo {
     ServerInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
@@ -146,7 +162,7 @@ fn info(config: &Config, clock: &dyn Clock) -> ServerInfo {
 }
 
 fn open_store(config: &Config) -> anyhow::Result<Store> {
-    let own = [TRACE_KEYSPACE, RECORDING_KEYSPACE, KV_KEYSPACE];
+    let own = [TRACE_KEYSPACE, RECORDING_KEYSPACE, KV_KEYSPACE, USERS_KEYSPACE];
     let keyspaces: Vec<&'static str> = waxwing_queue::KEYSPACES.into_iter().chain(own).collect();
     Ok(Store::open(&config.queue_directory.join(STORE_DIRECTORY), &StoreOptions::new(&keyspaces))?)
 }

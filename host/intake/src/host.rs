@@ -32,7 +32,7 @@ pub struct SessionHost {
     esmtp: bool,
     /// An AUTH exchange under way, and its mechanism.
     exchange: Option<(String, Box<dyn AuthExchange>)>,
-    transaction: Option<Transaction>,
+    transaction: Option<Box<Transaction>>,
     /// Which rule of the server refused last, until it is logged.
     rule: Option<String>,
     counts: Counts,

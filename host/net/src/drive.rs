@@ -82,7 +82,13 @@ pub struct Ended {
 /// does not read, the session's deadline runs, and its [`Input::Tick`] ends the matter.
 ///
 /// Without TLS; see [`drive_tls`].
-pub async fn drive<S, H, IO>(io: IO, session: S, host: H, clock: Arc<dyn Clock>, shutdown: Shutdown) -> Ended
+pub fn drive<S, H, IO>(
+    io: IO,
+    session: S,
+    host: H,
+    clock: Arc<dyn Clock>,
+    shutdown: Shutdown,
+) -> impl Future<Output = Ended> + Send
 where
     S: Session + Send,
     S::Question: Send,
@@ -90,12 +96,19 @@ where
     H: Host<S>,
     IO: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    drive_tls(io, Tls::None, session, host, clock, shutdown).await
+    drive_tls(io, Tls::None, session, host, clock, shutdown)
 }
 
 /// As [`drive`]; where the session asks for it, or before all else, the connection is encrypted by `tls`. A session whose implicit
 /// handshake failed never starts.
-pub async fn drive_tls<S, H, IO>(io: IO, tls: Tls, session: S, host: H, clock: Arc<dyn Clock>, shutdown: Shutdown) -> Ended
+pub fn drive_tls<S, H, IO>(
+    io: IO,
+    tls: Tls,
+    session: S,
+    host: H,
+    clock: Arc<dyn Clock>,
+    shutdown: Shutdown,
+) -> impl Future<Output = Ended> + Send
 where
     S: Session + Send,
     S::Question: Send,
@@ -104,7 +117,6 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let mut shutdown = shutdown;
-    let stop = pin!(shutdown.wait());
     let (first, asked) = match tls {
         Tls::None => (None, None),
         Tls::Accept { server, first: false, client } => (None, Some(Handshake::Server(server, client))),
@@ -120,10 +132,15 @@ where
         output: Output::Open,
         peer_gone_told: false,
         timer: Timer::new(clock),
-        stop: Some(stop),
+        stop: Some(Box::pin(async move { shutdown.wait().await })),
         octets_in: 0,
     };
-    connection.run(host, first).await
+    // In a box that is made before the future: what an async function takes, it has room for twice and more.
+    let mut both = Box::new((connection, host));
+    async move {
+        let (connection, host) = &mut *both;
+        connection.run(host, first).await
+    }
 }
 
 /// What becomes of octets for the peer.
@@ -136,9 +153,9 @@ enum Output {
     Stuck,
 }
 
-type Stop<'a> = Pin<&'a mut (dyn Future<Output = ()> + Send)>;
+type Stop = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-struct Connection<'a, S: Session, IO> {
+struct Connection<S: Session, IO> {
     io: Wire<IO>,
     /// What [`Action::StartTls`] means; gone once it was used.
     handshake: Option<Handshake>,
@@ -150,18 +167,18 @@ struct Connection<'a, S: Session, IO> {
     peer_gone_told: bool,
     timer: Timer,
     /// Gone once the session has had [`Input::Shutdown`].
-    stop: Option<Stop<'a>>,
+    stop: Option<Stop>,
     octets_in: u64,
 }
 
-impl<S, IO> Connection<'_, S, IO>
+impl<S, IO> Connection<S, IO>
 where
     S: Session + Send,
     S::Question: Send,
     S::Answer: Send,
     IO: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    async fn run<H: Host<S>>(mut self, mut host: H, first: Option<Handshake>) -> Ended {
+    async fn run<H: Host<S>>(&mut self, host: &mut H, first: Option<Handshake>) -> Ended {
         match first {
             None => self.step(Input::Start),
             Some(handshake) => match self.shake(handshake).await {
@@ -186,7 +203,7 @@ where
                     Action::WakeAt(deadline) => self.timer.set(deadline),
                     Action::Body(chunk) => self.while_writing(host.body(chunk)).await,
                     Action::Ask(asked) => question = Some(asked),
-                    Action::StartTls => self.start_tls(&mut host).await,
+                    Action::StartTls => self.start_tls(host).await,
                     Action::Close => return self.close(host).await,
                 }
             }
@@ -329,7 +346,7 @@ where
         })
     }
 
-    async fn close<H: Host<S>>(mut self, mut host: H) -> Ended {
+    async fn close<H: Host<S>>(&mut self, host: &mut H) -> Ended {
         if self.output == Output::Open {
             let (io, outbox) = (&mut self.io, &mut self.outbox);
             let left = timeout(CLOSING_TIME_MAX, async {

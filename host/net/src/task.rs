@@ -1,7 +1,10 @@
 //! Tasks and how they are told to end.
 
 use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
+use pin_project_lite::pin_project;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -60,24 +63,34 @@ where
     F::Output: Send + 'static,
 {
     #[allow(clippy::disallowed_methods, reason = "this is the helper that stands for tokio::spawn")]
-    tokio::spawn(async move {
-        let mut watched = Watched { name, finished: false };
-        let output = future.await;
-        watched.finished = true;
-        output
-    })
+    tokio::spawn(Watched { name, finished: false, future })
 }
 
-/// Notices that a task is unwinding.
-struct Watched {
-    name: &'static str,
-    finished: bool,
-}
+pin_project! {
+    /// Notices that a task is unwinding. An async block that awaited the future would have room for it twice.
+    struct Watched<F> {
+        name: &'static str,
+        finished: bool,
+        #[pin]
+        future: F,
+    }
 
-impl Drop for Watched {
-    fn drop(&mut self) {
-        if !self.finished && std::thread::panicking() {
-            tracing::error!(task = self.name, "task panicked");
+    impl<F> PinnedDrop for Watched<F> {
+        fn drop(this: Pin<&mut Self>) {
+            if !this.finished && std::thread::panicking() {
+                tracing::error!(task = this.name, "task panicked");
+            }
         }
+    }
+}
+
+impl<F: Future> Future for Watched<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let output = ready!(this.future.poll(cx));
+        *this.finished = true;
+        Poll::Ready(output)
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use waxwing_types::{QueueId, Reply, Timestamp, Verdict, Via};
 
 use crate::breaker::Breaker;
-use crate::{BreakerSettings, BreakerState, Context, Fault, FaultKind, Hook, Plugin};
+use crate::{BreakerSettings, BreakerState, Context, Event, Fault, FaultKind, Hook, Plugin};
 
 /// Characters of a plugin's own version in the name of a version.
 const VERSION_DIGITS: usize = 8;
@@ -51,15 +51,18 @@ pub struct When {
     pub via: Vec<Via>,
     /// Octets of the message; a larger one is not shown.
     pub size_max: Option<u64>,
+    /// on-rewrite-address is asked about addresses without a domain only.
+    pub bare_addresses: bool,
 }
 
 impl When {
-    fn holds(&self, context: &Context) -> bool {
+    fn holds(&self, event: &Event, context: &Context) -> bool {
         let listener = context.client.as_ref().map_or("", |c| &*c.listener);
         (self.listeners.is_empty() || self.listeners.iter().any(|l| l == listener))
             && (self.via.is_empty() || self.via.contains(&context.via))
             && (self.domains.is_empty() || context.recipients.is_empty() || self.some_recipient(context))
             && self.size_max.is_none_or(|max| context.size() <= max)
+            && !(self.bare_addresses && matches!(event, Event::RewriteAddress(address, _) if !address.is_bare()))
     }
 
     fn some_recipient(&self, context: &Context) -> bool {
@@ -244,11 +247,11 @@ impl Binding {
         self.mode != Mode::Off && (exports(self) || self.canary.as_ref().is_some_and(|canary| exports(&canary.binding)))
     }
 
-    /// Is asked at this hook about this mail.
-    pub(crate) fn wants(&self, hook: Hook, context: &Context) -> bool {
+    /// Is asked this about this mail.
+    pub(crate) fn wants(&self, event: &Event, context: &Context) -> bool {
         self.mode != Mode::Off
-            && self.plugin.exports().contains(hook)
-            && self.when.holds(context)
+            && self.plugin.exports().contains(event.hook())
+            && self.when.holds(event, context)
             && !context.authors().any(|author| author == &*self.name)
     }
 

@@ -1,7 +1,7 @@
 //! What hooks may know of the current session, transaction and message.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -102,10 +102,11 @@ impl Context {
     /// The beginning of a session or of a message made here.
     #[must_use]
     pub fn new(via: Via, client: Option<Arc<Client>>) -> Self {
-        Self {
+        // Its empty lists are shared: one is made for each call of a plugin.
+        static NOTHING: LazyLock<Context> = LazyLock::new(|| Context {
             id: None,
-            via,
-            client,
+            via: Via::Api,
+            client: None,
             tls: None,
             helo: None,
             user: None,
@@ -121,7 +122,8 @@ impl Context {
             delay_reply: Duration::ZERO,
             hidden_capabilities: Arc::default(),
             submissions: Arc::default(),
-        }
+        });
+        Self { via, client, ..NOTHING.clone() }
     }
 
     /// Adds a recipient that the client named, and returns its index.

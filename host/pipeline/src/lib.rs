@@ -26,6 +26,7 @@ mod recording;
 mod shadow;
 mod table;
 mod trace;
+mod users;
 
 pub use answer::{
     Answer, AuthAnswer, Changes, Expansion, Failure, Fate, Found, NextTry, Outcome, Placement, RecipientOutcome, ReplyClass,
@@ -48,3 +49,4 @@ pub use ports::{
 };
 pub use recording::{REDACTED, RecordedBody, Recorder, Recording};
 pub use trace::{TRACE_ENTRIES_MAX, TraceEntry, TraceRecord};
+pub use users::{SCRAM_SCHEME, UserChange, UserStore, UserStoreError};

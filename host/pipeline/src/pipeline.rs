@@ -95,7 +95,7 @@ impl Pipeline {
         let binding = bound.bindings.get(at)?.chosen(context.id);
         let hook = event.hook();
         let record = binding.record(hook)?;
-        if !binding.wants(hook, context) {
+        if !binding.wants(event, context) {
             return None;
         }
         let seat = chain.seats.get_mut(at)?;

@@ -1,12 +1,12 @@
 //! What the server remembers beside the mail: the traces of transactions, recordings of them where the operator wants that, the
-//! stores of plugins, the counters of this run.
+//! stores of plugins, users, the counters of this run.
 //!
 //! Owns: how traces and recordings are stored, found, bounded and kept free of secrets; how a plugin's pairs are kept, counted and
-//! forgotten; the registry of metrics.
-//! Uses: store (keyspaces), pipeline (the traits Trace, Recorder, KvStore and Metrics), message (to redact headers).
+//! forgotten; how users are kept; the registry of metrics.
+//! Uses: store (keyspaces), pipeline (the traits Trace, Recorder, KvStore, UserStore and Metrics), message (to redact headers).
 //! Used by: intake, delivery and sandbox by the traits; daemon opens, sweeps and shows.
 //! Never: a wait on the mail's way; a sync for a trace or a pair.
-//! Start reading at: [`TraceStore`], then [`RecordingStore`], [`KvStores`], [`MetricsRegistry`].
+//! Start reading at: [`TraceStore`], then [`RecordingStore`], [`KvStores`], [`StoredUsers`], [`MetricsRegistry`].
 #![forbid(unsafe_code)]
 
 mod kv;
@@ -16,6 +16,7 @@ mod recorded;
 mod recordings;
 mod redact;
 mod trace;
+mod users;
 
 pub use kv::{
     KV_KEY_BYTES_MAX, KV_KEYSPACE, KV_NAMESPACE_BYTES_MAX, KV_PAIR_BYTES, KV_SCAN_BYTES_MAX, KV_SCAN_MAX, KV_VALUE_BYTES_MAX,
@@ -29,3 +30,4 @@ pub use recorded::{RECORDING_VERSION, Redaction};
 pub use recordings::{RECORDING_KEYSPACE, RecordingLimits, RecordingPage, RecordingStore, Waiting};
 pub use redact::redact;
 pub use trace::{Found, LAST_MAX, Swept, TRACE_KEYSPACE, TraceError, TraceLimits, TraceStore};
+pub use users::{STORED_NAME_BYTES_MAX, STORED_RECORDS_BYTES_MAX, STORED_USERS_MAX, StoredUsers, USERS_KEYSPACE};

@@ -13,7 +13,8 @@ use crate::rehearsal::Rehearse;
 use crate::replay::{self, ReplayArgs};
 use crate::run::{self, RunArgs, Serve};
 use crate::try_out::{self, TestArgs};
-use crate::{Client, ToolError, check, check_milter, config, locate, new, plugin, queue, reload, tls, trace};
+use crate::user::UserCommand;
+use crate::{Client, ToolError, check, check_milter, config, locate, new, plugin, queue, reload, tls, trace, user};
 
 /// Options of every command.
 #[derive(Args, Clone, Debug, Default)]
@@ -59,6 +60,9 @@ pub enum Command {
     /// Look at the certificates
     #[command(subcommand)]
     Tls(TlsCommand),
+    /// Add and remove users, change their passwords
+    #[command(subcommand)]
+    User(UserCommand),
 }
 
 /// `waxwing tls …`
@@ -204,6 +208,7 @@ impl Command {
                 config::show(&locate::config_file(options)?, *given, options.json, out)
             }
             Self::Config(ConfigCommand::Show { given: _, running: true }) => config::running(&mut client()?, options.json, out),
+            Self::User(command) => user::run(command, options, out),
             Self::Tls(TlsCommand::Show { days }) => {
                 tls::show(&locate::config_file(options)?, client(), *days, options.json, now, out)
             }
@@ -244,6 +249,10 @@ mod tests {
             &["metrics"],
             &["tls", "show", "--days", "30"],
             &["reload"],
+            &["user", "add", "anna", "--no-scram"],
+            &["user", "passwd", "anna", "--in", "file:/x"],
+            &["user", "list"],
+            &["user", "delete", "anna"],
         ] {
             assert!(Cli::try_parse_from([&["waxwing"], good].concat()).is_ok(), "{good:?}");
         }
@@ -255,6 +264,7 @@ mod tests {
             &["queue", "show", "5"],
             &["plugin", "rollback"],
             &["plugin", "new", "x"],
+            &["user", "add"],
         ] {
             assert!(Cli::try_parse_from([&["waxwing"], bad].concat()).is_err(), "{bad:?}");
         }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::new::NewError;
+use crate::user::UserCommandError;
 use waxwing_config::LoadError;
 use waxwing_control::{FrameError, Problem};
 
@@ -79,6 +80,9 @@ pub enum ToolError {
     /// A new plugin cannot be made.
     #[error(transparent)]
     New(#[from] NewError),
+    /// Users can't be changed or listed.
+    #[error(transparent)]
+    User(#[from] UserCommandError),
     /// The output went away or failed.
     #[error("output: {0}")]
     Output(#[from] io::Error),

@@ -29,12 +29,12 @@ class Client:
 
     def command(self, line):
         """Sends a command and reads its reply."""
-        self.send(line.encode("latin-1") + b"\r\n")
+        self.send(line.encode() + b"\r\n")
         return self.reply()
 
-    def envelope(self, sender, *recipients):
-        """MAIL and RCPT, which must be accepted."""
-        self.accepted(self.command(f"MAIL FROM:<{sender}>"))
+    def envelope(self, sender, *recipients, parameters=""):
+        """MAIL (with parameters such as ` SMTPUTF8`) and RCPT, which must be accepted."""
+        self.accepted(self.command(f"MAIL FROM:<{sender}>{parameters}"))
         for recipient in recipients:
             self.accepted(self.command(f"RCPT TO:<{recipient}>"))
 

@@ -2,7 +2,9 @@
 
 Their packages exclude Postfix's, so they are unpacked beside it: tests/e2e/fetch-peers FOLDER, and PEERS=FOLDER.
 """
+import glob
 import os
+import re
 import shutil
 import subprocess
 
@@ -11,6 +13,9 @@ from . import system
 FOLDER = os.environ.get("PEERS", "")
 EXIM = os.path.join(FOLDER, "exim", "usr", "sbin", "exim4")
 OPENSMTPD = os.path.join(FOLDER, "opensmtpd", "usr", "sbin", "smtpd")
+
+# Libraries that they need and the system lacks, unpacked with them.
+LIBRARIES = os.path.join(FOLDER, "libraries")
 
 # Users that the programs insist on, in a file of their own that is mounted over the system's for the program alone.
 USERS = {"Debian-exim": 901, "opensmtpd": 902, "opensmtpq": 903}
@@ -24,6 +29,12 @@ def with_users(folder, script):
             file.writelines(name + end.format(number) + "\n" for name, number in USERS.items())
         os.chmod(f"{folder}/{kind}", 0o644)
     mounts = f"mount --make-rprivate / && mount --bind {folder}/passwd /etc/passwd && mount --bind {folder}/group /etc/group"
+    found = [path.removeprefix(LIBRARIES) for part in ("usr/lib", "lib") for path in glob.glob(f"{LIBRARIES}/{part}/*-linux-gnu")]
+    if found:
+        # Mounted, because the service user may not look into the folder that they are in.
+        os.makedirs(f"{folder}/libraries", exist_ok=True)
+        places = ":".join(f"{folder}/libraries{path}" for path in found)
+        mounts += f" && mount --bind {LIBRARIES} {folder}/libraries && export LD_LIBRARY_PATH={places}"
     return ["unshare", "-m", "sh", "-c", f"{mounts} && {script}"]
 
 
@@ -42,6 +53,10 @@ trusted_users = {user}
 qualify_domain = example.test
 message_size_limit = 100M
 never_users =
+keep_environment =
+acl_smtp_rcpt = accept
+smtp_enforce_sync = false
+smtputf8_advertise_hosts = *
 begin routers
 relay:
   driver = manualroute
@@ -63,28 +78,35 @@ begin retry
 class Exim:
     """Hands each message on at once, in the foreground."""
 
-    def __init__(self, port, tls=False):
+    def __init__(self, port, tls=False, newest="1.3"):
+        """`tls` makes it insist on STARTTLS, of no version above `newest`."""
         self.folder = system.work_folder("exim")
-        for name in ("spool",):
-            os.mkdir(os.path.join(self.folder, name), 0o750)
-            system.give_to_service_user(os.path.join(self.folder, name))
+        spool = os.path.join(self.folder, "spool")
+        os.mkdir(spool, 0o750)
+        system.give_to_service_user(spool)
         self.program = os.path.join(self.folder, "exim4")
         shutil.copy(EXIM, self.program)
         self.config = os.path.join(self.folder, "exim.conf")
-        tls_lines = "  hosts_require_tls = *\n  tls_verify_certificates =\n  tls_try_verify_hosts =" if tls else "  hosts_avoid_tls = *"
+        tls_lines = "  hosts_avoid_tls = *"
+        if tls:
+            tls_lines = "  hosts_require_tls = *\n  tls_verify_certificates =\n  tls_try_verify_hosts ="
+            if newest != "1.3":
+                tls_lines += f"\n  tls_require_ciphers = NORMAL:-VERS-ALL:+VERS-TLS{newest}"
         with open(self.config, "w") as file:
             file.write(EXIM_CONFIG.format(exim=self.program, user=system.SERVICE_USER, folder=self.folder, port=port, tls=tls_lines))
 
-    def send(self, message, sender, recipient):
-        """One message (CRLF line ends); it is delivered when this returns. Returns the log's lines."""
+    def send(self, message, sender, *recipients, parameters=""):
+        """One message (CRLF line ends), with parameters of MAIL; it is delivered when this returns. Gives the log's lines, and what it said
+        to the next server: with -v it prints each command, within TLS too, with ` >> ` or `SMTP>> ` before it."""
         user = system.SERVICE_USER
-        script = (f"exec setpriv --reuid={user} --regid={user} --clear-groups "
-                  f"{self.program} -C {self.config} -odf -oi -f {sender} {recipient}")
-        done = subprocess.run(with_users(self.folder, script), input=message.replace(b"\r\n", b"\n"), capture_output=True, timeout=60)
+        script = f"exec setpriv --reuid={user} --regid={user} --clear-groups {self.program} -C {self.config} -odf -v -bs"
+        opening = ["EHLO client.example.test", f"MAIL FROM:<{sender}>{parameters}", *(f"RCPT TO:<{recipient}>" for recipient in recipients), "DATA"]
+        spoken = "".join(line + "\r\n" for line in opening).encode() + re.sub(rb"(?m)^\.", b"..", message) + b".\r\nQUIT\r\n"
+        done = subprocess.run(with_users(self.folder, script), input=spoken, capture_output=True, timeout=60)
         log = system.tail(os.path.join(self.folder, "mainlog"), 40)
         if done.returncode != 0 or " => " not in log:
             raise AssertionError(f"exim: {done.returncode} {done.stdout}{done.stderr}\n{log}")
-        return log
+        return log, done.stderr.decode(errors="replace")
 
     def close(self):
         """Removes its folder."""
@@ -111,7 +133,7 @@ class OpenSmtpd:
         scheme = "smtp+tls" if tls else "smtp+notls"
         with open(self.config, "w") as file:
             file.write(f'listen on 127.0.0.1 port {self.port} hostname opensmtpd.example.test\n'
-                       f'action "relay" relay host {scheme}://127.0.0.1:{port}{" tls no-verify" if tls else ""}\n'
+                       f'action "relay" relay host {scheme}://127.0.0.1:{port}{" tls no-verify" if tls else ""} helo opensmtpd.example.test\n'
                        'match from any for any action "relay"\n')
         os.chmod(self.config, 0o600)
 

@@ -52,15 +52,23 @@ fn dev(arguments: &[String]) -> Result<ExitCode, String> {
 
 fn gate(stages: &[stages::Stage]) -> Result<ExitCode, String> {
     prepare::compilers()?;
+    let folder = target_folder()?;
+    let target = folder.parent().unwrap_or(&folder).to_path_buf();
+    let mut had = stages::Had { programs: folder, ..stages::Had::default() };
     if stages.contains(&stages::Stage::EndToEnd) {
         prepare::test_tools()?;
+        match prepare::peers(&target) {
+            Ok(peers) => had.peers = Some(peers),
+            Err(words) => had.untested.push(words),
+        }
     }
-    let folder = target_folder()?;
-    let mut untested = None;
-    if stages.contains(&stages::Stage::Unit) {
-        untested = prepare::guest_compilers(folder.parent().unwrap_or(&folder));
+    if stages.contains(&stages::Stage::Unit)
+        && let Some(words) = prepare::guest_compilers(&target)
+    {
+        had.without_languages = true;
+        had.untested.push(words);
     }
-    Ok(stages::run_all(stages, &folder, untested.as_deref()))
+    Ok(stages::run_all(stages, &had))
 }
 
 /// The folder that holds this binary and, after a build in the dev profile, `waxwing`.

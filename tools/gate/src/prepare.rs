@@ -1,5 +1,5 @@
 //! Brings what a fresh machine lacks: the wasm toolchain, a linker, the tools of the end-to-end tests.
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::run::{is_installed, output_of, step};
@@ -129,6 +129,29 @@ pub(crate) fn test_tools() -> Result<(), String> {
         TEST_TOOLS.iter().filter(|(program, _)| !is_installed(program)).map(|(_, package)| *package).collect();
     packages.dedup();
     if packages.is_empty() { Ok(()) } else { apt(&packages) }
+}
+
+/// Debian's Exim and OpenSMTPD, unpacked beside the Postfix that their packages exclude; the folder for `PEERS`. If they could not be had
+/// they are left out of the tests: the answer says so.
+pub(crate) fn peers(target: &Path) -> Result<PathBuf, String> {
+    let folder = target.join("peers");
+    let name = folder.display().to_string();
+    if is_unpacked(&folder) {
+        return Ok(folder);
+    }
+    let fetched = step("tests/e2e/fetch-peers", &[&name]).or_else(|_| {
+        step("apt-get", &["--yes", "--quiet", "-o", "DPkg::Lock::Timeout=300", "update"])?;
+        step("tests/e2e/fetch-peers", &[&name])
+    });
+    match fetched {
+        Ok(()) if is_unpacked(&folder) => Ok(folder),
+        Ok(()) => Err("NOT TESTED, not where they were expected: Exim and OpenSMTPD as peers".to_owned()),
+        Err(error) => Err(format!("NOT TESTED, could not be had: Exim and OpenSMTPD as peers ({error})")),
+    }
+}
+
+fn is_unpacked(folder: &Path) -> bool {
+    folder.join(".whole").is_file()
 }
 
 /// Installs packages as root, without starting any service; otherwise says what to install.

@@ -1,5 +1,5 @@
 //! The checks, in order: cheap ones first, each run to its end so that one run shows all that is wrong.
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,19 @@ pub(crate) fn wanted(mut arguments: impl Iterator<Item = String>) -> Result<Vec<
     Ok(if stages.is_empty() { vec![Stage::Static, Stage::Unit, Stage::EndToEnd] } else { stages })
 }
 
+/// What the machine has for the tests, and what could not be had.
+#[derive(Debug, Default)]
+pub(crate) struct Had {
+    /// The folder of `waxwing`.
+    pub(crate) programs: PathBuf,
+    /// The folder of other mail servers.
+    pub(crate) peers: Option<PathBuf>,
+    /// A compiler of plugins in other languages is missing.
+    pub(crate) without_languages: bool,
+    /// What is left out, a sentence each.
+    pub(crate) untested: Vec<String>,
+}
+
 /// How a check ended, and how many tests it says it ran (a check without tests counts as one).
 struct Outcome {
     name: &'static str,
@@ -42,13 +55,13 @@ struct Outcome {
 }
 
 /// Runs the stages, prints a table, what is left out of it, and as the last line `N passed, N failed`.
-pub(crate) fn run_all(stages: &[Stage], target: &Path, untested: Option<&str>) -> ExitCode {
+pub(crate) fn run_all(stages: &[Stage], had: &Had) -> ExitCode {
     let mut outcomes = Vec::new();
     for stage in stages {
         let checks = match stage {
             Stage::Static => static_checks(),
-            Stage::Unit => unit_checks(untested.is_some()),
-            Stage::EndToEnd => end_to_end_checks(target),
+            Stage::Unit => unit_checks(had.without_languages),
+            Stage::EndToEnd => end_to_end_checks(had),
         };
         outcomes.extend(checks.into_iter().map(|(name, command)| check(name, command)));
     }
@@ -58,7 +71,7 @@ pub(crate) fn run_all(stages: &[Stage], target: &Path, untested: Option<&str>) -
     }
     let passed: usize = outcomes.iter().map(|outcome| outcome.passed).sum();
     let failed: usize = outcomes.iter().map(|outcome| outcome.failed).sum();
-    if let Some(words) = untested {
+    for words in &had.untested {
         println!("{words}");
     }
     println!("{passed} passed, {failed} failed");
@@ -105,9 +118,12 @@ fn unit_checks(without_languages: bool) -> Vec<Check> {
     vec![("unit tests", unit), ("examples in documentation", cargo(&[&["test", "--doc", "--quiet"][..], &crates].concat()))]
 }
 
-fn end_to_end_checks(target: &Path) -> Vec<Check> {
+fn end_to_end_checks(had: &Had) -> Vec<Check> {
     let mut scripts = Command::new("python3");
-    scripts.arg("tests/e2e/run").env("WAXWING_BIN", target.join("waxwing")).env("MAILLOAD_BIN", target.join("mailload"));
+    scripts.arg("tests/e2e/run").env("WAXWING_BIN", had.programs.join("waxwing")).env("MAILLOAD_BIN", had.programs.join("mailload"));
+    if let Some(folder) = &had.peers {
+        scripts.env("PEERS", folder);
+    }
     vec![
         ("server build", cargo(&["build", "--package", "waxwing-daemon", "--package", "waxwing-mailload"])),
         ("end to end", scripts),

@@ -2,9 +2,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use waxwing_config::Facts;
-use waxwing_pipeline::{Trace, TraceRecord};
+use waxwing_control::{PasswordRecord, USER_PAGE_MAX, UserStatus};
+use waxwing_pipeline::{Trace, TraceRecord, UserChange};
 use waxwing_queue::{After, EmbeddedSpool, NewBody, NewMessage, Settle, SpoolSettings};
-use waxwing_state::{RECORDING_KEYSPACE, RecordingLimits, Redaction, TRACE_KEYSPACE, TraceLimits};
+use waxwing_state::{RECORDING_KEYSPACE, RecordingLimits, Redaction, StoredUsers, TRACE_KEYSPACE, TraceLimits, USERS_KEYSPACE};
 use waxwing_store::{Store, StoreOptions};
 use waxwing_types::{
     Address, AddressClass, BodyType, Clock, EnhancedCode, ManualClock, Origin, Recipient, ReversePath, Status, Via,
@@ -29,7 +30,8 @@ impl waxwing_pipeline::ClassOf for NoClass {
 async fn bench() -> Bench {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::default());
-    let keyspaces: Vec<&str> = waxwing_queue::KEYSPACES.into_iter().chain([TRACE_KEYSPACE, RECORDING_KEYSPACE]).collect();
+    let keyspaces: Vec<&str> =
+        waxwing_queue::KEYSPACES.into_iter().chain([TRACE_KEYSPACE, RECORDING_KEYSPACE, USERS_KEYSPACE]).collect();
     let store = Store::open(&dir.path().join("store"), &StoreOptions::new(&keyspaces)).unwrap();
     let mut settings = SpoolSettings::new(1 << 20, Arc::clone(&clock) as _);
     settings.queue_minfree = 0;
@@ -60,6 +62,7 @@ async fn bench() -> Bench {
         reloads: Arc::new(Stays),
         active: ActiveUnits::default(),
         doors: None,
+        users: StoredUsers::open(&store).unwrap(),
     };
     Bench { desk, clock, _dir: dir }
 }
@@ -257,4 +260,36 @@ async fn numbers_are_shown_as_prometheus_reads_them() {
     ] {
         assert!(text.lines().any(|l| l == line), "{line}: {text}");
     }
+}
+
+#[tokio::test]
+async fn users_come_and_go_by_records_and_none_of_plain_text() {
+    let bench = bench().await;
+    let records = |texts: &[&str]| texts.iter().map(|text| PasswordRecord((*text).to_owned())).collect::<Vec<_>>();
+    let hash = "{CRYPT}$6$salt$hash";
+    let add = |name: &str, texts: &[&str]| Request::UserAdd { name: name.into(), records: records(texts) };
+    assert_eq!(bench.desk.answer(add("Anna", &[hash])).await, Response::UserChanged);
+    let list = bench.desk.answer(Request::UserList { after: None }).await;
+    let anna = UserStatus { name: "anna".into(), schemes: vec!["SHA512-CRYPT".into()] };
+    assert_eq!(list, Response::Users { users: vec![anna.clone()], next: None });
+    assert_eq!(bench.desk.answer(Request::UserShow { name: "ANNA".into() }).await, list);
+    for (request, kind) in [
+        (add("anna", &[hash]), ProblemKind::Exists),
+        (add("a:b", &[hash]), ProblemKind::BadRequest),
+        (add("bob", &["{PLAIN}x"]), ProblemKind::BadRequest),
+        (add("bob", &[]), ProblemKind::Failed),
+        (Request::UserPasswd { name: "bob".into(), records: records(&[hash]) }, ProblemKind::NotFound),
+        (Request::UserDelete { name: "bob".into() }, ProblemKind::NotFound),
+    ] {
+        let Response::Problem(problem) = bench.desk.answer(request).await else { panic!("done") };
+        assert_eq!(problem.kind, kind, "{problem}");
+    }
+    assert_eq!(bench.desk.answer(Request::UserDelete { name: "anna".into() }).await, Response::UserChanged);
+    for number in 0..=USER_PAGE_MAX {
+        bench.desk.users.change(&format!("u{number:04}"), UserChange::Add(vec![hash.to_owned()])).await.unwrap();
+    }
+    let Response::Users { users, next } = bench.desk.answer(Request::UserList { after: None }).await else { panic!("no page") };
+    assert_eq!((users.len(), next.as_deref()), (USER_PAGE_MAX, Some("u0999")));
+    let Response::Users { users, next } = bench.desk.answer(Request::UserList { after: next }).await else { panic!("no page") };
+    assert_eq!((users.len(), next), (1, None));
 }

@@ -95,7 +95,13 @@ pub(super) fn bytes(octets: u64) -> usize {
 }
 
 fn when(when: &config::When) -> When {
-    When { listeners: when.listener.clone(), domains: when.domain.clone(), via: when.via.clone(), size_max: when.size_max }
+    When {
+        listeners: when.listener.clone(),
+        domains: when.domain.clone(),
+        via: when.via.clone(),
+        size_max: when.size_max,
+        bare_addresses: when.addresses == Some(config::Addresses::Bare),
+    }
 }
 
 fn mode(mode: config::Mode) -> Mode {

@@ -48,7 +48,7 @@ impl SessionHost {
         let mut chain = parts.pipeline.chain();
         // What the hooks before MAIL did belongs to each message of the session.
         chain.trace.clone_from(&self.chain.trace);
-        let mut transaction = Transaction::new(id, context, chain, options, origin, room);
+        let mut transaction = Box::new(Transaction::new(id, context, chain, options, origin, room));
         transaction.size = size.unwrap_or(0);
         if parts.recorder.is_some() {
             let draft = Draft::new(sender.to_string(), &transaction.context.mail_parameters);

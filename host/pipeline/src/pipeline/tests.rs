@@ -15,7 +15,7 @@ use waxwing_types::{
 use super::*;
 use waxwing_types::Timestamp;
 
-use crate::{BindingSettings, Changes, Guest, Hook, HookSet, OnFault, Outcome, Plugin, Role};
+use crate::{BindingSettings, Changes, Guest, Hook, HookSet, OnFault, Outcome, Plugin, Role, When};
 
 type Script = Box<dyn Fn(&Event, &Context) -> Result<Outcome, Fault> + Send + Sync>;
 
@@ -203,6 +203,25 @@ fn rewriting_is_a_cascade_and_quiet_calls_share_an_entry() {
     assert_eq!(upper.asked.lock().unwrap().len(), 8);
     let entries: Vec<_> = chain.trace.iter().map(|e| (e.who.as_str(), e.result.as_str(), e.calls)).collect();
     assert_eq!(entries, [("p0", "rewritten root@host.example", 1), ("p1", "unchanged", 4), ("p0", "unchanged", 3)]);
+}
+
+#[test]
+fn who_only_completes_addresses_is_not_asked_about_whole_ones() {
+    let upper = fake(&[Hook::OnRewriteAddress, Hook::OnMessage], |e, _| match e {
+        Event::RewriteAddress(a, _) => Ok(Outcome::of(Answer::Rewritten(Some(a.with_domain("host.example").unwrap())))),
+        _ => says(Verdict::Continue),
+    });
+    let when = When { bare_addresses: true, ..When::default() };
+    let settings = BindingSettings { when, ..BindingSettings::default() };
+    let binding = Binding::new("p0", Arc::clone(&upper) as Arc<dyn Plugin>, settings);
+    let p = Pipeline::new(vec![binding], Arc::new(AllRemote), Arc::new(ManualClock::default()));
+    let (mut chain, mut c) = (p.chain(), context());
+    for (given, made) in [("root", "root@host.example"), ("a@b.example", "a@b.example")] {
+        let out = now(p.rewrite(&mut chain, &mut c, address(given), Role::EnvelopeSender)).unwrap();
+        assert_eq!(out.to_string(), made);
+    }
+    now(p.verdict(&mut chain, &mut c, Event::Message));
+    assert_eq!(upper.asked.lock().unwrap().len(), 2, "about the bare one, and about the message");
 }
 
 #[test]

@@ -126,11 +126,13 @@ fn read_notify(value: &str) -> Option<Notify> {
     Some(Notify::On { success, failure, delay })
 }
 
-/// `type;xtext` (RFC 3461 §4.2); the address type is an atom.
+/// `type;xtext` (RFC 3461 §4.2); the address type is an atom. The xtext may stand for UTF-8 whatever the type is: Postfix sends a recipient
+/// of SMTPUTF8 as `rfc822;gr+C3+BC...`, and refusing that would lose the mail. Reports show it as it was sent.
 fn read_original(value: &str) -> Option<String> {
     let (kind, address) = value.split_once(';')?;
     let kind_ok = !kind.is_empty() && kind.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.+".contains(&b));
-    let address_ok = !address.is_empty() && is_printable(&xtext::decode(address)?);
+    let decoded = String::from_utf8(xtext::decode(address)?).ok()?;
+    let address_ok = !decoded.is_empty() && !decoded.chars().any(char::is_control);
     (kind_ok && address_ok && value.len() <= ORCPT_BYTES_MAX).then(|| value.to_owned())
 }
 
@@ -197,6 +199,7 @@ mod tests {
         let on = Notify::On { success: true, failure: false, delay: true };
         assert_eq!(rcpt(" NOTIFY=SUCCESS,delay").unwrap().notify, on);
         assert_eq!(rcpt(" ORCPT=rfc822;a+2Bb@c.example").unwrap().original.as_deref(), Some("rfc822;a+2Bb@c.example"));
+        assert_eq!(rcpt(" ORCPT=rfc822;gr+C3+BCn@c.example").unwrap().original.as_deref(), Some("rfc822;gr+C3+BCn@c.example"));
         let long = format!(" ORCPT=rfc822;{}", "x".repeat(ORCPT_BYTES_MAX));
         for text in [
             " NOTIFY",
@@ -207,6 +210,8 @@ mod tests {
             " ORCPT=;a",
             " ORCPT=rfc822;",
             " ORCPT=rfc822;a+00",
+            " ORCPT=rfc822;a+C3",
+            " ORCPT=rfc822;a+C2+85",
             &long,
         ] {
             assert_eq!(rcpt(text), Err(ParameterError::BadValue), "{text}");

@@ -1,0 +1,345 @@
+//! Changes a file of users, whole or not at all; the lines of other users stay octet by octet.
+
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use waxwing_auth::{NAME_BYTES_MAX, Record};
+
+use crate::watched::TABLE_BYTES_MAX;
+
+/// How long a change waits for another one of the same file.
+pub const LOCK_WAIT: Duration = Duration::from_secs(10);
+/// Between two looks at whether the other is done.
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why text is no name of a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UserNameError {
+    /// Nothing, or white space, a colon, a control character in it, or "#" at its beginning.
+    #[error("a user's name has no ':', no white space and no control characters, and does not begin with '#'")]
+    Character,
+    /// Longer than a client could say it.
+    #[error("a user's name has at most {NAME_BYTES_MAX} octets")]
+    TooLong,
+}
+
+/// A name that can stand in a file of users. Names that differ in case alone are one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserName(String);
+
+impl UserName {
+    /// Reads a name.
+    pub fn parse(text: &str) -> Result<Self, UserNameError> {
+        let wrong = |c: char| c == ':' || c.is_control() || c.is_whitespace();
+        match text {
+            _ if text.len() > NAME_BYTES_MAX => Err(UserNameError::TooLong),
+            _ if text.is_empty() || text.starts_with('#') || text.contains(wrong) => Err(UserNameError::Character),
+            _ => Ok(Self(text.to_owned())),
+        }
+    }
+
+    /// As it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// As it is looked up.
+    #[must_use]
+    pub fn key(&self) -> String {
+        self.0.to_ascii_lowercase()
+    }
+}
+
+impl std::fmt::Display for UserName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A user and what there is of its password, without the secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserEntry {
+    /// Its name, as it was written first.
+    pub name: String,
+    /// The schemes of its records; for one that is none, what is wrong with it in parentheses.
+    pub schemes: Vec<String>,
+}
+
+/// Why users were not changed or listed.
+#[derive(Debug, thiserror::Error)]
+pub enum UserError {
+    /// There is such a user already.
+    #[error("there is a user \"{name}\" in {place} already")]
+    Exists {
+        /// The name.
+        name: String,
+        /// Where.
+        place: String,
+    },
+    /// There is no such user.
+    #[error("there is no user \"{name}\" in {place}")]
+    Unknown {
+        /// The name.
+        name: String,
+        /// Where it was looked for.
+        place: String,
+    },
+    /// Somebody else changes the file, and does not come to an end.
+    #[error("{} is locked by another change", .0.display())]
+    Locked(PathBuf),
+    /// The system refused.
+    #[error("{}: {error}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+/// A file of users that is to be changed.
+#[derive(Clone, Debug)]
+pub struct UserFile {
+    path: PathBuf,
+    /// To whom a file is given that is made: user and group.
+    owner: Option<(u32, u32)>,
+}
+
+impl UserFile {
+    /// `owner`: user and group to whom the file is given if it is not there yet.
+    #[must_use]
+    pub fn new(path: &Path, owner: Option<(u32, u32)>) -> Self {
+        Self { path: path.to_owned(), owner }
+    }
+
+    /// The users in the order of their first lines.
+    pub fn list(&self) -> Result<Vec<UserEntry>, UserError> {
+        let mut file = File::open(&self.path).map_err(|error| self.failed(error))?;
+        let text = read(&mut file).map_err(|error| self.failed(error))?;
+        let mut users: Vec<UserEntry> = Vec::new();
+        for line in lines(&text).filter_map(Line::of) {
+            let scheme = match Record::parse(&String::from_utf8_lossy(line.stored), true) {
+                Ok(record) => record.scheme().to_owned(),
+                Err(error) => format!("({error})"),
+            };
+            let name = String::from_utf8_lossy(line.name);
+            match users.iter_mut().find(|user| user.name.eq_ignore_ascii_case(&name)) {
+                Some(user) => user.schemes.push(scheme),
+                None => users.push(UserEntry { name: name.into_owned(), schemes: vec![scheme] }),
+            }
+        }
+        Ok(users)
+    }
+
+    /// The file has lines of that user. A file that is not there has none.
+    pub fn has(&self, name: &UserName) -> Result<bool, UserError> {
+        match File::open(&self.path).and_then(|mut file| read(&mut file)) {
+            Ok(text) => Ok(has(&text, name)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    /// Adds a user. The file is made if it is not there.
+    pub fn add(&self, name: &UserName, records: &[Record]) -> Result<(), UserError> {
+        self.make().map_err(|error| self.failed(error))?;
+        self.change(|text| match has(text, name) {
+            true => Err(UserError::Exists { name: name.to_string(), place: self.place() }),
+            false => Ok(Some(with_records(text, name, records))),
+        })
+    }
+
+    /// Puts records in the place of those that a user has. What stands behind them in its lines stays.
+    pub fn replace(&self, name: &UserName, records: &[Record]) -> Result<(), UserError> {
+        self.change(|text| match has(text, name) {
+            true => Ok(Some(with_records(text, name, records))),
+            false => Err(self.unknown(name)),
+        })
+    }
+
+    /// The same, if the user still has the records that are expected; otherwise nothing is done. Whether it was.
+    pub fn renew(&self, name: &UserName, expected: &[Record], records: &[Record]) -> Result<bool, UserError> {
+        let mut same = false;
+        self.change(|text| {
+            let of_user = lines(text).filter_map(Line::of).filter(|line| line.is_of(name));
+            let stored = of_user.map(|line| Record::parse(&String::from_utf8_lossy(line.stored), true));
+            let stored: Vec<Record> = stored.filter_map(Result::ok).collect();
+            same = expected.iter().all(|record| stored.contains(record));
+            Ok(same.then(|| with_records(text, name, records)))
+        })?;
+        Ok(same)
+    }
+
+    /// Removes a user.
+    pub fn delete(&self, name: &UserName) -> Result<(), UserError> {
+        self.replace(name, &[])
+    }
+
+    fn place(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn unknown(&self, name: &UserName) -> UserError {
+        UserError::Unknown { name: name.to_string(), place: self.place() }
+    }
+
+    fn failed(&self, error: io::Error) -> UserError {
+        UserError::File { path: self.path.clone(), error }
+    }
+
+    fn make(&self) -> io::Result<()> {
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path) {
+            Ok(file) => match self.owner {
+                Some((user, group)) => std::os::unix::fs::fchown(&file, Some(user), Some(group)),
+                None => Ok(()),
+            },
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Changes the text under the file's lock. `None`: it stays.
+    fn change(&self, change: impl FnOnce(&[u8]) -> Result<Option<Vec<u8>>, UserError>) -> Result<(), UserError> {
+        let path = resolved(&self.path).map_err(|error| self.failed(error))?;
+        let mut file = self.lock(&path)?;
+        let text = read(&mut file).map_err(|error| self.failed(error))?;
+        match change(&text)? {
+            Some(new) => write(&path, &new, &file).map_err(|error| self.failed(error)),
+            None => Ok(()),
+        }
+    }
+
+    /// The file, locked for us, and still the one of that name: a change puts another one in its place.
+    fn lock(&self, path: &Path) -> Result<File, UserError> {
+        let mut waited = Duration::ZERO;
+        loop {
+            let file = File::open(path).map_err(|error| self.failed(error))?;
+            match file.try_lock() {
+                Ok(()) if is_at(&file, path).map_err(|error| self.failed(error))? => return Ok(file),
+                Ok(()) | Err(TryLockError::WouldBlock) if waited >= LOCK_WAIT => return Err(UserError::Locked(path.to_owned())),
+                Ok(()) | Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => return Err(self.failed(error)),
+            }
+            std::thread::sleep(LOCK_PAUSE);
+            waited += LOCK_PAUSE;
+        }
+    }
+}
+
+/// The path behind symbolic links. One that another user than ours has made is not followed: it could lead to a file of root's.
+fn resolved(path: &Path) -> io::Result<PathBuf> {
+    let found = std::fs::symlink_metadata(path)?;
+    if found.is_symlink() && found.uid() != nix::unistd::geteuid().as_raw() {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is a link of another user; name the file itself"));
+    }
+    let path = std::fs::canonicalize(path)?;
+    match std::fs::metadata(&path)?.is_file() {
+        true => Ok(path),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")),
+    }
+}
+
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let (open, named) = (file.metadata()?, std::fs::symlink_metadata(path)?);
+    Ok((open.dev(), open.ino()) == (named.dev(), named.ino()))
+}
+
+fn read(file: &mut File) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    file.take(TABLE_BYTES_MAX + 1).read_to_end(&mut text)?;
+    match text.len() as u64 > TABLE_BYTES_MAX {
+        true => Err(io::Error::new(io::ErrorKind::FileTooLarge, "the file is larger than 64 MiB")),
+        false => Ok(text),
+    }
+}
+
+/// Puts a file with this text in the place of one that is open, with its owner and its mode.
+fn write(path: &Path, text: &[u8], before: &File) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let before = before.metadata()?;
+    // Made for its owner alone; it goes away by itself if anything fails.
+    let mut file = tempfile::Builder::new().prefix(".users-").tempfile_in(folder)?;
+    file.write_all(text)?;
+    keep_owner(file.as_file(), &before)?;
+    file.as_file().set_permissions(PermissionsExt::from_mode(before.mode() & 0o777))?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|failed| failed.error)?;
+    File::open(folder)?.sync_all()
+}
+
+fn keep_owner(file: &File, before: &Metadata) -> io::Result<()> {
+    let own = file.metadata()?;
+    let differs = |own: u32, before: u32| (own != before).then_some(before);
+    match (differs(own.uid(), before.uid()), differs(own.gid(), before.gid())) {
+        (None, None) => Ok(()),
+        (user, group) => std::os::unix::fs::fchown(file, user, group),
+    }
+}
+
+/// The lines, each with what ends it.
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split_inclusive(|octet| *octet == b'\n')
+}
+
+/// A line `user:record`, with what may stand behind another colon.
+struct Line<'t> {
+    name: &'t [u8],
+    stored: &'t [u8],
+    /// With its colon; empty if there is none.
+    rest: &'t [u8],
+}
+
+impl<'t> Line<'t> {
+    fn of(line: &'t [u8]) -> Option<Self> {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let colon = |text: &[u8]| text.iter().position(|octet| *octet == b':');
+        let (name, stored) = line.split_at_checked(colon(line)?)?;
+        let stored = stored.get(1..)?;
+        let (stored, rest) = stored.split_at_checked(colon(stored).unwrap_or(stored.len()))?;
+        (!name.is_empty() && !name.starts_with(b"#")).then_some(Self { name, stored, rest })
+    }
+
+    fn is_of(&self, name: &UserName) -> bool {
+        self.name.eq_ignore_ascii_case(name.0.as_bytes())
+    }
+
+    fn is_scram(&self) -> bool {
+        self.stored.to_ascii_uppercase().starts_with(b"{SCRAM")
+    }
+}
+
+fn has(text: &[u8], name: &UserName) -> bool {
+    lines(text).filter_map(Line::of).any(|line| line.is_of(name))
+}
+
+/// The text with these records as the user's lines, where its first line stood, or at the end.
+fn with_records(text: &[u8], name: &UserName, records: &[Record]) -> Vec<u8> {
+    let own: Vec<Line<'_>> = lines(text).filter_map(Line::of).filter(|line| line.is_of(name)).collect();
+    let written = own.first().map_or(name.0.as_bytes(), |line| line.name);
+    let mut new = Vec::new();
+    for record in records {
+        let scram = matches!(record, Record::Scram(_));
+        let rest = own.iter().find(|line| line.is_scram() == scram).map_or(&[][..], |line| line.rest);
+        new.extend([written, b":", record.to_text().as_bytes(), rest, b"\n"].concat());
+    }
+    let mut out = Vec::with_capacity(text.len() + new.len());
+    for line in lines(text) {
+        match Line::of(line).is_some_and(|line| line.is_of(name)) {
+            true => out.append(&mut new),
+            false => out.extend_from_slice(line),
+        }
+    }
+    if !new.is_empty() && out.last().is_some_and(|last| *last != b'\n') {
+        out.push(b'\n');
+    }
+    out.append(&mut new);
+    out
+}
+
+#[cfg(test)]
+mod tests;

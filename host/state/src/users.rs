@@ -1,0 +1,243 @@
+//! Users in a keyspace of their own. All of them are in memory too, so that a login reads no disk and nobody can tell by the time of an answer who is there.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::{BufMut, Bytes, BytesMut};
+use parking_lot::RwLock;
+use waxwing_pipeline::{SCRAM_SCHEME, UserChange, UserStore, UserStoreError};
+use waxwing_store::{Batch, Keyspace, Store, StoreError};
+
+/// The keyspace that the store must be opened with.
+pub const USERS_KEYSPACE: &str = "user";
+/// Users that are kept.
+pub const STORED_USERS_MAX: usize = 100_000;
+/// Octets of a user's name.
+pub const STORED_NAME_BYTES_MAX: usize = 255;
+/// Octets of all records of a user.
+pub const STORED_RECORDS_BYTES_MAX: usize = 8192;
+
+/// The first octet of a row. Whoever changes the form of a row gives it the next number and reads both: users are kept for years.
+const ROW_VERSION: u8 = 1;
+/// Octets of the version and the checksum before the records.
+const ROW_HEAD_BYTES: usize = 5;
+/// Rows that are read at once.
+const PAGE_ROWS: usize = 512;
+
+#[derive(Default)]
+struct Known {
+    users: BTreeMap<String, Vec<String>>,
+    /// How many of them have no keys for SCRAM.
+    without_keys: usize,
+}
+
+impl Known {
+    /// None: the user goes.
+    fn put(&mut self, name: &str, records: Vec<String>) {
+        let lacks = |records: &Vec<String>| usize::from(!records.iter().any(|record| record.starts_with(SCRAM_SCHEME)));
+        let (gone, come) = match records.is_empty() {
+            true => (self.users.remove(name), 0),
+            false => {
+                let come = lacks(&records);
+                (self.users.insert(name.to_owned(), records), come)
+            }
+        };
+        self.without_keys = self.without_keys + come - gone.as_ref().map_or(0, lacks);
+    }
+}
+
+/// The users.
+pub struct StoredUsers {
+    store: Store,
+    rows: Keyspace,
+    known: RwLock<Known>,
+    /// One change at a time: what it was decided by holds until it is written.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl StoredUsers {
+    /// Reads the users of a database that has [`USERS_KEYSPACE`]. Blocks. A row that is damaged is left out, and the log says so.
+    pub fn open(store: &Store) -> Result<Arc<Self>, StoreError> {
+        let rows = store.keyspace(USERS_KEYSPACE)?;
+        let mut known = Known::default();
+        let mut from = Bound::Unbounded;
+        loop {
+            let page = rows.range(from.as_ref().map(|key: &Bytes| &key[..]), Bound::Unbounded, PAGE_ROWS)?;
+            let Some((last, _)) = page.last() else { break };
+            from = Bound::Excluded(last.clone());
+            for (key, row) in page {
+                match std::str::from_utf8(&key).ok().zip(read(&row)) {
+                    Some((name, records)) => known.put(name, records),
+                    None => {
+                        tracing::error!(user = %String::from_utf8_lossy(&key), "the records of a user are damaged: add it anew")
+                    }
+                }
+            }
+        }
+        let (known, turn) = (RwLock::new(known), tokio::sync::Mutex::new(()));
+        Ok(Arc::new(Self { store: store.clone(), rows, known, turn }))
+    }
+
+    /// What the user will have after the change; none: it is gone.
+    fn decide(&self, name: &str, change: UserChange) -> Result<Vec<String>, UserStoreError> {
+        let known = self.known.read();
+        let has = known.users.get(name);
+        let records = match (change, has) {
+            (UserChange::Add(_), Some(_)) => return Err(UserStoreError::Exists),
+            (UserChange::Replace(_) | UserChange::Renew { .. } | UserChange::Delete, None) => {
+                return Err(UserStoreError::Unknown);
+            }
+            (UserChange::Renew { expected, .. }, Some(has)) if expected != *has => return Err(UserStoreError::Changed),
+            (UserChange::Delete, Some(_)) => return Ok(Vec::new()),
+            (UserChange::Add(_), None) if known.users.len() >= STORED_USERS_MAX => {
+                return Err(UserStoreError::Full("100,000 users"));
+            }
+            (UserChange::Add(records), None) => records,
+            (UserChange::Replace(records) | UserChange::Renew { records, .. }, Some(_)) => records,
+        };
+        let octets: usize = records.iter().map(|record| record.len() + 1).sum();
+        match () {
+            () if name.is_empty() || name.len() > STORED_NAME_BYTES_MAX => Err(UserStoreError::Full("names of 1 to 255 octets")),
+            () if records.is_empty() || octets > STORED_RECORDS_BYTES_MAX => {
+                Err(UserStoreError::Full("records of 1 to 8192 octets"))
+            }
+            () if records.iter().any(|record| record.contains('\n')) => Err(UserStoreError::Full("records of a line")),
+            () => Ok(records),
+        }
+    }
+}
+
+#[async_trait]
+impl UserStore for StoredUsers {
+    fn find(&self, name: &str) -> Vec<String> {
+        self.known.read().users.get(name).cloned().unwrap_or_default()
+    }
+
+    fn page(&self, after: Option<&str>, limit: usize) -> Vec<(String, Vec<String>)> {
+        let known = self.known.read();
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let users = known.users.range::<str, _>((from, Bound::Unbounded)).take(limit);
+        users.map(|(name, records)| (name.clone(), records.clone())).collect()
+    }
+
+    fn counts(&self) -> (usize, usize) {
+        let known = self.known.read();
+        (known.users.len(), known.without_keys)
+    }
+
+    async fn change(&self, name: &str, change: UserChange) -> Result<(), UserStoreError> {
+        let _turn = self.turn.lock().await;
+        let records = self.decide(name, change)?;
+        let mut batch = Batch::with_capacity(1);
+        match records.is_empty() {
+            true => batch.delete(&self.rows, name.to_owned()),
+            false => batch.put(&self.rows, name.to_owned(), write(&records)),
+        }
+        self.store.commit(batch).await.map_err(|error| UserStoreError::Unavailable(error.to_string()))?;
+        self.known.write().put(name, records);
+        Ok(())
+    }
+}
+
+/// The version, the checksum of what follows, the records with LF between.
+fn write(records: &[String]) -> Bytes {
+    let text = records.join("\n");
+    let mut row = BytesMut::with_capacity(ROW_HEAD_BYTES + text.len());
+    row.put_u8(ROW_VERSION);
+    row.put_u32(crc32fast::hash(text.as_bytes()));
+    row.put_slice(text.as_bytes());
+    row.freeze()
+}
+
+fn read(row: &[u8]) -> Option<Vec<String>> {
+    let (head, text) = row.split_first_chunk::<ROW_HEAD_BYTES>()?;
+    let [version, checksum @ ..] = *head;
+    let whole = version == ROW_VERSION && u32::from_be_bytes(checksum) == crc32fast::hash(text);
+    let text = std::str::from_utf8(text).ok().filter(|text| whole && !text.is_empty())?;
+    Some(text.split('\n').map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use waxwing_store::StoreOptions;
+
+    use super::*;
+
+    fn words(list: &[&str]) -> Vec<String> {
+        list.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    fn open(path: &std::path::Path) -> (Store, Arc<StoredUsers>) {
+        let store = Store::open(path, &StoreOptions::new(&[USERS_KEYSPACE])).unwrap();
+        drop(tokio::spawn(store.pump()));
+        let users = StoredUsers::open(&store).unwrap();
+        (store, users)
+    }
+
+    #[tokio::test]
+    async fn what_was_acknowledged_is_there_after_a_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, users) = open(dir.path());
+        for number in 0..PAGE_ROWS + 3 {
+            let row = users.rows.clone();
+            let mut batch = Batch::with_capacity(1);
+            batch.put(&row, format!("u{number:04}"), write(&words(&["{X}1"])));
+            store.put_unsynced(batch);
+        }
+        users.change("anna", UserChange::Add(words(&["{A}1", "{B}2"]))).await.unwrap();
+        users.change("bob", UserChange::Add(words(&["{A}1"]))).await.unwrap();
+        users.change("cid", UserChange::Add(words(&["{A}1"]))).await.unwrap();
+        users.change("bob", UserChange::Replace(words(&["{A}3"]))).await.unwrap();
+        users.change("cid", UserChange::Delete).await.unwrap();
+        drop((store, users));
+        let (_store, users) = open(dir.path());
+        assert_eq!(users.find("anna"), ["{A}1", "{B}2"]);
+        assert_eq!((users.find("bob"), users.find("cid")), (words(&["{A}3"]), words(&[])));
+        assert_eq!(users.counts().0, 2 + PAGE_ROWS + 3);
+        assert_eq!(users.page(Some("anna"), 2).iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["bob", "u0000"]);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_is_refused_and_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_store, users) = open(dir.path());
+        users.change("anna", UserChange::Add(words(&["{A}1"]))).await.unwrap();
+        let counts = users.counts();
+        let renew = |expected: &str| UserChange::Renew { expected: words(&[expected]), records: words(&["{A}2"]) };
+        for (name, change, error) in [
+            ("anna", UserChange::Add(words(&["{A}2"])), UserStoreError::Exists),
+            ("bob", UserChange::Replace(words(&["{A}2"])), UserStoreError::Unknown),
+            ("bob", UserChange::Delete, UserStoreError::Unknown),
+            ("anna", renew("{A}0"), UserStoreError::Changed),
+            ("bob", UserChange::Add(words(&["{A}\n"])), UserStoreError::Full("records of a line")),
+            ("bob", UserChange::Add(words(&[])), UserStoreError::Full("records of 1 to 8192 octets")),
+            ("", UserChange::Add(words(&["{A}2"])), UserStoreError::Full("names of 1 to 255 octets")),
+        ] {
+            assert_eq!(users.change(name, change).await, Err(error));
+        }
+        assert_eq!((users.find("anna"), users.counts()), (words(&["{A}1"]), counts));
+        users.change("anna", renew("{A}1")).await.unwrap();
+        assert_eq!(users.find("anna"), ["{A}2"]);
+        assert_eq!(users.counts(), (1, 1));
+        users.change("anna", UserChange::Replace(words(&["{A}2", "{SCRAM-SHA-256}x"]))).await.unwrap();
+        assert_eq!(users.counts(), (1, 0));
+        users.change("bob", UserChange::Add(words(&["{A}2"]))).await.unwrap();
+        assert_eq!(users.counts(), (2, 1));
+        users.change("bob", UserChange::Delete).await.unwrap();
+        assert_eq!(users.counts(), (1, 0));
+    }
+
+    #[test]
+    fn a_damaged_row_is_none() {
+        let row = write(&words(&["{A}1", "{B}2"]));
+        assert_eq!(read(&row), Some(words(&["{A}1", "{B}2"])));
+        for at in 0..row.len() {
+            let mut bad = row.to_vec();
+            bad[at] ^= 1;
+            assert_eq!(read(&bad), None, "octet {at}");
+        }
+        assert_eq!((read(&[]), read(&row[..5])), (None, None));
+    }
+}
