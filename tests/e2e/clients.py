@@ -42,7 +42,7 @@ CLIENTS = {"swaks": by_swaks, "msmtp": by_msmtp, "curl": by_curl, "smtplib": by_
 CANNOT = {("swaks", name) for name in ("last_line_a_dot", "empty_body", "no_blank_line", "header_only")}
 
 # (plugin, hook) that must show in the trace of a message to a mailbox.
-HOOKS = {("cleanup", "on-cleanup"), ("cleanup", "on-rewrite-address"), ("aliases", "on-resolve")}
+HOOKS = {("cleanup", "on-cleanup"), ("aliases", "on-resolve")}
 
 
 class Clients(unittest.TestCase):

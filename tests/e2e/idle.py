@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""What `waxwing dev` costs when nothing happens: memory after 30 s, and the time a second start takes."""
+"""What a server costs when nothing happens: `waxwing dev` after 30 s, the time of its second start, and clients that say no more than EHLO."""
+import contextlib
 import time
 import unittest
 
@@ -7,6 +8,8 @@ from harness import cases, client, maildir, messages, system, waxwing
 
 IDLE_SECONDS = 30
 PSS_MEGABYTES_MAX = 60
+CLIENTS = 900
+CLIENT_KILOBYTES_MAX = 10
 
 
 class Idle(unittest.TestCase):
@@ -30,6 +33,17 @@ class Idle(unittest.TestCase):
             maildir.wait_for_one(server.maildir)
         finally:
             server.close()
+
+    def test_idle_clients(self):
+        with waxwing.Waxwing("idle", smtpd_client_connection_count_limit=0) as server, contextlib.ExitStack() as open_clients:
+            for _ in range(20):
+                client.Client(server.port).close()
+            before = system.pss_megabytes(server.process.pid)
+            last = [open_clients.enter_context(client.Client(server.port)) for _ in range(CLIENTS)][-1]
+            each = (system.pss_megabytes(server.process.pid) - before) * 1024 / CLIENTS
+            print(f"      {CLIENTS} clients behind EHLO: {each:.1f} KB each (at most {CLIENT_KILOBYTES_MAX})")
+            self.assertLess(each, CLIENT_KILOBYTES_MAX)
+            last.accepted(last.command("NOOP"))
 
     def seconds_to_greeting(self, server):
         started = time.monotonic()
