@@ -70,6 +70,26 @@ class Reports(unittest.TestCase):
             self.assertEqual(len(reports), 1)
             self.assertIn(b"Action: delivered\nStatus: 2.", reports[0])
 
+    def test_an_alias_for_several_is_expanded_and_its_members_tell_no_success(self):
+        domain = self.first.domain
+        self.first.settings["virtual_alias_maps"] = {f"team@{domain}": f"ann@{domain}, bob@{domain}", f"one@{domain}": f"ann@{domain}"}
+        for user in ("ann", "bob"):
+            self.first.settings["virtual_mailbox_maps"][f"{user}@{domain}"] = f"{user}/Maildir/"
+        with self.first:
+            self.send(messages.plain("asked"), " ENVID=QQ1", " NOTIFY=SUCCESS,FAILURE", to=f"team@{domain}")
+            for user in ("ann", "bob"):
+                maildir.wait_for_one(f"{self.first.mail}/{user}/Maildir")
+            self.first.wait_until_idle()
+            kind, fields = fields_of(self.report())
+            self.assertEqual(kind, "message/delivery-status")
+            self.assertIn(f"Final-Recipient: rfc822; team@{domain}\nAction: expanded\nStatus: 2.0.0\n", fields)
+            self.assertIn("Original-Envelope-Id: QQ1", fields)
+            self.assertNotIn("ann@", fields)
+            maildir.clear(self.first.maildir)
+            self.send(messages.plain("asked"), "", " NOTIFY=SUCCESS", to=f"one@{domain}")
+            _, fields = fields_of(self.report())
+            self.assertIn(f"Original-Recipient: rfc822;one@{domain}\nFinal-Recipient: rfc822; ann@{domain}\nAction: delivered\n", fields)
+
     def test_never_is_never(self):
         with self.behind(virtual_mailbox_maps="inline:{demo@postfix.example.test=demo/Maildir/}") as _, self.first:
             self.send(messages.plain("asked"), "", " NOTIFY=NEVER", to="gone@postfix.example.test")

@@ -15,6 +15,9 @@ pub(crate) const POSTFIX_NAMES: &[(&str, &str)] = &[
     ("mail_name", "the greeting is \"smtpd_banner\""),
     ("compatibility_level", "not needed"),
     ("mailbox_size_limit", "quotas come in a later version"),
+    ("address_verify_map", "not needed: what is known of addresses is kept in the store, in queue_directory"),
+    ("address_verify_poll_count", "a client waits for \"address_verify_poll_time\" in all"),
+    ("address_verify_poll_delay", "a client waits for \"address_verify_poll_time\" in all"),
     ("disable_vrfy_command", "VRFY never tells whether a mailbox exists"),
 ];
 

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use waxwing_accounts::{Accounts, LoginMemory, random};
 use waxwing_config::Config;
 use waxwing_control::ServerInfo;
-use waxwing_delivery::CurrentWays;
+use waxwing_delivery::{CurrentWays, QueueManager};
 use waxwing_net::{Shutdown, spawn};
 use waxwing_pipeline::{Context, Event, Pipeline, UserStore};
 use waxwing_queue::{EmbeddedSpool, Spool, SpoolError, SpoolSettings};
@@ -73,10 +73,7 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     // Ends with the store; it is told of nothing else.
     drop(spawn("store", store.pump()));
     let spool: Arc<dyn Spool> = Arc::new(open_spool(&config, &store, &clock).await?);
-    let traces = Arc::new(TraceStore::open(&store, trace_limits(&config))?);
-    drop(spawn("traces", sweep(Arc::clone(&traces), Arc::clone(&clock), shutdown.clone())));
-    let (recordings, waiting) = RecordingStore::open(&store, recording_limits(&config), Arc::clone(&clock))?;
-    drop(spawn("recordings", record(Arc::clone(&recordings), waiting, shutdown.clone())));
+    let (traces, recordings) = open_records(&config, &store, &clock, &shutdown)?;
     let accounts = Arc::new(Accounts::open(&config, &clock)?);
     let (users, logins) = logins(&store, &clock)?;
     let resolver = outbound::resolver(&config);
@@ -108,16 +105,7 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     let doors = Doors::new(current, Arc::clone(&door), shutdown.clone());
     drop(spawn("ticks", ticks(Arc::clone(&pipeline), Arc::clone(&doors), shutdown.clone())));
     let ways = CurrentWays::new(ways);
-    let manager = outbound::queue_manager(Joined {
-        ways: Arc::clone(&ways),
-        pipeline: Arc::clone(&pipeline),
-        spool: Arc::clone(&spool),
-        submit: Arc::clone(&doors) as _,
-        events: EventLine::start(&pipeline, shutdown.clone()) as _,
-        trace: Arc::clone(&traces) as _,
-        clock: Arc::clone(&clock),
-    })
-    .await?;
+    let manager = queue_manager(&lasting, &ways, &doors).await?;
     let active = manager.active();
     let manager = spawn("queue manager", manager.run(shutdown.clone()));
     let config = Arc::new(ArcSwap::new(config));
@@ -162,6 +150,34 @@ fn open_store(config: &Config) -> anyhow::Result<Store> {
     Ok(Store::open(&config.queue_directory.join(STORE_DIRECTORY), &StoreOptions::new(&keyspaces))?)
 }
 
+/// What is remembered of each transaction.
+fn open_records(
+    config: &Config,
+    store: &Store,
+    clock: &Arc<dyn Clock>,
+    shutdown: &Shutdown,
+) -> anyhow::Result<(Arc<TraceStore>, Arc<RecordingStore>)> {
+    let limits = TraceLimits { bytes_max: config.trace.bytes_max, age_max: config.trace.age_max };
+    let traces = Arc::new(TraceStore::open(store, limits)?);
+    drop(spawn("traces", sweep(Arc::clone(&traces), Arc::clone(clock), shutdown.clone())));
+    let (recordings, waiting) = RecordingStore::open(store, recording_limits(config), Arc::clone(clock))?;
+    drop(spawn("recordings", record(Arc::clone(&recordings), waiting, shutdown.clone())));
+    Ok((traces, recordings))
+}
+
+async fn queue_manager(lasting: &Lasting, ways: &Arc<CurrentWays>, doors: &Arc<Doors>) -> anyhow::Result<QueueManager> {
+    outbound::queue_manager(Joined {
+        ways: Arc::clone(ways),
+        pipeline: Arc::clone(&lasting.pipeline),
+        spool: Arc::clone(&lasting.spool),
+        submit: Arc::clone(doors) as _,
+        events: EventLine::start(&lasting.pipeline, lasting.shutdown.clone()) as _,
+        trace: Arc::clone(&lasting.trace),
+        clock: Arc::clone(&lasting.clock),
+    })
+    .await
+}
+
 async fn open_spool(config: &Config, store: &Store, clock: &Arc<dyn Clock>) -> anyhow::Result<EmbeddedSpool> {
     let mut settings = SpoolSettings::new(config.message_size_limit, Arc::clone(clock));
     settings.queue_minfree = config.queue_minfree;
@@ -180,10 +196,6 @@ async fn sweep(traces: Arc<TraceStore>, clock: Arc<dyn Clock>, mut shutdown: Shu
             Err(error) => tracing::warn!(%error, "old traces could not be removed"),
         }
     }
-}
-
-fn trace_limits(config: &Config) -> TraceLimits {
-    TraceLimits { bytes_max: config.trace.bytes_max, age_max: config.trace.age_max }
 }
 
 fn recording_limits(config: &Config) -> RecordingLimits {

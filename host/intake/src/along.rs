@@ -66,8 +66,8 @@ impl Intake {
     }
 }
 
-/// What the client hears when the mail that plugins send along can't be taken now.
+/// What the client hears when the mail that comes along can't be taken now.
 pub(crate) fn reply_of(error: &SubmitError) -> Reply {
-    tracing::warn!(target: "intake", "what a plugin sends along can't be taken: {error}");
+    tracing::warn!(target: "intake", "what is to come along can't be taken: {error}");
     replies::NOT_ALONG
 }

@@ -5,6 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use waxwing_pipeline::{Expansion, Hook, Resolved, Target};
 use waxwing_types::{Recipient, Reply, ReversePath};
 
+use crate::expanded::{Expanded, of_members};
 use crate::transaction::Transaction;
 use crate::{Intake, replies};
 
@@ -24,7 +25,8 @@ impl Intake {
     /// The recipients that aliases make of the envelope's, each once; where they come from one list, its owner is the sender.
     pub(crate) async fn expand_all(&self, transaction: &mut Transaction) -> Result<Vec<Recipient>, Reply> {
         let named = transaction.context.recipients.iter().map(|r| r.recipient.clone()).collect();
-        let out = self.expand(transaction, named).await?;
+        let (out, aliases) = self.expand_noting(transaction, named).await?;
+        transaction.expanded = Expanded { sender: transaction.context.sender.clone(), aliases };
         apply_owner(transaction, &out);
         Ok(out.into_iter().map(|(recipient, _)| recipient).collect())
     }
@@ -32,9 +34,18 @@ impl Intake {
     /// What aliases make of these recipients, each once, with the owner of the list that it came from. An alias may name itself: then it
     /// stands for itself too.
     pub(crate) async fn expand(&self, transaction: &mut Transaction, named: Vec<Recipient>) -> Result<Vec<Owned>, Reply> {
+        self.expand_noting(transaction, named).await.map(|(out, _)| out)
+    }
+
+    /// The same, and the aliases for several of whose success the sender wants to hear.
+    async fn expand_noting(
+        &self,
+        transaction: &mut Transaction,
+        named: Vec<Recipient>,
+    ) -> Result<(Vec<Owned>, Vec<Recipient>), Reply> {
         let first = named.into_iter().map(|recipient| self.with_domain(recipient)).collect::<Result<Vec<_>, _>>()?;
         if !transaction.chain.has(Hook::OnResolve) {
-            return Ok(first.into_iter().map(|recipient| (recipient, None)).collect());
+            return Ok((first.into_iter().map(|recipient| (recipient, None)).collect(), Vec::new()));
         }
         // Aliases may add to what the client named, which has a limit of its own.
         let recipients_max = first.len() + self.parts.settings.expansion_recipients_max;
@@ -43,7 +54,8 @@ impl Intake {
         let mut expanded: HashSet<String> = HashSet::new();
         let mut done: HashSet<String> = HashSet::new();
         let mut out: Vec<Owned> = Vec::with_capacity(line.len());
-        while let Some(step) = line.pop_front() {
+        let mut aliases = Vec::new();
+        while let Some(mut step) = line.pop_front() {
             let key = step.recipient.address.lookup_key();
             let expansion = match expanded.contains(&key) {
                 true => None,
@@ -52,13 +64,18 @@ impl Intake {
             match expansion {
                 Some(expansion) => {
                     expanded.insert(key);
+                    let notify = of_members(step.recipient.notify);
+                    if expansion.targets.len() > 1 && notify != step.recipient.notify {
+                        aliases.push(step.recipient.clone());
+                        step.recipient.notify = notify;
+                    }
                     self.queue_targets(&step, expansion, &mut line, recipients_max - out.len().min(recipients_max))?;
                 }
                 None if done.insert(key) => out.push((step.recipient, step.owner)),
                 None => {}
             }
         }
-        Ok(out)
+        Ok((out, aliases))
     }
 
     async fn resolve(&self, transaction: &mut Transaction, step: &Step) -> Result<Option<Expansion>, Reply> {

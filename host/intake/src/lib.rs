@@ -13,6 +13,7 @@ mod along;
 mod content;
 mod door;
 mod expand;
+mod expanded;
 mod gate;
 mod host;
 mod recording;

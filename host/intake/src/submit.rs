@@ -112,7 +112,7 @@ impl Intake {
     }
 }
 
-fn split(content: Bytes) -> (HeaderBlock, Bytes) {
+pub(crate) fn split(content: Bytes) -> (HeaderBlock, Bytes) {
     let mut splitter = HeadSplitter::new(content.len());
     match splitter.push(content.clone()) {
         Ok(Split::Done(head, body)) => (head, body),

@@ -24,6 +24,7 @@ use waxwing_types::{
 
 use super::*;
 
+mod expanded;
 mod limits;
 mod policy;
 mod recording;

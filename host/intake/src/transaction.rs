@@ -9,6 +9,7 @@ use waxwing_queue::{BodyWriter, NewBody, NewMessage, Reservation, SpoolError};
 use waxwing_smtp::server::{Answer, MailOptions};
 use waxwing_types::{Address, Envelope, Origin, QueueId, Recipient, Reply, ReversePath, Timestamp, Verdict, Via};
 
+use crate::expanded::Expanded;
 use crate::recording::Draft;
 use crate::restrict::{Found, Refusal};
 use crate::{Intake, IntakeSettings, along, replies};
@@ -38,6 +39,8 @@ pub(crate) struct Transaction {
     pub(crate) redirect: Option<Address>,
     /// A hook said at an earlier step: 250, and away with it.
     pub(crate) discard: Option<String>,
+    /// Aliases whose expansion the sender is to hear of.
+    pub(crate) expanded: Expanded,
     /// What the client said, if it is recorded.
     pub(crate) draft: Option<Box<Draft>>,
     receiving: Receiving,
@@ -83,6 +86,7 @@ impl Transaction {
             prepend: Vec::new(),
             redirect: None,
             discard: None,
+            expanded: Expanded::default(),
             draft: None,
             receiving: Receiving::Waiting(room),
         }
@@ -282,7 +286,8 @@ impl Intake {
         body: NewBody,
     ) -> Result<(), Reply> {
         let Placement { hold, not_before, priority } = self.placement(transaction).await.map_err(ended)?;
-        let with = self.along(transaction).await.map_err(|error| along::reply_of(&error))?;
+        let mut with = self.along(transaction).await.map_err(|error| along::reply_of(&error))?;
+        with.extend(self.report_expanded(transaction).await.map_err(|error| along::reply_of(&error))?);
         let with = self.spooled(with).await.map_err(|error| replies::spool(&error))?;
         let context = &transaction.context;
         let body = match &context.replaced_body {

@@ -27,6 +27,8 @@ pub enum Action {
     Delivered,
     /// Handed to a server that sends no reports.
     Relayed,
+    /// An alias for several, to whom it goes on.
+    Expanded,
 }
 
 impl Action {
@@ -36,6 +38,7 @@ impl Action {
             Self::Delayed { .. } => "delayed",
             Self::Delivered => "delivered",
             Self::Relayed => "relayed",
+            Self::Expanded => "expanded",
         }
     }
 }
@@ -166,7 +169,7 @@ impl Report<'_> {
         let host = self.reporting_mta;
         let subject = match self.recipients.first().map(|r| r.action) {
             Some(Action::Delayed { .. }) => "Delayed Mail (still being retried)",
-            Some(Action::Delivered | Action::Relayed) => "Successful Mail Delivery Report",
+            Some(Action::Delivered | Action::Relayed | Action::Expanded) => "Successful Mail Delivery Report",
             Some(Action::Failed) | None => "Undelivered Mail Returned to Sender",
         };
         _ = write!(
@@ -190,6 +193,9 @@ impl Report<'_> {
             }
             Some(Action::Delivered | Action::Relayed) => {
                 "Your message was delivered to the recipients below, or handed to a server\r\nthat sends no such reports.\r\n"
+            }
+            Some(Action::Expanded) => {
+                "Your message was accepted for the addresses below, each of which stands for\r\nseveral others. It goes on to them; you will not hear of each that gets it.\r\n"
             }
             Some(Action::Failed) | None => {
                 "Your message could not be delivered to the recipients below.\r\nThe reason stands behind each; what is known of the message is attached.\r\n"
