@@ -120,7 +120,10 @@ fn unit_checks(without_languages: bool) -> Vec<Check> {
 
 fn end_to_end_checks(had: &Had) -> Vec<Check> {
     let mut scripts = Command::new("python3");
-    scripts.arg("tests/e2e/run").env("WAXWING_BIN", had.programs.join("waxwing")).env("MAILLOAD_BIN", had.programs.join("mailload"));
+    scripts
+        .arg("tests/e2e/run")
+        .env("WAXWING_BIN", had.programs.join("waxwing"))
+        .env("MAILLOAD_BIN", had.programs.join("mailload"));
     if let Some(folder) = &had.peers {
         scripts.env("PEERS", folder);
     }
