@@ -40,7 +40,7 @@ static KEYS: LazyLock<ScramKeys> = LazyLock::new(|| ScramKeys::of(PASSWORD, SALT
 pub fn auth_exchange(input: &[u8]) {
     let (letters, rest) = split_line(bounded(input));
     let (sizes, text) = split_line(rest);
-    let flights: Vec<Vec<u8>> = text.split(|octet| *octet == FLIGHT).map(|flight| spoken(flight)).collect();
+    let flights: Vec<Vec<u8>> = text.split(|octet| *octet == FLIGHT).map(spoken).collect();
     let whole = run(letters, &flights, |flight| vec![flight]);
     assert_eq!(run(letters, &flights, |flight| chop(flight, sizes)), whole, "cut by {sizes:?}");
     assert_eq!(run(letters, &flights, |flight| chop(flight, b"")), whole, "octet by octet");
