@@ -147,16 +147,14 @@ class Tls(unittest.TestCase):
                 scanner.stdin.close()
                 scanner.stdin = None
                 try:
-                    said = scanner.communicate(timeout=3)[0]
-                except subprocess.TimeoutExpired:
-                    # The refusal waits for the server's next octets, and the client for the refusal: smtpd_timeout ends that.
+                    said = scanner.communicate(timeout=20)[0]
+                finally:
                     scanner.kill()
-                    said = scanner.communicate()[0]
                 before, after = said.split("RENEGOTIATING")
                 # A second handshake would have shown the certificate once more.
                 self.assertIn("depth=0", before)
                 self.assertNotIn("depth=0", after)
-                self.assertNotIn("250 2.0.0", after)
+                self.assertIn("no renegotiation", after)
 
     def test_names(self):
         """The name that the client gives picks the certificate; others get the first. ALPN is no obstacle."""
