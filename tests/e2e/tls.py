@@ -104,6 +104,58 @@ class Tls(unittest.TestCase):
                 self.assertFalse(shook, said)
         self.assertTrue(self.s_client(self.ports["implicit"], "-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256")[0])
 
+    def test_every_cipher(self):
+        """Those of TLS 1.2 and 1.3 that are ours, each alone, and none of all others that this openssl knows."""
+        ours = {"-tls1_2": ["ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-CHACHA20-POLY1305"],
+                "-tls1_3": ["TLS_AES_256_GCM_SHA384", "TLS_AES_128_GCM_SHA256", "TLS_CHACHA20_POLY1305_SHA256"]}
+        others = {"-tls1_2": ["ALL:COMPLEMENTOFALL:" + ":".join("!" + name for name in ours["-tls1_2"])],
+                  "-tls1_3": ["TLS_AES_128_CCM_SHA256:TLS_AES_128_CCM_8_SHA256"]}
+        for version, option in (("-tls1_2", "-cipher"), ("-tls1_3", "-ciphersuites")):
+            weak = ":@SECLEVEL=0" if option == "-cipher" else ""
+            for names, spoken in ((ours[version], True), (others[version], False)):
+                for name in names:
+                    for starttls in (True, False):
+                        with self.subTest(cipher=name[:60], starttls=starttls):
+                            port = self.server.port if starttls else self.ports["implicit"]
+                            shook, said = self.s_client(port, version, option, name + weak, starttls=starttls)
+                            self.assertEqual(shook, spoken, said)
+                            if spoken:
+                                self.assertRegex(said, f"Cipher is {name}\n")
+
+    def test_groups(self):
+        """Keys are exchanged over curves only, and signed by no SHA-1."""
+        for group, spoken in (("X25519", True), ("P-256", True), ("P-384", True), ("ffdhe2048", False), ("ffdhe4096", False)):
+            with self.subTest(group=group):
+                self.assertEqual(self.s_client(self.ports["implicit"], "-tls1_3", "-groups", group)[0], spoken)
+        self.assertFalse(self.s_client(self.ports["implicit"], "-tls1_2", "-sigalgs", "ECDSA+SHA1", "-cipher", "ALL:@SECLEVEL=0")[0])
+
+    def test_what_else_a_scanner_looks_for(self):
+        """No compression, no name of ALPN that nobody defined, secure renegotiation (RFC 5746) announced, and none done."""
+        said = self.s_client(self.ports["implicit"], "-tls1_2", "-alpn", "smtp,h2")[1]
+        for words in ("Compression: NONE", "Secure Renegotiation IS supported", "No ALPN negotiated", "Extended master secret: yes"):
+            self.assertIn(words, said)
+        for starttls in (True, False):
+            with self.subTest(starttls=starttls):
+                port = self.server.port if starttls else self.ports["implicit"]
+                command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", *(["-starttls", "smtp"] if starttls else []), "-tls1_2", "-crlf"]
+                scanner = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+                # s_client takes a line of R for an order to shake hands anew.
+                for line in ("NOOP\n", "R\n"):
+                    time.sleep(0.5)
+                    scanner.stdin.write(line)
+                    scanner.stdin.flush()
+                scanner.stdin.close()
+                scanner.stdin = None
+                try:
+                    said = scanner.communicate(timeout=20)[0]
+                finally:
+                    scanner.kill()
+                before, after = said.split("RENEGOTIATING")
+                # A second handshake would have shown the certificate once more.
+                self.assertIn("depth=0", before)
+                self.assertNotIn("depth=0", after)
+                self.assertIn("no renegotiation", after)
+
     def test_names(self):
         """The name that the client gives picks the certificate; others get the first. ALPN is no obstacle."""
         for name, shown in ((HOSTS["a"], "mx-a"), (HOSTS["b"], "mx-b"), (HOSTS["b"].upper(), "mx-b"), ("else.example.test", "mx-a")):

@@ -1,7 +1,7 @@
 //! A stranger's octets against each part of Waxwing that reads them first, with the laws that hold whatever they are.
 //!
 //! Owns: the targets, how their input is laid out, the seeds that the transcripts give.
-//! Uses: types, message, smtp, net (for PROXY headers), transcripts.
+//! Uses: types, auth, message, smtp, net (for PROXY headers), transcripts.
 //! Used by: `tests/fuzz` (nightly, libFuzzer), which is no part of the workspace; and by the test that gives the corpus again.
 //! Never: I/O but reading the corpus; a target that is not also replayed.
 //! Start reading at: [`TARGETS`], then [`server_session`].
@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::panic, clippy::expect_used, reason = "a broken law is a panic: that is how a target tells it")]
 
+mod auth;
 mod command;
 mod data;
 mod drive;
@@ -21,6 +22,7 @@ mod reply;
 mod seeds;
 mod server;
 
+pub use auth::auth_exchange;
 pub use command::command_line;
 pub use data::data_reader;
 pub use header::header;
@@ -38,6 +40,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("command_line", command_line),
     ("server_session", server_session),
+    ("auth_exchange", auth_exchange),
     ("data_reader", data_reader),
     ("reply_reader", reply_reader),
     ("header", header),

@@ -70,6 +70,9 @@ fn add(seeds: &mut Vec<Seed>, given: char, name: &str, wire: &[u8]) {
         return;
     }
     push("server_session", name.to_owned(), [b"a\n\x06\n".as_slice(), wire].concat());
+    if name.contains("auth") {
+        push("auth_exchange", name.to_owned(), [b"H\n\x06\n".as_slice(), wire].concat());
+    }
     if let Some(at) = wire.windows(6).position(|word| word == b"DATA\r\n") {
         let message = [b"\x06\n".as_slice(), wire.get(at + 6..).unwrap_or_default()].concat();
         push("data_reader", name.to_owned(), message.clone());

@@ -110,7 +110,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<IO> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let read = match self.get_mut() {
             Self::Plain(io) => return Pin::new(io).poll_read(cx, buffer),
-            Self::Server(stream) => ready!(Pin::new(stream.as_mut()).poll_read(cx, buffer)),
+            Self::Server(stream) => match Pin::new(stream.as_mut()).poll_read(cx, buffer) {
+                Poll::Ready(read) => read,
+                // What TLS itself answers (no renegotiation, a new key) would wait for our next reply, and the peer for it.
+                Poll::Pending if stream.get_ref().1.wants_write() => match Pin::new(stream.as_mut()).poll_flush(cx) {
+                    Poll::Ready(Err(error)) => Err(error),
+                    Poll::Ready(Ok(())) | Poll::Pending => return Poll::Pending,
+                },
+                Poll::Pending => return Poll::Pending,
+            },
             Self::Client(stream) => ready!(Pin::new(stream.as_mut()).poll_read(cx, buffer)),
             Self::Gone => Ok(()),
         };
