@@ -191,7 +191,7 @@ fn a_plugin_is_tried_among_those_of_a_server() {
     let bench = Bench::new();
     let config = format!(
         "virtual_mailbox_domains = [\"example.net\"]\nvirtual_mailbox_maps = {{ \"demo@example.net\" = \"demo/\" }}\nalias_maps = []\n\
-         [plugins.mine]\nfile = {:?}\n[plugins.mine.grants]\nmessage = \"full\"\nedit = true\nlookup = [\"alias_maps\"]\n\
+         [plugins.cleanup.when]\naddresses = \"any\"\n[plugins.mine]\nfile = {:?}\n[plugins.mine.grants]\nmessage = \"full\"\nedit = true\nlookup = [\"alias_maps\"]\n\
          [plugins.mine.limits]\ntime = \"60s\"\ncpu = \"20s\"\n[plugins.mine.config]\nact = \"panic\"\nat = \"on-message\"\n",
         component("evil")
     );

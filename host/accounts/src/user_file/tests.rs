@@ -42,11 +42,11 @@ fn names_that_a_line_can_hold() {
 
 #[test]
 fn what_is_not_the_users_stays_and_what_is_behind_its_records_too() {
-    let before = "# anna:{PLAIN}x\nbob:{PLAIN}b:1000:8::/home\r\n\nAnna:{PLAIN}old:1001:8::/home/anna\nnonsense\nANNA:{SHA}zz\ncid:{PLAIN}c";
+    let before = "# anna:{PLAIN}x\nbob:{PLAIN}b:1000:8::/mail\r\n\nAnna:{PLAIN}old:1001:8::/mail/anna\nnonsense\nANNA:{SHA}zz\ncid:{PLAIN}c";
     let (_dir, file) = file(before);
     file.replace(&name("anna"), &[plain("new"), scram()]).unwrap();
-    let line = format!("Anna:{{PLAIN}}new:1001:8::/home/anna\nAnna:{}\n", scram().to_text());
-    let after = before.replace("Anna:{PLAIN}old:1001:8::/home/anna\n", &line).replace("ANNA:{SHA}zz\n", "");
+    let line = format!("Anna:{{PLAIN}}new:1001:8::/mail/anna\nAnna:{}\n", scram().to_text());
+    let after = before.replace("Anna:{PLAIN}old:1001:8::/mail/anna\n", &line).replace("ANNA:{SHA}zz\n", "");
     assert_eq!(text(&file), after);
     file.add(&name("dora"), &[plain("d")]).unwrap();
     assert_eq!(text(&file), format!("{after}\ndora:{{PLAIN}}d\n"));
