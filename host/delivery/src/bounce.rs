@@ -6,9 +6,7 @@ use bytes::Bytes;
 use waxwing_message::{Action, Report, Reported};
 use waxwing_pipeline::{Generated, Hook, Prepared, Submission, SubmitError, TraceEntry};
 use waxwing_queue::NewMessage;
-use waxwing_types::{
-    BodyType, Envelope, MemoryBody, Message, Notify, Origin, Recipient, Return, ReversePath, Status, Timestamp, Via,
-};
+use waxwing_types::{MemoryBody, Message, Notify, Recipient, Return, ReversePath, Status, Timestamp};
 
 use crate::DeliverySettings;
 use crate::hooks::context_of;
@@ -127,16 +125,7 @@ pub(crate) async fn report(core: &Core, message: &Message, kind: Kind, list: &[(
         body: body.as_deref(),
     }
     .print();
-    let envelope = Envelope {
-        sender: ReversePath::Null,
-        recipients: vec![Recipient::new(sender.clone())],
-        body_type: if dsn.eight_bit { BodyType::EightBitMime } else { BodyType::SevenBit },
-        ret: None,
-        envid: None,
-        smtputf8: dsn.smtputf8,
-        require_tls: message.envelope.require_tls,
-        origin: Origin::internal(Via::Dsn, now),
-    };
+    let envelope = dsn.envelope(sender.clone(), message.envelope.require_tls, now);
     let mail = Generated { id, envelope, content: dsn.content, cause: Some(message.id), tags: inherited(message) };
     match core.parts.submit.prepare(mail).await {
         Ok(prepared) => {

@@ -102,12 +102,11 @@ impl Intake {
 
     /// smtpd_end_of_data_restrictions.
     async fn ruled_out_at_end(&self, transaction: &mut Transaction) -> Option<Reply> {
-        let context = &transaction.context;
-        let (sender, esmtp) = (context.sender.clone(), transaction.origin.esmtp);
+        let Transaction { chain, context, origin, .. } = &mut *transaction;
+        let (sender, esmtp) = (context.sender.clone(), origin.esmtp);
         let stage = Stage::EndOfData;
-        let case =
-            Case { stage, context, esmtp, sender: sender.as_deref(), recipient: None, is_alias: false, size: context.size() };
-        let found = self.restrict(&case).await;
+        let case = Case { stage, context, esmtp, sender: sender.as_deref(), recipient: None, size: context.size() };
+        let found = self.restrict(chain, &case).await;
         let Err(Refusal { reply, rule }) = transaction.keep(found) else {
             let late = std::mem::take(&mut transaction.prepend);
             if let Some(head) = transaction.context.head.as_mut().filter(|_| !late.is_empty()) {

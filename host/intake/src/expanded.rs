@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use waxwing_message::{Action, Report, Reported};
 use waxwing_pipeline::{AUTHORS_TAG, Context, Generated, Hook, Prepared, Submit, SubmitError};
-use waxwing_types::{BodyType, EnhancedCode, Envelope, MemoryBody, Notify, Origin, Recipient, Return, ReversePath, Status, Via};
+use waxwing_types::{EnhancedCode, MemoryBody, Notify, Recipient, Return, ReversePath, Status, Via};
 
 use crate::Intake;
 use crate::transaction::Transaction;
@@ -56,16 +56,7 @@ impl Intake {
             body: None,
         }
         .print();
-        let envelope = Envelope {
-            sender: ReversePath::Null,
-            recipients: vec![Recipient::new(sender.clone())],
-            body_type: if dsn.eight_bit { BodyType::EightBitMime } else { BodyType::SevenBit },
-            ret: None,
-            envid: None,
-            smtputf8: dsn.smtputf8,
-            require_tls: options.require_tls,
-            origin: Origin::internal(Via::Dsn, now),
-        };
+        let envelope = dsn.envelope(sender.clone(), options.require_tls, now);
         let authors = transaction.context.tags.get(AUTHORS_TAG).map(|authors| (AUTHORS_TAG.to_owned(), authors.clone()));
         let (cause, tags) = (Some(transaction.id), authors.into_iter().collect());
         let made = self.prepare(Generated { id, envelope, content: dsn.content, cause, tags }).await;

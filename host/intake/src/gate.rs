@@ -37,26 +37,6 @@ impl Intake {
         }
     }
 
-    /// A recipient of another server's domain has aliases here, so that his own server need not know him. Asked only where addresses are
-    /// verified.
-    pub(crate) async fn is_alias(
-        &self,
-        transaction: &mut Transaction,
-        recipient: &Address,
-        class: AddressClass,
-    ) -> Result<bool, Reply> {
-        let elsewhere = matches!(class, AddressClass::Default | AddressClass::Relay);
-        if !elsewhere || !self.parts.policy.may_verify() {
-            return Ok(false);
-        }
-        let Transaction { chain, context, .. } = transaction;
-        match self.parts.pipeline.resolve(chain, context, recipient, true).await {
-            Resolved::Targets(_) => Ok(true),
-            Resolved::Failed(reply) => Err(reply),
-            Resolved::Unknown | Resolved::NotMine => Ok(false),
-        }
-    }
-
     /// The client is one of ours.
     fn may_relay(&self, context: &Context) -> bool {
         let trusted = |ip| self.parts.settings.in_mynetworks(ip);

@@ -42,8 +42,6 @@ pub(crate) struct Case<'a> {
     pub(crate) sender: Option<&'a ReversePath>,
     /// With who delivers to it.
     pub(crate) recipient: Option<(&'a Address, AddressClass)>,
-    /// The recipient is an alias here; only known of domains of other servers, and where addresses are verified.
-    pub(crate) is_alias: bool,
     pub(crate) size: u64,
 }
 

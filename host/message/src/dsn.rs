@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use bytes::Bytes;
-use waxwing_types::{Address, QueueId, Recipient, Return, Status, Timestamp};
+use waxwing_types::{Address, BodyType, Envelope, Origin, QueueId, Recipient, Return, ReversePath, Status, Timestamp, Via};
 
 use crate::date::rfc5322_date;
 use crate::trace::message_id_of;
@@ -94,6 +94,23 @@ pub struct Dsn {
     pub eight_bit: bool,
     /// Its own address is in UTF-8: it needs SMTPUTF8.
     pub smtputf8: bool,
+}
+
+impl Dsn {
+    /// Its own envelope: from `<>`, to whom it is printed for. `require_tls`: the message had it.
+    #[must_use]
+    pub fn envelope(&self, to: Address, require_tls: bool, now: Timestamp) -> Envelope {
+        Envelope {
+            sender: ReversePath::Null,
+            recipients: vec![Recipient::new(to)],
+            body_type: if self.eight_bit { BodyType::EightBitMime } else { BodyType::SevenBit },
+            ret: None,
+            envid: None,
+            smtputf8: self.smtputf8,
+            require_tls,
+            origin: Origin::internal(Via::Dsn, now),
+        }
+    }
 }
 
 impl Report<'_> {

@@ -43,8 +43,8 @@ impl SessionHost {
     /// The lists that are asked before MAIL. Beside a refusal only HOLD means anything there.
     async fn restrict_session(&mut self, stage: Stage) -> Option<Answer> {
         let context = &self.context;
-        let case = Case { stage, context, esmtp: self.esmtp, sender: None, recipient: None, is_alias: false, size: 0 };
-        let found = self.intake.restrict(&case).await;
+        let case = Case { stage, context, esmtp: self.esmtp, sender: None, recipient: None, size: 0 };
+        let found = self.intake.restrict(&mut self.chain, &case).await;
         self.context.hold = self.context.hold.take().or(found.hold);
         let Refusal { reply, rule } = found.refusal?;
         let now = self.intake.parts.clock.now();

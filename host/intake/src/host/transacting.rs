@@ -74,7 +74,7 @@ impl SessionHost {
             },
         };
         transaction.context.sender = Some(Arc::new(sender.clone()));
-        if let Err(refusal) = self.restrict(transaction, Stage::Mail, None, false).await {
+        if let Err(refusal) = self.restrict(transaction, Stage::Mail, None).await {
             return self.ruled_out(transaction, &format!("<{sender}>"), refusal);
         }
         self.hook(transaction, Event::Mail(sender)).await
@@ -135,9 +135,7 @@ impl SessionHost {
         let by = |rule: &str, reply| Refusal { reply, rule: rule.to_owned() };
         let may = self.intake.may_write_to(&transaction.context, recipient, ours);
         let class = may.map_err(|reply| by("reject_unauth_destination", reply))?;
-        let is_alias = self.intake.is_alias(transaction, recipient, class).await;
-        let is_alias = is_alias.map_err(|reply| by("reject_unlisted_recipient", reply))?;
-        self.restrict(transaction, Stage::Rcpt, Some((recipient, class)), is_alias).await?;
+        self.restrict(transaction, Stage::Rcpt, Some((recipient, class))).await?;
         let there = self.intake.is_there(transaction, recipient, class).await;
         there.map(|()| class).map_err(|reply| by("reject_unlisted_recipient", reply))
     }
@@ -148,13 +146,11 @@ impl SessionHost {
         transaction: &mut Transaction,
         stage: Stage,
         recipient: Option<(&Address, AddressClass)>,
-        is_alias: bool,
     ) -> Result<(), Refusal> {
-        let context = &transaction.context;
+        let Transaction { chain, context, size, .. } = transaction;
         let sender = context.sender.clone();
-        let size = if stage == Stage::EndOfData { context.size() } else { transaction.size };
-        let case = Case { stage, context, esmtp: self.esmtp, sender: sender.as_deref(), recipient, is_alias, size };
-        let found = self.intake.restrict(&case).await;
+        let case = Case { stage, context, esmtp: self.esmtp, sender: sender.as_deref(), recipient, size: *size };
+        let found = self.intake.restrict(chain, &case).await;
         transaction.keep(found)
     }
 
@@ -214,7 +210,7 @@ impl SessionHost {
 
     pub(super) async fn data(&mut self) -> Answer {
         let Some(mut transaction) = self.transaction.take() else { return Answer::Reply(replies::NOT_IN_TRANSACTION) };
-        let answer = match self.restrict(&mut transaction, Stage::Data, None, false).await {
+        let answer = match self.restrict(&mut transaction, Stage::Data, None).await {
             Ok(()) => self.hook(&mut transaction, Event::Data).await,
             Err(refusal) => self.ruled_out(&mut transaction, "DATA", refusal),
         };

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 
 use waxwing_config::{Rule, Subject, Test};
+use waxwing_pipeline::Chain;
 use waxwing_types::{AddressClass, Reply, ReversePath};
 
 use super::login::LOGIN_RULE;
@@ -14,19 +15,21 @@ pub(crate) struct Asking<'a> {
     pub(super) intake: &'a Intake,
     pub(super) policy: &'a Policy,
     pub(super) case: &'a Case<'a>,
+    /// Whose plugins are asked where a restriction needs them.
+    pub(super) chain: &'a mut Chain,
     pub(super) list: &'static str,
     pub(super) found: Found,
 }
 
 impl Intake {
     /// Asks the lists of a stage.
-    pub(crate) async fn restrict(&self, case: &Case<'_>) -> Found {
+    pub(crate) async fn restrict(&self, chain: &mut Chain, case: &Case<'_>) -> Found {
         let policy = &self.parts.policy;
         let holds_to_own = case.stage == Stage::Mail && policy.holds_to_own(case.context);
         if policy.is_silent_at(case.stage) && !holds_to_own {
             return Found::default();
         }
-        let mut asking = Asking { intake: self, policy, case, list: "", found: Found::default() };
+        let mut asking = Asking { intake: self, policy, case, chain, list: "", found: Found::default() };
         asking.all().await;
         let found = asking.found.settle();
         for warning in &found.warnings {
@@ -158,7 +161,7 @@ impl Asking<'_> {
         }
     }
 
-    async fn unlisted_sender(&self) -> Ruling {
+    async fn unlisted_sender(&mut self) -> Ruling {
         let Some(ReversePath::Of(address)) = self.case.sender else { return Ruling::Dunno };
         let directory = &self.intake.parts.directory;
         match directory.class_of(address) {

@@ -61,7 +61,7 @@ impl Intake {
 
 impl Asking<'_> {
     /// `known`: users are held to their addresses. `unknown`: who is no user can't have an address that belongs to one.
-    pub(super) async fn sender_login(&self, known: bool, unknown: bool) -> Ruling {
+    pub(super) async fn sender_login(&mut self, known: bool, unknown: bool) -> Ruling {
         let (Some(maps), Some(ReversePath::Of(sender))) = (&self.policy.login_maps, self.case.sender) else {
             return Ruling::Dunno;
         };

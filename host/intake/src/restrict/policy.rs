@@ -64,13 +64,6 @@ impl Policy {
         Self { verifier: Some(verifier), ..self }
     }
 
-    /// A recipient may be asked about at its own server. Values of tables may be restrictions.
-    pub(crate) fn may_verify(&self) -> bool {
-        let may =
-            |rule: &Rule| matches!(rule.test, Test::RejectUnverifiedRecipient | Test::Access(..) | Test::CheckPolicyService(_));
-        self.verifier.is_some() && self.lists.iter().flat_map(|(_, rules)| rules).any(may)
-    }
-
     /// The lists that are asked at a stage, in order.
     pub(crate) fn lists_at(&self, stage: Stage) -> impl Iterator<Item = (&'static str, &[Rule])> {
         self.lists.iter().filter(move |(name, _)| self.stage_of(name) == stage).map(|(name, rules)| (*name, rules.as_slice()))

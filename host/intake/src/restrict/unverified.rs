@@ -1,7 +1,8 @@
 //! `reject_unverified_recipient` and `reject_unverified_sender`: does the address's own server take mail for it?
 
 use waxwing_config::{Rule, Subject, TempfailAction};
-use waxwing_types::{Address, AddressClass, ReversePath};
+use waxwing_pipeline::Resolved;
+use waxwing_types::{Address, AddressClass, Reply, ReversePath};
 
 use super::{Asking, Refusal, Ruling, named, refuse};
 use crate::replies;
@@ -19,11 +20,21 @@ enum Place {
 impl Asking<'_> {
     /// A recipient of ours is looked up when all lists were asked. An alias is delivered where it leads to, whoever has its domain.
     pub(super) async fn unverified_recipient(&mut self, rule: &Rule) -> Ruling {
-        match self.case.recipient {
-            Some((address, AddressClass::Relay | AddressClass::Default)) if !self.case.is_alias => {
-                self.verified(address, Role::Recipient, rule).await
-            }
-            Some(_) | None => Ruling::Dunno,
+        let Some((address, AddressClass::Relay | AddressClass::Default)) = self.case.recipient else { return Ruling::Dunno };
+        match self.is_alias(address).await {
+            Ok(true) => Ruling::Dunno,
+            Ok(false) => self.verified(address, Role::Recipient, rule).await,
+            Err(reply) => Ruling::Refuse(reply),
+        }
+    }
+
+    /// What the plugins that are asked want to change is left for when they are asked again, on the way to the commit.
+    async fn is_alias(&mut self, address: &Address) -> Result<bool, Reply> {
+        let mut context = self.case.context.clone();
+        match self.intake.parts.pipeline.resolve(self.chain, &mut context, address, true).await {
+            Resolved::Targets(_) => Ok(true),
+            Resolved::Failed(reply) => Err(reply),
+            Resolved::Unknown | Resolved::NotMine => Ok(false),
         }
     }
 
@@ -74,7 +85,7 @@ impl Asking<'_> {
     }
 
     /// The address's class decides.
-    async fn place(&self, address: &Address) -> Result<Place, Ruling> {
+    async fn place(&mut self, address: &Address) -> Result<Place, Ruling> {
         let directory = &self.intake.parts.directory;
         match directory.class_of(address) {
             AddressClass::Relay | AddressClass::Default => Ok(Place::Elsewhere),
