@@ -40,28 +40,37 @@ def crypt_record(password, scheme, prefix, rounds):
     return scheme + library.crypt(password.encode(), setting).decode()
 
 
-class Auth(unittest.TestCase):
-    """One server with a listener for submission, whose clients are strangers."""
+class Submission(unittest.TestCase):
+    """What the others inherit: one server with a listener for submission, whose clients are strangers."""
 
     @classmethod
-    def setUpClass(cls):
+    def serve(cls, name, **settings):
+        """Starts it; `folder` must be there."""
         cls.pair = certificates.Pair("mx.example.test")
-        cls.folder = system.work_folder("users")
-        users = os.path.join(cls.folder, "users")
-        with open(users, "w") as file:
-            file.write(f"{USER}:{sha512_record(PASSWORD)}\n{USER}:{scram_record(PASSWORD)}\n")
-        system.give_to_service_user(users)
         cls.submission = system.free_port()
-        cls.server = waxwing.Waxwing("auth", smtpd_tls_chain_files=[cls.pair.chain], users=["file:" + users], mynetworks=["192.0.2.0/24"])
+        cls.server = waxwing.Waxwing(name, smtpd_tls_chain_files=[cls.pair.chain], mynetworks=["192.0.2.0/24"], **settings)
         cls.server.settings["listen"].append({"name": "submission", "address": f"127.0.0.1:{cls.submission}", "kind": "submission"})
         cls.server.start()
-        cls.to = f"demo@{cls.server.domain}"
 
     @classmethod
     def tearDownClass(cls):
         cls.server.close()
         cls.pair.close()
         system.remove_folder(cls.folder)
+
+
+class Auth(Submission):
+    """One server with a listener for submission, whose clients are strangers."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = system.work_folder("users")
+        users = os.path.join(cls.folder, "users")
+        with open(users, "w") as file:
+            file.write(f"{USER}:{sha512_record(PASSWORD)}\n{USER}:{scram_record(PASSWORD)}\n")
+        system.give_to_service_user(users)
+        cls.serve("auth", users=["file:" + users])
+        cls.to = f"demo@{cls.server.domain}"
 
     def connect(self, tls=True):
         connection = smtplib.SMTP("127.0.0.1", self.submission, local_hostname="client.example.test", timeout=30)
@@ -121,28 +130,18 @@ class Auth(unittest.TestCase):
                     self.assertEqual(done.returncode == 0, right, done.stderr)
 
 
-class Users(unittest.TestCase):
+class Users(Submission):
     """`waxwing user` beside a server that runs: what it did counts at once."""
 
     @classmethod
     def setUpClass(cls):
-        cls.pair = certificates.Pair("mx.example.test")
         cls.folder = system.work_folder("managed")
         cls.users = os.path.join(cls.folder, "users")
         with open(cls.users, "w") as file:
             file.write("# ours\nrest:{PLAIN}x:1:2:::\n")
         os.chmod(cls.users, 0o640)
         system.give_to_service_user(cls.users)
-        cls.submission = system.free_port()
-        cls.server = waxwing.Waxwing("managed", smtpd_tls_chain_files=[cls.pair.chain], users=["file:" + cls.users], mynetworks=["192.0.2.0/24"])
-        cls.server.settings["listen"].append({"name": "submission", "address": f"127.0.0.1:{cls.submission}", "kind": "submission"})
-        cls.server.start()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.server.close()
-        cls.pair.close()
-        system.remove_folder(cls.folder)
+        cls.serve("managed", users=["file:" + cls.users])
 
     def user(self, *arguments, password=None):
         """Runs `waxwing user`; returns its exit code and what it printed."""
@@ -382,24 +381,13 @@ class Store(unittest.TestCase):
         self.assertEqual((code, "only root" in said), (1, True), said)
 
 
-class Plugin(unittest.TestCase):
+class Plugin(Submission):
     """A plugin knows the users: one by a token, one by a password, of one what is stored."""
 
     @classmethod
     def setUpClass(cls):
-        cls.pair = certificates.Pair("mx.example.test")
         cls.folder = system.work_folder("porter")
-        cls.submission = system.free_port()
-        porter = {"file": components.build(cls.folder, "porter"), "grants": {"credentials": True}}
-        cls.server = waxwing.Waxwing("porter", smtpd_tls_chain_files=[cls.pair.chain], mynetworks=["192.0.2.0/24"], plugins={"porter": porter})
-        cls.server.settings["listen"].append({"name": "submission", "address": f"127.0.0.1:{cls.submission}", "kind": "submission"})
-        cls.server.start()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.server.close()
-        cls.pair.close()
-        system.remove_folder(cls.folder)
+        cls.serve("porter", plugins={"porter": {"file": components.build(cls.folder, "porter"), "grants": {"credentials": True}}})
 
     def test_msmtp(self):
         for way, user, secret, right in (
