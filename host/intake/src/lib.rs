@@ -1,8 +1,7 @@
 //! Joins SMTP sessions, hooks and the queue. Here, and nowhere else, responsibility for a message is taken.
 //!
 //! Owns: who may write to whom (relay control, restrictions, verified addresses), the way of a message from MAIL to the commit, alias
-//! expansion, what
-//! made mail goes through, the log line of a session.
+//! expansion, what made mail goes through, the log line of a session.
 //! Uses: smtp and net (sessions), pipeline (hooks), queue (spool), message (headers), config (networks).
 //! Used by: daemon.
 //! Never: a socket, WebAssembly, a delivery.
