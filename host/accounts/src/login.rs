@@ -11,7 +11,7 @@ use waxwing_auth::{
 };
 use waxwing_config::{Config, Network};
 use waxwing_pipeline::{AuthAnswer, AuthExchange, AuthProgress, Authenticator, Chain, Context, Hook, Pipeline, Secret, Stored};
-use waxwing_types::{Reply, TlsSession};
+use waxwing_types::{Reply, TlsSession, hex};
 
 use crate::passwords::{Keeping, random};
 use crate::users::Users;
@@ -90,10 +90,6 @@ impl LoginDesk {
         let shared = Shared { users, settings, memory: Arc::clone(memory), nobody, renewals };
         Some(Self { shared: Arc::new(shared), pipeline })
     }
-}
-
-fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 impl Authenticator for LoginDesk {

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use wasmtime::Engine;
 use wasmtime::component::Component;
+use waxwing_types::hex;
 
 use crate::LoadError;
 
@@ -140,8 +141,4 @@ fn engine_key(engine: &Engine) -> [u8; HASH_BYTES] {
     feed.write(WASMTIME.as_bytes());
     engine.precompile_compatibility_hash().hash(&mut feed);
     feed.0.finalize().into()
-}
-
-pub(crate) fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tokio::time::timeout;
 use wasmtime::component::{Component, InstancePre, Linker};
 use waxwing_pipeline::{Fault, FaultKind, Guest, Hook, HookSet, Plugin};
+use waxwing_types::hex;
 
 use crate::check::Interfaces;
 use crate::engine::Sandbox;
@@ -21,7 +22,7 @@ use crate::meter::Meter;
 use crate::settings::{InstanceMode, PluginSettings};
 use crate::state::{Setting, Shared, State, Watch};
 use crate::ticker::Ticker;
-use crate::{cache, check, host, wasi};
+use crate::{check, host, wasi};
 
 /// Hexadecimal digits of the version that logs and traces show.
 const VERSION_DIGITS: usize = 12;
@@ -81,7 +82,7 @@ impl Sandbox {
     /// Compiles a component or takes it from the cache. A large one takes seconds, and this does not give way meanwhile.
     pub fn compile(&self, name: &str, source: &[u8]) -> Result<Compiled, LoadError> {
         let component = self.component(name, source)?;
-        let version = cache::hex(blake3::hash(source).as_bytes()).chars().take(VERSION_DIGITS).collect();
+        let version = hex(blake3::hash(source).as_bytes()).chars().take(VERSION_DIGITS).collect();
         Ok(Compiled { component, version })
     }
 

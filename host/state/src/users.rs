@@ -9,6 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::RwLock;
 use waxwing_pipeline::{SCRAM_SCHEME, UserChange, UserStore, UserStoreError};
 use waxwing_store::{Batch, Keyspace, Store, StoreError};
+use waxwing_types::hex;
 
 /// The keyspace that the store must be opened with.
 pub const USERS_KEYSPACE: &str = "user";
@@ -83,7 +84,7 @@ impl StoredUsers {
         }
         if secret.is_none() {
             let mut batch = Batch::with_capacity(1);
-            batch.put(&rows, SECRET_NAME, write(&[to_hex(&fresh)]));
+            batch.put(&rows, SECRET_NAME, write(&[hex(&fresh)]));
             // If it should not come to the disk, the next start makes another: nobody's login depends on it.
             store.put_unsynced(batch);
         }
@@ -177,10 +178,6 @@ fn read(row: &[u8]) -> Option<Vec<String>> {
     Some(text.split('\n').map(str::to_owned).collect())
 }
 
-fn to_hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
-}
-
 fn from_hex(text: &str) -> Option<[u8; 32]> {
     let digits = text.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
     digits.collect::<Option<Vec<u8>>>()?.try_into().ok()
@@ -264,7 +261,7 @@ mod tests {
             let change = UserChange::Add(words(&["{A}1"]));
             assert!(users.change(SECRET_NAME, change).await.is_err());
         }
-        assert_eq!((from_hex(&to_hex(&[200; 32])), from_hex("zz"), from_hex("00")), (Some([200; 32]), None, None));
+        assert_eq!((from_hex(&hex(&[200; 32])), from_hex("zz"), from_hex("00")), (Some([200; 32]), None, None));
     }
 
     #[test]

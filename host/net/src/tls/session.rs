@@ -1,10 +1,8 @@
 //! What is known of a connection after its handshake.
 
-use std::fmt::Write as _;
-
 use rustls::{CommonState, ProtocolVersion};
 use sha2::{Digest as _, Sha256};
-use waxwing_types::TlsSession;
+use waxwing_types::{TlsSession, hex};
 
 /// RFC 9266 §4.
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
@@ -42,12 +40,7 @@ pub(crate) fn exporter(
 
 /// SHA-256 in hexadecimal digits.
 pub(crate) fn fingerprint(certificate: &[u8]) -> String {
-    let mut text = String::with_capacity(64);
-    for octet in Sha256::digest(certificate) {
-        // Writing to a String does not fail.
-        let _ = write!(text, "{octet:02x}");
-    }
-    text
+    hex(&Sha256::digest(certificate))
 }
 
 #[cfg(test)]
