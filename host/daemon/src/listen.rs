@@ -12,7 +12,7 @@ use waxwing_config::{Config, ForbidBareNewline, Listen, ListenKind, ListenTls};
 use waxwing_intake::{Door, DoorSettings, DoorShared, GuardedHost, Intake};
 use waxwing_net::{
     AcceptSettings, Accepted, ProxySettings, SessionCounts, SessionLimits, Shutdown, ShutdownTrigger, Tls, accept_local,
-    accept_loop, accept_proxied, drive_tls, spawn,
+    accept_loop, accept_proxied, drive, spawn,
 };
 use waxwing_pipeline::{Authenticator, Client, Generated, Metrics, Prepared, Submit, SubmitError};
 use waxwing_smtp::ServerSettings;
@@ -287,7 +287,7 @@ fn session<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             }
         };
         drop(current);
-        drive_tls(stream, tls, session, GuardedHost::new(host, shutdown.clone()), clock, shutdown).await;
+        drive(stream, tls, session, GuardedHost::new(host, shutdown.clone()), clock, shutdown).await;
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use waxwing_accounts::Accounts;
 use waxwing_config::Config;
 use waxwing_intake::{Intake, IntakeSettings, Parts, Policy};
-use waxwing_net::{NoResolver, Shutdown, drive, spawn};
+use waxwing_net::{NoResolver, Shutdown, Tls, drive, spawn};
 use waxwing_pipeline::{Client, Pipeline, Trace, TraceRecord};
 use waxwing_queue::{EmbeddedSpool, KEYSPACES, Spool, SpoolSettings};
 use waxwing_sandbox::{Meter, Ports, SandboxSettings};
@@ -158,7 +158,7 @@ impl House {
         let session = ServerSession::new(Arc::clone(&self.settings));
         let host = self.intake.host(client, scene.via);
         let (_trigger, shutdown) = Shutdown::new();
-        let server = spawn("session", drive(theirs, session, host, Arc::clone(&self.clock) as _, shutdown));
+        let server = spawn("session", drive(theirs, Tls::None, session, host, Arc::clone(&self.clock) as _, shutdown));
         let talk = timeout(SCENE_TIME_MAX, client::talk(ours, scene)).await;
         let talk = talk.map_err(|_| anyhow::anyhow!("the transaction took longer than {} s", SCENE_TIME_MAX.as_secs()))??;
         server.await?;

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::net::TcpListener;
 use waxwing_config::Route;
-use waxwing_net::{Host, Shutdown, ShutdownTrigger, TlsConnector, drive, spawn};
+use waxwing_net::{Host, Shutdown, ShutdownTrigger, Tls, TlsConnector, drive, spawn};
 use waxwing_pipeline::{
     Binding, ClassOf, DnsError, Events, Generated, MxHost, Pipeline, Placement, Prepared, Records, Resolver, Submit, SubmitError,
     Trace, TraceRecord, Transport,
@@ -98,7 +98,7 @@ async fn remote(words: Words, clock: Arc<dyn Clock>, shutdown: Shutdown) -> (Soc
             kept.connections.fetch_add(1, Ordering::Relaxed);
             let session = ServerSession::new(Arc::new(ServerSettings::new("remote.test")));
             let host = Remote { seen: Arc::clone(&kept), words, to: Vec::new(), octets: Vec::new() };
-            drop(spawn("session", drive(stream, session, host, Arc::clone(&clock), shutdown.clone())));
+            drop(spawn("session", drive(stream, Tls::None, session, host, Arc::clone(&clock), shutdown.clone())));
         }
     }));
     (address, seen)

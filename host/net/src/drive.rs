@@ -81,27 +81,9 @@ pub struct Ended {
 /// anything: a pipelined batch leaves in one write, a reply never waits for the disk. While octets wait for a peer that
 /// does not read, the session's deadline runs, and its [`Input::Tick`] ends the matter.
 ///
-/// Without TLS; see [`drive_tls`].
+/// Where the session asks for it, or before all else, the connection is encrypted by `tls`. A session whose implicit handshake failed never
+/// starts.
 pub fn drive<S, H, IO>(
-    io: IO,
-    session: S,
-    host: H,
-    clock: Arc<dyn Clock>,
-    shutdown: Shutdown,
-) -> impl Future<Output = Ended> + Send
-where
-    S: Session + Send,
-    S::Question: Send,
-    S::Answer: Send,
-    H: Host<S>,
-    IO: AsyncRead + AsyncWrite + Unpin + Send,
-{
-    drive_tls(io, Tls::None, session, host, clock, shutdown)
-}
-
-/// As [`drive`]; where the session asks for it, or before all else, the connection is encrypted by `tls`. A session whose implicit
-/// handshake failed never starts.
-pub fn drive_tls<S, H, IO>(
     io: IO,
     tls: Tls,
     session: S,

@@ -29,7 +29,7 @@ pub use accept::{
 };
 pub use asking::{Asking, AskingSettings};
 pub use connect::{ConnectError, connect};
-pub use drive::{End, Ended, Host, drive, drive_tls};
+pub use drive::{End, Ended, Host, drive};
 pub use listen::{BindError, LISTEN_BACKLOG, bind};
 pub use local::{LOCAL_CLIENT, LocalBindError, LocalListener, accept_local, bind_local};
 pub use proxied::{PROXY_HEADERS_MAX, ProxySettings, accept_proxied};

@@ -12,7 +12,7 @@ use common::{Recorder, TestHost, clock, host, session, willing};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
-use waxwing_net::{End, Ended, Host, Shutdown, drive, spawn};
+use waxwing_net::{End, Ended, Host, Shutdown, Tls, drive, spawn};
 use waxwing_smtp::client::{Answer, Job, JobResult, LostReason, Question};
 use waxwing_smtp::{ClientSession, ClientSettings};
 use waxwing_types::{Address, ManualClock, Recipient, ReversePath};
@@ -27,7 +27,7 @@ const ENVELOPE_OK: &str = "250 2.1.0 Ok\r\n250 2.1.5 Ok\r\n354 End data with <CR
 fn start(host: TestHost, pipe_bytes: usize, clock: &Arc<ManualClock>, shutdown: &Shutdown) -> (DuplexStream, JoinHandle<Ended>) {
     let (client, server) = duplex(pipe_bytes);
     let (clock, shutdown) = (Arc::clone(clock), shutdown.clone());
-    (client, spawn("test", async move { drive(server, session(), host, clock, shutdown).await }))
+    (client, spawn("test", async move { drive(server, Tls::None, session(), host, clock, shutdown).await }))
 }
 
 async fn expect(client: &mut DuplexStream, text: &str) {
@@ -43,7 +43,7 @@ async fn a_pipelined_batch_leaves_in_one_write() {
         Recorder::new(&[HELO, ENVELOPE, "x\r\n.\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\nDATA\r\n", "y\r\n.\r\nQUIT\r\n"]);
     let record = Arc::clone(&io.record);
     let (_trigger, shutdown) = Shutdown::new();
-    let ended = drive(io, session(), host, clock(), shutdown).await;
+    let ended = drive(io, Tls::None, session(), host, clock(), shutdown).await;
     let writes: Vec<String> = record.lock().unwrap().writes.iter().map(|w| String::from_utf8(w.clone()).unwrap()).collect();
     let queued = "250 2.0.0 queued\r\n";
     let expected = [
@@ -112,7 +112,7 @@ async fn a_peer_that_never_reads_is_not_read_either_and_ends_by_the_deadline() {
     let record = Arc::clone(&io.record);
     let clock = clock();
     let (_trigger, shutdown) = Shutdown::new();
-    let session = drive(io, session(), host, Arc::<ManualClock>::clone(&clock), shutdown);
+    let session = drive(io, Tls::None, session(), host, Arc::<ManualClock>::clone(&clock), shutdown);
     let ended = with_time(session, &clock).await;
     assert_eq!(ended.end, End::PeerStuck);
     assert_eq!(record.lock().unwrap().reads, 0, "the greeting was not taken");
@@ -160,7 +160,7 @@ async fn a_server_that_never_reads_bounds_what_is_taken_of_a_body() {
     settings.data_xfer_timeout = Duration::from_millis(40);
     let session = ClientSession::new(Arc::new(settings));
     let host = EndlessBody { taken: Arc::clone(&taken) };
-    let ended = with_time(drive(io, session, host, Arc::<ManualClock>::clone(&clock), shutdown), &clock).await;
+    let ended = with_time(drive(io, Tls::None, session, host, Arc::<ManualClock>::clone(&clock), shutdown), &clock).await;
     assert_eq!(ended.end, End::PeerStuck);
     assert!(taken.load(Ordering::Relaxed) >= 256 * 1024);
 }

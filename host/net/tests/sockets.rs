@@ -12,7 +12,7 @@ use common::{clock, willing};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use waxwing_net::{
-    AcceptSettings, Admission, Host, REFUSED_SESSIONS_MAX, SessionCounts, Shutdown, accept_loop, bind, connect, drive, spawn,
+    AcceptSettings, Admission, Host, REFUSED_SESSIONS_MAX, SessionCounts, Shutdown, Tls, accept_loop, bind, connect, drive, spawn,
 };
 use waxwing_smtp::client::{Answer, Job, JobResult, Question};
 use waxwing_smtp::server::Answer as ServerAnswer;
@@ -37,7 +37,7 @@ fn serve(counts: &Arc<SessionCounts>, shutdown: &Shutdown) -> (SocketAddr, mpsc:
                 host.connect = ServerAnswer::Close(Reply::fixed(421, (4, 7, 0), "Too many connections"));
             }
             let session = ServerSession::new(Arc::new(ServerSettings::new("mx.example")));
-            drive(accepted.stream, session, host, clock(), shutdown).await;
+            drive(accepted.stream, Tls::None, session, host, clock(), shutdown).await;
             while let Ok(message) = controls.messages.try_recv() {
                 sender.send(message).await.unwrap();
             }
@@ -93,7 +93,7 @@ async fn our_client_sends_to_our_server() {
     let (results, mut outcomes) = mpsc::channel(10);
     let host = Sender { bodies: bodies.clone(), begun: 0, offset: 0, results };
     let session = ClientSession::new(Arc::new(ClientSettings::new("client.example")));
-    let ended = drive(stream, session, host, clock(), shutdown.clone()).await;
+    let ended = drive(stream, Tls::None, session, host, clock(), shutdown.clone()).await;
     assert_eq!(ended.end, waxwing_net::End::Closed);
     for body in bodies {
         assert!(received.recv().await.unwrap() == body, "the message differs");

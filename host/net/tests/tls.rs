@@ -14,7 +14,7 @@ use common::clock;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::sync::mpsc;
 use waxwing_net::{
-    CertificateStore, ClientTrust, Ended, Host, Shutdown, Tls, TlsConnector, TlsError, TlsServer, Verify, authorities, drive_tls,
+    CertificateStore, ClientTrust, Ended, Host, Shutdown, Tls, TlsConnector, TlsError, TlsServer, Verify, authorities, drive,
     readable_by_others, self_signed, spawn,
 };
 use waxwing_types::{Action, Input, Monotonic, Session, TlsSession};
@@ -93,7 +93,7 @@ async fn run(io: DuplexStream, tls: Tls, first: &'static str, lines: Lines) -> (
     let (told, mut heard) = mpsc::channel(100);
     let (_trigger, shutdown) = Shutdown::new();
     let session = Side { first, lines, told: told.clone() };
-    let ended = drive_tls(io, tls, session, Quiet(told), clock(), shutdown).await;
+    let ended = drive(io, tls, session, Quiet(told), clock(), shutdown).await;
     let mut all = Vec::new();
     while let Some(told) = heard.recv().await {
         all.push(told);

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
-use waxwing_net::{Shutdown, Tls, TlsConnector, Verify, drive_tls, spawn};
+use waxwing_net::{Shutdown, Tls, TlsConnector, Verify, drive, spawn};
 use waxwing_pipeline::{Handed, Resolver, Transport};
 use waxwing_smtp::{ClientSession, ClientSettings};
 use waxwing_types::{
@@ -261,8 +261,8 @@ async fn serve(
     let (clock, shutdown) = (Arc::clone(&core.clock), core.shutdown.clone());
     let host = ClientHost::new(core, destination, Arc::clone(client), target.to_string(), refusal.clone());
     match stream {
-        Stream::Tcp(stream) => drive_tls(stream, tls, session, host, clock, shutdown).await,
-        Stream::Unix(stream) => drive_tls(stream, tls, session, host, clock, shutdown).await,
+        Stream::Tcp(stream) => drive(stream, tls, session, host, clock, shutdown).await,
+        Stream::Unix(stream) => drive(stream, tls, session, host, clock, shutdown).await,
     };
     refusal.take().map_or(Ok(()), Err)
 }
