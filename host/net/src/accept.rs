@@ -232,14 +232,23 @@ where
                 continue;
             }
         };
-        let exempt = (settings.exempt)(peer.ip());
-        let Some((admission, permit)) = settings.counts.admit(peer.ip(), exempt) else { continue };
         let (Ok(local), Ok(())) = (stream.local_addr(), stream.set_nodelay(true)) else { continue };
-        // In a box before it moves into others: each async block that awaits what it took has room for it twice.
-        let session = Box::pin(serve(Accepted { stream, peer, local, admission }));
-        spawn(settings.name, async move {
-            session.await;
-            drop(permit);
-        });
+        begin(stream, peer, local, &settings, &serve);
     }
+}
+
+/// Serves a connection in a task of its own, unless there are too many.
+pub(crate) fn begin<S, F, T>(stream: S, peer: SocketAddr, local: SocketAddr, settings: &AcceptSettings, serve: &F)
+where
+    F: Fn(Accepted<S>) -> T,
+    T: Future<Output = ()> + Send + 'static,
+{
+    let exempt = (settings.exempt)(peer.ip());
+    let Some((admission, permit)) = settings.counts.admit(peer.ip(), exempt) else { return };
+    // In a box before it moves into others: each async block that awaits what it took has room for it twice.
+    let session = Box::pin(serve(Accepted { stream, peer, local, admission }));
+    drop(spawn(settings.name, async move {
+        session.await;
+        drop(permit);
+    }));
 }

@@ -12,9 +12,9 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixStream;
 use tokio::time::sleep;
 
-use crate::accept::{ACCEPT_PAUSE, AcceptSettings, Accepted};
+use crate::accept::{ACCEPT_PAUSE, AcceptSettings, Accepted, begin};
 use crate::listen::LISTEN_BACKLOG;
-use crate::task::{Shutdown, spawn};
+use crate::task::Shutdown;
 
 /// As whom clients of such sockets count: this machine, as in Postfix.
 pub const LOCAL_CLIENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -151,13 +151,7 @@ where
                 continue;
             }
         };
-        let exempt = (settings.exempt)(LOCAL_CLIENT.ip());
-        let Some((admission, permit)) = settings.counts.admit(LOCAL_CLIENT.ip(), exempt) else { continue };
-        let session = Box::pin(serve(Accepted { stream, peer: LOCAL_CLIENT, local: LOCAL_CLIENT, admission }));
-        spawn(settings.name, async move {
-            session.await;
-            drop(permit);
-        });
+        begin(stream, LOCAL_CLIENT, LOCAL_CLIENT, &settings, &serve);
     }
 }
 

@@ -10,14 +10,12 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::sleep;
 
-use crate::accept::{AcceptSettings, Accepted};
+use crate::accept::{ACCEPT_PAUSE, AcceptSettings, Accepted, begin};
 use crate::proxy::{self, ProxyHeader};
 use crate::task::{Shutdown, spawn};
 
 /// Connections of one listener whose header is awaited; more are closed.
 pub const PROXY_HEADERS_MAX: usize = 1000;
-/// After an accept that failed for want of descriptors or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a listener behind a proxy needs to know.
 #[derive(Clone)]
@@ -61,7 +59,7 @@ where
                     sleep(ACCEPT_PAUSE).await;
                 }
             },
-            Some(connection) = named.recv() => begin(connection, &settings, &serve),
+            Some(Named { stream, client, server }) = named.recv() => begin(stream, client, server, &settings, &serve),
             () = shutdown.wait() => return Ok(()),
         }
     }
@@ -99,19 +97,4 @@ async fn name(mut stream: TcpStream, peer: SocketAddr, time_max: Duration) -> Re
     let ProxyHeader { addresses, .. } = proxy::read(&mut stream, time_max).await?;
     let (client, server) = addresses.unwrap_or((peer, local));
     Ok(Named { stream, client, server })
-}
-
-fn begin<F, T>(connection: Named, settings: &AcceptSettings, serve: &F)
-where
-    F: Fn(Accepted) -> T,
-    T: Future<Output = ()> + Send + 'static,
-{
-    let Named { stream, client, server } = connection;
-    let exempt = (settings.exempt)(client.ip());
-    let Some((admission, permit)) = settings.counts.admit(client.ip(), exempt) else { return };
-    let session = serve(Accepted { stream, peer: client, local: server, admission });
-    drop(spawn(settings.name, async move {
-        session.await;
-        drop(permit);
-    }));
 }
