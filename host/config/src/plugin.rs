@@ -106,6 +106,11 @@ fn join_own(table: &TableReader<'_>, key: &str) -> String {
     join(&join("plugins", table.name()), key)
 }
 
+/// Whether these are limits of a plugin that is part of the server. It is trusted to end, and a busy machine must not make it a fault.
+fn is_standard(limits: &TableReader<'_>) -> bool {
+    BUILTIN_PLUGINS.contains(&limits.parent())
+}
+
 fn builtin_grants(table: &TableReader<'_>, reader: &mut Reader<'_>) -> Grants {
     let mut grants: Grants = default_section(&join_own(table, "grants"), reader);
     match table.name() {
@@ -224,9 +229,11 @@ section! {
     /// Bounds of each call.
     pub struct Limits (table, reader) {
         /// Time that a call may take, waiting included.
-        time: Duration [Span<1>] = Duration::from_millis(100);
+        time: Duration [Span<1>] = if is_standard(table) { Duration::from_secs(5) } else { Duration::from_millis(100) },
+            derived "100ms; 5s for cleanup and aliases";
         /// Time that a call may compute.
-        cpu: Duration [Span<1>] = Duration::from_millis(50);
+        cpu: Duration [Span<1>] = if is_standard(table) { Duration::from_secs(1) } else { Duration::from_millis(50) },
+            derived "50ms; 1s for cleanup and aliases";
         /// Instances at once, of all versions together; a call that needs one more waits.
         instances: u32 [Count<u32, 1, 10_000>] = 200;
         /// Fresh instances at once for one client (an IPv4 address, or a /64 network of IPv6); a call that needs one more waits.

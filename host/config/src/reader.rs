@@ -157,6 +157,11 @@ impl<'n> TableReader<'n> {
         last_key(&self.path)
     }
 
+    /// The part before it: the plugin whose limits these are.
+    pub(crate) fn parent(&self) -> &str {
+        self.path.rsplit('.').nth(1).unwrap_or_default()
+    }
+
     /// The value of `key`; `None` if it is absent or mistaken, which has been noted.
     pub(crate) fn key<K: Kind>(&self, key: &str, reader: &mut Reader<'_>) -> Option<K::Value> {
         K::read(&self.node(key)?, reader)

@@ -32,6 +32,17 @@ fn an_empty_file_is_a_configuration() {
 }
 
 #[test]
+fn standard_plugins_have_time_on_a_busy_machine() {
+    let text = "[plugins.cleanup.limits]\ncpu = \"2s\"\n[plugins.x]\nfile = \"x.wasm\"";
+    let config = Config::parse(Path::new("w.toml"), text, &facts()).unwrap();
+    let plugin = |name: &str| config.plugins.iter().find(|plugin| plugin.name == name).unwrap();
+    let limits = |name: &str| (plugin(name).limits.time, plugin(name).limits.cpu);
+    assert_eq!(limits("aliases"), (Duration::from_secs(5), Duration::from_secs(1)));
+    assert_eq!(limits("cleanup"), (Duration::from_secs(5), Duration::from_secs(2)), "one key is given, the other is as it was");
+    assert_eq!(limits("x"), (Duration::from_millis(100), Duration::from_millis(50)));
+}
+
+#[test]
 fn cleanup_sees_all_addresses_where_it_masquerades() {
     let text = "[plugins.cleanup.config]\nmasquerade_domains = [\"example.com\"]\n[plugins.x]\nfile = \"x.wasm\"";
     let config = Config::parse(Path::new("w.toml"), text, &facts()).unwrap();

@@ -47,14 +47,15 @@ pub struct Missing {
 /// The changes that a header needs.
 pub fn tidy(settings: &Settings, fields: &[Field], source: Source, missing: impl FnOnce() -> Missing) -> Vec<Change> {
     let mut changes = Vec::new();
-    let dropped = |field: &Field| settings.message_drop_headers.iter().any(|d| d.eq_ignore_ascii_case(&field.name));
+    // How many of each were met: a header may consist of nothing else.
+    let mut dropped: Vec<(&String, u32)> = settings.message_drop_headers.iter().map(|name| (name, 0)).collect();
     for (index, field) in fields.iter().enumerate() {
-        let nth = || nth(fields, index);
-        if dropped(field) {
-            changes.push(Change::Remove { name: field.name.clone(), nth: nth() });
+        if let Some((_, met)) = dropped.iter_mut().find(|(name, _)| name.eq_ignore_ascii_case(&field.name)) {
+            changes.push(Change::Remove { name: field.name.clone(), nth: *met });
+            *met += 1;
         } else if field.name.len() + field.value.len() + 4 > settings.header_size_limit {
             let room = settings.header_size_limit.saturating_sub(field.name.len() + 4);
-            changes.push(Change::Shorten { name: field.name.clone(), nth: nth(), value: cut(&field.value, room) });
+            changes.push(Change::Shorten { name: field.name.clone(), nth: nth(fields, index), value: cut(&field.value, room) });
         }
     }
     if settings.always_add_missing_headers || is_made_here(source) {
