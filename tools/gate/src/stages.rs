@@ -128,7 +128,10 @@ fn end_to_end_checks(had: &Had) -> Vec<Check> {
         scripts.env("PEERS", folder);
     }
     vec![
-        ("server build", cargo(&["build", "--package", "waxwing-daemon", "--package", "waxwing-mailload"])),
+        (
+            "server build",
+            cargo(&["build", "--package", "waxwing-daemon", "--package", "waxwing-mailload", "--package", "waxwing-unify"]),
+        ),
         ("end to end", scripts),
     ]
 }
