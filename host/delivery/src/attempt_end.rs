@@ -212,9 +212,9 @@ impl Tried<'_> {
         core.parts.trace.record(TraceRecord {
             id: message.id.to_string(),
             at: self.ended_at,
-            part: "delivery".to_owned(),
+            part: "delivery".into(),
             peer: self.attempt.hop.to_string(),
-            sender: message.envelope.sender.to_string(),
+            sender: String::from(&message.envelope.sender),
             recipients: Vec::new(),
             size: message.size(),
             result: format!("attempt {}", self.attempt.number),
@@ -224,7 +224,7 @@ impl Tried<'_> {
     }
 
     fn step(&self, message: &Message, (index, disposition): &(u32, Disposition)) -> TraceEntry {
-        let to = message.envelope.recipients.get(*index as usize).map(|r| r.address.to_string()).unwrap_or_default();
+        let to = message.envelope.recipients.get(*index as usize).map(|r| String::from(&r.address)).unwrap_or_default();
         let status = disposition.status();
         let word = match disposition {
             Disposition::Delivered(_) => "delivered",
@@ -232,7 +232,7 @@ impl Tried<'_> {
             Disposition::Failed(_) => "failed",
         };
         let result = format!("{word} {} {}", status.enhanced, status.text);
-        TraceEntry::step(self.ended_at, &self.attempt.hop.transport, "attempt", to, result)
+        TraceEntry::step(self.ended_at, self.attempt.hop.transport.as_str(), "attempt", to, result)
     }
 
     /// For those who keep accounts, off the mail's way.

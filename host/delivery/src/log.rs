@@ -28,7 +28,7 @@ pub(crate) fn disposition(attempt: &Attempt, message: &Message, index: u32, disp
         Disposition::Failed(_) => "bounced",
     };
     let recipient = message.envelope.recipients.get(index as usize);
-    let to = recipient.map(|r| r.address.to_string()).unwrap_or_default();
+    let to: &dyn fmt::Display = recipient.map_or(&"", |recipient| &recipient.address);
     let original = recipient.and_then(|r| r.original.as_deref()).unwrap_or_default();
     let relay = status.remote.as_deref().unwrap_or(&attempt.hop.transport);
     let code = status.code.map(|code| format!("{code} ")).unwrap_or_default();

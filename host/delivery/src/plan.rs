@@ -231,7 +231,7 @@ impl Plan<'_> {
         self.core.parts.trace.record(TraceRecord {
             id: self.message.id.to_string(),
             at: self.core.parts.clock.now(),
-            part: "delivery".to_owned(),
+            part: "delivery".into(),
             peer: "queue".to_owned(),
             sender: self.message.envelope.sender.to_string(),
             recipients: Vec::new(),

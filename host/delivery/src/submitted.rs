@@ -28,7 +28,7 @@ pub(crate) async fn prepare(
             Err(why) => {
                 tracing::warn!(target: "delivery", "{}: {id} of plugin {author} is not sent: {why}", message.id);
                 let now = core.parts.clock.now();
-                TraceEntry::step(now, &author, "submit", id.to_string(), format!("dropped: {why}")).keep(trace);
+                TraceEntry::step(now, author.as_ref(), "submit", id.to_string(), format!("dropped: {why}")).keep(trace);
             }
         }
     }

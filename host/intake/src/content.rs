@@ -1,6 +1,7 @@
 //! The end of data: hooks, trace header, addresses, aliases, commit.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::sync::Arc;
 
 use waxwing_message::trace::received;
@@ -213,8 +214,9 @@ impl Intake {
 
     fn log_commit(&self, transaction: &Transaction, recipients: usize) {
         let context = &transaction.context;
-        let sender = context.sender.as_ref().map(|s| s.to_string()).unwrap_or_default();
-        let from = context.client.as_ref().map_or_else(|| context.via.as_str().to_owned(), |c| c.peer.to_string());
+        let sender: &dyn Display = context.sender.as_deref().map_or(&"", |sender| sender);
+        let via = context.via.as_str();
+        let from: &dyn Display = context.client.as_deref().map_or(&via, |client| &client.peer);
         let held = context.hold.as_ref().map(|why| format!(", hold={why}")).unwrap_or_default();
         tracing::info!(
             target: "intake",

@@ -212,7 +212,7 @@ impl Transaction {
 
     /// Writes a decision of the server itself into the trace.
     pub(crate) fn note(&mut self, at: Timestamp, step: &str, subject: &str, reply: &Reply) {
-        let entry = TraceEntry::step(at, "intake", step, subject, reply.to_string());
+        let entry = TraceEntry::step(at, "intake", step.to_owned(), subject, reply.to_string());
         entry.keep(&mut self.chain.trace);
     }
 
@@ -236,10 +236,10 @@ pub(crate) fn record_of(
     TraceRecord {
         id: id.to_string(),
         at,
-        part: "intake".to_owned(),
+        part: "intake".into(),
         peer: context.client.as_ref().map_or_else(|| "internal".to_owned(), |c| c.peer.to_string()),
-        sender: context.sender.as_ref().map(|s| s.to_string()).unwrap_or_default(),
-        recipients: recipients.map(|r| r.recipient.address.to_string()).collect(),
+        sender: context.sender.as_deref().map(String::from).unwrap_or_default(),
+        recipients: recipients.map(|r| String::from(&r.recipient.address)).collect(),
         size: context.size(),
         result,
         entries,

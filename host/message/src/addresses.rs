@@ -7,6 +7,9 @@ use waxwing_types::Address;
 
 use crate::Field;
 
+/// Tokens that most addresses have room in.
+const TOKENS: usize = 8;
+
 /// Fields that hold addresses (RFC 5322 §3.6), and those of resending.
 pub const ADDRESS_FIELDS: &[&str] = &[
     "From",
@@ -40,17 +43,18 @@ pub struct FoundAddress {
 #[must_use]
 pub fn find_addresses(value: &[u8]) -> Vec<FoundAddress> {
     let mut found = Vec::new();
-    let mut element: Vec<Token> = Vec::new();
+    let mut element: Vec<Token> = Vec::with_capacity(TOKENS);
     let mut angle: Option<Vec<Token>> = None;
     let tokens = Tokens { value, at: 0 };
     for token in tokens {
         match (token.kind, &mut angle) {
-            (Kind::Special(b'<'), None) => angle = Some(Vec::new()),
+            (Kind::Special(b'<'), None) => angle = Some(Vec::with_capacity(TOKENS)),
             (Kind::Special(b'>'), Some(inner)) => {
                 found.extend(read_spec(value, without_route(inner)));
                 angle = None;
                 // The display name before it is no address; what follows up to the comma is none either.
-                element = vec![Token { kind: Kind::Special(b'>'), range: token.range }];
+                element.clear();
+                element.push(Token { kind: Kind::Special(b'>'), range: token.range });
             }
             (_, Some(inner)) => inner.push(token),
             (Kind::Special(b','), None) => {
@@ -210,7 +214,7 @@ fn read_spec(value: &[u8], tokens: &[Token]) -> Option<FoundAddress> {
     };
     let local = dotted(value, local, &[Kind::Word, Kind::Quoted])?;
     let domain = match domain {
-        Some([literal]) if literal.kind == Kind::Literal => text(value, literal)?,
+        Some([literal]) if literal.kind == Kind::Literal => text_of(value, literal)?.to_owned(),
         Some(tokens) => dotted(value, tokens, &[Kind::Word])?,
         None => String::new(),
     };
@@ -219,10 +223,11 @@ fn read_spec(value: &[u8], tokens: &[Token]) -> Option<FoundAddress> {
 
 /// Words with dots between them; quotes undone.
 fn dotted(value: &[u8], tokens: &[Token], words: &[Kind]) -> Option<String> {
-    let mut out = String::new();
+    let octets = tokens.last()?.range.end.saturating_sub(tokens.first()?.range.start);
+    let mut out = String::with_capacity(octets);
     for (number, token) in tokens.iter().enumerate() {
         match (number % 2, token.kind) {
-            (0, kind) if words.contains(&kind) => out.push_str(&text(value, token)?),
+            (0, kind) if words.contains(&kind) => push_text(&mut out, value, token)?,
             (1, Kind::Special(b'.')) => out.push('.'),
             _ => return None,
         }
@@ -230,13 +235,17 @@ fn dotted(value: &[u8], tokens: &[Token], words: &[Kind]) -> Option<String> {
     (tokens.len() % 2 == 1).then_some(out)
 }
 
-fn text(value: &[u8], token: &Token) -> Option<String> {
-    let text = std::str::from_utf8(value.get(token.range.clone())?).ok()?;
+fn text_of<'v>(value: &'v [u8], token: &Token) -> Option<&'v str> {
+    std::str::from_utf8(value.get(token.range.clone())?).ok()
+}
+
+fn push_text(out: &mut String, value: &[u8], token: &Token) -> Option<()> {
+    let text = text_of(value, token)?;
     if token.kind != Kind::Quoted {
-        return Some(text.to_owned());
+        out.push_str(text);
+        return Some(());
     }
     let inner = text.strip_prefix('"')?.strip_suffix('"')?;
-    let mut out = String::new();
     let mut chars = inner.chars();
     while let Some(c) = chars.next() {
         match c {
@@ -245,7 +254,7 @@ fn text(value: &[u8], token: &Token) -> Option<String> {
             c => out.push(c),
         }
     }
-    Some(out)
+    Some(())
 }
 
 #[cfg(test)]

@@ -82,8 +82,9 @@ fn protocol(origin: &Origin, tls: bool, utf8: bool) -> &'static str {
 /// A stranger's word, without what would end a comment or begin a clause.
 fn harmless(word: &str) -> String {
     let keep = |c: char| if c.is_ascii_graphic() && !"()<>\\\";".contains(c) { c } else { '?' };
-    let word: String = word.chars().take(CLIENT_NAME_MAX).map(keep).collect();
-    if word.is_empty() { "unknown".to_owned() } else { word }
+    let mut kept = String::with_capacity(word.len().min(CLIENT_NAME_MAX));
+    kept.extend(word.chars().take(CLIENT_NAME_MAX).map(keep));
+    if kept.is_empty() { "unknown".to_owned() } else { kept }
 }
 
 /// `Return-Path: <sender>`, which the final delivery writes (RFC 5321 §4.4).

@@ -206,9 +206,9 @@ impl Event {
             Self::Rcpt(recipient)
             | Self::RcptResolved { recipient, .. }
             | Self::RecipientMessage(recipient)
-            | Self::Route(recipient) => recipient.recipient.address.to_string(),
+            | Self::Route(recipient) => String::from(&recipient.recipient.address),
             Self::Refuse { by, reply, .. } => format!("{by}: {reply}"),
-            Self::RewriteAddress(address, _) | Self::Resolve { recipient: address, .. } => address.to_string(),
+            Self::RewriteAddress(address, _) | Self::Resolve { recipient: address, .. } => String::from(address),
             Self::Deliver { hop, .. } => hop.to_string(),
             Self::Reply { destination, code, .. } => format!("{destination}: {code}"),
             Self::Retry(failure) => failure.destination.clone(),

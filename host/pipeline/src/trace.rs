@@ -1,5 +1,8 @@
 //! What every hook did to a message, for `waxwing trace`.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use waxwing_types::{Edit, Timestamp};
 
@@ -15,22 +18,23 @@ const TRACE_LINES_MAX: usize = 100;
 /// Characters of a value that a trace keeps.
 const VALUE_CHARS_MAX: usize = 200;
 
-/// One step: usually a call of a hook. Calls in a row of one hook that changed nothing are one entry.
+/// One step: usually a call of a hook. Calls in a row of one hook that changed nothing are one entry. Every message has some: what is the
+/// same in all of them is shared or borrowed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceEntry {
     /// When it ended.
     pub at: Timestamp,
     /// The plugin, or the part of the server that speaks.
-    pub who: String,
+    pub who: Arc<str>,
     /// Which version of the plugin; empty for parts of the server.
     #[serde(default)]
-    pub version: String,
+    pub version: Arc<str>,
     /// The hook or step.
-    pub step: String,
+    pub step: Cow<'static, str>,
     /// What it was about; of several calls the last.
     pub subject: String,
     /// The verdict or answer.
-    pub result: String,
+    pub result: Cow<'static, str>,
     /// What it changed, as a diff: `+` added, `-` removed, `~` replaced.
     pub edits: Vec<String>,
     /// Microseconds, of all calls together.
@@ -47,12 +51,18 @@ pub struct TraceEntry {
 
 impl TraceEntry {
     /// A step of the server itself.
-    pub fn step(at: Timestamp, who: &str, step: &str, subject: impl Into<String>, result: impl Into<String>) -> Self {
+    pub fn step(
+        at: Timestamp,
+        who: impl Into<Arc<str>>,
+        step: impl Into<Cow<'static, str>>,
+        subject: impl Into<String>,
+        result: impl Into<Cow<'static, str>>,
+    ) -> Self {
         Self {
             at,
-            who: who.to_owned(),
-            version: String::new(),
-            step: step.to_owned(),
+            who: who.into(),
+            version: Arc::default(),
+            step: step.into(),
             subject: subject.into(),
             result: result.into(),
             edits: Vec::new(),
@@ -65,13 +75,13 @@ impl TraceEntry {
     }
 
     pub(crate) fn call(by: &Binding, hook: Hook, at: Timestamp, micros: u64, subject: String) -> Self {
-        let step = Self::step(at, &by.name, hook.as_str(), subject, "");
-        Self { version: by.version.to_string(), micros, shadow: by.mode == Mode::Shadow, ..step }
+        let step = Self::step(at, Arc::clone(&by.name), hook.as_str(), subject, "");
+        Self { version: Arc::clone(&by.version), micros, shadow: by.mode == Mode::Shadow, ..step }
     }
 
     /// A shadow's answer was not that of the chain.
     pub(crate) fn differs(mut self, shadow: &Answer, decided: &Answer) -> Self {
-        self.result = format!("differs: {}; the chain: {}", describe(shadow), describe(decided));
+        self.result = format!("differs: {}; the chain: {}", describe(shadow), describe(decided)).into();
         self
     }
 
@@ -83,8 +93,8 @@ impl TraceEntry {
         self
     }
 
-    pub(crate) fn faulted(mut self, fault: &Fault, consequence: &str) -> Self {
-        consequence.clone_into(&mut self.result);
+    pub(crate) fn faulted(mut self, fault: &Fault, consequence: &'static str) -> Self {
+        self.result = consequence.into();
         self.fault = Some(fault.to_string());
         self.log = fault.log.iter().take(TRACE_LINES_MAX).cloned().collect();
         self
@@ -144,7 +154,7 @@ pub struct TraceRecord {
     /// When this part of the record was written.
     pub at: Timestamp,
     /// `intake` for the way to the commit, `delivery` for an attempt.
-    pub part: String,
+    pub part: Cow<'static, str>,
     /// The client, `internal` for mail made here, or the destination of an attempt.
     pub peer: String,
     /// Envelope sender.
@@ -159,8 +169,8 @@ pub struct TraceRecord {
     pub entries: Vec<TraceEntry>,
 }
 
-fn describe(answer: &Answer) -> String {
-    match answer {
+fn describe(answer: &Answer) -> Cow<'static, str> {
+    let words = match answer {
         Answer::Verdict(verdict) => match verdict {
             waxwing_types::Verdict::Reject(reply)
             | waxwing_types::Verdict::Defer(reply)
@@ -168,13 +178,13 @@ fn describe(answer: &Answer) -> String {
             waxwing_types::Verdict::Discard { reason } | waxwing_types::Verdict::Hold { reason } => {
                 format!("{} {reason}", verdict.as_str())
             }
-            waxwing_types::Verdict::Continue | waxwing_types::Verdict::Accept => verdict.as_str().to_owned(),
+            waxwing_types::Verdict::Continue | waxwing_types::Verdict::Accept => return verdict.as_str().into(),
         },
-        Answer::Rewritten(None) => "unchanged".to_owned(),
+        Answer::Rewritten(None) => return "unchanged".into(),
         Answer::Rewritten(Some(to)) => format!("rewritten {to}"),
         Answer::Resolution(resolution) => match resolution {
-            Resolution::NotMine => "not-mine".to_owned(),
-            Resolution::Unknown => "unknown".to_owned(),
+            Resolution::NotMine => return "not-mine".into(),
+            Resolution::Unknown => return "unknown".into(),
             Resolution::Unavailable(why) => format!("unavailable {why}"),
             Resolution::Targets(expansion) => {
                 let names: Vec<String> = expansion.targets.iter().map(target).collect();
@@ -182,15 +192,15 @@ fn describe(answer: &Answer) -> String {
             }
         },
         Answer::Dispositions(list) => format!("{} dispositions", list.len()),
-        Answer::Done => "heard".to_owned(),
+        Answer::Done => return "heard".into(),
         Answer::Stored(stored) => format!("{stored:?}"),
         Answer::Auth(answer) => match answer {
             AuthAnswer::Allow(user) => shorten(&format!("allow {user}")),
-            AuthAnswer::Deny => "deny".to_owned(),
+            AuthAnswer::Deny => return "deny".into(),
             AuthAnswer::Unavailable(why) => shorten(&format!("unavailable {why}")),
-            AuthAnswer::NotMine => "not-mine".to_owned(),
+            AuthAnswer::NotMine => return "not-mine".into(),
         },
-        Answer::Reply(None) | Answer::Route(None) => "not-mine".to_owned(),
+        Answer::Reply(None) | Answer::Route(None) => return "not-mine".into(),
         Answer::Reply(Some(reply)) => format!("reply {reply}"),
         Answer::Route(Some(hop)) => format!("route {hop}"),
         Answer::Symbols(symbols) => {
@@ -201,24 +211,25 @@ fn describe(answer: &Answer) -> String {
             format!("priority {:+}, not before {} s", placement.priority, placement.not_before.as_secs())
         }
         Answer::Class(class) => match class {
-            ReplyClass::AsIs => "as-is".to_owned(),
-            ReplyClass::Temporary => "temporary".to_owned(),
-            ReplyClass::Permanent => "permanent".to_owned(),
-            ReplyClass::DestinationDead => "destination-dead".to_owned(),
+            ReplyClass::AsIs => return "as-is".into(),
+            ReplyClass::Temporary => return "temporary".into(),
+            ReplyClass::Permanent => return "permanent".into(),
+            ReplyClass::DestinationDead => return "destination-dead".into(),
         },
         Answer::NextTry(next) => match next {
-            NextTry::AsPlanned => "as-planned".to_owned(),
+            NextTry::AsPlanned => return "as-planned".into(),
             NextTry::After(time) => format!("after {} s", time.as_secs()),
-            NextTry::GiveUp => "give-up".to_owned(),
+            NextTry::GiveUp => return "give-up".into(),
         },
-        Answer::Report(true) => "send".to_owned(),
-        Answer::Report(false) => "suppress".to_owned(),
+        Answer::Report(true) => return "send".into(),
+        Answer::Report(false) => return "suppress".into(),
         Answer::Found(found) => match found {
             Found::Value(value) => shorten(&format!("value {value}")),
-            Found::Absent => "absent".to_owned(),
+            Found::Absent => return "absent".into(),
             Found::Unavailable(why) => shorten(&format!("unavailable {why}")),
         },
-    }
+    };
+    words.into()
 }
 
 fn target(target: &Target) -> String {

@@ -1,5 +1,7 @@
 //! A trace record as octets.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use waxwing_pipeline::{TraceEntry, TraceRecord};
 
@@ -10,6 +12,9 @@ use crate::redact;
 pub const RECORD_VERSION: u8 = 2;
 /// Octets of one stored record; of a longer one the last steps are dropped.
 pub const RECORD_BYTES_MAX: usize = 64 * 1024;
+
+/// Octets that most records have room in.
+const USUAL_BYTES: usize = 768;
 
 /// Why a stored record cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,7 +42,9 @@ pub(crate) fn encode(mut record: TraceRecord) -> Bytes {
 
 fn to_octets(record: &TraceRecord) -> Bytes {
     // Serialising into memory fails only for types without a form in this encoding, of which a record has none.
-    postcard::to_extend(record, vec![RECORD_VERSION]).unwrap_or_default().into()
+    let mut octets = Vec::with_capacity(USUAL_BYTES);
+    octets.push(RECORD_VERSION);
+    postcard::to_extend(record, octets).unwrap_or_default().into()
 }
 
 /// Halves the longest list, so that a few rounds suffice for any record.
@@ -63,7 +70,7 @@ fn empty() -> TraceRecord {
     TraceRecord {
         id: String::new(),
         at: waxwing_types::Timestamp::default(),
-        part: String::new(),
+        part: "".into(),
         peer: String::new(),
         sender: String::new(),
         recipients: Vec::new(),
@@ -75,14 +82,16 @@ fn empty() -> TraceRecord {
 
 pub(crate) fn clean_entry(entry: &mut TraceEntry) {
     clean(&mut entry.subject);
-    clean(&mut entry.result);
+    if let Cow::Owned(result) = &mut entry.result {
+        clean(result);
+    }
     entry.log.iter_mut().for_each(clean);
     entry.edits.iter_mut().for_each(clean);
     entry.fault.iter_mut().for_each(clean);
 }
 
 pub(crate) fn clean(text: &mut String) {
-    if let std::borrow::Cow::Owned(redacted) = redact(text) {
+    if let Cow::Owned(redacted) = redact(text) {
         *text = redacted;
     }
 }

@@ -92,7 +92,7 @@ mod tests {
 
     use super::*;
 
-    fn record(part: &str, entries: Vec<TraceEntry>) -> serde_json::Value {
+    fn record(part: &'static str, entries: Vec<TraceEntry>) -> serde_json::Value {
         let record = TraceRecord {
             id: QueueId::from_u64(1).to_string(),
             at: Timestamp::from_millis(1_800_000_000_123),

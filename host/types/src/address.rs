@@ -1,6 +1,6 @@
 //! A mailbox address and how it is read and printed (RFC 5321 §4.1.2).
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 
@@ -93,12 +93,31 @@ impl Address {
     /// `local@domain` with the local part in lower case, as table keys are.
     #[must_use]
     pub fn lookup_key(&self) -> String {
-        let mut key = self.local.to_lowercase();
+        let mut key = String::with_capacity(self.text_bytes());
+        match self.local.is_ascii() {
+            true => key.extend(self.local.bytes().map(|b| char::from(b.to_ascii_lowercase()))),
+            false => key.push_str(&self.local.to_lowercase()),
+        }
         if !self.domain.is_empty() {
             key.push('@');
             key.push_str(&self.domain);
         }
         key
+    }
+
+    /// Octets of the text, but for quotes within the local part.
+    fn text_bytes(&self) -> usize {
+        self.local.len() + self.domain.len() + 3
+    }
+}
+
+/// What [`fmt::Display`] writes, in one piece of memory: the way of a message makes many.
+impl From<&Address> for String {
+    fn from(address: &Address) -> Self {
+        let mut text = Self::with_capacity(address.text_bytes());
+        // Writing to a String does not fail.
+        let _ = write!(text, "{address}");
+        text
     }
 }
 
@@ -117,7 +136,8 @@ impl fmt::Display for Address {
             f.write_str("\"")?;
         }
         if !self.domain.is_empty() {
-            write!(f, "@{}", self.domain)?;
+            f.write_str("@")?;
+            f.write_str(&self.domain)?;
         }
         Ok(())
     }
@@ -197,6 +217,7 @@ mod tests {
             let a = Address::parse(text).unwrap();
             assert_eq!((a.local(), a.domain()), (local, domain), "{text}");
             assert_eq!(Address::parse(&a.to_string()).unwrap(), a, "{text}");
+            assert_eq!(String::from(&a), a.to_string(), "{text}");
         }
     }
 

@@ -37,6 +37,13 @@ impl fmt::Display for ReversePath {
     }
 }
 
+/// What [`fmt::Display`] writes, in one piece of memory.
+impl From<&ReversePath> for String {
+    fn from(path: &ReversePath) -> Self {
+        path.address().map(Self::from).unwrap_or_default()
+    }
+}
+
 /// An ESMTP parameter of MAIL or RCPT: keyword in upper case, value if it has one.
 pub type Parameter = (String, Option<String>);
 

@@ -106,7 +106,8 @@ struct Escaped<'l>(&'l mut String);
 
 impl fmt::Write for Escaped<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        if !text.contains(char::is_control) {
+        let is_plain = text.bytes().all(|b| matches!(b, b' '..=b'~'));
+        if is_plain || !text.contains(char::is_control) {
             self.0.push_str(text);
             return Ok(());
         }

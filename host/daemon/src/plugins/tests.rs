@@ -169,7 +169,7 @@ async fn what_has_begun_keeps_its_version_and_then_its_instances_are_gone() {
     let address = Address::parse("root@h.example").unwrap();
     let role = waxwing_pipeline::Role::EnvelopeRecipient;
     kept.pipeline.rewrite(&mut begun, &mut context, address.clone(), role).await.unwrap();
-    assert_eq!(begun.trace.iter().map(|e| e.version.as_str()).collect::<Vec<_>>(), [&*old.version]);
+    assert_eq!(begun.trace.iter().map(|e| &*e.version).collect::<Vec<_>>(), [&*old.version]);
     assert_eq!(old.plugin.instances(), 0, "no instance of it waits for more");
     let mut fresh = kept.pipeline.chain();
     kept.pipeline.resolve(&mut fresh, &mut context, &address, false).await;

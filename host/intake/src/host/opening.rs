@@ -48,7 +48,7 @@ impl SessionHost {
         self.context.hold = self.context.hold.take().or(found.hold);
         let Refusal { reply, rule } = found.refusal?;
         let now = self.intake.parts.clock.now();
-        TraceEntry::step(now, "intake", &rule, "", reply.to_string()).keep(&mut self.chain.trace);
+        TraceEntry::step(now, "intake", rule.clone(), "", reply.to_string()).keep(&mut self.chain.trace);
         self.rule = Some(rule);
         let id = self.intake.parts.spool.ids().next(now);
         let answer = Answer::Reply(reply);

@@ -38,7 +38,7 @@ async fn the_steps_before_mail_are_in_every_trace_and_a_refusal_there_has_its_ow
     data(&mut host, &["\r\nx\r\n"]).await;
     let traces = house.traces.0.lock().unwrap();
     assert!(traces[0].result.starts_with("refused at on-helo: 550"), "{}", traces[0].result);
-    let steps: Vec<&str> = traces[1].entries.iter().map(|entry| entry.step.as_str()).collect();
+    let steps: Vec<&str> = traces[1].entries.iter().map(|entry| &*entry.step).collect();
     assert_eq!(steps, ["on-connect", "on-helo", "on-helo"]);
 }
 

@@ -85,7 +85,7 @@ pub(super) async fn heard(house: &House, from: [u8; 4], helo: &str, sender: &str
     let answer = rcpt(&mut host, to).await;
     host.answer(Question::Reset).await;
     let rule = house.traces.0.lock().unwrap().drain(..).flat_map(|record| record.entries).map(|entry| entry.step).next_back();
-    (code(&answer), rule.unwrap_or_default())
+    (code(&answer), rule.unwrap_or_default().into_owned())
 }
 
 #[tokio::test]

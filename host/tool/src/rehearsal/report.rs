@@ -62,7 +62,7 @@ fn entry_json(entry: &TraceEntry) -> Value {
 
 /// As a person reads it.
 pub(crate) fn print(plugin: &str, scene: &Scene, seen: &Performance, out: &mut dyn Write) -> Result<(), ToolError> {
-    let time: u64 = seen.entries.iter().filter(|entry| entry.who == plugin).map(|entry| entry.micros).sum();
+    let time: u64 = seen.entries.iter().filter(|entry| *entry.who == *plugin).map(|entry| entry.micros).sum();
     let at = if seen.stage == "." { "the end of the message".to_owned() } else { seen.stage.clone() };
     writeln!(out, "{}: {} at {at}: {}", clean(plugin), seen.ending.as_str(), clean(&seen.reply))?;
     writeln!(out, "  {} in the plugin", micros(time))?;

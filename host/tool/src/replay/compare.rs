@@ -80,7 +80,7 @@ impl Comparison {
 
 /// What the plugin did, without what differs in each run.
 fn steps(plugin: &str, entries: &[TraceEntry], id: &str) -> Vec<String> {
-    let own = entries.iter().filter(|entry| entry.who == plugin);
+    let own = entries.iter().filter(|entry| *entry.who == *plugin);
     let lines = own.flat_map(|entry| {
         let subject = if entry.subject.is_empty() { String::new() } else { format!(" ({})", entry.subject) };
         let shadow = if entry.shadow { " [shadow]" } else { "" };

@@ -8,7 +8,7 @@ use crate::rehearsal::{Ending, Performance};
 
 const CONFIG: &str = "[plugins.spam]\nfile = \"spam.wasm\"\nenabled = true\n";
 
-fn entry(result: &str, edits: &[&str]) -> TraceEntry {
+fn entry(result: &'static str, edits: &[&str]) -> TraceEntry {
     let mut entry = TraceEntry::step(Timestamp::default(), "spam", "on-message", "", result);
     entry.edits = edits.iter().map(|e| (*e).to_owned()).collect();
     entry
