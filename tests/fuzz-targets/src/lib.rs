@@ -11,6 +11,7 @@
 #![allow(clippy::panic, clippy::expect_used, reason = "a broken law is a panic: that is how a target tells it")]
 
 mod auth;
+mod chunk;
 mod command;
 mod data;
 mod drive;
@@ -23,6 +24,7 @@ mod seeds;
 mod server;
 
 pub use auth::auth_exchange;
+pub use chunk::chunk_reader;
 pub use command::command_line;
 pub use data::data_reader;
 pub use header::header;
@@ -42,6 +44,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("server_session", server_session),
     ("auth_exchange", auth_exchange),
     ("data_reader", data_reader),
+    ("chunk_reader", chunk_reader),
     ("reply_reader", reply_reader),
     ("header", header),
     #[cfg(feature = "net")]

@@ -76,6 +76,7 @@ fn add(seeds: &mut Vec<Seed>, given: char, name: &str, wire: &[u8]) {
     if let Some(at) = wire.windows(6).position(|word| word == b"DATA\r\n") {
         let message = [b"\x06\n".as_slice(), wire.get(at + 6..).unwrap_or_default()].concat();
         push("data_reader", name.to_owned(), message.clone());
+        push("chunk_reader", name.to_owned(), [b"\x10N\n".as_slice(), &message].concat());
         push("header", name.to_owned(), message);
     }
     for (number, line) in wire.split(|octet| *octet == b'\n').enumerate().filter(|(_, line)| line.len() > 1) {

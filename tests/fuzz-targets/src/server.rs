@@ -107,7 +107,7 @@ fn check_replies(events: &[Event<Question>], answers: &[u8]) {
     }
 }
 
-fn whole_replies(octets: &[u8]) -> Vec<Reply> {
+pub(crate) fn whole_replies(octets: &[u8]) -> Vec<Reply> {
     let mut reader = ReplyReader::new(4096, 100);
     let mut input = octets;
     let mut found = Vec::new();
@@ -152,7 +152,7 @@ impl Host<'_> {
     }
 }
 
-fn fitting(question: &Question) -> Answer {
+pub(crate) fn fitting(question: &Question) -> Answer {
     match question {
         Question::EndOfData => Answer::Committed(Reply::fixed(250, (2, 0, 0), "queued")),
         Question::Reset => Answer::Done,
