@@ -44,7 +44,8 @@ fn main() -> ExitCode {
 /// optimised in it, and a rebuild after an edit takes seconds. For serving mail, build with `--release`.
 fn dev(arguments: &[String]) -> Result<ExitCode, String> {
     prepare::compilers()?;
-    run::step("cargo", &["build", "--package", "waxwing-daemon"])?;
+    // With the features of the gate, so that neither compiles for itself what the other has.
+    run::step("cargo", &["build", "--package", "waxwing-daemon", "--package", "waxwing-unify"])?;
     let server = target_folder()?.join("waxwing");
     let error = Command::new(&server).arg("dev").args(arguments).exec();
     Err(format!("{}: {error}", server.display()))
