@@ -7,7 +7,7 @@ use waxwing_smtp::{ServerSession, ServerSettings};
 use waxwing_types::{Input, Reply};
 
 use crate::drive::{Driver, Event};
-use crate::layout::{bounded, chop, split_line};
+use crate::layout::{bare_newline, bounded, chop, split_line};
 use crate::server::{fitting, whole_replies};
 
 const MESSAGE_MAX: u64 = 300;
@@ -23,11 +23,7 @@ const OTHER_REPLIES: usize = 5;
 pub fn chunk_reader(input: &[u8]) {
     let (letters, rest) = split_line(bounded(input));
     let (sizes, message) = split_line(rest);
-    let mode = match (letters.contains(&b'B') || letters.contains(&b'O'), letters.contains(&b'N')) {
-        (true, _) => BareNewline::No,
-        (false, true) => BareNewline::Normalize,
-        (false, false) => BareNewline::Reject,
-    };
+    let mode = if letters.contains(&b'B') { BareNewline::No } else { bare_newline(letters) };
     let (wire, chunks) = sent(letters, message);
     let settings = Arc::new(settings(letters));
     let whole = run(&[&wire], &settings);
@@ -41,11 +37,7 @@ fn settings(letters: &[u8]) -> ServerSettings {
     let mut settings = ServerSettings::new("mx.example");
     (settings.message_size_max, settings.refused_bytes_max) = (MESSAGE_MAX, REFUSED_MAX);
     (settings.errors_max, settings.junk_commands_max) = (u32::MAX, u32::MAX);
-    settings.bare_newline = match (letters.contains(&b'O'), letters.contains(&b'N')) {
-        (true, _) => BareNewline::No,
-        (false, true) => BareNewline::Normalize,
-        (false, false) => BareNewline::Reject,
-    };
+    settings.bare_newline = bare_newline(letters);
     settings
 }
 

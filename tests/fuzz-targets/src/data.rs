@@ -4,7 +4,7 @@ use bytes::Bytes;
 use waxwing_smtp::server::BareNewline;
 use waxwing_smtp::{DataEvent, DataReader, DotStuffer, Refusal, Runs};
 
-use crate::layout::{bounded, chop, split_line};
+use crate::layout::{bare_newline, bounded, chop, split_line};
 
 const OCTETS_MAX: u64 = 300;
 const REFUSED_MAX: u64 = 200;
@@ -25,11 +25,7 @@ struct Read {
 /// gives; and what our client would send of it is the same octets.
 pub fn data_reader(input: &[u8]) {
     let (sizes, wire) = split_line(bounded(input));
-    let bare = match (sizes.contains(&b'N'), sizes.contains(&b'O')) {
-        (true, _) => BareNewline::Normalize,
-        (false, true) => BareNewline::No,
-        (false, false) => BareNewline::Reject,
-    };
+    let bare = bare_newline(sizes);
     let whole = read(&[wire], bare);
     assert_eq!(read(&chop(wire, sizes), bare), whole, "cut by {sizes:?}");
     assert_eq!(read(&chop(wire, b""), bare), whole, "octet by octet");

@@ -1,5 +1,7 @@
 //! How a target's input is laid out: lines that steer, then octets as a stranger sends them. So a corpus can be read and written by hand.
 
+use waxwing_smtp::server::BareNewline;
+
 /// Longer inputs are cut: what matters fits, and octet by octet takes its time.
 pub const INPUT_BYTES_MAX: usize = 8192;
 
@@ -7,6 +9,15 @@ pub const INPUT_BYTES_MAX: usize = 8192;
 pub(crate) fn split_line(input: &[u8]) -> (&[u8], &[u8]) {
     let mut parts = input.splitn(2, |octet| *octet == b'\n');
     (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
+}
+
+/// What letters that steer say of bare line ends: `N` takes them as CR LF, else `O` as they are; without either they are refused.
+pub(crate) fn bare_newline(letters: &[u8]) -> BareNewline {
+    match (letters.contains(&b'N'), letters.contains(&b'O')) {
+        (true, _) => BareNewline::Normalize,
+        (false, true) => BareNewline::No,
+        (false, false) => BareNewline::Reject,
+    }
 }
 
 /// The input, no longer than is useful.

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use waxwing_smtp::server::{Answer, BareNewline, Protocol, Question};
+use waxwing_smtp::server::{Answer, Protocol, Question};
 use waxwing_smtp::{ReplyReader, ServerSession, ServerSettings};
 use waxwing_types::{Input, Reply};
 
 use crate::drive::{Driver, Event};
-use crate::layout::{bounded, chop, split_line};
+use crate::layout::{bare_newline, bounded, chop, split_line};
 
 /// What parts flights: behind it the client has waited for the answers, and shaken hands if it was to. The first octet of a TLS handshake.
 pub(crate) const FLIGHT: u8 = 0x16;
@@ -43,11 +43,7 @@ fn settings(letters: &[u8]) -> ServerSettings {
     settings.xclient = true;
     settings.prdr = true;
     settings.protocol = if has(b'L') { Protocol::Lmtp } else { Protocol::Smtp };
-    settings.bare_newline = match (has(b'N'), has(b'O')) {
-        (true, _) => BareNewline::Normalize,
-        (false, true) => BareNewline::No,
-        (false, false) => BareNewline::Reject,
-    };
+    settings.bare_newline = bare_newline(letters);
     settings
 }
 
