@@ -79,9 +79,11 @@ class Clients(unittest.TestCase):
 
     def see_hooks(self, queue_id):
         """The trace names each hook of both plugins."""
-        trace = self.server.ask("trace", queue_id)
-        seen = waxwing.hooks_in(trace)
-        self.assertLessEqual(HOOKS, seen, f"trace of {queue_id}: {trace}")
+        def all_hooks():
+            return HOOKS <= waxwing.hooks_in(self.server.ask("trace", queue_id))
+
+        # A trace may follow the message.
+        system.wait_for(f"{HOOKS} in the trace of {queue_id}", all_hooks)
 
     def test_swaks(self):
         self.send_all("swaks")
@@ -130,9 +132,12 @@ class AddedFields(unittest.TestCase):
             client.mail(SENDER)
             code, text = client.rcpt("nobody-of-that-name@localhost")
         self.assertEqual(code, 550, text)
-        refused, = self.server.ask("trace", "--last", "1")
-        self.assertEqual(refused["sender"], SENDER)
-        self.assertIn("550", str(refused))
+
+        def refused():
+            newest, = self.server.ask("trace", "--last", "1")
+            return newest["sender"] == SENDER and "550" in str(newest)
+
+        system.wait_for("its trace", refused)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ class Grants(unittest.TestCase):
         server.write_config()
         server.process = system.start(server.command_line(), server.log)
         self.assertNotEqual(server.process.wait(60), 0)
-        log = server.text_log()
+        log = server.ended_log()
         self.assertIn("cleanup", log)
         self.assertRegex(log, r"waxwing:mail/edit|import.*\bedit\b")
         self.assertRegex(log, r"plugins\.cleanup\.grants")

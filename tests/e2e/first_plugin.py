@@ -12,7 +12,8 @@ from harness import cases, system, waxwing
 
 DOCUMENT = os.path.join(waxwing.REPOSITORY, "docs", "plugins.md")
 SECTION = "## The first plugin in three minutes"
-PORT = waxwing.Dev.PORT
+# The port that the document names: here each server has one of its own.
+DOCUMENTED_PORT = ":2525 "
 # What the steps may take, the build of Waxwing aside. Printed, not asserted: a loaded machine proves nothing.
 SECONDS = 180
 # A compiler that cannot be had is no fault of the document.
@@ -24,6 +25,7 @@ def blocks():
     with open(DOCUMENT) as file:
         text = file.read()
     section = text.split(SECTION + "\n", 1)[1].split("\n## ", 1)[0]
+    assert section.count(DOCUMENTED_PORT) == 1, f"the section names the port{DOCUMENTED_PORT} once"
     return re.findall(r"^```sh ?(\w*)\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
 
 
@@ -39,8 +41,7 @@ class FirstPlugin(unittest.TestCase):
     """One case for each language."""
 
     def setUp(self):
-        if system.accepts(PORT):
-            raise AssertionError(f"port {PORT} is in use: `waxwing dev` needs it")
+        self.port, self.submission_port = system.free_port(), system.free_port()
         # A clone whose server is built: the commands look for it where cargo puts it.
         self.clone = tempfile.mkdtemp(prefix="waxwing-first-")
         os.chmod(self.clone, 0o755)
@@ -61,12 +62,13 @@ class FirstPlugin(unittest.TestCase):
         environment = {**clean, "PATH": os.path.join(self.clone, "target", "debug") + ":" + os.environ["PATH"]}
         took, printed = [], ""
         for kind, commands in blocks():
-            commands = commands.replace("--lang rust", f"--lang {language}")
+            commands = commands.replace("--lang rust", f"--lang {language}").replace(DOCUMENTED_PORT, f":{self.port} ")
             began = time.monotonic()
             if kind == "server":
                 log = os.path.join(self.clone, "server.log")
-                self.server = system.start(["sh", "-c", "exec " + commands], log, False, environment, cwd=self.clone)
-                system.wait_for_port(PORT, self.server, 300)
+                ports = f"--smtp-port {self.port} --submission-port {self.submission_port}"
+                self.server = system.start(["sh", "-c", f"exec {commands.strip()} {ports}"], log, False, environment, cwd=self.clone)
+                system.wait_for_port(self.port, self.server, 300)
             else:
                 done = subprocess.run(["sh", "-ec", commands], cwd=self.clone, env=environment, stdin=subprocess.DEVNULL,
                                       capture_output=True, text=True, timeout=400)

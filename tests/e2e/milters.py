@@ -57,9 +57,8 @@ class Rspamd(unittest.TestCase):
         self.assertIn("Gtube pattern", text)
 
     def test_3_it_sees_the_session(self):
-        log = system.tail(os.path.join(self.server.folder, "rspamd.log"), 10000)
-        self.assertIn("rcpts: <demo@rspamd.example.test>", log)
-        self.assertIn("from: <ann@example.test>", log)
+        for words in ("rcpts: <demo@rspamd.example.test>", "from: <ann@example.test>"):
+            system.wait_for_lines(os.path.join(self.server.folder, "rspamd.log"), words)
 
     def test_4_many_messages_of_a_session_take_no_delay(self):
         times = []

@@ -86,7 +86,7 @@ class Loops(unittest.TestCase):
             with waxwing.Waxwing("reports", relayhost=f"[127.0.0.1]:{hop.port}") as server:
                 with client.Client(server.port) as connection:
                     queue_id = connection.deliver(messages.plain("report"), "", "gone@far.test")
-                system.wait_for("the failure in the log", lambda: f"{queue_id}" in server.text_log() and "status=bounced" in server.text_log())
+                server.wait_for_log(f"{queue_id}.*status=bounced")
                 server.wait_until_idle()
                 asked = [command for command in hop.commands if command.startswith("MAIL")]
                 self.assertEqual(len(asked), 1, hop.commands)
@@ -147,7 +147,7 @@ class Privileges(unittest.TestCase):
                 server.process = system.start(server.command_line(), server.log, as_service_user=False)
                 code = server.process.wait(30)
                 self.assertNotEqual(code, 0)
-                self.assertIn("mail_owner", server.text_log())
+                self.assertIn("mail_owner", server.ended_log())
             finally:
                 server.close()
 

@@ -94,8 +94,7 @@ class Reports(unittest.TestCase):
         with self.behind(virtual_mailbox_maps="inline:{demo@postfix.example.test=demo/Maildir/}") as _, self.first:
             self.send(messages.plain("asked"), "", " NOTIFY=NEVER", to="gone@postfix.example.test")
             self.first.wait_until_idle()
-            self.first.stop()  # the log is written to its end
-            self.assertIn("status=bounced", self.first.text_log())
+            self.first.wait_for_log("status=bounced")
             self.assertEqual(maildir.files(self.first.maildir), [])
 
     def test_utf8_address_without_smtputf8_bounces(self):

@@ -72,13 +72,9 @@ class Plain(unittest.TestCase):
         self.assertEqual(used and used[1], self.version, newest)
         wanted = f"{used[1]}:{used[2]}" if used else "-"
 
-        def logged():
-            lines = (line.split() for line in self.server.text_log().splitlines() if " disconnect " in line)
-            ours = (dict(word.split("=", 1) for word in line if "=" in word) for line in lines)
-            return {line.get("tls") for line in ours if line.get("helo") == self.peer.name}
-
-        system.wait_for(f"the end of a session of {self.peer.name} in the log", logged, 15)
-        self.assertEqual(logged(), {wanted}, "all sessions")
+        lines = self.server.wait_for_log(rf" disconnect .*\bhelo={re.escape(self.peer.name)} ")
+        fields = (dict(word.split("=", 1) for word in line.split() if "=" in word) for line in lines)
+        self.assertEqual({line["tls"] for line in fields}, {wanted}, "all sessions")
 
     def test_difficult_messages(self):
         corpus = messages.corpus()

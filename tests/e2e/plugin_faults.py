@@ -117,11 +117,15 @@ class Faults(unittest.TestCase):
 
     def fault_of(self, name):
         """The fault in the newest trace of a message to that plugin's domain, which had it at on-message."""
-        for record in reversed(self.server.ask("trace", "--last", "20")):
-            if f"demo@{name}.test" in record["recipients"] and record["part"] == "intake":
-                fault, = [entry["fault"] for entry in record["entries"] if entry["who"] == name and entry["fault"]]
-                return fault
-        raise AssertionError(f"no trace of a message to {name}")
+        def newest():
+            for record in reversed(self.server.ask("trace", "--last", "20")):
+                if f"demo@{name}.test" in record["recipients"] and record["part"] == "intake":
+                    fault, = [entry["fault"] for entry in record["entries"] if entry["who"] == name and entry["fault"]]
+                    return fault
+            return None
+
+        # Traces ride with the next commit or follow it.
+        return system.wait_for(f"a trace of a message to {name}", newest)
 
     def held(self):
         return [unit for unit in self.server.units() if unit["state"] == "hold"]
@@ -136,6 +140,7 @@ class Faults(unittest.TestCase):
         self.assertNotIn(b"X-Evil", maildir.read_all(self.maildir("nonsense"))[0], "what a faulty call staged has no effect")
         held, = self.held()
         self.assertIn("memory", held["reason"])
+        system.wait_for("the others to leave the queue", lambda: self.server.units() == self.held())
         for name in ("loop", "trap", "memory"):
             self.assertEqual(maildir.files(self.maildir(name)), [], name)
 

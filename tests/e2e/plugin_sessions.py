@@ -93,10 +93,8 @@ async def sender(port, number, start):
 
 async def all_senders(port):
     """All sessions at once; seconds of all messages."""
-    start = asyncio.Event()
+    start = asyncio.Barrier(SESSIONS)
     tasks = [asyncio.create_task(sender(port, number, start)) for number in range(SESSIONS)]
-    await asyncio.sleep(0.5)
-    start.set()
     done = await asyncio.gather(*tasks, return_exceptions=True)
     errors = [one for one in done if isinstance(one, BaseException)]
     if errors:

@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 import threading
-import time
 import unittest
 
 from harness import cases, client, maildir, messages, sink, system, waxwing
@@ -55,10 +54,18 @@ class Postgrey(unittest.TestCase):
         code, text = asked(self.server, "ann@far.test", to)
         self.assertEqual((code, "reylist" in text), (450, True), text)
         rule = "smtpd_recipient_restrictions: check_policy_service"
-        system.wait_for("the rule in the log", lambda: rule in system.tail(self.server.log))
-        time.sleep(GREY_SECONDS + 1)
-        with client.Client(self.server.port, STRANGER) as connection:
-            connection.deliver(messages.plain("grey"), "ann@far.test", to)
+        self.server.wait_for_log(rule)
+
+        def delivered():
+            with client.Client(self.server.port, STRANGER) as connection:
+                connection.accepted(connection.command("MAIL FROM:<ann@far.test>"))
+                if connection.command(f"RCPT TO:<{to}>")[0] == 450:
+                    return False
+                # The service has the field added to the first message after the delay.
+                connection.accepted(connection.data(messages.plain("grey")))
+                return True
+
+        system.wait_for("the delay to be over", delivered, pause=0.5)
         arrived = maildir.wait_for_one(self.server.maildir)
         self.assertIn(b"X-Greylist: delayed", arrived)
 

@@ -5,10 +5,11 @@ import shutil
 import socket
 import ssl
 import subprocess
+import threading
 import time
 import unittest
 
-from harness import system, waxwing
+from harness import cases, system, waxwing
 
 HOSTS = {"a": "mx-a.example.test", "b": "mx-b.example.test"}
 
@@ -139,17 +140,24 @@ class Tls(unittest.TestCase):
                 port = self.server.port if starttls else self.ports["implicit"]
                 command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", *(["-starttls", "smtp"] if starttls else []), "-tls1_2", "-crlf"]
                 scanner = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-                # s_client takes a line of R for an order to shake hands anew.
-                for line in ("NOOP\n", "R\n"):
-                    time.sleep(0.5)
-                    scanner.stdin.write(line)
-                    scanner.stdin.flush()
-                scanner.stdin.close()
-                scanner.stdin = None
+                # It reads its input once it has shaken hands, and takes a line of R, read by itself, for an order to shake hands anew.
+                scanner.stdin.write("NOOP\n")
+                scanner.stdin.flush()
+                said = ""
+                ended = threading.Timer(60, scanner.kill)
+                ended.start()
                 try:
-                    said = scanner.communicate(timeout=20)[0]
+                    while not (line := scanner.stdout.readline()).startswith("250 2.0.0"):
+                        self.assertTrue(line, said)
+                        said += line
+                    scanner.stdin.write("R\n")
+                    scanner.stdin.close()
+                    said += scanner.stdout.read()
                 finally:
+                    ended.cancel()
                     scanner.kill()
+                    scanner.wait()
+                    scanner.stdout.close()
                 before, after = said.split("RENEGOTIATING")
                 # A second handshake would have shown the certificate once more.
                 self.assertIn("depth=0", before)
@@ -209,7 +217,7 @@ class Tls(unittest.TestCase):
         with context.wrap_socket(socket.create_connection(("127.0.0.1", self.ports["implicit"]), 10)) as session:
             session.recv(1000)
             certificate(self.folder, "a", HOSTS["a"])
-            system.wait_for("the new certificate", lambda: self.fingerprint() != fingerprint, 15)
+            system.wait_for("the new certificate", lambda: self.fingerprint() != fingerprint)
             session.sendall(b"NOOP\r\n")
             self.assertTrue(session.recv(1000).startswith(b"250"))
         fingerprint = self.fingerprint()
@@ -217,13 +225,13 @@ class Tls(unittest.TestCase):
         shutil.copy(good, good + ".good")
         with open(good, "w") as file:
             file.write("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
-        system.wait_for("the log", lambda: "changed certificates can't be used" in self.server.text_log(), 15)
+        self.server.wait_for_log("changed certificates can't be used")
         self.assertEqual(self.fingerprint(), fingerprint)
         failed = subprocess.run([waxwing.program(), "tls", "show", "--config", self.server.config], capture_output=True, text=True)
         self.assertEqual(failed.returncode, 1)
         self.assertIn("a.pem", failed.stderr)
         shutil.copy(good + ".good", good)
-        system.wait_for("tls show", lambda: self.shown_ok(), 15)
+        system.wait_for("tls show", lambda: self.shown_ok())
 
     def fingerprint(self):
         """Of the certificate that is shown by default."""
@@ -236,7 +244,7 @@ class Tls(unittest.TestCase):
 
     def test_show(self):
         """`waxwing tls show` knows the ports, what is in use, and fails for what ends soon."""
-        system.wait_for("tls show", self.shown_ok, 15)
+        system.wait_for("tls show", self.shown_ok)
         answers = self.server.ask("tls", "show")
         listeners = {answer["listener"]: answer for answer in answers if "listener" in answer}
         self.assertEqual((listeners["smtp"]["tls"], listeners["implicit"]["tls"]), ("starttls", "implicit"))
@@ -282,8 +290,8 @@ class Tls(unittest.TestCase):
             with self.subTest(header=wrong):
                 self.assertEqual(self.say(port, wrong), b"")
         self.assertEqual(self.say(self.ports["foreign"], b"PROXY UNKNOWN\r\n"), b"")
-        self.assertIn("no PROXY header", self.server.text_log())
+        self.server.wait_for_log("no PROXY header")
 
 
 if __name__ == "__main__":
-    unittest.main()
+    cases.main()

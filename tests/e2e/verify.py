@@ -21,11 +21,9 @@ def heard(server, sender, recipient):
 
 
 def logged(server, pattern, count):
-    """What is found in the log, once there is so much of it: it is written behind the replies."""
-    def found():
-        return re.findall(pattern, server.text_log())
-    system.wait_for(f"{count} of {pattern} in the log", lambda: len(found()) >= count)
-    return found()
+    """All that is found in the log, once there is so much of it."""
+    server.wait_for_log(pattern, count)
+    return re.findall(pattern, server.complete_log())
 
 
 @unittest.skipUnless(system.ROOT and os.path.exists("/usr/sbin/postfix"), "needs root and Postfix")
@@ -56,8 +54,11 @@ class BackupMx(unittest.TestCase):
             self.assertIn("User unknown in virtual mailbox table", text)
         self.assertEqual(self.probes(f"gone@{PRIMARY}"), ["undeliverable"])
         logged(self.backup, 'rule="smtpd_recipient_restrictions: reject_unverified_recipient"', 3)
-        steps = waxwing.hooks_in(self.backup.ask("trace", "--last", "5"))
-        self.assertIn("smtpd_recipient_restrictions: reject_unverified_recipient", {step for _, step in steps})
+
+        def steps():
+            return {step for _, step in waxwing.hooks_in(self.backup.ask("trace", "--last", "5"))}
+
+        system.wait_for("its trace", lambda: "smtpd_recipient_restrictions: reject_unverified_recipient" in steps())
 
     def test_2_known_users_get_their_mail_and_a_probe_sends_none(self):
         message = messages.plain("backup")
@@ -76,10 +77,10 @@ class BackupMx(unittest.TestCase):
     def test_3_the_answers_outlive_a_restart_and_the_primary(self):
         self.backup.restart()
         self.primary.stop()
-        log = len(self.backup.text_log())
+        before = self.backup.log_octets()
         self.assertEqual(heard(self.backup, "ann@far.test", f"demo@{PRIMARY}")[0], 250)
         self.assertEqual(heard(self.backup, "ann@far.test", f"gone@{PRIMARY}")[0], 550)
-        self.assertNotIn("probe:", self.backup.text_log()[log:])
+        self.assertNotIn("probe:", self.backup.complete_log(before))
         code, text = heard(self.backup, "ann@far.test", f"new@{PRIMARY}")
         self.assertEqual(code, 450, text)
         self.assertIn("4.1.1 ", text)
@@ -129,7 +130,7 @@ class Slow(unittest.TestCase):
             self.assertLess(time.monotonic() - begun, 5)
             self.assertEqual(heard(server, "bob@far.test", "x@slow.test")[0], 450)
             go.set()
-            system.wait_for("the end of the probe", lambda: "<x@slow.test> is deliverable" in server.text_log())
+            server.wait_for_log("<x@slow.test> is deliverable")
             self.assertEqual(heard(server, "ann@far.test", "x@slow.test")[0], 250)
             self.assertEqual([line for line in said if line.startswith(b"RCPT")], [b"RCPT TO:<X@SLOW.TEST>"])
             self.assertFalse([line for line in said if line.startswith((b"DATA", b"BDAT"))], said)

@@ -2,6 +2,7 @@
 import ctypes
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -12,6 +13,8 @@ import time
 ROOT = os.geteuid() == 0
 # As root the servers run as this user of every Debian: nothing here needs to serve as root.
 SERVICE_USER = "mail"
+# Loopback ports above the ephemeral ones. The runner gives each script that runs at the same time a range of its own: FIRST-LAST.
+PORTS_FIRST, PORTS_LAST = (int(end) for end in os.environ.get("WAXWING_PORTS", "61000-64999").split("-"))
 _handed_out = set()
 
 
@@ -20,9 +23,10 @@ class Timeout(AssertionError):
 
 
 def free_port():
-    """A loopback port that nobody listens on, above the ephemeral ones, handed out once. Each script begins elsewhere: several may run."""
-    first = os.getpid() * 37 % 4000
-    for port in (61000 + (first + number) % 4000 for number in range(4000)):
+    """A loopback port of the range that nobody listens on, handed out once. Each process begins elsewhere: several may share a range."""
+    count = PORTS_LAST - PORTS_FIRST + 1
+    first = os.getpid() * 37 % count
+    for port in (PORTS_FIRST + (first + number) % count for number in range(count)):
         if port in _handed_out:
             continue
         with socket.socket() as probe:
@@ -46,6 +50,30 @@ def wait_for(what, condition, seconds=30.0, pause=0.05):
         if time.monotonic() > end:
             raise Timeout(f"waited {seconds:g} s for {what}")
         time.sleep(pause)
+
+
+def wait_for_lines(path, pattern, count=1, seconds=30.0, after=0):
+    """Waits until the file at `path`, which another process writes, has `count` whole lines that match the regular expression `pattern`
+    behind its first `after` octets; returns all of them, or raises Timeout with the file's end."""
+
+    def matching():
+        lines = _whole_lines(path, after)
+        found = [line for line in lines if re.search(pattern, line)]
+        return found if len(found) >= count else None
+
+    try:
+        return wait_for(f"{count} lines with {pattern!r} in {path}", matching, seconds)
+    except Timeout as error:
+        raise Timeout(f"{error}\n{tail(path)}") from None
+
+
+def _whole_lines(path, after):
+    try:
+        with open(path, "rb") as file:
+            file.seek(after)
+            return file.read().decode("utf-8", "replace").split("\n")[:-1]
+    except FileNotFoundError:
+        return []
 
 
 def accepts(port):

@@ -1,10 +1,12 @@
 """A Waxwing of one's own: `waxwing serve` with a configuration, or `waxwing dev`, and the commands that talk to it."""
+import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 
-from . import system
+from . import client, system
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
@@ -31,6 +33,7 @@ def _reachable(path):
 
 
 _path = None
+_barriers = itertools.count(1)
 
 
 def program():
@@ -148,9 +151,35 @@ class Waxwing:
         """Waits until the queue is empty."""
         system.wait_for(f"{self.name}'s queue to be empty", lambda: not self.units(), seconds)
 
-    def text_log(self):
-        """What the server logged so far."""
-        return system.tail(self.log, 1_000_000)
+    # The server writes its log behind its replies, in the order of the events: a line is waited for, and that there is none is seen
+    # behind a line of a later event.
+
+    def wait_for_log(self, pattern, count=1, seconds=30.0, after=0):
+        """Waits until `count` lines of the log match a regular expression, behind its first `after` octets; returns all of them."""
+        return system.wait_for_lines(self.log, pattern, count, seconds, after)
+
+    def log_octets(self):
+        """The length of the log when all events so far are in it: for `after`."""
+        self._log_is_written()
+        return os.path.getsize(self.log)
+
+    def complete_log(self, after=0):
+        """The text of the log with all events so far, behind its first `after` octets. Needs a server that greets on its first port."""
+        self._log_is_written()
+        return self.ended_log(after)
+
+    def ended_log(self, after=0):
+        """The text of the log of a server that has ended: it writes its log to the end."""
+        with open(self.log, "rb") as file:
+            file.seek(after)
+            return file.read().decode("utf-8", "replace")
+
+    def _log_is_written(self):
+        """Ends a session with a name that no other has, and waits for its line."""
+        name = f"barrier{next(_barriers)}.example.test"
+        with client.Client(self.port, ehlo=False) as connection:
+            connection.accepted(connection.command(f"HELO {name}"))
+        self.wait_for_log(rf" disconnect .*\bhelo={re.escape(name)}\b")
 
 
 def ask(config, *arguments):
@@ -168,9 +197,8 @@ def hooks_in(records):
 
 
 class Dev:
-    """`waxwing dev` in a folder of its own, on its own well-known ports."""
+    """`waxwing dev` in a folder of its own, on ports of its own."""
 
-    PORT = 2525
     ADDRESS = "demo@localhost"
 
     def __init__(self, as_service_user=True):
@@ -178,7 +206,7 @@ class Dev:
         self.as_service_user = as_service_user
         self.state = os.path.join(self.folder, "state")
         self.log = os.path.join(self.folder, "dev.log")
-        self.port = self.PORT
+        self.port, self.submission_port = system.free_port(), system.free_port()
         self.process = None
 
     @property
@@ -188,9 +216,7 @@ class Dev:
 
     def start(self, seconds=120.0):
         """Starts it and waits for the SMTP port; the first start compiles plugins."""
-        if system.accepts(self.port):
-            raise AssertionError(f"port {self.port} is in use: `waxwing dev` needs it")
-        command = [program(), "dev", "--dir", self.state]
+        command = [program(), "dev", "--dir", self.state, "--smtp-port", str(self.port), "--submission-port", str(self.submission_port)]
         self.process = system.start(command, self.log, self.as_service_user, cwd=self.folder)
         try:
             system.wait_for_port(self.port, self.process, seconds)
