@@ -1,19 +1,25 @@
 //! The rules of this source tree, as functions that list what breaks them.
 //!
-//! Owns: who may depend on whom, what each crate root must say, how large files and functions may be, what must not be
-//! written, which folders are frozen.
+//! Owns: layers, crate headers, limits of size, names and documentation comments, dependencies that are declared and
+//! not used, paths named in pages, frozen folders.
 //! Uses: `cargo metadata` and `git ls-files`, nothing of ours.
 //! Used by: `cargo test -p waxwing-tidy`, which the static stage of the gate runs.
 //! Never: judge style that rustfmt or clippy can judge.
-//! Start reading at: `tests/tree.rs`, one test for each rule; each rule's own tests show it failing on bad input.
+//! Start reading at: `tests/tree.rs`, one test for each rule; each module's own tests show it failing on bad input.
 #![forbid(unsafe_code)]
 
+pub mod dependencies;
 pub mod frozen;
+pub mod headers;
 pub mod layers;
 pub mod mask;
 pub mod metadata;
+pub mod names;
+pub mod pages;
+pub mod prose;
 pub mod roots;
 pub mod size;
+pub mod sources;
 pub mod tree;
 pub mod words;
 

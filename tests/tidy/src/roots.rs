@@ -1,8 +1,8 @@
-//! What each crate root and each map of the project must say.
+//! Required content of crate roots, of ARCHITECTURE.md and of the README of the benches.
 use crate::Finding;
 
-/// The headings of a room card, in their order.
-pub const ROOM_CARD: &[&str] = &["Owns:", "Uses:", "Used by:", "Never:", "Start reading at:"];
+/// The labels of a crate header, in their order.
+pub const CRATE_HEADER: &[&str] = &["Owns:", "Uses:", "Used by:", "Never:", "Start reading at:"];
 
 /// Folders whose crates may hold `unsafe`: generated bindings, loading of our own compiled components, guests.
 pub const UNSAFE_ALLOWED: &[&str] = &["host/bindings/", "host/sandbox/", "plugins/"];
@@ -12,17 +12,17 @@ pub fn is_crate_root(path: &str) -> bool {
     !path.starts_with("tests/fixtures/") && (path.ends_with("/src/lib.rs") || path.ends_with("/src/main.rs"))
 }
 
-/// A crate root under `host/` opens with a room card.
-pub fn room_card(path: &str, source: &str) -> Vec<Finding> {
-    let card: String =
+/// A crate root under `host/` opens with a crate header.
+pub fn crate_header(path: &str, source: &str) -> Vec<Finding> {
+    let header: String =
         source.lines().take_while(|line| line.starts_with("//!")).fold(String::new(), |all, line| all + line + "\n");
-    let mut rest = card.as_str();
-    for heading in ROOM_CARD {
-        let line = format!("//! {heading}");
+    let mut rest = header.as_str();
+    for label in CRATE_HEADER {
+        let line = format!("//! {label}");
         match rest.find(&line) {
             Some(at) => rest = rest.get(at..).unwrap_or_default(),
             None => {
-                let advice = format!("the room card lacks a line `//! {heading} …` (in the order {})", ROOM_CARD.join(" "));
+                let advice = format!("the crate header lacks a line `//! {label} …` (in the order {})", CRATE_HEADER.join(" "));
                 return vec![Finding::new(path, advice)];
             }
         }
@@ -39,7 +39,7 @@ pub fn forbids_unsafe(path: &str, source: &str) -> Vec<Finding> {
     vec![Finding::new(path, "begin it with #![forbid(unsafe_code)]")]
 }
 
-/// The map names each crate under `host/` as `` `name` ``, `name/` or `host/name`.
+/// ARCHITECTURE.md names each crate under `host/` as `` `name` ``, `name/` or `host/name`.
 pub fn in_the_map(map: &str, crates: &[&str]) -> Vec<Finding> {
     let named =
         |name: &str| [format!("`{name}`"), format!("{name}/"), format!("host/{name}")].iter().any(|form| map.contains(form));
@@ -62,22 +62,22 @@ pub fn bench_scripts_are_described(readme: &str, files: &[String]) -> Vec<Findin
 mod tests {
     use super::*;
 
-    const CARD: &str =
+    const HEADER: &str =
         "//! X.\n//!\n//! Owns: a\n//! Uses: b\n//! Used by: c\n//! Never: d\n//! Start reading at: e\n#![forbid(unsafe_code)]\n";
 
     #[test]
-    fn a_card_with_a_line_less_is_found() {
-        assert_eq!(room_card("host/x/src/lib.rs", CARD), []);
-        for heading in ROOM_CARD {
-            let without: String = CARD.lines().filter(|line| !line.contains(heading)).map(|line| format!("{line}\n")).collect();
-            assert_eq!(room_card("host/x/src/lib.rs", &without).len(), 1, "{heading}");
+    fn a_header_with_a_label_less_is_found() {
+        assert_eq!(crate_header("host/x/src/lib.rs", HEADER), []);
+        for label in CRATE_HEADER {
+            let without: String = HEADER.lines().filter(|line| !line.contains(label)).map(|line| format!("{line}\n")).collect();
+            assert_eq!(crate_header("host/x/src/lib.rs", &without).len(), 1, "{label}");
         }
-        assert_eq!(room_card("host/x/src/lib.rs", &CARD.replace("//!", "//")).len(), 1);
+        assert_eq!(crate_header("host/x/src/lib.rs", &HEADER.replace("//!", "//")).len(), 1);
     }
 
     #[test]
     fn a_root_that_allows_unsafe_is_found() {
-        assert_eq!(forbids_unsafe("host/x/src/lib.rs", CARD), []);
+        assert_eq!(forbids_unsafe("host/x/src/lib.rs", HEADER), []);
         assert_eq!(forbids_unsafe("host/x/src/lib.rs", "// #![forbid(unsafe_code)]\n").len(), 1);
         assert_eq!(forbids_unsafe("host/sandbox/src/lib.rs", ""), []);
         assert!(is_crate_root("host/x/src/main.rs") && !is_crate_root("host/x/src/a.rs"));

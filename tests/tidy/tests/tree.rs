@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 
 use waxwing_tidy::metadata::Metadata;
 use waxwing_tidy::size::Oversize;
-use waxwing_tidy::{Finding, assert_none, frozen, layers, roots, size, tree, words};
+use waxwing_tidy::{Finding, assert_none, dependencies, frozen, layers, pages, roots, size, tree, words};
 
 type Rule = fn(&str, &str) -> Vec<Finding>;
 
@@ -47,9 +47,9 @@ fn dependencies_keep_to_their_homes() {
 }
 
 #[test]
-fn every_host_crate_has_a_room_card() {
+fn every_host_crate_has_a_header() {
     let roots = |path: &str| path.starts_with("host/") && roots::is_crate_root(path);
-    assert_none("room card", &over_files(roots, roots::room_card));
+    assert_none("crate header", &over_files(roots, roots::crate_header));
 }
 
 #[test]
@@ -107,4 +107,38 @@ fn the_map_names_every_host_crate() {
 fn every_bench_script_is_described() {
     let files = tree::files(&tree::root());
     assert_none("bench", &roots::bench_scripts_are_described(&read("tests/bench/README.md").unwrap(), &files));
+}
+
+#[test]
+fn pages_name_files_that_exist() {
+    let files = tree::files(&tree::root());
+    for page in ["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "docs/README.md", "tests/bench/README.md"] {
+        assert_none(page, &pages::missing_paths(page, &read(page).unwrap(), &files));
+    }
+}
+
+/// Packages that declare a dependency for its features alone.
+const FEATURES_ONLY: &[&str] = &["tools/unify"];
+
+/// Dependencies that are used without being named: allocators and the like.
+const UNNAMED: &[(&str, &str)] = &[];
+
+#[test]
+fn declared_dependencies_are_used() {
+    let root = tree::root();
+    let metadata = Metadata::of(&root).unwrap();
+    let files = tree::files(&root);
+    let mut findings = dependencies::unused_workspace_entries(&read("Cargo.toml").unwrap(), &metadata);
+    for package in metadata.ours().filter(|package| !FEATURES_ONLY.contains(&package.folder(&root))) {
+        let folder = package.folder(&root);
+        let prefix = format!("{folder}/");
+        let sources: String = files
+            .iter()
+            .filter(|path| path.starts_with(&prefix) && path.ends_with(".rs"))
+            .filter_map(|path| tree::text(&root, path))
+            .collect();
+        let names = package.dependencies.iter().map(|dependency| dependency.name.as_str()).filter(|name| *name != package.name);
+        findings.extend(dependencies::unmentioned(folder, names, &sources, UNNAMED));
+    }
+    assert_none("dependencies", &findings);
 }
