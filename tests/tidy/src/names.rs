@@ -115,11 +115,21 @@ pub fn banned_names(path: &str, source: &str, words: &BannedWords) -> Vec<Findin
     findings
 }
 
-/// Identifiers of a line, each with the identifier before it.
+/// Identifiers of a line that are not qualified by a path (`a::B`), each with the identifier before it.
 fn identifiers(line: &str) -> Vec<(&str, &str)> {
-    let all: Vec<&str> = line.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty()).collect();
-    let before = std::iter::once("").chain(all.iter().copied());
-    before.zip(all.iter().copied()).collect()
+    let mut before = "";
+    let mut found = Vec::new();
+    let mut rest = line;
+    while let Some(start) = rest.find(is_identifier) {
+        let qualified = rest.get(..start).is_some_and(|text| text.ends_with("::"));
+        let name = leading_identifier(rest.get(start..).unwrap_or_default());
+        if !qualified {
+            found.push((before, name));
+        }
+        before = name;
+        rest = rest.get(start + name.len()..).unwrap_or_default();
+    }
+    found
 }
 
 /// The words of a name in `PascalCase`; none for other names.
@@ -131,8 +141,12 @@ fn pascal_words(name: &str) -> impl Iterator<Item = &str> {
     starts.into_iter().zip(ends).filter_map(move |(start, end)| name.get(start..end))
 }
 
+fn is_identifier(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
 fn leading_identifier(text: &str) -> &str {
-    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    let end = text.find(|c| !is_identifier(c)).unwrap_or(text.len());
     text.get(..end).unwrap_or_default()
 }
 
@@ -158,7 +172,7 @@ mod tests {
         let found = |source| banned_names("host/x/src/a.rs", source, &words).len();
         assert_eq!(found("enum X { FoundIt }\n"), 1);
         assert_eq!(found("fn open_door() {}\n"), 1);
-        assert_eq!(found("ErrorKind::NotFound; let found = Foundation; // Found, door\n"), 0);
+        assert_eq!(found("a::Found; NotFound; let found = Foundation; // Found, door\n"), 0);
         assert_eq!(found("impl X { fn of() {} fn offer() {} }\n"), 1);
         assert_eq!(found("#[cfg(test)]\nmod tests { struct Found; }\n"), 0);
         assert_eq!(banned_names("host/x/src/door.rs", "", &words).len(), 1);
