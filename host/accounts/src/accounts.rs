@@ -1,4 +1,4 @@
-//! Who may be written to, and where his mail lies.
+//! Existence of recipients and locations of mailboxes.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -13,13 +13,13 @@ use crate::classes::Classes;
 use crate::mailbox_path::{mailbox_path, user_path};
 use crate::tables::TableList;
 
-/// The keys of the configuration that are tables.
+/// Configuration keys whose values are lookup tables.
 const TABLE_KEYS: [&str; 5] =
     ["alias_maps", "virtual_alias_maps", "virtual_mailbox_maps", "local_recipient_maps", "smtpd_sender_login_maps"];
-/// Always exists (RFC 5321 §4.5.1).
+/// Local part accepted in every domain of this server (RFC 5321 §4.5.1).
 const POSTMASTER: &str = "postmaster";
 
-/// Recipients of this server.
+/// Recipient directory over the lookup tables of the configuration.
 pub struct Accounts {
     classes: Classes,
     aliases: TableList,
@@ -28,13 +28,13 @@ pub struct Accounts {
     local_users: TableList,
     mailbox_base: PathBuf,
     spool_directory: PathBuf,
-    /// Separates a user's name from an extension.
+    /// First character of `recipient_delimiter`; separates a user name from an address extension.
     delimiter: Option<char>,
     named: HashMap<String, TableList>,
 }
 
 impl Accounts {
-    /// Opens all tables of the configuration.
+    /// Opens all lookup tables of the configuration. Error: the first table without a readable file.
     pub fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Self, TableError> {
         let mut named = HashMap::new();
         for name in TABLE_KEYS.into_iter().chain(config.tables.keys().map(String::as_str)) {
@@ -54,14 +54,14 @@ impl Accounts {
         })
     }
 
-    /// A table by the name under which plugins are granted it: a `..._maps` key, or a table of `[tables]`.
+    /// Returns a table by the name used in plugin grants: a `..._maps` key, or a table of `[tables]`.
     #[must_use]
     pub fn table(&self, name: &str) -> Option<Arc<dyn Table>> {
         self.named.get(name).map(|list| Arc::new(list.clone()) as Arc<dyn Table>)
     }
 
-    /// May this address be accepted as a recipient? Unknown recipients of our own domains may not, so that nothing has to be
-    /// bounced later; of other servers' domains we don't know. `postmaster` exists in every domain of ours.
+    /// Checks whether an address is acceptable as a recipient. Unknown recipients of local domains are refused, so that no bounce becomes
+    /// necessary later; recipients in relayed and remote domains always pass. `postmaster` exists in every local domain.
     pub async fn exists(&self, address: &Address) -> Result<bool, TableError> {
         let class = self.class_of(address);
         match class {
@@ -81,15 +81,15 @@ impl Accounts {
         }
     }
 
-    /// The Maildir of an address, aliases being expanded already; `None` if it has none here. The `postmaster` of a domain of
-    /// ours has one even if no table names it: the local user's of that name.
+    /// Returns the Maildir of an address after alias expansion; `None` without a mailbox on this server. The `postmaster` of a local domain
+    /// has the mailbox of the local user `postmaster` even if no table lists the address.
     pub async fn mailbox(&self, address: &Address) -> Result<Option<PathBuf>, TableError> {
         match self.class_of(address) {
             AddressClass::VirtualMailbox => {
                 if let Some(value) = self.mailboxes.first_of(&self.address_keys(address)).await? {
                     let bad = |error| TableError {
                         table: "virtual_mailbox_maps".to_owned(),
-                        reason: format!("the value \"{value}\" of {address} is no path: {error:?}"),
+                        reason: format!("the value \"{value}\" of {address} is not a mailbox path: {error:?}"),
                     };
                     return mailbox_path(&self.mailbox_base, &value).map(Some).map_err(bad);
                 }
@@ -116,7 +116,7 @@ impl Accounts {
         Ok(self.virtual_aliases.first_of(&keys).await?.is_some())
     }
 
-    /// `user+ext@domain`, `user@domain`, `@domain` (virtual(5)).
+    /// Lookup keys `user+ext@domain`, `user@domain`, `@domain` (virtual(5)).
     fn address_keys(&self, address: &Address) -> Vec<String> {
         let mut keys = vec![address.lookup_key()];
         if let Some(user) = self.without_extension(address) {
@@ -128,7 +128,7 @@ impl Accounts {
         keys
     }
 
-    /// `user+ext`, `user`; the last is the user's name.
+    /// Lookup keys `user+ext`, `user`; the last key is the user name.
     fn local_names(&self, address: &Address) -> Vec<String> {
         let mut names = vec![address.local().to_lowercase()];
         names.extend(self.without_extension(address));

@@ -1,9 +1,9 @@
-//! Aliases files: a name, a colon, a list (aliases(5)). The right-hand side stays text; the plugin `aliases` reads it.
+//! Aliases files: a name, a colon, a list (aliases(5)). The right-hand side stays text; the plugin `aliases` parses the list.
 
 use crate::file_table::Entries;
 use crate::lines::{logical_lines, quoted_key};
 
-/// Reads a file's text. Names are folded to lower case; of two equal names the first counts.
+/// Parses the text of an aliases file. Names are folded to lower case; of two equal names the first counts.
 #[must_use]
 pub fn parse_aliases(text: &str) -> Entries {
     let mut entries = Entries::default();

@@ -1,4 +1,4 @@
-//! Which domain is whose.
+//! Address classes of domains.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use waxwing_config::Config;
 use waxwing_pipeline::ClassOf;
 use waxwing_types::{Address, AddressClass};
 
-/// Domains and their classes. A domain of `relay_domains` stands for its subdomains too, as in Postfix.
+/// Domains and their address classes. As in Postfix, a domain of `relay_domains` includes all subdomains.
 #[derive(Clone, Debug)]
 pub struct Classes {
     exact: HashMap<String, AddressClass>,
@@ -14,7 +14,7 @@ pub struct Classes {
 }
 
 impl Classes {
-    /// Takes the domains of a checked configuration, in which a domain has one class.
+    /// Builds the map from a checked configuration, in which each domain has one class.
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let lists = [
@@ -30,7 +30,7 @@ impl Classes {
 }
 
 impl ClassOf for Classes {
-    /// A bare address is local: it will be completed with a name of this server.
+    /// Returns the class of an address. An address without a domain is local: a name of this server completes the address later.
     fn class_of(&self, address: &Address) -> AddressClass {
         if address.is_bare() {
             return AddressClass::Local;

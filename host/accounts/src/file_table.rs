@@ -1,4 +1,4 @@
-//! A table in a file: read at once, and again when the file has changed.
+//! Lookup table in a file, reloaded after each change of the file.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -12,10 +12,10 @@ use waxwing_types::Clock;
 use crate::watched::{TABLE_INTERVAL, WatchedFile};
 use crate::{parse_aliases, parse_texthash};
 
-/// Mistakes in a file that are remembered.
+/// Maximum number of syntax problems kept for one file.
 const PROBLEMS_MAX: usize = 100;
 
-/// Keys and values of a file.
+/// Keys and values of a table file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entries {
     map: HashMap<String, String>,
@@ -23,25 +23,25 @@ pub struct Entries {
 }
 
 impl Entries {
-    /// The value of a key, in any case.
+    /// Returns the value of a key, compared without case.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
         self.map.get(&key.to_lowercase()).map(String::as_str)
     }
 
-    /// How many keys there are.
+    /// Number of keys in the table.
     #[must_use]
     pub fn len(&self) -> usize {
         self.map.len()
     }
 
-    /// There are none.
+    /// True for a table without keys.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.map.is_empty()
     }
 
-    /// Lines that were left out: `line 7: …`.
+    /// Syntax problems of skipped lines: `line 7: …`.
     #[must_use]
     pub fn problems(&self) -> &[String] {
         &self.problems
@@ -49,8 +49,8 @@ impl Entries {
 
     pub(crate) fn insert(&mut self, number: usize, key: &str, value: &str) {
         match self.map.entry(key.to_lowercase()) {
-            Entry::Vacant(place) => _ = place.insert(value.to_owned()),
-            Entry::Occupied(_) => self.problem(number, &format!("\"{key}\" stands there twice; the first counts")),
+            Entry::Vacant(entry) => _ = entry.insert(value.to_owned()),
+            Entry::Occupied(_) => self.problem(number, &format!("duplicate key \"{key}\"; the first counts")),
         }
     }
 
@@ -61,20 +61,20 @@ impl Entries {
     }
 }
 
-/// How a file is written.
+/// Syntax of a table file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// postmap(1).
+    /// Syntax of postmap(1) input files.
     Texthash,
-    /// aliases(5).
+    /// Syntax of aliases(5) files.
     Aliases,
 }
 
-/// A table in a file.
+/// Lookup table stored in a file.
 pub struct FileTable(WatchedFile<Entries>);
 
 impl FileTable {
-    /// Reads the file. It must be there.
+    /// Reads the file. Error: a missing, unreadable or too large file.
     pub fn open(path: &Path, format: Format, clock: Arc<dyn Clock>) -> Result<Self, TableError> {
         let name = path.display().to_string();
         let parse = move |text: &str| {
@@ -90,7 +90,7 @@ impl FileTable {
         Ok(Self(WatchedFile::open(path, TABLE_INTERVAL, clock, parse)?))
     }
 
-    /// Lines of the file that were left out.
+    /// Syntax problems of skipped lines in the current content.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
         self.0.content().problems().to_vec()

@@ -1,11 +1,11 @@
-//! Lookup tables, address classes, and who has a mailbox where.
+//! Lookup tables, address classes, users and mailbox locations.
 //!
-//! Owns: the formats of `texthash:` and aliases files, their reloading, the classes of domains, the existence of
-//! recipients, the paths of mailboxes; the users, how their files change, and how a client shows that it is one.
+//! Owns: the formats of `texthash:` and aliases files with their reloading, the classes of domains, the existence of recipients, the paths
+//! of mailboxes; the users, changes of user files, and the SASL logins of clients.
 //! Uses: auth, config, pipeline, types.
-//! Used by: intake, delivery, sandbox (by the trait `Table`), tool (to change users), daemon.
+//! Used by: tool, daemon.
 //! Never: writes a mailbox, expands an alias (the plugin `aliases` does).
-//! Start reading at: [`Accounts`], then [`Users`] and [`LoginDesk`].
+//! Start reading at: [`Accounts`], then [`Users`] and [`SaslAuthenticator`].
 #![forbid(unsafe_code)]
 
 mod accounts;

@@ -1,7 +1,7 @@
-//! Logical lines of Postfix's table files: comments and empty lines left out, continuations joined.
+//! Logical lines of Postfix table files: comments and empty lines removed, continuation lines joined.
 
-/// The number of the line on which it begins, and its text. A line that begins with white space goes on with the one before;
-/// comments and empty lines do not end it (postmap(1), aliases(5)).
+/// Returns each logical line with the number of its first physical line. A line with leading white space continues the previous line;
+/// comments and empty lines do not end a logical line (postmap(1), aliases(5)).
 pub(crate) fn logical_lines(text: &str) -> Vec<(usize, String)> {
     let mut lines: Vec<(usize, String)> = Vec::new();
     for (index, line) in text.lines().enumerate() {
@@ -20,7 +20,7 @@ pub(crate) fn logical_lines(text: &str) -> Vec<(usize, String)> {
     lines
 }
 
-/// A key in double quotes at the start of a line, and the rest; backslash takes the next character as it is.
+/// Splits off a key in double quotes at the start of a line and returns key and remainder; a backslash quotes the next character.
 pub(crate) fn quoted_key(line: &str) -> Option<(String, &str)> {
     let inner = line.strip_prefix('"')?;
     let mut key = String::new();

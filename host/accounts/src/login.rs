@@ -1,4 +1,4 @@
-//! Who a client is: the mechanisms over the users, with bounded work and bounded failures.
+//! SASL authentication: mechanisms over the users and plugins, with bounded hash work and bounded failures.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use waxwing_auth::{
-    Bearer, Binding, Login as LoginMechanism, LoginStep, PlainResponse, Record, SaslError, Scram, ScramKeys, parse_oauthbearer,
-    parse_plain, parse_xoauth2,
+    Bearer, Binding, Login, LoginStep, PlainResponse, Record, SaslError, Scram, ScramKeys, parse_oauthbearer, parse_plain,
+    parse_xoauth2,
 };
 use waxwing_config::{Config, Network};
 use waxwing_pipeline::{AuthAnswer, AuthExchange, AuthProgress, Authenticator, Chain, Context, Hook, Pipeline, Secret, Stored};
@@ -23,7 +23,7 @@ pub use memory::{FAILURE_CLIENTS_MAX, HASH_WAIT, HASHES_MAX, LoginMemory, VERIFI
 pub use renewal::RENEWALS_MAX;
 use renewal::Renewals;
 
-/// What a client with a bad token hears.
+/// Error challenge for a refused bearer token (RFC 7628 §3.2.2).
 const BAD_TOKEN: &[u8] = br#"{"status":"invalid_token"}"#;
 
 const DENIED: Reply = Reply::fixed(535, (5, 7, 8), "Error: authentication failed");
@@ -32,25 +32,25 @@ const TOO_MANY: Reply = Reply::fixed(454, (4, 7, 0), "Too many authentication fa
 const MALFORMED: Reply = Reply::fixed(501, (5, 5, 2), "Malformed authentication response");
 const NOT_OFFERED: Reply = Reply::fixed(504, (5, 5, 4), "Authentication mechanism not offered");
 
-/// How logins are taken.
+/// Settings of the SASL authenticator.
 #[derive(Clone, Debug)]
 pub struct LoginSettings {
-    /// Clients that may use PLAIN and LOGIN without TLS.
+    /// Networks whose clients may use PLAIN and LOGIN without TLS (`smtpd_sasl_plaintext_networks`).
     pub plaintext: Vec<Network>,
-    /// How passwords are kept.
+    /// Password schemes and costs for new records.
     pub keeping: Keeping,
-    /// Records that are not kept so are replaced at logins.
+    /// Replacement of records with outdated scheme or cost after a successful login (`password_rehash`).
     pub rehash: bool,
-    /// What a failure costs in time.
+    /// Delay before the reply to a failed login.
     pub failure_delay: Duration,
-    /// Failures after which an address (IPv6: its /64) is refused; 0: no limit.
+    /// Failures after which an address (IPv6: the /64 prefix) is refused; 0: no limit.
     pub failure_limit: u32,
-    /// For how long failures count.
+    /// Time after which the failures of a client expire.
     pub failure_time: Duration,
 }
 
 impl LoginSettings {
-    /// As the configuration says.
+    /// Takes the settings from the configuration.
     #[must_use]
     pub fn of(config: &Config) -> Self {
         Self {
@@ -68,20 +68,20 @@ struct Shared {
     users: Arc<Users>,
     settings: LoginSettings,
     memory: Arc<LoginMemory>,
-    /// What is computed for a user whom there is not.
+    /// Record verified for an unknown user, so that the time of the reply does not reveal the existence of a user.
     nobody: Arc<Record>,
     renewals: Option<Arc<Renewals>>,
 }
 
-/// Checks names and secrets by [`Users`] and plugins.
+/// SASL authenticator over [`Users`] and the hooks `on-auth` and `on-credentials`.
 pub struct LoginDesk {
     shared: Arc<Shared>,
     pipeline: Arc<Pipeline>,
 }
 
 impl LoginDesk {
-    /// `memory` outlives the desk, so that a new configuration forgives no failures. `None` if the system has no randomness, or there is no
-    /// such cost of hashes.
+    /// Creates an authenticator. `memory` outlives the authenticator, so that a new configuration does not reset the failure counts. `None`
+    /// if the system has no randomness, or argon2 refuses the configured cost.
     #[must_use]
     pub fn new(users: Users, settings: LoginSettings, memory: &Arc<LoginMemory>, pipeline: Arc<Pipeline>) -> Option<Self> {
         let users = Arc::new(users);
@@ -105,7 +105,7 @@ impl Authenticator for LoginDesk {
         if open && (plugins || !shared.users.is_empty()) {
             names.extend(["PLAIN", "LOGIN"]);
         }
-        // Whether a token is good only a plugin knows.
+        // Only a plugin can check a bearer token.
         if open && self.pipeline.has(Hook::OnAuth) {
             names.extend(["OAUTHBEARER", "XOAUTH2"]);
         }
@@ -124,7 +124,7 @@ impl Authenticator for LoginDesk {
         let exporter = tls.map(|tls| tls.exporter.clone()).unwrap_or_default();
         let state = match mechanism.as_str() {
             "PLAIN" => State::Plain,
-            "LOGIN" => State::Login(LoginMechanism::default()),
+            "LOGIN" => State::Login(Login::default()),
             "OAUTHBEARER" => State::Bearer(parse_oauthbearer),
             "XOAUTH2" => State::Bearer(parse_xoauth2),
             "SCRAM-SHA-256" => State::Scram { plus: false, tls: tls.is_some(), exporter },
@@ -137,14 +137,14 @@ impl Authenticator for LoginDesk {
 
 enum State {
     Plain,
-    Login(LoginMechanism),
+    Login(Login),
     Scram {
         plus: bool,
         tls: bool,
         exporter: Vec<u8>,
     },
     Bearer(fn(&[u8]) -> Option<Bearer>),
-    /// The client was told that its token is bad, and says that it has heard it.
+    /// The error challenge for a bad token is sent; the client's acknowledgement is expected.
     BadToken,
     Challenged(Box<Scram>, String),
     Proved(String),
@@ -157,7 +157,7 @@ struct Exchange {
     state: State,
 }
 
-/// What asks plugins.
+/// Plugin pipeline and session of an authentication step.
 struct Asking<'a> {
     pipeline: &'a Pipeline,
     chain: &'a mut Chain,
@@ -173,7 +173,7 @@ impl AuthExchange for Exchange {
         context: &mut Context,
         response: Option<Vec<u8>>,
     ) -> AuthProgress {
-        let asking = Asking { pipeline, chain, context };
+        let query = Asking { pipeline, chain, context };
         match std::mem::replace(&mut self.state, State::Over) {
             State::Over => AuthProgress::Failed(MALFORMED),
             State::Proved(user) => match response {
@@ -188,16 +188,16 @@ impl AuthExchange for Exchange {
                 Err(error) => self.refuse(error).await,
             },
             State::Login(mut login) => match login.step(response.as_deref()) {
-                Ok(LoginStep::Ask(what)) => {
+                Ok(LoginStep::Ask(prompt)) => {
                     self.state = State::Login(login);
-                    AuthProgress::Challenge(what.to_vec())
+                    AuthProgress::Challenge(prompt.to_vec())
                 }
-                Ok(LoginStep::Said(said)) => self.password(asking, said).await,
+                Ok(LoginStep::Said(credentials)) => self.password(query, credentials).await,
                 Err(error) => self.refuse(error).await,
             },
             State::BadToken => self.denied().await,
             State::Bearer(parse) => match response.as_deref().map(parse) {
-                Some(Some(said)) => self.token(asking, said).await,
+                Some(Some(credentials)) => self.token(query, credentials).await,
                 Some(None) => AuthProgress::Failed(MALFORMED),
                 None => {
                     self.state = State::Bearer(parse);
@@ -205,7 +205,7 @@ impl AuthExchange for Exchange {
                 }
             },
             State::Plain => match response.as_deref().map(parse_plain) {
-                Some(Ok(said)) => self.password(asking, said).await,
+                Some(Ok(credentials)) => self.password(query, credentials).await,
                 Some(Err(error)) => self.refuse(error).await,
                 None => {
                     self.state = State::Plain;
@@ -231,7 +231,7 @@ impl Exchange {
         }
     }
 
-    /// Counted, and late on purpose.
+    /// Counts the failure and delays the reply.
     async fn denied(&self) -> AuthProgress {
         let Shared { memory, settings, .. } = &*self.shared;
         memory.failed(self.client, settings.failure_time);
@@ -246,24 +246,24 @@ impl Exchange {
             (false, false) => Binding::None,
         };
         let Some(nonce) = random::<18>() else { return AuthProgress::Failed(LATER) };
-        let (mut scram, who) = match Scram::begin(first, binding, &hex(&nonce)) {
-            Ok(begun) => begun,
+        let (mut scram, identity) = match Scram::begin(first, binding, &hex(&nonce)) {
+            Ok(started) => started,
             Err(error) => return self.refuse(error).await,
         };
-        // Somebody else's name is refused at the end, as a wrong password is.
-        let own = who.authzid.is_empty() || who.authzid == who.user;
-        let keys = self.shared.users.scram_keys(&who.user).await.filter(|_| own);
-        // Made for everybody: the time must not tell either.
-        let nobody = ScramKeys::nobody(&self.shared.memory.secret, &who.user.to_ascii_lowercase());
-        let challenge = scram.challenge(keys.unwrap_or(nobody));
-        self.state = State::Challenged(Box::new(scram), who.user.to_ascii_lowercase());
+        // A login on behalf of another user fails at the end of the exchange, like a wrong password.
+        let acts_for_self = identity.authzid.is_empty() || identity.authzid == identity.user;
+        let keys = self.shared.users.scram_keys(&identity.user).await.filter(|_| acts_for_self);
+        // Computed for every user, so that the time of the challenge does not reveal the existence of a user.
+        let dummy = ScramKeys::nobody(&self.shared.memory.secret, &identity.user.to_ascii_lowercase());
+        let challenge = scram.challenge(keys.unwrap_or(dummy));
+        self.state = State::Challenged(Box::new(scram), identity.user.to_ascii_lowercase());
         AuthProgress::Challenge(challenge)
     }
 
-    /// A bad one is told so in JSON first (RFC 7628 §3.2.2).
-    async fn token(&mut self, asking: Asking<'_>, said: Bearer) -> AuthProgress {
-        let Asking { pipeline, chain, context } = asking;
-        match pipeline.authenticate(chain, context, "smtp", &said.user, Secret::Token(said.token)).await {
+    /// Checks a bearer token by plugins. A bad token first gets an error challenge in JSON (RFC 7628 §3.2.2).
+    async fn token(&mut self, query: Asking<'_>, credentials: Bearer) -> AuthProgress {
+        let Asking { pipeline, chain, context } = query;
+        match pipeline.authenticate(chain, context, "smtp", &credentials.user, Secret::Token(credentials.token)).await {
             AuthAnswer::Allow(user) => AuthProgress::Done { user },
             AuthAnswer::Unavailable(_) => AuthProgress::Failed(LATER),
             AuthAnswer::Deny | AuthAnswer::NotMine => {
@@ -273,12 +273,12 @@ impl Exchange {
         }
     }
 
-    async fn password(&self, asking: Asking<'_>, said: PlainResponse) -> AuthProgress {
-        let Asking { pipeline, chain, context } = asking;
-        let user = said.user.to_ascii_lowercase();
-        let own = said.authzid.is_empty() || said.authzid.eq_ignore_ascii_case(&user);
-        if own && pipeline.has(Hook::OnAuth) {
-            let secret = Secret::Password(said.secret.clone());
+    async fn password(&self, query: Asking<'_>, credentials: PlainResponse) -> AuthProgress {
+        let Asking { pipeline, chain, context } = query;
+        let user = credentials.user.to_ascii_lowercase();
+        let acts_for_self = credentials.authzid.is_empty() || credentials.authzid.eq_ignore_ascii_case(&user);
+        if acts_for_self && pipeline.has(Hook::OnAuth) {
+            let secret = Secret::Password(credentials.secret.clone());
             match pipeline.authenticate(chain, context, "smtp", &user, secret).await {
                 AuthAnswer::Allow(user) => return AuthProgress::Done { user },
                 AuthAnswer::Deny => return self.denied().await,
@@ -287,28 +287,28 @@ impl Exchange {
             }
         }
         let Shared { users, memory, nobody, renewals, .. } = &*self.shared;
-        let mut found = users.find(&user).await;
-        let mut ours = true;
-        if found.records.is_empty() && pipeline.has(Hook::OnCredentials) {
-            ours = false;
+        let mut stored = users.find(&user).await;
+        let mut is_local_user = true;
+        if stored.records.is_empty() && pipeline.has(Hook::OnCredentials) {
+            is_local_user = false;
             match pipeline.credentials(chain, context, &user).await {
-                Stored::Hash(text) => found.records.extend(Record::parse(&text, false)),
+                Stored::Hash(text) => stored.records.extend(Record::parse(&text, false)),
                 Stored::Absent => {}
                 Stored::Unavailable(_) => return AuthProgress::Failed(LATER),
             }
         }
-        let record = found.records.first().filter(|_| own).cloned().map(Arc::new);
-        let name = record.as_ref().map(|record| memory.name_of(&said, record));
-        if name.is_some_and(|name| memory.is_verified(&name)) {
+        let record = stored.records.first().filter(|_| acts_for_self).cloned().map(Arc::new);
+        let fingerprint = record.as_ref().map(|record| memory.name_of(&credentials, record));
+        if fingerprint.is_some_and(|fingerprint| memory.is_verified(&fingerprint)) {
             return AuthProgress::Done { user };
         }
         let computed = record.unwrap_or_else(|| Arc::clone(nobody));
-        match (memory.verify(computed, said.secret.clone()).await, name) {
+        match (memory.verify(computed, credentials.secret.clone()).await, fingerprint) {
             (None, _) => AuthProgress::Failed(LATER),
-            (Some(true), Some(name)) => {
-                memory.remember(name);
-                if let Some(renewals) = renewals.as_ref().filter(|_| ours) {
-                    renewals.after(found, said);
+            (Some(true), Some(fingerprint)) => {
+                memory.remember(fingerprint);
+                if let Some(renewals) = renewals.as_ref().filter(|_| is_local_user) {
+                    renewals.after(stored, credentials);
                 }
                 AuthProgress::Done { user }
             }

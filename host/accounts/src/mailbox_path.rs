@@ -1,24 +1,24 @@
-//! The path of a mailbox, which nobody's address leads out of its directory.
+//! Mailbox paths, confined to their base directory for every possible address.
 
 use std::path::{Component, Path, PathBuf};
 
-/// Octets of a user's name as a directory.
+/// Maximum length of a path component, in bytes.
 const NAME_BYTES_MAX: usize = 255;
 
-/// Why a text is no path of a mailbox.
+/// Reason for the refusal of a mailbox path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathError {
-    /// Empty, or only slashes and dots.
+    /// Path without components, such as an empty text, slashes or dots.
     Empty,
-    /// It has a part `..`.
+    /// Path with a `..` component.
     Upwards,
-    /// It has a control character.
+    /// Path with a control character.
     Control,
-    /// A part is longer than 255 octets.
+    /// Path component of more than 255 bytes.
     TooLong,
 }
 
-/// Joins a table's value to `base`. A slash at its start does not lead out, `..` is refused.
+/// Joins the value of a table to `base`. A leading slash does not leave `base`; `..` is refused.
 pub fn mailbox_path(base: &Path, value: &str) -> Result<PathBuf, PathError> {
     if value.chars().any(char::is_control) {
         return Err(PathError::Control);
@@ -35,8 +35,8 @@ pub fn mailbox_path(base: &Path, value: &str) -> Result<PathBuf, PathError> {
     if path == base { Err(PathError::Empty) } else { Ok(path) }
 }
 
-/// A local user's name as a directory below `mail_spool_directory`; `None` if it can't be one. A name with a leading dot
-/// would be hidden, one with a slash would be a path.
+/// Joins the name of a local user to `mail_spool_directory`; `None` for an unsuitable name. A leading dot would hide the directory, a slash
+/// would form a path.
 pub(crate) fn user_path(base: &Path, user: &str) -> Option<PathBuf> {
     let plain = !user.is_empty()
         && user.len() <= NAME_BYTES_MAX

@@ -1,22 +1,22 @@
-//! The records that are made of a password.
+//! Password policy: schemes and costs of new password records.
 
 use waxwing_auth::{ARGON2_SALT_BYTES, PasswordCost, Record, SCRAM_ITERATIONS, ScramKeys};
 use waxwing_config::Config;
 
-/// Octets of the salt of a `{SCRAM-SHA-256}` record.
+/// Bytes of the salt in a `{SCRAM-SHA-256}` record.
 const SCRAM_SALT_BYTES: usize = 16;
 
-/// How passwords are kept.
+/// Schemes and costs of new password records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keeping {
-    /// What an `{ARGON2ID}` record costs.
+    /// Computation cost of an `{ARGON2ID}` record.
     pub cost: PasswordCost,
-    /// A `{SCRAM-SHA-256}` record is made too.
+    /// Creates an additional `{SCRAM-SHA-256}` record (`password_scram`).
     pub scram: bool,
 }
 
 impl Keeping {
-    /// As the configuration says.
+    /// Takes the policy from the configuration.
     #[must_use]
     pub fn of(config: &Config) -> Self {
         let memory_kib = u32::try_from(config.password_argon2_memory / 1024).unwrap_or(u32::MAX);
@@ -24,8 +24,8 @@ impl Keeping {
         Self { cost, scram: config.password_scram }
     }
 
-    /// The records of a password: a hash computation or two, 20 ms and more. `None` if the system has no random octets, or there is no such
-    /// cost.
+    /// Computes the records of a password: one or two hash computations of 20 ms or more. `None` if the system has no randomness, or argon2
+    /// refuses the cost.
     #[must_use]
     pub fn records(self, password: &str) -> Option<Vec<Record>> {
         let mut records = vec![argon2(password, self.cost)?];
@@ -36,19 +36,19 @@ impl Keeping {
     }
 }
 
-/// An `{ARGON2ID}` record of a password.
+/// Computes an `{ARGON2ID}` record of a password.
 pub(crate) fn argon2(password: &str, cost: PasswordCost) -> Option<Record> {
     let salt: [u8; ARGON2_SALT_BYTES] = random()?;
     Record::make(password, &salt, cost)
 }
 
-/// A `{SCRAM-SHA-256}` record of a password.
+/// Computes a `{SCRAM-SHA-256}` record of a password.
 pub(crate) fn scram(password: &str) -> Option<Record> {
     let salt: [u8; SCRAM_SALT_BYTES] = random()?;
     ScramKeys::of(password, &salt, SCRAM_ITERATIONS).map(Record::Scram)
 }
 
-/// Octets of the system's randomness; `None` if it has none.
+/// Returns random bytes of the system; `None` on failure of the system call.
 #[must_use]
 pub fn random<const N: usize>() -> Option<[u8; N]> {
     let mut octets = [0; N];

@@ -1,4 +1,4 @@
-//! Tables that are asked in turn, and tables of the configuration itself.
+//! Lists of lookup tables, and inline tables of the configuration.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use waxwing_types::Clock;
 
 use crate::file_table::{FileTable, Format};
 
-/// Keys and values of the configuration; keys are folded to lower case.
+/// Inline table of the configuration; keys are folded to lower case.
 #[derive(Clone, Debug, Default)]
 pub struct InlineTable(BTreeMap<String, String>);
 
 impl InlineTable {
-    /// Takes the entries.
+    /// Copies the entries of a configuration table.
     #[must_use]
     pub fn new(entries: &BTreeMap<String, String>) -> Self {
         Self(entries.iter().map(|(key, value)| (key.to_lowercase(), value.clone())).collect())
@@ -29,13 +29,13 @@ impl Table for InlineTable {
     }
 }
 
-/// Tables that are asked one after the other; the first that has the key answers. A table that fails ends the search: a
-/// later one must not answer in its place.
+/// Lookup tables queried in order; the first table with the key answers. A failing table ends the search, since a later table must not
+/// answer instead.
 #[derive(Clone, Default)]
 pub struct TableList(Vec<Arc<dyn Table>>);
 
 impl TableList {
-    /// Opens the tables of one key of the configuration.
+    /// Opens the tables listed in a configuration key.
     pub fn open(specs: &[TableSpec], clock: &Arc<dyn Clock>) -> Result<Self, TableError> {
         let open = |spec: &TableSpec| -> Result<Arc<dyn Table>, TableError> {
             Ok(match spec {
@@ -47,7 +47,7 @@ impl TableList {
         specs.iter().map(open).collect::<Result<_, _>>().map(Self)
     }
 
-    /// The first of several keys that is there.
+    /// Returns the value of the first key present in the tables.
     pub async fn first_of(&self, keys: &[String]) -> Result<Option<String>, TableError> {
         for key in keys {
             if let Some(value) = self.get(key).await? {

@@ -3,7 +3,7 @@
 use crate::file_table::Entries;
 use crate::lines::{logical_lines, quoted_key};
 
-/// Reads a file's text. Keys are folded to lower case; of two equal keys the first counts.
+/// Parses the text of a `texthash:` file. Keys are folded to lower case; of two equal keys the first counts.
 #[must_use]
 pub fn parse_texthash(text: &str) -> Entries {
     let mut entries = Entries::default();
@@ -35,7 +35,7 @@ mod tests {
         assert_eq!(entries.len(), 3);
         assert_eq!(
             entries.problems(),
-            ["line 6: a line has a key, white space and a value", "line 7: \"A@B.example\" stands there twice; the first counts"]
+            ["line 6: a line has a key, white space and a value", "line 7: duplicate key \"A@B.example\"; the first counts"]
         );
     }
 }

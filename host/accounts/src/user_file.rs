@@ -1,4 +1,4 @@
-//! Changes a file of users, whole or not at all; the lines of other users stay octet by octet.
+//! Atomic changes of a user file; the lines of other users are preserved byte for byte.
 
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
@@ -10,28 +10,28 @@ use waxwing_auth::{NAME_BYTES_MAX, Record};
 
 use crate::watched::TABLE_BYTES_MAX;
 
-/// How long a change waits for another one of the same file.
+/// Maximum wait of a change for the lock on the file.
 pub const LOCK_WAIT: Duration = Duration::from_secs(10);
-/// Between two looks at whether the other is done.
+/// Interval between two attempts to take the lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
-/// Why text is no name of a user.
+/// Reason for the refusal of a user name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UserNameError {
-    /// Nothing, or white space, a colon, a control character in it, or "#" at its beginning.
+    /// Empty name, leading "#", or a name with white space, a colon or a control character.
     #[error("a user's name has no ':', no white space and no control characters, and does not begin with '#'")]
     Character,
-    /// Longer than a client could say it.
+    /// Name longer than the SASL limit.
     #[error("a user's name has at most {NAME_BYTES_MAX} octets")]
     TooLong,
 }
 
-/// A name that can stand in a file of users. Names that differ in case alone are one.
+/// User name with the syntax of a user file. Names are compared without case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserName(String);
 
 impl UserName {
-    /// Reads a name.
+    /// Parses a user name. Error: an empty or too long name, or a forbidden character.
     pub fn parse(text: &str) -> Result<Self, UserNameError> {
         let wrong = |c: char| c == ':' || c.is_control() || c.is_whitespace();
         match text {
@@ -41,13 +41,13 @@ impl UserName {
         }
     }
 
-    /// As it was written.
+    /// Returns the name with its original case.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// As it is looked up.
+    /// Returns the lookup key: the name in lower case.
     #[must_use]
     pub fn key(&self) -> String {
         self.0.to_ascii_lowercase()
@@ -60,63 +60,63 @@ impl std::fmt::Display for UserName {
     }
 }
 
-/// A user and what there is of its password, without the secrets.
+/// User with the schemes of the password records, without the secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserEntry {
-    /// Its name, as it was written first.
+    /// Name in the case of the user's first line.
     pub name: String,
-    /// The schemes of its records; for one that is none, what is wrong with it in parentheses.
+    /// Schemes of the user's records; for an invalid record, the problem in parentheses.
     pub schemes: Vec<String>,
 }
 
-/// Why users were not changed or listed.
+/// Reason for the failure of a change or listing of users.
 #[derive(Debug, thiserror::Error)]
 pub enum UserError {
-    /// There is such a user already.
-    #[error("there is a user \"{name}\" in {place} already")]
+    /// Addition of an existing user.
+    #[error("there is a user \"{name}\" in {location} already")]
     Exists {
-        /// The name.
+        /// Name of the user.
         name: String,
-        /// Where.
-        place: String,
+        /// User source with the existing user.
+        location: String,
     },
-    /// There is no such user.
-    #[error("there is no user \"{name}\" in {place}")]
+    /// Change of an unknown user.
+    #[error("there is no user \"{name}\" in {location}")]
     Unknown {
-        /// The name.
+        /// Name of the user.
         name: String,
-        /// Where it was looked for.
-        place: String,
+        /// Searched user sources.
+        location: String,
     },
-    /// Somebody else changes the file, and does not come to an end.
+    /// Timeout of the lock on the file, held by another change.
     #[error("{} is locked by another change", .0.display())]
     Locked(PathBuf),
-    /// The system refused.
+    /// I/O error of the file.
     #[error("{}: {error}", path.display())]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         error: io::Error,
     },
 }
 
-/// A file of users that is to be changed.
+/// User file open to changes.
 #[derive(Clone, Debug)]
 pub struct UserFile {
     path: PathBuf,
-    /// To whom a file is given that is made: user and group.
+    /// User id and group id of a new file.
     owner: Option<(u32, u32)>,
 }
 
 impl UserFile {
-    /// `owner`: user and group to whom the file is given if it is not there yet.
+    /// Creates a handle without opening the file. `owner`: user id and group id of a new file.
     #[must_use]
     pub fn new(path: &Path, owner: Option<(u32, u32)>) -> Self {
         Self { path: path.to_owned(), owner }
     }
 
-    /// The users in the order of their first lines.
+    /// Lists the users in the order of their first lines. Error: a missing or unreadable file.
     pub fn list(&self) -> Result<Vec<UserEntry>, UserError> {
         let mut file = File::open(&self.path).map_err(|error| self.failed(error))?;
         let text = read(&mut file).map_err(|error| self.failed(error))?;
@@ -135,7 +135,7 @@ impl UserFile {
         Ok(users)
     }
 
-    /// The file has lines of that user. A file that is not there has none.
+    /// Checks for lines of a user. A missing file has no users.
     pub fn has(&self, name: &UserName) -> Result<bool, UserError> {
         match File::open(&self.path).and_then(|mut file| read(&mut file)) {
             Ok(text) => Ok(has(&text, name)),
@@ -144,16 +144,16 @@ impl UserFile {
         }
     }
 
-    /// Adds a user. The file is made if it is not there.
+    /// Adds a user. Creates a missing file with mode 0600.
     pub fn add(&self, name: &UserName, records: &[Record]) -> Result<(), UserError> {
         self.make().map_err(|error| self.failed(error))?;
         self.change(|text| match has(text, name) {
-            true => Err(UserError::Exists { name: name.to_string(), place: self.place() }),
+            true => Err(UserError::Exists { name: name.to_string(), location: self.place() }),
             false => Ok(Some(with_records(text, name, records))),
         })
     }
 
-    /// Puts records in the place of those that a user has. What stands behind them in its lines stays.
+    /// Replaces the records of a user. Further fields after the record are kept.
     pub fn replace(&self, name: &UserName, records: &[Record]) -> Result<(), UserError> {
         self.change(|text| match has(text, name) {
             true => Ok(Some(with_records(text, name, records))),
@@ -161,7 +161,7 @@ impl UserFile {
         })
     }
 
-    /// The same, if the user still has the records that are expected; otherwise nothing is done. Whether it was.
+    /// Replaces the records of a user if all `expected` records are still present. Returns whether the file changed.
     pub fn renew(&self, name: &UserName, expected: &[Record], records: &[Record]) -> Result<bool, UserError> {
         let mut same = false;
         self.change(|text| {
@@ -174,7 +174,7 @@ impl UserFile {
         Ok(same)
     }
 
-    /// Removes a user.
+    /// Removes all lines of a user.
     pub fn delete(&self, name: &UserName) -> Result<(), UserError> {
         self.replace(name, &[])
     }
@@ -184,7 +184,7 @@ impl UserFile {
     }
 
     fn unknown(&self, name: &UserName) -> UserError {
-        UserError::Unknown { name: name.to_string(), place: self.place() }
+        UserError::Unknown { name: name.to_string(), location: self.place() }
     }
 
     fn failed(&self, error: io::Error) -> UserError {
@@ -202,7 +202,7 @@ impl UserFile {
         }
     }
 
-    /// Changes the text under the file's lock. `None`: it stays.
+    /// Changes the text under the lock of the file. `None` from `change` leaves the file as is.
     fn change(&self, change: impl FnOnce(&[u8]) -> Result<Option<Vec<u8>>, UserError>) -> Result<(), UserError> {
         let path = resolved(&self.path).map_err(|error| self.failed(error))?;
         let mut file = self.lock(&path)?;
@@ -213,7 +213,7 @@ impl UserFile {
         }
     }
 
-    /// The file, locked for us, and still the one of that name: a change puts another one in its place.
+    /// Opens and locks the file, and checks the identity of the inode, since every change replaces the file.
     fn lock(&self, path: &Path) -> Result<File, UserError> {
         let mut waited = Duration::ZERO;
         loop {
@@ -230,16 +230,19 @@ impl UserFile {
     }
 }
 
-/// The path behind symbolic links. One that another user than ours has made is not followed: it could lead to a file of root's.
+/// Resolves symbolic links. A link created by another user is refused, since the target could be a file of root.
 fn resolved(path: &Path) -> io::Result<PathBuf> {
-    let found = std::fs::symlink_metadata(path)?;
-    if found.is_symlink() && found.uid() != nix::unistd::geteuid().as_raw() {
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is a link of another user; name the file itself"));
+    let metadata = std::fs::symlink_metadata(path)?;
+    if metadata.is_symlink() && metadata.uid() != nix::unistd::geteuid().as_raw() {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "symbolic link of another user; give the path of the target",
+        ));
     }
     let path = std::fs::canonicalize(path)?;
     match std::fs::metadata(&path)?.is_file() {
         true => Ok(path),
-        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
     }
 }
 
@@ -257,11 +260,11 @@ fn read(file: &mut File) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Puts a file with this text in the place of one that is open, with its owner and its mode.
+/// Replaces an open file by a new file with this text, the same owner and the same mode.
 fn write(path: &Path, text: &[u8], before: &File) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let before = before.metadata()?;
-    // Made for its owner alone; it goes away by itself if anything fails.
+    // Created with mode 0600, and removed automatically after an error.
     let mut file = tempfile::Builder::new().prefix(".users-").tempfile_in(folder)?;
     file.write_all(text)?;
     keep_owner(file.as_file(), &before)?;
@@ -272,24 +275,24 @@ fn write(path: &Path, text: &[u8], before: &File) -> io::Result<()> {
 }
 
 fn keep_owner(file: &File, before: &Metadata) -> io::Result<()> {
-    let own = file.metadata()?;
-    let differs = |own: u32, before: u32| (own != before).then_some(before);
-    match (differs(own.uid(), before.uid()), differs(own.gid(), before.gid())) {
+    let current = file.metadata()?;
+    let differs = |current: u32, before: u32| (current != before).then_some(before);
+    match (differs(current.uid(), before.uid()), differs(current.gid(), before.gid())) {
         (None, None) => Ok(()),
         (user, group) => std::os::unix::fs::fchown(file, user, group),
     }
 }
 
-/// The lines, each with what ends it.
+/// Splits the text into lines, each with its line end.
 fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split_inclusive(|octet| *octet == b'\n')
 }
 
-/// A line `user:record`, with what may stand behind another colon.
+/// Line `user:record`, optionally with further fields after another colon.
 struct Line<'t> {
     name: &'t [u8],
     stored: &'t [u8],
-    /// With its colon; empty if there is none.
+    /// Further fields with the leading colon, or empty.
     rest: &'t [u8],
 }
 
@@ -317,14 +320,14 @@ fn has(text: &[u8], name: &UserName) -> bool {
     lines(text).filter_map(Line::of).any(|line| line.is_of(name))
 }
 
-/// The text with these records as the user's lines, where its first line stood, or at the end.
+/// Returns the text with new records for the user, at the position of the user's first line or at the end.
 fn with_records(text: &[u8], name: &UserName, records: &[Record]) -> Vec<u8> {
-    let own: Vec<Line<'_>> = lines(text).filter_map(Line::of).filter(|line| line.is_of(name)).collect();
-    let written = own.first().map_or(name.0.as_bytes(), |line| line.name);
+    let user_lines: Vec<Line<'_>> = lines(text).filter_map(Line::of).filter(|line| line.is_of(name)).collect();
+    let written = user_lines.first().map_or(name.0.as_bytes(), |line| line.name);
     let mut new = Vec::new();
     for record in records {
         let scram = matches!(record, Record::Scram(_));
-        let rest = own.iter().find(|line| line.is_scram() == scram).map_or(&[][..], |line| line.rest);
+        let rest = user_lines.iter().find(|line| line.is_scram() == scram).map_or(&[][..], |line| line.rest);
         new.extend([written, b":", record.to_text().as_bytes(), rest, b"\n"].concat());
     }
     let mut out = Vec::with_capacity(text.len() + new.len());

@@ -1,4 +1,4 @@
-//! Users and what is stored of their passwords, in files like Dovecot's passwd-file.
+//! Users and their password records, in files like Dovecot's passwd-file.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -14,26 +14,26 @@ use waxwing_types::{Clock, Monotonic};
 use crate::user_file::{UserFile, UserName};
 use crate::watched::WatchedFile;
 
-/// What a file says.
+/// Parsed content of a user file.
 struct Known {
     users: HashMap<String, Vec<Record>>,
-    /// All of them have keys for SCRAM.
+    /// True if every user has a `{SCRAM-SHA-256}` record.
     keys: bool,
 }
 
-/// After a failed renewal no other is tried at that place for so long.
+/// Pause of rehashing in a user source after a failed write.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(600);
 
-/// The users of this server.
+/// Users of the server, from all sources of the `users` key.
 pub struct Users {
     places: Vec<Place>,
     clock: Arc<dyn Clock>,
 }
 
-/// Where some of them are.
+/// User source with the state of rehashing.
 struct Place {
     source: Source,
-    /// When records could last not be renewed; `None` once they could.
+    /// Time of the last failed rehash; `None` after a success.
     failed_at: Mutex<Option<Monotonic>>,
 }
 
@@ -42,28 +42,29 @@ enum Source {
     Store(Arc<dyn UserStore>),
 }
 
-/// What is stored of a user's password.
+/// Password records of a user.
 #[derive(Clone, Default)]
 pub struct Found {
-    /// In which of the places.
+    /// Index of the user source.
     pub(crate) place: usize,
-    /// The one that passwords are checked with first; none: there is no such user.
+    /// Records in order of preference; the first record verifies passwords. Empty for an unknown user.
     pub records: Vec<Record>,
 }
 
 impl Users {
-    /// Reads the files. `store`: what `store:` is. `plain`: records in plain text count.
+    /// Opens the user sources. `store`: the store for `store:`. `plain`: records in plain text are accepted. Error: an unreadable user
+    /// file, or `store:` without a store.
     pub fn open(
         places: &[UserPlace],
         store: Option<&Arc<dyn UserStore>>,
         plain: bool,
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, TableError> {
-        let open = |place: &UserPlace| {
-            let source = match place {
+        let open = |spec: &UserPlace| {
+            let source = match spec {
                 UserPlace::File(path) => Source::file(path, plain, clock)?,
                 UserPlace::Store => {
-                    let none = || TableError { table: place.to_string(), reason: "there is no store here".to_owned() };
+                    let none = || TableError { table: spec.to_string(), reason: "no store is available".to_owned() };
                     Source::Store(Arc::clone(store.ok_or_else(none)?))
                 }
             };
@@ -72,26 +73,26 @@ impl Users {
         Ok(Self { places: places.iter().map(open).collect::<Result<_, _>>()?, clock: Arc::clone(clock) })
     }
 
-    /// No places to look for users are configured.
+    /// True without configured user sources.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
     }
 
-    /// There are users, and keys for SCRAM are stored of each.
+    /// True if there are users and every user has a `{SCRAM-SHA-256}` record.
     #[must_use]
     pub fn scram(&self) -> bool {
-        let counted: Vec<_> = self.places.iter().map(|place| place.source.has_keys()).collect();
+        let counted: Vec<_> = self.places.iter().map(|source| source.source.has_keys()).collect();
         counted.contains(&Some(true)) && !counted.contains(&Some(false))
     }
 
-    /// What is stored of a user's password, in the first place that knows it; a name counts in any case.
+    /// Returns the password records of a user from the first source with the user; names are compared without case.
     pub async fn find(&self, user: &str) -> Found {
         let name = user.to_ascii_lowercase();
-        for (index, place) in self.places.iter().enumerate() {
-            let mut records = place.source.find(&name).await;
+        for (index, source) in self.places.iter().enumerate() {
+            let mut records = source.source.find(&name).await;
             if !records.is_empty() {
-                // The slow hash is the one that is checked: the keys of SCRAM are for SCRAM.
+                // Passwords are verified by the slow hash; SCRAM keys serve only SCRAM.
                 records.sort_by_key(|record| matches!(record, Record::Scram(_)));
                 return Found { place: index, records };
             }
@@ -99,7 +100,7 @@ impl Users {
         Found::default()
     }
 
-    /// The keys for SCRAM of a user.
+    /// Returns the SCRAM keys of a user.
     pub async fn scram_keys(&self, user: &str) -> Option<ScramKeys> {
         self.find(user).await.records.into_iter().find_map(|record| match record {
             Record::Scram(keys) => Some(keys),
@@ -107,25 +108,25 @@ impl Users {
         })
     }
 
-    /// A renewal at this place could come to something.
-    pub(crate) fn can_renew(&self, place: usize) -> bool {
+    /// True unless a rehash in the source failed within [`REHASH_RETRY_PAUSE`].
+    pub(crate) fn can_renew(&self, source_index: usize) -> bool {
         let now = self.clock.monotonic();
-        let failed_at = self.places.get(place).map(|place| *place.failed_at.lock());
+        let failed_at = self.places.get(source_index).map(|source| *source.failed_at.lock());
         failed_at.is_some_and(|at| at.is_none_or(|at| now.since(at) >= RENEWAL_PAUSE))
     }
 
-    /// Replaces the records of a user by newer ones of the same password, unless they have changed since they were found. Blocks. That
-    /// a place can't be written to is said once.
-    pub(crate) fn renew(&self, found: &Found, user: &str, records: &[Record]) {
-        // A file may have names that no line could be written for.
-        let (Some(place), Ok(name)) = (self.places.get(found.place), UserName::parse(user)) else { return };
-        let renewed = place.source.renew(&name, &found.records, records);
-        let mut failed_at = place.failed_at.lock();
+    /// Replaces the records of a user by newer records of the same password, unless changed in the meantime. Blocks. A failed write is
+    /// logged once until the next success.
+    pub(crate) fn renew(&self, current: &Found, user: &str, records: &[Record]) {
+        // A file may contain names outside the syntax of [`UserName`].
+        let (Some(source), Ok(name)) = (self.places.get(current.place), UserName::parse(user)) else { return };
+        let renewed = source.source.renew(&name, &current.records, records);
+        let mut failed_at = source.failed_at.lock();
         match renewed {
             Ok(()) => *failed_at = None,
             Err(error) => {
                 if failed_at.is_none() {
-                    let advice = "old records stay, and this is not said again: let mail_owner write to the file and its folder, or set password_rehash = false";
+                    let advice = "old records stay in use; logged once: let mail_owner write to the file and its folder, or set password_rehash = false";
                     tracing::warn!(error, advice, "the records of users can't be renewed at their logins");
                 }
                 *failed_at = Some(self.clock.monotonic());
@@ -137,7 +138,7 @@ impl Users {
 impl Source {
     fn file(path: &Path, plain: bool, clock: &Arc<dyn Clock>) -> Result<Self, TableError> {
         let name = path.display().to_string();
-        // Looked at before each login: whoever has changed a password relies on it from then on.
+        // Checked before each login, so that a changed password takes effect at once.
         let parse = move |text: &str| known(&name, text, plain);
         let content = WatchedFile::open(path, Duration::ZERO, Arc::clone(clock), parse).map_err(|mut error| {
             if !path.exists() {
@@ -158,12 +159,12 @@ impl Source {
         }
     }
 
-    /// Whether all users have keys for SCRAM; `None`: there are no users.
+    /// True if all users have SCRAM keys; `None` without users.
     fn has_keys(&self) -> Option<bool> {
         match self {
             Self::File { content, file: _ } => {
-                let known = content.content();
-                (!known.users.is_empty()).then_some(known.keys)
+                let user_file = content.content();
+                (!user_file.users.is_empty()).then_some(user_file.keys)
             }
             Self::Store(store) => {
                 let (users, without) = store.counts();
@@ -180,12 +181,12 @@ impl Source {
             Self::Store(store) => store,
         };
         let stored = store.find(&name.key());
-        let found = parsed(&stored);
-        if !expected.iter().all(|record| found.contains(record)) {
+        let current = parsed(&stored);
+        if !expected.iter().all(|record| current.contains(record)) {
             return Ok(());
         }
         let change = UserChange::Renew { expected: stored, records: records.iter().map(Record::to_text).collect() };
-        // On a thread for slow work: the wait for the disk is one of its kind.
+        // Runs on a blocking thread, where a wait for the disk is permitted.
         match tokio::runtime::Handle::current().block_on(store.change(&name.key(), change)) {
             Ok(()) | Err(UserStoreError::Changed | UserStoreError::Unknown) => Ok(()),
             Err(error @ (UserStoreError::Exists | UserStoreError::Full(_) | UserStoreError::Unavailable(_))) => {
@@ -202,16 +203,16 @@ fn parsed(texts: &[String]) -> Vec<Record> {
 fn known(path: &str, text: &str, plain: bool) -> Known {
     let mut users = HashMap::new();
     for problem in parse_users(text, plain, &mut users) {
-        tracing::warn!(path, problem, "left out");
+        tracing::warn!(path, problem, "invalid line of the user file skipped");
     }
     let has_keys = |records: &Vec<Record>| records.iter().any(|record| matches!(record, Record::Scram(_)));
     let keys = users.values().all(has_keys);
     Known { users, keys }
 }
 
-/// Reads lines `user:{SCHEME}hash`, whatever stands behind another colon left aside; a user has a line for each scheme. Returns what is
-/// wrong, by line, without the secrets.
-fn parse_users(text: &str, plain: bool, known: &mut HashMap<String, Vec<Record>>) -> Vec<String> {
+/// Parses lines `user:{SCHEME}hash` and ignores further fields; a user has a line for each scheme. Returns the problems by line number,
+/// without the secrets.
+fn parse_users(text: &str, plain: bool, users: &mut HashMap<String, Vec<Record>>) -> Vec<String> {
     let mut problems = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
         if line.trim().is_empty() || line.starts_with('#') {
@@ -223,7 +224,7 @@ fn parse_users(text: &str, plain: bool, known: &mut HashMap<String, Vec<Record>>
             continue;
         };
         match Record::parse(stored, plain) {
-            Ok(record) => known.entry(user.to_ascii_lowercase()).or_default().push(record),
+            Ok(record) => users.entry(user.to_ascii_lowercase()).or_default().push(record),
             Err(error) => problems.push(format!("line {number}: {error}")),
         }
     }

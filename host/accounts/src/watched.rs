@@ -1,4 +1,4 @@
-//! A file that is read at once, and again when it has changed.
+//! File content in memory, reloaded after each change of the file.
 
 use std::fs::Metadata;
 use std::io;
@@ -11,12 +11,12 @@ use arc_swap::ArcSwap;
 use waxwing_pipeline::TableError;
 use waxwing_types::{Clock, Monotonic};
 
-/// Octets of such a file.
+/// Maximum size of a table file or user file, in bytes.
 pub const TABLE_BYTES_MAX: u64 = 64 << 20;
-/// How often a table is looked at.
+/// Minimum interval between two checks of a table file.
 pub(crate) const TABLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What tells one version of a file from the next.
+/// Metadata for the detection of a changed file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Version {
     modified: Option<SystemTime>,
@@ -36,24 +36,24 @@ struct Loaded<T> {
     content: Arc<T>,
 }
 
-/// How a file's text is understood; it says in the log what it leaves out.
+/// Parser of the file's text; logs skipped lines.
 type Parse<T> = Arc<dyn Fn(&str) -> T + Send + Sync>;
 
-/// A file's content. It is looked at again at most once in an interval; a file that can't be read any more keeps its last good content, and a line
-/// of the log says so.
+/// Parsed content of a file, checked for changes at most once per interval. After a read error the last good content stays in use, and a
+/// warning is logged.
 pub(crate) struct WatchedFile<T> {
     path: PathBuf,
     parse: Parse<T>,
     interval: Duration,
     clock: Arc<dyn Clock>,
     loaded: Arc<ArcSwap<Loaded<T>>>,
-    /// Microseconds of the clock at which the file was last looked at.
+    /// Time of the last check, in microseconds of the monotonic clock.
     checked_at: AtomicU64,
     reloading: Arc<AtomicBool>,
 }
 
 impl<T: Send + Sync + 'static> WatchedFile<T> {
-    /// Reads the file. It must be there.
+    /// Reads the file. Error: a missing, unreadable or too large file.
     pub(crate) fn open(
         path: &Path,
         interval: Duration,
@@ -73,25 +73,25 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
         })
     }
 
-    /// As it was read last.
+    /// Returns the content of the last successful read.
     pub(crate) fn content(&self) -> Arc<T> {
         Arc::clone(&self.loaded.load().content)
     }
 
-    /// Reads the file anew if it has changed. Only one caller does it, off the reactor; the others go on with what they have.
+    /// Reloads a changed file. Only one caller reloads, on a blocking thread; concurrent callers continue with the current content.
     pub(crate) async fn refresh(&self) {
         let last = self.checked_at.load(Ordering::Relaxed);
         let now = self.clock.monotonic();
         if now.since(Monotonic::from_micros(last)) < self.interval {
             return;
         }
-        let mine = self.checked_at.compare_exchange(last, now.as_micros(), Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        if !mine || self.reloading.swap(true, Ordering::AcqRel) {
+        let claimed = self.checked_at.compare_exchange(last, now.as_micros(), Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if !claimed || self.reloading.swap(true, Ordering::AcqRel) {
             return;
         }
         let (path, parse) = (self.path.clone(), Arc::clone(&self.parse));
         let (loaded, reloading) = (Arc::clone(&self.loaded), Arc::clone(&self.reloading));
-        // The work ends by itself when the caller goes away, and clears the mark.
+        // The task finishes and resets `reloading` even if the caller is cancelled.
         let work = tokio::task::spawn_blocking(move || {
             reload(&path, &*parse, &loaded);
             reloading.store(false, Ordering::Release);
@@ -108,7 +108,7 @@ fn reload<T>(path: &Path, parse: &(dyn Fn(&str) -> T + Send + Sync), loaded: &Ar
     match metadata.and_then(|_| load(path, parse)) {
         Ok(new) => loaded.store(Arc::new(new)),
         Err(error) => {
-            // Said once for each failure: the version is forgotten, so that the file is read as soon as it is back.
+            // Logged once for each failure: without a version, the file is read again at the next check.
             if loaded.load().version.is_some() {
                 tracing::warn!(table = %path.display(), %error, "the table can't be read; its last content stays in use");
                 let content = Arc::clone(&loaded.load().content);
@@ -118,7 +118,7 @@ fn reload<T>(path: &Path, parse: &(dyn Fn(&str) -> T + Send + Sync), loaded: &Ar
     }
 }
 
-/// The version is taken before the text: a change in between is seen at the next look.
+/// Takes the version before the text: a change in between is detected by the next check.
 fn load<T>(path: &Path, parse: impl Fn(&str) -> T) -> io::Result<Loaded<T>> {
     let metadata = std::fs::metadata(path)?;
     if metadata.len() > TABLE_BYTES_MAX {

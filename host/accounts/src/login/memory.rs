@@ -1,4 +1,4 @@
-//! What is remembered of logins from one configuration to the next: failures of clients, and what was verified.
+//! Login state kept across configuration reloads: failure counts of clients and verified logins.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -13,24 +13,25 @@ use waxwing_types::{Clock, Monotonic, client_of};
 
 use crate::passwords::random;
 
-/// Hashes that are computed at a time for logins; each has the memory of its cost.
+/// Maximum number of password hashes computed at a time for logins; each uses `password_argon2_memory`.
 pub const HASHES_MAX: usize = 4;
-/// How long a login waits for one of them.
+/// Maximum wait of a login for a free hash computation.
 pub const HASH_WAIT: Duration = Duration::from_secs(10);
-/// Verified logins that are remembered.
+/// Maximum number of verified logins in the cache.
 pub const VERIFIED_MAX: usize = 4096;
-/// For how long.
+/// Lifetime of a verified login in the cache.
 pub const VERIFIED_AGE: Duration = Duration::from_secs(300);
-/// Addresses whose failures are remembered.
+/// Maximum number of client addresses with failure counts.
 pub const FAILURE_CLIENTS_MAX: usize = 65_536;
 
-/// Failures, verified logins, and the places of hash computations.
+/// Failure counts, verified logins, and the permits of hash computations.
 pub struct LoginMemory {
     clock: Arc<dyn Clock>,
     pool: Arc<Semaphore>,
-    /// Of this run: what is keyed with it means nothing later.
+    /// Random key of the process for login fingerprints; fingerprints are worthless after a restart.
     key: [u8; 32],
-    /// Of this server: users who are not there have the same salt after each start, as those who are.
+    /// Persistent secret of the server: the SCRAM salt of an unknown user stays the same across restarts, like the salt of an existing
+    /// user.
     pub(super) secret: [u8; 32],
     verified: Mutex<HashMap<[u8; 32], Monotonic>>,
     failures: Mutex<HashMap<IpAddr, (u32, Monotonic)>>,
@@ -38,7 +39,7 @@ pub struct LoginMemory {
 }
 
 impl LoginMemory {
-    /// An empty one. `secret`: the same each time that this server starts. `None` if the system has no randomness.
+    /// Creates an empty cache. `secret` must be the same at each start of the server. `None` if the system has no randomness.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, secret: [u8; 32]) -> Option<Arc<Self>> {
         Some(Arc::new(Self {
@@ -52,13 +53,13 @@ impl LoginMemory {
         }))
     }
 
-    /// Hashes computed for logins in this run.
+    /// Number of password hashes computed for logins since the start.
     #[must_use]
     pub fn computed(&self) -> u64 {
         self.computed.load(Ordering::Relaxed)
     }
 
-    /// The client has failed `limit` times within `age` of the last one; 0 is no limit.
+    /// True if the client failed `limit` times, the last time less than `age` ago; 0 means no limit.
     pub(super) fn is_banned(&self, client: IpAddr, limit: u32, age: Duration) -> bool {
         let now = self.clock.monotonic();
         let failures = self.failures.lock();
@@ -72,7 +73,7 @@ impl LoginMemory {
         if failures.len() >= FAILURE_CLIENTS_MAX {
             failures.retain(|_, (_, at)| now.since(*at) < age);
         }
-        // Still full: so many addresses fail at once that one more would not be told from them.
+        // The map is full of unexpired entries: with so many failing addresses, a further address is not counted.
         if failures.len() >= FAILURE_CLIENTS_MAX && !failures.contains_key(&client_of(client)) {
             return;
         }
@@ -83,33 +84,35 @@ impl LoginMemory {
         (*count, *at) = (count.saturating_add(1), now);
     }
 
-    /// Names a login without saying it; another record makes another name, so what was verified by an old one is forgotten.
-    pub(super) fn name_of(&self, said: &PlainResponse, record: &Record) -> [u8; 32] {
+    /// Computes a keyed fingerprint of user, password and record. A changed record changes the fingerprint, so that logins verified by the
+    /// old record expire.
+    pub(super) fn name_of(&self, credentials: &PlainResponse, record: &Record) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        for part in [said.user.as_str(), &said.secret, &record.to_text()] {
+        for part in [credentials.user.as_str(), &credentials.secret, &record.to_text()] {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part.as_bytes());
         }
         hasher.finalize().into()
     }
 
-    pub(super) fn is_verified(&self, name: &[u8; 32]) -> bool {
+    pub(super) fn is_verified(&self, fingerprint: &[u8; 32]) -> bool {
         let now = self.clock.monotonic();
-        self.verified.lock().get(name).is_some_and(|at| now.since(*at) < VERIFIED_AGE)
+        self.verified.lock().get(fingerprint).is_some_and(|at| now.since(*at) < VERIFIED_AGE)
     }
 
-    pub(super) fn remember(&self, name: [u8; 32]) {
+    pub(super) fn remember(&self, fingerprint: [u8; 32]) {
         let now = self.clock.monotonic();
         let mut verified = self.verified.lock();
         if verified.len() >= VERIFIED_MAX {
             verified.retain(|_, at| now.since(*at) < VERIFIED_AGE);
         }
         if verified.len() < VERIFIED_MAX {
-            verified.insert(name, now);
+            verified.insert(fingerprint, now);
         }
     }
 
-    /// One hash, whoever it is. `None`: none could be computed.
+    /// Verifies a password by a single hash computation, for known and unknown users alike. `None` if no computation was possible within
+    /// [`HASH_WAIT`].
     pub(super) async fn verify(&self, record: Arc<Record>, secret: String) -> Option<bool> {
         let permit = tokio::time::timeout(HASH_WAIT, Arc::clone(&self.pool).acquire_owned()).await.ok()?.ok()?;
         self.computed.fetch_add(1, Ordering::Relaxed);

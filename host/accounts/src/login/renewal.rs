@@ -1,4 +1,4 @@
-//! Records of old schemes and costs are replaced when their users log in: only then is the password at hand.
+//! Replacement of password records with outdated scheme or cost at login, the only time at which the password is available.
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use super::memory::LoginMemory;
 use crate::passwords::{self, Keeping};
 use crate::users::{Found, Users};
 
-/// Renewals that wait for their turn; who finds no place there is renewed after another login.
+/// Maximum number of waiting replacements; beyond the limit, a later login of the user triggers the replacement.
 pub const RENEWALS_MAX: usize = 4;
 
-/// Replaces records, one at a time and off the reactor.
+/// Replaces outdated records, serially and on blocking threads.
 pub(super) struct Renewals {
     users: Arc<Users>,
     memory: Arc<LoginMemory>,
@@ -27,43 +27,44 @@ impl Renewals {
         Arc::new(Self { users, memory, keeping, places: Arc::new(Semaphore::new(RENEWALS_MAX)), turn: Mutex::new(()) })
     }
 
-    /// The user has said the password that `found` was checked with: what is out of date is replaced, after the login. Nobody waits for it,
-    /// and it may fail.
-    pub(super) fn after(self: &Arc<Self>, found: Found, said: PlainResponse) {
-        if !is_outdated(self.keeping, &found.records) || !self.users.can_renew(found.place) {
+    /// Schedules the replacement of outdated records after a successful login with `said`. The login does not wait for the result; failures
+    /// are only logged.
+    pub(super) fn after(self: &Arc<Self>, current: Found, credentials: PlainResponse) {
+        if !is_outdated(self.keeping, &current.records) || !self.users.can_renew(current.place) {
             return;
         }
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { return };
+        let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() else { return };
         let this = Arc::clone(self);
         drop(tokio::task::spawn_blocking(move || {
-            let _turn = this.turn.lock();
-            this.renew(&found, &said);
-            drop(place);
+            let _guard = this.turn.lock();
+            this.renew(&current, &credentials);
+            drop(permit);
         }));
     }
 
-    fn renew(&self, found: &Found, said: &PlainResponse) {
-        let Some(records) = renewed(self.keeping, &found.records, &said.secret) else { return };
-        // The login that was verified a moment ago stays so; before the write, since whoever comes right after it is checked with the new one.
+    fn renew(&self, current: &Found, credentials: &PlainResponse) {
+        let Some(records) = renewed(self.keeping, &current.records, &credentials.secret) else { return };
+        // The verified login stays in the cache under the new record. The entry precedes the write, since the next login is already checked
+        // against the new record.
         if let Some(record) = records.first() {
-            self.memory.remember(self.memory.name_of(said, record));
+            self.memory.remember(self.memory.name_of(credentials, record));
         }
-        self.users.renew(found, &said.user, &records);
+        self.users.renew(current, &credentials.user, &records);
     }
 }
 
-/// Whether the first record, which logins are checked with, or what there is beside it is not as it would be made today.
-fn is_outdated(keeping: Keeping, records: &[Record]) -> bool {
+/// True if the first record (used to verify logins) or the presence of SCRAM keys differs from the current password policy.
+fn is_outdated(policy: Keeping, records: &[Record]) -> bool {
     let has_keys = records.iter().any(|record| matches!(record, Record::Scram(_)));
-    !records.first().is_some_and(|record| record.costs(keeping.cost)) || (keeping.scram && !has_keys)
+    !records.first().is_some_and(|record| record.costs(policy.cost)) || (policy.scram && !has_keys)
 }
 
-/// What a user should have; what is up to date already stays.
-fn renewed(keeping: Keeping, records: &[Record], password: &str) -> Option<Vec<Record>> {
-    let fresh = |record: &&Record| record.costs(keeping.cost);
-    let first = records.first().filter(fresh).cloned().or_else(|| passwords::argon2(password, keeping.cost))?;
+/// Returns the records required by the policy; current records are kept.
+fn renewed(policy: Keeping, records: &[Record], password: &str) -> Option<Vec<Record>> {
+    let is_current = |record: &&Record| record.costs(policy.cost);
+    let first = records.first().filter(is_current).cloned().or_else(|| passwords::argon2(password, policy.cost))?;
     let keys = records.iter().find(|record| matches!(record, Record::Scram(_))).cloned();
-    let keys = keys.or_else(|| keeping.scram.then(|| passwords::scram(password)).flatten());
+    let keys = keys.or_else(|| policy.scram.then(|| passwords::scram(password)).flatten());
     Some(std::iter::once(first).chain(keys).collect())
 }
 
