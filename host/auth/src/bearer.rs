@@ -1,20 +1,21 @@
-//! OAUTHBEARER (RFC 7628) and XOAUTH2: a name and a token. Whether they belong together is a plugin's to say.
+//! OAUTHBEARER (RFC 7628) and XOAUTH2: a user name and a token. Verification of the token is left to plugins.
 
 use crate::NAME_BYTES_MAX;
 
-/// Octets of a token.
+/// Maximum length of a bearer token, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 8192;
 
-/// What a client with a token says.
+/// Credentials of an OAUTHBEARER or XOAUTH2 response.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Bearer {
-    /// Who it says it is.
+    /// User name claimed by the client.
     pub user: String,
-    /// The token.
+    /// Bearer token (RFC 6750).
     pub token: String,
 }
 
-/// `n,a=user,^Ahost=…^Aauth=Bearer token^A^A` (RFC 7628 §3.1). A name is asked for, although the RFC lets a token do without.
+/// Parses `n,a=user,^Ahost=…^Aauth=Bearer token^A^A` (RFC 7628 §3.1). `None` for a malformed response or a missing user name, although the
+/// RFC permits a token alone.
 #[must_use]
 pub fn parse_oauthbearer(response: &[u8]) -> Option<Bearer> {
     let text = std::str::from_utf8(response).ok()?;
@@ -28,7 +29,7 @@ pub fn parse_oauthbearer(response: &[u8]) -> Option<Bearer> {
     bearer(&name, pairs)
 }
 
-/// `user=…^Aauth=Bearer token^A^A`.
+/// Parses `user=…^Aauth=Bearer token^A^A`. `None` for a malformed response.
 #[must_use]
 pub fn parse_xoauth2(response: &[u8]) -> Option<Bearer> {
     let (name, pairs) = std::str::from_utf8(response).ok()?.split_once('\x01')?;
@@ -44,7 +45,7 @@ fn bearer(name: &str, pairs: &str) -> Option<Bearer> {
         .then(|| Some(Bearer { user: user_name(name)?.to_owned(), token: token.to_owned() }))?
 }
 
-/// A text without control characters.
+/// Returns a user name of permitted length without control characters.
 fn user_name(text: &str) -> Option<&str> {
     ((1..=NAME_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control)).then_some(text)
 }

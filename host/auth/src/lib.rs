@@ -1,10 +1,10 @@
-//! Who says who: SASL mechanisms as a server speaks them, and password hashes.
+//! Server side of SASL mechanisms, and password hashes.
 //!
 //! Owns: the exchanges of PLAIN, LOGIN, SCRAM-SHA-256(-PLUS), OAUTHBEARER and XOAUTH2; the schemes of stored passwords.
-//! Uses: nothing of ours.
+//! Uses: no waxwing crates.
 //! Used by: accounts.
-//! Never: I/O, a clock, randomness of its own, where users are kept.
-//! Start reading at: [`parse_plain`], [`Scram`], [`Record`].
+//! Never: I/O, a clock, a source of randomness, the storage of users.
+//! Start reading at: [`parse_plain`], [`ScramExchange`], [`StoredPassword`].
 #![forbid(unsafe_code)]
 
 mod bearer;

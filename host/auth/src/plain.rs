@@ -1,37 +1,37 @@
-//! PLAIN (RFC 4616) and LOGIN (draft-murchison-sasl-login).
+//! SASL mechanisms PLAIN (RFC 4616) and LOGIN (draft-murchison-sasl-login).
 
 use thiserror::Error;
 
-/// Octets of a user's name.
+/// Maximum length of a user name, in bytes.
 pub const NAME_BYTES_MAX: usize = 255;
-/// Octets of a password; longer ones would only buy work from us.
+/// Maximum length of a password, in bytes; longer passwords would only cost hash computation.
 pub const SECRET_BYTES_MAX: usize = 1024;
 
-/// Why an exchange ends.
+/// Reason for the failure of a SASL exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum SaslError {
-    /// The response is none of this mechanism.
+    /// Response with invalid syntax for the mechanism.
     #[error("malformed response")]
     Malformed,
-    /// A part is longer than its limit.
+    /// Response or field longer than the limit.
     #[error("response is too long")]
     TooLong,
-    /// The channel binding is another than ours, or the client was led to believe that we have none (RFC 5802 §6).
+    /// Wrong channel binding, or a downgrade: the client believes that the server does not offer channel binding (RFC 5802 §6).
     #[error("channel binding does not match")]
     Binding,
-    /// Whoever this is does not know the password.
+    /// Wrong user name or password.
     #[error("wrong name or secret")]
     Denied,
 }
 
-/// What a client says in PLAIN, and in LOGIN.
+/// Credentials of a PLAIN or LOGIN exchange.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PlainResponse {
-    /// Whom it wants to act for; empty: the user itself.
+    /// Authorization identity; empty: same as `user`.
     pub authzid: String,
-    /// Whose password it is.
+    /// Authentication identity (user name).
     pub user: String,
-    /// The password.
+    /// Password in plain text.
     pub secret: String,
 }
 
@@ -45,39 +45,39 @@ fn checked(bytes: &[u8], max: usize) -> Result<String, SaslError> {
     }
 }
 
-/// Takes the one response of PLAIN apart.
+/// Parses the response of PLAIN. Errors: `Malformed`, `TooLong`.
 pub fn parse_plain(response: &[u8]) -> Result<PlainResponse, SaslError> {
     let mut parts = response.splitn(3, |byte| *byte == 0);
     let (Some(authzid), Some(user), Some(secret)) = (parts.next(), parts.next(), parts.next()) else {
         return Err(SaslError::Malformed);
     };
-    let said = PlainResponse {
+    let credentials = PlainResponse {
         authzid: checked(authzid, NAME_BYTES_MAX)?,
         user: checked(user, NAME_BYTES_MAX)?,
         secret: checked(secret, SECRET_BYTES_MAX)?,
     };
-    match said.user.is_empty() || said.secret.is_empty() {
+    match credentials.user.is_empty() || credentials.secret.is_empty() {
         true => Err(SaslError::Malformed),
-        false => Ok(said),
+        false => Ok(credentials),
     }
 }
 
-/// LOGIN as far as it has come.
+/// State of a LOGIN exchange.
 #[derive(Default)]
 pub struct Login {
     user: Option<String>,
 }
 
-/// What follows a response in LOGIN.
+/// Result of a step of LOGIN.
 pub enum LoginStep {
-    /// Ask this.
+    /// Challenge for the client.
     Ask(&'static [u8]),
-    /// Both are known.
+    /// Complete user name and password.
     Said(PlainResponse),
 }
 
 impl Login {
-    /// Takes a response; `None`: there was no initial one.
+    /// Processes a response; `None` for a missing initial response. Errors: `Malformed`, `TooLong`.
     pub fn step(&mut self, response: Option<&[u8]>) -> Result<LoginStep, SaslError> {
         let Some(response) = response else { return Ok(LoginStep::Ask(b"Username:")) };
         if response.is_empty() {

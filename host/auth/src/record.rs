@@ -1,4 +1,4 @@
-//! Password records: a scheme in braces, as Dovecot writes it, and what the scheme stores.
+//! Password records in Dovecot's syntax: a scheme in braces, then the data of the scheme.
 
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
@@ -9,93 +9,93 @@ use thiserror::Error;
 
 use crate::scram::ScramKeys;
 
-/// Octets of the salt of an `{ARGON2ID}` record.
+/// Bytes of the salt in an `{ARGON2ID}` record.
 pub const ARGON2_SALT_BYTES: usize = 16;
 
-/// Octets of the hash in an `{ARGON2ID}` record.
+/// Bytes of the hash in an `{ARGON2ID}` record.
 pub const ARGON2_HASH_BYTES: usize = 32;
 
-/// What a new `{ARGON2ID}` record costs to compute.
+/// Computation cost of an `{ARGON2ID}` record (RFC 9106 §3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PasswordCost {
-    /// KiB of memory.
+    /// Memory size in KiB.
     pub memory_kib: u32,
-    /// Passes over it.
+    /// Number of passes over the memory.
     pub passes: u32,
-    /// Lanes; they are computed one after another.
+    /// Number of lanes, computed sequentially.
     pub lanes: u32,
 }
 
 impl PasswordCost {
-    /// What a record of this cost begins with.
+    /// Encoded parameters at the start of a record.
     fn prefix(self) -> String {
         format!("$argon2id$v=19$m={},t={},p={}$", self.memory_kib, self.passes, self.lanes)
     }
 }
 
 impl Default for PasswordCost {
-    // OWASP's second choice: 19 MiB, two passes, one lane.
+    // Second choice of OWASP: 19 MiB, two passes, one lane.
     fn default() -> Self {
         Self { memory_kib: 19_456, passes: 2, lanes: 1 }
     }
 }
 
-/// Why text is no record.
+/// Reason for the refusal of a password record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum RecordError {
-    /// The scheme is none of ours.
+    /// Unsupported password scheme.
     #[error("unknown password scheme")]
     Scheme,
-    /// The scheme is, but not what follows it.
+    /// Supported scheme with malformed data.
     #[error("malformed password record")]
     Malformed,
-    /// `{PLAIN}`, which the operator did not allow.
+    /// `{PLAIN}` record without permission of the operator.
     #[error("passwords in plain text are not allowed")]
     Plain,
 }
 
-/// What is stored of a password.
+/// Password record of a user.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Record {
-    /// `{ARGON2ID}$argon2id$…`.
+    /// Argon2id, as `{ARGON2ID}$argon2id$…`.
     Argon2id(String),
-    /// `{BLF-CRYPT}$2y$…`.
+    /// Bcrypt, as `{BLF-CRYPT}$2y$…`.
     Bcrypt(String),
-    /// `{SHA512-CRYPT}$6$…`.
+    /// SHA-512 crypt, as `{SHA512-CRYPT}$6$…`.
     Sha512(String),
-    /// `{CRYPT}$y$…`.
+    /// Yescrypt, as `{CRYPT}$y$…`.
     Yescrypt(String),
-    /// `{SCRAM-SHA-256}…`.
+    /// SCRAM keys, as `{SCRAM-SHA-256}…`.
     Scram(ScramKeys),
-    /// `{PLAIN}…`.
+    /// Plain text, as `{PLAIN}…`.
     Plain(String),
 }
 
 impl Record {
-    /// Reads a record; without a scheme in braces its beginning says what it is. `plain`: `{PLAIN}` is allowed.
+    /// Parses a record; without a scheme in braces the prefix of the hash selects the scheme. `plain` permits `{PLAIN}`.
     pub fn parse(text: &str, plain: bool) -> Result<Self, RecordError> {
         let (scheme, value) = match text.strip_prefix('{').map(|rest| rest.split_once('}')) {
             Some(Some((scheme, value))) => (scheme.to_ascii_uppercase(), value),
             Some(None) => return Err(RecordError::Malformed),
             None => ("CRYPT".to_owned(), text),
         };
-        let own = || value.to_owned();
-        let begins = |with: &[&str]| with.iter().any(|with| value.starts_with(with));
-        let found = match scheme.as_str() {
-            "PLAIN" | "CLEARTEXT" if plain => Self::Plain(own()),
+        let owned = || value.to_owned();
+        let has_prefix = |prefix: &[&str]| prefix.iter().any(|prefix| value.starts_with(prefix));
+        let record = match scheme.as_str() {
+            "PLAIN" | "CLEARTEXT" if plain => Self::Plain(owned()),
             "PLAIN" | "CLEARTEXT" => return Err(RecordError::Plain),
             "SCRAM-SHA-256" => Self::Scram(ScramKeys::parse(value).ok_or(RecordError::Malformed)?),
-            "ARGON2ID" | "CRYPT" if begins(&["$argon2id$"]) => Self::Argon2id(own()),
-            "BLF-CRYPT" | "CRYPT" if begins(&["$2y$", "$2b$", "$2a$"]) => Self::Bcrypt(own()),
-            "SHA512-CRYPT" | "CRYPT" if begins(&["$6$"]) => Self::Sha512(own()),
-            "CRYPT" if begins(&["$y$"]) => Self::Yescrypt(own()),
+            "ARGON2ID" | "CRYPT" if has_prefix(&["$argon2id$"]) => Self::Argon2id(owned()),
+            "BLF-CRYPT" | "CRYPT" if has_prefix(&["$2y$", "$2b$", "$2a$"]) => Self::Bcrypt(owned()),
+            "SHA512-CRYPT" | "CRYPT" if has_prefix(&["$6$"]) => Self::Sha512(owned()),
+            "CRYPT" if has_prefix(&["$y$"]) => Self::Yescrypt(owned()),
             "ARGON2ID" | "BLF-CRYPT" | "SHA512-CRYPT" => return Err(RecordError::Malformed),
             _ => return Err(RecordError::Scheme),
         };
-        Ok(found)
+        Ok(record)
     }
 
-    /// An `{ARGON2ID}` record of a password; `None` if the cost is none that there is.
+    /// Computes an `{ARGON2ID}` record of a password; `None` for an invalid cost.
     #[must_use]
     pub fn make(password: &str, salt: &[u8; ARGON2_SALT_BYTES], cost: PasswordCost) -> Option<Self> {
         let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, None).ok()?;
@@ -103,8 +103,8 @@ impl Record {
         argon.hash_password_with_salt(password.as_bytes(), salt).ok().map(|hash| Self::Argon2id(hash.to_string()))
     }
 
-    /// An `{ARGON2ID}` record that no password has, for a user whom there is not: to verify it costs what a wrong password costs. It is put
-    /// together from random octets, not computed. `None` if the cost is none that there is.
+    /// Creates an `{ARGON2ID}` record without a matching password, for unknown users: verification costs as much as for a wrong password.
+    /// The hash consists of random bytes, without computation. `None` for an invalid cost.
     #[must_use]
     pub fn nobody(salt: &[u8; ARGON2_SALT_BYTES], hash: &[u8; ARGON2_HASH_BYTES], cost: PasswordCost) -> Option<Self> {
         Params::new(cost.memory_kib, cost.passes, cost.lanes, None).ok()?;
@@ -112,13 +112,13 @@ impl Record {
         Some(Self::Argon2id(format!("{}{salt}${hash}", cost.prefix())))
     }
 
-    /// It is an `{ARGON2ID}` record of this cost.
+    /// True for an `{ARGON2ID}` record of the given cost.
     #[must_use]
     pub fn costs(&self, cost: PasswordCost) -> bool {
         matches!(self, Self::Argon2id(hash) if hash.starts_with(&cost.prefix()))
     }
 
-    /// One hash computation: whether the record is the password's.
+    /// Verifies a password by a single hash computation.
     #[must_use]
     pub fn verify(&self, password: &str) -> bool {
         match self {
@@ -131,7 +131,7 @@ impl Record {
         }
     }
 
-    /// The scheme, as it stands in braces.
+    /// Name of the scheme, without braces.
     #[must_use]
     pub fn scheme(&self) -> &'static str {
         match self {
@@ -144,7 +144,7 @@ impl Record {
         }
     }
 
-    /// What [`Self::parse`] reads.
+    /// Formats the record for [`Self::parse`].
     #[must_use]
     pub fn to_text(&self) -> String {
         let value = match self {

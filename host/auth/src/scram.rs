@@ -1,4 +1,4 @@
-//! SCRAM-SHA-256 and SCRAM-SHA-256-PLUS (RFC 5802, RFC 7677).
+//! SASL mechanisms SCRAM-SHA-256 and SCRAM-SHA-256-PLUS (RFC 5802, RFC 7677).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,28 +8,28 @@ use subtle::ConstantTimeEq as _;
 
 use crate::plain::{NAME_BYTES_MAX, SaslError};
 
-/// Rounds of a record that is made here (RFC 7677 §4 asks for 4096 at least).
+/// PBKDF2 iterations of new records (minimum of RFC 7677 §4).
 pub const SCRAM_ITERATIONS: u32 = 4096;
-/// Rounds that a record may ask for.
+/// Maximum number of PBKDF2 iterations in a record.
 pub const SCRAM_ITERATIONS_MAX: u32 = 10_000_000;
-/// Octets of a client's message.
+/// Maximum length of a client message, in bytes.
 pub const SCRAM_MESSAGE_BYTES_MAX: usize = 2048;
 
-/// What is stored for a user: neither the password nor what logs in.
+/// SCRAM keys of a user: neither the password nor sufficient for a login.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ScramKeys {
-    /// Rounds of PBKDF2.
+    /// Number of PBKDF2 iterations.
     pub iterations: u32,
-    /// Octets of the salt.
+    /// Salt of the user, in raw bytes.
     pub salt: Vec<u8>,
-    /// `StoredKey`.
+    /// `StoredKey` of RFC 5802 §3.
     pub stored: [u8; 32],
-    /// `ServerKey`.
+    /// `ServerKey` of RFC 5802 §3.
     pub server: [u8; 32],
 }
 
 pub(crate) fn mac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
-    // HMAC pads a key of less than a block with zeros; to do so here leaves no length that could be wrong.
+    // HMAC pads a short key with zeros to a full block; explicit padding avoids the error case of an invalid key length.
     let mut block = [0; 64];
     block.iter_mut().zip(key).for_each(|(to, from)| *to = *from);
     let mut mac = Hmac::<Sha256>::new(&block.into());
@@ -38,7 +38,7 @@ pub(crate) fn mac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
 }
 
 impl ScramKeys {
-    /// The keys of a password: one computation of `iterations` rounds.
+    /// Derives the keys of a password by `iterations` rounds of PBKDF2.
     #[must_use]
     pub fn of(password: &str, salt: &[u8], iterations: u32) -> Option<Self> {
         let mut salted = [0; 32];
@@ -47,21 +47,21 @@ impl ScramKeys {
         Some(Self { iterations, salt: salt.to_vec(), stored, server: mac(&salted, &[b"Server Key"]) })
     }
 
-    /// What an unknown user has: the same salt each time, and keys that no password has.
+    /// Creates keys for an unknown user: a constant salt per user, and keys without a matching password.
     #[must_use]
     pub fn nobody(key: &[u8; 32], user: &str) -> Self {
-        let part = |what: &[u8]| mac(key, &[what, user.as_bytes()]);
+        let part = |label: &[u8]| mac(key, &[label, user.as_bytes()]);
         let salt = part(b"salt\0").into_iter().take(16).collect();
         Self { iterations: SCRAM_ITERATIONS, salt, stored: part(b"stored\0"), server: part(b"server\0") }
     }
 
-    /// Whether the password has these keys.
+    /// Checks a password against the keys in constant time.
     #[must_use]
     pub fn verify(&self, password: &str) -> bool {
         Self::of(password, &self.salt, self.iterations).is_some_and(|keys| keys.stored.ct_eq(&self.stored).into())
     }
 
-    /// As Dovecot stores them, without `{SCRAM-SHA-256}`: `rounds,salt,StoredKey,ServerKey`.
+    /// Parses Dovecot's form without `{SCRAM-SHA-256}`: `rounds,salt,StoredKey,ServerKey`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split(',');
@@ -72,7 +72,7 @@ impl ScramKeys {
         parts.next().is_none().then_some(Self { iterations, salt, stored, server })
     }
 
-    /// What [`Self::parse`] reads.
+    /// Formats the keys for [`Self::parse`].
     #[must_use]
     pub fn to_text(&self) -> String {
         let b = |bytes: &[u8]| STANDARD.encode(bytes);
@@ -80,29 +80,29 @@ impl ScramKeys {
     }
 }
 
-/// What this end knows of the channel.
+/// Channel binding state of the server side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Binding<'a> {
-    /// Nothing: SCRAM-SHA-256, and -PLUS is not offered.
+    /// SCRAM-SHA-256 without an offer of -PLUS.
     None,
-    /// SCRAM-SHA-256 where -PLUS is offered: a client that says `y` was deceived.
+    /// SCRAM-SHA-256 with an offer of -PLUS: the client flag `y` reveals a downgrade.
     Offered,
     /// SCRAM-SHA-256-PLUS with `tls-exporter` (RFC 9266).
     Exporter(&'a [u8]),
 }
 
-/// Who the client says that it is.
+/// Identity claimed in the first message of the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScramUser {
-    /// Whom it wants to act for; empty: the user itself.
+    /// Authorization identity; empty: same as `user`.
     pub authzid: String,
-    /// Whose password it knows.
+    /// Authentication identity (user name).
     pub user: String,
 }
 
-/// An exchange whose first message has come.
+/// Server state of a SCRAM exchange after the first client message.
 pub struct Scram {
-    /// What `c=` must be.
+    /// Expected value of the `c=` attribute.
     binding: Vec<u8>,
     first_bare: String,
     nonce: String,
@@ -115,7 +115,7 @@ fn name(text: &str) -> Result<String, SaslError> {
         return Err(SaslError::TooLong);
     }
     let plain = text.replace("=2C", ",").replace("=3D", "=");
-    // Whatever "=" is left over stood for nothing (RFC 5802 §5.1).
+    // Every other "=" is invalid in a `saslname` (RFC 5802 §5.1).
     let escapes = text.matches("=2C").count() + text.matches("=3D").count();
     match escapes == text.matches('=').count() && !text.contains('\0') {
         true => Ok(plain),
@@ -131,7 +131,8 @@ fn text(message: &[u8]) -> Result<&str, SaslError> {
 }
 
 impl Scram {
-    /// Takes the client's first message. `nonce`: ours, printable and without a comma.
+    /// Parses the first client message. `nonce`: server part of the nonce, printable and without a comma. Errors: `Malformed`, `TooLong`,
+    /// and `ChannelBinding` for a mismatch.
     pub fn begin(message: &[u8], binding: Binding<'_>, nonce: &str) -> Result<(Self, ScramUser), SaslError> {
         let message = text(message)?;
         let (flag, rest) = message.split_once(',').ok_or(SaslError::Malformed)?;
@@ -151,30 +152,30 @@ impl Scram {
         };
         let mut parts = bare.split(',');
         let user = parts.next().and_then(|part| part.strip_prefix("n=")).ok_or(SaslError::Malformed)?;
-        let theirs = parts.next().and_then(|part| part.strip_prefix("r=")).ok_or(SaslError::Malformed)?;
+        let client_nonce = parts.next().and_then(|part| part.strip_prefix("r=")).ok_or(SaslError::Malformed)?;
         let user = name(user)?;
-        if user.is_empty() || theirs.is_empty() || !theirs.bytes().all(|byte| byte.is_ascii_graphic()) {
+        if user.is_empty() || client_nonce.is_empty() || !client_nonce.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(SaslError::Malformed);
         }
-        let nonce = format!("{theirs}{nonce}");
-        let begun = Self { binding: bound, first_bare: bare.to_owned(), nonce, server_first: String::new(), keys: None };
-        Ok((begun, ScramUser { authzid, user }))
+        let nonce = format!("{client_nonce}{nonce}");
+        let exchange = Self { binding: bound, first_bare: bare.to_owned(), nonce, server_first: String::new(), keys: None };
+        Ok((exchange, ScramUser { authzid, user }))
     }
 
-    /// The server's first message, for a user who has these keys.
+    /// Returns the first server message for a user with the given keys.
     pub fn challenge(&mut self, keys: ScramKeys) -> Vec<u8> {
         self.server_first = format!("r={},s={},i={}", self.nonce, STANDARD.encode(&keys.salt), keys.iterations);
         self.keys = Some(keys);
         self.server_first.clone().into_bytes()
     }
 
-    /// Takes the client's final message and returns the server's. The client must still acknowledge it with an empty response where the
-    /// protocol has no data in its success (RFC 4954 §4).
+    /// Verifies the final client message and returns the final server message. The client still has to send an empty response if the
+    /// protocol carries no data in a success reply (RFC 4954 §4).
     pub fn finish(&mut self, message: &[u8]) -> Result<Vec<u8>, SaslError> {
         let message = text(message)?;
         let keys = self.keys.take().ok_or(SaslError::Malformed)?;
-        let (without, proof) = message.rsplit_once(",p=").ok_or(SaslError::Malformed)?;
-        let mut parts = without.split(',');
+        let (without_proof, proof) = message.rsplit_once(",p=").ok_or(SaslError::Malformed)?;
+        let mut parts = without_proof.split(',');
         let bound = parts.next().and_then(|part| part.strip_prefix("c=")).ok_or(SaslError::Malformed)?;
         let nonce = parts.next().and_then(|part| part.strip_prefix("r=")).ok_or(SaslError::Malformed)?;
         let bound = STANDARD.decode(bound).map_err(|_| SaslError::Malformed)?;
@@ -185,12 +186,12 @@ impl Scram {
         if nonce != self.nonce {
             return Err(SaslError::Malformed);
         }
-        let said = [self.first_bare.as_bytes(), b",", self.server_first.as_bytes(), b",", without.as_bytes()];
-        let mut client_key = mac(&keys.stored, &said);
+        let auth_message = [self.first_bare.as_bytes(), b",", self.server_first.as_bytes(), b",", without_proof.as_bytes()];
+        let mut client_key = mac(&keys.stored, &auth_message);
         client_key.iter_mut().zip(proof).for_each(|(key, proof)| *key ^= proof);
         let stored: [u8; 32] = Sha256::digest(client_key).into();
         match stored.ct_eq(&keys.stored).into() {
-            true => Ok(format!("v={}", STANDARD.encode(mac(&keys.server, &said))).into_bytes()),
+            true => Ok(format!("v={}", STANDARD.encode(mac(&keys.server, &auth_message))).into_bytes()),
             false => Err(SaslError::Denied),
         }
     }
