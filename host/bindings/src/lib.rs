@@ -1,9 +1,9 @@
-//! The plugin contract as wasmtime sees it: code generated from `wit/mail/0.1.0`, and nothing else.
+//! Host and guest bindings of the plugin contract: code that wasmtime generates from `wit/mail/0.1.0`, and nothing else.
 //!
-//! Owns: one `Host` trait and one `add_to_linker` for each interface that a plugin may import, one `GuestIndices` and one
-//! `Guest` for each hook that it may export. Nothing here asks for all of them together: hooks are optional.
-//! Uses: wasmtime's generator.
-//! Used by: `sandbox` alone.
+//! Owns: one `Host` trait and one `add_to_linker` for each interface that a plugin may import; one `GuestIndices` and one
+//! `Guest` for each hook that a plugin may export. Hooks are optional, so no generated type requires all of them together.
+//! Uses: none of the workspace; wasmtime's `bindgen!` generator.
+//! Used by: sandbox.
 //! Never: a line of logic.
 //! Start reading at: `wit/mail/0.1.0/worlds.wit`, then [`imports`] and [`exports`].
 #![allow(
@@ -83,16 +83,17 @@ mod generated {
             }
         "#,
         world: "waxwing:host/host",
-        // What never waits stays synchronous: such a call costs a third less. Any of them may end the call.
+        // Functions that never wait stay synchronous: a synchronous call costs a third less. Every function is trappable, so
+        // any of them may end the call.
         imports: {
             "waxwing:mail/content@0.1.0": async | trappable,
             "waxwing:mail/lookup@0.1.0": async | trappable,
             "waxwing:mail/kv@0.1.0": async | trappable,
             "waxwing:mail/dns@0.1.0": async | trappable,
             "waxwing:mail/http@0.1.0": async | trappable,
-            // Its content may be the message, which lies in a file perhaps.
+            // The payload may be the message, whose body may lie in a file.
             "waxwing:mail/submit@0.1.0": async | trappable,
-            // They take the message apart at once, to say whether it can be done.
+            // Edits of parts parse the message at once, to report immediately whether the edit is possible.
             "waxwing:mail/edit@0.1.0.drop-part": async | trappable,
             "waxwing:mail/edit@0.1.0.replace-part": async | trappable,
             "waxwing:mail/edit@0.1.0.add-part": async | trappable,
