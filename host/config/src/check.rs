@@ -1,4 +1,4 @@
-//! What single keys can't show: contradictions, and names that lead nowhere.
+//! Checks across several keys: contradictions, and names without a definition.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +12,12 @@ use crate::route::{Route, TRANSPORTS};
 use crate::tls::check_tls;
 use crate::users::check_users;
 
-/// What the name of a table begins with that is a plugin with on-table.
+/// Prefix of a table name that refers to a plugin with the hook on-table.
 pub const PLUGIN_TABLE: &str = "plugin:";
-/// Plugins that may ask one another for one key.
+/// Longest chain of plugins that look up tables of other plugins for a single key.
 const PLUGIN_TABLES_DEPTH_MAX: usize = 4;
 
-/// Puts in `$names`, then notes every contradiction.
+/// Expands `$name` variables, then reports every contradiction.
 pub(crate) fn check(config: &mut Config, reader: &mut Reader<'_>) {
     expand_names(config, reader);
     check_domains(config, reader);
@@ -34,7 +34,7 @@ pub(crate) fn check(config: &mut Config, reader: &mut Reader<'_>) {
     check_restrictions(config, reader);
 }
 
-/// The tables that restrictions name exist, and weights stand where they count.
+/// Checks that tables named in restrictions exist, and that DNS lists in restrictions have no weight.
 fn check_restrictions(config: &Config, reader: &mut Reader<'_>) {
     let tables: Vec<&str> = config.tables.keys().map(String::as_str).collect();
     for (list, rules) in config.restrictions() {
@@ -52,8 +52,8 @@ fn check_restrictions(config: &Config, reader: &mut Reader<'_>) {
             if let Test::RejectRbl(list) | Test::PermitDnswlClient(list) | Test::RejectRhsbl(_, list) = &rule.test
                 && list.weight != 1
             {
-                let advice = "lists with weights stand in postscreen_dnsbl_sites".to_owned();
-                reader.wrong_at(&path, "one list decides here, it has no weight", advice);
+                let advice = "use weights only in postscreen_dnsbl_sites".to_owned();
+                reader.wrong_at(&path, "a DNS list has no weight in a restriction", advice);
             }
         }
     }
@@ -85,7 +85,7 @@ fn expand_names(config: &mut Config, reader: &mut Reader<'_>) {
     }
 }
 
-/// `$name` and `${name}`.
+/// Expands `$name` and `${name}` in `text`.
 fn put_in(text: &mut String, path: &str, names: &[(&'static str, String)], reader: &mut Reader<'_>) {
     if !text.contains('$') {
         return;
@@ -97,13 +97,13 @@ fn put_in(text: &mut String, path: &str, names: &[(&'static str, String)], reade
         let known: Vec<String> = names.iter().map(|(name, _)| format!("${name}")).collect();
         let advice = match known.is_empty() {
             true => "write the name itself".to_owned(),
-            false => format!("the names that are put in here are {}", known.join(" and ")),
+            false => format!("the available variables are {}", known.join(" and ")),
         };
-        reader.wrong_at(path, format!("\"{text}\" has a $name that is not known here"), advice);
+        reader.wrong_at(path, format!("\"{text}\" has an unknown $name"), advice);
     }
 }
 
-/// A domain belongs to one class.
+/// Checks that each domain belongs to a single address class.
 fn check_domains(config: &Config, reader: &mut Reader<'_>) {
     let mut classes: BTreeMap<&str, &str> = BTreeMap::new();
     for (key, list) in [
@@ -116,7 +116,7 @@ fn check_domains(config: &Config, reader: &mut Reader<'_>) {
             match classes.insert(domain, key) {
                 Some(other) if other != key => reader.wrong_at(
                     &format!("{key}[{index}]"),
-                    format!("the domain \"{domain}\" stands in {key} and in {other}"),
+                    format!("the domain \"{domain}\" is listed in {key} and in {other}"),
                     class_advice(reader, other),
                 ),
                 Some(_) | None => {}
@@ -127,8 +127,8 @@ fn check_domains(config: &Config, reader: &mut Reader<'_>) {
 
 fn class_advice(reader: &Reader<'_>, other: &str) -> String {
     match reader_has(reader, other) {
-        true => "a domain belongs to one class, which decides who delivers its mail: take it out of one".to_owned(),
-        false => format!("it stands there by default: set {other} without it, or take it out here"),
+        true => "a domain belongs to one class, which selects the transport: remove the domain from one of the keys".to_owned(),
+        false => format!("{other} contains the domain by default: set {other} without the domain, or remove the domain here"),
     }
 }
 
@@ -162,7 +162,7 @@ fn check_networks(config: &Config, reader: &mut Reader<'_>) {
             reader.wrong_at(
                 &format!("mynetworks[{index}]"),
                 format!("\"{network}\" makes this server an open relay"),
-                "name only the networks whose clients you know".to_owned(),
+                "list only networks of trusted clients".to_owned(),
             );
         }
     }
@@ -239,7 +239,7 @@ fn check_bounds(config: &Config, reader: &mut Reader<'_>) {
     }
 }
 
-/// The one of two keys that the file gives, the first if both.
+/// Returns the key that the file sets, out of two; the first if the file sets both or neither.
 fn given_one<'k>(reader: &Reader<'_>, first: &'k str, second: &'k str) -> &'k str {
     if reader_has(reader, first) || !reader_has(reader, second) { first } else { second }
 }
@@ -271,13 +271,13 @@ fn check_plugins(config: &Config, reader: &mut Reader<'_>) {
     check_transport_names(config, reader);
 }
 
-/// A table that is a plugin: it is there, and what it looks up itself does not lead back.
+/// Checks a grant for the table of another plugin: the plugin exists, and its own lookups form no cycle.
 fn check_plugin_table(config: &Config, plugin: &Plugin, other: &str, path: &str, reader: &mut Reader<'_>) {
     let names: Vec<&str> = config.plugins.iter().filter(|p| p.enabled).map(|p| p.name.as_str()).collect();
     if !names.contains(&other) {
         return unknown(reader, path, "plugin", other, &names);
     }
-    // The length of the longest way from table to table that begins here, which a circle makes too long.
+    // Length of the longest chain of plugin tables that starts here; a cycle exceeds the limit.
     let (mut depth, mut reached) = (0, vec![other]);
     while !reached.is_empty() && depth <= PLUGIN_TABLES_DEPTH_MAX {
         depth += 1;
@@ -287,13 +287,13 @@ fn check_plugin_table(config: &Config, plugin: &Plugin, other: &str, path: &str,
     if depth > PLUGIN_TABLES_DEPTH_MAX {
         reader.wrong_at(
             path,
-            format!("the plugin \"{}\" looks up tables of plugins that look up others, in a circle or too deep", plugin.name),
-            format!("at most {PLUGIN_TABLES_DEPTH_MAX} plugins may ask one another: leave one of the grants out"),
+            format!("the plugin \"{}\" looks up tables of other plugins in a cycle or too deeply", plugin.name),
+            format!("at most {PLUGIN_TABLES_DEPTH_MAX} plugins may form a chain of lookups: remove one of the grants"),
         );
     }
 }
 
-/// The file of a canary is given, and it is there.
+/// Checks that the canary names a file and that the file exists.
 fn check_canary(plugin: &Plugin, table: &str, reader: &mut Reader<'_>) {
     let Some(canary) = &plugin.canary else { return };
     let path = format!("{table}.canary.file");
@@ -306,7 +306,7 @@ fn check_canary(plugin: &Plugin, table: &str, reader: &mut Reader<'_>) {
     }
 }
 
-/// A component's file, or a built-in plugin: one of them, and it is there.
+/// Checks that a plugin has exactly one source, a component file or the built-in code, and that the file exists.
 fn check_source(plugin: &Plugin, table: &str, reader: &mut Reader<'_>) {
     let file_path = format!("{table}.file");
     if reader_has(reader, &format!("{table}.milter")) {
@@ -342,8 +342,8 @@ fn check_source(plugin: &Plugin, table: &str, reader: &mut Reader<'_>) {
     }
 }
 
-/// A milter is no component: it has no file, and what a sandbox grants means nothing for it. What is as by default is passed over,
-/// because `config show` prints it.
+/// Checks the keys of a milter: no component file, and no sandbox grants, which have no meaning for a milter. Values
+/// equal to the defaults pass, because `config show` prints them.
 fn check_milter(plugin: &Plugin, table: &str, reader: &mut Reader<'_>) {
     let (name, grants) = (&plugin.name, &plugin.grants);
     let is_own = BUILTIN_PLUGINS.contains(&name.as_str());
@@ -351,14 +351,14 @@ fn check_milter(plugin: &Plugin, table: &str, reader: &mut Reader<'_>) {
     for (given, key, message, advice) in [
         (plugin.file.is_some(), "file", "has a file and a milter", "leave one of them out"),
         (plugin.transport.is_some(), "transport", "is a milter, which is no transport", "leave it out"),
-        (granted, "grants", "is a milter, which needs no grants", "leave them out: it sees whole messages, and may change them"),
+        (granted, "grants", "is a milter, which needs no grants", "remove them: it can read and change messages"),
         (
             plugin.canary.is_some(),
             "canary",
-            "is a milter, which has no other version here",
+            "is a milter, which has no canary version",
             "bind the new one beside it, in mode shadow",
         ),
-        (!plugin.config.is_empty(), "config", "is a milter, which is not configured here", "it has a file of its own"),
+        (!plugin.config.is_empty(), "config", "is a milter, which is not configured here", "configure the milter itself"),
     ] {
         if given {
             reader.wrong_key(&format!("{table}.{key}"), format!("the plugin \"{name}\" {message}"), advice.to_owned());

@@ -1,4 +1,4 @@
-//! The configuration of `waxwing dev`: no root, no DNS of its own, a demo user.
+//! The configuration of `waxwing dev`: without root privileges, without DNS records, with a demo user.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use crate::load::LoadError;
 use crate::{Config, Facts};
 
-/// The demo user's domain.
+/// Domain of the demo user.
 pub const DEV_DOMAIN: &str = "waxwing.test";
-/// The demo user's local part; mail to `demo@localhost` reaches the same mailbox by an alias.
+/// Local part of the demo user; mail to `demo@localhost` reaches the same mailbox through an alias.
 pub const DEV_USER: &str = "demo";
 
-/// The file with the key and the certificate that `waxwing dev` makes for itself.
+/// Name of the file with the self-signed certificate and key of `waxwing dev`.
 pub const DEV_CERTIFICATE: &str = "certificate.pem";
 
 const ALIASES: &str = "\
@@ -23,15 +23,15 @@ demo: demo@waxwing.test
 team: demo, postmaster
 ";
 
-/// Plugins of the person who tries things out: what is in this file of the directory is added to the configuration.
+/// Name of the file in the directory whose content is appended to the configuration; for plugins under test.
 const PLUGINS: &str = "plugins.toml";
 
-/// Ports on 127.0.0.1; 0 takes any free one.
+/// TCP ports on 127.0.0.1; 0 selects any free port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DevPorts {
-    /// Mail from other servers.
+    /// Port for mail from other servers.
     pub smtp: u16,
-    /// Mail from users.
+    /// Port for mail from users.
     pub submission: u16,
 }
 
@@ -41,25 +41,25 @@ impl Default for DevPorts {
     }
 }
 
-/// Why there is no configuration for `waxwing dev`.
+/// Failure to create the configuration of `waxwing dev`.
 #[derive(Debug, thiserror::Error)]
 pub enum DevError {
-    /// A file or directory can't be made or read.
+    /// Creating or reading a file or directory failed.
     #[error("{}: {error}", path.display())]
     Write {
-        /// Which.
+        /// Path of the file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         error: io::Error,
     },
-    /// The file that was written is not a configuration.
+    /// The written file is not a valid configuration.
     #[error(transparent)]
     Load(#[from] LoadError),
 }
 
 impl Config {
-    /// Writes `waxwing.toml`, with what `plugins.toml` says at its end, and `aliases` if there is none, into `dir`, and loads them. All data
-    /// stays below `dir`. `more`: tables behind those.
+    /// Writes `waxwing.toml`, followed by the content of `plugins.toml`, and `aliases` unless present, into `dir`,
+    /// and loads the result. All data stays below `dir`. `more` holds further TOML tables, appended last.
     pub fn dev(dir: &Path, ports: DevPorts, more: &str, facts: &Facts) -> Result<Self, DevError> {
         let file = dir.join("waxwing.toml");
         let aliases = dir.join("aliases");
@@ -82,7 +82,7 @@ impl Config {
         Ok(Self::load(&file, facts)?)
     }
 
-    /// The mailbox of the demo user.
+    /// Returns the path of the demo user's mailbox.
     #[must_use]
     pub fn dev_maildir(&self) -> PathBuf {
         self.virtual_mailbox_base.join(DEV_DOMAIN).join(DEV_USER)

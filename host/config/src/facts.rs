@@ -1,27 +1,27 @@
-//! What the checks need to know of the machine.
+//! Properties of the machine that the checks depend on.
 
 use std::path::Path;
 
-/// Facts about the machine, given from outside so that tests choose them.
+/// Properties of the machine, passed in so that tests can choose values.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// The system's host name, as the kernel has it.
+    /// Host name of the system, as reported by the kernel.
     pub hostname: String,
-    /// The process runs as root.
+    /// Whether the process runs as root.
     pub root: bool,
-    /// Tells whether a file or directory is there.
+    /// Returns whether a file or directory exists.
     pub exists: fn(&Path) -> bool,
 }
 
 impl Facts {
-    /// Asks the system.
+    /// Reads the properties of this machine.
     #[must_use]
     pub fn from_system() -> Self {
         let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
         Self { hostname, root: runs_as_root(), exists: Path::exists }
     }
 
-    /// The host name in Internet form: a name without a dot gets `.localdomain`, as Postfix does it.
+    /// Returns the fully qualified host name: a name without a dot gets `.localdomain`, as in Postfix.
     #[must_use]
     pub fn full_hostname(&self) -> String {
         let name = self.hostname.to_ascii_lowercase();
@@ -33,7 +33,7 @@ impl Facts {
     }
 }
 
-/// `/proc/self` belongs to the effective user.
+/// Tests the owner of `/proc/self`, the effective user.
 #[cfg(unix)]
 fn runs_as_root() -> bool {
     use std::os::unix::fs::MetadataExt;

@@ -1,4 +1,4 @@
-//! How a value is written, read and printed.
+//! Types of configuration values: parsing, printing and documentation.
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -14,19 +14,19 @@ use crate::nearest::nearest;
 use crate::reader::{Node, Reader, last_key};
 use crate::section::Section;
 
-/// A way to write values.
+/// A type of configuration values.
 pub(crate) trait Kind {
-    /// What the rest of the program gets.
+    /// Rust type of the parsed value.
     type Value;
-    /// How the reference describes it, with the unit.
+    /// Description of the syntax in the reference, with the unit.
     const FORM: &'static str;
-    /// Reads it; `None` after a mistake has been noted.
+    /// Parses a value; `None` after an error was reported.
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self::Value>;
-    /// Prints it so that [`Kind::read`] gives the same; `None` where there is no value.
+    /// Formats a value so that [`ValueType::read`] returns an equal value; `None` for an absent value.
     fn show(value: &Self::Value) -> Option<Value>;
 }
 
-/// A string of the file, or a mistake.
+/// Returns a TOML string, or reports a type error.
 pub(crate) fn string<'n>(node: &Node<'n>, reader: &mut Reader<'_>, wanted: &str) -> Option<&'n str> {
     let found = node.value.as_str();
     if found.is_none() {
@@ -35,13 +35,13 @@ pub(crate) fn string<'n>(node: &Node<'n>, reader: &mut Reader<'_>, wanted: &str)
     found
 }
 
-/// An integer of the file without regard to its sign; `None` for other types, noted by the caller.
+/// Returns a TOML integer within the range of `i64`; `None` for other values, reported by the caller.
 fn integer(node: &Node<'_>) -> Option<i64> {
     let integer = node.value.as_integer()?;
     i64::from_str_radix(integer.as_str(), integer.radix()).ok()
 }
 
-/// true or false.
+/// The values `true` and `false`.
 pub(crate) struct Flag;
 
 impl Kind for Flag {
@@ -61,7 +61,7 @@ impl Kind for Flag {
     }
 }
 
-/// Whole numbers that a [`Count`] can be.
+/// Integer types usable with [`IntegerValue`].
 pub(crate) trait Whole: Copy + TryFrom<i64> {
     fn to_i64(self) -> i64;
 }
@@ -71,7 +71,7 @@ macro_rules! whole {
 }
 whole!(i32, u16, u32, usize);
 
-/// A whole number between two bounds.
+/// An integer between `MIN` and `MAX`.
 pub(crate) struct Count<T, const MIN: i64, const MAX: i64>(PhantomData<T>);
 
 impl<T: Whole, const MIN: i64, const MAX: i64> Kind for Count<T, MIN, MAX> {
@@ -96,7 +96,7 @@ impl<T: Whole, const MIN: i64, const MAX: i64> Kind for Count<T, MIN, MAX> {
     }
 }
 
-/// Octets, at least `MIN`.
+/// A size of at least `MIN` bytes.
 pub(crate) struct Size<const MIN: u64>;
 
 const SIZE_UNITS: &[(&str, u64)] = &[
@@ -146,7 +146,7 @@ fn bad_size(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<u64> {
     None
 }
 
-/// The largest binary unit that leaves no rest.
+/// Formats a size with the largest binary unit that divides the size without remainder.
 pub(crate) fn show_size(size: u64) -> String {
     let whole = |unit: u64| size >= unit && size.is_multiple_of(unit);
     match SIZE_UNITS.iter().take(3).find(|(_, unit)| whole(*unit)) {
@@ -155,7 +155,7 @@ pub(crate) fn show_size(size: u64) -> String {
     }
 }
 
-/// `12 KiB` -> 12 * 1024.
+/// Parses a number with a unit: `12 KiB` -> 12 * 1024.
 fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at_checked(digits)?;
@@ -204,7 +204,8 @@ impl<const MIN: u64> Kind for Span<MIN> {
     }
 }
 
-/// The largest unit that leaves no rest; weeks and minutes of seconds stay as Postfix writes them.
+/// Formats a duration with the largest unit that divides the duration without remainder. Weeks and minutes are not
+/// used, as in Postfix.
 pub(crate) fn show_span(span: Duration) -> String {
     let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     let unit =
@@ -212,7 +213,7 @@ pub(crate) fn show_span(span: Duration) -> String {
     unit("d", 86_400_000).or_else(|| unit("h", 3_600_000)).or_else(|| unit("s", 1000)).unwrap_or_else(|| format!("{millis}ms"))
 }
 
-/// One line of text.
+/// A single line of text.
 pub(crate) struct Text;
 
 impl Kind for Text {
@@ -234,7 +235,7 @@ impl Kind for Text {
     }
 }
 
-/// A host or domain name, or an address in brackets; `$myhostname` and `$mydomain` are put in later.
+/// A host or domain name, or an address in brackets; `$myhostname` and `$mydomain` are expanded later.
 pub(crate) struct Domain;
 
 impl Kind for Domain {
@@ -265,7 +266,7 @@ impl Kind for Domain {
     }
 }
 
-/// A path; a relative one is taken from the directory of the configuration file.
+/// A path; relative paths start at the directory of the configuration file.
 pub(crate) struct FilePath;
 
 impl Kind for FilePath {
@@ -286,7 +287,7 @@ impl Kind for FilePath {
     }
 }
 
-/// Where a milter listens.
+/// The address of a milter.
 pub(crate) struct Place;
 
 impl Kind for Place {
@@ -298,7 +299,7 @@ impl Kind for Place {
         match text.parse() {
             Ok(endpoint) => Some(endpoint),
             Err(EndpointError) => {
-                let message = format!("\"{text}\" is no place of a milter");
+                let message = format!("\"{text}\" is not the address of a milter");
                 reader.wrong(node.span.clone(), message, EndpointError.to_string());
                 None
             }
@@ -310,7 +311,7 @@ impl Kind for Place {
     }
 }
 
-/// An IP address and a port.
+/// An IP address and port.
 pub(crate) struct Socket;
 
 impl Kind for Socket {
@@ -336,13 +337,13 @@ impl Kind for Socket {
     }
 }
 
-/// Values with names.
+/// Enumerations written as strings.
 pub(crate) trait Words: Sized + Copy + PartialEq + 'static {
     const FORM: &'static str;
     const WORDS: &'static [(&'static str, Self)];
 }
 
-/// One word of a few.
+/// A string from a fixed set.
 pub(crate) struct Choice<W>(PhantomData<W>);
 
 impl<W: Words> Kind for Choice<W> {
@@ -367,7 +368,7 @@ impl<W: Words> Kind for Choice<W> {
     }
 }
 
-/// A key that may be left out.
+/// A key without a required value.
 pub(crate) struct Maybe<K>(PhantomData<K>);
 
 impl<K: Kind> Kind for Maybe<K> {
@@ -383,7 +384,7 @@ impl<K: Kind> Kind for Maybe<K> {
     }
 }
 
-/// An array.
+/// A TOML array.
 pub(crate) struct ListOf<K>(PhantomData<K>);
 
 impl<K: Kind> Kind for ListOf<K> {
@@ -409,7 +410,7 @@ impl<K: Kind> Kind for ListOf<K> {
     }
 }
 
-/// A table with keys of the user's choice.
+/// A table with keys chosen by the user.
 pub(crate) struct MapOf<K>(PhantomData<K>);
 
 impl<K: Kind> Kind for MapOf<K> {
@@ -460,7 +461,7 @@ impl<S: Section> Kind for Sub<S> {
     }
 }
 
-/// The defaults of a section: what an empty table gives.
+/// Returns the defaults of a section, equal to the values of an empty table.
 pub(crate) fn default_section<S: Section>(path: &str, reader: &mut Reader<'_>) -> S {
     let empty = toml::de::DeTable::new();
     let open = reader.table(path, &empty, S::NAMES);

@@ -1,10 +1,11 @@
-//! One TOML file becomes a checked configuration, or a list of every mistake in it.
+//! Parses and checks the TOML configuration file; reports all errors of the file at once.
 //!
-//! Owns: the keys, their units and defaults; the checks; how mistakes, effective values and the reference are shown.
-//! Uses: `types`.
-//! Used by: `accounts`, `sandbox`, `intake`, `delivery`, `tool`, `daemon`.
-//! Never: the network, a clock, the content of the files that it names.
-//! Start reading at: [`Config`], whose fields are the keys; then `section.rs`, which turns them into a reader.
+//! Owns: the keys, units and defaults; the checks; the display of errors, effective values and the reference.
+//! Uses: types.
+//! Used by: accounts, daemon, delivery, intake, tool.
+//! Never: the network, a clock, the content of files named in the configuration.
+//! Start reading at: [`Config`], whose fields are the keys; then `section.rs`, the macro that generates the reader of
+//! a table.
 #![forbid(unsafe_code)]
 
 mod check;

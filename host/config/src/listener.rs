@@ -1,4 +1,4 @@
-//! Where a listener is: an address with a port, or a path.
+//! The address of a listener: an IP address with a port, or a Unix socket path.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,22 +11,22 @@ use crate::kind::{Kind, Socket, string};
 use crate::reader::{Node, Reader};
 use crate::sections::Listen;
 
-/// The mode of a socket at a path, unless another is given.
+/// Default mode of a Unix socket.
 const DEFAULT_MODE: u32 = 0o660;
-/// Octets of a socket's path, which the kernel limits (unix(7)).
+/// Maximum length of a Unix socket path in bytes, limited by the kernel (unix(7)).
 const PATH_BYTES_MAX: usize = 107;
 
-/// Where a listener is.
+/// The address of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenAddress {
-    /// An address and a TCP port.
+    /// IP address and TCP port.
     Inet(SocketAddr),
-    /// A socket in the file system.
+    /// Path of a Unix socket.
     Unix(PathBuf),
 }
 
 impl ListenAddress {
-    /// The TCP port; a socket in the file system has none.
+    /// Returns the TCP port; `None` for a Unix socket.
     #[must_use]
     pub fn port(&self) -> Option<u16> {
         match self {
@@ -37,7 +37,7 @@ impl ListenAddress {
 }
 
 impl fmt::Display for ListenAddress {
-    /// As in the configuration.
+    /// Formats the address as in the configuration.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Inet(address) => address.fmt(f),
@@ -47,14 +47,14 @@ impl fmt::Display for ListenAddress {
 }
 
 impl Listen {
-    /// The mode of its socket, where that has a path.
+    /// Returns the file mode of the Unix socket.
     #[must_use]
     pub fn socket_mode(&self) -> u32 {
         self.mode.unwrap_or(DEFAULT_MODE)
     }
 }
 
-/// An address and a port, or a path.
+/// An IP address with a port, or a Unix socket path.
 pub(crate) struct ListenPlace;
 
 impl Kind for ListenPlace {
@@ -83,7 +83,7 @@ impl Kind for ListenPlace {
     }
 }
 
-/// The mode of a file, in octal.
+/// A file mode in octal.
 pub(crate) struct FileMode;
 
 impl Kind for FileMode {
@@ -105,7 +105,7 @@ impl Kind for FileMode {
     }
 }
 
-/// Keys that mean nothing at a path, and such that mean nothing without one.
+/// Reports keys without meaning for the kind of listener address, a Unix socket or a TCP port.
 pub(crate) fn check_paths(config: &Config, reader: &mut Reader<'_>) {
     for (index, listen) in config.listen.iter().enumerate() {
         let at = |key: &str| format!("listen[{index}].{key}");
@@ -119,7 +119,7 @@ pub(crate) fn check_paths(config: &Config, reader: &mut Reader<'_>) {
                 for key in ["mode", "user", "group"] {
                     if reader.places.get(&at(key)).is_some() {
                         let message =
-                            format!("{key} is of a socket with a path, and the listener \"{}\" has a port", listen.name);
+                            format!("{key} applies to Unix sockets only, and the listener \"{}\" has a port", listen.name);
                         reader.wrong_at(&at(key), message, "leave it out, or write address = \"unix:/path\"".to_owned());
                     }
                 }

@@ -1,4 +1,4 @@
-//! From a file to a checked configuration.
+//! Loading of a configuration file.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,27 +10,27 @@ use crate::reader::Reader;
 use crate::section::Section;
 use crate::{Config, Facts, Mistakes};
 
-/// Octets of a configuration file.
+/// Maximum size of a configuration file in bytes.
 pub const CONFIG_BYTES_MAX: u64 = 16 << 20;
 
-/// Why there is no configuration.
+/// Failure to load a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The file can't be read.
+    /// Reading the file failed.
     #[error("{}: {error}", path.display())]
     Read {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         error: io::Error,
     },
-    /// The file has mistakes.
+    /// The file has errors.
     #[error("{0}")]
     Mistakes(#[from] Mistakes),
 }
 
 impl Config {
-    /// Reads and checks a file.
+    /// Reads and checks a configuration file of at most [`CONFIG_BYTES_MAX`] bytes.
     pub fn load(path: &Path, facts: &Facts) -> Result<Self, LoadError> {
         let read = || {
             if std::fs::metadata(path)?.len() > CONFIG_BYTES_MAX {
@@ -42,7 +42,7 @@ impl Config {
         Ok(Self::parse(path, &text, facts)?)
     }
 
-    /// Checks a text. `file` is named in mistakes; relative paths are taken from its directory.
+    /// Checks the text of a configuration. Diagnostics name `file`; relative paths start at the directory of `file`.
     pub fn parse(file: &Path, text: &str, facts: &Facts) -> Result<Self, Mistakes> {
         let mut reader = Reader::new(file, text, facts);
         let (table, errors) = DeTable::parse_recoverable(text);

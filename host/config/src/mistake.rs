@@ -1,4 +1,4 @@
-//! A mistake in the file: where, what, and what to do.
+//! Errors in the configuration file: position, message and advice.
 
 use std::fmt;
 use std::ops::Range;
@@ -6,19 +6,19 @@ use std::sync::Arc;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
-/// A place in a file, counted from 1; the column counts characters.
+/// A position in a file; line and column start at 1, columns count characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
-    /// The file as it was named.
+    /// File name as given by the caller.
     pub file: Arc<str>,
-    /// Line.
+    /// Line number in the file.
     pub line: usize,
-    /// Character within the line.
+    /// Column in characters within the line.
     pub column: usize,
 }
 
 impl Position {
-    /// The place of the octet `offset` of `text`.
+    /// Returns the position of the byte `offset` in `text`.
     pub(crate) fn of(file: &Arc<str>, text: &str, offset: usize) -> Self {
         let before = text.get(..offset).unwrap_or(text);
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
@@ -34,14 +34,14 @@ impl fmt::Display for Position {
     }
 }
 
-/// One mistake.
+/// An error in the configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
-    /// Where it begins.
+    /// Start of the faulty text.
     pub position: Position,
-    /// What is wrong, one line.
+    /// Description of the error in a single line.
     pub message: String,
-    /// What to do, one line.
+    /// Suggested correction in a single line.
     pub advice: Option<String>,
     pub(crate) span: Range<usize>,
 }
@@ -56,7 +56,7 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// Every mistake of one file, in the order of their places; never empty.
+/// All errors of a file, sorted by position; never empty.
 #[derive(Clone, Debug)]
 pub struct Mistakes {
     text: Arc<str>,
@@ -69,13 +69,13 @@ impl Mistakes {
         Self { text, list }
     }
 
-    /// The mistakes.
+    /// Returns the errors, sorted by position.
     #[must_use]
     pub fn list(&self) -> &[Mistake] {
         &self.list
     }
 
-    /// For a terminal: each with `file:line:column: error:`, the line it stands in, and the advice.
+    /// Renders the errors for a terminal: `file:line:column: error:`, the source line and the advice.
     #[must_use]
     pub fn render(&self, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };

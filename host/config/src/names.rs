@@ -1,6 +1,6 @@
-//! Postfix's names for things that have another place here.
+//! Postfix parameters without an equivalent key, with a hint for each.
 
-/// A Postfix parameter, and where its job is done here.
+/// Names of Postfix parameters, each with a hint about the equivalent in Waxwing.
 pub(crate) const POSTFIX_NAMES: &[(&str, &str)] = &[
     ("inet_interfaces", "each [[listen]] table names one address"),
     ("inet_protocols", "each [[listen]] table names one address"),
@@ -15,7 +15,7 @@ pub(crate) const POSTFIX_NAMES: &[(&str, &str)] = &[
     ("mail_name", "the greeting is \"smtpd_banner\""),
     ("compatibility_level", "not needed"),
     ("mailbox_size_limit", "quotas come in a later version"),
-    ("address_verify_map", "not needed: what is known of addresses is kept in the store, in queue_directory"),
+    ("address_verify_map", "not needed: the verification cache is in the store, in queue_directory"),
     ("address_verify_poll_count", "a client waits for \"address_verify_poll_time\" in all"),
     ("address_verify_poll_delay", "a client waits for \"address_verify_poll_time\" in all"),
     ("disable_vrfy_command", "VRFY never tells whether a mailbox exists"),

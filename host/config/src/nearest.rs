@@ -1,6 +1,7 @@
-//! The known word nearest to a mistaken one.
+//! Suggestions for misspelled names.
 
-/// Finds the candidate within a third of the word's length (at least two edits), by optimal string alignment.
+/// Returns the closest candidate within a third of the word's length (at least two edits), by optimal string
+/// alignment.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (word.chars().count() / 3).max(2);
     candidates
@@ -11,7 +12,7 @@ pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
         .map(|(_, candidate)| candidate)
 }
 
-/// Insertions, deletions, substitutions and swaps of neighbours, case ignored.
+/// Computes the edit distance: insertions, deletions, substitutions and swaps of adjacent characters, ignoring case.
 fn distance(a: &str, b: &str) -> usize {
     let a: Vec<char> = a.to_lowercase().chars().collect();
     let b: Vec<char> = b.to_lowercase().chars().collect();

@@ -1,4 +1,4 @@
-//! A network: an address and the length of its prefix.
+//! An IP network: an address and a prefix length.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -16,31 +16,31 @@ pub struct Network {
     prefix: u8,
 }
 
-/// Why a text is not a network.
+/// Failure to parse a network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NetworkError {
-    /// Not an address, or a prefix that is too long.
+    /// The text is no address, or the prefix is too long.
     #[error("it is not a network")]
     Syntax,
-    /// Bits are set right of the prefix.
+    /// The address has bits set to the right of the prefix.
     #[error("the address has bits right of the prefix; the network is {0}")]
     HostBits(Network),
 }
 
 impl Network {
-    /// The network of one address.
+    /// Returns the network with `address` as the only member.
     #[must_use]
     pub fn host(address: IpAddr) -> Self {
         Self { address, prefix: if address.is_ipv4() { 32 } else { 128 } }
     }
 
-    /// Bits of the network part.
+    /// Returns the prefix length in bits.
     #[must_use]
     pub fn prefix(&self) -> u8 {
         self.prefix
     }
 
-    /// Holds `address`; an IPv4 address mapped into IPv6 counts as the IPv4 address.
+    /// Returns whether `address` is in the network; an IPv4-mapped IPv6 address counts as the IPv4 address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
@@ -64,7 +64,7 @@ fn mask(address: IpAddr, prefix: u8) -> IpAddr {
 impl FromStr for Network {
     type Err = NetworkError;
 
-    /// Reads `10.0.0.0/8`, `[::1]/128`, `::1/128`, or a lone address.
+    /// Parses `10.0.0.0/8`, `[::1]/128`, `::1/128`, or an address without prefix.
     fn from_str(text: &str) -> Result<Self, NetworkError> {
         let (address, prefix) = match text.rsplit_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),
@@ -91,7 +91,7 @@ impl fmt::Display for Network {
     }
 }
 
-/// A network in quotes.
+/// A network written as a string.
 pub(crate) struct NetworkText;
 
 impl Kind for NetworkText {

@@ -1,4 +1,4 @@
-//! Words of the keys on connections to other servers.
+//! Values of `smtp_tls_security_level` and `smtp_tls_policy_maps`.
 
 use waxwing_types::TlsLevel;
 

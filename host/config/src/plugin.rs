@@ -1,4 +1,4 @@
-//! Plugins: what runs, when, with which grants and limits.
+//! The table `[plugins]`: sources, conditions, grants and limits of plugins.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,76 +14,77 @@ use crate::kind::{
 use crate::reader::{Node, Reader, TableReader, join};
 use crate::section::{Section, section};
 
-/// The plugins that are part of the program.
+/// Names of the plugins built into the server.
 pub const BUILTIN_PLUGINS: &[&str] = &["cleanup", "aliases"];
 
 section! {
-    /// One plugin.
+    /// A plugin and its binding.
     pub struct Plugin (table, reader) {
-        /// The component to load; not for built-in plugins.
+        /// Component file of the plugin; not for built-in plugins.
         file: Option<PathBuf> [Maybe<FilePath>] = None;
-        /// The milter to ask in the place of a component.
+        /// Address of a milter to call instead of a component.
         milter: Option<Endpoint> [Maybe<Place>] = None;
-        /// How long a milter may take to accept a connection, and to negotiate.
+        /// Timeout for connecting to a milter, and for the negotiation.
         milter_connect_timeout: Duration [Span<1>] = Duration::from_secs(30);
-        /// How long a milter may take to answer a command, a header field or a piece of the body.
+        /// Timeout for the reply of a milter to a command, a header field or a piece of the body.
         milter_command_timeout: Duration [Span<1>] = Duration::from_secs(30);
-        /// How long a milter may take to answer the end of the message, and between two signs that it is at work.
+        /// Timeout for the reply of a milter to the end of the message, and between two progress packets.
         milter_content_timeout: Duration [Span<1>] = Duration::from_secs(300);
-        /// The plugin of this name that is part of the program.
+        /// Use the built-in plugin of the same name.
         builtin: bool [Flag] = BUILTIN_PLUGINS.contains(&table.name()), derived "true for cleanup and aliases";
-        /// Load and call it.
+        /// Load and call the plugin.
         enabled: bool [Flag] = true;
-        /// Plugins are called in this order, then in that of their names.
+        /// Position of the plugin among all plugins; plugins of equal order are sorted by name.
         order: i32 [Count<i32, -1_000_000, 1_000_000>] = default_order(table), derived "100; cleanup 10, aliases 20";
-        /// Make a fresh instance for each transaction, or reuse one.
+        /// Create a fresh instance for each transaction, or reuse instances.
         instance: Instance [Choice<Instance>] = if builtin { Instance::Reuse } else { Instance::Fresh },
             derived "\"reuse\" for built-in plugins, else \"fresh\"";
-        /// Calls after which a reused instance is replaced.
+        /// Number of calls after which a reused instance is replaced.
         recycle_calls: u32 [Count<u32, 1, 50_000>] = 10_000;
-        /// Obey it, only record what it would have done, or don't call it.
+        /// Apply the results of the plugin, only record the results, or do not call the plugin.
         mode: Mode [Choice<Mode>] = Mode::Enforce;
-        /// What a fault of the plugin does to the message.
+        /// Consequence for the message when a call of the plugin fails.
         on_fault: OnFault [Choice<OnFault>] = OnFault::Defer;
-        /// Faults in a row at one hook after which it is not called there for a while, which has the consequence of a fault; 0: always called.
+        /// Number of consecutive faults at a hook after which the hook is suspended, with the consequence of
+        /// on_fault; 0: never suspended.
         breaker_faults: u32 [Count<u32, 0, 1_000_000>] = 10;
-        /// How long it is not called then, before one call tries it again.
+        /// Time for which a hook is suspended, before a single call tests the plugin again.
         breaker_time: Duration [Span<1>] = Duration::from_secs(30);
-        /// Another version of it that serves a part of the mail, to be tried before it serves all.
+        /// Another version of the plugin that handles a part of the mail before general use.
         canary: Option<Canary> [Maybe<Sub<Canary>>] = None;
-        /// Name under which its on-deliver is a transport.
+        /// Name of the transport implemented by the on-deliver hook of the plugin.
         transport: Option<String> [Maybe<Text>] = None;
-        /// When it is called; empty lists are no condition.
+        /// Conditions under which the plugin is called; an empty list is no condition.
         when: When [Sub<When>] = default_section(&join_own(table, "when"), reader);
-        /// Bounds of each call.
+        /// Limits of each call.
         limits: Limits [Sub<Limits>] = default_section(&join_own(table, "limits"), reader);
-        /// What it may see and do.
+        /// Permissions of the plugin.
         grants: Grants [Sub<Grants>] = builtin_grants(table, reader), derived "what a built-in plugin needs, else nothing";
-        /// Its own settings, handed to it as they are; a key that it never reads is a mistake.
+        /// Settings of the plugin, passed on unchanged; a key that the plugin never reads is an error.
         config: PluginConfig [ConfigTable] = PluginConfig::default();
     }
     extra {
-        /// Its name, from `[plugins.NAME]`.
+        /// Name of the plugin, from `[plugins.NAME]`.
         pub name: String,
     }
 }
 
-/// A plugin's own settings.
+/// Settings in the `config` table of a plugin, passed to the plugin unchanged.
 pub type PluginConfig = serde_json::Map<String, serde_json::Value>;
 
-/// Where a plugin's component comes from.
+/// Origin of the code of a plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PluginSource {
-    /// Part of the program.
+    /// Code built into the server.
     Builtin,
-    /// A file.
+    /// Component file at this path.
     File(PathBuf),
-    /// There is none: a milter has its place.
+    /// Address of a milter, which has no component.
     Milter(Endpoint),
 }
 
 impl Plugin {
-    /// Where its component comes from.
+    /// Returns the origin of the plugin's code.
     #[must_use]
     pub fn source(&self) -> PluginSource {
         match (&self.milter, &self.file) {
@@ -106,7 +107,8 @@ fn join_own(table: &TableReader<'_>, key: &str) -> String {
     join(&join("plugins", table.name()), key)
 }
 
-/// Whether these are limits of a plugin that is part of the server. It is trusted to end, and a busy machine must not make it a fault.
+/// Returns whether the limits belong to a built-in plugin. Built-in plugins are trusted to terminate, so that high
+/// load on the machine must not cause a fault.
 fn is_standard(limits: &TableReader<'_>) -> bool {
     BUILTIN_PLUGINS.contains(&limits.parent())
 }
@@ -124,12 +126,12 @@ fn builtin_grants(table: &TableReader<'_>, reader: &mut Reader<'_>) -> Grants {
     grants
 }
 
-/// How instances of a plugin live.
+/// Lifetime of plugin instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Instance {
-    /// One for each transaction.
+    /// A new instance for each transaction.
     Fresh,
-    /// One for many calls.
+    /// An instance shared by many calls.
     Reuse,
 }
 
@@ -138,14 +140,14 @@ impl Words for Instance {
     const WORDS: &'static [(&'static str, Self)] = &[("fresh", Self::Fresh), ("reuse", Self::Reuse)];
 }
 
-/// Whether a plugin is obeyed.
+/// Effect of a plugin's results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Its verdicts and edits count.
+    /// Verdicts and edits take effect.
     Enforce,
-    /// They are only recorded.
+    /// Verdicts and edits are only recorded.
     Shadow,
-    /// It is loaded but not called.
+    /// The plugin is loaded but not called.
     Off,
 }
 
@@ -154,14 +156,14 @@ impl Words for Mode {
     const WORDS: &'static [(&'static str, Self)] = &[("enforce", Self::Enforce), ("shadow", Self::Shadow), ("off", Self::Off)];
 }
 
-/// The consequence of a plugin's fault.
+/// Consequence of a plugin fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFault {
-    /// The client tries again later (451); an attempt at delivery is deferred.
+    /// The client gets 451 and retries; a delivery attempt is deferred.
     Defer,
-    /// As if the plugin was not there.
+    /// The plugin is treated as absent.
     Skip,
-    /// The message is refused (554).
+    /// The message is rejected with 554.
     Reject,
     /// The message is accepted into the hold queue.
     Hold,
@@ -185,38 +187,39 @@ impl Words for Via {
 }
 
 section! {
-    /// A version that serves a part of the mail.
+    /// A plugin version that handles a part of the mail.
     pub struct Canary (table, reader) {
-        /// The component to load; required.
+        /// Component file of the canary; required.
         file: PathBuf [FilePath] = PathBuf::new();
-        /// Of a hundred transactions so many are served by it; each transaction by one version, from its first hook to its last.
+        /// Percentage of transactions handled by the canary; a transaction uses the same version from the first hook
+        /// to the last.
         percent: u32 [Count<u32, 0, 100>] = 10;
     }
 }
 
 section! {
-    /// Conditions under which a plugin is called; all that are given must hold.
+    /// Conditions under which a plugin is called; all given conditions must hold.
     pub struct When (table, reader) {
-        /// Names of listeners by which the message came.
+        /// Names of the listeners that received the message.
         listener: Vec<String> [ListOf<Text>] = Vec::new();
-        /// Domains of a recipient.
+        /// Domains of a recipient of the message.
         domain: Vec<String> [ListOf<Domain>] = Vec::new();
-        /// Doors by which the message came.
+        /// Sources of the message.
         via: Vec<Via> [ListOf<Choice<Via>>] = Vec::new();
-        /// Largest message for which it is called; none: any.
+        /// Maximum size of a message for which the plugin is called; none: no limit.
         size_max: Option<u64> [Maybe<Size<0>>] = None;
-        /// Addresses that on-rewrite-address is asked about.
+        /// Addresses passed to on-rewrite-address.
         addresses: Option<Addresses> [Maybe<Choice<Addresses>>] = None,
             derived "\"bare\" for the built-in cleanup unless it masquerades, else \"any\"";
     }
 }
 
-/// Which addresses a plugin that rewrites them sees.
+/// Selection of addresses passed to on-rewrite-address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Addresses {
-    /// All.
+    /// All addresses of a message.
     Any,
-    /// Those without a domain.
+    /// Addresses without a domain.
     Bare,
 }
 
@@ -226,59 +229,62 @@ impl Words for Addresses {
 }
 
 section! {
-    /// Bounds of each call.
+    /// Limits of each call.
     pub struct Limits (table, reader) {
-        /// Time that a call may take, waiting included.
+        /// Time limit of a call, including waiting time.
         time: Duration [Span<1>] = if is_standard(table) { Duration::from_secs(5) } else { Duration::from_millis(100) },
             derived "100ms; 5s for cleanup and aliases";
-        /// Time that a call may compute.
+        /// CPU time limit of a call.
         cpu: Duration [Span<1>] = if is_standard(table) { Duration::from_secs(1) } else { Duration::from_millis(50) },
             derived "50ms; 1s for cleanup and aliases";
-        /// Instances at once, of all versions together; a call that needs one more waits.
+        /// Maximum number of simultaneous instances, over all versions; further calls wait.
         instances: u32 [Count<u32, 1, 10_000>] = 200;
-        /// Fresh instances at once for one client (an IPv4 address, or a /64 network of IPv6); a call that needs one more waits.
+        /// Maximum number of simultaneous fresh instances for the same client (an IPv4 address, an IPv6 /64); further
+        /// calls wait.
         instances_per_client: u32 [Count<u32, 1, 10_000>] = 50;
-        /// How long a call waits for an instance before the client gets 451, whatever on_fault says.
+        /// Longest time that a call waits for an instance; after that the client gets 451, independent of on_fault.
         instance_wait: Duration [Span<0>] = Duration::from_secs(2);
-        /// Memory of an instance.
+        /// Memory limit of an instance.
         memory: u64 [Size<65536>] = 16 << 20;
-        /// Lines that a call may log.
+        /// Maximum number of log lines of a call.
         log_lines: u32 [Count<u32, 0, 100_000>] = 100;
-        /// Changes that a call may stage.
+        /// Maximum number of edits staged by a call.
         edits: u32 [Count<u32, 0, 100_000>] = 1000;
     }
 }
 
 section! {
-    /// What a plugin may see and do.
+    /// Permissions of a plugin.
     pub struct Grants (table, reader) {
-        /// How much of the message it may read.
+        /// Part of the message that the plugin may read.
         message: MessageGrant [Choice<MessageGrant>] = MessageGrant::None;
-        /// It may change the message and its envelope.
+        /// Permission to change the message and the envelope.
         edit: bool [Flag] = false;
-        /// Tables that it may look up, by name: a ..._maps key, one of the tables section, or "plugin:NAME" for the on-table of a plugin.
+        /// Tables for lookups, by name: a ..._maps key, an entry of [tables], or "plugin:NAME" for the on-table hook
+        /// of a plugin.
         lookup: Vec<String> [ListOf<Text>] = Vec::new();
-        /// It may keep pairs of its own, so many octets in all; true is 64MiB.
+        /// Quota of the plugin's key-value store in bytes, over all entries; true is 64MiB.
         kv: Option<u64> [KvGrant] = None;
-        /// Names that it may look up in the DNS: "NAME", "*.ZONE" for whatever lies below; true for any.
+        /// Names for DNS lookups: "NAME", or "*.ZONE" for all names below a zone; true for any name.
         dns: Vec<String> [DnsGrant] = Vec::new();
-        /// URLs that it may ask, with all that lies below: "https://HOST/PATH/", before it perhaps a method, and the word private for a host with a private address.
+        /// URL prefixes for HTTP requests: "https://HOST/PATH/", optionally preceded by a method and by the keyword
+        /// private for a host with a private address.
         http: Vec<String> [ListOf<Text>] = Vec::new();
-        /// It may send mail of its own.
+        /// Permission to submit mail.
         submit: bool [Flag] = false;
-        /// It may say who may log in: it sees names and passwords.
+        /// Permission to decide about logins; the plugin receives user names and passwords.
         credentials: bool [Flag] = false;
-        /// It may know the time of day.
+        /// Permission to read the time of day.
         clock: bool [Flag] = false;
-        /// It may have unpredictable octets.
+        /// Permission to read random bytes.
         random: bool [Flag] = false;
     }
 }
 
-/// Octets of a store where the grant is only `true`.
+/// Quota of a key-value store in bytes where the grant is only `true`.
 const KV_BYTES: u64 = 64 << 20;
 
-/// `true`, a size, or a table with the key `bytes`.
+/// The value `true`, a size, or a table with the key `bytes`.
 pub(crate) struct KvGrant;
 
 impl Kind for KvGrant {
@@ -305,7 +311,7 @@ impl Kind for KvGrant {
     }
 }
 
-/// `true`, or a list of names.
+/// The value `true`, or a list of names.
 pub(crate) struct DnsGrant;
 
 impl Kind for DnsGrant {
@@ -325,14 +331,14 @@ impl Kind for DnsGrant {
     }
 }
 
-/// How much of a message a plugin may read.
+/// Part of a message that a plugin may read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MessageGrant {
-    /// Nothing.
+    /// No access to the message.
     None,
-    /// The header block.
+    /// Access to the header block.
     Headers,
-    /// All of it.
+    /// Access to the complete message.
     Full,
 }
 
@@ -345,7 +351,7 @@ impl Words for MessageGrant {
 pub(crate) struct Plugins;
 
 impl Plugins {
-    /// The built-in plugins with their defaults.
+    /// Returns the built-in plugins with default settings.
     pub(crate) fn only_builtin(reader: &mut Reader<'_>) -> Vec<Plugin> {
         BUILTIN_PLUGINS.iter().map(|name| named(name, default_section(&join("plugins", name), reader))).collect()
     }
@@ -353,7 +359,7 @@ impl Plugins {
 
 fn named(name: &str, mut plugin: Plugin) -> Plugin {
     name.clone_into(&mut plugin.name);
-    // Four calls of a usual message that could change nothing.
+    // Saves four calls per typical message without any effect on the message.
     let only_completes = name == "cleanup" && plugin.builtin && !plugin.config.contains_key("masquerade_domains");
     plugin.when.addresses.get_or_insert(if only_completes { Addresses::Bare } else { Addresses::Any });
     plugin
@@ -399,7 +405,7 @@ fn is_plugin_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
 }
 
-/// A table with any content.
+/// A table with arbitrary content.
 pub(crate) struct ConfigTable;
 
 impl Kind for ConfigTable {
@@ -442,5 +448,5 @@ fn to_json(path: &str, value: &DeValue<'_>, reader: &mut Reader<'_>) -> serde_js
     }
 }
 
-/// The names of a plugin's keys, for the reference.
+/// Keys of a plugin table, for the reference.
 pub(crate) const PLUGIN_KEYS: &[crate::section::Key] = Plugin::KEYS;

@@ -1,4 +1,4 @@
-//! Walks over a parsed TOML tree, remembers where things stand, and gathers mistakes.
+//! Traversal of the parsed TOML tree: records the spans of keys and collects diagnostics.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -14,14 +14,14 @@ use crate::mistake::{Mistake, Position};
 use crate::names::{POSTFIX_NAMES, advice_for};
 use crate::nearest::nearest;
 
-/// Where a key and its value stand, in octets of the file.
+/// Spans of a key and a value, as byte offsets in the file.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Place {
     pub(crate) key: Range<usize>,
     pub(crate) value: Range<usize>,
 }
 
-/// Every key that the file gives, by its path: `smtpd_timeout`, `listen[0].address`, `plugins.spam.limits.time`.
+/// Spans of all keys in the file, by path: `smtpd_timeout`, `listen[0].address`, `plugins.spam.limits.time`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Places {
     pub(crate) file: Arc<str>,
@@ -34,7 +34,7 @@ impl Places {
         self.map.get(path)
     }
 
-    /// The place of `path`, or of the nearest table around it, or the start of the file.
+    /// Returns the span of `path`, or of the nearest enclosing table, or the start of the file.
     pub(crate) fn nearest(&self, path: &str) -> Range<usize> {
         if let Some(place) = self.map.get(path) {
             return place.value.clone();
@@ -54,14 +54,14 @@ impl Places {
     }
 }
 
-/// A value of the tree.
+/// A value of the TOML tree.
 pub(crate) struct Node<'n> {
     pub(crate) path: String,
     pub(crate) value: &'n DeValue<'n>,
     pub(crate) span: Range<usize>,
 }
 
-/// Gathers what is found.
+/// State of reading a file: key spans and diagnostics so far.
 pub(crate) struct Reader<'f> {
     pub(crate) facts: &'f Facts,
     pub(crate) places: Places,
@@ -70,7 +70,7 @@ pub(crate) struct Reader<'f> {
 }
 
 impl<'f> Reader<'f> {
-    /// `file` is shown in mistakes; relative paths of the file are taken from the directory in which it stands.
+    /// Creates a reader. Diagnostics name `file`; relative paths in the file start at the directory of `file`.
     pub(crate) fn new(file: &Path, text: &str, facts: &'f Facts) -> Self {
         let places = Places { file: file.display().to_string().into(), text: text.into(), map: BTreeMap::new() };
         let base = file.parent().unwrap_or(Path::new("")).to_owned();
@@ -82,19 +82,19 @@ impl<'f> Reader<'f> {
         self.mistakes.push(Mistake { position, message: message.into(), advice: advice.into(), span });
     }
 
-    /// A mistake at a value given by its path.
+    /// Reports an error at the value with the given path.
     pub(crate) fn wrong_at(&mut self, path: &str, message: impl Into<String>, advice: impl Into<Option<String>>) {
         let span = self.places.nearest(path);
         self.wrong(span, message, advice);
     }
 
-    /// A mistake in a key, given by its path.
+    /// Reports an error at the key with the given path.
     pub(crate) fn wrong_key(&mut self, path: &str, message: impl Into<String>, advice: impl Into<Option<String>>) {
         let span = self.places.get(path).map_or_else(|| self.places.nearest(path), |place| place.key.clone());
         self.wrong(span, message, advice);
     }
 
-    /// The value is of another type than wanted.
+    /// Reports a value of the wrong type.
     pub(crate) fn wrong_type(&mut self, node: &Node<'_>, wanted: &str) {
         let found = match node.value {
             DeValue::String(_) => "a string",
@@ -116,7 +116,7 @@ impl<'f> Reader<'f> {
         self.base.join(path)
     }
 
-    /// Opens a table: remembers the places of its keys, and calls those unknown that are not among `known`.
+    /// Opens a table: records the spans of all keys, and reports keys not listed in `known`.
     pub(crate) fn table<'n>(&mut self, path: &str, table: &'n DeTable<'n>, known: &[&str]) -> TableReader<'n> {
         for (key, value) in table {
             let name: &str = key.get_ref();
@@ -145,24 +145,24 @@ fn unknown_advice(path: &str, name: &str, known: &[&str]) -> Option<String> {
     }
 }
 
-/// An open table, from which keys are read one by one.
+/// An open table, for reading single keys.
 pub(crate) struct TableReader<'n> {
     path: String,
     table: &'n DeTable<'n>,
 }
 
 impl<'n> TableReader<'n> {
-    /// The last part of the table's own path: a plugin's name.
+    /// Returns the last component of the table's path, such as a plugin's name.
     pub(crate) fn name(&self) -> &str {
         last_key(&self.path)
     }
 
-    /// The part before it: the plugin whose limits these are.
+    /// Returns the second last component of the table's path, such as the plugin of a limits table.
     pub(crate) fn parent(&self) -> &str {
         self.path.rsplit('.').nth(1).unwrap_or_default()
     }
 
-    /// The value of `key`; `None` if it is absent or mistaken, which has been noted.
+    /// Reads the value of `key`; `None` if absent or invalid, after the error was reported.
     pub(crate) fn key<K: Kind>(&self, key: &str, reader: &mut Reader<'_>) -> Option<K::Value> {
         K::read(&self.node(key)?, reader)
     }
@@ -177,7 +177,7 @@ pub(crate) fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-/// `plugins.spam.order` -> `order`.
+/// Returns the last component of a path: `plugins.spam.order` -> `order`.
 pub(crate) fn last_key(path: &str) -> &str {
     path.rsplit('.').next().unwrap_or(path)
 }

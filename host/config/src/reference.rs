@@ -1,4 +1,4 @@
-//! `config/reference.toml`: every key with its default, unit and meaning, made from the key tables.
+//! Generator of `config/reference.toml`: all keys with defaults, units and descriptions.
 
 use std::path::Path;
 
@@ -10,10 +10,10 @@ use crate::{Config, Facts};
 const HEAD: &str = "\
 # Every key of Waxwing's configuration, with its default. Made from host/config/src; don't edit.
 # `waxwing config check FILE` checks a file, `waxwing config show` prints the values in effect.
-# Relative paths are taken from the directory of the file. Names of Postfix mean what they mean there.
+# Relative paths are taken from the directory of the file. Keys with Postfix names mean the same as in Postfix.
 ";
 
-/// The text of the reference.
+/// Returns the text of the reference.
 #[must_use]
 pub fn reference() -> String {
     let facts = Facts { hostname: "mail.example.com".to_owned(), root: false, exists: |_: &Path| false };
@@ -66,13 +66,13 @@ fn section(out: &mut String, path: &str, key: &str, keys: &[Key], values: Vec<Op
     }
 }
 
-/// A table's header with what its key means.
+/// Writes the heading of a table with the description of the key.
 fn heading(out: &mut String, path: &str, key: &str) {
     let meaning = Config::KEYS.iter().chain(PLUGIN_KEYS).find(|k| k.name == key).map_or("", |k| k.meaning.trim());
     out.push_str(&format!("\n# ---- {meaning}\n#[{path}]\n"));
 }
 
-/// Three lines: the meaning, the form, the default.
+/// Writes three lines for a key: description, syntax and default.
 fn describe(out: &mut String, key: &Key, value: Option<toml::Value>) {
     out.push_str(&format!("\n# {}\n# {}", key.meaning.trim(), key.form));
     match (key.derived, value) {

@@ -1,4 +1,4 @@
-//! Restrictions: the words of Postfix's `smtpd_..._restrictions`, each with its arguments.
+//! Restrictions of the `smtpd_..._restrictions` keys, with arguments (Postfix access(5), postconf(5)).
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -13,31 +13,31 @@ use crate::kind::{Kind, ListOf, string};
 use crate::nearest::nearest;
 use crate::reader::{Node, Reader};
 
-/// One restriction of a list.
+/// A single entry of a restriction list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// What is tested, and what follows.
+    /// Restriction and argument.
     pub test: Test,
-    /// `warn_if_reject`: a refusal is only logged.
+    /// Whether `warn_if_reject` precedes: a rejection is only logged.
     pub warn: bool,
-    /// As the operator wrote it.
+    /// Text of the restriction as in the file.
     pub text: String,
 }
 
-/// What an address, a name or a table entry is about.
+/// Object of a restriction: the value tested or looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// The client's name and address.
+    /// Name and address of the client.
     Client,
-    /// What it calls itself.
+    /// Argument of HELO or EHLO.
     Helo,
-    /// MAIL FROM.
+    /// Address of the MAIL command.
     Sender,
-    /// RCPT TO.
+    /// Address of the RCPT command.
     Recipient,
 }
 
-/// A test by its Postfix name.
+/// A restriction, named as in Postfix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each is the word of Postfix's documentation, in another case")]
 pub enum Test {
@@ -66,9 +66,9 @@ pub enum Test {
     RejectMultiRecipientBounce,
     RejectUnverifiedSender,
     RejectUnverifiedRecipient,
-    /// `reject_rbl_client`: the client's address.
+    /// `reject_rbl_client`: looks up the client's address.
     RejectRbl(DnsList),
-    /// `reject_rhsbl_client`, `_helo`, `_sender`, `_recipient`: a domain.
+    /// `reject_rhsbl_client`, `_helo`, `_sender`, `_recipient`: looks up a domain.
     RejectRhsbl(Subject, DnsList),
     PermitDnswlClient(DnsList),
     /// `check_..._access`, with the name of a table.
@@ -104,7 +104,7 @@ const PLAIN: &[(&str, Test)] = &[
     ("reject_unverified_recipient", Test::RejectUnverifiedRecipient),
 ];
 
-/// Words with an argument.
+/// Restrictions with an argument.
 const WITH_ARGUMENT: [&str; 11] = [
     "reject_rbl_client",
     "reject_rhsbl_client",
@@ -119,22 +119,22 @@ const WITH_ARGUMENT: [&str; 11] = [
     "check_policy_service",
 ];
 
-/// Postfix's words that are not taken, and what is there in their place.
+/// Postfix restrictions without support, each with the replacement.
 const ELSEWHERE: [(&str, &str); 3] = [
-    ("reject_unauth_pipelining", "a client that speaks before its turn is caught by postscreen_greet_wait: leave the word out"),
-    ("defer_unauth_destination", "relaying is always refused for good: write reject_unauth_destination, or leave it out"),
+    ("reject_unauth_pipelining", "postscreen_greet_wait rejects clients that send data too early: leave the restriction out"),
+    ("defer_unauth_destination", "unauthorized relaying is always rejected: write reject_unauth_destination, or leave it out"),
     ("permit_inet_interfaces", "write permit_mynetworks"),
 ];
 
-/// What is wrong with a restriction: the word, a sentence and an advice.
+/// A syntax error in a restriction.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}: {advice}")]
 pub struct RuleError {
-    /// Where in the text the word stands.
+    /// Byte range of the faulty word in the text.
     pub at: Range<usize>,
-    /// What is wrong.
+    /// Description of the error.
     pub message: String,
-    /// What to write.
+    /// Suggested correction of the text.
     pub advice: String,
 }
 
@@ -156,7 +156,7 @@ impl FromStr for Rule {
         let test = test(place, word, argument.clone(), text)?;
         if let Some((at, more)) = words.next().or_else(|| argument.filter(|_| !takes_argument(word))) {
             let advice = "write each restriction as an element of its own: [\"...\", \"...\"]".to_owned();
-            return Err(RuleError { at, message: format!("\"{more}\" stands behind \"{word}\""), advice });
+            return Err(RuleError { at, message: format!("unexpected \"{more}\" after \"{word}\""), advice });
         }
         Ok(Self { test, warn, text: text.trim().to_owned() })
     }
@@ -203,7 +203,7 @@ fn test(place: Range<usize>, word: &str, argument: Option<(Range<usize>, &str)>,
 
 fn unknown(at: Range<usize>, word: &str) -> RuleError {
     if let Some((_, advice)) = ELSEWHERE.iter().find(|(name, _)| *name == word) {
-        return RuleError { at, message: format!("\"{word}\" is not done here"), advice: (*advice).to_owned() };
+        return RuleError { at, message: format!("\"{word}\" is not supported"), advice: (*advice).to_owned() };
     }
     let known = PLAIN.iter().map(|(name, _)| *name).chain(WITH_ARGUMENT).chain(["warn_if_reject"]);
     let advice = match nearest(word.trim_end_matches(','), known) {
@@ -213,7 +213,7 @@ fn unknown(at: Range<usize>, word: &str) -> RuleError {
     RuleError { at, message: format!("there is no restriction \"{word}\""), advice }
 }
 
-/// The name of a table. Whether there is one is checked when all tables are known.
+/// Checks the syntax of a table name; the existence is checked after all tables are read.
 fn table(at: Range<usize>, name: &str) -> Result<String, RuleError> {
     match name.split_once(':') {
         None => Ok(name.to_owned()),
@@ -228,18 +228,18 @@ fn wrong_list(at: Range<usize>, argument: &str, advice: &str) -> RuleError {
     RuleError { at, message: format!("\"{argument}\" is no DNS list"), advice: advice.to_owned() }
 }
 
-/// A list in the DNS: `domain`, `domain=127.0.0.[2..4]`, and in `postscreen_dnsbl_sites` with a weight, `domain*2`.
+/// A DNS list: `domain`, `domain=127.0.0.[2..4]`, and in `postscreen_dnsbl_sites` with a weight, `domain*2`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsList {
-    /// The list's domain.
+    /// Domain of the list.
     pub domain: String,
-    /// The answers that count; none: all in 127.0.0.0/8.
+    /// Filter for the returned addresses; `None`: all of 127.0.0.0/8.
     pub answers: Option<Answers>,
-    /// What an answer adds to the score.
+    /// Score of a match; negative for allowlists.
     pub weight: i32,
 }
 
-/// A pattern of IPv4 addresses: each octet a number or `[number..number;number]`.
+/// A pattern of IPv4 addresses: each octet is a number or `[number..number;number]`, as in Postfix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answers {
     octets: [Vec<(u8, u8)>; 4],
@@ -247,7 +247,7 @@ pub struct Answers {
 }
 
 impl DnsList {
-    /// This answer counts.
+    /// Returns whether the list's answer is a match.
     #[must_use]
     pub fn counts(&self, answer: Ipv4Addr) -> bool {
         match &self.answers {
@@ -317,7 +317,7 @@ impl FromStr for Answers {
     }
 }
 
-/// Words with their places.
+/// Iterator over words with byte ranges.
 struct Words<'t> {
     text: &'t str,
     at: usize,
@@ -377,12 +377,12 @@ impl Kind for One {
     }
 }
 
-/// The place of a word of a string; the whole string where it is written with escapes.
+/// Returns the span of a word within a string value; the span of the whole string if the string contains escapes.
 fn within(span: &Range<usize>, text: &str, word: &Range<usize>) -> Range<usize> {
     if span.len() == text.len() + 2 { span.start + 1 + word.start..span.start + 1 + word.end } else { span.clone() }
 }
 
-/// A DNS list in quotes.
+/// A DNS list written as a string.
 pub(crate) struct ListText;
 
 impl Kind for ListText {

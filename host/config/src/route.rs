@@ -1,4 +1,4 @@
-//! Where mail goes on: a transport and its next hop.
+//! Routes: a transport and a next hop.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,20 +8,20 @@ use toml::Value;
 use crate::kind::{Kind, string};
 use crate::reader::{Node, Reader, last_key};
 
-/// The transports that the server has without plugins.
+/// Names of the transports built into the server.
 pub const TRANSPORTS: &[&str] = &["local", "virtual", "smtp", "relay", "lmtp", "discard", "error"];
 
-/// A host and a port. A host in brackets is taken as it is, without MX lookup.
+/// A host and port. A host in brackets is used without MX lookup.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HostPort {
-    /// Name, or `[name]`, `[127.0.0.1]`, `[::1]`; lower case.
+    /// Domain or host name, or `[name]`, `[127.0.0.1]`, `[::1]`; in lower case.
     pub host: String,
-    /// TCP port, if one is given.
+    /// TCP port, if given.
     pub port: Option<u16>,
 }
 
 impl HostPort {
-    /// The name or address without brackets, if it stands in brackets.
+    /// Returns the name or address in brackets, without the brackets; `None` for a domain.
     #[must_use]
     pub fn literal(&self) -> Option<&str> {
         self.host.strip_prefix('[')?.strip_suffix(']')
@@ -70,7 +70,7 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// A host and port in quotes.
+/// A host and port written as a string.
 pub(crate) struct HostPortText;
 
 impl Kind for HostPortText {
@@ -92,24 +92,24 @@ impl Kind for HostPortText {
     }
 }
 
-/// `transport:nexthop`.
+/// A route, `transport:nexthop`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// Name of the transport: one of [`TRANSPORTS`] or a plugin's.
+    /// Name of the transport: an entry of [`BUILTIN_TRANSPORTS`] or the transport of a plugin.
     pub transport: String,
-    /// For `smtp` and `relay` a host as [`HostPort`] reads it; for `lmtp` `inet:host:port` or `unix:/path`; for `error` the words; for a plugin what it likes. Empty:
-    /// the recipient's domain.
+    /// Next hop: for `smtp` and `relay` a [`HostPort`]; for `lmtp` `inet:host:port` or `unix:/path`; for `error` the
+    /// error text; for a plugin any text. Empty: the recipient's domain.
     pub nexthop: String,
 }
 
 impl Route {
-    /// A transport without next hop.
+    /// Returns a route without next hop.
     #[must_use]
     pub fn to(transport: &str) -> Self {
         Self { transport: transport.to_owned(), nexthop: String::new() }
     }
 
-    /// The next hop as host and port; none if it is empty or is no host.
+    /// Parses the next hop as host and port; `None` if empty or invalid.
     #[must_use]
     pub fn host_port(&self) -> Option<HostPort> {
         self.nexthop.parse().ok()
@@ -122,7 +122,7 @@ impl fmt::Display for Route {
     }
 }
 
-/// A route in quotes. Whether the transport exists is checked when all plugins are known.
+/// A route written as a string. The existence of the transport is checked after all plugins are read.
 pub(crate) struct RouteText;
 
 impl Kind for RouteText {
@@ -155,7 +155,7 @@ impl Kind for RouteText {
     }
 }
 
-/// `inet:host:port` or `unix:/path`.
+/// Returns whether the text is `inet:host:port` or `unix:/path`.
 fn is_lmtp_server(nexthop: &str) -> bool {
     match nexthop.split_once(':') {
         Some(("inet", rest)) => rest.parse::<HostPort>().is_ok_and(|server| server.port.is_some()),

@@ -1,32 +1,33 @@
-//! Turns a list of keys into a struct, its reader, its printer and its part of the reference.
+//! The macro `section!`, which generates a struct, the reader, the printer and the reference entries from a list of
+//! keys.
 
 use crate::reader::{Reader, TableReader};
 
-/// One key, as the reference and `config show` describe it.
+/// Documentation of a key, for the reference and `config show`.
 pub(crate) struct Key {
     pub(crate) name: &'static str,
-    /// How a value is written, with its unit.
+    /// Syntax of the value, with the unit.
     pub(crate) form: &'static str,
-    /// One line, from the field's documentation.
+    /// Description in a single line, from the documentation of the field.
     pub(crate) meaning: &'static str,
-    /// Words in place of a default that is taken from other keys or the system.
+    /// Description of a default computed from other keys or the system.
     pub(crate) derived: Option<&'static str>,
 }
 
-/// A table of the file with a fixed set of keys.
+/// A TOML table with a fixed set of keys.
 pub(crate) trait Section: Sized {
-    /// Its keys, in the order of the reference.
+    /// Documentation of the keys, in the order of the reference.
     const KEYS: &'static [Key];
-    /// Their names.
+    /// Names of the keys.
     const NAMES: &'static [&'static str];
-    /// Reads it; mistaken keys are noted and take their defaults.
+    /// Reads a table; invalid keys are reported and take the default.
     fn read(table: &TableReader<'_>, reader: &mut Reader<'_>) -> Self;
-    /// The values in the order of [`Self::KEYS`]; `None` is a key without a value.
+    /// Returns the values in the order of [`Self::KEYS`]; `None` for a key without a value.
     fn values(&self) -> Vec<Option<toml::Value>>;
 }
 
-/// Declares sections. A field's doc comment is the meaning of its key: `key: type [kind] = default;`, with
-/// `derived "words";` where the default is computed.
+/// Declares sections. The doc comment of a field describes the key: `key: type [value type] = default;`, with
+/// `derived "text";` for a computed default.
 macro_rules! section {
     (
         $(#[doc = $about:literal])+

@@ -1,4 +1,4 @@
-//! The small tables of the file.
+//! Tables of the file with few keys.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,37 +11,39 @@ use crate::section::section;
 use crate::tls::{ClientCertificates, ListenTls, TlsProtocols};
 
 section! {
-    /// A listener.
+    /// A listener for SMTP or LMTP.
     pub struct Listen (table, reader) {
-        /// Name of the listener, as plugins and logs know it; required.
+        /// Name of the listener in logs and for plugins; required.
         name: String [Text] = String::new();
-        /// Address and port to listen on, or the path of a socket; required.
+        /// Address and port, or the path of a Unix socket; required.
         address: ListenAddress [ListenPlace] = ListenAddress::Inet(SocketAddr::from(([127, 0, 0, 1], 0)));
-        /// Who connects: other servers, users who submit mail, or servers that hand over mail for good (LMTP).
+        /// Kind of clients: other servers ("smtp"), users who submit mail ("submission"), or servers that deliver
+        /// mail by LMTP ("lmtp").
         kind: ListenKind [Choice<ListenKind>] = ListenKind::Smtp;
-        /// When connections are encrypted.
+        /// TLS mode of the listener.
         tls: Option<ListenTls> [Maybe<Choice<ListenTls>>] = None, derived "\"starttls\" if there are smtpd_tls_chain_files, except at a path";
-        /// Mail is taken only over encrypted connections.
+        /// Accept mail only over encrypted connections.
         tls_required: bool [Flag] = false;
-        /// The oldest version of TLS on this listener.
+        /// Oldest TLS version of this listener.
         tls_protocols: Option<TlsProtocols> [Maybe<Choice<TlsProtocols>>] = None, derived "smtpd_tls_protocols";
-        /// Whether clients are asked for a certificate, and served without one that smtpd_tls_CAfile vouches for.
+        /// Policy for client certificates: not requested, requested, or required from an authority in
+        /// smtpd_tls_CAfile.
         client_certificates: ClientCertificates [Choice<ClientCertificates>] = ClientCertificates::None;
-        /// Connections come from a proxy, and begin with a PROXY header (version 1 or 2) that names the client.
+        /// Expect a PROXY header (version 1 or 2) with the address of the client at the start of each connection.
         proxy: bool [Flag] = false;
-        /// The proxies; every other connection is closed.
+        /// Networks of the proxies; all other connections are closed.
         proxy_networks: Vec<Network> [ListOf<NetworkText>] = Vec::new();
-        /// Mode of the socket at a path: who may write to it may connect.
+        /// Mode of a Unix socket; connecting requires write permission.
         mode: Option<u32> [Maybe<FileMode>] = None, derived "\"0660\"";
-        /// User to whom the socket at a path belongs.
+        /// Owner of a Unix socket.
         user: Option<String> [Maybe<Text>] = None, derived "the user of the server";
-        /// Group to which the socket at a path belongs.
+        /// Group of a Unix socket.
         group: Option<String> [Maybe<Text>] = None, derived "the group of the server";
     }
 }
 
 impl Listen {
-    /// Other servers, to every IPv4 address of this one.
+    /// Returns the default listener: port 25 on all IPv4 addresses.
     pub(crate) fn smtp() -> Self {
         Self {
             name: "smtp".to_owned(),
@@ -60,14 +62,14 @@ impl Listen {
     }
 }
 
-/// Who connects to a listener.
+/// Kind of clients of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListenKind {
-    /// Other servers.
+    /// Other mail servers.
     Smtp,
     /// Users who submit mail.
     Submission,
-    /// Servers that want an answer for each recipient (RFC 2033).
+    /// LMTP clients, which get a reply for each recipient (RFC 2033).
     Lmtp,
 }
 
@@ -78,31 +80,31 @@ impl Words for ListenKind {
 }
 
 section! {
-    /// The socket of the commands that talk to a running server.
+    /// Control socket for commands to a running server.
     pub struct Control (table, reader) {
-        /// Path of the control socket; none: it is made in queue_directory.
+        /// Path of the control socket; none: in queue_directory.
         socket: Option<PathBuf> [Maybe<FilePath>] = None, derived "queue_directory/control";
     }
 }
 
 section! {
-    /// How names are looked up.
+    /// DNS lookups and name servers.
     pub struct Dns (table, reader) {
-        /// Name servers; empty: those of the system.
+        /// Addresses of the name servers; empty: the name servers of the system.
         servers: Vec<SocketAddr> [ListOf<Socket>] = Vec::new();
-        /// How long one name server may take to answer.
+        /// Timeout of a query to a single name server.
         timeout: Duration [Span<100>] = Duration::from_secs(5);
-        /// How often a question is asked in all.
+        /// Maximum number of attempts for a query.
         attempts: usize [Count<usize, 1, 10>] = 2;
     }
 }
 
 section! {
-    /// The log.
+    /// Log level and log file.
     pub struct Log (table, reader) {
-        /// The least important lines that are written.
+        /// Least important level of log lines to write.
         level: LogLevel [Choice<LogLevel>] = LogLevel::Info;
-        /// File to append to; none: standard error.
+        /// Path of the log file, opened for appending; none: standard error.
         file: Option<PathBuf> [Maybe<FilePath>] = None;
     }
 }
@@ -110,20 +112,20 @@ section! {
 /// Importance of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
-    /// Something is broken.
+    /// Failures of the server.
     Error,
-    /// Something needs attention.
+    /// Conditions that need attention.
     Warn,
-    /// What happens to each message.
+    /// Events of each message.
     Info,
-    /// What happens inside.
+    /// Internal events of the server.
     Debug,
-    /// Every step.
+    /// Each internal step.
     Trace,
 }
 
 impl LogLevel {
-    /// The word in the configuration.
+    /// Returns the name of the level in the configuration.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         Self::WORDS.iter().find(|(_, level)| *level == self).map_or("info", |(word, _)| word)
@@ -137,46 +139,47 @@ impl Words for LogLevel {
 }
 
 section! {
-    /// Threads.
+    /// Worker threads of the server.
     pub struct Runtime (table, reader) {
-        /// Threads that run sessions, hooks and deliveries; one is fastest on machines with two cores.
+        /// Number of threads for sessions, hooks and deliveries; a single thread is fastest on machines with two
+        /// cores.
         workers: usize [Count<usize, 1, 256>] = 1;
     }
 }
 
 section! {
-    /// What clients said, kept for `waxwing replay`.
+    /// Recordings of client input for `waxwing replay`.
     pub struct Recording (table, reader) {
         /// Record each transaction.
         enabled: bool [Flag] = false;
-        /// How long a recording is kept.
+        /// Maximum age of a recording.
         age_max: Duration [Span<1000>] = Duration::from_secs(7 * 86_400);
-        /// Octets of recordings that are kept; the oldest go first.
+        /// Maximum size of all recordings in bytes; the oldest are deleted first.
         bytes_max: u64 [Size<{ 1 << 20 }>] = 64 << 20;
-        /// Leave out the bodies of messages.
+        /// Omit the bodies of messages.
         redact_body: bool [Flag] = true;
-        /// Header fields whose values are left out.
+        /// Header fields whose values are omitted.
         redact_headers: Vec<String> [ListOf<Text>] = ["Authorization", "Cookie"].map(String::from).to_vec();
     }
 }
 
 section! {
-    /// What is remembered of each transaction for `waxwing trace`.
+    /// Traces of transactions for `waxwing trace`.
     pub struct Trace (table, reader) {
-        /// Octets of traces that are kept; the oldest go first.
+        /// Maximum size of all traces in bytes; the oldest are deleted first.
         bytes_max: u64 [Size<{ 1 << 20 }>] = 64 << 20;
-        /// How long a trace is kept.
+        /// Maximum age of a trace.
         age_max: Duration [Span<60_000>] = Duration::from_secs(7 * 86_400);
     }
 }
 
-/// What becomes of a message that is refused after it was accepted.
+/// Action for a message rejected after acceptance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ScanRefusal {
-    /// Into the hold queue.
+    /// Move the message to the hold queue.
     #[default]
     Hold,
-    /// Thrown away.
+    /// Delete the message.
     Discard,
 }
 

@@ -1,15 +1,15 @@
-//! What an SMTP session takes.
+//! Values of `smtpd_forbid_bare_newline`.
 
 use crate::kind::Words;
 
-/// What becomes of a message with a CR or LF that stands alone.
+/// Handling of a message with a bare CR or LF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForbidBareNewline {
-    /// It is refused.
+    /// Rejects the message.
     Reject,
-    /// Each becomes CR LF.
+    /// Replaces each bare CR or LF by CR LF.
     Normalize,
-    /// Each stays as it is.
+    /// Leaves the message unchanged.
     No,
 }
 

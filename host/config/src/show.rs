@@ -1,4 +1,4 @@
-//! Effective values, as `config show` prints them.
+//! Effective values, for `config show`.
 
 use serde_json::{Map, json};
 use toml::Value;
@@ -6,23 +6,23 @@ use toml::Value;
 use crate::Config;
 use crate::section::Section;
 
-/// In place of a secret.
+/// Replacement for a secret value.
 const REDACTED: &str = "(redacted)";
-/// A key whose name holds one of these words has a secret value.
+/// Parts of key names that mark a secret value.
 const SECRET_WORDS: &[&str] = &["password", "passwd", "secret", "token", "api_key", "apikey", "private_key", "credential"];
 
-/// Which keys are shown.
+/// Selection of the keys to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shown {
-    /// All, defaults marked.
+    /// All keys, with defaults marked.
     All,
-    /// Only those that the file gives.
+    /// Only keys set in the file.
     Given,
 }
 
 impl Config {
-    /// The effective values as TOML that can be loaded again (but for secrets, which are not shown). A value that is the
-    /// default has the comment `# default`.
+    /// Returns the effective values as TOML. The text can be loaded again, except for redacted secrets. Default
+    /// values carry the comment `# default`.
     #[must_use]
     pub fn show_toml(&self, shown: Shown) -> String {
         let mut out = String::new();
@@ -49,7 +49,7 @@ impl Config {
         out
     }
 
-    /// The same as JSON: for each key `{"value": …, "default": true|false}`.
+    /// Returns the effective values as JSON: for each key `{"value": …, "default": true|false}`.
     #[must_use]
     pub fn show_json(&self, shown: Shown) -> serde_json::Value {
         let wanted = |name: &str| shown == Shown::All || self.is_given(name);
@@ -59,7 +59,7 @@ impl Config {
         self.entries().into_iter().filter(|(name, _)| wanted(name)).map(entry).collect::<Map<_, _>>().into()
     }
 
-    /// Every key that has a value, secrets redacted.
+    /// Returns every key with a value, secrets redacted.
     fn entries(&self) -> Vec<(&'static str, Value)> {
         let values = Self::NAMES.iter().zip(self.values());
         values.filter_map(|(name, value)| Some((*name, redact(name, value?)))).collect()
@@ -72,7 +72,7 @@ impl Config {
         if shown == Shown::Given && !self.is_given(own) {
             return;
         }
-        // Only tables with fixed keys are opened; a table of the user's keys stays on one line.
+        // Only tables with fixed keys become TOML tables; a table with user-defined keys stays on a single line.
         let opened = |value: &Value| value.is_table() && (own == "plugins" || own.starts_with("plugins."));
         let (inner, lines): (Vec<_>, Vec<_>) = table.iter().partition(|(_, value)| opened(value));
         if own != "plugins" {
@@ -98,7 +98,8 @@ impl Config {
     }
 }
 
-/// Keys of a user's own table (`transport_maps`, a plugin's settings) have no place of their own once the table is inline.
+/// Returns whether an inline table with user-defined keys (`transport_maps`, `tables`) is set in the file. Keys
+/// inside such a table have no span of their own.
 fn inside_given_table(config: &Config, table: &str) -> bool {
     matches!(table, "transport_maps" | "tables") && config.is_given(table)
 }
@@ -121,11 +122,11 @@ fn redact(name: &str, value: Value) -> Value {
 
 fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase().replace('-', "_");
-    // How passwords are hashed is no secret.
+    // Parameters of the password hash are not secret.
     !name.starts_with("password_argon2_") && SECRET_WORDS.iter().any(|word| name.contains(word))
 }
 
-/// `scheme://user:password@host` loses its password.
+/// Redacts the password of a URL `scheme://user:password@host`.
 fn redact_url(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
     let authority = rest.get(..rest.find('/').unwrap_or(rest.len())).unwrap_or(rest);

@@ -1,4 +1,4 @@
-//! Where a lookup table comes from.
+//! Sources of lookup tables.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,14 +10,14 @@ use toml::de::DeValue;
 use crate::kind::{Kind, MapOf, Text};
 use crate::reader::{Node, Reader};
 
-/// The source of a table.
+/// Source of a lookup table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TableSpec {
     /// `texthash:/path`: lines of a key, white space and a value (postmap(1)).
     Texthash(PathBuf),
     /// `aliases:/path`: lines of a name, a colon and a list (aliases(5)).
     Aliases(PathBuf),
-    /// Keys and values in the configuration itself.
+    /// Inline keys and values in the configuration file.
     Inline(BTreeMap<String, String>),
 }
 
@@ -31,7 +31,7 @@ impl fmt::Display for TableSpec {
     }
 }
 
-/// One table, or an array of tables that are asked in turn.
+/// A table, or an array of tables searched in order.
 pub(crate) struct Tables;
 
 impl Kind for Tables {

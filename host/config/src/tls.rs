@@ -1,18 +1,18 @@
-//! What listeners do about encryption and proxies.
+//! TLS and PROXY keys of listeners.
 
 use crate::kind::Words;
 use crate::reader::Reader;
 use crate::sections::Listen;
 use crate::{Config, ListenAddress, ListenKind};
 
-/// When a connection is encrypted.
+/// TLS mode of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListenTls {
-    /// Never.
+    /// No TLS at all.
     None,
-    /// When the client asks (STARTTLS, RFC 3207).
+    /// TLS on request of the client (STARTTLS, RFC 3207).
     Starttls,
-    /// From its first octet (RFC 8314 §3).
+    /// TLS from the first byte (RFC 8314 §3).
     Implicit,
 }
 
@@ -22,14 +22,15 @@ impl Words for ListenTls {
         &[("none", Self::None), ("starttls", Self::Starttls), ("implicit", Self::Implicit)];
 }
 
-/// What is wanted of a client's certificate.
+/// Policy for client certificates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientCertificates {
-    /// It is not asked for.
+    /// No certificate is requested.
     None,
-    /// It is asked for; whoever has none, or one that no authority of ours vouches for, is served all the same.
+    /// A certificate is requested; a client without a certificate, or with a certificate of an unknown authority, is
+    /// served too.
     Ask,
-    /// Without one that an authority of ours vouches for there is no session.
+    /// A certificate of a configured authority is required for a session.
     Require,
 }
 
@@ -38,12 +39,12 @@ impl Words for ClientCertificates {
     const WORDS: &'static [(&'static str, Self)] = &[("none", Self::None), ("ask", Self::Ask), ("require", Self::Require)];
 }
 
-/// The oldest version of TLS that is spoken.
+/// Oldest accepted TLS version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsProtocols {
-    /// 1.2 and 1.3.
+    /// TLS 1.2 and 1.3.
     From12,
-    /// 1.3.
+    /// TLS 1.3 only.
     From13,
 }
 
@@ -53,10 +54,10 @@ impl Words for TlsProtocols {
 }
 
 impl Config {
-    /// When connections to this listener are encrypted.
+    /// Returns the TLS mode in effect for the listener.
     #[must_use]
     pub fn tls_of(&self, listen: &Listen) -> ListenTls {
-        // What does not leave this machine needs no TLS.
+        // Data that stays on this machine needs no TLS.
         let by_default = match self.smtpd_tls_chain_files.is_empty() || matches!(listen.address, ListenAddress::Unix(_)) {
             true => ListenTls::None,
             false => ListenTls::Starttls,
@@ -64,14 +65,14 @@ impl Config {
         listen.tls.unwrap_or(by_default)
     }
 
-    /// The oldest version of TLS that this listener speaks.
+    /// Returns the oldest TLS version accepted by the listener.
     #[must_use]
     pub fn tls_protocols_of(&self, listen: &Listen) -> TlsProtocols {
         listen.tls_protocols.unwrap_or(self.smtpd_tls_protocols)
     }
 }
 
-/// Listeners that ask for what is not there.
+/// Reports listeners that require missing certificates, authorities or proxy networks.
 pub(crate) fn check_tls(config: &Config, reader: &mut Reader<'_>) {
     for (index, listen) in config.listen.iter().enumerate() {
         let at = |key: &str| format!("listen[{index}].{key}");
@@ -94,19 +95,23 @@ pub(crate) fn check_tls(config: &Config, reader: &mut Reader<'_>) {
         }
         if listen.client_certificates != ClientCertificates::None {
             if tls == ListenTls::None {
-                let message = format!("the listener \"{}\" wants certificates of clients, but has no TLS", listen.name);
+                let message = format!("the listener \"{}\" requests client certificates, but has no TLS", listen.name);
                 reader.wrong_at(&at("client_certificates"), message, "add tls = \"starttls\" or \"implicit\"".to_owned());
             } else if config.smtpd_tls_CAfile.is_none() {
                 let message =
-                    format!("the listener \"{}\" wants certificates of clients, but no authority is named", listen.name);
+                    format!("the listener \"{}\" requests client certificates, but no authority is configured", listen.name);
                 reader.wrong_at(&at("client_certificates"), message, "set smtpd_tls_CAfile to a PEM file".to_owned());
             }
         }
         if listen.proxy && listen.proxy_networks.is_empty() {
-            let message = format!("the listener \"{}\" is behind a proxy that is not named", listen.name);
-            reader.wrong_at(&at("proxy"), message, "add proxy_networks = [\"192.0.2.1\"]: nobody else can connect".to_owned());
+            let message = format!("the listener \"{}\" is behind a proxy but has no proxy_networks", listen.name);
+            reader.wrong_at(
+                &at("proxy"),
+                message,
+                "add proxy_networks = [\"192.0.2.1\"]: only these addresses can connect".to_owned(),
+            );
         } else if !listen.proxy && !listen.proxy_networks.is_empty() {
-            let message = format!("the listener \"{}\" names proxies, but takes no PROXY header", listen.name);
+            let message = format!("the listener \"{}\" has proxy_networks, but expects no PROXY header", listen.name);
             reader.wrong_at(&at("proxy_networks"), message, "add proxy = true, or leave it out".to_owned());
         }
         if listen.kind == ListenKind::Lmtp && listen.address.port() == Some(25) {

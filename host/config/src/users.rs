@@ -1,4 +1,4 @@
-//! Where users are kept.
+//! Sources of users.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,15 +10,15 @@ use crate::Config;
 use crate::kind::{Kind, Text};
 use crate::reader::{Node, Reader, last_key};
 
-/// Octets that a hash may take.
+/// Maximum memory of a password hash in bytes.
 const ARGON2_MEMORY_MAX: u64 = 4 << 30;
-/// A failed login keeps a session so long at most.
+/// Longest delay of a reply to a failed login.
 const FAILURE_DELAY_MAX: Duration = Duration::from_secs(60);
 
-/// A place where users and their password records are.
+/// A source of users and password records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UserPlace {
-    /// `file:/path`: lines as in Dovecot's passwd-file.
+    /// `file:/path`: lines in the format of Dovecot's passwd-file.
     File(PathBuf),
     /// `store:`: the store of the running server.
     Store,
@@ -33,7 +33,7 @@ impl fmt::Display for UserPlace {
     }
 }
 
-/// The place in the configuration. Whether there is such a file is not asked here: `waxwing user add` makes it.
+/// A source of users written as a string. A missing file is no error here: `waxwing user add` creates the file.
 pub(crate) struct UserPlaceText;
 
 impl Kind for UserPlaceText {
@@ -46,8 +46,12 @@ impl Kind for UserPlaceText {
             Some(("file", path)) if !path.is_empty() => Some(UserPlace::File(reader.absolute(path))),
             Some(("store", "")) => Some(UserPlace::Store),
             Some(_) | None => {
-                let message = format!("\"{text}\" in {} is no place for users", last_key(&node.path));
-                reader.wrong(node.span.clone(), message, "write \"file:/path\", or \"store:\" for the server's own".to_owned());
+                let message = format!("\"{text}\" in {} is not a source of users", last_key(&node.path));
+                reader.wrong(
+                    node.span.clone(),
+                    message,
+                    "write \"file:/path\", or \"store:\" for the store of the server".to_owned(),
+                );
                 None
             }
         }
@@ -58,7 +62,7 @@ impl Kind for UserPlaceText {
     }
 }
 
-/// What has an upper end too.
+/// Checks the upper bounds of keys on passwords and logins.
 pub(crate) fn check_users(config: &Config, reader: &mut Reader<'_>) {
     if config.password_argon2_memory > ARGON2_MEMORY_MAX {
         reader.wrong_at("password_argon2_memory", "password_argon2_memory is too large", "it must be at most 4GiB".to_owned());

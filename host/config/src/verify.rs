@@ -1,4 +1,4 @@
-//! Words of the keys on verification of addresses.
+//! Values of the keys for address verification.
 
 use toml::Value;
 use waxwing_types::{Address, ReversePath};
@@ -6,14 +6,14 @@ use waxwing_types::{Address, ReversePath};
 use crate::kind::{Kind, Words, string};
 use crate::reader::{Node, Reader};
 
-/// What becomes of an address that can't be verified now (`unverified_..._tempfail_action`).
+/// Action for an address that cannot be verified at present (`unverified_..._tempfail_action`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TempfailAction {
-    /// It is refused for now.
+    /// Reject with a temporary error.
     Defer,
-    /// It is refused for now, unless something after it refuses for good.
+    /// Reject with a temporary error, unless a later restriction rejects permanently.
     DeferIfPermit,
-    /// It is let in.
+    /// Accept the address.
     Permit,
 }
 
@@ -23,7 +23,7 @@ impl Words for TempfailAction {
         &[("defer_if_permit", Self::DeferIfPermit), ("defer", Self::Defer), ("permit", Self::Permit)];
 }
 
-/// A sender: `<>`, or an address.
+/// A sender: `<>` or an address.
 pub(crate) struct Sender;
 
 impl Kind for Sender {

@@ -30,7 +30,7 @@ fn ten_mistakes_give_ten_errors() {
         r#"4:30 the network "10.1.2.3/8" has bits right of its prefix | write "10.0.0.0/8""#,
         r#"5:22 message_size_limit is not a size | write a number of octets or a unit of B, KB, MB, GB, KiB, MiB, GiB"#,
         r#"6:25 smtpd_recipient_limit is a string | write a whole number, without quotes"#,
-        r#"7:43 the domain "mail.example.com" stands in virtual_mailbox_domains and in mydestination | it stands there by default: set mydestination without it, or take it out here"#,
+        r#"7:43 the domain "mail.example.com" is listed in virtual_mailbox_domains and in mydestination | mydestination contains the domain by default: set mydestination without the domain, or remove the domain here"#,
         r#"8:24 "hash:/etc/postfix/vmailbox" is not a table | the text file is read directly: write "texthash:/etc/postfix/vmailbox", or "aliases:/etc/postfix/vmailbox" for an aliases file"#,
         r#"9:26 maximal_queue_lifetime is not a duration | write a number with one unit of ms, s, m, h, d, w, such as "5d""#,
         r#"10:40 there is no transport "smpt" | did you mean "smtp"?"#,
@@ -81,12 +81,12 @@ fn contradictions() {
     for (text, wanted) in [
         (
             "relay_domains = [\"b.example\"]\nvirtual_alias_domains = [\"B.example\"]\n",
-            "1:18 the domain \"b.example\" stands in relay_domains and in virtual_alias_domains | a domain belongs to one \
-             class, which decides who delivers its mail: take it out of one",
+            "1:18 the domain \"b.example\" is listed in relay_domains and in virtual_alias_domains | a domain belongs to one \
+             class, which selects the transport: remove the domain from one of the keys",
         ),
         (
             "mynetworks = [\"0.0.0.0/0\"]",
-            "1:15 \"0.0.0.0/0\" makes this server an open relay | name only the networks whose clients you know",
+            "1:15 \"0.0.0.0/0\" makes this server an open relay | list only networks of trusted clients",
         ),
         ("mail_owner = \"root\"", "1:14 mail_owner is root | name a user without privileges; the server never serves as root"),
         (
@@ -107,8 +107,8 @@ fn contradictions() {
         ),
         (
             "[plugins.x]\nfile = \"/there/x\"\ngrants = { lookup = [\"plugin:x\"] }",
-            "3:22 the plugin \"x\" looks up tables of plugins that look up others, in a circle or too deep | \
-             at most 4 plugins may ask one another: leave one of the grants out",
+            "3:22 the plugin \"x\" looks up tables of other plugins in a cycle or too deeply | \
+             at most 4 plugins may form a chain of lookups: remove one of the grants",
         ),
         (
             "[plugins.x]\nfile = \"/there/x\"\nwhen.listener = [\"smtps\"]",
@@ -138,7 +138,7 @@ fn contradictions() {
         ),
         (
             "mydestination = [\"$mydomian\"]",
-            "1:18 \"$mydomian\" has a $name that is not known here | the names that are put in here are $myhostname and $mydomain",
+            "1:18 \"$mydomian\" has an unknown $name | the available variables are $myhostname and $mydomain",
         ),
         ("hopcount_limit = 0", "1:18 hopcount_limit is 0 | it must be between 1 and 1000"),
         ("trace.bytes_max = 4", "1:19 bytes_max is 4 octets | it must be at least 1MiB"),
@@ -161,7 +161,7 @@ fn sockets_at_a_path() {
         ),
         (
             "[[listen]]\nname = \"a\"\naddress = \"127.0.0.1:1\"\nmode = \"0666\"",
-            "4:8 mode is of a socket with a path, and the listener \"a\" has a port | leave it out, or write address = \"unix:/path\"",
+            "4:8 mode applies to Unix sockets only, and the listener \"a\" has a port | leave it out, or write address = \"unix:/path\"",
         ),
         (
             "[[listen]]\nname = \"a\"\naddress = \"unix:/run/a\"\nmode = \"rw\"",
@@ -177,7 +177,7 @@ fn a_milter_is_no_component() {
     for (text, wanted) in [
         (
             "[plugins.x]\nmilter = \"tcp:1@h\"",
-            "2:10 \"tcp:1@h\" is no place of a milter | write it as \"inet:PORT@HOST\" or \"unix:/path/of/socket\"",
+            "2:10 \"tcp:1@h\" is not the address of a milter | write it as \"inet:PORT@HOST\" or \"unix:/path/of/socket\"",
         ),
         (
             "[plugins.x]\nmilter = \"inet:1@h\"\nfile = \"/there/x\"",
@@ -185,11 +185,11 @@ fn a_milter_is_no_component() {
         ),
         (
             "[plugins.x]\nmilter = \"inet:1@h\"\ngrants.edit = true",
-            "3:1 the plugin \"x\" is a milter, which needs no grants | leave them out: it sees whole messages, and may change them",
+            "3:1 the plugin \"x\" is a milter, which needs no grants | remove them: it can read and change messages",
         ),
         (
             "[plugins.x]\nmilter = \"inet:1@h\"\ncanary = { file = \"/there/x\" }",
-            "3:1 the plugin \"x\" is a milter, which has no other version here | bind the new one beside it, in mode shadow",
+            "3:1 the plugin \"x\" is a milter, which has no canary version | bind the new one beside it, in mode shadow",
         ),
         (
             "[plugins.cleanup]\nmilter = \"inet:1@h\"",

@@ -112,7 +112,7 @@ fn users_and_their_passwords() {
     assert_eq!(config.users, [UserPlace::File("/etc/w/users".into()), UserPlace::Store]);
     assert!(config.show_toml(Shown::Given).contains("password_argon2_memory = \"64MiB\"\n"), "a cost is no secret");
     for (bad, advice) in [
-        ("users = [\"store:x\"]", "\"store:\" for the server's own"),
+        ("users = [\"store:x\"]", "\"store:\" for the store of the server"),
         ("users = [\"/etc/users\"]", "write \"file:/path\""),
         ("password_argon2_memory = \"5GiB\"", "at most 4GiB"),
         ("password_argon2_memory = \"1KiB\"", "at least 128KiB"),
