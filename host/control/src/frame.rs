@@ -1,52 +1,52 @@
-//! Cuts a stream into lines and reads each as JSON, within limits.
+//! Framing of control messages: splits a stream into lines and parses each line as JSON, within limits.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Octets of a request, LF included.
+/// Largest request in bytes, LF included.
 pub const REQUEST_BYTES_MAX: usize = 64 * 1024;
-/// Octets of a response, LF included: a page of messages with long addresses, or a long trace.
+/// Largest response in bytes, LF included: a page of messages with long addresses, or a long trace.
 pub const RESPONSE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// What is wrong with what the other side sent. After [`FrameError::TooLong`] the connection is of no more use.
+/// Error of the framing. The connection is not usable after [`FrameError::TooLong`].
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
-    /// No LF within the limit.
+    /// No LF within the limit, in bytes.
     #[error("a message on the control socket is longer than {0} octets")]
     TooLong(usize),
-    /// Not JSON, or not a message that we know.
+    /// Not JSON, or an unknown message.
     #[error("not a message of the control socket: {0}")]
     Malformed(#[from] serde_json::Error),
 }
 
-/// Gathers octets until a line is whole. Holds at most its limit and one input.
+/// Buffers bytes until a line is complete. Holds at most the line limit plus a single input.
 #[derive(Debug)]
 pub struct Frames {
     held: Vec<u8>,
-    /// Octets at the front of `held` that hold no LF for sure.
+    /// Bytes at the front of the buffer known to contain no LF.
     searched: usize,
     line_bytes_max: usize,
 }
 
 impl Frames {
-    /// With a limit for one line in octets, [`REQUEST_BYTES_MAX`] or [`RESPONSE_BYTES_MAX`].
+    /// Creates a reader with a line limit in bytes, [`REQUEST_BYTES_MAX`] or [`RESPONSE_BYTES_MAX`].
     #[must_use]
     pub fn new(line_bytes_max: usize) -> Self {
         Self { held: Vec::new(), searched: 0, line_bytes_max }
     }
 
-    /// Takes what came from the socket.
+    /// Appends bytes read from the socket.
     pub fn push(&mut self, input: &[u8]) {
         self.held.extend_from_slice(input);
     }
 
-    /// Octets that belong to no finished line.
+    /// Number of buffered bytes, not yet part of a complete line.
     #[must_use]
     pub fn held(&self) -> usize {
         self.held.len()
     }
 
-    /// The next message; `None` when its line isn't whole yet.
+    /// Returns the next message, or `None` if no complete line is buffered. An error of the parser skips the line.
     pub fn take<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
         let unseen = self.held.get(self.searched..).unwrap_or_default();
         let Some(at) = memchr::memchr(b'\n', unseen) else {
@@ -64,7 +64,7 @@ impl Frames {
     }
 }
 
-/// A message as it goes over the socket, LF included. An answer over the limit is the maker's fault, who bounds its parts.
+/// Encodes a message as a JSON line, LF included. Fails above [`RESPONSE_BYTES_MAX`]; senders must bound their lists.
 pub fn frame<T: Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
     let mut line = serde_json::to_vec(message)?;
     line.push(b'\n');

@@ -1,10 +1,10 @@
-//! What is said over the control socket: one JSON object per line, a request and its response in turn.
+//! Protocol of the control socket: a JSON object per line, requests and responses in turn.
 //!
-//! Owns: requests, responses, their limits, how lines are cut and read.
+//! Owns: requests, responses, their limits, splitting and parsing of lines.
 //! Uses: types.
-//! Used by: tool (asks), daemon (answers).
-//! Never: a socket, a runtime, a clock; the meaning of a plugin's or a queue's states beyond their names.
-//! Start reading at: [`Request`], then [`Response`].
+//! Used by: daemon (server), tool (client).
+//! Never: a socket, a runtime, a clock; the meaning of plugin or queue states beyond their names.
+//! Start reading at: [`ControlRequest`], then [`ControlResponse`].
 #![forbid(unsafe_code)]
 
 mod frame;

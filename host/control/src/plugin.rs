@@ -1,69 +1,69 @@
-//! Plugins as `waxwing plugin list` shows them, and what became of a change of them.
+//! Plugin messages: status for `waxwing plugin list`, and results of plugin changes.
 
 use serde::{Deserialize, Serialize};
 use waxwing_types::Timestamp;
 
-/// One version of a bound plugin: the one in service, or its canary.
+/// Status of a bound plugin version: the stable version or the canary.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PluginStatus {
-    /// Its name in the configuration.
+    /// Plugin name in the configuration.
     pub name: String,
-    /// Its version: which load of this plugin it is, and the beginning of its content's hash.
+    /// Version: serial number of the load and prefix of the content hash.
     pub version: String,
-    /// When this version was loaded.
+    /// Time of the load.
     pub loaded_at: Timestamp,
-    /// For a canary, the percentage of the transactions that it gets.
+    /// Percentage of the transactions for a canary; `None` for the stable version.
     pub canary: Option<u8>,
-    /// The version that `waxwing plugin rollback` would put back.
+    /// Version that `waxwing plugin rollback` would restore.
     pub previous: Option<String>,
-    /// Why the last change of its file was not taken into service.
+    /// Error of the last reload that failed.
     pub last_error: Option<String>,
-    /// Instances of this version that exist now, at work or waiting.
+    /// Live instances of the version, busy or idle.
     pub instances: u32,
-    /// `enforce`, `shadow` or `off`.
+    /// Mode of the binding: `enforce`, `shadow` or `off`.
     pub mode: String,
-    /// `defer`, `skip`, `reject` or `hold`.
+    /// Consequence of a fault: `defer`, `skip`, `reject` or `hold`.
     pub on_fault: String,
-    /// `closed`, or `open` and `half-open` after too many faults in a row at one of its hooks.
+    /// Breaker state: `closed`, or `open` and `half-open` after too many faults in a row at a hook.
     pub breaker: String,
-    /// Every exported hook, zero calls included.
+    /// Counters of every exported hook, including hooks without calls.
     pub hooks: Vec<HookStatus>,
 }
 
-/// One hook of one plugin, since the server's start, all versions that were in service after each other together.
+/// Counters of a plugin's hook since the start of the server, summed over all versions in service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HookStatus {
-    /// Its name in the contract, such as `on-message`.
+    /// Hook name in the contract, such as `on-message`.
     pub hook: String,
-    /// Calls, faults included.
+    /// Number of calls, faults included.
     pub calls: u64,
-    /// Calls that ended in a fault.
+    /// Number of calls that ended in a fault.
     pub faults: u64,
-    /// Microseconds of all calls together.
+    /// Total duration of all calls in microseconds.
     pub micros: u64,
-    /// For a shadow: answers that were those of the chain.
+    /// For a shadow plugin: answers equal to the result of the enforcing plugins.
     pub agreed: u64,
-    /// For a shadow: answers that were not.
+    /// For a shadow plugin: answers different from the result of the enforcing plugins.
     pub differed: u64,
 }
 
-/// What became of one plugin, or of its canary, when it was to be changed.
+/// Result of a requested change of a plugin or its canary.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PluginChange {
-    /// Its name in the configuration.
+    /// Plugin name in the configuration.
     pub name: String,
-    /// `reloaded`, `unchanged`, `rolled-back`, `canary-reloaded`, `canary-removed`, `promoted` or `failed`.
+    /// Kind of change: `reloaded`, `unchanged`, `rolled-back`, `canary-reloaded`, `canary-removed`, `promoted` or `failed`.
     pub change: String,
-    /// The version that was in service before.
+    /// Version in service before the change.
     pub before: String,
-    /// The version in service now, the same one if nothing changed.
+    /// Version in service now, the same if nothing changed.
     pub version: String,
-    /// What the operator should know; for `failed` the error.
+    /// Note for the operator; the error text for `failed`.
     pub note: Option<String>,
 }
 
 impl PluginChange {
-    /// The change failed and the version before is in service.
+    /// Tells whether the change failed and the old version stays in service.
     #[must_use]
     pub fn is_failed(&self) -> bool {
         self.change == "failed"

@@ -1,4 +1,4 @@
-//! Queue ids as JSON: as text, since a number of 64 bits loses digits in most readers of JSON.
+//! Serde helpers for queue ids as JSON strings, since most JSON parsers lose digits of 64-bit numbers.
 
 use serde::{Deserialize, Deserializer, Serializer, de};
 use waxwing_types::QueueId;

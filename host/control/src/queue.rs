@@ -1,4 +1,4 @@
-//! The queue as `waxwing queue list` and `waxwing queue show` see it.
+//! Queue messages, for `waxwing queue list` and `waxwing queue show`.
 
 use std::fmt;
 
@@ -7,29 +7,29 @@ use waxwing_types::{QueueId, Status, Timestamp};
 
 use crate::printed;
 
-/// Units on one page.
+/// Units on a page at most.
 pub const QUEUE_PAGE_MAX: u32 = 200;
-/// Octets shown of a message's head.
+/// Bytes of a message's header shown at most.
 pub const HEAD_BYTES_MAX: usize = 256 * 1024;
 
-/// Postfix's queues as states.
+/// State of a unit, named after Postfix's queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum QueueState {
-    /// Waits for its first attempt.
+    /// Waiting for the first attempt.
     Incoming,
-    /// An attempt is under way.
+    /// Delivery attempt in progress.
     Active,
-    /// Waits for its next attempt.
+    /// Waiting for the next attempt.
     Deferred,
-    /// Waits for the operator.
+    /// On hold until the operator releases the message.
     Hold,
-    /// Cannot be read.
+    /// Record not readable.
     Corrupt,
 }
 
 impl QueueState {
-    /// The word in lists.
+    /// Returns the lower-case name used in lists.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -48,16 +48,16 @@ impl fmt::Display for QueueState {
     }
 }
 
-/// What the last attempt said.
+/// Status of the last delivery attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastStatus {
-    /// The SMTP reply code, if there was a reply.
+    /// SMTP reply code, if the server replied.
     pub code: Option<u16>,
-    /// RFC 3463 status, such as `4.4.1`.
+    /// Enhanced status code, such as `4.4.1` (RFC 3463).
     pub enhanced: String,
-    /// The server or agent that spoke.
+    /// Remote server or delivery agent that reported the status.
     pub remote: Option<String>,
-    /// The words.
+    /// Status text of the reply or agent.
     pub text: String,
 }
 
@@ -72,56 +72,56 @@ impl From<&Status> for LastStatus {
     }
 }
 
-/// A recipient that is still to be served.
+/// A recipient not yet delivered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueuedRecipient {
-    /// Where it goes.
+    /// Address of the recipient.
     pub address: String,
-    /// What the last attempt said, if there was one.
+    /// Status of the last attempt, if any.
     pub last: Option<LastStatus>,
 }
 
-/// A part of a message that is tried as one; most messages have one unit.
+/// A delivery unit: recipients of a message tried together; most messages have a single unit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueuedUnit {
-    /// The message's name for life.
+    /// Queue id of the message.
     #[serde(with = "printed")]
     pub id: QueueId,
-    /// Which of its units, from 0.
+    /// Number of the unit within the message, from 0.
     pub unit: u16,
-    /// Its state.
+    /// State of the unit.
     pub state: QueueState,
-    /// Why it is held or corrupt.
+    /// Reason for the states hold and corrupt.
     pub reason: Option<String>,
-    /// When the message came; none where its record cannot be read.
+    /// Arrival time of the message; `None` if the record is not readable.
     pub arrived_at: Option<Timestamp>,
-    /// Octets, head and body.
+    /// Size in bytes, header and body.
     pub size: Option<u64>,
-    /// Envelope sender, empty for reports.
+    /// Envelope sender, empty for DSNs.
     pub sender: Option<String>,
-    /// Attempts so far.
+    /// Number of attempts so far.
     pub attempts: u32,
-    /// When the next attempt is due; none for held and corrupt ones.
+    /// Time of the next attempt; `None` for the states hold and corrupt.
     pub next_at: Option<Timestamp>,
-    /// Those still to be served.
+    /// Recipients not yet delivered.
     pub recipients: Vec<QueuedRecipient>,
 }
 
-/// Units by state.
+/// Number of units by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueTotals {
-    /// Waiting for their first attempt, with those under way.
+    /// Units before the first attempt or in the first attempt.
     pub incoming: u64,
-    /// Waiting for their next attempt, with those under way.
+    /// Units waiting for, or in, a later attempt.
     pub deferred: u64,
-    /// Held.
+    /// Units on hold.
     pub hold: u64,
-    /// Unreadable.
+    /// Units with unreadable records.
     pub corrupt: u64,
 }
 
 impl QueueTotals {
-    /// All of them.
+    /// Returns the number of all units.
     #[must_use]
     pub fn sum(&self) -> u64 {
         self.incoming + self.deferred + self.hold + self.corrupt
@@ -131,37 +131,39 @@ impl QueueTotals {
 /// A page of the queue.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueuePage {
-    /// Held and corrupt ones first, then by the time when they are due.
+    /// Units of the page: held and corrupt units first, then by the time of the next attempt.
     pub units: Vec<QueuedUnit>,
-    /// Where the next page begins, in the server's own words; none on the last.
+    /// Opaque key of the next page; `None` on the last page.
     pub next: Option<String>,
-    /// The whole queue.
+    /// Totals of the whole queue.
     pub totals: QueueTotals,
 }
 
-/// All about one message.
+/// Details of a queued message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShownMessage {
-    /// Its name for life.
+    /// Queue id of the message.
     #[serde(with = "printed")]
     pub id: QueueId,
-    /// The units that still wait.
+    /// Units not yet delivered.
     pub units: Vec<QueuedUnit>,
-    /// By which door it came; this and the following are absent where the record cannot be read.
+    /// Source of the message, such as `smtp`; absent, as the following fields, if the record is not readable.
+    #[serde(rename = "via")]
     pub via: Option<String>,
-    /// The client's address, none for mail made here.
+    /// Address of the client; `None` for locally generated mail.
     pub peer: Option<String>,
-    /// What the client said after HELO or EHLO.
+    /// Argument of HELO or EHLO.
     pub helo: Option<String>,
-    /// The authenticated user.
+    /// Authenticated user name.
     pub user: Option<String>,
-    /// The body is declared as 8BITMIME.
+    /// Tells whether the body was declared as 8BITMIME (RFC 6152).
     pub eight_bit: bool,
-    /// What hooks noted.
+    /// Tags set by hooks, as name and value.
     pub tags: Vec<(String, String)>,
-    /// The header block, at most [`HEAD_BYTES_MAX`] octets; what is not UTF-8 is replaced.
+    /// Header block, at most [`SHOWN_HEADER_BYTES_MAX`] bytes; invalid UTF-8 is replaced.
+    #[serde(rename = "head")]
     pub head: Option<String>,
-    /// Octets of head and body.
+    /// Size in bytes, header and body.
     pub size: u64,
 }
 

@@ -1,121 +1,121 @@
-//! What a client may ask.
+//! Requests of the control protocol.
 
 use serde::{Deserialize, Serialize};
 use waxwing_types::QueueId;
 
 use crate::{PasswordRecord, QUEUE_PAGE_MAX, printed};
 
-/// Transactions that [`Request::TraceLast`] shows at most.
+/// Transactions returned by [`ControlRequest::TraceLast`] at most.
 pub const TRACE_LAST_MAX: u32 = 100;
 
-/// Recordings that one answer to [`Request::RecordingLast`] has at most.
+/// Recordings returned by [`ControlRequest::RecordingLast`] at most.
 pub const RECORDING_PAGE_MAX: u32 = 100;
 
-/// One question to the running server. As JSON: `{"ask":"queue-show","id":"…"}`.
+/// A request to the running server. As JSON: `{"ask":"queue-show","id":"…"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
-    /// Are you there, and who are you?
+    /// Version and identity of the server.
     Ping,
     /// A page of the queue.
     QueueList {
-        /// Where the page before said that this one begins.
+        /// Key of the page, from [`QueuePage::next`](crate::QueuePage::next); `None` for the first page.
         #[serde(default)]
         after: Option<String>,
-        /// Units at most; the server takes no more than [`QUEUE_PAGE_MAX`].
+        /// Units on the page at most; the server limits the number to [`QUEUE_PAGE_MAX`].
         limit: u32,
     },
-    /// All about one message.
+    /// Details of a message.
     QueueShow {
-        /// Its queue id.
+        /// Queue id of the message.
         #[serde(with = "printed")]
         id: QueueId,
     },
-    /// What every hook did to one message, queued, delivered or refused.
+    /// Trace of all hook calls for a message, whether queued, delivered or rejected.
     Trace {
-        /// Its queue id.
+        /// Queue id of the transaction.
         #[serde(with = "printed")]
         id: QueueId,
     },
-    /// The latest transactions.
+    /// Traces of the latest transactions.
     TraceLast {
-        /// Transactions at most; the server takes no more than [`TRACE_LAST_MAX`].
+        /// Number of transactions; the server limits the number to [`TRACE_LAST_MAX`].
         limit: u32,
     },
-    /// The recording of one transaction.
+    /// Recording of a transaction.
     Recording {
-        /// Its queue id.
+        /// Queue id of the transaction.
         #[serde(with = "printed")]
         id: QueueId,
     },
-    /// The latest recordings, the newest first.
+    /// The latest recordings, newest first.
     RecordingLast {
-        /// Where the page before said that this one ends.
+        /// Upper end of the page, from the response before; `None` for the newest recordings.
         #[serde(default)]
         before: Option<String>,
-        /// Recordings at most; the server takes no more than [`RECORDING_PAGE_MAX`].
+        /// Number of recordings; the server limits the number to [`RECORDING_PAGE_MAX`].
         limit: u32,
     },
-    /// The bound plugins and how often each hook ran.
+    /// Bound plugins with the counters of each hook.
     PluginList,
-    /// Counters and distributions of this run.
+    /// Counters and histograms since the start of the server.
     Metrics,
-    /// Load the files of plugins again, of all or of one.
+    /// Reload of the plugin files, of all plugins or of a single plugin.
     PluginReload {
-        /// Its name in the configuration.
+        /// Plugin name in the configuration; `None` for all.
         #[serde(default)]
         name: Option<String>,
     },
-    /// Undo the last change of a plugin: take its canary away, or else put the version before back.
+    /// Undo of a plugin's last change: removes the canary, or else restores the previous version.
     PluginRollback {
-        /// Its name in the configuration.
+        /// Plugin name in the configuration.
         name: String,
     },
-    /// Put a plugin's canary in its place.
+    /// Promotion of a plugin's canary to the stable version.
     PluginPromote {
-        /// Its name in the configuration.
+        /// Plugin name in the configuration.
         name: String,
     },
-    /// The configuration in effect, secrets redacted.
+    /// Configuration in effect, secrets redacted.
     ConfigShow,
-    /// The certificates that are shown.
+    /// Certificates in use by the listeners.
     TlsShow,
-    /// Read the configuration again, whole, and serve by it from now on.
+    /// Reload of the whole configuration.
     Reload,
-    /// A page of the users in the store, in the order of their names.
+    /// A page of the users in the store, in the order of names.
     UserList {
-        /// Where the page before said that this one begins.
+        /// Name after which the page begins; `None` for the first page.
         #[serde(default)]
         after: Option<String>,
     },
-    /// One user of the store.
+    /// A user of the store.
     UserShow {
-        /// Its name.
+        /// User name, normalized by the server.
         name: String,
     },
-    /// Add a user to the store.
+    /// Addition of a user to the store.
     UserAdd {
-        /// Its name.
+        /// Name of the new user.
         name: String,
-        /// Of its password.
+        /// Hash records of the password.
         records: Vec<PasswordRecord>,
     },
-    /// Give a user of the store other records.
+    /// Replacement of a user's password records.
     UserPasswd {
-        /// Its name.
+        /// Name of the user.
         name: String,
-        /// Of its new password.
+        /// Hash records of the new password.
         records: Vec<PasswordRecord>,
     },
-    /// Remove a user from the store.
+    /// Removal of a user from the store.
     UserDelete {
-        /// Its name.
+        /// Name of the user.
         name: String,
     },
 }
 
 impl Request {
-    /// The limit in effect for a page of the queue: what was asked, at least one, at most [`QUEUE_PAGE_MAX`].
+    /// Clamps a requested page size to 1 … [`QUEUE_PAGE_MAX`] units.
     #[must_use]
     pub fn page_limit(asked: u32) -> usize {
         asked.clamp(1, QUEUE_PAGE_MAX) as usize

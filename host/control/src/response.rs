@@ -1,4 +1,4 @@
-//! What the server answers.
+//! Responses of the control protocol.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -6,126 +6,127 @@ use waxwing_types::Timestamp;
 
 use crate::{PluginChange, PluginStatus, QueuePage, ShownMessage, UserStatus};
 
-/// The one answer to a request.
+/// The single response to a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "kebab-case")]
 pub enum Response {
-    /// To `Ping`.
+    /// Response to `Ping`.
     Pong(ServerInfo),
-    /// To `QueueList`.
+    /// Response to `QueueList`.
     Queue(QueuePage),
-    /// To `QueueShow`.
+    /// Response to `QueueShow`.
     Message(Box<ShownMessage>),
-    /// To `Trace` and `TraceLast`: trace records as the pipeline prints them, in the order of time.
+    /// Response to `Trace` and `TraceLast`: trace records as serialised by the pipeline, in chronological order.
     Trace {
-        /// The records.
+        /// Trace records in JSON.
         records: Vec<Value>,
     },
-    /// To `Recording` and `RecordingLast`: recordings as the pipeline prints them.
+    /// Response to `Recording` and `RecordingLast`: recordings as serialised by the pipeline.
     Recordings {
-        /// The recordings, the newest first.
+        /// Recordings in JSON, newest first.
         recordings: Vec<Value>,
-        /// The next page ends before this id.
+        /// Queue id before which the next page ends; `None` on the last page.
         next: Option<String>,
     },
-    /// To `PluginList`.
+    /// Response to `PluginList`.
     Plugins {
-        /// In the order of the configuration.
+        /// Plugins in configuration order.
         plugins: Vec<PluginStatus>,
     },
-    /// To `Metrics`.
+    /// Response to `Metrics`.
     Metrics {
-        /// In the text format of Prometheus, version 0.0.4.
+        /// Metrics in the Prometheus text format, version 0.0.4.
         text: String,
     },
-    /// To `PluginReload`, `PluginRollback` and `PluginPromote`.
+    /// Response to `PluginReload`, `PluginRollback` and `PluginPromote`.
     PluginChanges {
-        /// What became of each that was asked about.
+        /// Result for each requested plugin.
         changes: Vec<PluginChange>,
     },
-    /// To `ConfigShow`.
+    /// Response to `ConfigShow`.
     Config {
-        /// The file that was read.
+        /// Path of the configuration file.
         file: String,
-        /// What is in effect, as TOML.
+        /// Configuration in effect, as TOML.
         text: String,
     },
-    /// To `TlsShow`.
+    /// Response to `TlsShow`.
     Tls {
-        /// The fingerprints of the certificates that handshakes use now: SHA-256 in hexadecimal digits.
+        /// SHA-256 fingerprints of the certificates in use, in hexadecimal digits.
         certificates: Vec<String>,
     },
-    /// To `Reload`.
+    /// Response to `Reload`.
     Reloaded(Reloaded),
-    /// To `UserList` and `UserShow`.
+    /// Response to `UserList` and `UserShow`.
     Users {
-        /// In the order of their names; to `UserShow` none or one.
+        /// Users in the order of names; for `UserShow` none or one.
         users: Vec<UserStatus>,
-        /// The next page begins behind this name.
+        /// Name after which the next page begins; `None` on the last page.
         next: Option<String>,
     },
-    /// To `UserAdd`, `UserPasswd` and `UserDelete`: it is durable.
+    /// Response to `UserAdd`, `UserPasswd` and `UserDelete`, once the change is durable.
     UserChanged,
-    /// To any request that can't be served.
+    /// Error response to any request.
+    #[serde(rename = "problem")]
     Problem(Problem),
 }
 
-/// Who answers.
+/// Identity of the running server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerInfo {
     /// Version of the server.
     pub version: String,
-    /// Process id.
+    /// Process id of the server.
     pub pid: u32,
-    /// `myhostname`.
+    /// Host name (`myhostname`).
     pub hostname: String,
-    /// When it started.
+    /// Time of the start.
     pub started_at: Timestamp,
 }
 
-/// A configuration that serves from now on.
+/// Report of a successful configuration reload.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reloaded {
-    /// The file that was read.
+    /// Path of the configuration file.
     pub file: String,
-    /// Listeners that were opened.
+    /// Listeners opened by the reload.
     pub opened: Vec<String>,
-    /// Listeners that were closed.
+    /// Listeners closed by the reload.
     pub closed: Vec<String>,
-    /// Plugins that were added, removed or loaded again.
+    /// Plugins added, removed or reloaded.
     pub plugins: Vec<PluginChange>,
-    /// Keys that have other values in the file but change only at the next start.
+    /// Changed keys that take effect only at the next start.
     pub next_start: Vec<String>,
 }
 
-/// Why a request was not served.
+/// Error of a control request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{text}")]
 pub struct Problem {
-    /// What kind.
+    /// Kind of the error.
     pub kind: ProblemKind,
-    /// A sentence for a person.
+    /// Error text for the operator.
     pub text: String,
 }
 
-/// Kinds of problems.
+/// Kinds of control errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProblemKind {
-    /// The request is not one of ours, or too long.
+    /// Unknown, malformed or oversized request.
     BadRequest,
-    /// Nothing has that id.
+    /// No object of this id or name.
     NotFound,
-    /// Something of that name is there already.
+    /// An object of this name exists already.
     Exists,
-    /// The client may not ask this.
+    /// The client is not authorised.
     Denied,
-    /// The server failed; its log says more.
+    /// The server failed; details are in the log.
     Failed,
 }
 
 impl Response {
-    /// A problem.
+    /// Creates an error response.
     pub fn problem(kind: ProblemKind, text: impl Into<String>) -> Self {
         Self::Problem(Problem { kind, text: text.into() })
     }

@@ -1,29 +1,29 @@
-//! Users of the server's own store, as they go over the socket.
+//! User messages: the users of the server's own store.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Users that one answer to `UserList` has at most.
+/// Users in a single `UserList` response at most.
 pub const USER_PAGE_MAX: usize = 1000;
 
-/// The record of a password, as it is stored: `{SCHEME}…`. Whoever makes it has the password; it does not go over the socket.
+/// Password record as stored: `{SCHEME}…`. Computed by the client, so that the password itself does not pass the socket.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PasswordRecord(pub String);
 
-/// A hash is a secret too.
+/// Redacted: a hash is a secret too.
 impl fmt::Debug for PasswordRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(redacted)")
     }
 }
 
-/// A user, without its secrets.
+/// A user, without secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserStatus {
-    /// Its name.
+    /// Name of the user.
     pub name: String,
-    /// The schemes of its records.
+    /// Password schemes of the records.
     pub schemes: Vec<String>,
 }
