@@ -1,4 +1,4 @@
-//! The command line.
+//! Command line: parses the arguments, runs the server or a tool command, prints errors, sets the exit code.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -33,7 +33,7 @@ enum Command {
     Tool(waxwing_tool::Command),
 }
 
-/// Does what the arguments say.
+/// Parses the arguments, runs the command and returns the exit code of the process.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let clock = SystemClock::start();
@@ -47,7 +47,7 @@ pub(crate) fn main() -> ExitCode {
         (Command::Serve | Command::Dev(_) | Command::Tool(_), _) => ExitCode::FAILURE,
     };
     result.unwrap_or_else(|error| {
-        // With whom could be shared that standard error is closed?
+        // A failed write is ignored: standard error is closed, and no other channel is left.
         let _ = writeln!(std::io::stderr(), "{}", explain(&error));
         code(&error)
     })
@@ -64,14 +64,14 @@ fn print(tool: &waxwing_tool::Command, options: &Options, clock: SystemClock) ->
     let around =
         Surroundings { now: clock.now(), builtin: waxwing_bundle::standard, stage: &Stage { clock }, serve: &Server { clock } };
     let result = tool.run(options, &around, &mut out);
-    // What was printed before the error is a part of the answer.
+    // Output printed before an error is part of the result.
     match out.flush().map_err(ToolError::from).and(result) {
         Err(error) if !error.is_broken_pipe() => Err(error.into()),
         Ok(()) | Err(_) => Ok(ExitCode::SUCCESS),
     }
 }
 
-/// For the commands that run a server.
+/// Runs a server in the process for tool commands such as `waxwing plugin run`.
 struct Server {
     clock: SystemClock,
 }
@@ -86,7 +86,7 @@ impl Serve for Server {
     }
 }
 
-/// Mistakes of a configuration speak for themselves, with the lines that they stand in; all else is one sentence.
+/// Formats an error for the terminal: configuration diagnostics with the source lines at fault, every other error as a single line.
 fn explain(error: &anyhow::Error) -> String {
     let load = match error.downcast_ref::<ToolError>() {
         Some(ToolError::Config(load)) => Some(load),

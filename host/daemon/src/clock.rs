@@ -1,17 +1,17 @@
-//! The real clock; everyone else gets time from it.
+//! The system clock, the only reader of real time; all other code gets time from [`Clock`].
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use waxwing_types::{Clock, Monotonic, Timestamp};
 
-/// The system's clocks.
+/// Clock of the operating system: wall time and monotonic time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SystemClock {
     began: Instant,
 }
 
 impl SystemClock {
-    /// Monotonic time counts from here.
+    /// Creates the clock; monotonic time counts from the moment of the call.
     #[allow(clippy::disallowed_methods, reason = "this is the clock that the others are told to use")]
     pub(crate) fn start() -> Self {
         Self { began: Instant::now() }

@@ -1,4 +1,4 @@
-//! The server's side of the control socket.
+//! Server side of the control socket: accepts clients, reads requests, writes responses.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -17,42 +17,42 @@ use waxwing_net::{LocalBindError, Shutdown, bind_local, spawn};
 
 use crate::privilege::{Owner, PrivilegeError};
 
-/// Clients at once; more wait.
+/// Clients served at the same time; further clients wait.
 const CLIENTS_MAX: usize = 8;
-/// How long a client may be silent, and how long it may take to read an answer.
+/// Longest silence of a client, and longest time to write a response.
 const CLIENT_IDLE: Duration = Duration::from_secs(60);
-/// Octets of one read.
+/// Bytes read from the socket at once.
 const READ_BYTES: usize = 4096;
-/// After an accept that failed for want of descriptors.
+/// Pause after a failed accept, for instance for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// Answers requests.
+/// Handler of control requests.
 #[async_trait]
 pub(crate) trait Answers: Send + Sync {
-    /// One answer to one request.
+    /// Handles a single request and returns the response.
     async fn answer(&self, request: Request) -> Response;
 }
 
-/// Why there is no control socket.
+/// Error when the control socket is created.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BindError {
-    /// Its path can't be had.
+    /// The path is not usable, or another server listens there.
     #[error("control socket: {0}")]
     Bind(#[from] LocalBindError),
-    /// The system refused.
+    /// The operating system refused to set the permissions.
     #[error("control socket {}: {error}", path.display())]
     System {
-        /// Its path.
+        /// Path of the control socket.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         error: io::Error,
     },
-    /// It can't be given to the owner.
+    /// The socket could not be given to `mail_owner`.
     #[error(transparent)]
     Owner(#[from] PrivilegeError),
 }
 
-/// Binds it, for the owner alone; takes the place of one that a server has left behind.
+/// Binds the control socket with mode 0600, owned by `mail_owner`; replaces the stale socket of a server that has ended.
 pub(crate) fn bind(path: &Path, owner: &Owner) -> Result<UnixListener, BindError> {
     let failed = |error| BindError::System { path: path.to_owned(), error };
     let listener = bind_local(path)?.into_socket();
@@ -61,24 +61,24 @@ pub(crate) fn bind(path: &Path, owner: &Owner) -> Result<UnixListener, BindError
     Ok(listener)
 }
 
-/// Serves clients until the shutdown.
-pub(crate) async fn serve(listener: UnixListener, answers: Arc<dyn Answers>, mut shutdown: Shutdown) -> io::Result<()> {
+/// Serves clients until shutdown.
+pub(crate) async fn serve(listener: UnixListener, handler: Arc<dyn Answers>, mut shutdown: Shutdown) -> io::Result<()> {
     let listener = tokio::net::UnixListener::from_std(listener)?;
-    let places = Arc::new(Semaphore::new(CLIENTS_MAX));
+    let permits = Arc::new(Semaphore::new(CLIENTS_MAX));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return Ok(()) };
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return Ok(()) };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = shutdown.wait() => return Ok(()),
         };
         match accepted {
             Ok((stream, _)) => {
-                let (answers, shutdown) = (Arc::clone(&answers), shutdown.clone());
+                let (handler, shutdown) = (Arc::clone(&handler), shutdown.clone());
                 spawn("control", async move {
-                    if let Err(error) = client(stream, &*answers, shutdown).await {
-                        tracing::debug!(%error, "a client of the control socket went away");
+                    if let Err(error) = client(stream, &*handler, shutdown).await {
+                        tracing::debug!(%error, "control socket: client connection failed");
                     }
-                    drop(place);
+                    drop(permit);
                 });
             }
             Err(error) => {
@@ -89,7 +89,7 @@ pub(crate) async fn serve(listener: UnixListener, answers: Arc<dyn Answers>, mut
     }
 }
 
-async fn client(mut stream: tokio::net::UnixStream, answers: &dyn Answers, mut shutdown: Shutdown) -> io::Result<()> {
+async fn client(mut stream: tokio::net::UnixStream, handler: &dyn Answers, mut shutdown: Shutdown) -> io::Result<()> {
     let uid = stream.peer_cred()?.uid();
     if uid != 0 && uid != geteuid().as_raw() {
         tracing::warn!(uid, "refused a client of the control socket");
@@ -99,7 +99,7 @@ async fn client(mut stream: tokio::net::UnixStream, answers: &dyn Answers, mut s
     let mut buffer = [0; READ_BYTES];
     loop {
         match frames.take::<Request>() {
-            Ok(Some(request)) => send(&mut stream, &answers.answer(request).await).await?,
+            Ok(Some(request)) => send(&mut stream, &handler.answer(request).await).await?,
             Ok(None) => {
                 let read = tokio::select! {
                     read = timeout(CLIENT_IDLE, stream.read(&mut buffer)) => read.unwrap_or(Ok(0))?,

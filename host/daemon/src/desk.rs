@@ -1,4 +1,4 @@
-//! Answers the requests of the control socket from the live objects.
+//! Admin service: handles the requests of the control socket with the live objects of the server.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,10 +24,10 @@ use crate::plugins::Keeper;
 
 mod users;
 
-/// Octets of recordings in one answer; in JSON they may be some times as many.
+/// Bytes of recordings in a single response, as stored; the JSON form may be several times larger.
 const RECORDING_PAGE_BYTES: u64 = 2 << 20;
 
-/// Everything that can be asked about.
+/// Handler of all control requests, with the objects to query.
 pub(crate) struct Desk {
     pub(crate) info: ServerInfo,
     pub(crate) config: Arc<ArcSwap<Config>>,
@@ -39,17 +39,17 @@ pub(crate) struct Desk {
     pub(crate) metrics: Arc<MetricsRegistry>,
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) active: ActiveUnits,
-    /// None where nobody listens.
+    /// Listeners of the server; `None` in a process without listeners.
     pub(crate) doors: Option<Arc<Doors>>,
     pub(crate) door: Arc<DoorShared>,
     pub(crate) reloads: Arc<dyn Reloads>,
     pub(crate) users: Arc<dyn UserStore>,
 }
 
-/// Takes the configuration into service again.
+/// Reloads the configuration of the running server.
 #[async_trait]
 pub(crate) trait Reloads: Send + Sync {
-    /// All of it, or none and why.
+    /// Reloads the whole configuration; on error nothing changes.
     async fn reload(&self) -> Result<Reloaded, Problem>;
 }
 
@@ -127,14 +127,14 @@ impl Desk {
     }
 
     fn plugin_list(&self) -> Vec<PluginStatus> {
-        let with_notes = |status: BindingStatus| match status.canary {
+        let with_last_change = |status: BindingStatus| match status.canary {
             Some(_) => plugin_status(status, (None, None)),
             None => {
-                let notes = self.keeper.notes(&status.name);
-                plugin_status(status, notes)
+                let last_change = self.keeper.notes(&status.name);
+                plugin_status(status, last_change)
             }
         };
-        self.pipeline.status().into_iter().map(with_notes).collect()
+        self.pipeline.status().into_iter().map(with_last_change).collect()
     }
 
     async fn trace(&self, id: QueueId) -> Result<Response, Problem> {
@@ -182,13 +182,13 @@ impl Desk {
         }
     }
 
-    /// Reads of the store block for a while: not on the reactor.
+    /// Reads traces on a blocking thread, since reads of the store would stall the reactor.
     async fn read_traces<F>(&self, read: F) -> Result<Found, Problem>
     where
         F: FnOnce(&TraceStore) -> Result<Found, TraceError> + Send + 'static,
     {
         let failed = |error: &dyn std::fmt::Display| problem(ProblemKind::Failed, error.to_string());
-        // Whoever asks right after his message was accepted should find it.
+        // A trace written just before the request must be found: flush first.
         self.traces.settled().await.map_err(|error| failed(&error))?;
         let traces = Arc::clone(&self.traces);
         match tokio::task::spawn_blocking(move || read(&traces)).await {
@@ -235,7 +235,7 @@ fn response_of(found: &Found) -> Result<Response, Problem> {
     }
 }
 
-/// `active`: the owner is trying it, which the spool does not know.
+/// Maps a unit's state; `active` is true during a delivery attempt, known to the queue manager but not to the spool.
 fn queue_state(state: UnitState, active: bool) -> (QueueState, Option<String>) {
     match state {
         UnitState::Incoming | UnitState::Deferred if active => (QueueState::Active, None),
@@ -303,7 +303,7 @@ fn next_at(unit: &Unit, state: QueueState) -> Option<Timestamp> {
     }
 }
 
-/// `parked.ID.NUMBER` or `due.MILLISECONDS.ID.NUMBER`.
+/// Formats a page key: `parked.ID.NUMBER` or `due.MILLISECONDS.ID.NUMBER`.
 fn print_key(key: ListKey) -> String {
     match key {
         ListKey::Parked(id, number) => format!("parked.{id}.{number}"),

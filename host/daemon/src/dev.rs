@@ -1,4 +1,4 @@
-//! `waxwing dev`: a server to try things out.
+//! `waxwing dev`: a server for trying Waxwing out, with a demo user and without root.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -16,10 +16,10 @@ use crate::privilege::Owner;
 use crate::serve::{self, Bound};
 use crate::tls;
 
-/// As whom it serves when root starts it.
+/// User to run as when started by root.
 const ROOT_BECOMES: &str = "nobody";
 
-/// Makes the directory, the configuration (with `more` at its end) and the demo user's mailbox, and serves.
+/// Creates the directory, the configuration (with `more` appended) and the demo user's mailbox, and runs the server.
 pub(crate) fn run(args: &DevArgs, more: &str, clock: SystemClock) -> anyhow::Result<ExitCode> {
     let facts = Facts::from_system();
     let owner = Owner::find(Some(ROOT_BECOMES))?;
@@ -31,27 +31,27 @@ pub(crate) fn run(args: &DevArgs, more: &str, clock: SystemClock) -> anyhow::Res
         config.mail_owner.get_or_insert_with(|| ROOT_BECOMES.to_owned());
     }
     tls::make_certificate(&dir.join(DEV_CERTIFICATE), &[config.myhostname.clone(), "localhost".to_owned()])?;
-    for made in [CONFIG_FILE, "aliases", DEV_CERTIFICATE] {
-        owner.give(&dir.join(made))?;
+    for name in [CONFIG_FILE, "aliases", DEV_CERTIFICATE] {
+        owner.give(&dir.join(name))?;
     }
-    for made in ["mail", "spool"] {
-        owner.directory(&dir.join(made))?;
+    for name in ["mail", "spool"] {
+        owner.directory(&dir.join(name))?;
     }
     make_maildir(&config.dev_maildir(), &owner).context("the demo user's mailbox")?;
     let file = dir.join(CONFIG_FILE);
     let is_default = args.dir.is_none() && !Path::new(SYSTEM_CONFIG).exists();
     let maildir = config.dev_maildir();
-    let at_hand = move |ports: &[Bound]| {
+    let on_ready = move |ports: &[Bound]| {
         let addresses: Vec<(ListenKind, ListenAddress)> =
             ports.iter().map(|port| (port.listen.kind, port.address.clone())).collect();
         let text = banner(&addresses, &maildir, &dir, &own_name(), is_default);
-        // A reader that has gone is no reason not to serve.
+        // A closed standard output is no reason to stop.
         let _ = std::io::stdout().write_all(text.as_bytes());
     };
-    serve::run(serve::Start { config: Arc::new(config), file, clock, at_hand: Box::new(at_hand) })
+    serve::run(serve::Start { config: Arc::new(config), file, clock, at_hand: Box::new(on_ready) })
 }
 
-/// The directories of a Maildir, each the owner's.
+/// Creates the directories of a Maildir with the owner `mail_owner`.
 fn make_maildir(maildir: &Path, owner: &Owner) -> anyhow::Result<()> {
     if let Some(domain) = maildir.parent() {
         owner.directory(domain)?;
@@ -63,7 +63,7 @@ fn make_maildir(maildir: &Path, owner: &Owner) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How the person can call this program again: by its name if it stands on the path, else by where it is.
+/// Name to call the program by: the bare name if found through `PATH`, the path otherwise.
 fn own_name() -> String {
     let called = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
     match called.components().count() {
@@ -82,12 +82,12 @@ fn banner(ports: &[(ListenKind, ListenAddress)], maildir: &Path, dir: &Path, pro
     // Writing to a String does not fail.
     let _ = write!(
         text,
-        "Waxwing {version} is at hand. Ctrl-C ends it.\n\
+        "Waxwing {version} is running. Press Ctrl-C to stop.\n\
          \n  \
            listens on   {listening}\n  \
            mail to      {DEV_USER}@{DEV_DOMAIN}\n  \
-           lands in     {maildir}/new\n  \
-           settings     {settings}\n\
+           mailbox      {maildir}/new\n  \
+           config       {settings}\n\
          \n\
          Send a message, see what every hook did to it, look at the queue:\n\
          \n  \
@@ -102,7 +102,7 @@ fn banner(ports: &[(ListenKind, ListenAddress)], maildir: &Path, dir: &Path, pro
     text
 }
 
-/// As a shell reads it back.
+/// Quotes a path for the shell.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_alphanumeric() || "/._-+:@%".contains(c);
@@ -120,7 +120,7 @@ mod tests {
         let text = banner(&ports, Path::new("/d/mail/waxwing.test/demo"), Path::new("/d/with space"), "waxwing", false);
         for part in [
             "listens on   127.0.0.1:2525 (smtp), 127.0.0.1:2587 (submission)\n",
-            "lands in     /d/mail/waxwing.test/demo/new\n",
+            "mailbox      /d/mail/waxwing.test/demo/new\n",
             "--url smtp://127.0.0.1:2525 --mail-from you@example.org --mail-rcpt demo@waxwing.test -T -\n",
             "waxwing trace --last 1 --config '/d/with space/waxwing.toml'\n",
             "waxwing queue list --config '/d/with space/waxwing.toml'\n",

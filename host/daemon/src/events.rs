@@ -1,4 +1,4 @@
-//! Events for accounting: taken off the mail's way, bounded, told to the plugins of on-event one after the other.
+//! Accounting events: a bounded queue off the mail path, dispatched to the `on-event` hooks in order.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,23 +8,23 @@ use waxwing_net::{Shutdown, spawn};
 use waxwing_pipeline::{Context, Event, Events, Hook, Pipeline};
 use waxwing_types::Via;
 
-/// Events that may wait; more are dropped, and counted. Each is a few hundred octets.
+/// Events that may wait, each of a few hundred bytes; further events are dropped and counted.
 const EVENTS_MAX: usize = 4_096;
 
-/// Where events go in.
+/// Bounded queue of accounting events; full queues drop, so publishing never blocks.
 pub(crate) struct EventLine {
     pipeline: Arc<Pipeline>,
-    line: mpsc::Sender<(String, String)>,
+    sender: mpsc::Sender<(String, String)>,
     dropped: Arc<AtomicU64>,
 }
 
 impl EventLine {
-    /// Starts the task that tells plugins of them, until the shutdown.
+    /// Creates the queue and starts the task that calls the plugins, until shutdown.
     pub(crate) fn start(pipeline: &Arc<Pipeline>, shutdown: Shutdown) -> Arc<Self> {
-        let (line, waiting) = mpsc::channel(EVENTS_MAX);
+        let (sender, receiver) = mpsc::channel(EVENTS_MAX);
         let dropped = Arc::<AtomicU64>::default();
-        drop(spawn("events", tell(Arc::clone(pipeline), waiting, Arc::clone(&dropped), shutdown)));
-        Arc::new(Self { pipeline: Arc::clone(pipeline), line, dropped })
+        drop(spawn("events", tell(Arc::clone(pipeline), receiver, Arc::clone(&dropped), shutdown)));
+        Arc::new(Self { pipeline: Arc::clone(pipeline), sender, dropped })
     }
 }
 
@@ -34,7 +34,7 @@ impl Events for EventLine {
     }
 
     fn happened(&self, name: &str, json: String) {
-        if self.line.try_send((name.to_owned(), json)).is_err() {
+        if self.sender.try_send((name.to_owned(), json)).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -42,21 +42,21 @@ impl Events for EventLine {
 
 async fn tell(
     pipeline: Arc<Pipeline>,
-    mut waiting: mpsc::Receiver<(String, String)>,
+    mut receiver: mpsc::Receiver<(String, String)>,
     dropped: Arc<AtomicU64>,
     mut shutdown: Shutdown,
 ) {
     loop {
         let (name, json) = tokio::select! {
             biased;
-            event = waiting.recv() => match event {
+            event = receiver.recv() => match event {
                 Some(event) => event,
                 None => return,
             },
             () = shutdown.wait() => return,
         };
         pipeline.tell(&mut pipeline.chain(), &mut Context::new(Via::Api, None), Event::Observe { name, json }).await;
-        let lost = if waiting.is_empty() { dropped.swap(0, Ordering::Relaxed) } else { 0 };
+        let lost = if receiver.is_empty() { dropped.swap(0, Ordering::Relaxed) } else { 0 };
         if lost > 0 {
             tracing::warn!(target: "plugins", lost, "on-event is too slow: events were dropped");
         }
@@ -114,21 +114,21 @@ mod tests {
         let (_trigger, shutdown) = Shutdown::new();
         let ear = Ear::default();
         let bound = pipeline(vec![Binding::new("ear", Arc::new(ear.clone()), BindingSettings::default())]);
-        let line = EventLine::start(&bound, shutdown.clone());
-        assert!(line.wanted() && !EventLine::start(&pipeline(Vec::new()), shutdown).wanted());
+        let queue = EventLine::start(&bound, shutdown.clone());
+        assert!(queue.wanted() && !EventLine::start(&pipeline(Vec::new()), shutdown).wanted());
         // The task has no turn before this one waits.
         for number in 0..EVENTS_MAX + 3 {
-            line.happened("delivered", number.to_string());
+            queue.happened("delivered", number.to_string());
         }
-        assert_eq!(line.dropped.load(Ordering::Relaxed), 3);
+        assert_eq!(queue.dropped.load(Ordering::Relaxed), 3);
         for _ in 0..1_000 {
-            if ear.0.lock().len() == EVENTS_MAX && line.dropped.load(Ordering::Relaxed) == 0 {
+            if ear.0.lock().len() == EVENTS_MAX && queue.dropped.load(Ordering::Relaxed) == 0 {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         let heard = ear.0.lock().clone();
         assert_eq!((heard.len(), heard[0].as_str(), heard[7].as_str()), (EVENTS_MAX, "delivered 0", "delivered 7"));
-        assert_eq!(line.dropped.load(Ordering::Relaxed), 0, "they were logged");
+        assert_eq!(queue.dropped.load(Ordering::Relaxed), 0, "they were logged");
     }
 }

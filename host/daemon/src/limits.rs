@@ -1,11 +1,11 @@
-//! Limits of the process that the system sets.
+//! Resource limits of the process (getrlimit(2)).
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Open files that the server wants: two for each session and each delivery, and those of the store.
+/// Open files wanted: two for each session and each delivery, plus those of the store.
 const OPEN_FILES_WANTED: u64 = 65_536;
 
-/// Raises the limit of open files as far as the hard limit allows; gives the limit in effect.
+/// Raises the soft limit of open files as far as the hard limit allows; returns the limit in effect.
 pub(crate) fn raise_open_files() -> Result<u64, nix::Error> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let wanted = OPEN_FILES_WANTED.min(hard);

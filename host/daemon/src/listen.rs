@@ -1,4 +1,4 @@
-//! The SMTP listeners: each accepted connection becomes a session with intake as its host.
+//! SMTP and LMTP listeners: each accepted connection becomes a session, with intake as its handler.
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -22,27 +22,27 @@ use waxwing_types::{Clock, Via};
 use crate::serve::{Bound, ListenSocket};
 use crate::tls::Handshakes;
 
-/// The name of clients that come to a path.
+/// Client name for connections to a Unix socket.
 const LOCAL_NAME: &str = "localhost";
 
-/// What sessions that begin now are made of. A reload replaces it whole; sessions that are open keep theirs.
+/// Configuration and services of new sessions. A reload replaces the whole value; open sessions keep the old generation.
 pub(crate) struct Current {
     pub(crate) config: Arc<Config>,
     pub(crate) intake: Arc<Intake>,
     authenticator: Option<Arc<dyn Authenticator>>,
     handshakes: Arc<Handshakes>,
-    /// In the order of the listeners.
+    /// State of each listener, in the order of the configuration.
     rooms: Vec<Room>,
 }
 
-/// A listener's part of it.
+/// Settings and session guard of a listener within a generation.
 struct Room {
     listen: Listen,
     settings: Arc<ServerSettings>,
     door: Arc<Door>,
 }
 
-/// The listeners, and what their sessions share.
+/// All listeners, and the state shared by their sessions.
 pub(crate) struct Doors {
     current: ArcSwap<Current>,
     shared: Arc<DoorShared>,
@@ -50,14 +50,14 @@ pub(crate) struct Doors {
     open: Mutex<Vec<Opened>>,
 }
 
-/// A listener that is accepted from. Dropped, it closes.
+/// A listener in service; closes when dropped.
 struct Opened {
     listen: Listen,
     _close: ShutdownTrigger,
 }
 
 impl Current {
-    /// Of a configuration and the intake that was made of it.
+    /// Builds a generation from a configuration and the intake for this configuration.
     pub(crate) fn new(
         config: &Arc<Config>,
         intake: Arc<Intake>,
@@ -74,7 +74,7 @@ impl Current {
         Self { config: Arc::clone(config), intake, authenticator, handshakes, rooms }
     }
 
-    /// No limit of the accept loop holds for this client.
+    /// Tells whether a client is exempt from the limits of the accept loop (`smtpd_client_event_limit_exceptions`).
     fn is_exempt(&self, client: IpAddr) -> bool {
         self.config.smtpd_client_event_limit_exceptions.iter().any(|network| network.contains(client))
     }
@@ -85,12 +85,12 @@ impl Current {
 }
 
 impl Doors {
-    /// All closed.
+    /// Creates the set of listeners, none of them open.
     pub(crate) fn new(current: Current, shared: Arc<DoorShared>, shutdown: Shutdown) -> Arc<Self> {
         Arc::new(Self { current: ArcSwap::from_pointee(current), shared, shutdown, open: Mutex::default() })
     }
 
-    /// Accepts from now on.
+    /// Opens listeners: accepts connections from now on.
     pub(crate) fn open(self: &Arc<Self>, ports: Vec<Bound>) {
         for port in ports {
             let (close, closed) = Shutdown::new();
@@ -101,11 +101,11 @@ impl Doors {
 
     async fn listen(self: Arc<Self>, port: Bound, mut closed: Shutdown) {
         let name: Arc<str> = port.listen.name.as_str().into();
-        let doors = Arc::clone(&self);
+        let listeners = Arc::clone(&self);
         let accept = AcceptSettings {
             name: "session",
             counts: Arc::clone(&self.shared.sessions),
-            exempt: Arc::new(move |address| doors.current.load().is_exempt(address)),
+            exempt: Arc::new(move |address| listeners.current.load().is_exempt(address)),
         };
         let serve = |accepted| session(self.current.load_full(), &self, &name, None, accepted);
         let serve_local = |accepted| session(self.current.load_full(), &self, &name, Some(LOCAL_NAME), accepted);
@@ -128,22 +128,23 @@ impl Doors {
         }
     }
 
-    /// The intake of new sessions.
+    /// Returns the intake for new sessions.
     pub(crate) fn intake(&self) -> Arc<Intake> {
         Arc::clone(&self.current.load().intake)
     }
 
-    /// The fingerprints of the certificates that are shown now, the default first.
+    /// Returns the SHA-256 fingerprints of the certificates in use, the default certificate first.
     pub(crate) fn fingerprints(&self) -> Vec<String> {
         self.current.load().handshakes.fingerprints()
     }
 
-    /// The listeners that are open.
+    /// Returns the configuration of the open listeners.
     pub(crate) fn listeners(&self) -> Vec<Listen> {
         self.open.lock().iter().map(|opened| opened.listen.clone()).collect()
     }
 
-    /// New sessions get this. Listeners that it does not name are closed, `ports` are opened; the others stay as they are.
+    /// Installs a generation for new sessions. Closes the listeners missing from the new configuration and opens `ports`; the others stay
+    /// open.
     pub(crate) fn replace(self: &Arc<Self>, current: Current, ports: Vec<Bound>) {
         self.shared.sessions.set_limits(session_limits(&current.config));
         let listen = current.config.listen.clone();
@@ -153,7 +154,7 @@ impl Doors {
     }
 }
 
-/// Mail that is made here comes in by the configuration of now.
+/// Mail generated by the server passes through the intake in force.
 #[async_trait]
 impl Submit for Doors {
     async fn prepare(&self, mail: Generated) -> Result<Prepared, SubmitError> {
@@ -161,12 +162,12 @@ impl Submit for Doors {
     }
 }
 
-/// One socket can serve as both.
+/// Tells whether two listener declarations can share a socket: same name, same address.
 pub(crate) fn is_same_socket(one: &Listen, other: &Listen) -> bool {
     one.name == other.name && one.address == other.address
 }
 
-/// What all listeners of a process share.
+/// Creates the guard state shared by all listeners of the process.
 pub(crate) fn shared(config: &Config, metrics: Arc<dyn Metrics>, clock: &Arc<dyn Clock>) -> Arc<DoorShared> {
     DoorShared::new(SessionCounts::with(session_limits(config)), metrics, Arc::clone(clock))
 }
@@ -188,7 +189,7 @@ fn session_limits(config: &Config) -> SessionLimits {
     }
 }
 
-/// For a listener behind a proxy.
+/// Returns the PROXY protocol settings of a listener behind a proxy.
 fn proxy_settings(config: &Config, listen: &Listen) -> Option<ProxySettings> {
     let networks = listen.proxy_networks.clone();
     listen.proxy.then(|| ProxySettings {
@@ -198,7 +199,7 @@ fn proxy_settings(config: &Config, listen: &Listen) -> Option<ProxySettings> {
     })
 }
 
-/// By which door mail comes that a listener takes.
+/// Maps the kind of a listener to the source of its mail.
 pub(crate) fn via(kind: ListenKind) -> Via {
     match kind {
         ListenKind::Smtp => Via::Smtp,
@@ -207,7 +208,7 @@ pub(crate) fn via(kind: ListenKind) -> Via {
     }
 }
 
-/// What is said on this listener.
+/// Builds the SMTP settings of a listener.
 fn listener_settings(config: &Config, listen: &Listen) -> ServerSettings {
     ServerSettings {
         protocol: match listen.kind {
@@ -220,7 +221,7 @@ fn listener_settings(config: &Config, listen: &Listen) -> ServerSettings {
     }
 }
 
-/// With the mechanisms that this client may use, and what it is trusted with.
+/// Adds the settings that depend on the client: SASL mechanisms, XCLIENT and the bare newline exclusion.
 fn for_client(
     config: &Config,
     settings: &Arc<ServerSettings>,
@@ -232,16 +233,16 @@ fn for_client(
     let bare_newline = config.smtpd_forbid_bare_newline_exclusions.iter().any(|network| network.contains(client));
     let mechanisms = |tls| authenticator.map(|all| all.mechanisms(client, tls)).unwrap_or_default();
     let (auth, auth_plaintext) = (mechanisms(true), mechanisms(false));
-    // Who submits says who he is, unless he is one of ours already.
+    // Submission requires authentication, except for clients in `mynetworks`.
     let auth_required = kind == ListenKind::Submission && !config.in_mynetworks(client);
     if auth.is_empty() && auth_plaintext.is_empty() && !auth_required && !xclient && !bare_newline {
         return Arc::clone(settings);
     }
-    let mut own = ServerSettings { xclient, auth, auth_plaintext, auth_required, ..ServerSettings::clone(settings) };
+    let mut client_settings = ServerSettings { xclient, auth, auth_plaintext, auth_required, ..ServerSettings::clone(settings) };
     if bare_newline {
-        own.bare_newline = BareNewline::No;
+        client_settings.bare_newline = BareNewline::No;
     }
-    Arc::new(own)
+    Arc::new(client_settings)
 }
 
 pub(crate) fn server_settings(config: &Config) -> ServerSettings {
@@ -263,23 +264,23 @@ pub(crate) fn server_settings(config: &Config) -> ServerSettings {
     }
 }
 
-/// `name`: the client's, if it is known without asking.
+/// Runs the session of an accepted connection. `name`: client name known without a DNS lookup.
 fn session<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     current: Arc<Current>,
-    doors: &Arc<Doors>,
+    listeners: &Arc<Doors>,
     listener: &Arc<str>,
     name: Option<&'static str>,
     accepted: Accepted<S>,
 ) -> impl Future<Output = ()> + Send + use<S> {
-    let (clock, shutdown, listener) = (Arc::clone(&doors.shared.clock), doors.shutdown.clone(), Arc::clone(listener));
+    let (clock, shutdown, listener) = (Arc::clone(&listeners.shared.clock), listeners.shutdown.clone(), Arc::clone(listener));
     async move {
-        // A listener that a reload has closed meanwhile.
+        // A reload has closed the listener since the connection was accepted.
         let Some(room) = current.room(&listener) else { return };
         let Accepted { stream, peer, admission, .. } = accepted;
         let settings = for_client(&current.config, &room.settings, current.authenticator.as_deref(), room.listen.kind, peer.ip());
         let session = room.door.session(settings, peer, admission);
         let (tls, host) = match session.is_refused() {
-            // A handshake is more than a client over a limit may cost us.
+            // A client over a limit must not cost a TLS handshake.
             true => (Tls::None, None),
             false => {
                 let tls = current.handshakes.tls(&listener, peer);

@@ -1,6 +1,6 @@
-//! The log: lines gather in memory and a thread of its own writes them, so that a line costs no system call on the mail's way.
+//! Logging: lines are buffered in memory and written by a separate thread, so that logging costs no system call on the mail path.
 //!
-//! `2026-11-24T05:00:00.123Z info delivery: message key=value`
+//! Format: `2026-11-24T05:00:00.123Z info delivery: message key=value`
 
 mod line;
 mod sink;
@@ -21,16 +21,16 @@ use waxwing_types::Clock;
 
 use self::sink::{Flusher, Sink};
 
-/// Where lines go.
+/// Output of the log.
 pub(crate) enum Target {
-    /// Standard error.
+    /// Standard error stream.
     Stderr,
-    /// A file, open for appending, and where it lies.
+    /// A file opened for appending, and its absolute path.
     File(std::fs::File, PathBuf),
 }
 
 impl Target {
-    /// Opens the configured file for appending, before privileges are given up.
+    /// Opens the configured log file for appending, before privileges are dropped.
     pub(crate) fn open(file: Option<&Path>) -> io::Result<Self> {
         match file {
             None => Ok(Self::Stderr),
@@ -50,12 +50,12 @@ fn open_file(path: &Path) -> io::Result<std::fs::File> {
     OpenOptions::new().create(true).append(true).mode(0o640).open(path)
 }
 
-/// Has the log file opened again, when it was moved away (logrotate(8)).
+/// Request to reopen the log file after rotation (logrotate(8)).
 #[derive(Clone, Default)]
 pub(crate) struct Reopener(Arc<AtomicBool>);
 
 impl Reopener {
-    /// With the next lines.
+    /// Requests a reopen, carried out before the next lines are written.
     pub(crate) fn reopen(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -65,7 +65,7 @@ impl Reopener {
     }
 }
 
-/// A log file that may be moved away.
+/// A log file that may be rotated.
 struct LogFile {
     file: std::fs::File,
     path: PathBuf,
@@ -77,8 +77,8 @@ impl Write for LogFile {
         if self.wanted.is_wanted() {
             match open_file(&self.path) {
                 Ok(file) => self.file = file,
-                // The lines go on into the old one, which is the place to say so.
-                Err(error) => writeln!(self.file, "(the log file {} can't be opened again: {error})", self.path.display())?,
+                // The old file stays in use, and records the error.
+                Err(error) => writeln!(self.file, "(the log file {} can't be reopened: {error})", self.path.display())?,
             }
         }
         self.file.write(octets)
@@ -89,20 +89,20 @@ impl Write for LogFile {
     }
 }
 
-/// The running log. Dropping it writes what waits.
+/// Handle of the running log; writes the buffered lines when dropped.
 pub(crate) struct Logging {
     _flusher: Flusher,
     reopener: Reopener,
 }
 
 impl Logging {
-    /// For the signal that asks for it.
+    /// Returns the rotation handle, for the signal handler.
     pub(crate) fn reopener(&self) -> Reopener {
         self.reopener.clone()
     }
 }
 
-/// Starts the log for the whole process. Threads start here, so privileges must have been given up before.
+/// Starts logging for the whole process. Starts a thread, so privileges must have been dropped before.
 pub(crate) fn start(target: Target, level: LogLevel, clock: Arc<dyn Clock>) -> io::Result<Logging> {
     let to_file = matches!(target, Target::File(..));
     let sink = Arc::new(Sink::default());
@@ -115,7 +115,7 @@ pub(crate) fn start(target: Target, level: LogLevel, clock: Arc<dyn Clock>) -> i
     Ok(Logging { _flusher: flusher, reopener })
 }
 
-/// Turns events into lines. It knows no spans: what a line needs to say stands in it.
+/// `tracing` subscriber that formats events as lines. Spans are ignored: a line must carry all context in fields.
 struct Collector {
     sink: Arc<Sink>,
     level: LevelFilter,
@@ -134,7 +134,7 @@ impl Collector {
         Self { sink, level, clock }
     }
 
-    /// Ours at the configured level, libraries from warnings on.
+    /// Filters events: the configured level for our crates, warnings and errors for libraries.
     fn wants(&self, metadata: &Metadata<'_>) -> bool {
         let ours = metadata.module_path().is_some_and(|path| path.starts_with("waxwing"));
         let level = if ours { self.level } else { self.level.min(LevelFilter::WARN) };

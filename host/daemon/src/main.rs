@@ -1,10 +1,11 @@
-//! `waxwing`, the one binary: reads the configuration, builds and wires the parts, runs them, shuts down.
+//! `waxwing`, the server program: reads the configuration, builds and connects the services, runs and stops them.
 //!
-//! Owns: the command line, the order of start and end, privileges, the clock, the log, the server's side of the control socket.
-//! Uses: everything.
-//! Used by: people and supervisors.
+//! Owns: command line, startup and shutdown order, privileges, clock, log, server side of the control socket.
+//! Uses: accounts, bundle, config, control, delivery, intake, mailbox, message, milter, net, pipeline, queue, sandbox, smtp, state, store,
+//! tool, types, web.
+//! Used by: administrators and process supervisors; no crate.
 //! Never: a decision on mail.
-//! Start reading at: [`serve::run`], then `wire.rs`.
+//! Start reading at: [`run::run`], then `bootstrap.rs`.
 #![forbid(unsafe_code)]
 
 mod cli;
@@ -32,8 +33,9 @@ mod wire;
 
 use std::process::ExitCode;
 
-/// Buffers are made on one thread and freed on another, and each call of a plugin makes and frees some dozen pieces: on that glibc's
-/// allocator spends a quarter more of the whole server's time, and it returns less memory. `.cargo/config.toml` sets how much is kept.
+/// jemalloc replaces glibc's allocator: buffers are allocated and freed on different threads, and each plugin call allocates some dozen
+/// times. With glibc the whole server takes a quarter more time and returns less memory to the system. `.cargo/config.toml` sets the
+/// amount of memory kept.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -1,4 +1,4 @@
-//! The counters of this run as text for Prometheus: what the registry has, and what the queue and the pipeline count themselves.
+//! Metrics in Prometheus text format: the counters of the registry, of the queue and of the pipeline.
 
 use std::fmt::Write;
 
@@ -6,17 +6,18 @@ use waxwing_pipeline::BreakerState;
 
 use crate::desk::Desk;
 
-/// All of them, in the text format of Prometheus, version 0.0.4.
-pub(crate) fn text(desk: &Desk) -> String {
+/// Renders all metrics in the Prometheus text format, version 0.0.4.
+pub(crate) fn text(admin: &Desk) -> String {
     let mut out = String::new();
-    queue(desk, &mut out);
-    sessions(desk, &mut out);
-    hooks(desk, &mut out);
-    out.push_str(&desk.metrics.render());
+    queue(admin, &mut out);
+    sessions(admin, &mut out);
+    hooks(admin, &mut out);
+    out.push_str(&admin.metrics.render());
     out
 }
 
-/// One metric. Label values are names of the configuration and of the contract, which need no escape. Writing to a String cannot fail.
+/// Writes the samples of a metric. Label values are configuration and contract names, so no escaping is needed. Writing to a String cannot
+/// fail.
 fn metric(out: &mut String, name: &str, kind: &str, values: impl Iterator<Item = (String, u64)>) {
     let _ = writeln!(out, "# TYPE {name} {kind}");
     for (labels, value) in values {
@@ -24,8 +25,8 @@ fn metric(out: &mut String, name: &str, kind: &str, values: impl Iterator<Item =
     }
 }
 
-fn queue(desk: &Desk, out: &mut String) {
-    let stats = desk.spool.stats();
+fn queue(admin: &Desk, out: &mut String) {
+    let stats = admin.spool.stats();
     let states = [("incoming", stats.incoming), ("deferred", stats.deferred), ("hold", stats.hold), ("corrupt", stats.corrupt)];
     let states = states.into_iter().map(|(state, units)| (format!("{{state=\"{state}\"}}"), units));
     metric(out, "waxwing_queue_units", "gauge", states);
@@ -34,19 +35,19 @@ fn queue(desk: &Desk, out: &mut String) {
     metric(out, "waxwing_queue_settled_total", "counter", plain(stats.settled));
 }
 
-fn sessions(desk: &Desk, out: &mut String) {
+fn sessions(admin: &Desk, out: &mut String) {
     let plain = |value| [(String::new(), value)].into_iter();
-    let door = &desk.door;
-    metric(out, "waxwing_smtpd_sessions", "gauge", plain(door.sessions.open() as u64));
-    metric(out, "waxwing_smtpd_sessions_memory_bytes", "gauge", plain(door.memory()));
-    metric(out, "waxwing_smtpd_dropped_total", "counter", plain(door.sessions.dropped()));
-    let (clients, forgotten) = door.rates.held();
+    let guard_state = &admin.door;
+    metric(out, "waxwing_smtpd_sessions", "gauge", plain(guard_state.sessions.open() as u64));
+    metric(out, "waxwing_smtpd_sessions_memory_bytes", "gauge", plain(guard_state.memory()));
+    metric(out, "waxwing_smtpd_dropped_total", "counter", plain(guard_state.sessions.dropped()));
+    let (clients, forgotten) = guard_state.rates.held();
     metric(out, "waxwing_smtpd_rate_clients", "gauge", plain(clients as u64));
     metric(out, "waxwing_smtpd_rate_clients_forgotten_total", "counter", plain(forgotten));
 }
 
-fn hooks(desk: &Desk, out: &mut String) {
-    let status = desk.pipeline.status();
+fn hooks(admin: &Desk, out: &mut String) {
+    let status = admin.pipeline.status();
     let breakers = status.iter().map(|plugin| {
         let state = match plugin.breaker {
             BreakerState::Closed => 0,
@@ -55,7 +56,7 @@ fn hooks(desk: &Desk, out: &mut String) {
         };
         (format!("{{plugin=\"{}\"}}", plugin.name), state)
     });
-    // 0: called; 1: one call tries it; 2: left alone; at the hook where it does worst.
+    // Breaker state at the plugin's worst hook: 0 closed, 1 half-open (a single trial call), 2 open (no calls).
     metric(out, "waxwing_plugin_breaker_state", "gauge", breakers);
     let counts = |value: fn(&waxwing_pipeline::HookCount) -> u64| {
         status.iter().flat_map(move |plugin| {

@@ -1,4 +1,4 @@
-//! Builds the queue manager and its transports from the configuration.
+//! Builds the transports, the routing and the queue manager from the configuration.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,16 +18,16 @@ use waxwing_queue::Spool;
 use waxwing_smtp::ClientSettings;
 use waxwing_types::{Clock, TlsLevel};
 
-/// Messages that are written into Maildirs at once.
+/// Messages written into Maildirs at the same time.
 const MAILDIR_WRITERS_MAX: usize = 16;
-/// Addresses of a next hop that one attempt tries (`smtp_mx_address_limit`).
+/// Addresses of a next hop tried in a single attempt (`smtp_mx_address_limit`).
 const ADDRESSES_MAX: usize = 5;
-/// How long a probe of an address may take in all.
+/// Longest time for an address verification probe.
 const PROBE_TIME_MAX: Duration = Duration::from_secs(300);
-/// Octets of a message that is held in memory to be converted for a server without 8BITMIME; a larger one is returned.
+/// Bytes of a message held in memory for conversion to 7bit, for servers without 8BITMIME; larger messages are returned to the sender.
 const CONVERSION_BYTES_MAX: u64 = 16 << 20;
 
-/// What transports are made with.
+/// Services needed to build transports.
 pub(crate) struct Means<'a> {
     pub(crate) accounts: &'a Arc<Accounts>,
     pub(crate) pipeline: &'a Arc<Pipeline>,
@@ -36,7 +36,7 @@ pub(crate) struct Means<'a> {
     pub(crate) shutdown: &'a Shutdown,
 }
 
-/// What the queue manager is joined to.
+/// Services needed by the queue manager.
 pub(crate) struct Joined {
     pub(crate) ways: Arc<CurrentWays>,
     pub(crate) pipeline: Arc<Pipeline>,
@@ -47,12 +47,12 @@ pub(crate) struct Joined {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
-/// Where mail goes, and how, by this configuration; and who asks over the same connections whether an address takes mail.
-pub(crate) fn ways(config: &Config, means: &Means<'_>) -> anyhow::Result<(Ways, Arc<Prober>)> {
-    let network = network_transports(config, means)?;
-    let mut transports = local_transports(config, means);
+/// Builds the routing and the transports of a configuration, and the prober that verifies addresses over the same connections.
+pub(crate) fn ways(config: &Config, services: &Means<'_>) -> anyhow::Result<(Ways, Arc<Prober>)> {
+    let network = network_transports(config, services)?;
+    let mut transports = local_transports(config, services);
     transports.extend(network.iter().map(|transport| Arc::clone(transport) as Arc<dyn Transport>));
-    let router = || Router::new(Arc::clone(means.accounts) as _, Routes::of(config));
+    let router = || Router::new(Arc::clone(services.accounts) as _, Routes::of(config));
     let network = network.into_iter().map(|t| (t.name().to_owned(), t)).collect();
     let ways = Ways {
         settings: settings(config),
@@ -62,16 +62,16 @@ pub(crate) fn ways(config: &Config, means: &Means<'_>) -> anyhow::Result<(Ways, 
     Ok((ways, Arc::new(Prober::new(router(), network, PROBE_TIME_MAX))))
 }
 
-/// Becomes the owner of the queue's units; delivers once it is run.
-pub(crate) async fn queue_manager(joined: Joined) -> anyhow::Result<QueueManager> {
+/// Creates the queue manager, the owner of the queue's units; delivery starts with its `run`.
+pub(crate) async fn queue_manager(services: Joined) -> anyhow::Result<QueueManager> {
     let parts = Parts {
-        ways: joined.ways,
-        spool: joined.spool,
-        pipeline: joined.pipeline,
-        submit: joined.submit,
-        events: joined.events,
-        trace: joined.trace,
-        clock: joined.clock,
+        ways: services.ways,
+        spool: services.spool,
+        pipeline: services.pipeline,
+        submit: services.submit,
+        events: services.events,
+        trace: services.trace,
+        clock: services.clock,
     };
     Ok(QueueManager::new(parts).await?)
 }
@@ -91,16 +91,16 @@ fn settings(config: &Config) -> DeliverySettings {
     }
 }
 
-/// Those that connect nowhere, and plugins.
-fn local_transports(config: &Config, joined: &Means<'_>) -> Vec<Arc<dyn Transport>> {
-    let store = Arc::new(MaildirStore::new(&config.myhostname, Arc::clone(joined.clock), MAILDIR_WRITERS_MAX));
+/// Builds the transports without a network connection, and those of plugins.
+fn local_transports(config: &Config, services: &Means<'_>) -> Vec<Arc<dyn Transport>> {
+    let store = Arc::new(MaildirStore::new(&config.myhostname, Arc::clone(services.clock), MAILDIR_WRITERS_MAX));
     let mut all: Vec<Arc<dyn Transport>> = vec![Arc::new(Discard), Arc::new(ErrorTransport)];
     for name in ["local", "virtual"] {
-        all.push(Arc::new(MaildirTransport::new(name, Arc::clone(joined.accounts) as _, Arc::clone(&store))));
+        all.push(Arc::new(MaildirTransport::new(name, Arc::clone(services.accounts) as _, Arc::clone(&store))));
     }
     for plugin in config.plugins.iter().filter(|p| p.enabled) {
         if let Some(transport) = &plugin.transport {
-            let pipeline = Arc::clone(joined.pipeline);
+            let pipeline = Arc::clone(services.pipeline);
             let calls_max = config.default_destination_concurrency_limit;
             all.push(Arc::new(PluginTransport::new(transport.clone(), plugin.name.clone(), pipeline, calls_max)));
         }
@@ -108,10 +108,10 @@ fn local_transports(config: &Config, joined: &Means<'_>) -> Vec<Arc<dyn Transpor
     all
 }
 
-/// Those that speak SMTP or LMTP.
-fn network_transports(config: &Config, joined: &Means<'_>) -> anyhow::Result<Vec<Arc<SmtpTransport>>> {
+/// Builds the SMTP and LMTP transports.
+fn network_transports(config: &Config, services: &Means<'_>) -> anyhow::Result<Vec<Arc<SmtpTransport>>> {
     let connector = connector(config)?;
-    let resolver = joined.resolver;
+    let resolver = services.resolver;
     let client = Arc::new(client_settings(config));
     let mut all = Vec::new();
     for name in ["smtp", "relay", "lmtp"] {
@@ -133,13 +133,13 @@ fn network_transports(config: &Config, joined: &Means<'_>) -> anyhow::Result<Vec
             connection_idle: config.smtp_connection_cache_time_limit,
             conversion_bytes_max: CONVERSION_BYTES_MAX,
         };
-        let (clock, shutdown) = (Arc::clone(joined.clock), joined.shutdown.clone());
+        let (clock, shutdown) = (Arc::clone(services.clock), services.shutdown.clone());
         all.push(Arc::new(SmtpTransport::new(settings, Arc::clone(resolver), clock, shutdown)));
     }
     Ok(all)
 }
 
-/// Whose certificates are believed.
+/// Builds the TLS connector with the trusted certificate authorities.
 fn connector(config: &Config) -> anyhow::Result<TlsConnector> {
     let connector = match &config.smtp_tls_CAfile {
         Some(path) => TlsConnector::with_authorities(authorities(path).context("smtp_tls_CAfile")?).context("smtp_tls_CAfile")?,
@@ -148,13 +148,14 @@ fn connector(config: &Config) -> anyhow::Result<TlsConnector> {
     Ok(connector.within(config.smtp_starttls_timeout))
 }
 
-/// An LMTP server is mostly on the same machine: TLS only where the operator asks for it by name.
+/// Returns the TLS policy of a transport. LMTP servers mostly run on the same machine: TLS only where the operator configures a
+/// destination.
 fn tls_policy(config: &Config, transport: &str) -> TlsPolicy {
     let default = if transport == "lmtp" { TlsLevel::None } else { config.smtp_tls_security_level };
     TlsPolicy { default, by_destination: config.smtp_tls_policy_maps.clone() }
 }
 
-/// A machine without resolv.conf serves all the same: its names can't be looked up for now.
+/// Creates the DNS resolver. A machine without resolv.conf still runs the server: name lookups then fail as temporary errors.
 pub(crate) fn resolver(config: &Config) -> Arc<dyn Resolver> {
     let settings = ResolverSettings { timeout: config.dns.timeout, attempts: config.dns.attempts };
     let named = match config.dns.servers.is_empty() {
@@ -164,7 +165,7 @@ pub(crate) fn resolver(config: &Config) -> Arc<dyn Resolver> {
     match HickoryResolver::new(&named, settings) {
         Ok(resolver) => Arc::new(resolver),
         Err(error) => {
-            tracing::warn!(target: "dns", "{error}; mail to other domains waits");
+            tracing::warn!(target: "dns", "{error}; mail to other domains is deferred");
             Arc::new(waxwing_net::NoResolver)
         }
     }

@@ -1,4 +1,4 @@
-//! Tables that are plugins: `plugin:NAME` is the on-table of the plugin of that name.
+//! Lookup tables served by plugins: `plugin:NAME` calls the `on-table` hook of plugin NAME.
 
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -6,20 +6,20 @@ use async_trait::async_trait;
 use waxwing_config::PLUGIN_TABLE;
 use waxwing_pipeline::{Found, Pipeline, Table, TableError};
 
-/// Where the pipeline is found once it is there: plugins are loaded before it, and it holds them.
+/// Late-bound handle of the pipeline: plugins load before the pipeline exists, and the pipeline owns the plugins.
 #[derive(Clone, Default)]
 pub(crate) struct PluginTables(Arc<OnceLock<Weak<Pipeline>>>);
 
 impl PluginTables {
-    /// The table of that name, if it is a plugin's. That plugins don't ask one another in a circle, the configuration has seen to.
+    /// Returns the table of this name, if served by a plugin. The configuration has excluded circular lookups between plugins.
     pub(crate) fn table(&self, name: &str) -> Option<Arc<dyn Table>> {
         let plugin = name.strip_prefix(PLUGIN_TABLE)?.to_owned();
         Some(Arc::new(PluginTable { plugin, pipeline: self.clone() }))
     }
 
-    /// From now on they answer.
+    /// Sets the pipeline; lookups succeed from now on.
     pub(crate) fn join(&self, pipeline: &Arc<Pipeline>) {
-        // The first is the only one.
+        // A second call has no effect.
         let _ = self.0.set(Arc::downgrade(pipeline));
     }
 }

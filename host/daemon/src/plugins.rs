@@ -1,4 +1,4 @@
-//! Loads the configured plugins and binds them, in the order of the configuration.
+//! Plugins of the configuration: loads and binds them in configuration order, reloads files, keeps versions.
 
 mod keeper;
 mod renew;
@@ -25,35 +25,35 @@ use slot::Slot;
 
 use crate::plugin_tables::PluginTables;
 
-/// Octets of a plugin's file.
+/// Largest component file, in bytes.
 const COMPONENT_BYTES_MAX: u64 = 64 << 20;
-/// Below `queue_directory`: compiled plugins, so that only the first start compiles.
+/// Directory of compiled plugins below `queue_directory`, so that only the first start compiles.
 const CACHE_DIRECTORY: &str = "plugins";
 
-/// The components that are part of the program, by name.
+/// Lookup of the built-in components by plugin name.
 pub(crate) type Builtin = fn(&str) -> Option<&'static [u8]>;
 
-/// Makes a plugin of a component, as the configuration says.
+/// Builds a plugin from a component file and the configuration.
 pub(crate) struct Loader {
     config: Arc<Config>,
     accounts: Arc<Accounts>,
     clock: Arc<dyn Clock>,
-    /// None without components: milters need no engine.
+    /// WebAssembly engine; `None` without components, since milters need no engine.
     sandbox: Option<Arc<Sandbox>>,
     settings: SandboxSettings,
     server: Arc<BTreeMap<String, Value>>,
     ports: Ports,
-    /// Of plugins that are tables; they answer once the pipeline is there.
+    /// Tables served by plugins; usable once the pipeline is set.
     tables: PluginTables,
 }
 
-/// The plugins of a start.
+/// Plugins loaded at startup, in configuration order.
 pub(crate) struct Loaded {
     loader: Loader,
     slots: Vec<Slot>,
 }
 
-/// Loads all enabled plugins. The first that can't be loaded ends the start: mail must not pass without its filters.
+/// Loads all enabled plugins. The first failure ends the startup: mail must not pass without its filters.
 pub(crate) async fn load(
     config: &Arc<Config>,
     accounts: &Arc<Accounts>,
@@ -69,7 +69,7 @@ pub(crate) async fn load(
     load_with(settings, config, accounts, clock, builtin, ports).await
 }
 
-/// The same in an engine of these settings.
+/// Loads all enabled plugins with explicit engine settings.
 pub(crate) async fn load_with(
     settings: SandboxSettings,
     config: &Arc<Config>,
@@ -102,8 +102,8 @@ pub(crate) async fn load_with(
 }
 
 impl Loader {
-    /// For another configuration. The engine is the same as long as it is large enough; another lives beside it until the last plugin of
-    /// this one is gone.
+    /// Builds the loader for a new configuration. The engine is reused if large enough; otherwise a second engine runs beside the first
+    /// until the last plugin of the first is dropped.
     fn renewed(&self, config: &Arc<Config>, accounts: &Arc<Accounts>) -> anyhow::Result<Self> {
         let wanted = || config.plugins.iter().filter(|plugin| plugin.enabled);
         let settings = SandboxSettings {
@@ -135,7 +135,7 @@ impl Loader {
         })
     }
 
-    /// A plugin of this configuration would be no other by the next one: the same settings, server values and tables.
+    /// Tells whether a plugin would be the same under the next configuration: equal settings, server values and tables.
     fn serves_alike(&self, plugin: &config::Plugin, next: &Self, wanted: &config::Plugin) -> bool {
         let tables = |loader: &Self, name: &str| format!("{:?}", loader.config.tables_named(name));
         format!("{plugin:?}") == format!("{wanted:?}")
@@ -143,7 +143,7 @@ impl Loader {
             && plugin.grants.lookup.iter().all(|name| tables(self, name) == tables(next, name))
     }
 
-    /// Compiles on a thread that may block, then binds the component to its grants and limits and runs its on-load.
+    /// Compiles on a blocking thread, then applies grants and limits and runs `on-load`.
     async fn load(&self, plugin: &config::Plugin, source: Cow<'static, [u8]>) -> anyhow::Result<Arc<WasmPlugin>> {
         let sandbox = self.sandbox.as_ref().context("the server was started without plugins")?;
         let mut settings = settings_of(plugin, &self.accounts, &self.tables, &self.server)?;
@@ -172,7 +172,7 @@ impl Loader {
         self.config.position(&format!("plugins.{}", plugin.name))
     }
 
-    /// With the place in the configuration that is to be changed.
+    /// Adds the position of the configuration key at fault to a load error.
     fn at_its_place(&self, plugin: &config::Plugin, error: LoadError) -> anyhow::Error {
         let path = if let LoadError::UnreadKeys { keys, .. } = &error {
             format!("plugins.{}.config.{}", plugin.name, keys.first().map_or("", String::as_str))
@@ -185,11 +185,11 @@ impl Loader {
     }
 
     fn builtin(&self, plugin: &config::Plugin, builtin: Builtin) -> anyhow::Result<&'static [u8]> {
-        let missing = || anyhow!("{}: this program has no plugin \"{}\" built in", self.position(plugin), plugin.name);
+        let missing = || anyhow!("{}: no built-in plugin \"{}\"", self.position(plugin), plugin.name);
         builtin(&plugin.name).ok_or_else(missing)
     }
 
-    /// A component's file. Reads on a thread that may block.
+    /// Reads a component file on a blocking thread.
     async fn read(&self, plugin: &config::Plugin, path: &Path) -> anyhow::Result<Vec<u8>> {
         let from = path.to_owned();
         let read = tokio::task::spawn_blocking(move || read(&from)).await?;
@@ -204,16 +204,16 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(path).with_context(of)
 }
 
-/// An error and its causes in one line, without those whose words have been said.
+/// Joins an error and its causes into a line, without causes already contained in an earlier text.
 pub(crate) fn in_one_line(error: &anyhow::Error) -> String {
-    let mut said = String::new();
+    let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {
-        if !said.contains(&cause) {
-            said.push_str(if said.is_empty() { "" } else { ": " });
-            said.push_str(&cause);
+        if !text.contains(&cause) {
+            text.push_str(if text.is_empty() { "" } else { ": " });
+            text.push_str(&cause);
         }
     }
-    said
+    text
 }
 
 #[cfg(test)]

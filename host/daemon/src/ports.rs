@@ -1,4 +1,4 @@
-//! What serves plugins beyond the message: their pairs, names, web servers, counters, ids of new mail.
+//! Services for plugins: kv entries, DNS, HTTP, metrics and queue ids of submitted mail.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use waxwing_store::Store;
 use waxwing_types::Clock;
 use waxwing_web::WebClient;
 
-/// Between two sweeps of pairs whose time is over.
+/// Interval of the sweeps of expired kv entries.
 const SWEEP_PERIOD: Duration = Duration::from_secs(5);
 
-/// What has been opened already.
+/// Services opened before, needed to build the plugin services.
 pub(crate) struct Opened<'a> {
     pub(crate) store: &'a Store,
     pub(crate) spool: &'a Arc<dyn Spool>,
@@ -27,10 +27,11 @@ pub(crate) struct Opened<'a> {
     pub(crate) shutdown: &'a Shutdown,
 }
 
-/// Opens the rest; the pairs also serve the server itself. HTTP is set up only where a plugin may use it: it reads the system's certificates.
+/// Opens the kv store, also used by the server, and builds the plugin services. HTTP is set up only if granted to a plugin, since setup
+/// reads the certificate authorities of the system.
 pub(crate) fn open(config: &Config, opened: &Opened<'_>) -> anyhow::Result<(Arc<dyn KvStore>, Ports)> {
     let kv = KvStores::open(opened.store, Arc::clone(opened.clock))?;
-    drop(waxwing_net::spawn("pairs", sweep(kv.clone(), opened.shutdown.clone())));
+    drop(waxwing_net::spawn("kv sweep", sweep(kv.clone(), opened.shutdown.clone())));
     let wanted = config.plugins.iter().any(|plugin| plugin.enabled && !plugin.grants.http.is_empty());
     let web = wanted.then(|| WebClient::new(opened.resolver)).transpose().context("[plugins.NAME.grants] http")?;
     let (spool, clock) = (Arc::clone(opened.spool), Arc::clone(opened.clock));
@@ -54,8 +55,8 @@ async fn sweep(kv: KvStores, mut shutdown: Shutdown) {
         }
         match kv.sweep().await {
             Ok(0) => {}
-            Ok(pairs) => tracing::debug!(pairs, "pairs of plugins removed, their time was over"),
-            Err(error) => tracing::warn!(%error, "pairs of plugins could not be removed"),
+            Ok(entries) => tracing::debug!(entries, "expired kv entries removed"),
+            Err(error) => tracing::warn!(%error, "expired kv entries could not be removed"),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Root binds ports and makes directories; then the process becomes `mail_owner` for good, before it reads a byte from the
-//! network.
+//! Privileges: root binds ports and creates directories; then the process switches to `mail_owner` for good, before reading any byte from
+//! the network.
 
 use std::fmt;
 use std::fs::DirBuilder;
@@ -10,81 +10,81 @@ use std::path::{Path, PathBuf};
 use nix::sys::prctl::set_no_new_privs;
 use nix::unistd::{Gid, Group, Uid, User, chown, geteuid, getuid, setgroups, setresgid, setresuid};
 
-/// Why the process cannot be what it should be.
+/// Error when the process cannot switch to `mail_owner`, or a file cannot be owned by that user.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PrivilegeError {
-    /// Started as root, and nobody to become.
+    /// Started as root without `mail_owner`.
     #[error("the server never serves as root: set mail_owner to a user of its own")]
     NoOwner,
-    /// No such user.
+    /// The user of `mail_owner` does not exist.
     #[error("mail_owner \"{0}\" is not a user of this system")]
     NoSuchUser(String),
-    /// The user is root under another name.
+    /// The user of `mail_owner` has user id 0.
     #[error("mail_owner \"{0}\" has user id 0: the server never serves as root")]
     OwnerIsRoot(String),
-    /// Some of root's rights stayed.
-    #[error("root's rights could not be given up")]
+    /// Root privileges remained after setresuid(2).
+    #[error("root privileges could not be dropped")]
     Stuck,
-    /// A directory belongs to someone else, or others may write to it.
+    /// A directory has the wrong owner, or is writable by others.
     #[error("{}: {what}", path.display())]
     Directory {
-        /// The directory.
+        /// Path of the directory.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Reason, for the error text.
         what: &'static str,
     },
-    /// A file or directory can't be made or given away.
+    /// A file or directory can't be created or given to a user.
     #[error("{}: {error}", path.display())]
     File {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         error: io::Error,
     },
-    /// The system refused a step.
+    /// A system call failed.
     #[error("{step}: {error}")]
     System {
-        /// The step.
+        /// Name of the step.
         step: &'static str,
-        /// What the system said.
+        /// Error of the operating system.
         error: nix::Error,
     },
 }
 
-/// As whom the server will run.
+/// User and group to run as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// The process has no root rights: it stays who it is.
+    /// No root privileges: the process keeps its current user.
     Myself,
-    /// Root becomes this user.
+    /// Root switches to this user (`mail_owner`).
     User {
-        /// For messages.
+        /// User name, for messages.
         name: String,
-        /// User.
+        /// Numeric user id.
         uid: Uid,
-        /// Its primary group.
+        /// Primary group id.
         gid: Gid,
     },
 }
 
 impl Owner {
-    /// Decides as whom to run.
+    /// Determines the user to run as, from `mail_owner` and the current user.
     pub(crate) fn find(mail_owner: Option<&str>) -> Result<Self, PrivilegeError> {
         if geteuid().is_root() || getuid().is_root() { Self::of_root(mail_owner) } else { Ok(Self::Myself) }
     }
 
     fn of_root(mail_owner: Option<&str>) -> Result<Self, PrivilegeError> {
         let name = mail_owner.ok_or(PrivilegeError::NoOwner)?;
-        let found = User::from_name(name).map_err(|error| PrivilegeError::System { step: "looking up mail_owner", error })?;
-        let user = found.ok_or_else(|| PrivilegeError::NoSuchUser(name.to_owned()))?;
+        let entry = User::from_name(name).map_err(|error| PrivilegeError::System { step: "looking up mail_owner", error })?;
+        let user = entry.ok_or_else(|| PrivilegeError::NoSuchUser(name.to_owned()))?;
         if user.uid.is_root() {
             return Err(PrivilegeError::OwnerIsRoot(name.to_owned()));
         }
         Ok(Self::User { name: user.name, uid: user.uid, gid: user.gid })
     }
 
-    /// Makes a directory with its parents, mode 0700, and gives it to the owner. A directory that is there must be the
-    /// owner's, or root's, which is then given to the owner: anyone else could read the mail in it.
+    /// Creates a directory with its parents, mode 0700, owned by the run-as user. An existing directory must belong to the same user, or
+    /// to root and is then given to the user: any other owner could read the mail inside.
     pub(crate) fn directory(&self, path: &Path) -> Result<(), PrivilegeError> {
         let failed = |error| PrivilegeError::File { path: path.to_owned(), error };
         let wrong = |what| PrivilegeError::Directory { path: path.to_owned(), what };
@@ -96,22 +96,22 @@ impl Owner {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(failed(error)),
         }
-        let found = std::fs::symlink_metadata(path).map_err(failed)?;
-        if !found.is_dir() {
+        let metadata = std::fs::symlink_metadata(path).map_err(failed)?;
+        if !metadata.is_dir() {
             return Err(wrong("it is not a directory"));
         }
-        if found.permissions().mode() & 0o002 != 0 {
+        if metadata.permissions().mode() & 0o002 != 0 {
             return Err(wrong("everyone may write to it: chmod o-w"));
         }
         match self {
-            Self::Myself if found.uid() == geteuid().as_raw() => Ok(()),
-            Self::User { uid, .. } if found.uid() == uid.as_raw() => Ok(()),
-            Self::User { .. } if found.uid() == 0 => self.give(path),
+            Self::Myself if metadata.uid() == geteuid().as_raw() => Ok(()),
+            Self::User { uid, .. } if metadata.uid() == uid.as_raw() => Ok(()),
+            Self::User { .. } if metadata.uid() == 0 => self.give(path),
             Self::Myself | Self::User { .. } => Err(wrong("it belongs to another user")),
         }
     }
 
-    /// Makes a file the owner's.
+    /// Changes the owner of a file to the run-as user.
     pub(crate) fn give(&self, path: &Path) -> Result<(), PrivilegeError> {
         match self {
             Self::Myself => Ok(()),
@@ -120,38 +120,38 @@ impl Owner {
         }
     }
 
-    /// Makes a file this user's and this group's, each the owner's where none is named.
+    /// Changes user and group of a file; defaults to the run-as user and group.
     pub(crate) fn give_to(&self, path: &Path, user: Option<&str>, group: Option<&str>) -> Result<(), PrivilegeError> {
         let failed = |error| PrivilegeError::File { path: path.to_owned(), error };
         let unknown =
             |kind: &str, name: &str| failed(io::Error::new(io::ErrorKind::NotFound, format!("there is no {kind} {name}")));
-        let (own_user, own_group) = match self {
+        let (default_user, default_group) = match self {
             Self::Myself => (None, None),
             Self::User { uid, gid, .. } => (Some(*uid), Some(*gid)),
         };
         let uid = match user {
-            None => own_user,
+            None => default_user,
             Some(name) => match User::from_name(name).map_err(|error| failed(error.into()))? {
                 Some(user) => Some(user.uid),
                 None => return Err(unknown("user", name)),
             },
         };
         let gid = match group {
-            None => own_group,
+            None => default_group,
             Some(name) => match Group::from_name(name).map_err(|error| failed(error.into()))? {
                 Some(group) => Some(group.gid),
                 None => return Err(unknown("group", name)),
             },
         };
         match (uid, gid) {
-            // A supervisor may not even let us ask.
+            // Nothing to change: a supervisor's sandbox may forbid even the system call.
             (None, None) => Ok(()),
             (uid, gid) => chown(path, uid, gid).map_err(|error| failed(error.into())),
         }
     }
 
-    /// Becomes the owner and can never again be more, nor can any program that it starts. There must be no other thread yet:
-    /// the second promise holds for the calling thread and what it starts.
+    /// Switches to the run-as user irrevocably, for the process and all programs started later. No other thread may exist yet:
+    /// `no_new_privs` holds for the calling thread and its children only.
     pub(crate) fn become_it(&self) -> Result<(), PrivilegeError> {
         let failed = |step| move |error| PrivilegeError::System { step, error };
         if let Self::User { uid, gid, .. } = self {
@@ -166,7 +166,7 @@ impl Owner {
     }
 }
 
-/// Makes what is missing on the way, open for all to pass: the owner must be able to, whatever the umask is.
+/// Creates missing parents with mode 0755: the run-as user must be able to pass, whatever the umask.
 fn make_parents(path: &Path) -> io::Result<()> {
     if path.as_os_str().is_empty() || path.is_dir() {
         return Ok(());

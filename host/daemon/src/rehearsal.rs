@@ -1,5 +1,5 @@
-//! Plays transactions for `waxwing plugin test` and `waxwing replay`: the server's own parts, from the SMTP session to the queue, in this
-//! process, over a pipe in the place of a socket and a queue in a temporary directory. Nothing is delivered.
+//! Simulation of transactions for `waxwing plugin test` and `waxwing replay`: the server's own services from SMTP session to queue, in
+//! this process, over a pipe instead of a socket and with a queue in a temporary directory. Nothing is delivered.
 
 mod client;
 mod collect;
@@ -30,18 +30,18 @@ use waxwing_types::{Clock, Monotonic, Timestamp};
 use crate::clock::SystemClock;
 use crate::{listen, plugins};
 
-/// How long one transaction may take. Plugins can delay replies.
+/// Longest time for a transaction; plugins can delay replies.
 const SCENE_TIME_MAX: Duration = Duration::from_secs(300);
-/// Octets between client and server.
+/// Bytes of the pipe buffer between client and server.
 const PIPE_BYTES: usize = 64 << 10;
-/// Instances of all plugins: one transaction at a time needs few, and each reserves address space.
+/// Instances of all plugins: a single transaction at a time needs few, and each instance reserves address space.
 const INSTANCES_MAX: u32 = 32;
-/// Below the user's cache directory: compiled plugins, so that the next test of the same component starts at once.
+/// Directory of compiled plugins below the user's cache directory, so that the next test of the same component starts at once.
 const CACHE_DIRECTORY: &str = "waxwing/plugins-metered";
 
-/// Where transactions are played.
+/// Runs simulated transactions.
 pub(crate) struct Stage {
-    /// The one clock.
+    /// Clock of the process.
     pub(crate) clock: SystemClock,
 }
 
@@ -56,10 +56,10 @@ impl Stage {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let directory = tempfile::Builder::new().prefix("waxwing-rehearsal-").tempdir().context("a temporary directory")?;
         let seen = runtime.block_on(async {
-            let house = House::build(cast.config, directory.path(), self.clock).await?;
+            let server = House::build(cast.config, directory.path(), self.clock).await?;
             let mut seen = Vec::with_capacity(scenes.len());
             for scene in scenes {
-                seen.push(house.perform(scene).await?);
+                seen.push(server.perform(scene).await?);
             }
             anyhow::Ok(seen)
         });
@@ -68,10 +68,10 @@ impl Stage {
     }
 }
 
-/// The system's clock, but for the date that a scene may ask for.
+/// System clock with an adjustable date, as a test case may require.
 struct SceneClock {
     system: SystemClock,
-    /// Milliseconds since 1970; 0: the time that it is.
+    /// Simulated wall time in milliseconds since 1970; 0 selects the real time.
     wall: AtomicU64,
 }
 
@@ -88,7 +88,7 @@ impl Clock for SceneClock {
     }
 }
 
-/// The traces of the current transaction.
+/// Collects the trace records of the current transaction.
 #[derive(Default)]
 struct Traces(Mutex<Vec<TraceRecord>>);
 
@@ -98,7 +98,7 @@ impl Trace for Traces {
     }
 }
 
-/// A server without doors.
+/// A server without listeners: intake, plugins and a temporary queue.
 struct House {
     intake: Arc<Intake>,
     spool: Arc<dyn Spool>,
@@ -111,17 +111,17 @@ struct House {
 
 impl House {
     async fn build(mut config: Config, directory: &Path, system: SystemClock) -> anyhow::Result<Self> {
-        // No scene is to depend on those before it, or on chance.
+        // Test cases must not depend on earlier cases or on chance: no breaker, no canary.
         for plugin in &mut config.plugins {
             (plugin.breaker_faults, plugin.canary) = (0, None);
         }
         let config = Arc::new(config);
-        let own = Arc::new(SceneClock { system, wall: AtomicU64::new(0) });
-        let clock: Arc<dyn Clock> = Arc::clone(&own) as _;
+        let simulated_clock = Arc::new(SceneClock { system, wall: AtomicU64::new(0) });
+        let clock: Arc<dyn Clock> = Arc::clone(&simulated_clock) as _;
         let store = Store::open(&directory.join("store"), &StoreOptions::new(&KEYSPACES))?;
         drop(spawn("store", store.pump()));
         let mut settings = SpoolSettings::new(config.message_size_limit, Arc::clone(&clock));
-        // What is played is gone in a moment.
+        // The queue is temporary: no free space to reserve.
         settings.queue_minfree = 0;
         let spool: Arc<dyn Spool> = Arc::new(EmbeddedSpool::open(&store, &directory.join("bodies"), settings).await?);
         let accounts = Arc::new(Accounts::open(&config, &clock)?);
@@ -147,7 +147,7 @@ impl House {
             clock: Arc::clone(&clock),
         });
         let settings = Arc::new(listen::server_settings(&config));
-        Ok(Self { intake, spool, traces, meter, settings, clock: own, _store: store })
+        Ok(Self { intake, spool, traces, meter, settings, clock: simulated_clock, _store: store })
     }
 
     async fn perform(&self, scene: &Scene) -> anyhow::Result<Performance> {
@@ -159,16 +159,17 @@ impl House {
         let host = self.intake.host(client, scene.via);
         let (_trigger, shutdown) = Shutdown::new();
         let server = spawn("session", drive(theirs, Tls::None, session, host, Arc::clone(&self.clock) as _, shutdown));
-        let talk = timeout(SCENE_TIME_MAX, client::talk(ours, scene)).await;
-        let talk = talk.map_err(|_| anyhow::anyhow!("the transaction took longer than {} s", SCENE_TIME_MAX.as_secs()))??;
+        let dialogue = timeout(SCENE_TIME_MAX, client::talk(ours, scene)).await;
+        let dialogue =
+            dialogue.map_err(|_| anyhow::anyhow!("the transaction took longer than {} s", SCENE_TIME_MAX.as_secs()))??;
         server.await?;
         let records = std::mem::take(&mut *self.traces.0.lock());
         let held = self.spool.stats().hold > held;
-        collect::performance(&*self.spool, held, talk, records, self.meter.take()).await
+        collect::performance(&*self.spool, held, dialogue, records, self.meter.take()).await
     }
 }
 
-/// The user's own, if there is one and nobody else may write there: an odd home is no reason not to try a plugin.
+/// Returns the cache directory of the user, if writable by no other user; otherwise `None`, and compiled plugins are not cached.
 fn cache_directory() -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
@@ -179,7 +180,7 @@ fn cache_directory() -> Option<PathBuf> {
     is_ours.then_some(directory)
 }
 
-/// The message with a dot before each line that begins with one, and the end (RFC 5321 §4.5.2).
+/// Applies dot-stuffing and appends the end-of-data line (RFC 5321 §4.5.2).
 fn stuffed(content: &Bytes) -> Vec<u8> {
     let mut out = Vec::with_capacity(content.len() + content.len() / 64 + 3);
     let mut at_start = true;

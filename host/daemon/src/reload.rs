@@ -1,7 +1,8 @@
-//! The whole configuration read again while mail passes: all of it serves from then on, or nothing of it and the log says why.
+//! Reload of the configuration while mail passes: the whole new configuration takes effect, or nothing changes and the log states the
+//! reason.
 //!
-//! Everything that can fail is done first: the file, tables, ports, plugins. What follows can't fail: new sessions and deliveries get what
-//! is new; those that have begun keep what they began with.
+//! All fallible steps come first: the file, tables, sockets, plugins. The remaining steps can't fail: new sessions and deliveries use the
+//! new configuration; sessions and deliveries in progress keep the old.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use crate::serve::Bound;
 use crate::supervisor::Supervisor;
 use crate::tls::Handshakes;
 
-/// What stays from configuration to configuration.
+/// Services that survive a reload.
 pub(crate) struct Lasting {
     pub(crate) file: PathBuf,
     pub(crate) pipeline: Arc<Pipeline>,
@@ -36,7 +37,7 @@ pub(crate) struct Lasting {
     pub(crate) trace: Arc<dyn Trace>,
     pub(crate) recorder: Arc<dyn Recorder>,
     pub(crate) resolver: Arc<dyn Resolver>,
-    /// What is remembered of addresses.
+    /// Cache of address verification results.
     pub(crate) answers: Arc<dyn KvStore>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) door: Arc<DoorShared>,
@@ -46,7 +47,7 @@ pub(crate) struct Lasting {
 }
 
 impl Lasting {
-    /// What new sessions get by this configuration. The certificates are watched from now on.
+    /// Builds the generation for new sessions from a configuration, and starts watching the certificate files.
     pub(crate) fn current(
         &self,
         config: &Arc<Config>,
@@ -71,22 +72,22 @@ impl Lasting {
         Ok(Current::new(config, intake, Some(authenticator), handshakes, &self.door))
     }
 
-    /// Who checks names and secrets.
+    /// Builds the SASL authenticator.
     fn authenticator(&self, config: &Config) -> anyhow::Result<Arc<dyn Authenticator>> {
         let users = Users::open(&config.users, Some(&self.users), config.users_plaintext, &self.clock)?;
-        let desk = LoginDesk::new(users, LoginSettings::of(config), &self.logins, Arc::clone(&self.pipeline));
-        Ok(Arc::new(desk.context("no random octets for the logins, or argon2 can't cost what password_argon2_... says")?))
+        let authenticator = LoginDesk::new(users, LoginSettings::of(config), &self.logins, Arc::clone(&self.pipeline));
+        Ok(Arc::new(authenticator.context("no system randomness, or password_argon2_*: invalid cost")?))
     }
 
-    /// Delivery by this configuration.
+    /// Builds the routing of a configuration.
     pub(crate) fn ways(&self, config: &Config, accounts: &Arc<Accounts>) -> anyhow::Result<(Ways, Arc<Prober>)> {
-        let means =
+        let services =
             Means { accounts, pipeline: &self.pipeline, clock: &self.clock, resolver: &self.resolver, shutdown: &self.shutdown };
-        outbound::ways(config, &means)
+        outbound::ways(config, &services)
     }
 }
 
-/// Replaces the configuration.
+/// Reloads the configuration (`waxwing reload`, SIGHUP).
 pub(crate) struct Reloader {
     pub(crate) lasting: Lasting,
     pub(crate) config: Arc<ArcSwap<Config>>,
@@ -94,11 +95,11 @@ pub(crate) struct Reloader {
     pub(crate) ways: Arc<CurrentWays>,
     pub(crate) doors: Arc<Doors>,
     pub(crate) supervisor: Arc<Supervisor>,
-    /// One at a time.
+    /// Serialises concurrent reloads.
     pub(crate) turn: tokio::sync::Mutex<()>,
 }
 
-/// Takes the keys that can't change while the server runs from the configuration in service, and names those that differ.
+/// Copies restart-only keys from the configuration in service, and returns the names of the keys with a different new value.
 macro_rules! fixed {
     ($new:ident, $old:ident: $($key:ident),+) => {{
         let mut differ = Vec::new();
@@ -125,15 +126,15 @@ impl Reloader {
         let before = self.doors.listeners();
         let missing = config.listen.iter().filter(|wanted| !before.iter().any(|open| is_same_socket(open, wanted)));
         let ports = missing.map(|listen| Bound::open(listen, &Owner::Myself)).collect::<anyhow::Result<Vec<_>>>()?;
-        // As the server's user: a key that only root can read is a reason to keep what is in service.
+        // Certificates are read as the unprivileged user: if only root can read a key, the reload fails and the old configuration stays.
         let opener = Arc::clone(&config);
         let handshakes = Arc::new(tokio::task::spawn_blocking(move || Handshakes::open(&opener)).await??);
-        let (ways, prober) = self.lasting.ways(&config, &accounts)?;
+        let (routing, prober) = self.lasting.ways(&config, &accounts)?;
         let current = self.lasting.current(&config, &accounts, handshakes, prober)?;
-        let renewal = self.keeper.prepare(&config, &accounts, waxwing_bundle::standard).await?;
-        // Nothing fails from here on.
-        let plugins = self.keeper.commit(renewal, Arc::clone(&accounts) as _);
-        self.ways.replace(ways);
+        let staged = self.keeper.prepare(&config, &accounts, waxwing_bundle::standard).await?;
+        // No step fails from here on.
+        let plugins = self.keeper.commit(staged, Arc::clone(&accounts) as _);
+        self.ways.replace(routing);
         let names = |listen: &waxwing_config::Listen| format!("{} on {}", listen.name, listen.address);
         let closed = before.iter().filter(|open| !config.listen.iter().any(|wanted| is_same_socket(open, wanted)));
         let closed = closed.map(names).collect();

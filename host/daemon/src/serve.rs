@@ -1,8 +1,8 @@
-//! The order of start and end.
+//! Startup and shutdown order of the server.
 //!
-//! Start: limits, log file, ports, directories, control socket, all still as root where root started us; then the rights are
-//! given up; then threads, plugins, the store; then the first byte from the network. End: no new connections, sessions and
-//! deliveries come to their next resting point, the store closes, the log is written.
+//! Startup, still as root if started by root: resource limits, log file, ports, directories, control socket. Then privileges are dropped;
+//! then threads, plugins and the store; then the first byte from the network. Shutdown: no new connections, sessions and deliveries finish
+//! their current step, the store closes, the log is flushed.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -32,53 +32,53 @@ use crate::tls::Handshakes;
 use crate::wire::{self, Server};
 use crate::{control, limits};
 
-/// How long sessions and deliveries have to come to an end. What is cut off is tried again after the next start.
+/// Time for sessions and deliveries to finish. Aborted deliveries are tried again after the next start.
 const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(20);
-/// How long threads of the runtime that still read or write files are waited for after that.
+/// Additional time for runtime threads that still read or write files.
 const RUNTIME_END_MAX: Duration = Duration::from_secs(2);
-/// Threads for blocking file work.
+/// Threads for blocking file operations.
 const BLOCKING_THREADS_MAX: usize = 32;
-/// How long such a thread is kept without work.
+/// Idle time before a blocking thread ends.
 const BLOCKING_IDLE: Duration = Duration::from_secs(5);
-/// The store or the queue manager failed: the supervisor should start the server again (sysexits' EX_TEMPFAIL).
+/// Exit code after a failure of the store or the queue manager, a request to the supervisor for a restart (EX_TEMPFAIL of sysexits).
 pub(crate) const EXIT_FAILED: u8 = 75;
-/// Rights that nobody else gets on anything that the server makes.
+/// Umask: no permissions for group and others on any file of the server.
 pub(crate) const UMASK: Mode = Mode::S_IRWXG.union(Mode::S_IRWXO);
 
-/// What to start.
+/// Options of a server run.
 pub(crate) struct Start {
-    /// Checked.
+    /// Configuration, already validated.
     pub(crate) config: Arc<Config>,
-    /// Where it was read.
+    /// Path of the configuration file.
     pub(crate) file: PathBuf,
-    /// The one clock.
+    /// Clock of the process.
     pub(crate) clock: SystemClock,
-    /// Called once when the server serves.
+    /// Callback, called once when the server is ready.
     pub(crate) at_hand: AtHand,
 }
 
-/// Learns where the server listens.
+/// Callback that receives the bound listeners.
 pub(crate) type AtHand = Box<dyn FnOnce(&[Bound])>;
 
-/// A listener that is bound.
+/// A bound listener, not yet accepting.
 pub(crate) struct Bound {
-    /// As configured.
+    /// Declaration in the configuration.
     pub(crate) listen: Listen,
-    /// Where it is in truth: port 0 took a free one.
+    /// Actual address; port 0 has been replaced by a free port.
     pub(crate) address: ListenAddress,
-    /// Not accepted from yet.
+    /// Listening socket, without accepts so far.
     pub(crate) socket: ListenSocket,
 }
 
-/// Its socket.
+/// Socket of a listener.
 pub(crate) enum ListenSocket {
     Inet(std::net::TcpListener),
-    /// At a path.
+    /// Unix socket at a path.
     Local(LocalListener),
 }
 
 impl Bound {
-    /// Ports below 1024 can be had only before root's rights are given up, and so can paths in directories of root's.
+    /// Binds the socket. Ports below 1024 and paths in directories of root need root privileges.
     pub(crate) fn open(listen: &Listen, owner: &Owner) -> anyhow::Result<Self> {
         Self::try_open(listen, owner).with_context(|| format!("listener \"{}\"", listen.name))
     }
@@ -87,7 +87,7 @@ impl Bound {
         let socket = match &listen.address {
             ListenAddress::Inet(address) => ListenSocket::Inet(waxwing_net::bind(*address)?),
             ListenAddress::Unix(path) => {
-                // For nobody but us, by the umask, until it is whose it shall be.
+                // The umask denies all others access until owner and mode are set.
                 let socket = waxwing_net::bind_local(path)?;
                 owner.give_to(path, listen.user.as_deref(), listen.group.as_deref())?;
                 std::fs::set_permissions(path, Permissions::from_mode(listen.socket_mode()))
@@ -98,7 +98,7 @@ impl Bound {
         Self::of(listen, socket)
     }
 
-    /// With a socket that is there.
+    /// Wraps an existing socket, such as a socket of the supervisor.
     pub(crate) fn of(listen: &Listen, socket: ListenSocket) -> anyhow::Result<Self> {
         let address = match &socket {
             ListenSocket::Inet(socket) => ListenAddress::Inet(socket.local_addr()?),
@@ -108,20 +108,20 @@ impl Bound {
     }
 }
 
-/// Serves until a signal comes or the store fails.
+/// Runs the server until a signal arrives or the store fails.
 pub(crate) fn run(start: Start) -> anyhow::Result<ExitCode> {
     umask(UMASK);
     let Prepared { ports, control, handshakes, logging } = prepare(&start)?;
     let runtime = build_runtime(start.config.runtime.workers)?;
     let (store, code) = runtime.block_on(main_task(start, ports, control, handshakes, logging.reopener()))?;
     runtime.shutdown_timeout(RUNTIME_END_MAX);
-    // The last one that holds it: what waits is written, the database is closed.
+    // Last handle of the store: writes pending data and closes the database.
     drop(store);
     drop(logging);
     Ok(code)
 }
 
-/// What is left of root's work.
+/// Resources acquired with root privileges.
 struct Prepared {
     ports: Vec<Bound>,
     control: UnixListener,
@@ -129,14 +129,14 @@ struct Prepared {
     logging: Logging,
 }
 
-/// Everything that may need root, and then its end.
+/// Acquires all resources that may need root, then drops privileges.
 fn prepare(start: &Start) -> anyhow::Result<Prepared> {
     let config = &start.config;
     let open_files = limits::raise_open_files().context("raising the limit of open files")?;
     let owner = Owner::find(config.mail_owner.as_deref())?;
     let target = open_log(config, &owner)?;
-    let mut handed = Handed::from_env().context("sockets of the supervisor")?;
-    let bind = |listen| handed.take(listen).map_or_else(|| Bound::open(listen, &owner), |socket| Bound::of(listen, socket));
+    let mut inherited = Handed::from_env().context("sockets of the supervisor")?;
+    let bind = |listen| inherited.take(listen).map_or_else(|| Bound::open(listen, &owner), |socket| Bound::of(listen, socket));
     let ports = config.listen.iter().map(bind).collect::<anyhow::Result<Vec<_>>>()?;
     owner.directory(&config.queue_directory)?;
     if !config.virtual_mailbox_base.exists() && !config.virtual_mailbox_domains.is_empty() {
@@ -147,8 +147,8 @@ fn prepare(start: &Start) -> anyhow::Result<Prepared> {
     owner.become_it()?;
     let logging = log::start(target, config.log.level, Arc::new(start.clock)).context("starting the log")?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %start.file.display(), %owner, open_files, "starting");
-    for socket in handed.left() {
-        tracing::warn!(socket, "a socket of the supervisor has neither the name nor the address of a listener");
+    for socket in inherited.left() {
+        tracing::warn!(socket, "socket of the supervisor matches no listener by name or address");
     }
     Ok(Prepared { ports, control, handshakes, logging })
 }
@@ -182,42 +182,42 @@ fn build_runtime(workers: usize) -> std::io::Result<Runtime> {
         .build()
 }
 
-/// Why the server ends.
+/// Reason for the exit of the server.
 enum Reason {
     Signal(&'static str),
     StoreFailed(StoreError),
-    /// What the queue manager said at its end, which came before the server's.
+    /// Error text of the queue manager, when ended before the server.
     DeliveryEnded(String),
 }
 
 impl Reason {
-    /// Logs it; what the process ends with.
+    /// Logs the reason and returns the exit code of the process.
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Signal(name) => {
                 tracing::info!("{name}: shutting down");
                 return ExitCode::SUCCESS;
             }
-            Self::StoreFailed(error) => tracing::error!(%error, "the store failed: shutting down, to be started again"),
-            Self::DeliveryEnded(why) => tracing::error!("the queue manager ended: shutting down, to be started again: {why}"),
+            Self::StoreFailed(error) => tracing::error!(%error, "the store failed: shutting down for a restart"),
+            Self::DeliveryEnded(why) => tracing::error!("the queue manager ended: shutting down for a restart: {why}"),
         }
         ExitCode::from(EXIT_FAILED)
     }
 }
 
-/// Waits for the end of the queue manager, which nobody has told to stop.
+/// Waits for the queue manager to end without a shutdown request, a failure.
 async fn delivery_ended(manager: &mut JoinHandle<Result<(), SpoolError>>) -> Reason {
     Reason::DeliveryEnded(match manager.await {
-        Ok(Ok(())) => "without a reason".to_owned(),
+        Ok(Ok(())) => "no error reported".to_owned(),
         Ok(Err(error)) => error.to_string(),
         Err(panic) => panic.to_string(),
     })
 }
 
-/// SIGHUP: as `waxwing reload`. What became of it is in the log.
+/// Reloads after SIGHUP, as `waxwing reload`; the result goes to the log.
 async fn reload(reloader: Arc<Reloader>) {
     tracing::info!("SIGHUP: reading the configuration again");
-    // The reloader has written down why not.
+    // The reloader has logged the error.
     drop(reloader.reload().await);
 }
 
@@ -228,15 +228,15 @@ async fn main_task(
     handshakes: Handshakes,
     reopener: Reopener,
 ) -> anyhow::Result<(Store, ExitCode)> {
-    let Start { config, file, clock, at_hand } = start;
+    let Start { config, file, clock, at_hand: on_ready } = start;
     let mut signals = Signals::listen()?;
     let (trigger, shutdown) = Shutdown::new();
     let socket = config.control_socket();
     let supervisor = Arc::new(Supervisor::from_env());
-    let told = (Arc::clone(&supervisor), shutdown.clone());
+    let watchdog = (Arc::clone(&supervisor), shutdown.clone());
     let (clock, supervised, handshakes) = (Arc::new(clock), Arc::clone(&supervisor), Arc::new(handshakes));
     let parts = wire::Parts { config: Arc::clone(&config), file, control, handshakes, clock, supervisor: supervised, shutdown };
-    let Server { store, doors, mut manager, reloader } = wire::start(parts).await?;
+    let Server { store, doors: listeners, mut manager, reloader } = wire::start(parts).await?;
     for port in &ports {
         tracing::info!(
             name = port.listen.name,
@@ -245,14 +245,14 @@ async fn main_task(
             port.address
         );
     }
-    at_hand(&ports);
-    doors.open(ports);
-    drop(doors);
+    on_ready(&ports);
+    listeners.open(ports);
+    drop(listeners);
     supervisor.ready();
-    drop(spawn("watchdog", async move { told.0.watch(told.1).await }));
+    drop(spawn("watchdog", async move { watchdog.0.watch(watchdog.1).await }));
     let reason = loop {
         tokio::select! {
-            asked = signals.next() => match asked {
+            event = signals.next() => match event {
                 Asked::End(name) => break Reason::Signal(name),
                 Asked::Reload => {
                     reopener.reopen();
@@ -266,15 +266,15 @@ async fn main_task(
     };
     let code = reason.exit_code();
     supervisor.stopping();
-    // It holds a Shutdown, as everything does that is waited for.
+    // The reloader holds a [`Shutdown`], and the shutdown waits for all holders.
     drop(reloader);
     end(&trigger, &mut signals).await;
-    // Gone already, or not ours to remove in a directory of root's: the next start removes it.
+    // Failure is ignored: already removed, or in a directory of root; the next start removes the socket.
     let _ = std::fs::remove_file(socket);
     Ok((store, code))
 }
 
-/// Waits for every task that holds a [`Shutdown`], within a limit, or until a second signal.
+/// Waits for every task with a [`Shutdown`], until a time limit or a second signal.
 async fn end(trigger: &ShutdownTrigger, signals: &mut Signals) {
     trigger.trigger();
     tokio::select! {

@@ -1,10 +1,10 @@
-//! Signals that end the server, and those that have it read its configuration or open its log again.
+//! Signals: SIGINT and SIGTERM stop the server, SIGHUP reloads, SIGUSR1 reopens the log.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Signals as they come.
+/// Streams of the handled signals.
 pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -12,19 +12,19 @@ pub(crate) struct Signals {
     user1: Signal,
 }
 
-/// What a signal asks for.
+/// Action requested by a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
-    /// An orderly end, by the signal of this name.
+    /// Orderly shutdown, with the name of the signal.
     End(&'static str),
-    /// To read again what may have changed.
+    /// Reload of the configuration (SIGHUP).
     Reload,
-    /// To open the log file again, which was moved away.
+    /// Reopening of the log file after rotation (SIGUSR1).
     Reopen,
 }
 
 impl Signals {
-    /// From now on these signals no longer end the process by themselves.
+    /// Installs the handlers; the handled signals no longer end the process directly.
     pub(crate) fn listen() -> io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
@@ -34,7 +34,7 @@ impl Signals {
         })
     }
 
-    /// The next one. Losing this future loses no signal.
+    /// Waits for the next signal. Cancel-safe: dropping the future loses no signal.
     pub(crate) async fn next(&mut self) -> Asked {
         tokio::select! {
             _ = self.interrupt.recv() => Asked::End("SIGINT"),
@@ -44,7 +44,7 @@ impl Signals {
         }
     }
 
-    /// The name of the next one that ends the server.
+    /// Waits for the next stop signal and returns its name.
     pub(crate) async fn end(&mut self) -> &'static str {
         loop {
             if let Asked::End(name) = self.next().await {

@@ -1,4 +1,5 @@
-//! What a supervisor is told (sd_notify(3)), and the sockets that it hands over (sd_listen_fds(3)). Without one, nothing.
+//! Supervisor interface of systemd: notifications (sd_notify(3)) and inherited sockets (sd_listen_fds(3)). Without a supervisor all calls
+//! are no-ops.
 
 use std::io;
 use std::net::TcpListener;
@@ -13,18 +14,18 @@ use waxwing_net::{LocalListener, Shutdown};
 
 use crate::serve::ListenSocket;
 
-/// Sockets that are looked at.
+/// Inherited sockets examined at most.
 const SOCKETS_MAX: usize = 256;
 
-/// Where the supervisor hears us.
+/// Notification socket of the supervisor.
 pub(crate) struct Supervisor {
     socket: Option<(UnixDatagram, SocketAddr)>,
-    /// It wants to hear something so often.
+    /// Watchdog interval of the supervisor.
     watchdog: Option<Duration>,
 }
 
 impl Supervisor {
-    /// By `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`.
+    /// Reads `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`.
     pub(crate) fn from_env() -> Self {
         let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
         let ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
@@ -33,7 +34,7 @@ impl Supervisor {
         Self { socket: Self::open(&name).ok(), watchdog }
     }
 
-    /// A path, or after `@` a name of the abstract namespace.
+    /// Opens the socket: a path, or after `@` a name in the abstract namespace.
     fn open(name: &[u8]) -> io::Result<(UnixDatagram, SocketAddr)> {
         let address = match name {
             [] => return Err(io::ErrorKind::NotFound.into()),
@@ -45,30 +46,30 @@ impl Supervisor {
         Ok((socket, address))
     }
 
-    /// The server serves, or serves again after a reload.
+    /// Reports readiness, at startup or after a reload.
     pub(crate) fn ready(&self) {
         self.tell("READY=1");
     }
 
-    /// The configuration is being read again; [`Self::ready`] follows.
+    /// Reports the start of a reload; [`Self::ready`] must follow.
     pub(crate) fn reloading(&self) {
         self.tell("RELOADING=1");
     }
 
-    /// The end has begun.
+    /// Reports the start of the shutdown.
     pub(crate) fn stopping(&self) {
         self.tell("STOPPING=1");
     }
 
-    fn tell(&self, words: &str) {
+    fn tell(&self, text: &str) {
         if let Some((socket, address)) = &self.socket
-            && let Err(error) = socket.send_to_addr(words.as_bytes(), address)
+            && let Err(error) = socket.send_to_addr(text.as_bytes(), address)
         {
-            tracing::debug!(%error, words, "the supervisor does not hear us");
+            tracing::debug!(%error, state = text, "notifying the supervisor failed");
         }
     }
 
-    /// Says that the runtime turns, twice as often as it must, until the shutdown.
+    /// Sends watchdog notifications at half the required interval, until shutdown.
     pub(crate) async fn watch(&self, mut shutdown: Shutdown) {
         let Some(period) = self.watchdog else { return };
         loop {
@@ -81,17 +82,17 @@ impl Supervisor {
     }
 }
 
-/// Sockets that were handed over and nobody has taken yet.
+/// Inherited sockets not yet claimed by a listener.
 pub(crate) struct Handed(Vec<(String, Socket)>);
 
-/// One of them.
+/// An inherited socket.
 enum Socket {
     Inet(TcpListener),
     Unix(UnixListener),
 }
 
 impl Socket {
-    /// Where it is, if it can say so.
+    /// Address of the socket, if available.
     fn address(&self) -> Option<ListenAddress> {
         match self {
             Self::Inet(socket) => socket.local_addr().ok().map(ListenAddress::Inet),
@@ -101,7 +102,7 @@ impl Socket {
 }
 
 impl Handed {
-    /// By `LISTEN_FDS`, `LISTEN_PID` and `LISTEN_FDNAMES`, which name the sockets.
+    /// Reads `LISTEN_FDS`, `LISTEN_PID` and the socket names in `LISTEN_FDNAMES`.
     pub(crate) fn from_env() -> io::Result<Self> {
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut names = names.split(':').map(str::to_owned);
@@ -109,7 +110,7 @@ impl Handed {
         let mut sockets = Vec::new();
         for at in 0..fds.len().min(SOCKETS_MAX) {
             let name = names.next().unwrap_or_default();
-            // What is no TCP socket stays where it is, and is one with a path.
+            // A descriptor that is no TCP socket stays in the list and is tried as a Unix socket.
             if let Ok(Some(socket)) = fds.take_tcp_listener(at) {
                 socket.set_nonblocking(true)?;
                 sockets.push((name, Socket::Inet(socket)));
@@ -121,7 +122,7 @@ impl Handed {
         Ok(Self(sockets))
     }
 
-    /// The one for this listener: of its name, or else of its address.
+    /// Claims the socket for a listener, by name or else by address.
     pub(crate) fn take(&mut self, listen: &Listen) -> Option<ListenSocket> {
         let by_name = self.0.iter().position(|(name, _)| *name == listen.name);
         let by_address = || self.0.iter().position(|(_, socket)| socket.address().is_some_and(|a| a == listen.address));
@@ -132,7 +133,7 @@ impl Handed {
         })
     }
 
-    /// What no listener wanted, as `name (address)`.
+    /// Returns the unclaimed sockets as `name (address)`.
     pub(crate) fn left(&self) -> Vec<String> {
         let shown = |(name, socket): &(String, Socket)| match socket.address() {
             Some(address) => format!("{name} ({address})"),

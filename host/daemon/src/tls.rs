@@ -1,4 +1,4 @@
-//! What each listener shakes hands with.
+//! TLS configuration of the listeners.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -10,18 +10,18 @@ use parking_lot::Mutex;
 use waxwing_config::{ClientCertificates, Config, Listen, ListenTls, TlsProtocols};
 use waxwing_net::{CertificateStore, ClientTrust, Shutdown, ShutdownTrigger, Tls, TlsServer, authorities, self_signed, spawn};
 
-/// Certificates, and what becomes of them at each listener. Empty where there is no TLS.
+/// Certificates and TLS server configuration by listener. Empty without TLS.
 #[derive(Default)]
 pub(crate) struct Handshakes {
     store: Option<Arc<CertificateStore>>,
-    /// By the listener's name; `true`: before all else.
+    /// By listener name; `true` for implicit TLS (RFC 8314).
     servers: HashMap<String, (bool, Arc<TlsServer>)>,
-    /// Ends the look at the files when this is dropped.
+    /// Stops the polling of certificate files when dropped.
     watching: Mutex<Option<ShutdownTrigger>>,
 }
 
 impl Handshakes {
-    /// Reads the files, as root where root started us: a key that the server's user can't read is used until it changes.
+    /// Reads the certificate files, as root if started by root: a key unreadable to `mail_owner` stays in use until the file changes.
     pub(crate) fn open(config: &Config) -> anyhow::Result<Self> {
         if config.listen.iter().all(|listen| config.tls_of(listen) == ListenTls::None) {
             return Ok(Self::default());
@@ -40,7 +40,7 @@ impl Handshakes {
         Ok(Self { store: Some(store), servers, watching: Mutex::default() })
     }
 
-    /// What TLS means on a connection to `listener` from `client`.
+    /// Returns the TLS mode of a connection from `client` to `listener`.
     pub(crate) fn tls(&self, listener: &str, client: SocketAddr) -> Tls {
         match self.servers.get(listener) {
             None => Tls::None,
@@ -48,13 +48,13 @@ impl Handshakes {
         }
     }
 
-    /// Of what is shown now, the default first.
+    /// Returns the SHA-256 fingerprints of the certificates in use, the default certificate first.
     pub(crate) fn fingerprints(&self) -> Vec<String> {
         let certificates = self.store.as_ref().map(|store| store.current());
         certificates.iter().flat_map(|all| all.infos()).map(|info| info.fingerprint.clone()).collect()
     }
 
-    /// Looks at the files as long as these handshakes are in service.
+    /// Polls the certificate files for changes, as long as the value is in service.
     pub(crate) fn watch(&self) {
         if let Some(store) = &self.store {
             let (ends, ended) = Shutdown::new();
@@ -78,7 +78,7 @@ fn server(config: &Config, listen: &Listen, store: &Arc<CertificateStore>) -> an
     Ok(TlsServer::new(Arc::clone(store), clients, only_13)?.within(config.smtpd_starttls_timeout))
 }
 
-/// For `waxwing dev`: a certificate that nobody vouches for, made once.
+/// Creates a self-signed certificate for `waxwing dev`, unless the file exists.
 pub(crate) fn make_certificate(file: &Path, names: &[String]) -> anyhow::Result<()> {
     if !file.exists() {
         std::fs::write(file, self_signed(names)?).with_context(|| file.display().to_string())?;

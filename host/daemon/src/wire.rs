@@ -1,4 +1,4 @@
-//! Wires the parts: the one place that knows which part gets which.
+//! Composition root: builds all services and connects them.
 
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -33,17 +33,17 @@ use crate::supervisor::Supervisor;
 use crate::tls::Handshakes;
 use crate::{control, outbound, plugins, ports};
 
-/// Below `queue_directory`: the database.
+/// Directory of the database, below `queue_directory`.
 const STORE_DIRECTORY: &str = "store";
-/// Below `queue_directory`: bodies that are too large for it.
+/// Directory of large message bodies, below `queue_directory`.
 const BODIES_DIRECTORY: &str = "bodies";
-/// Between two sweeps of the traces.
+/// Interval of the sweeps of old traces.
 const SWEEP_PERIOD: Duration = Duration::from_secs(5);
 
-/// Between two calls of on-tick.
+/// Interval of the `on-tick` calls.
 const TICK_PERIOD: Duration = Duration::from_secs(60);
 
-/// What the start has prepared.
+/// Input of the startup, prepared with root privileges.
 pub(crate) struct Parts {
     pub(crate) config: Arc<Config>,
     pub(crate) file: PathBuf,
@@ -54,23 +54,23 @@ pub(crate) struct Parts {
     pub(crate) shutdown: Shutdown,
 }
 
-/// What has been built.
+/// Services of a running server.
 pub(crate) struct Server {
-    /// Closes when the last part that holds it is gone.
+    /// Database; closes with the last handle.
     pub(crate) store: Store,
-    /// Still closed: mail comes in when they are opened.
+    /// Listeners, still closed: mail arrives once opened.
     pub(crate) doors: Arc<Doors>,
-    /// Ends with the shutdown, or because it can't go on: then the server is of no use.
+    /// Queue manager task; ends at shutdown, or on a fatal error that must stop the server.
     pub(crate) manager: JoinHandle<Result<(), SpoolError>>,
-    /// Reads the configuration again. It holds a [`Shutdown`], so that it must go before the end is waited for.
+    /// Reloads the configuration. Holds a [`Shutdown`], so must be dropped before waiting for the shutdown.
     pub(crate) reloader: Arc<Reloader>,
 }
 
-/// Builds everything and starts its tasks. When this returns, the server can serve.
+/// Builds all services and starts their tasks. The server can accept mail after the return.
 pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     let Parts { config, file, control, handshakes, clock, supervisor, shutdown } = parts;
     let store = open_store(&config)?;
-    // Ends with the store; it is told of nothing else.
+    // Ends with the store, not with the shutdown signal.
     drop(spawn("store", store.pump()));
     let spool: Arc<dyn Spool> = Arc::new(open_spool(&config, &store, &clock).await?);
     let (traces, recordings) = open_records(&config, &store, &clock, &shutdown)?;
@@ -80,58 +80,69 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Server> {
     let metrics = Arc::new(MetricsRegistry::default());
     let opened =
         Opened { store: &store, spool: &spool, resolver: &resolver, metrics: &metrics, clock: &clock, shutdown: &shutdown };
-    let (answers, ports) = ports::open(&config, &opened)?;
-    let loaded = plugins::load(&config, &accounts, &clock, waxwing_bundle::standard, ports).await?;
+    let (verify_cache, plugin_services) = ports::open(&config, &opened)?;
+    let loaded = plugins::load(&config, &accounts, &clock, waxwing_bundle::standard, plugin_services).await?;
     let pipeline = Arc::new(Pipeline::new(loaded.bindings(), Arc::clone(&accounts) as _, Arc::clone(&clock)));
-    let keeper = Keeper::new(loaded, Arc::clone(&pipeline));
-    drop(spawn("plugin files", Arc::clone(&keeper).poll(shutdown.clone())));
-    let door = shared(&config, Arc::clone(&metrics) as _, &clock);
-    let lasting = Lasting {
+    let plugin_manager = Keeper::new(loaded, Arc::clone(&pipeline));
+    drop(spawn("plugin files", Arc::clone(&plugin_manager).poll(shutdown.clone())));
+    let guard_state = shared(&config, Arc::clone(&metrics) as _, &clock);
+    let shared_services = Lasting {
         file: file.clone(),
         pipeline: Arc::clone(&pipeline),
         spool: Arc::clone(&spool),
         trace: Arc::clone(&traces) as _,
         recorder: Arc::clone(&recordings) as _,
         resolver,
-        answers,
+        answers: verify_cache,
         clock: Arc::clone(&clock),
-        door: Arc::clone(&door),
+        door: Arc::clone(&guard_state),
         users: Arc::clone(&users),
         logins,
         shutdown: shutdown.clone(),
     };
-    let (ways, prober) = lasting.ways(&config, &accounts)?;
-    let current = lasting.current(&config, &accounts, handshakes, prober)?;
-    let doors = Doors::new(current, Arc::clone(&door), shutdown.clone());
-    drop(spawn("ticks", ticks(Arc::clone(&pipeline), Arc::clone(&doors), shutdown.clone())));
-    let ways = CurrentWays::new(ways);
-    let manager = queue_manager(&lasting, &ways, &doors).await?;
+    let (routing, prober) = shared_services.ways(&config, &accounts)?;
+    let current = shared_services.current(&config, &accounts, handshakes, prober)?;
+    let listeners = Doors::new(current, Arc::clone(&guard_state), shutdown.clone());
+    drop(spawn("ticks", ticks(Arc::clone(&pipeline), Arc::clone(&listeners), shutdown.clone())));
+    let routing = CurrentWays::new(routing);
+    let manager = queue_manager(&shared_services, &routing, &listeners).await?;
     let active = manager.active();
     let manager = spawn("queue manager", manager.run(shutdown.clone()));
     let config = Arc::new(ArcSwap::new(config));
     let reloader = Arc::new(Reloader {
-        lasting,
+        lasting: shared_services,
         config: Arc::clone(&config),
-        keeper: Arc::clone(&keeper),
-        ways,
-        doors: Arc::clone(&doors),
+        keeper: Arc::clone(&plugin_manager),
+        ways: routing,
+        doors: Arc::clone(&listeners),
         supervisor,
         turn: tokio::sync::Mutex::default(),
     });
-    let (reloads, info) = (Arc::clone(&reloader) as _, server_info(&config.load(), &clock));
-    let desk = {
-        let doors = Some(Arc::clone(&doors));
-        Desk { info, config, file, spool, traces, recordings, pipeline, keeper, metrics, active, door, reloads, users, doors }
+    let admin = Desk {
+        info: server_info(&config.load(), &clock),
+        config,
+        file,
+        spool,
+        traces,
+        recordings,
+        pipeline,
+        keeper: plugin_manager,
+        metrics,
+        active,
+        door: guard_state,
+        reloads: Arc::clone(&reloader) as _,
+        users,
+        doors: Some(Arc::clone(&listeners)),
     };
-    drop(spawn("control", answer(control, Arc::new(desk), shutdown)));
-    Ok(Server { store, doors, manager, reloader })
+    drop(spawn("control", answer(control, Arc::new(admin), shutdown)));
+    Ok(Server { store, doors: listeners, manager, reloader })
 }
 
-/// The users of the store, and what is remembered of logins.
+/// Opens the users of the store and the login cache.
 fn logins(store: &Store, clock: &Arc<dyn Clock>) -> anyhow::Result<(Arc<dyn UserStore>, Arc<LoginMemory>)> {
-    let none = "no random octets for the logins";
-    let users = StoredUsers::open(store, random().context(none)?)?;
-    let memory = LoginMemory::new(Arc::clone(clock), users.secret()).context(none)?;
+    let message = "no system randomness";
+    let users = StoredUsers::open(store, random().context(message)?)?;
+    let memory = LoginMemory::new(Arc::clone(clock), users.secret()).context(message)?;
     Ok((users, memory))
 }
 
@@ -145,12 +156,12 @@ fn server_info(config: &Config, clock: &Arc<dyn Clock>) -> ServerInfo {
 }
 
 fn open_store(config: &Config) -> anyhow::Result<Store> {
-    let own = [TRACE_KEYSPACE, RECORDING_KEYSPACE, KV_KEYSPACE, USERS_KEYSPACE];
-    let keyspaces: Vec<&'static str> = waxwing_queue::KEYSPACES.into_iter().chain(own).collect();
+    let additional = [TRACE_KEYSPACE, RECORDING_KEYSPACE, KV_KEYSPACE, USERS_KEYSPACE];
+    let keyspaces: Vec<&'static str> = waxwing_queue::KEYSPACES.into_iter().chain(additional).collect();
     Ok(Store::open(&config.queue_directory.join(STORE_DIRECTORY), &StoreOptions::new(&keyspaces))?)
 }
 
-/// What is remembered of each transaction.
+/// Opens the stores of traces and recordings and starts their tasks.
 fn open_records(
     config: &Config,
     store: &Store,
@@ -165,15 +176,15 @@ fn open_records(
     Ok((traces, recordings))
 }
 
-async fn queue_manager(lasting: &Lasting, ways: &Arc<CurrentWays>, doors: &Arc<Doors>) -> anyhow::Result<QueueManager> {
+async fn queue_manager(services: &Lasting, routing: &Arc<CurrentWays>, listeners: &Arc<Doors>) -> anyhow::Result<QueueManager> {
     outbound::queue_manager(Joined {
-        ways: Arc::clone(ways),
-        pipeline: Arc::clone(&lasting.pipeline),
-        spool: Arc::clone(&lasting.spool),
-        submit: Arc::clone(doors) as _,
-        events: EventLine::start(&lasting.pipeline, lasting.shutdown.clone()) as _,
-        trace: Arc::clone(&lasting.trace),
-        clock: Arc::clone(&lasting.clock),
+        ways: Arc::clone(routing),
+        pipeline: Arc::clone(&services.pipeline),
+        spool: Arc::clone(&services.spool),
+        submit: Arc::clone(listeners) as _,
+        events: EventLine::start(&services.pipeline, services.shutdown.clone()) as _,
+        trace: Arc::clone(&services.trace),
+        clock: Arc::clone(&services.clock),
     })
     .await
 }
@@ -207,7 +218,7 @@ fn recording_limits(config: &Config) -> RecordingLimits {
     }
 }
 
-/// Writes recordings, and removes old ones also where none are made any more.
+/// Writes recordings, and removes old recordings even with recording disabled.
 async fn record(recordings: Arc<RecordingStore>, waiting: Waiting, mut shutdown: Shutdown) {
     tokio::select! {
         result = recordings.run(waiting) => if let Err(error) = result {
@@ -217,8 +228,8 @@ async fn record(recordings: Arc<RecordingStore>, waiting: Waiting, mut shutdown:
     }
 }
 
-/// Calls on-tick, and sends what plugins have to send then.
-async fn ticks(pipeline: Arc<Pipeline>, doors: Arc<Doors>, mut shutdown: Shutdown) {
+/// Calls `on-tick` at each interval, and enqueues the submissions of plugins.
+async fn ticks(pipeline: Arc<Pipeline>, listeners: Arc<Doors>, mut shutdown: Shutdown) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(TICK_PERIOD) => {}
@@ -226,12 +237,12 @@ async fn ticks(pipeline: Arc<Pipeline>, doors: Arc<Doors>, mut shutdown: Shutdow
         }
         let mut context = Context::new(Via::Api, None);
         pipeline.tell(&mut pipeline.chain(), &mut context, Event::Tick).await;
-        doors.intake().send(&mut context).await;
+        listeners.intake().send(&mut context).await;
     }
 }
 
-async fn answer(listener: UnixListener, desk: Arc<Desk>, shutdown: Shutdown) {
-    if let Err(error) = control::serve(listener, desk, shutdown).await {
+async fn answer(listener: UnixListener, admin: Arc<Desk>, shutdown: Shutdown) {
+    if let Err(error) = control::serve(listener, admin, shutdown).await {
         tracing::error!(%error, "the control socket is closed");
     }
 }

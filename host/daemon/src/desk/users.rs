@@ -1,4 +1,4 @@
-//! Users of the store, as `waxwing user` changes them.
+//! User requests of the admin service: the users of the store, as changed by `waxwing user`.
 
 use waxwing_accounts::{Record, UserName};
 use waxwing_control::{PasswordRecord, Problem, ProblemKind, Response, USER_PAGE_MAX, UserStatus};
@@ -6,7 +6,7 @@ use waxwing_pipeline::{UserChange, UserStore, UserStoreError};
 
 use super::problem;
 
-/// A page of users.
+/// Returns a page of users, in the order of names, after the name `after`.
 pub(super) fn list(users: &dyn UserStore, after: Option<&str>) -> Response {
     let mut page = users.page(after, USER_PAGE_MAX + 1);
     let more = page.len() > USER_PAGE_MAX;
@@ -15,7 +15,7 @@ pub(super) fn list(users: &dyn UserStore, after: Option<&str>) -> Response {
     Response::Users { users: page.into_iter().map(|(name, records)| status(name, &records)).collect(), next }
 }
 
-/// One user, if it is there.
+/// Returns the user of this name, or an empty list.
 pub(super) fn show(users: &dyn UserStore, name: &str) -> Result<Response, Problem> {
     let name = key(name)?;
     let records = users.find(&name);
@@ -39,7 +39,7 @@ async fn change(users: &dyn UserStore, name: &str, change: UserChange) -> Result
     let key = key(name)?;
     match users.change(&key, change).await {
         Ok(()) => {
-            tracing::info!(user = key, "a user was changed");
+            tracing::info!(user = key, "user changed");
             Ok(Response::UserChanged)
         }
         Err(UserStoreError::Exists) => Err(problem(ProblemKind::Exists, format!("there is a user \"{name}\" in store: already"))),
@@ -54,7 +54,7 @@ fn key(name: &str) -> Result<String, Problem> {
     UserName::parse(name).map(|name| name.key()).map_err(|error| problem(ProblemKind::BadRequest, error.to_string()))
 }
 
-/// Checked here too: what is stored must be a record, and none of plain text.
+/// Parses the records again on the server side: only password hashes are stored, never plain text.
 fn texts(records: &[PasswordRecord]) -> Result<Vec<String>, Problem> {
     let text = |record: &PasswordRecord| Record::parse(&record.0, false).map(|record| record.to_text());
     let texts = records.iter().map(text).collect::<Result<_, _>>();

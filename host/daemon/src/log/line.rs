@@ -1,4 +1,4 @@
-//! How an event becomes a line.
+//! Formatting of a log event as a line.
 
 use std::cell::RefCell;
 use std::fmt::{self, Write};
@@ -13,13 +13,12 @@ thread_local! {
     static LINE: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Octets of a thread's line buffer that are kept for the next line.
+/// Bytes of a thread's line buffer kept for the next line.
 const KEPT_BYTES: usize = 4096;
 
-/// Gives the line of an event, LF included, to `take`. One buffer for each thread serves all lines, unless a value logs
-/// while it is printed.
+/// Formats an event and passes the line, LF included, to `take`. Each thread reuses a buffer, unless a value logs while being formatted.
 pub(super) fn with_line(now: Timestamp, event: &Event<'_>, take: impl FnOnce(&[u8])) {
-    LINE.with(|shared| match shared.try_borrow_mut() {
+    LINE.with(|buffer| match buffer.try_borrow_mut() {
         Ok(mut line) => {
             line.clear();
             write_line(&mut line, now, event);
@@ -45,7 +44,7 @@ fn write_line(line: &mut String, now: Timestamp, event: &Event<'_>) {
     line.push('\n');
 }
 
-/// `waxwing_delivery::queue` -> `delivery`, `waxwing::serve` -> `serve`; a target that was named is taken as it is.
+/// Component name of a target: `waxwing_delivery::queue` -> `delivery`, `waxwing::run` -> `run`; explicit targets are used unchanged.
 fn part(target: &str) -> &str {
     let (first, rest) = target.split_once("::").unwrap_or((target, ""));
     match first.strip_prefix("waxwing_") {
@@ -55,7 +54,7 @@ fn part(target: &str) -> &str {
     }
 }
 
-/// Writes the message first, then the fields.
+/// Field visitor with two passes: the message first, then the fields.
 struct Words<'l> {
     line: &'l mut String,
     fields: bool,
@@ -101,7 +100,7 @@ impl Visit for Words<'_> {
     }
 }
 
-/// Lets no control character through: what strangers say must not make lines of its own or steer a terminal.
+/// Writer that escapes control characters: text from remote peers must neither forge log lines nor control a terminal.
 struct Escaped<'l>(&'l mut String);
 
 impl fmt::Write for Escaped<'_> {

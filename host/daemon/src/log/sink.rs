@@ -1,4 +1,4 @@
-//! Where lines wait for the thread that writes them.
+//! Buffer of log lines, and the thread that writes the lines out.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-/// How long a line may wait before it is written.
+/// Longest time for a line to wait in the buffer.
 const WAIT_MAX: Duration = Duration::from_millis(200);
-/// Octets that are written without waiting for more.
+/// Bytes in the buffer that trigger a write at once.
 const WRITE_BYTES: usize = 64 * 1024;
-/// Octets that may wait; what comes on top is dropped and counted, since the mail does not wait for the log.
+/// Bytes the buffer may hold; further lines are dropped and counted, since mail does not wait for the log.
 const WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Octets of a buffer that is kept for the next lines.
+/// Capacity in bytes kept in a reused buffer.
 const KEPT_BYTES: usize = 2 * WRITE_BYTES;
 
-/// Takes lines from every thread.
+/// Buffer filled by all threads, emptied by the writer thread.
 #[derive(Default)]
 pub(super) struct Sink {
     waiting: Mutex<Waiting>,
@@ -31,7 +31,7 @@ struct Waiting {
 }
 
 impl Sink {
-    /// Takes one line, LF included.
+    /// Appends a line, LF included.
     pub(super) fn push(&self, line: &[u8]) {
         let mut waiting = self.waiting.lock();
         let before = waiting.lines.len();
@@ -40,15 +40,15 @@ impl Sink {
             return;
         }
         waiting.lines.extend_from_slice(line);
-        // The thread is told when there is something at all, and when there is enough: twice for thousands of lines.
-        let tell = before == 0 || (before < WRITE_BYTES && waiting.lines.len() >= WRITE_BYTES);
+        // The writer thread wakes for the first line and for a full write: two notifications for thousands of lines.
+        let wake = before == 0 || (before < WRITE_BYTES && waiting.lines.len() >= WRITE_BYTES);
         drop(waiting);
-        if tell {
+        if wake {
             self.news.notify_one();
         }
     }
 
-    /// Waits for lines and takes them all; `None` when the log ends and nothing waits.
+    /// Waits for lines and takes all of them; `None` once the log is closed and empty.
     fn take(&self, spare: Vec<u8>) -> Option<(Vec<u8>, u64)> {
         let mut waiting = self.waiting.lock();
         while waiting.lines.is_empty() && !waiting.closing {
@@ -68,7 +68,7 @@ impl Sink {
     }
 }
 
-/// The thread that writes. Dropping it writes what waits.
+/// Writer thread; writes the buffered lines when dropped.
 pub(super) struct Flusher {
     sink: Arc<Sink>,
     thread: Option<JoinHandle<()>>,
@@ -94,10 +94,10 @@ impl Drop for Flusher {
 fn write_all(sink: &Sink, mut out: Box<dyn Write + Send>) {
     let mut spare = Vec::new();
     while let Some((mut lines, dropped)) = sink.take(spare) {
-        // A log that cannot be written has nowhere to say so.
+        // A write error of the log cannot be logged.
         let _ = out.write_all(&lines);
         if dropped > 0 {
-            let _ = writeln!(out, "({dropped} lines of the log were dropped: they came faster than they could be written)");
+            let _ = writeln!(out, "({dropped} log lines dropped: the log is written too slowly)");
         }
         let _ = out.flush();
         lines.clear();

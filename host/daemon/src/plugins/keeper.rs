@@ -1,4 +1,4 @@
-//! Changes plugins while mail passes: what has begun keeps the versions that it began with.
+//! Plugin manager: replaces plugin versions while mail passes. Transactions in progress keep their versions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,27 +13,27 @@ use super::slot::{Cause, Slot, Which};
 use super::watch::Stamp;
 use super::{Loaded, Loader};
 
-/// Between two looks at the files of plugins.
+/// Interval of the checks of plugin files.
 const POLL_PERIOD: Duration = Duration::from_secs(1);
 
-/// The plugins, their versions, and the pipeline that calls them.
+/// Plugins, their versions, and the pipeline that calls them.
 pub(crate) struct Keeper {
     pub(super) loader: ArcSwap<Loader>,
     pub(super) slots: Mutex<Vec<Slot>>,
     pub(super) pipeline: Arc<Pipeline>,
-    /// One change at a time.
+    /// Serialises changes of plugins.
     pub(super) turn: tokio::sync::Mutex<()>,
 }
 
 impl Loaded {
-    /// In the order of the configuration.
+    /// Returns the bindings, in configuration order.
     pub(crate) fn bindings(&self) -> Vec<Arc<Binding>> {
         self.slots.iter().map(Slot::binding).collect()
     }
 }
 
 impl Keeper {
-    /// `pipeline` was made of what is loaded.
+    /// Creates the manager; `pipeline` must have been built from the bindings of `loaded`.
     pub(crate) fn new(loaded: Loaded, pipeline: Arc<Pipeline>) -> Arc<Self> {
         let Loaded { loader, slots } = loaded;
         loader.tables.join(&pipeline);
@@ -45,25 +45,25 @@ impl Keeper {
         })
     }
 
-    /// What `waxwing plugin rollback` would put back, and why the last change of its file was not taken into service.
+    /// Returns the version that `waxwing plugin rollback` would restore, and the error of the last failed reload.
     pub(crate) fn notes(&self, plugin: &str) -> (Option<String>, Option<String>) {
         let slots = self.slots.lock();
         let Some(slot) = slots.iter().find(|slot| slot.plugin.name == plugin) else { return (None, None) };
         (slot.previous.as_ref().map(|previous| previous.binding.version.to_string()), slot.last_error.clone())
     }
 
-    /// Looks at the files again, of all plugins or of one; a version that can't be loaded leaves the one before in service.
+    /// Reads the files of all plugins, or of the plugin `name`, again; if a version fails to load, the current version stays in service.
     pub(crate) async fn reload(&self, name: Option<&str>) -> Result<Vec<PluginChange>, Problem> {
         let _turn = self.turn.lock().await;
-        let cause = if name.is_some() { Cause::Named } else { Cause::All };
+        let trigger = if name.is_some() { Cause::Named } else { Cause::All };
         let wanted: Vec<usize> = match name {
             Some(name) => vec![self.place(name)?],
             None => (0..self.slots.lock().len()).collect(),
         };
         let mut changes = Vec::new();
         for at in wanted {
-            for which in [Which::Stable, Which::Canary] {
-                changes.extend(self.reload_one(at, which, cause).await);
+            for track in [Which::Stable, Which::Canary] {
+                changes.extend(self.reload_one(at, track, trigger).await);
             }
             if let (Some(_), true, Some(slot)) = (name, changes.is_empty(), self.slot(at)) {
                 changes.push(slot.change("unchanged", Some("it is a part of the program".to_owned())));
@@ -72,12 +72,12 @@ impl Keeper {
         Ok(changes)
     }
 
-    /// Undoes the last change of a plugin.
+    /// Undoes the last change of a plugin (`waxwing plugin rollback`).
     pub(crate) async fn roll_back(&self, name: &str) -> Result<PluginChange, Problem> {
         self.exchange(name, Slot::roll_back).await
     }
 
-    /// Puts a plugin's canary in its place.
+    /// Makes a plugin's canary the stable version (`waxwing plugin promote`).
     pub(crate) async fn promote(&self, name: &str) -> Result<PluginChange, Problem> {
         self.exchange(name, Slot::promote).await
     }
@@ -92,7 +92,7 @@ impl Keeper {
         Ok(change)
     }
 
-    /// Looks at the files until the shutdown. A reload may bring the first one.
+    /// Polls the plugin files until shutdown, even with no files yet: a reload may add some.
     pub(crate) async fn poll(self: Arc<Self>, mut shutdown: Shutdown) {
         loop {
             tokio::select! {
@@ -103,31 +103,31 @@ impl Keeper {
         }
     }
 
-    /// One look at all files.
+    /// Checks all plugin files once and reloads the changed files.
     pub(super) async fn look(&self) {
         let _turn = self.turn.lock().await;
         let mut files = Vec::new();
         for (at, slot) in self.slots.lock().iter_mut().enumerate() {
-            for which in [Which::Stable, Which::Canary] {
-                files.extend(slot.watched(which).map(|watched| (at, which, watched.path.clone())));
+            for track in [Which::Stable, Which::Canary] {
+                files.extend(slot.watched(track).map(|watched| (at, track, watched.path.clone())));
             }
         }
         if files.is_empty() {
             return;
         }
-        let stamps = move || files.into_iter().map(|(at, which, path)| (at, which, Stamp::of(&path))).collect::<Vec<_>>();
+        let stamps = move || files.into_iter().map(|(at, track, path)| (at, track, Stamp::of(&path))).collect::<Vec<_>>();
         let Ok(stamps) = tokio::task::spawn_blocking(stamps).await else { return };
-        for (at, which, stamp) in stamps {
-            let changed = |slot: &mut Slot| slot.watched(which).is_some_and(|watched| watched.is_changed(stamp));
+        for (at, track, stamp) in stamps {
+            let changed = |slot: &mut Slot| slot.watched(track).is_some_and(|watched| watched.is_changed(stamp));
             if self.slots.lock().get_mut(at).is_some_and(changed) {
-                self.reload_one(at, which, Cause::Poll).await;
+                self.reload_one(at, track, Cause::Poll).await;
             }
         }
     }
 
-    async fn reload_one(&self, at: usize, which: Which, cause: Cause) -> Option<PluginChange> {
+    async fn reload_one(&self, at: usize, track: Which, trigger: Cause) -> Option<PluginChange> {
         let mut slot = self.slot(at)?;
-        let change = slot.reload(&self.loader.load_full(), which, cause).await?;
+        let change = slot.reload(&self.loader.load_full(), track, trigger).await?;
         self.put(at, slot);
         log(&change);
         Some(change)
@@ -141,7 +141,7 @@ impl Keeper {
         self.slots.lock().get(at).cloned()
     }
 
-    /// From the next chain on.
+    /// Installs a version set, in effect for hook sessions opened from now on.
     fn put(&self, at: usize, slot: Slot) {
         let mut slots = self.slots.lock();
         if let Some(place) = slots.get_mut(at) {

@@ -1,4 +1,4 @@
-//! The plugins of another configuration, in the place of those that are bound.
+//! Reload of plugins for a new configuration: staged first, then committed.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use waxwing_pipeline::{Binding, ClassOf};
 use super::slot::{Cause, Slot, Which};
 use super::{Builtin, Keeper, Loader};
 
-/// What a new configuration wants, loaded; nothing of it serves yet. While it lives no other change of plugins begins.
+/// Plugins of a new configuration, loaded but not yet in service. Blocks all other changes of plugins while alive.
 pub(crate) struct Renewal<'a> {
     _turn: tokio::sync::MutexGuard<'a, ()>,
     loader: Arc<Loader>,
@@ -20,7 +20,7 @@ pub(crate) struct Renewal<'a> {
 }
 
 impl Keeper {
-    /// Loads what is new or has other settings, and looks at the files of the rest. An error leaves everything as it is.
+    /// Loads plugins that are new or have changed settings, and checks the files of the others. On error nothing changes.
     pub(crate) async fn prepare(
         &self,
         config: &Arc<Config>,
@@ -40,7 +40,7 @@ impl Keeper {
                 None => renewal.add(plugin, old.iter().find(|slot| slot.plugin.name == plugin.name), builtin).await,
             };
             if let Err(error) = added {
-                // What was to be replaced stays in service.
+                // The plugins to be replaced stay in service.
                 old.iter().for_each(|slot| slot.current.binding.plugin.retire(false));
                 return Err(error);
             }
@@ -51,7 +51,7 @@ impl Keeper {
         Ok(renewal)
     }
 
-    /// Puts it into service, from the next chain on.
+    /// Puts the staged plugins into service for hook sessions opened from now on; returns the changes.
     pub(crate) fn commit(&self, renewal: Renewal<'_>, classes: Arc<dyn ClassOf>) -> Vec<PluginChange> {
         let Renewal { loader, slots, changes, .. } = renewal;
         let bindings: Vec<Arc<Binding>> = slots.iter().map(Slot::binding).collect();
@@ -64,10 +64,10 @@ impl Keeper {
 }
 
 impl Renewal<'_> {
-    /// A plugin whose settings have not changed; its files may have.
+    /// Stages a plugin with unchanged settings, reloading changed files.
     async fn look(&mut self, mut slot: Slot) -> anyhow::Result<()> {
-        for which in [Which::Stable, Which::Canary] {
-            match slot.reload(&self.loader, which, Cause::All).await {
+        for track in [Which::Stable, Which::Canary] {
+            match slot.reload(&self.loader, track, Cause::All).await {
                 Some(change) if change.is_failed() => {
                     return Err(anyhow!("plugin \"{}\": {}", change.name, change.note.unwrap_or_default()));
                 }
@@ -79,7 +79,7 @@ impl Renewal<'_> {
         Ok(())
     }
 
-    /// A plugin that is new, or that has other settings: its counts begin anew.
+    /// Stages a plugin that is new or has changed settings; counters restart at zero.
     async fn add(&mut self, plugin: &config::Plugin, before: Option<&Slot>, builtin: Builtin) -> anyhow::Result<()> {
         let slot = Slot::load(&self.loader, plugin, builtin).await.with_context(|| format!("plugin \"{}\"", plugin.name))?;
         let mut change = slot.change(if before.is_some() { "reloaded" } else { "added" }, None);

@@ -1,4 +1,4 @@
-//! What the configuration says of a plugin, in the words of the pipeline and the sandbox.
+//! Translation of a plugin's configuration to the settings of pipeline and sandbox.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub(super) fn binding_settings(plugin: &config::Plugin) -> BindingSettings {
     }
 }
 
-/// What every plugin may ask of the server's own settings.
+/// Returns the server's configuration values readable by every plugin.
 pub(super) fn server_values(config: &Config) -> BTreeMap<String, Value> {
     let values = [
         ("myhostname", json!(config.myhostname)),

@@ -1,4 +1,4 @@
-//! One plugin of the configuration: which version is in service, which stands beside it, which was before.
+//! Versions of a configured plugin: stable, canary and previous.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -13,56 +13,56 @@ use super::settings::binding_settings;
 use super::watch::{Stamp, Watched};
 use super::{Builtin, Loader, in_one_line};
 
-/// A version that has been loaded.
+/// A loaded version of a plugin.
 #[derive(Clone)]
 pub(super) struct Version {
     pub(super) binding: Arc<Binding>,
-    /// Which load of the plugin it is, from 1.
+    /// Serial number of the load, from 1.
     number: u32,
     hash: blake3::Hash,
 }
 
-/// Everything about one plugin. A copy is changed and put back whole, so that lists never wait for a load.
+/// Versions and files of a plugin. Changes are made on a copy and stored at once, so that readers never wait for a load.
 #[derive(Clone)]
 pub(super) struct Slot {
     pub(super) plugin: Arc<config::Plugin>,
     pub(super) current: Version,
     pub(super) previous: Option<Version>,
     canary: Option<Version>,
-    /// None for a built-in plugin and for a milter.
+    /// Component file; `None` for built-in plugins and milters.
     pub(super) file: Option<Watched>,
     pub(super) canary_file: Option<Watched>,
-    /// Loads so far, the number of the latest version.
+    /// Number of loads so far, the serial number of the latest version.
     loads: u32,
-    /// Why the last change of its file was not taken into service.
+    /// Error of the last reload that failed.
     pub(super) last_error: Option<String>,
 }
 
-/// Which of a plugin's two files.
+/// Selects the stable or the canary version and file of a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Which {
     Stable,
     Canary,
 }
 
-/// Who wants a reload.
+/// Trigger of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// The file has changed: content that was tried before is not tried again.
+    /// The file has changed: content tried before is not tried again.
     Poll,
-    /// The operator, for all plugins: content that failed is tried again, content that was rolled back is not.
+    /// The operator reloads all plugins: content that failed is tried again, content rolled back is not.
     All,
-    /// The operator, for this one: whatever is not in service is tried.
+    /// The operator reloads this plugin: any content not in service is tried.
     Named,
 }
 
 impl Slot {
-    /// The start: the version of the configuration and its canary.
+    /// Loads the configured version of a plugin, and its canary, at startup.
     pub(super) async fn load(loader: &Loader, plugin: &config::Plugin, builtin: Builtin) -> anyhow::Result<Self> {
         let began = loader.clock.monotonic();
         let mut file = None;
         let (loaded, hash): (Arc<dyn Plugin>, _) = match plugin.source() {
-            // Nothing of it is here: it is asked for when there is mail for it.
+            // Milters connect on demand, when mail arrives: nothing to load.
             PluginSource::Milter(endpoint) => {
                 let hash = blake3::hash(endpoint.to_string().as_bytes());
                 (Milter::new(loader.milter_settings(plugin, endpoint)), hash)
@@ -102,7 +102,7 @@ impl Slot {
         Ok(slot)
     }
 
-    /// What the pipeline calls.
+    /// Returns the binding for the pipeline, with the canary attached.
     pub(super) fn binding(&self) -> Arc<Binding> {
         let (Some(version), Some(settings)) = (&self.canary, &self.plugin.canary) else {
             return Arc::clone(&self.current.binding);
@@ -111,27 +111,27 @@ impl Slot {
         self.current.binding.with_canary(Some(Canary { binding: Arc::clone(&version.binding), percent }))
     }
 
-    pub(super) fn watched(&mut self, which: Which) -> Option<&mut Watched> {
-        match which {
+    pub(super) fn watched(&mut self, track: Which) -> Option<&mut Watched> {
+        match track {
             Which::Stable => self.file.as_mut(),
             Which::Canary => self.canary_file.as_mut(),
         }
     }
 
-    fn in_service(&self, which: Which) -> Option<&Version> {
-        match which {
+    fn in_service(&self, track: Which) -> Option<&Version> {
+        match track {
             Which::Stable => Some(&self.current),
             Which::Canary => self.canary.as_ref(),
         }
     }
 
-    /// Loads what is in one of its files, if it should be. None: this plugin has no such file.
-    pub(super) async fn reload(&mut self, loader: &Loader, which: Which, cause: Cause) -> Option<PluginChange> {
-        let path = self.watched(which)?.path.clone();
+    /// Reads a file of the plugin again and loads changed content, subject to the trigger's rules. `None`: the plugin has no such file.
+    pub(super) async fn reload(&mut self, loader: &Loader, track: Which, trigger: Cause) -> Option<PluginChange> {
+        let path = self.watched(track)?.path.clone();
         let stamp = Stamp::of(&path);
         let read = loader.read(&self.plugin, &path).await;
         let had_failed = self.last_error.is_some();
-        let watched = self.watched(which)?;
+        let watched = self.watched(track)?;
         watched.has_been_read(stamp);
         let source = match read {
             Ok(source) => source,
@@ -139,8 +139,8 @@ impl Slot {
         };
         let hash = blake3::hash(&source);
         let was_tried = std::mem::replace(&mut watched.tried, hash) == hash;
-        let is_in_service = self.in_service(which).is_some_and(|version| version.hash == hash);
-        let is_left = match cause {
+        let is_in_service = self.in_service(track).is_some_and(|version| version.hash == hash);
+        let is_skipped = match trigger {
             Cause::Poll => was_tried,
             Cause::All => was_tried && !had_failed,
             Cause::Named => false,
@@ -149,32 +149,32 @@ impl Slot {
             self.last_error = None;
             return Some(self.change("unchanged", None));
         }
-        if is_left {
+        if is_skipped {
             return Some(
                 self.change("unchanged", Some("what its file holds was taken back before; reload it by its name".to_owned())),
             );
         }
-        Some(match self.next(loader, which, source).await {
-            Ok(version) => self.put(version, which),
+        Some(match self.next(loader, track, source).await {
+            Ok(version) => self.put(version, track),
             Err(error) => self.failed(&error),
         })
     }
 
-    async fn next(&mut self, loader: &Loader, which: Which, source: Vec<u8>) -> anyhow::Result<Version> {
+    async fn next(&mut self, loader: &Loader, track: Which, source: Vec<u8>) -> anyhow::Result<Version> {
         let hash = blake3::hash(&source);
         let plugin = loader.load(&self.plugin, Cow::Owned(source)).await?;
         self.loads = self.loads.saturating_add(1);
         let (current, number, now) = (&self.current.binding, self.loads, loader.clock.now());
-        let binding = match which {
+        let binding = match track {
             Which::Stable => current.successor(plugin, number, now),
             Which::Canary => current.beside(plugin, number, now),
         };
         Ok(Version { binding, number, hash })
     }
 
-    fn put(&mut self, version: Version, which: Which) -> PluginChange {
+    fn put(&mut self, version: Version, track: Which) -> PluginChange {
         self.last_error = None;
-        match which {
+        match track {
             Which::Stable => {
                 let before = std::mem::replace(&mut self.current, version);
                 let change = PluginChange { before: before.binding.version.to_string(), ..self.change("reloaded", None) };
@@ -191,7 +191,7 @@ impl Slot {
         }
     }
 
-    /// Takes the canary away, or puts the version before back. What is taken away is not loaded again until its file changes.
+    /// Removes the canary, or else restores the previous version. Removed content is not loaded again until the file changes.
     pub(super) fn roll_back(&mut self) -> Result<PluginChange, String> {
         if let Some(canary) = self.canary.take() {
             self.last_error = None;
@@ -208,7 +208,7 @@ impl Slot {
         Ok(PluginChange { before: taken_back.binding.version.to_string(), ..self.change("rolled-back", None) })
     }
 
-    /// Puts the canary in the place of the version in service.
+    /// Makes the canary the stable version.
     pub(super) fn promote(&mut self) -> Result<PluginChange, String> {
         let Some(canary) = self.canary.take() else {
             return Err(format!("{} has no canary", self.plugin.name));
@@ -223,7 +223,7 @@ impl Slot {
         Ok(PluginChange { change: "promoted".to_owned(), note: Some(note), ..change })
     }
 
-    /// The version in service is the one before as well.
+    /// Describes a change with the current version as both old and new version.
     pub(in crate::plugins) fn change(&self, change: &str, note: Option<String>) -> PluginChange {
         let version = self.current.binding.version.to_string();
         PluginChange { name: self.plugin.name.clone(), change: change.to_owned(), before: version.clone(), version, note }
@@ -236,7 +236,7 @@ impl Slot {
     }
 }
 
-/// A file that is read for the first time, and watched from then on.
+/// Reads a component file for the first time and starts watching the file.
 async fn read_first(loader: &Loader, plugin: &config::Plugin, path: PathBuf) -> anyhow::Result<(Vec<u8>, Watched)> {
     let stamp = Stamp::of(&path);
     let source = loader.read(plugin, &path).await?;

@@ -42,7 +42,7 @@ async fn without_plugins_no_engine_is_needed() {
 #[tokio::test]
 async fn a_plugin_that_cannot_be_loaded_is_named_with_its_place() {
     for (text, words) in [
-        ("".to_owned(), "no plugin \"cleanup\" built in"),
+        ("".to_owned(), "no built-in plugin \"cleanup\""),
         (format!("{NO_STANDARD}[plugins.x]\nfile = \"gone.wasm\"\n"), "gone.wasm"),
         (format!("{NO_STANDARD}[plugins.x]\nfile = \"empty.wasm\"\n"), "w.toml:7:"),
     ] {

@@ -1,46 +1,46 @@
-//! Whether a file has changed.
+//! Change detection for plugin files.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Enough to see that a file may be another one: device, inode, size, and the times of content and inode in nanoseconds.
+/// Fingerprint of a file: device, inode, size, and the modification and change times in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp([i128; 5]);
 
 impl Stamp {
-    /// The stamp of now; none for a file that is not there.
+    /// Reads the current fingerprint; `None` if the file does not exist.
     pub(super) fn of(path: &Path) -> Option<Self> {
-        let about = std::fs::metadata(path).ok()?;
+        let metadata = std::fs::metadata(path).ok()?;
         let time = |seconds: i64, nanoseconds: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);
-        let (modified, changed) = (time(about.mtime(), about.mtime_nsec()), time(about.ctime(), about.ctime_nsec()));
-        Some(Self([about.dev().into(), about.ino().into(), about.size().into(), modified, changed]))
+        let (modified, changed) = (time(metadata.mtime(), metadata.mtime_nsec()), time(metadata.ctime(), metadata.ctime_nsec()));
+        Some(Self([metadata.dev().into(), metadata.ino().into(), metadata.size().into(), modified, changed]))
     }
 }
 
-/// A plugin's file, looked at now and then.
+/// A plugin file polled for changes.
 #[derive(Clone, Debug)]
 pub(super) struct Watched {
     pub(super) path: PathBuf,
     seen: Option<Stamp>,
-    /// It differs from what was seen, and may still be written.
+    /// Fingerprint that differs from the last read; the file may still be written to.
     settling: Option<Option<Stamp>>,
-    /// The hash of the content that was tried last, whether or not it is in service: it is not tried again by itself.
+    /// Hash of the content tried last, in service or not; polling does not try the same content again.
     pub(super) tried: blake3::Hash,
 }
 
 impl Watched {
-    /// `stamp` was taken before the content was read.
+    /// Creates the state for a file just read; `stamp` was taken before the read.
     pub(super) fn new(path: PathBuf, stamp: Option<Stamp>, tried: blake3::Hash) -> Self {
         Self { path, seen: stamp, settling: None, tried }
     }
 
-    /// It has been read, just after `stamp` was taken.
+    /// Records a read of the file, made just after `stamp` was taken.
     pub(super) fn has_been_read(&mut self, stamp: Option<Stamp>) {
         self.seen = stamp;
         self.settling = None;
     }
 
-    /// It is worth reading: it has changed, and was the same at two looks in a row, so that nobody is writing it any more.
+    /// Tells whether to read the file: changed, and the same at two polls in a row, so that no writer is active.
     pub(super) fn is_changed(&mut self, stamp: Option<Stamp>) -> bool {
         if stamp == self.seen {
             self.settling = None;

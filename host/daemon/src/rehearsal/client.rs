@@ -1,4 +1,4 @@
-//! The client of a rehearsal: says what a real one says, and notes what it hears.
+//! SMTP client of the simulation: sends the commands of a test case and records the replies.
 
 use std::io;
 
@@ -8,18 +8,18 @@ use waxwing_types::Parameter;
 
 use super::stuffed;
 
-/// What was said and heard.
+/// Dialogue of a transaction and its outcome.
 pub(super) struct Talk {
     pub(super) dialogue: Vec<Exchange>,
-    /// The reply that decided.
+    /// Decisive reply of the transaction.
     pub(super) last: Heard,
-    /// The command that it answers.
+    /// Command answered by the decisive reply.
     pub(super) stage: &'static str,
-    /// The server closed the connection with it.
+    /// The server closed the connection after the decisive reply.
     pub(super) closed: bool,
 }
 
-/// A reply.
+/// An SMTP reply, continuation lines joined.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Heard {
     pub(super) code: u16,
@@ -38,11 +38,11 @@ struct Wire {
 }
 
 impl Wire {
-    /// Sends, and waits for the reply; none: the server has closed. `said` is how the dialogue shows it.
-    async fn say(&mut self, octets: &[u8], said: &str) -> io::Result<Option<Heard>> {
-        // A server that has closed is found out by reading.
+    /// Sends bytes and waits for the reply; `None` if the server has closed the connection. `label` is the command text in the dialogue.
+    async fn say(&mut self, octets: &[u8], label: &str) -> io::Result<Option<Heard>> {
+        // A closed connection shows in the read that follows.
         let _ = self.stream.get_mut().write_all(octets).await;
-        let mut heard = Heard::default();
+        let mut reply = Heard::default();
         let mut line = String::new();
         loop {
             line.clear();
@@ -51,18 +51,18 @@ impl Wire {
             }
             let text = line.trim_end();
             let (code, rest) = text.split_at_checked(3).unwrap_or((text, ""));
-            heard.code = code.parse().unwrap_or_default();
-            if heard.text.is_empty() {
-                heard.text.push_str(code);
+            reply.code = code.parse().unwrap_or_default();
+            if reply.text.is_empty() {
+                reply.text.push_str(code);
             }
-            heard.text.push(' ');
-            heard.text.push_str(rest.get(1..).unwrap_or_default());
+            reply.text.push(' ');
+            reply.text.push_str(rest.get(1..).unwrap_or_default());
             if !rest.starts_with('-') {
                 break;
             }
         }
-        self.dialogue.push(Exchange { command: said.to_owned(), reply: heard.text.clone() });
-        Ok(Some(heard))
+        self.dialogue.push(Exchange { command: label.to_owned(), reply: reply.text.clone() });
+        Ok(Some(reply))
     }
 
     async fn command(&mut self, line: &str) -> io::Result<Option<Heard>> {
@@ -70,49 +70,49 @@ impl Wire {
     }
 }
 
-/// One session with one transaction.
+/// Runs a session with a single transaction.
 pub(super) async fn talk(stream: DuplexStream, scene: &Scene) -> io::Result<Talk> {
-    let mut wire = Wire { stream: BufReader::new(stream), dialogue: Vec::new() };
-    let (last, stage) = transaction(&mut wire, scene).await?;
-    let said = wire.dialogue.len();
-    // Whether the server goes on listening tells a refusal from a disconnection. It also ends what has not ended yet.
-    let closed = wire.command("RSET").await?.is_none();
+    let mut connection = Wire { stream: BufReader::new(stream), dialogue: Vec::new() };
+    let (last, stage) = transaction(&mut connection, scene).await?;
+    let length = connection.dialogue.len();
+    // RSET tells a rejection from a disconnect, and ends any transaction still open.
+    let closed = connection.command("RSET").await?.is_none();
     if !closed {
-        wire.command("QUIT").await?;
+        connection.command("QUIT").await?;
     }
-    wire.dialogue.truncate(said);
-    Ok(Talk { dialogue: wire.dialogue, last, stage, closed })
+    connection.dialogue.truncate(length);
+    Ok(Talk { dialogue: connection.dialogue, last, stage, closed })
 }
 
-async fn transaction(wire: &mut Wire, scene: &Scene) -> io::Result<(Heard, &'static str)> {
+async fn transaction(connection: &mut Wire, scene: &Scene) -> io::Result<(Heard, &'static str)> {
     let hello = if scene.esmtp { "EHLO" } else { "HELO" };
     let mail = format!("MAIL FROM:<{}>{}", scene.sender, parameters(&scene.mail_parameters));
     let steps = [("connect", String::new()), (hello, format!("{hello} {}", scene.helo)), ("MAIL", mail)];
     for (stage, line) in steps {
-        let heard = match line.is_empty() {
-            true => wire.say(b"", "").await?,
-            false => wire.command(&line).await?,
+        let reply = match line.is_empty() {
+            true => connection.say(b"", "").await?,
+            false => connection.command(&line).await?,
         };
-        match heard {
-            Some(heard) if heard.is_positive() => {}
-            heard => return Ok((heard.unwrap_or_default(), stage)),
+        match reply {
+            Some(reply) if reply.is_positive() => {}
+            reply => return Ok((reply.unwrap_or_default(), stage)),
         }
     }
     let (mut accepted, mut last) = (false, Heard::default());
     for (address, list) in &scene.recipients {
-        let Some(heard) = wire.command(&format!("RCPT TO:<{address}>{}", parameters(list))).await? else {
+        let Some(reply) = connection.command(&format!("RCPT TO:<{address}>{}", parameters(list))).await? else {
             return Ok((last, "RCPT"));
         };
-        accepted |= heard.is_positive();
-        last = heard;
+        accepted |= reply.is_positive();
+        last = reply;
     }
     let Some(content) = scene.content.as_ref().filter(|_| accepted) else { return Ok((last, "RCPT")) };
-    match wire.command("DATA").await? {
-        Some(heard) if heard.code == 354 => {}
-        heard => return Ok((heard.unwrap_or_default(), "DATA")),
+    match connection.command("DATA").await? {
+        Some(reply) if reply.code == 354 => {}
+        reply => return Ok((reply.unwrap_or_default(), "DATA")),
     }
-    let heard = wire.say(&stuffed(content), ".").await?;
-    Ok((heard.unwrap_or_default(), "."))
+    let reply = connection.say(&stuffed(content), ".").await?;
+    Ok((reply.unwrap_or_default(), "."))
 }
 
 fn parameters(list: &[Parameter]) -> String {

@@ -1,4 +1,4 @@
-//! What is left of a transaction: replies, steps, costs, and what is in the queue.
+//! Result of a simulated transaction: replies, trace entries, costs, and the queued message.
 
 use std::collections::BTreeMap;
 
@@ -12,11 +12,11 @@ use waxwing_types::QueueId;
 
 use super::client::Talk;
 
-/// Puts it together. `held`: the message went to the hold queue.
+/// Builds the result of a transaction. `held`: the message went to the hold queue.
 pub(super) async fn performance(
     spool: &dyn Spool,
     held: bool,
-    talk: Talk,
+    dialogue: Talk,
     records: Vec<TraceRecord>,
     metered: Vec<Metered>,
 ) -> anyhow::Result<Performance> {
@@ -25,13 +25,13 @@ pub(super) async fn performance(
         Some(Ok(id)) => queued(spool, id, held).await?,
         Some(Err(_)) | None => None,
     };
-    // At the beginning every refusal closes the connection.
+    // At connect time every rejection closes the connection, so only an explicit disconnect verdict counts.
     let meant = |record: &TraceRecord| record.entries.iter().any(|e| !e.shadow && e.result.starts_with("disconnect"));
-    let closed = talk.closed && (talk.stage != "connect" || records.iter().any(meant));
-    let ending = match (talk.last.code, &queued) {
+    let closed = dialogue.closed && (dialogue.stage != "connect" || records.iter().any(meant));
+    let ending = match (dialogue.last.code, &queued) {
         (200..=399, Some(Queued { hold: Some(_), .. })) => Ending::Hold,
         (200..=399, Some(_)) => Ending::Accept,
-        (200..=399, None) if talk.stage == "." => Ending::Discard,
+        (200..=399, None) if dialogue.stage == "." => Ending::Discard,
         (200..=399, None) => Ending::Open,
         _ if closed => Ending::Disconnect,
         (400..=499, _) => Ending::Defer,
@@ -40,9 +40,9 @@ pub(super) async fn performance(
     Ok(Performance {
         id,
         ending,
-        reply: talk.last.text,
-        stage: talk.stage.to_owned(),
-        dialogue: talk.dialogue,
+        reply: dialogue.last.text,
+        stage: dialogue.stage.to_owned(),
+        dialogue: dialogue.dialogue,
         entries: records.into_iter().flat_map(|record| record.entries).collect(),
         queued,
         costs: costs(metered),
@@ -55,7 +55,7 @@ async fn queued(spool: &dyn Spool, id: QueueId, held: bool) -> anyhow::Result<Op
         Err(SpoolError::NotFound) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    // To show a message is to walk over the whole queue, which holds every message of a long replay.
+    // `show` scans the whole queue, with every message of a long replay: call only for held messages.
     let units = if held { spool.show(id).await?.units } else { Vec::new() };
     let hold = units.into_iter().find_map(|(_, state)| match state {
         UnitState::Hold(reason) => Some(reason),
@@ -80,7 +80,7 @@ async fn queued(spool: &dyn Spool, id: QueueId, held: bool) -> anyhow::Result<Op
     }))
 }
 
-/// The header without the field that this server put on it, which has our id.
+/// Removes the Received field added by this server, recognised by the queue id.
 fn without_received(head: &Bytes, id: QueueId) -> Bytes {
     let mut splitter = HeadSplitter::new(head.len());
     let block = match splitter.push(head.clone()) {
@@ -103,7 +103,7 @@ fn without_received(head: &Bytes, id: QueueId) -> Bytes {
     out.into()
 }
 
-/// One for each plugin and hook, in the order of the first call.
+/// Sums the costs by plugin and hook, in the order of the first call.
 fn costs(metered: Vec<Metered>) -> Vec<Cost> {
     let mut costs: Vec<Cost> = Vec::new();
     for call in metered {
