@@ -1,4 +1,4 @@
-//! One attempt: a message for some recipients over one next hop, from the transport's call to the synced settlement.
+//! Delivery attempt: a message for some recipients over one next hop, from the transport's call to the synced settlement.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,26 +14,26 @@ use crate::hooks::Hooks;
 use crate::log::{self, Times};
 use crate::manager::{Core, Done, Next, UnitKey};
 
-/// A unit with open attempts.
+/// Delivery unit with open attempts.
 pub(crate) struct Active {
     key: UnitKey,
     pub(crate) message: Message,
-    /// Attempts of one unit settle one after the other.
+    /// Progress of the unit; the lock makes attempts of one unit settle one after the other.
     standing: Mutex<Standing>,
     open: AtomicUsize,
     taken_up: Timestamp,
     number: u32,
 }
 
-/// How a unit stands between the settlements of its attempts.
+/// State of a unit between the settlements of its attempts.
 pub(crate) struct Standing {
-    /// As it was last settled.
+    /// Unit as of the last settlement.
     pub(crate) unit: Unit,
-    /// When those are tried again whom its attempts have deferred so far.
+    /// Retry time of the recipients deferred so far by attempts of the unit.
     pub(crate) due: Option<Timestamp>,
-    /// Who is left waits for the operator, for this reason.
+    /// Reason of a plugin for putting the remaining recipients on hold.
     pub(crate) hold: Option<String>,
-    /// Mail that plugins sent before the attempts; the first settlement commits it.
+    /// Messages submitted by plugins before the attempts; the first settlement commits them.
     pub(crate) sent: Vec<Submission>,
 }
 
@@ -45,69 +45,69 @@ impl Active {
         Self { key, message, standing, open: AtomicUsize::new(attempts), taken_up, number }
     }
 
-    /// One attempt less is open; whether others are.
+    /// Counts one attempt as ended; returns true while others are open.
     fn leave(&self) -> bool {
         self.open.fetch_sub(1, Ordering::AcqRel) > 1
     }
 }
 
-/// Tries, logs, settles; the last attempt of a unit tells the manager.
+/// Runs the hooks and the transport, logs and settles; the last attempt of a unit notifies the manager.
 pub(crate) async fn run(core: Arc<Core>, active: Arc<Active>, hop: NextHop, recipients: Vec<u32>) {
-    let mut watched = Watched { core: &core, active: &active, others_open: None };
+    let mut panic_guard = Watched { core: &core, active: &active, others_open: None };
     let clock = &core.parts.clock;
-    let began = clock.now();
+    let started_at = clock.now();
     let attempt = Attempt {
         queue_id: active.message.id,
         hop,
         recipients,
         number: active.number,
-        deadline: began + core.ways().settings.attempt_seconds_max,
+        deadline: started_at + core.ways().settings.attempt_seconds_max,
     };
     let mut hooks = Hooks::of(&core, &attempt, &active.message);
-    let handed = attempt_it(&core, &attempt, &active.message, hooks.as_mut()).await;
+    let result = attempt_it(&core, &attempt, &active.message, hooks.as_mut()).await;
     let standing = active.standing.lock().await;
     let others_open = active.leave();
-    watched.others_open = Some(others_open);
-    let next = if handed.cut_off {
+    panic_guard.others_open = Some(others_open);
+    let next = if result.cut_off {
         Next::LookAgain(standing.unit.due_key())
     } else {
         let times = Times {
             received: active.message.envelope.origin.received_at,
             active: active.taken_up,
-            began,
+            began: started_at,
             ended: clock.now(),
-            setup: handed.setup,
+            setup: result.setup,
         };
-        let dispositions = complete(&attempt, handed.dispositions);
+        let dispositions = complete(&attempt, result.dispositions);
         for (index, disposition) in &dispositions {
             log::disposition(&attempt, &active.message, *index, disposition, &times);
         }
-        let tried = Tried {
+        let finished = Tried {
             attempt: &attempt,
             dispositions: &dispositions,
-            hold: handed.hold,
-            reached: handed.reached,
+            hold: result.hold,
+            reached: result.reached,
             others_open,
             ended_at: times.ended,
         };
-        tried.settle(&core, &active.message, standing, hooks).await
+        finished.settle(&core, &active.message, standing, hooks).await
     };
     if !others_open {
         tell(&core, &active, next).await;
     }
 }
 
-/// No attempt of the unit is open any more.
+/// Reports to the manager the end of the unit's last attempt.
 async fn tell(core: &Core, active: &Active, next: Next) {
-    // The manager is gone only when the server stops.
+    // The send fails only while the server stops, after the end of the manager.
     let _ = core.done.send(Done { key: active.key, next }).await;
 }
 
-/// Notices a panic in a transport: without a word the unit would count as active until the next start.
+/// Panic guard for transports: without a notification the unit would count as active until the next start.
 struct Watched<'a> {
     core: &'a Arc<Core>,
     active: &'a Arc<Active>,
-    /// Known once the attempt does not count as open any more.
+    /// Set as soon as the attempt no longer counts as open.
     others_open: Option<bool>,
 }
 
@@ -123,21 +123,21 @@ impl Drop for Watched<'_> {
     }
 }
 
-/// The transport's call, with what plugins say before and after it.
+/// Calls the transport between the hooks on-send and on-reply.
 async fn attempt_it(core: &Core, attempt: &Attempt, message: &Message, hooks: Option<&mut Hooks>) -> Handed {
-    if let Some(rests) = core.resting.word(&attempt.hop, core.parts.clock.now()) {
-        return Handed::all(attempt, &rests);
+    if let Some(suspended) = core.resting.word(&attempt.hop, core.parts.clock.now()) {
+        return Handed::all(attempt, &suspended);
     }
     let Some(hooks) = hooks else { return hand_over(core, attempt, message).await };
-    let mut handed = match hooks.send(core).await {
+    let mut result = match hooks.send(core).await {
         Ok(None) => hand_over(core, attempt, message).await,
         Ok(Some(head)) => hand_over(core, attempt, &Message { head, ..message.clone() }).await,
         Err(disposition) => return Handed::all(attempt, &disposition),
     };
-    if !handed.cut_off {
-        hooks.replies(core, &attempt.hop, &mut handed.dispositions).await;
+    if !result.cut_off {
+        hooks.replies(core, &attempt.hop, &mut result.dispositions).await;
     }
-    handed
+    result
 }
 
 async fn hand_over(core: &Core, attempt: &Attempt, message: &Message) -> Handed {
@@ -148,20 +148,20 @@ async fn hand_over(core: &Core, attempt: &Attempt, message: &Message) -> Handed 
     };
     let limit = core.ways().settings.attempt_seconds_max;
     tokio::time::timeout(limit, transport.deliver(attempt, message)).await.unwrap_or_else(|_| {
-        let status = Status::local(EnhancedCode::new(4, 4, 7), format!("no answer within {} seconds", limit.as_secs()));
+        let status = Status::local(EnhancedCode::new(4, 4, 7), format!("attempt timed out after {} seconds", limit.as_secs()));
         Handed::all(attempt, &Disposition::Deferred { status, not_before: None })
     })
 }
 
-/// One disposition for each recipient: what a transport left out is deferred.
-fn complete(attempt: &Attempt, said: Vec<(u32, Disposition)>) -> Vec<(u32, Disposition)> {
-    if said.len() == attempt.recipients.len() && said.iter().zip(&attempt.recipients).all(|((a, _), b)| a == b) {
-        return said;
+/// Returns one disposition for each recipient: recipients without one from the transport are deferred.
+fn complete(attempt: &Attempt, reported: Vec<(u32, Disposition)>) -> Vec<(u32, Disposition)> {
+    if reported.len() == attempt.recipients.len() && reported.iter().zip(&attempt.recipients).all(|((a, _), b)| a == b) {
+        return reported;
     }
     let missing = || {
-        let status = Status::local(EnhancedCode::new(4, 3, 0), "the transport said nothing about this recipient");
+        let status = Status::local(EnhancedCode::new(4, 3, 0), "the transport returned no disposition for the recipient");
         Disposition::Deferred { status, not_before: None }
     };
-    let find = |index: &u32| said.iter().find(|(i, _)| i == index).map_or_else(missing, |(_, d)| d.clone());
+    let find = |index: &u32| reported.iter().find(|(i, _)| i == index).map_or_else(missing, |(_, d)| d.clone());
     attempt.recipients.iter().map(|index| (*index, find(index))).collect()
 }

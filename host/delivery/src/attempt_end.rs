@@ -1,4 +1,4 @@
-//! The end of an attempt: what follows for each recipient, who hears of it, and its synced settlement.
+//! Settlement of an attempt: consequences for each recipient, hooks and events, and the synced write to the spool.
 
 use std::time::Duration;
 
@@ -16,26 +16,26 @@ use crate::manager::{Core, Next};
 use crate::settle::{Consequence, Ended, consequence};
 use crate::submitted;
 
-/// Tries to write down what an attempt did, when files or disk fail: the message may have been delivered.
+/// Retries of a settlement after errors of files or disk; the message may have been delivered already.
 const SETTLE_RETRIES_MAX: u32 = 5;
-/// Between two of them.
+/// Pause between two tries of a settlement.
 const SETTLE_PAUSE: Duration = Duration::from_secs(1);
 
-/// An attempt that has ended.
+/// Finished attempt, ready for settlement.
 pub(crate) struct Tried<'a> {
     pub(crate) attempt: &'a Attempt,
-    /// One for each of its recipients.
+    /// Dispositions, one for each recipient of the attempt.
     pub(crate) dispositions: &'a [(u32, Disposition)],
-    /// Who is left waits for the operator, for this reason.
+    /// Reason of a plugin for putting the remaining recipients on hold.
     pub(crate) hold: Option<String>,
-    /// How far what was delivered has come.
+    /// DSN action for delivered recipients (RFC 3461 §5.2).
     pub(crate) reached: Reached,
-    /// Attempts for other next hops of the unit are still under way.
+    /// True while attempts for other next hops of the unit are open.
     pub(crate) others_open: bool,
     pub(crate) ended_at: Timestamp,
 }
 
-/// What an attempt means for its unit, and what became of its recipients.
+/// Decision about the unit and the results of the recipients.
 struct Settled {
     consequence: Consequence,
     fates: Vec<(u32, Fate, Status)>,
@@ -43,7 +43,8 @@ struct Settled {
 }
 
 impl Tried<'_> {
-    /// Settles, again if files or disk fail. What plugins hear and send belongs to the first try.
+    /// Settles, with retries after errors of files or disk. Outcome hooks run, and plugins submit messages, on the first try
+    /// only.
     pub(crate) async fn settle(
         self,
         core: &Core,
@@ -55,25 +56,25 @@ impl Tried<'_> {
             standing.hold.get_or_insert_with(|| reason.clone());
         }
         let retry = self.next_try(core, message, &standing, hooks.as_mut()).await;
-        let mut by_plugins: Option<Vec<NewMessage>> = None;
+        let mut submitted: Option<Vec<NewMessage>> = None;
         let mut retries = 0;
         loop {
-            let Settled { consequence, fates, told } = self.settled(core, message, &standing, &retry).await;
-            let made = match &by_plugins {
-                Some(made) => made.clone(),
+            let Settled { consequence, fates, told: dsns } = self.settled(core, message, &standing, &retry).await;
+            let generated = match &submitted {
+                Some(generated) => generated.clone(),
                 None => {
                     let sent = std::mem::take(&mut standing.sent);
-                    let made = self.hear(core, message, &fates, sent, told.sent, told.trace, hooks.take()).await;
-                    by_plugins.insert(made).clone()
+                    let generated = self.hear(core, message, &fates, sent, dsns.sent, dsns.trace, hooks.take()).await;
+                    submitted.insert(generated).clone()
                 }
             };
-            let made = told.reports.into_iter().chain(made).collect();
+            let generated = dsns.reports.into_iter().chain(generated).collect();
             let next = match &consequence.after {
                 After::At(at) => Next::DueAt(*at),
                 After::Gone | After::Hold(_) | After::Corrupt(_) => Next::Nothing,
             };
             let Consequence { remaining, after, failed: _, due, late: _ } = consequence;
-            let settle = Settle { unit: standing.unit.clone(), remaining, attempts: self.attempt.number, after, made };
+            let settle = Settle { unit: standing.unit.clone(), remaining, attempts: self.attempt.number, after, made: generated };
             match core.parts.spool.settle(&core.lease, settle).await {
                 Ok(unit) => {
                     self.tell(core, message, &fates, standing.hold.as_deref().filter(|_| unit.is_some() && !self.others_open));
@@ -83,12 +84,12 @@ impl Tried<'_> {
                 }
                 Err(error @ (SpoolError::Io(_) | SpoolError::Full { .. })) if retries < SETTLE_RETRIES_MAX => {
                     retries += 1;
-                    tracing::warn!(target: "queue", "{}: an attempt can't be settled yet: {error}", message.id);
+                    tracing::warn!(target: "queue", "{}: settling the attempt failed, retrying: {error}", message.id);
                     tokio::time::sleep(SETTLE_PAUSE).await;
                 }
                 Err(error) => {
-                    // Without consequence in the spool the message is tried again, perhaps twice to the same recipient.
-                    tracing::error!(target: "queue", "{}: an attempt can't be settled: {error}", message.id);
+                    // Without a settlement in the spool the message is tried again, perhaps twice for the same recipient.
+                    tracing::error!(target: "queue", "{}: settling the attempt failed: {error}", message.id);
                     return Next::LookAgain(standing.unit.due_key());
                 }
             }
@@ -112,7 +113,7 @@ impl Tried<'_> {
         }
     }
 
-    /// on-retry, if somebody is deferred.
+    /// Calls on-retry if a recipient is deferred.
     async fn next_try(&self, core: &Core, message: &Message, standing: &Standing, hooks: Option<&mut Hooks>) -> NextTry {
         let Some(hooks) = hooks else { return NextTry::AsPlanned };
         let deferred = self.dispositions.iter().find_map(|(_, disposition)| match disposition {
@@ -126,27 +127,27 @@ impl Tried<'_> {
         }
     }
 
-    /// What the attempt means for its unit, with the report that is due.
+    /// Decides about the unit and builds the DSNs due.
     async fn settled(&self, core: &Core, message: &Message, standing: &Standing, retry: &NextTry) -> Settled {
         let ways = core.ways();
         let settings = &ways.settings;
         let ended = self.ended(core, message, standing, retry);
         let mut consequence = consequence(&ended, settings);
-        let mut told = Told::default();
+        let mut dsns = Told::default();
         if !consequence.failed.is_empty() {
             match bounce::report(core, message, Kind::Failure, &consequence.failed).await {
-                Ok(report) => told = report,
+                Ok(result) => dsns = result,
                 Err(NotNow(why)) => {
-                    tracing::warn!(target: "bounce", "{}: the sender can't be told yet: {why}", message.id);
+                    tracing::warn!(target: "bounce", "{}: failure DSN deferred: {why}", message.id);
                     consequence = consequence.without_report(&ended, settings);
                 }
             }
         }
         for (kind, list) in self.good_to_know(message, &consequence, ended.received_at + settings.maximal_queue_lifetime) {
             match bounce::report(core, message, kind, &list).await {
-                Ok(report) => told.add(report),
-                // What was delivered stays delivered, and who waits is tried again.
-                Err(NotNow(why)) => tracing::warn!(target: "bounce", "{}: the sender can't be told: {why}", message.id),
+                Ok(result) => dsns.add(result),
+                // Deliveries stand and deferred recipients are retried: an informational DSN may be lost.
+                Err(NotNow(why)) => tracing::warn!(target: "bounce", "{}: DSN not sent: {why}", message.id),
             }
         }
         let given_up = matches!(retry, NextTry::GiveUp) && !ended.is_expired(settings);
@@ -161,18 +162,18 @@ impl Tried<'_> {
             (*index, fate, status.clone())
         };
         let fates = self.dispositions.iter().map(fate).collect();
-        Settled { consequence, fates, told }
+        Settled { consequence, fates, told: dsns }
     }
 
-    /// Who was delivered to, unless another server tells of that, and who is late.
+    /// Lists the success DSNs, unless another server sends them, and the delay DSNs.
     fn good_to_know(&self, message: &Message, consequence: &Consequence, until: Timestamp) -> Vec<(Kind, Vec<(u32, Status)>)> {
         let mut all = Vec::new();
-        let by_us = match self.reached {
+        let success_action = match self.reached {
             Reached::Mailbox => Some(Action::Delivered),
             Reached::Server => Some(Action::Relayed),
             Reached::ServerWithDsn => None,
         };
-        if let Some(action) = by_us {
+        if let Some(action) = success_action {
             let delivered = |(index, disposition): &(u32, Disposition)| match disposition {
                 Disposition::Delivered(status) if bounce::wants_success(message, *index) => Some((*index, status.clone())),
                 Disposition::Delivered(_) | Disposition::Deferred { .. } | Disposition::Failed(_) => None,
@@ -187,28 +188,28 @@ impl Tried<'_> {
         all
     }
 
-    /// Plugins hear of the outcomes; their mail is made ready for the commit. Then the trace is complete.
-    #[allow(clippy::too_many_arguments, reason = "each is a different thing that the attempt has left")]
+    /// Runs on-outcome, prepares submissions for the commit and records the trace.
+    #[allow(clippy::too_many_arguments, reason = "each is a separate result of the attempt")]
     async fn hear(
         &self,
         core: &Core,
         message: &Message,
         fates: &[(u32, Fate, Status)],
         mut sent: Vec<Submission>,
-        sent_with_report: Vec<Submission>,
-        of_report: Vec<TraceEntry>,
+        dsn_submissions: Vec<Submission>,
+        dsn_trace: Vec<TraceEntry>,
         hooks: Option<Hooks>,
     ) -> Vec<NewMessage> {
         let mut trace: Vec<TraceEntry> = self.dispositions.iter().map(|d| self.step(message, d)).collect();
         if let Some(mut hooks) = hooks {
             hooks.outcomes(core, fates).await;
-            let (by_hooks, of_hooks) = hooks.end();
-            sent.extend(by_hooks);
-            of_hooks.into_iter().for_each(|entry| entry.keep(&mut trace));
+            let (hook_submissions, hook_trace) = hooks.end();
+            sent.extend(hook_submissions);
+            hook_trace.into_iter().for_each(|entry| entry.keep(&mut trace));
         }
-        sent.extend(sent_with_report);
-        of_report.into_iter().for_each(|entry| entry.keep(&mut trace));
-        let made = submitted::prepare(core, message, sent, &mut trace).await;
+        sent.extend(dsn_submissions);
+        dsn_trace.into_iter().for_each(|entry| entry.keep(&mut trace));
+        let generated = submitted::prepare(core, message, sent, &mut trace).await;
         core.parts.trace.record(TraceRecord {
             id: message.id.to_string(),
             at: self.ended_at,
@@ -220,22 +221,22 @@ impl Tried<'_> {
             result: format!("attempt {}", self.attempt.number),
             entries: trace,
         });
-        made
+        generated
     }
 
     fn step(&self, message: &Message, (index, disposition): &(u32, Disposition)) -> TraceEntry {
         let to = message.envelope.recipients.get(*index as usize).map(|r| String::from(&r.address)).unwrap_or_default();
         let status = disposition.status();
-        let word = match disposition {
+        let action = match disposition {
             Disposition::Delivered(_) => "delivered",
             Disposition::Deferred { .. } => "deferred",
             Disposition::Failed(_) => "failed",
         };
-        let result = format!("{word} {} {}", status.enhanced, status.text);
+        let result = format!("{action} {} {}", status.enhanced, status.text);
         TraceEntry::step(self.ended_at, self.attempt.hop.transport.as_str(), "attempt", to, result)
     }
 
-    /// For those who keep accounts, off the mail's way.
+    /// Publishes accounting events outside the delivery path.
     fn tell(&self, core: &Core, message: &Message, fates: &[(u32, Fate, Status)], held: Option<&str>) {
         let events = &core.parts.events;
         if !events.wanted() {
@@ -248,7 +249,7 @@ impl Tried<'_> {
                 Fate::Failed | Fate::Expired => "failed",
             };
             let recipient = message.envelope.recipients.get(*index as usize).map(|r| r.address.to_string());
-            let known = json!({
+            let event = json!({
                 "id": message.id.to_string(),
                 "sender": message.envelope.sender.to_string(),
                 "recipient": recipient.unwrap_or_default(),
@@ -263,7 +264,7 @@ impl Tried<'_> {
                 "received_at_ms": message.envelope.origin.received_at.as_millis(),
                 "at_ms": self.ended_at.as_millis(),
             });
-            events.happened(name, known.to_string());
+            events.happened(name, event.to_string());
         }
         if let Some(reason) = held {
             tell_held(core, message, reason);
@@ -271,15 +272,15 @@ impl Tried<'_> {
     }
 }
 
-/// The message, or some recipients of it, wait for the operator.
+/// Publishes the event `held`: the message, or some recipients, wait for the operator.
 pub(crate) fn tell_held(core: &Core, message: &Message, reason: &str) {
     if core.parts.events.wanted() {
-        let known = json!({
+        let event = json!({
             "id": message.id.to_string(),
             "sender": message.envelope.sender.to_string(),
             "reason": reason,
             "at_ms": core.parts.clock.now().as_millis(),
         });
-        core.parts.events.happened("held", known.to_string());
+        core.parts.events.happened("held", event.to_string());
     }
 }

@@ -1,4 +1,4 @@
-//! Reports to the sender about recipients that were given up, that are late, or that have the message (RFC 3461 §6, RFC 3464).
+//! DSNs to the sender about failed, delayed or delivered recipients (RFC 3461 §6, RFC 3464).
 
 use std::sync::Arc;
 
@@ -13,25 +13,25 @@ use crate::hooks::context_of;
 use crate::manager::Core;
 use crate::submitted::{inherited, spooled};
 
-/// The report can't be made now, for this reason: its recipients must not be given up yet.
+/// The DSN cannot be built now, with the reason; recipients must not be failed yet.
 pub(crate) struct NotNow(pub(crate) String);
 
-/// What a report is about.
+/// Subject of a DSN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Recipients that were given up.
+    /// Recipients whose delivery has failed for good.
     Failure,
-    /// Recipients that are late.
+    /// Recipients whose delivery is delayed.
     Delay {
-        /// When they are given up.
+        /// Time of expiry of the recipients.
         until: Timestamp,
     },
-    /// Recipients that have the message, or whose server has it.
+    /// Recipients delivered to their mailbox or relayed.
     Success(Action),
 }
 
 impl Kind {
-    /// As plugins know it.
+    /// Name of the kind in the plugin contract.
     fn word(self) -> &'static str {
         match self {
             Self::Failure => "failure",
@@ -60,26 +60,26 @@ impl Kind {
     }
 }
 
-/// The sender asked to hear that this recipient has the message.
+/// Returns true if the sender requested a success DSN for the recipient (NOTIFY=SUCCESS).
 pub(crate) fn wants_success(message: &Message, index: u32) -> bool {
     let recipient = message.envelope.recipients.get(index as usize);
     recipient.is_some_and(|r| matches!(r.notify, Notify::On { success: true, .. }))
 }
 
-/// What comes of recipients of whom the sender is to hear.
+/// Result of building DSNs.
 #[derive(Default)]
 pub(crate) struct Told {
-    /// The reports, through the hooks and ready to be committed with the settlement. None if nobody is to hear of them: the message
-    /// is itself a report, the sender did not want one, or a plugin suppressed it.
+    /// DSNs after all hooks, ready for commit with the settlement. Empty if none is due: the message is itself a DSN, the sender
+    /// requested none, or a plugin suppressed the DSN.
     pub(crate) reports: Vec<NewMessage>,
-    /// Mail that plugins sent at on-dsn.
+    /// Messages submitted by plugins in on-dsn.
     pub(crate) sent: Vec<Submission>,
-    /// What plugins did there.
+    /// Trace entries of on-dsn.
     pub(crate) trace: Vec<TraceEntry>,
 }
 
 impl Told {
-    /// With those of another report.
+    /// Appends the result of another DSN.
     pub(crate) fn add(&mut self, other: Self) {
         self.reports.extend(other.reports);
         self.sent.extend(other.sent);
@@ -87,10 +87,10 @@ impl Told {
     }
 }
 
-/// Makes the report on these recipients, if there is to be one.
+/// Builds the DSN about the given recipients, if one is due. Errors if the hooks or the spool are unavailable for now.
 pub(crate) async fn report(core: &Core, message: &Message, kind: Kind, list: &[(u32, Status)]) -> Result<Told, NotNow> {
     let ReversePath::Of(sender) = &message.envelope.sender else {
-        tracing::info!(target: "bounce", "{}: a failed report is not reported", message.id);
+        tracing::info!(target: "bounce", "{}: double bounce suppressed", message.id);
         return Ok(Told::default());
     };
     let now = core.parts.clock.now();
@@ -105,9 +105,9 @@ pub(crate) async fn report(core: &Core, message: &Message, kind: Kind, list: &[(
     let recipients: Vec<Reported<'_>> =
         list.iter().map(|(recipient, status)| Reported { recipient, action: kind.action(), status, last_attempt: now }).collect();
     let id = core.parts.spool.ids().next(now);
-    // RFC 3461 §4.3: only failures return the whole message. RFC 8689 §5: a protected one is not spread further than it must be.
-    let whole = kind == Kind::Failure && !message.envelope.require_tls;
-    let ret = if whole { message.envelope.ret } else { Some(Return::Headers) };
+    // RFC 3461 §4.3: only failure DSNs return the full message. RFC 8689 §5: REQUIRETLS messages return the header only.
+    let full_body = kind == Kind::Failure && !message.envelope.require_tls;
+    let ret = if full_body { message.envelope.ret } else { Some(Return::Headers) };
     let body = if ret == Some(Return::Headers) { None } else { returned_body(core, message).await };
     let ways = core.ways();
     let dsn = Report {
@@ -129,48 +129,48 @@ pub(crate) async fn report(core: &Core, message: &Message, kind: Kind, list: &[(
     let mail = Generated { id, envelope, content: dsn.content, cause: Some(message.id), tags: inherited(message) };
     match core.parts.submit.prepare(mail).await {
         Ok(prepared) => {
-            let (prepared, mut told) = last_look(core, prepared, kind).await;
+            let (prepared, mut result) = last_look(core, prepared, kind).await;
             let Some(prepared) = prepared else {
                 tracing::info!(target: "bounce", "{}: a plugin suppressed the sender's notification", message.id);
-                return Ok(told);
+                return Ok(result);
             };
-            told.reports.push(spooled(core, prepared).await.map_err(|error| NotNow(error.to_string()))?);
-            let what = match kind {
+            result.reports.push(spooled(core, prepared).await.map_err(|error| NotNow(error.to_string()))?);
+            let subject = match kind {
                 Kind::Failure => "non-delivery",
                 Kind::Delay { .. } => "delay",
                 Kind::Success(_) => "delivery status",
             };
-            tracing::info!(target: "bounce", "{}: sender {what} notification: {id}", message.id);
-            Ok(told)
+            tracing::info!(target: "bounce", "{}: sender {subject} notification: {id}", message.id);
+            Ok(result)
         }
         Err(SubmitError::Temporary(why)) => Err(NotNow(why)),
         Err(SubmitError::Refused(why) | SubmitError::Discarded(why)) => {
-            tracing::error!(target: "bounce", "{}: no report is sent: {why}", message.id);
+            tracing::error!(target: "bounce", "{}: DSN not sent: {why}", message.id);
             Ok(Told::default())
         }
     }
 }
 
-/// on-dsn: the report as it goes, or none.
+/// Runs on-dsn: returns the DSN as edited, or none if suppressed.
 async fn last_look(core: &Core, mut prepared: Prepared, kind: Kind) -> (Option<Prepared>, Told) {
     let pipeline = &core.parts.pipeline;
     let mut chain = pipeline.chain();
     if !chain.has(Hook::OnDsn) {
         return (Some(prepared), Told::default());
     }
-    let shown = Message {
+    let dsn = Message {
         id: prepared.id,
         envelope: Arc::new(prepared.envelope.clone()),
         head: prepared.head.clone(),
         body: Arc::new(MemoryBody::new(prepared.body.clone())),
         tags: Arc::new(prepared.tags.clone()),
     };
-    let everyone: Vec<u32> = (0..).take(shown.envelope.recipients.len()).collect();
-    let mut context = context_of(pipeline, &shown, &everyone);
+    let all_recipients: Vec<u32> = (0..).take(dsn.envelope.recipients.len()).collect();
+    let mut context = context_of(pipeline, &dsn, &all_recipients);
     let before = context.head.clone();
     // The semaphore is never closed.
     let permit = core.gates.calls.acquire().await;
-    let goes = pipeline.report(&mut chain, &mut context, kind.word()).await;
+    let keep = pipeline.report(&mut chain, &mut context, kind.word()).await;
     chain.release();
     drop(permit);
     if let (Some(before), Some(after)) = (&before, &context.head)
@@ -178,11 +178,11 @@ async fn last_look(core: &Core, mut prepared: Prepared, kind: Kind) -> (Option<P
     {
         prepared.head = after.to_bytes(prepared.body.is_empty());
     }
-    let told = Told { reports: Vec::new(), sent: context.submissions.as_ref().clone(), trace: chain.trace };
-    (goes.then_some(prepared), told)
+    let result = Told { reports: Vec::new(), sent: context.submissions.as_ref().clone(), trace: chain.trace };
+    (keep.then_some(prepared), result)
 }
 
-/// The body, if it is small enough to be returned.
+/// Body of the message, if within `bounce_size_limit`.
 async fn returned_body(core: &Core, message: &Message) -> Option<Bytes> {
     let limit = core.ways().settings.bounce_size_limit;
     if message.size() > limit as u64 {

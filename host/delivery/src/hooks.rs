@@ -1,4 +1,4 @@
-//! The hooks of an attempt: what plugins see there, and how their word changes what is done.
+//! Hooks of an attempt: their context, and the effect of their answers on dispositions.
 
 use std::sync::Arc;
 
@@ -13,13 +13,13 @@ use waxwing_types::{Attempt, Disposition, EnhancedCode, Message, NextHop, Reply,
 use crate::header_of;
 use crate::manager::Core;
 
-/// Attempts with whose message plugins are busy at a time, so that others wait for an instance instead of being deferred for want of
-/// one. Whoever holds a permit waits for nothing but plugins.
+/// Attempts with plugin calls open at a time, so that others wait for an instance instead of being deferred for lack of one.
+/// Holders of a permit wait for nothing but plugins.
 const CALLS_MAX: usize = 50;
-/// The same of on-scan, where plugins are slow.
+/// Limit for on-scan, where plugins are slow; otherwise like [`PLUGIN_CALLS_MAX`].
 const SCANS_MAX: usize = 20;
 
-/// Who may call plugins now.
+/// Limits on concurrent plugin calls.
 pub(crate) struct Gates {
     pub(crate) calls: Semaphore,
     pub(crate) scans: Semaphore,
@@ -31,7 +31,7 @@ impl Default for Gates {
     }
 }
 
-/// What plugins know of a message in the queue and these of its recipients.
+/// Builds the hook context of a queued message for some of its recipients.
 pub(crate) fn context_of(pipeline: &Pipeline, message: &Message, recipients: &[u32]) -> Context {
     let envelope = &message.envelope;
     let origin = &envelope.origin;
@@ -54,7 +54,7 @@ pub(crate) fn context_of(pipeline: &Pipeline, message: &Message, recipients: &[u
     context
 }
 
-/// The conversation with all plugins about one attempt.
+/// Hook session with all plugins about one attempt.
 pub(crate) struct Hooks {
     chain: Chain,
     context: Context,
@@ -62,7 +62,7 @@ pub(crate) struct Hooks {
 }
 
 impl Hooks {
-    /// None if no plugin is bound to any of these hooks: then nothing is spent on them.
+    /// Returns none if no plugin is bound to any hook of the attempt, at no cost.
     pub(crate) fn of(core: &Core, attempt: &Attempt, message: &Message) -> Option<Self> {
         let pipeline = &core.parts.pipeline;
         let bound = [Hook::OnSend, Hook::OnReply, Hook::OnRetry, Hook::OnOutcome].into_iter().any(|hook| pipeline.has(hook));
@@ -73,7 +73,7 @@ impl Hooks {
         })
     }
 
-    /// on-send: the head to send, if it was edited, or what becomes of the recipients instead.
+    /// Runs on-send: returns the edited header block, if any, or the disposition of all recipients in place of a delivery.
     pub(crate) async fn send(&mut self, core: &Core) -> Result<Option<Bytes>, Disposition> {
         if !self.chain.has(Hook::OnSend) {
             return Ok(None);
@@ -88,7 +88,7 @@ impl Hooks {
             Verdict::Reject(reply) | Verdict::Disconnect(reply) => return Err(Disposition::Failed(status_of(&reply, 5))),
             Verdict::Defer(reply) => return Err(Disposition::Deferred { status: status_of(&reply, 4), not_before: None }),
             Verdict::Discard { .. } | Verdict::Hold { .. } => {
-                let status = Status::local(EnhancedCode::new(4, 3, 0), "a plugin gave an answer that on-send does not have");
+                let status = Status::local(EnhancedCode::new(4, 3, 0), "a plugin returned a verdict not allowed in on-send");
                 return Err(Disposition::Deferred { status, not_before: None });
             }
         }
@@ -102,22 +102,22 @@ impl Hooks {
         }
     }
 
-    /// on-reply: once for each different reply of the remote server. What it has taken stays taken.
+    /// Runs on-reply once for each distinct reply of the remote server. Accepted recipients stay delivered.
     pub(crate) async fn replies(&mut self, core: &Core, hop: &NextHop, dispositions: &mut [(u32, Disposition)]) {
         if !self.chain.has(Hook::OnReply) {
             return;
         }
         let _permit = core.gates.calls.acquire().await;
-        let mut heard: Vec<(u16, String, ReplyClass)> = Vec::new();
+        let mut classified: Vec<(u16, String, ReplyClass)> = Vec::new();
         for (_, disposition) in dispositions {
             let status = disposition.status();
             let (Some(code), Some(_)) = (status.code, &status.remote) else { continue };
-            let class = match heard.iter().find(|(c, text, _)| *c == code && *text == status.text) {
+            let class = match classified.iter().find(|(c, text, _)| *c == code && *text == status.text) {
                 Some((_, _, class)) => *class,
                 None => {
                     let (chain, context) = (&mut self.chain, &mut self.context);
                     let class = core.parts.pipeline.class_of_reply(chain, context, &self.destination, code, &status.text).await;
-                    heard.push((code, status.text.clone(), class));
+                    classified.push((code, status.text.clone(), class));
                     class
                 }
             };
@@ -145,7 +145,7 @@ impl Hooks {
         self.chain.release();
     }
 
-    /// on-retry, about the first recipient that is deferred.
+    /// Runs on-retry for the first deferred recipient.
     pub(crate) async fn retry(&mut self, core: &Core, attempt: &Attempt, message: &Message, deferred: &Status) -> NextTry {
         if !self.chain.has(Hook::OnRetry) {
             return NextTry::AsPlanned;
@@ -163,7 +163,7 @@ impl Hooks {
         next
     }
 
-    /// on-outcome, for each recipient.
+    /// Runs on-outcome for each recipient.
     pub(crate) async fn outcomes(&mut self, core: &Core, fates: &[(u32, Fate, Status)]) {
         if !self.chain.has(Hook::OnOutcome) {
             return;
@@ -183,13 +183,13 @@ impl Hooks {
         self.chain.release();
     }
 
-    /// What plugins sent, and what they did.
+    /// Returns the submissions and trace entries of all plugins.
     pub(crate) fn end(self) -> (Vec<Submission>, Vec<TraceEntry>) {
         (self.context.submissions.as_ref().clone(), self.chain.trace)
     }
 }
 
-/// A plugin's reply as a status of that class.
+/// Converts a plugin's reply to a status of the given class.
 pub(crate) fn status_of(reply: &Reply, class: u8) -> Status {
     let enhanced = reply.enhanced().filter(|e| e.class == class).unwrap_or(EnhancedCode::new(class, 7, 1));
     Status::local(enhanced, reply.text().replace('\n', " "))

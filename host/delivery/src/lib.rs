@@ -1,11 +1,11 @@
-//! The queue manager: takes up what is due, finds where it goes, hands it to transports, settles what they say.
+//! Queue manager: activates due units, routes their recipients, calls the transports and settles the results.
 //!
-//! Owns: routing, attempts, retries, reports, and when plugins are asked about them; the native transports (SMTP, Maildir, discard,
-//! error) and the one by plugin.
-//! Uses: queue (the spool), smtp and net (client sessions), mailbox, pipeline (hooks, transports as plugins, submission).
+//! Owns: routing, attempts, retries, DSNs, and the plugin hooks about them; the native transports (SMTP, Maildir, discard, error) and the
+//! plugin transport.
+//! Uses: mailbox, message, net, pipeline, queue, smtp, config, types.
 //! Used by: daemon.
-//! Never: WebAssembly, a listening socket, a write to the spool but by settling.
-//! Start reading at: [`QueueManager::run`], then `plan.rs`, `attempt.rs` and `attempt_end.rs`.
+//! Never: WebAssembly, a listening socket, a write to the spool except by settlement.
+//! Start reading at: [`QueueManager::run`], then `prepare.rs`, `attempt.rs` and `settlement.rs`.
 #![forbid(unsafe_code)]
 
 mod attempt;
@@ -32,7 +32,7 @@ pub use transport::{Discard, ErrorTransport, MaildirTransport, PluginTransport};
 use waxwing_message::{HeadSplitter, HeaderBlock, Split};
 use waxwing_types::Message;
 
-/// The fields of a stored head.
+/// Parses the stored header block of a message.
 pub(crate) fn header_of(message: &Message) -> HeaderBlock {
     let mut splitter = HeadSplitter::new(message.head.len());
     match splitter.push(message.head.clone()) {

@@ -1,28 +1,28 @@
-//! One line for each recipient of each attempt, with the fields of Postfix's line.
+//! Delivery log: a line for each recipient of each attempt, with the fields of Postfix's line.
 
 use std::fmt;
 use std::time::Duration;
 
 use waxwing_types::{Attempt, Disposition, Message, Timestamp};
 
-/// When the parts of an attempt began.
+/// Times of the phases of an attempt.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
-    /// The message's transaction began.
+    /// Start of the message's SMTP transaction.
     pub(crate) received: Timestamp,
-    /// The queue manager took it up.
+    /// Activation of the unit by the queue manager.
     pub(crate) active: Timestamp,
-    /// The attempt began.
+    /// Start of the attempt.
     pub(crate) began: Timestamp,
-    /// It ended.
+    /// End of the attempt.
     pub(crate) ended: Timestamp,
-    /// Of the attempt, until a connection stood.
+    /// Time from the start of the attempt until a connection was established.
     pub(crate) setup: Duration,
 }
 
 pub(crate) fn disposition(attempt: &Attempt, message: &Message, index: u32, disposition: &Disposition, times: &Times) {
     let status = disposition.status();
-    let word = match disposition {
+    let status_name = match disposition {
         Disposition::Delivered(_) => "sent",
         Disposition::Deferred { .. } => "deferred",
         Disposition::Failed(_) => "bounced",
@@ -34,7 +34,7 @@ pub(crate) fn disposition(attempt: &Attempt, message: &Message, index: u32, disp
     let code = status.code.map(|code| format!("{code} ")).unwrap_or_default();
     tracing::info!(
         target: "delivery",
-        "{id}: to=<{to}>,{orig} relay={relay}, delay={delay}, delays={delays}, dsn={dsn}, status={word} ({code}{text})",
+        "{id}: to=<{to}>,{orig} relay={relay}, delay={delay}, delays={delays}, dsn={dsn}, status={status_name} ({code}{text})",
         id = attempt.queue_id,
         orig = Original(original),
         delay = Seconds(times.ended.since(times.received)),
@@ -52,7 +52,7 @@ impl fmt::Display for Original<'_> {
     }
 }
 
-/// Before the queue manager, in it, connecting, transferring.
+/// Postfix's `delays=a/b/c/d`: before the queue manager, in the queue manager, connection setup, transmission.
 struct Delays<'a>(&'a Times);
 
 impl fmt::Display for Delays<'_> {
@@ -65,7 +65,7 @@ impl fmt::Display for Delays<'_> {
     }
 }
 
-/// Two digits that count, as Postfix prints delays.
+/// Delay in seconds with two significant digits, as printed by Postfix.
 struct Seconds(Duration);
 
 impl fmt::Display for Seconds {

@@ -1,4 +1,4 @@
-//! The loop that holds the active queue.
+//! Queue manager loop: holds the active queue.
 
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
@@ -18,27 +18,27 @@ use crate::plan;
 use crate::resting::Resting;
 use crate::{DeliverySettings, Router};
 
-/// What a configuration says of delivery.
+/// Delivery configuration in force.
 pub struct Ways {
-    /// The numbers.
+    /// Limits and times of the queue manager.
     pub settings: DeliverySettings,
-    /// Where messages go.
+    /// Routing by recipient address.
     pub router: Router,
-    /// By name in the configuration.
+    /// Transports by name in the configuration.
     pub transports: HashMap<String, Arc<dyn Transport>>,
 }
 
-/// The ways of now. A delivery that is under way keeps its transport.
+/// Routing and transports in force, replaceable on reload. Deliveries under way keep their transport.
 pub struct CurrentWays(ArcSwap<Ways>);
 
 impl CurrentWays {
-    /// These.
+    /// Creates the holder of a first configuration.
     #[must_use]
     pub fn new(ways: Ways) -> Arc<Self> {
         Arc::new(Self(ArcSwap::from_pointee(ways)))
     }
 
-    /// Others from now on.
+    /// Replaces the configuration for later deliveries.
     pub fn replace(&self, ways: Ways) {
         self.0.store(Arc::new(ways));
     }
@@ -48,89 +48,89 @@ impl CurrentWays {
     }
 }
 
-/// What the queue manager is made of.
+/// Services used by the queue manager.
 pub struct Parts {
-    /// Its numbers, where messages go, and how.
+    /// Settings, routing and transports.
     pub ways: Arc<CurrentWays>,
-    /// Where messages are.
+    /// Queue storage of messages and units.
     pub spool: Arc<dyn Spool>,
-    /// The hooks of the queue and of delivery.
+    /// Hooks of the queue and of delivery.
     pub pipeline: Arc<Pipeline>,
-    /// Takes reports, and mail that plugins send, through the hooks.
+    /// Runs the intake hooks on DSNs and plugin submissions.
     pub submit: Arc<dyn Submit>,
-    /// Hears of what became of mail.
+    /// Receives accounting events.
     pub events: Arc<dyn Events>,
-    /// Keeps what became of each attempt.
+    /// Receives the trace of each attempt.
     pub trace: Arc<dyn Trace>,
-    /// Time.
+    /// Wall clock and monotonic time.
     pub clock: Arc<dyn Clock>,
 }
 
-/// Units read from the spool at once.
+/// Units read from the spool by one scan.
 const SCAN_UNITS: usize = 200;
-/// This part of the active queue is kept for what has just come in: a large deferred queue must not hold it up.
+/// Fraction (1/n) of the active queue reserved for new units, so that a large deferred queue does not delay new mail.
 const FRESH_SHARE: usize = 8;
-/// Waiting words of finished units; each is a few octets.
+/// Capacity of the channel of finished units; an entry is a few octets.
 const DONE_MAX: usize = 4_096;
-/// The longest sleep: a clock that was set is noticed within it.
+/// Longest sleep of the loop, and so the delay until a step of the clock is noticed.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
-/// How long open attempts may go on after the server was told to stop.
+/// Time for open attempts to end after a shutdown request.
 const DRAIN_MAX: Duration = Duration::from_secs(20);
-/// Between two looks at the due index for hints that were dropped.
+/// Pause between two scans of the due index for dropped new-unit notifications.
 const SCAN_PAUSE: Duration = Duration::from_millis(5);
-/// Pause after the spool failed to answer.
+/// Pause after an error of the spool.
 const SPOOL_PAUSE: Duration = Duration::from_secs(1);
 
-/// Which unit.
+/// Queue id and unit number.
 pub(crate) type UnitKey = (QueueId, u16);
 
-/// A unit has no open attempt any more.
+/// Notification: the unit has no open attempt any more.
 pub(crate) struct Done {
     pub(crate) key: UnitKey,
     pub(crate) next: Next,
 }
 
-/// What the manager has to do about a unit whose attempts have ended.
+/// Action of the manager for a unit without open attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// Nobody waits, or the operator decides.
+    /// The unit is gone or on hold.
     Nothing,
-    /// It is due then.
+    /// The unit is due at the given time.
     DueAt(Timestamp),
-    /// It was not settled and stands where it stood.
+    /// The unit was not settled and keeps its place in the due index.
     LookAgain(DueKey),
 }
 
-/// What attempts share with the manager.
+/// State shared by the manager and all attempts.
 pub(crate) struct Core {
     pub(crate) parts: Parts,
     pub(crate) lease: Lease,
     pub(crate) done: mpsc::Sender<Done>,
-    /// Who may call plugins now.
+    /// Limits on concurrent plugin calls.
     pub(crate) gates: Gates,
-    /// Destinations that are left alone for a while.
+    /// Destinations suspended by plugins.
     pub(crate) resting: Resting,
 }
 
 impl Core {
-    /// What the configuration says now.
+    /// Returns the configuration in force.
     pub(crate) fn ways(&self) -> Arc<Ways> {
         self.parts.ways.get()
     }
 }
 
-/// Which units are being tried. Cheap to clone.
+/// Set of units under delivery. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct ActiveUnits(Arc<Mutex<HashSet<UnitKey>>>);
 
 impl ActiveUnits {
-    /// An attempt for this unit is under way.
+    /// Returns true while an attempt for the unit is open.
     #[must_use]
     pub fn contains(&self, id: QueueId, number: u16) -> bool {
         self.0.lock().contains(&(id, number))
     }
 
-    /// How many there are.
+    /// Number of active units.
     #[must_use]
     pub fn count(&self) -> usize {
         self.0.lock().len()
@@ -156,20 +156,20 @@ pub struct QueueManager {
     core: Arc<Core>,
     finished: mpsc::Receiver<Done>,
     active: ActiveUnits,
-    /// The due index has been taken up to here; what appears below is told by hint, or by its own attempt.
+    /// Position of the scan in the due index. Units below are announced by notification or by their own attempt.
     position: Option<DueKey>,
-    /// The furthest that any scan came: a hint of a unit above it is the first that is heard of that unit.
+    /// Highest key reached by any scan. A notification of a unit above is the first mention of the unit.
     passed: Option<DueKey>,
-    /// From this unit on the index is to be read again at that time.
+    /// Scheduled rescan: its time, and the lowest key to read again.
     again: Option<(Timestamp, DueKey)>,
-    /// When to look at the due index again.
+    /// Time of the next scan of the due index.
     wake_at: Timestamp,
-    /// When that was done last.
+    /// Time of the last scan.
     scanned_at: Timestamp,
 }
 
 impl QueueManager {
-    /// Becomes the owner of the spool's units.
+    /// Acquires the lease on the spool's units. Errors if the spool fails.
     pub async fn new(parts: Parts) -> Result<Self, SpoolError> {
         let lease = parts.spool.acquire().await?;
         let (done, finished) = mpsc::channel(DONE_MAX);
@@ -179,13 +179,14 @@ impl QueueManager {
         Ok(Self { core, finished, active, position: None, passed: None, again: None, wake_at, scanned_at: wake_at })
     }
 
-    /// The units that are being tried, for the operator's lists.
+    /// Returns the set of active units, for the operator's listings.
     #[must_use]
     pub fn active(&self) -> ActiveUnits {
         self.active.clone()
     }
 
-    /// Delivers until told to stop, then waits for open attempts within a limit. Returns early only if the spool is lost.
+    /// Delivers until shutdown, then waits up to 20 seconds for open attempts. Returns early with an error only if the spool is
+    /// lost.
     pub async fn run(mut self, mut shutdown: Shutdown) -> Result<(), SpoolError> {
         let spool = Arc::clone(&self.core.parts.spool);
         let mut fresh = spool.fresh();
@@ -247,19 +248,19 @@ impl QueueManager {
         }
     }
 
-    /// The next scan begins at this place, or before.
+    /// Moves the start of the next scan back to `key`.
     fn look_from(&mut self, key: DueKey) {
         self.position = self.position.map(|position| position.min(key.previous()));
     }
 
-    /// A unit that the scan has passed is to be found again.
+    /// Schedules a rescan for a unit already passed by the scan.
     fn look_again(&mut self, key: DueKey, at: Timestamp) {
         let (earliest, least) = self.again.unwrap_or((at, key));
         self.again = Some((earliest.min(at), least.min(key)));
         self.wake_at = self.wake_at.min(at);
     }
 
-    /// A clock that was set back: units are due in times that were passed already.
+    /// Restarts the scan after a backward step of the clock: units may be due at times already scanned.
     fn notice_clock(&mut self, now: Timestamp) {
         if now < self.scanned_at {
             (self.position, self.wake_at, self.scanned_at) = (None, now, now);
@@ -270,18 +271,18 @@ impl QueueManager {
         self.active.count() < self.core.ways().settings.active_limit
     }
 
-    /// Units that a scan may take up.
+    /// Number of units a scan may activate.
     fn scan_room(&self) -> usize {
         let limit = self.core.ways().settings.active_limit;
         (limit - limit / FRESH_SHARE).saturating_sub(self.active.count())
     }
 
-    /// A scan for fewer is not worth its price.
+    /// Smallest capacity worth a scan.
     fn scan_room_min(&self) -> usize {
         SCAN_UNITS.min(self.core.ways().settings.active_limit / 2).max(1)
     }
 
-    /// What came in during a scan has its turn, as many as a scan takes.
+    /// Starts units announced during a scan, at most as many as a scan reads.
     fn take_hints(&mut self, fresh: &mut mpsc::Receiver<Fresh>) {
         for _ in 0..SCAN_UNITS {
             if !self.has_room() {
@@ -294,11 +295,11 @@ impl QueueManager {
         }
     }
 
-    /// Starts a unit that has just come in. A scan may have been faster, and the unit be gone by now.
+    /// Starts a new unit. A scan may have been faster, and the unit gone by now.
     fn take(&mut self, Fresh { unit, message }: Fresh) {
         let key = unit.due_key();
-        let unheard = self.passed.is_none_or(|passed| key > passed);
-        match unheard.then_some(true).or_else(|| self.core.parts.spool.is_current(&unit)) {
+        let first_seen = self.passed.is_none_or(|passed| key > passed);
+        match first_seen.then_some(true).or_else(|| self.core.parts.spool.is_current(&unit)) {
             Some(true) => self.start(unit, message),
             Some(false) => {}
             None => {
@@ -308,7 +309,7 @@ impl QueueManager {
         }
     }
 
-    /// Takes up what is due: one batch, as far as there is room.
+    /// Activates due units: one batch, within the capacity.
     async fn scan(&mut self, now: Timestamp) -> Result<(), SpoolError> {
         let spool = Arc::clone(&self.core.parts.spool);
         let lease = self.core.lease;
@@ -321,7 +322,7 @@ impl QueueManager {
             Ok(units) => units,
             Err(error) => return self.scan_failed(error, now),
         };
-        let all = units.len() < wanted;
+        let scanned_all = units.len() < wanted;
         for unit in units {
             let key = unit.due_key();
             self.position = Some(key);
@@ -330,12 +331,12 @@ impl QueueManager {
                 self.load_and_start(unit, now).await?;
             }
         }
-        if !all {
+        if !scanned_all {
             return Ok(());
         }
-        // All that was due is taken up. What comes in from now on is told of, so that only later times matter here.
-        let taken = DueKey::first_at(now + Duration::from_millis(1)).previous();
-        match spool.next_due(&lease, self.position.max(Some(taken))).await {
+        // All due units are active. Later units are announced by notification, so only later due times matter here.
+        let activated = DueKey::first_at(now + Duration::from_millis(1)).previous();
+        match spool.next_due(&lease, self.position.max(Some(activated))).await {
             Ok(next) => self.wake_at = next.unwrap_or(now + SLEEP_MAX).min(now + SLEEP_MAX),
             Err(error) => return self.scan_failed(error, now),
         }
@@ -345,17 +346,17 @@ impl QueueManager {
         Ok(())
     }
 
-    /// An error of the queue as a whole: if it may pass, the scan is tried again.
+    /// Handles an error of the whole queue: temporary errors lead to another scan.
     fn scan_failed(&mut self, error: SpoolError, now: Timestamp) -> Result<(), SpoolError> {
         if error.is_fatal() {
             return Err(error);
         }
-        tracing::error!(target: "queue", "the queue can't be read now: {error}");
+        tracing::error!(target: "queue", "reading the queue failed, retrying: {error}");
         self.wake_at = now + SPOOL_PAUSE;
         Ok(())
     }
 
-    /// One unit's trouble does not hold up the others: it is looked at again later.
+    /// Loads and starts one unit. An error of one unit does not delay others: the unit is rescanned later.
     async fn load_and_start(&mut self, unit: Unit, now: Timestamp) -> Result<(), SpoolError> {
         let key = unit.due_key();
         let result = match self.core.parts.spool.load(unit.id).await {
@@ -364,13 +365,13 @@ impl QueueManager {
                 Ok(())
             }
             Err(SpoolError::Corrupt(why)) => park(&self.core, unit, &why).await,
-            Err(SpoolError::NotFound) => park(&self.core, unit, "its message is gone").await,
+            Err(SpoolError::NotFound) => park(&self.core, unit, "message record missing").await,
             Err(error) => Err(error),
         };
         match result {
             Err(error) if error.is_fatal() => Err(error),
             Err(error) => {
-                tracing::error!(target: "queue", "{}: can't be read now: {error}", key.id);
+                tracing::error!(target: "queue", "{}: reading the message failed, retrying later: {error}", key.id);
                 self.look_again(key, now + self.core.ways().settings.minimal_backoff_time);
                 Ok(())
             }
@@ -378,7 +379,7 @@ impl QueueManager {
         }
     }
 
-    /// Begins the attempts of a unit.
+    /// Starts the attempts of a unit.
     fn start(&mut self, unit: Unit, message: Message) {
         let key = (unit.id, unit.number);
         if !self.active.insert(key) {
@@ -390,7 +391,7 @@ impl QueueManager {
         }
     }
 
-    /// What is open may end; what is not stays in the queue.
+    /// Waits for open attempts; all other units stay in the queue.
     async fn drain(&mut self) {
         let all_done = async {
             while self.active.count() > 0 {
@@ -401,12 +402,12 @@ impl QueueManager {
             }
         };
         if tokio::time::timeout(DRAIN_MAX, all_done).await.is_err() {
-            tracing::warn!(target: "queue", "{} attempts were cut off by the shutdown", self.active.count());
+            tracing::warn!(target: "queue", "shutdown: {} attempts aborted", self.active.count());
         }
     }
 }
 
-/// Into the corrupt queue.
+/// Moves a unit to the corrupt queue.
 async fn park(core: &Core, unit: Unit, why: &str) -> Result<(), SpoolError> {
     tracing::error!(target: "queue", "{}: moved to the corrupt queue: {why}", unit.id);
     let settle = Settle {
@@ -421,13 +422,13 @@ async fn park(core: &Core, unit: Unit, why: &str) -> Result<(), SpoolError> {
 
 pub(crate) async fn park_and_tell(core: Arc<Core>, unit: Unit) {
     let (key, due) = ((unit.id, unit.number), unit.due_key());
-    let next = match park(&core, unit, "the envelope lacks recipients of this unit").await {
+    let next = match park(&core, unit, "the envelope lacks recipients of the unit").await {
         Ok(()) => Next::Nothing,
         Err(error) => {
-            tracing::error!(target: "queue", "{}: can't be moved to the corrupt queue: {error}", due.id);
+            tracing::error!(target: "queue", "{}: moving to the corrupt queue failed: {error}", due.id);
             Next::LookAgain(due)
         }
     };
-    // The manager is gone only when the server stops.
+    // The send fails only while the server stops, after the end of the manager.
     let _ = core.done.send(Done { key, next }).await;
 }

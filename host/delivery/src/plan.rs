@@ -1,4 +1,4 @@
-//! Before the attempts of a unit: the scan of what is tried first, and where each recipient goes.
+//! Preparation of a unit: the scan before the first attempt, and the route of each recipient.
 
 use std::sync::Arc;
 
@@ -14,13 +14,13 @@ use crate::manager::{Core, Done, Next, park_and_tell};
 use crate::route::ERROR;
 use crate::{ScanRefusal, submitted};
 
-/// Plugins have a word before the attempts of this unit.
+/// Returns true if hooks must run before the attempts of the unit.
 pub(crate) fn is_wanted(core: &Core, unit: &Unit) -> bool {
     let pipeline = &core.parts.pipeline;
     pipeline.has(Hook::OnRoute) || (unit.attempts == 0 && pipeline.has(Hook::OnScan))
 }
 
-/// Without a word of plugins: starts the attempts.
+/// Starts the attempts of a unit without hooks.
 pub(crate) fn start(core: &Arc<Core>, unit: Unit, message: Message) {
     let hops = by_hop(&unit, |index| {
         let recipient = message.envelope.recipients.get(index as usize)?;
@@ -29,7 +29,7 @@ pub(crate) fn start(core: &Arc<Core>, unit: Unit, message: Message) {
     start_with(core, unit, message, hops, Vec::new());
 }
 
-/// One attempt for each next hop of the unit.
+/// Starts one attempt for each next hop of the unit.
 fn start_with(
     core: &Arc<Core>,
     unit: Unit,
@@ -47,7 +47,7 @@ fn start_with(
     }
 }
 
-/// The unit's recipients by next hop, in order of first mention.
+/// Groups the unit's recipients by next hop, in order of first mention.
 fn by_hop(unit: &Unit, mut hop_of: impl FnMut(u32) -> Option<NextHop>) -> Vec<(NextHop, Vec<u32>)> {
     let mut hops: Vec<(NextHop, Vec<u32>)> = Vec::with_capacity(1);
     for recipient in &unit.recipients {
@@ -60,9 +60,9 @@ fn by_hop(unit: &Unit, mut hop_of: impl FnMut(u32) -> Option<NextHop>) -> Vec<(N
     hops
 }
 
-/// on-scan, if the unit was not tried yet, then on-route; then the attempts start, or the unit is settled without one.
+/// Runs on-scan before the first attempt, then on-route; afterwards starts the attempts, or settles the unit without an attempt.
 pub(crate) async fn run(core: Arc<Core>, unit: Unit, message: Message) {
-    let watched = Watched { core: &core, unit: &unit };
+    let panic_guard = Watched { core: &core, unit: &unit };
     let indexes: Vec<u32> = unit.recipients.iter().map(|r| r.index).collect();
     let mut plan = Plan {
         chain: core.parts.pipeline.chain(),
@@ -71,28 +71,28 @@ pub(crate) async fn run(core: Arc<Core>, unit: Unit, message: Message) {
         unit: &unit,
         message: &message,
     };
-    let instead = match plan.scan().await {
-        Some(instead) => Err(instead),
+    let routes = match plan.scan().await {
+        Some(reason) => Err(reason),
         None => plan.route().await,
     };
-    match instead {
-        Err(instead) => {
-            let next = plan.settle(instead).await;
+    match routes {
+        Err(reason) => {
+            let next = plan.settle(reason).await;
             let key = (unit.id, unit.number);
-            // The manager is gone only when the server stops.
+            // The send fails only while the server stops, after the end of the manager.
             let _ = core.done.send(Done { key, next }).await;
         }
         Ok(routes) => {
             let sent = plan.context.submissions.as_ref().clone();
             plan.trace("planned");
-            drop(watched);
+            drop(panic_guard);
             let hops = by_hop(&unit, |index| routes.iter().find(|(i, _)| *i == index).map(|(_, hop)| hop.clone()));
             start_with(&core, unit, message, hops, sent);
         }
     }
 }
 
-/// Notices a panic of a plugin in native code: without a word the unit would count as active until the next start.
+/// Panic guard for plugins in native code: without a notification the unit would count as active until the next start.
 struct Watched<'a> {
     core: &'a Arc<Core>,
     unit: &'a Unit,
@@ -109,13 +109,13 @@ impl Drop for Watched<'_> {
     }
 }
 
-/// What is done instead of an attempt.
+/// Reason and action in place of an attempt.
 enum Instead {
-    /// The scan could not be made.
+    /// Scan not possible now: try again later.
     Later(Status),
-    /// The operator decides.
+    /// On hold for the operator.
     Hold(String),
-    /// Thrown away.
+    /// Discarded without a DSN.
     Discard(String),
 }
 
@@ -128,7 +128,7 @@ struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    /// on-scan; none lets the message go.
+    /// Runs on-scan; returns none if the message passes.
     async fn scan(&mut self) -> Option<Instead> {
         if self.unit.attempts > 0 || !self.chain.has(Hook::OnScan) {
             return None;
@@ -150,28 +150,28 @@ impl Plan<'_> {
                 let lifetime = if is_report { settings.bounce_queue_lifetime } else { settings.maximal_queue_lifetime };
                 let age = self.core.parts.clock.now().since(self.message.envelope.origin.received_at);
                 Some(match age >= lifetime {
-                    true => Instead::Hold(format!("it could not be scanned in time: {reply}")),
+                    true => Instead::Hold(format!("not scanned within the queue lifetime: {reply}")),
                     false => Instead::Later(status_of(&reply, 4)),
                 })
             }
         }
     }
 
-    /// What the sender must not hear of: it is unauthenticated, perhaps forged.
+    /// Applies `scan_refusal`. The sender is unauthenticated, perhaps forged, and gets no DSN.
     fn refused(&self, why: String) -> Instead {
         match self.core.ways().settings.scan_refusal {
-            ScanRefusal::Hold => Instead::Hold(format!("refused by a scan: {why}")),
+            ScanRefusal::Hold => Instead::Hold(format!("refused by on-scan: {why}")),
             ScanRefusal::Discard => Instead::Discard(why),
         }
     }
 
-    /// on-route for each recipient, and the configuration's word where plugins have none.
+    /// Runs on-route for each recipient; the configuration decides where plugins do not.
     async fn route(&mut self) -> Result<Vec<(u32, NextHop)>, Instead> {
         let core = self.core;
         let mut routes = Vec::with_capacity(self.unit.recipients.len());
         let permit = if self.chain.has(Hook::OnRoute) { core.gates.calls.acquire().await.ok() } else { None };
-        let everyone = Arc::clone(&self.context.recipients);
-        for recipient in everyone.iter() {
+        let recipients = Arc::clone(&self.context.recipients);
+        for recipient in recipients.iter() {
             let hop = match core.parts.pipeline.route(&mut self.chain, &mut self.context, recipient).await {
                 Ok(Some(hop)) => core.ways().router.complete(hop, &recipient.recipient.address),
                 Ok(None) => core.ways().router.route(&recipient.recipient.address),
@@ -189,29 +189,29 @@ impl Plan<'_> {
         }
     }
 
-    /// Writes down what is done instead of an attempt.
-    async fn settle(&mut self, instead: Instead) -> Next {
+    /// Settles the unit without an attempt.
+    async fn settle(&mut self, reason: Instead) -> Next {
         let (core, unit, message) = (self.core, self.unit, self.message);
         let remaining = unit.recipients.clone();
-        // A unit that is held counts as tried, so that it is not scanned again when the operator lets it go.
+        // A held unit counts as tried, so that its release by the operator does not repeat the scan.
         let tried = unit.attempts.max(1);
-        let (words, after, attempts, remaining) = match instead {
+        let (result, after, attempts, remaining) = match reason {
             Instead::Later(status) => {
                 let at = core.parts.clock.now() + core.ways().settings.minimal_backoff_time;
-                let words = format!("the scan is tried again: {}", status.text);
+                let result = format!("scan deferred: {}", status.text);
                 let waiting = |r: UnitRecipient| UnitRecipient { last: Some(status.clone()), ..r };
-                (words, After::At(at), unit.attempts, remaining.into_iter().map(waiting).collect())
+                (result, After::At(at), unit.attempts, remaining.into_iter().map(waiting).collect())
             }
             Instead::Hold(reason) => (format!("held: {reason}"), After::Hold(reason), tried, remaining),
             Instead::Discard(why) => (format!("discarded: {why}"), After::Gone, tried, Vec::new()),
         };
-        tracing::info!(target: "delivery", "{}: {words}", message.id);
+        tracing::info!(target: "delivery", "{}: {result}", message.id);
         let sent = self.context.submissions.as_ref().clone();
-        let made = submitted::prepare(core, message, sent, &mut self.chain.trace).await;
-        self.trace(&words);
+        let generated = submitted::prepare(core, message, sent, &mut self.chain.trace).await;
+        self.trace(&result);
         let held = if let After::Hold(reason) = &after { Some(reason.clone()) } else { None };
         let next = if let After::At(at) = after { Next::DueAt(at) } else { Next::Nothing };
-        let settle = Settle { unit: unit.clone(), remaining, attempts, after, made };
+        let settle = Settle { unit: unit.clone(), remaining, attempts, after, made: generated };
         match core.parts.spool.settle(&core.lease, settle).await {
             Ok(_) => {
                 if let Some(reason) = held {
@@ -220,7 +220,7 @@ impl Plan<'_> {
                 next
             }
             Err(error) => {
-                tracing::error!(target: "queue", "{}: a scan or route can't be settled: {error}", message.id);
+                tracing::error!(target: "queue", "{}: settling a scan or route failed: {error}", message.id);
                 Next::LookAgain(unit.due_key())
             }
         }

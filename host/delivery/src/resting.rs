@@ -1,19 +1,19 @@
-//! Destinations that a plugin has declared dead: nothing is sent there for a while.
+//! Destinations declared dead by a plugin: suspended for a limited time.
 
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
 use waxwing_types::{Disposition, EnhancedCode, NextHop, Status, Timestamp};
 
-/// Destinations that rest at a time; of more, the one that rests least long is tried again at once.
+/// Maximum number of suspended destinations; beyond, the suspension with the earliest end is dropped.
 const RESTING_MAX: usize = 1_000;
 
-/// Until when each of them rests, and the words that led to it.
+/// Suspended destinations, with the end of the suspension and the reply behind the decision.
 #[derive(Debug, Default)]
 pub(crate) struct Resting(Mutex<HashMap<NextHop, (Timestamp, String)>>);
 
 impl Resting {
-    /// Nothing is sent there before `until`.
+    /// Suspends deliveries to a destination before `until`.
     pub(crate) fn begin(&self, hop: &NextHop, now: Timestamp, until: Timestamp, why: &str) {
         let mut all = self.0.lock();
         if all.len() >= RESTING_MAX && !all.contains_key(hop) {
@@ -27,7 +27,7 @@ impl Resting {
         all.insert(hop.clone(), (until, why.to_owned()));
     }
 
-    /// What is to be said of mail for a destination that rests.
+    /// Returns the deferral for a suspended destination, or none.
     pub(crate) fn word(&self, hop: &NextHop, now: Timestamp) -> Option<Disposition> {
         let mut all = self.0.lock();
         let (until, why) = all.get(hop)?;
@@ -35,7 +35,7 @@ impl Resting {
             all.remove(hop);
             return None;
         }
-        let status = Status::local(EnhancedCode::new(4, 4, 1), format!("nothing is sent there for now; it said: {why}"));
+        let status = Status::local(EnhancedCode::new(4, 4, 1), format!("destination suspended by a plugin; last reply: {why}"));
         Some(Disposition::Deferred { status, not_before: Some(*until) })
     }
 }

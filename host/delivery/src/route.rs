@@ -1,4 +1,4 @@
-//! Which transport and next hop a recipient has.
+//! Routing: transport and next hop of a recipient.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,34 +7,34 @@ use waxwing_config::{Config, HostPort, Route};
 use waxwing_pipeline::ClassOf;
 use waxwing_types::{Address, AddressClass, NextHop};
 
-/// Where mail for a recipient goes, by `transport_maps`, its address class and `relayhost`.
+/// Routing by `transport_maps`, address class and `relayhost`.
 pub struct Router {
     classes: Arc<dyn ClassOf>,
     routes: Routes,
 }
 
-/// The routing keys of the configuration, by their names there.
+/// Routing parameters of the configuration, under their names there.
 #[derive(Clone, Debug)]
 pub struct Routes {
-    /// A whole address, a domain, `.domain` for its subdomains, or `*`.
+    /// Routes by full address, domain, `.domain` for subdomains, or `*` (Postfix `transport_maps`).
     pub transport_maps: BTreeMap<String, Route>,
-    /// The next hop of all mail that is not ours.
+    /// Next hop of all mail for remote domains (Postfix `relayhost`).
     pub relayhost: Option<HostPort>,
-    /// Of the class local.
+    /// Route of the address class local.
     pub local_transport: Route,
-    /// Of the class virtual mailbox.
+    /// Route of the address class virtual mailbox.
     pub virtual_transport: Route,
-    /// Of the class relay.
+    /// Route of the address class relay.
     pub relay_transport: Route,
-    /// Of all other domains.
+    /// Route of all other domains.
     pub default_transport: Route,
 }
 
-/// Name of the transport that bounces.
+/// Name of the transport for failing routes.
 pub const ERROR: &str = "error";
 
 impl Routes {
-    /// The routing keys of a configuration.
+    /// Copies the routing parameters of a configuration.
     #[must_use]
     pub fn of(config: &Config) -> Self {
         Self {
@@ -49,13 +49,13 @@ impl Routes {
 }
 
 impl Router {
-    /// Makes a router.
+    /// Creates a router from an address classifier and the routing parameters.
     #[must_use]
     pub fn new(classes: Arc<dyn ClassOf>, routes: Routes) -> Self {
         Self { classes, routes }
     }
 
-    /// The next hop of one recipient.
+    /// Returns the next hop of one recipient.
     #[must_use]
     pub fn route(&self, address: &Address) -> NextHop {
         if let Some(route) = self.mapped(address) {
@@ -76,15 +76,14 @@ impl Router {
         }
     }
 
-    /// A next hop that a plugin named. Where the transport connects somewhere and no host was named, it is the one that the
-    /// configuration's own routes would have.
+    /// Completes a next hop named by a plugin. Without a host, connecting transports take the next hop of the configuration.
     #[must_use]
     pub fn complete(&self, hop: NextHop, address: &Address) -> NextHop {
         if !hop.host.is_empty() {
             return hop;
         }
-        let whole = next_hop(&Route::to(&hop.transport), self.routes.relayhost.as_ref(), address);
-        NextHop { port: hop.port.or(whole.port), ..whole }
+        let default = next_hop(&Route::to(&hop.transport), self.routes.relayhost.as_ref(), address);
+        NextHop { port: hop.port.or(default.port), ..default }
     }
 
     fn mapped(&self, address: &Address) -> Option<&Route> {
@@ -99,13 +98,13 @@ impl Router {
     }
 }
 
-/// A route's next hop: its own, else the relay host, else the recipient's domain where the transport connects somewhere.
+/// Returns the next hop of a route: its own, else the relay host, else for connecting transports the recipient's domain.
 fn next_hop(route: &Route, relayhost: Option<&HostPort>, address: &Address) -> NextHop {
     let transport = route.transport.clone();
     let connects = matches!(transport.as_str(), "smtp" | "relay");
     let hop = |host: &HostPort| NextHop { transport: transport.clone(), host: host.host.clone(), port: host.port };
     match (connects, route.host_port(), relayhost) {
-        (true, Some(own), _) => hop(&own),
+        (true, Some(host_port), _) => hop(&host_port),
         (true, None, Some(relayhost)) => hop(relayhost),
         (true, None, None) => NextHop { transport, host: address.domain().to_owned(), port: None },
         (false, _, _) => NextHop { transport, host: route.nexthop.clone(), port: None },

@@ -1,32 +1,32 @@
-//! The numbers of the queue manager, named as Postfix names them.
+//! Settings of the queue manager, named like Postfix parameters.
 
 use std::time::Duration;
 
 pub use waxwing_config::ScanRefusal;
 use waxwing_types::{Envelope, Notify, ReversePath, Timestamp};
 
-/// What the queue manager and its transports need of the configuration.
+/// Settings of the queue manager and its transports.
 #[derive(Clone, Debug)]
 pub struct DeliverySettings {
-    /// `myhostname`: the reporting MTA of our reports and the name after EHLO.
+    /// `myhostname`: reporting MTA of DSNs and the name in EHLO.
     pub myhostname: String,
-    /// `qmgr_message_active_limit`: units in memory.
+    /// `qmgr_message_active_limit`: maximum number of units in memory.
     pub active_limit: usize,
-    /// `minimal_backoff_time`.
+    /// `minimal_backoff_time`: shortest pause between two attempts.
     pub minimal_backoff_time: Duration,
-    /// `maximal_backoff_time`.
+    /// `maximal_backoff_time`: longest pause between two attempts.
     pub maximal_backoff_time: Duration,
-    /// `maximal_queue_lifetime`: then the sender is told.
+    /// `maximal_queue_lifetime`: age of a message at its return to the sender.
     pub maximal_queue_lifetime: Duration,
-    /// `bounce_queue_lifetime`: the same for reports, which are dropped then.
+    /// `bounce_queue_lifetime`: age at expiry of messages with the null sender, dropped without a DSN.
     pub bounce_queue_lifetime: Duration,
-    /// `bounce_size_limit`: octets of the message that a report returns.
+    /// `bounce_size_limit`: octets of the message returned in a DSN.
     pub bounce_size_limit: usize,
-    /// `delay_warning_time`: then the sender is told that the message waits; zero: only who asked for it.
+    /// `delay_warning_time`: age of a message at the delay DSN; zero: on request only (NOTIFY=DELAY).
     pub delay_warning_time: Duration,
-    /// `scan_refusal`.
+    /// `scan_refusal`: fate of messages refused by on-scan.
     pub scan_refusal: ScanRefusal,
-    /// The longest that one attempt may take, whatever the time-outs of its transport add up to.
+    /// Maximum duration of one attempt, regardless of the sum of the transport's timeouts.
     pub attempt_seconds_max: Duration,
 }
 
@@ -47,11 +47,11 @@ impl Default for DeliverySettings {
     }
 }
 
-/// When those are told of a delay who asked for it, where the operator sets no time.
+/// Age of a message at a requested delay DSN (NOTIFY=DELAY) if `delay_warning_time` is zero.
 const DELAY_WARNING_ASKED: Duration = Duration::from_secs(4 * 3_600);
 
 impl DeliverySettings {
-    /// When it is time to tell the sender that this message waits; none if he wants to hear nothing of that.
+    /// Time of the delay DSN for a message; none if no recipient wants one.
     #[must_use]
     pub fn warning_at(&self, envelope: &Envelope) -> Option<Timestamp> {
         let by_default = !self.delay_warning_time.is_zero();
@@ -60,7 +60,7 @@ impl DeliverySettings {
         wanted.then(|| envelope.origin.received_at + time)
     }
 
-    /// A recipient with this NOTIFY is to be reported when late.
+    /// Returns true if a recipient with the given NOTIFY gets a delay DSN.
     pub(crate) fn wants_delay(&self, notify: Notify) -> bool {
         match notify {
             Notify::Default => !self.delay_warning_time.is_zero(),
@@ -69,8 +69,8 @@ impl DeliverySettings {
         }
     }
 
-    /// How long to wait after a failed attempt: as long as the message has waited already, within the limits. So the pauses
-    /// double while a destination is down.
+    /// Pause after a failed attempt: the age of the message, within the backoff limits. Pauses double while a destination is
+    /// down.
     #[must_use]
     pub fn backoff(&self, age: Duration) -> Duration {
         age.clamp(self.minimal_backoff_time, self.maximal_backoff_time.max(self.minimal_backoff_time))

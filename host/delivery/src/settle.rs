@@ -1,4 +1,5 @@
-//! What follows from an attempt's dispositions: who is done, who waits and until when, whose failure the sender hears of.
+//! Retry decision after an attempt: delivered, deferred and failed recipients, the next due time, the DSNs due. Pure, without
+//! I/O.
 
 use std::time::Duration;
 
@@ -8,56 +9,56 @@ use waxwing_types::{Disposition, EnhancedCode, Status, Timestamp};
 
 use crate::DeliverySettings;
 
-/// The shortest pause that a plugin may ask for before the next try.
+/// Shortest retry pause a plugin may set.
 const RETRY_PAUSE_MIN: Duration = Duration::from_secs(1);
 
-/// The consequence of one attempt for its unit.
+/// Decision about a unit after one attempt.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Consequence {
-    /// Who still waits.
+    /// Recipients still to be delivered.
     pub(crate) remaining: Vec<UnitRecipient>,
-    /// When the unit is due again, if anybody waits.
+    /// Next state of the unit: removed, due again, on hold or corrupt.
     pub(crate) after: After,
-    /// Given up now: recipient index and why.
+    /// Failed recipients: index and status.
     pub(crate) failed: Vec<(u32, Status)>,
-    /// When those are tried again whom this attempt, or one before it of the same unit, deferred.
+    /// Retry time of all recipients deferred by the unit's attempts so far.
     pub(crate) due: Option<Timestamp>,
-    /// It is time to tell the sender that those who remain still wait.
+    /// True if a delay DSN about the remaining recipients is due.
     pub(crate) late: bool,
 }
 
-/// What is known when an attempt ends.
+/// Input of the decision: unit, dispositions and times at the end of an attempt.
 pub(crate) struct Ended<'a> {
-    /// The unit as it is now.
+    /// Unit as stored in the spool.
     pub(crate) unit: &'a Unit,
-    /// One for each recipient of the attempt.
+    /// Dispositions, one for each recipient of the attempt.
     pub(crate) dispositions: &'a [(u32, Disposition)],
-    /// Attempts for other next hops of the unit are still under way: the last of them sets its time.
+    /// True while attempts for other next hops of the unit are open: the last to end sets the unit's due time.
     pub(crate) others_open: bool,
-    /// When those are tried again whom attempts for other next hops deferred.
+    /// Retry time of recipients deferred by attempts for other next hops.
     pub(crate) due: Option<Timestamp>,
-    /// What plugins say of the next try.
+    /// Answer of on-retry about the next attempt.
     pub(crate) retry: &'a NextTry,
-    /// Who is left waits for the operator, for this reason.
+    /// Reason for putting the remaining recipients on hold.
     pub(crate) hold: Option<&'a str>,
-    /// When the message came.
+    /// Time of reception of the message.
     pub(crate) received_at: Timestamp,
-    /// It is a report.
+    /// True for the null reverse-path, as in a DSN.
     pub(crate) from_null: bool,
-    /// When the sender is to be told that the message waits.
+    /// Time of the delay DSN, if wanted.
     pub(crate) warning_at: Option<Timestamp>,
-    /// Now.
+    /// Current wall-clock time.
     pub(crate) now: Timestamp,
 }
 
 impl Ended<'_> {
-    /// So old that nobody waits any longer.
+    /// Returns true for messages older than their queue lifetime.
     pub(crate) fn is_expired(&self, settings: &DeliverySettings) -> bool {
         let lifetime = if self.from_null { settings.bounce_queue_lifetime } else { settings.maximal_queue_lifetime };
         self.now.since(self.received_at) >= lifetime
     }
 
-    /// When those whom this attempt deferred are tried again.
+    /// Retry time of recipients deferred by the attempt.
     fn next_try(&self, settings: &DeliverySettings) -> Timestamp {
         let pause = match self.retry {
             NextTry::After(time) => (*time).clamp(RETRY_PAUSE_MIN, settings.maximal_queue_lifetime.max(RETRY_PAUSE_MIN)),
@@ -66,7 +67,7 @@ impl Ended<'_> {
         self.now + pause
     }
 
-    /// A try falls on the time of the warning, so that the warning is not early, and what it says is fresh.
+    /// Moves a retry to the time of the delay DSN, so that the DSN is on time and its content recent.
     fn warned_in_time(&self, due: Timestamp) -> Timestamp {
         match self.warning_at {
             Some(at) if self.now < at && at < due => at,
@@ -74,13 +75,13 @@ impl Ended<'_> {
         }
     }
 
-    /// The times between a try's due time and the next one's cover all of a unit's life once: so there is one warning for each unit, and
-    /// nothing has to be remembered for it.
+    /// Intervals between the due times of successive attempts cover the unit's life exactly once: each unit gets a single delay
+    /// DSN without a stored flag.
     fn is_time_to_warn(&self, next: Timestamp) -> bool {
         self.warning_at.is_some_and(|at| self.unit.next_at <= at && at < next)
     }
 
-    /// When the unit is due, or that it is held, if anybody is left.
+    /// Next state of a unit with remaining recipients: due time or hold.
     fn after(&self, due: Option<Timestamp>, settings: &DeliverySettings) -> After {
         match (self.others_open, self.hold) {
             (true, _) => After::At(self.unit.next_at),
@@ -94,7 +95,7 @@ pub(crate) fn consequence(ended: &Ended<'_>, settings: &DeliverySettings) -> Con
     let is_expired = ended.is_expired(settings);
     let mut failed = Vec::new();
     let mut due = ended.due;
-    let mut asked = matches!(ended.retry, NextTry::After(_));
+    let mut time_requested = matches!(ended.retry, NextTry::After(_));
     let mut remaining = Vec::with_capacity(ended.unit.recipients.len());
     for recipient in &ended.unit.recipients {
         match ended.dispositions.iter().find(|(index, _)| *index == recipient.index) {
@@ -106,13 +107,13 @@ pub(crate) fn consequence(ended: &Ended<'_>, settings: &DeliverySettings) -> Con
                 failed.push((*index, given_up(status)));
             }
             Some((index, Disposition::Deferred { status, not_before })) => {
-                asked |= not_before.is_some();
+                time_requested |= not_before.is_some();
                 due = due.max(Some(ended.next_try(settings))).max(*not_before);
                 remaining.push(UnitRecipient { index: *index, last: Some(status.clone()) });
             }
         }
     }
-    if !asked {
+    if !time_requested {
         due = due.map(|due| ended.warned_in_time(due));
     }
     let after = if remaining.is_empty() { After::Gone } else { ended.after(due, settings) };
@@ -121,7 +122,8 @@ pub(crate) fn consequence(ended: &Ended<'_>, settings: &DeliverySettings) -> Con
 }
 
 impl Consequence {
-    /// The sender can't be told now: who failed waits on, and is tried again with the others. Nobody is given up in silence.
+    /// Adjusts the decision if the failure DSN cannot be sent now: failed recipients are retried with the others, never dropped
+    /// silently.
     pub(crate) fn without_report(mut self, ended: &Ended<'_>, settings: &DeliverySettings) -> Self {
         let failed = self.failed.drain(..).map(|(index, status)| UnitRecipient { index, last: Some(status) });
         self.remaining.extend(failed);
@@ -133,7 +135,7 @@ impl Consequence {
     }
 }
 
-/// A deferral that lasted too long: the class becomes permanent, the words of the last attempt stay (RFC 3463, X.4.7).
+/// Converts an expired deferral: permanent class, text of the last attempt (RFC 3463, X.4.7).
 fn expired(status: &Status) -> Status {
     Status {
         enhanced: EnhancedCode::new(5, 4, 7),
@@ -142,7 +144,7 @@ fn expired(status: &Status) -> Status {
     }
 }
 
-/// A plugin does not want them to be tried any more: the class becomes permanent, the words of the last attempt stay.
+/// Converts a deferral ended by a plugin: permanent class, text of the last attempt.
 fn given_up(status: &Status) -> Status {
     Status {
         enhanced: EnhancedCode { class: 5, ..status.enhanced },

@@ -1,4 +1,4 @@
-//! From a next hop to a connection (RFC 5321 §5.1).
+//! Connection setup: from a next hop to an open connection (RFC 5321 §5.1).
 
 use std::fmt;
 use std::io;
@@ -11,14 +11,14 @@ use waxwing_types::{Disposition, EnhancedCode, NextHop, Status};
 
 use super::Core;
 
-/// One address to try.
+/// Candidate address of a next hop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
-    /// The host's name, or its address again.
+    /// Host name, or the text of the address.
     host: String,
     place: Place,
-    /// The host was named by the operator, or lies in the domain that the mail is for: whoever forges DNS answers can't choose it
-    /// (RFC 8689 §4.2.1; we look at no DNSSEC).
+    /// True if the operator named the host, or the host lies in the recipient domain: forged DNS answers cannot choose such a
+    /// name (RFC 8689 §4.2.1; no DNSSEC validation here).
     pub(crate) is_named: bool,
 }
 
@@ -28,29 +28,29 @@ enum Place {
     Unix(PathBuf),
 }
 
-/// A connection that was made.
+/// Open connection to a server.
 pub(crate) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
 impl Target {
-    /// The name that its certificate must bear, or its address.
+    /// Returns the name for certificate verification, or the address.
     pub(crate) fn host(&self) -> &str {
         &self.host
     }
 }
 
-/// The addresses of a next hop in the order in which they are tried.
+/// Addresses of a next hop in the order of attempts.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Targets {
     pub(crate) list: Vec<Target>,
-    /// The last name that could not be looked up now, though others could.
+    /// Last name with a temporary lookup failure while other names resolved.
     doubt: Option<String>,
 }
 
 impl fmt::Display for Target {
-    /// As Postfix's log has it: `host[address]:port`, `host[path]`.
+    /// Formats like Postfix's log: `host[address]:port`, `host[path]`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
             Place::Tcp(address) => write!(f, "{}[{}]:{}", self.host, address.ip(), address.port()),
@@ -59,8 +59,8 @@ impl fmt::Display for Target {
     }
 }
 
-/// Finds the addresses, or says why there are none. A next hop that the operator named and that can't be found is a mistake in the
-/// configuration, as Postfix sees it: mail waits for it to be mended.
+/// Resolves the addresses of a next hop, or returns the disposition without one. An unresolvable next hop of the configuration is
+/// a configuration error, as in Postfix: mail is deferred until its repair.
 pub(crate) async fn targets(core: &Core, hop: &NextHop) -> Result<Targets, Disposition> {
     let configured = core.settings.client.lmtp
         || hop.host.starts_with('[')
@@ -71,7 +71,7 @@ pub(crate) async fn targets(core: &Core, hop: &NextHop) -> Result<Targets, Dispo
             let text = format!("configuration problem: {}", status.text);
             Err(Disposition::Deferred { status: Status::local(EnhancedCode::new(4, 3, 5), text), not_before: None })
         }
-        found => found,
+        result => result,
     }
 }
 
@@ -79,8 +79,8 @@ async fn look_up(core: &Core, hop: &NextHop) -> Result<Targets, Disposition> {
     let port = hop.port.unwrap_or(core.settings.port);
     let mut targets = Targets::default();
     if let Some(path) = hop.host.strip_prefix("unix:") {
-        let place = Place::Unix(PathBuf::from(path));
-        targets.list.push(Target { host: core.settings.myhostname.clone(), place, is_named: true });
+        let address = Place::Unix(PathBuf::from(path));
+        targets.list.push(Target { host: core.settings.myhostname.clone(), place: address, is_named: true });
         return Ok(targets);
     }
     if let Some(rest) = hop.host.strip_prefix("inet:") {
@@ -108,16 +108,16 @@ async fn look_up(core: &Core, hop: &NextHop) -> Result<Targets, Disposition> {
     }
 }
 
-/// The MX hosts of a domain, or the domain itself where it has none.
+/// Returns the MX hosts of a domain, or the domain itself in the absence of MX records.
 async fn mail_hosts(core: &Core, domain: &str) -> Result<Vec<String>, Disposition> {
     let mut hosts = match core.resolver.mx(domain).await {
         Ok(hosts) if !hosts.is_empty() => hosts,
         Ok(_) | Err(DnsError::NoData) => return Ok(vec![domain.to_owned()]),
         Err(error) => return Err(no_host(domain, &error)),
     };
-    let ours = |name: &str| name.eq_ignore_ascii_case(&core.settings.myhostname);
-    if let Some(own) = hosts.iter().find(|h| ours(&h.name)).map(|h| h.preference) {
-        hosts.retain(|h| h.preference < own);
+    let is_myself = |name: &str| name.eq_ignore_ascii_case(&core.settings.myhostname);
+    if let Some(own_preference) = hosts.iter().find(|h| is_myself(&h.name)).map(|h| h.preference) {
+        hosts.retain(|h| h.preference < own_preference);
         if hosts.is_empty() {
             return Err(failed((5, 4, 6), format!("mail for {domain} loops back to myself")));
         }
@@ -125,7 +125,7 @@ async fn mail_hosts(core: &Core, domain: &str) -> Result<Vec<String>, Dispositio
     Ok(hosts.into_iter().map(|h| h.name).collect())
 }
 
-/// The host is the domain, or lies in it.
+/// Returns true if the host is the domain or a subdomain.
 fn is_within(host: &str, domain: &str) -> bool {
     let (host, domain) = (host.to_ascii_lowercase(), domain.to_ascii_lowercase());
     host.strip_suffix(&domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
@@ -146,9 +146,9 @@ async fn add(core: &Core, targets: &mut Targets, (host, is_named): (&str, bool),
     Ok(())
 }
 
-/// Connects, or says in a status why not.
+/// Connects; errors carry the status of a deferral.
 pub(crate) async fn open(core: &Core, target: &Target) -> Result<Stream, Status> {
-    // Nobody has spoken: there is no remote server in this status.
+    // No server has replied: the status names no remote server.
     let failed = |why: String| Status::local(EnhancedCode::new(4, 4, 1), format!("connect to {target}: {why}"));
     match tokio::time::timeout(core.settings.connect_timeout, connect(&target.place)).await {
         Ok(connected) => connected.map_err(|error| failed(error.to_string())),
@@ -156,8 +156,8 @@ pub(crate) async fn open(core: &Core, target: &Target) -> Result<Stream, Status>
     }
 }
 
-async fn connect(place: &Place) -> io::Result<Stream> {
-    match place {
+async fn connect(address: &Place) -> io::Result<Stream> {
+    match address {
         Place::Tcp(address) => {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;

@@ -1,4 +1,4 @@
-//! What waits for one next hop, and how many connections serve it.
+//! Queue of one next hop and the connections serving the queue.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,23 +10,23 @@ use waxwing_pipeline::{Handed, Reached};
 use waxwing_smtp::ClientSettings;
 use waxwing_types::{Disposition, Message, Monotonic, NextHop, Recipient};
 
-/// Jobs that wait for each connection before another is made. Few connections carry many messages in few packets.
+/// Pending deliveries for each connection before another is opened. Few connections carry many messages in few packets.
 const JOBS_PER_CONNECTION: usize = 4;
 
-/// One message for some recipients, waiting for a connection.
+/// Delivery of one message to some recipients, waiting for a connection.
 pub(crate) struct Pending {
-    /// Who is not decided yet, by index, in the order of the attempt.
+    /// Recipients without a disposition, by index, in the order of the attempt.
     pub(crate) recipients: Vec<(u32, Recipient)>,
     pub(crate) message: Message,
-    /// Recipients of one transaction, where the server takes fewer than there are.
+    /// Maximum number of recipients of a transaction, for servers with a lower limit.
     pub(crate) batch: usize,
-    /// Only the replies to MAIL and RCPT are wanted.
+    /// True for probes: only the replies to MAIL and RCPT matter.
     pub(crate) probe: bool,
-    /// Its body is 7-bit by now.
+    /// True after conversion of the body to 7-bit.
     pub(crate) converted: bool,
     decided: Vec<(u32, Disposition)>,
     reached: Option<Reached>,
-    /// Given up once already because an idle connection had been closed by the server.
+    /// True after a first loss on an idle connection closed by the server.
     pub(crate) second_try: bool,
     queued_at: Monotonic,
     setup: Duration,
@@ -55,26 +55,26 @@ impl Pending {
         }
     }
 
-    /// A connection has taken it.
+    /// Records the assignment to a connection.
     pub(crate) fn taken(&mut self, now: Monotonic) {
         self.setup = now.since(self.queued_at);
     }
 
-    /// Its attempt still waits. One that ran into its deadline was deferred: to deliver it now would be to deliver it twice.
+    /// Returns true while the attempt waits. An attempt past its deadline was deferred: a delivery now would be a duplicate.
     pub(crate) fn is_wanted(&self) -> bool {
         !self.reply.is_closed()
     }
 
-    /// Who is in its next transaction.
+    /// Recipients of the next transaction.
     pub(crate) fn batch(&self) -> &[(u32, Recipient)] {
         self.recipients.get(..self.batch).unwrap_or(&self.recipients)
     }
 
-    /// Decides about those whom `of` has a disposition for, made from the place in order. True if nobody is left.
-    pub(crate) fn decide(&mut self, of: impl Fn(usize, &Recipient) -> Option<Disposition>) -> bool {
+    /// Decides recipients by `disposition_for`, called with their position in order. Returns true if none is left.
+    pub(crate) fn decide(&mut self, disposition_for: impl Fn(usize, &Recipient) -> Option<Disposition>) -> bool {
         let mut left = Vec::new();
-        for (place, (index, recipient)) in std::mem::take(&mut self.recipients).into_iter().enumerate() {
-            match of(place, &recipient) {
+        for (position, (index, recipient)) in std::mem::take(&mut self.recipients).into_iter().enumerate() {
+            match disposition_for(position, &recipient) {
                 Some(disposition) => self.decided.push((index, disposition)),
                 None => left.push((index, recipient)),
             }
@@ -83,41 +83,42 @@ impl Pending {
         self.recipients.is_empty()
     }
 
-    /// How far its transactions have come: the least of them counts.
-    pub(crate) fn reached(&mut self, how: Reached) {
-        let least = match (self.reached, how) {
-            (None, how) | (Some(Reached::ServerWithDsn), how) => how,
+    /// Records the DSN action of a transaction; the least advanced of all transactions counts.
+    pub(crate) fn reached(&mut self, reached: Reached) {
+        let least = match (self.reached, reached) {
+            (None, reached) | (Some(Reached::ServerWithDsn), reached) => reached,
             (Some(before), _) => before,
         };
         self.reached = Some(least);
     }
 
-    /// Ends it: one disposition for each recipient that is left, made by `of` from its place in order.
-    pub(crate) fn finish(mut self, of: impl Fn(usize) -> Disposition) {
-        self.decide(|place, _| Some(of(place)));
+    /// Finishes the delivery: each remaining recipient gets the disposition returned by `disposition_for` for its position in
+    /// order.
+    pub(crate) fn finish(mut self, disposition_for: impl Fn(usize) -> Disposition) {
+        self.decide(|position, _| Some(disposition_for(position)));
         let mut dispositions = self.decided;
         dispositions.sort_by_key(|(index, _)| *index);
         let reached = self.reached.unwrap_or_default();
-        // The attempt may have run into its deadline: then nobody waits for this.
+        // Beyond the deadline disposition_for the attempt the receiver is gone.
         let _ = self.reply.send(Handed { dispositions, setup: self.setup, reached, ..Handed::default() });
     }
 }
 
-/// Where a destination's connections go, and how they are protected: nothing that needs more shares one with what needs less.
+/// Identity of a destination: next hop and TLS requirement. Messages with different requirements share no connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     pub(crate) hop: NextHop,
-    /// Its messages leave only over verified TLS, for servers that promise the same (RFC 8689).
+    /// True for messages restricted to verified TLS and to servers with REQUIRETLS (RFC 8689).
     pub(crate) require_tls: bool,
 }
 
-/// A next hop: its line and its connections.
+/// Next hop with its queue and its connections.
 pub(crate) struct Destination {
     key: Key,
     client: Arc<ClientSettings>,
     connections_max: usize,
     line: Mutex<Line>,
-    /// Woken when a job joins the line while a connection is idle.
+    /// Wakes an idle connection for a new delivery.
     wake: Notify,
 }
 
@@ -126,15 +127,16 @@ struct Line {
     waiting: VecDeque<Pending>,
     connections: usize,
     idle: usize,
-    /// Connections over which the server has taken a transaction.
+    /// Number of connections with an accepted transaction.
     good: usize,
-    /// A connection could not be made while others stood: no more are tried until one of those proves good or ends.
+    /// Set after a failed connection attempt while others are open: no more are opened until an open connection proves good or
+    /// ends.
     failing: bool,
     watched: bool,
 }
 
 impl Line {
-    /// The first job whose attempt still waits; the others go.
+    /// Returns the first delivery still awaited; drops abandoned ones before.
     fn first(&mut self) -> Option<&Pending> {
         while self.waiting.front().is_some_and(|pending| !pending.is_wanted()) {
             self.waiting.pop_front();
@@ -143,11 +145,11 @@ impl Line {
     }
 }
 
-/// Counts as a connection until it is dropped.
+/// Permit for a connection, counted until dropped.
 pub(crate) struct ConnectionGuard(Arc<Destination>);
 
 impl Destination {
-    /// `client`: the settings of its sessions.
+    /// Creates a destination with the settings of its client sessions.
     pub(crate) fn new(key: Key, client: Arc<ClientSettings>, connections_max: usize) -> Self {
         Self { key, client, connections_max, line: Mutex::default(), wake: Notify::new() }
     }
@@ -164,14 +166,14 @@ impl Destination {
         &self.client
     }
 
-    /// Joins the line. It is bounded by the active queue, from which every job comes.
+    /// Appends a delivery to the queue. The active queue, source of every delivery, bounds its length.
     pub(crate) fn push(&self, pending: Pending) {
         let mut line = self.line.lock();
         line.waiting.push_back(pending);
         self.wake_idle(&line);
     }
 
-    /// Back to the head of the line.
+    /// Puts a delivery back at the front of the queue.
     pub(crate) fn push_front(&self, pending: Pending) {
         let mut line = self.line.lock();
         line.waiting.push_front(pending);
@@ -194,26 +196,26 @@ impl Destination {
         self.line.lock().first().is_some()
     }
 
-    /// The server is going down: attempts that wait for a connection do not count.
+    /// Drops all pending deliveries at shutdown: their attempts do not count.
     pub(crate) fn abandon(&self) {
         drop(std::mem::take(&mut self.line.lock().waiting));
     }
 
-    /// A connection has proved good.
+    /// Counts a connection with an accepted transaction.
     pub(crate) fn good_begins(&self) {
         let mut line = self.line.lock();
         line.good += 1;
         line.failing = false;
     }
 
-    /// Such a connection has ended.
+    /// Ends the count of a proved connection.
     pub(crate) fn good_ends(&self) {
         let mut line = self.line.lock();
         line.good -= 1;
         line.failing = false;
     }
 
-    /// The next job, or none if none comes within `limit`.
+    /// Waits up to `limit` for a delivery.
     pub(crate) async fn wait(&self, limit: Duration) -> Option<Pending> {
         let _idle = Idle::begin(self);
         let job = async {
@@ -227,14 +229,14 @@ impl Destination {
         tokio::time::timeout(limit, job).await.ok()
     }
 
-    /// A job that stands first in line, named by its message and first recipient.
+    /// Returns message id and first recipient index of the delivery at the front.
     pub(crate) fn first_in_line(&self) -> Option<(u64, u32)> {
         let mut line = self.line.lock();
         let first = line.first()?;
         Some((first.message.id.as_u64(), first.recipients.first().map_or(0, |(index, _)| *index)))
     }
 
-    /// A permit for a connection, if the line is long for those that there are and none is idle.
+    /// Permits another connection if the queue is long for the open connections and none is idle.
     pub(crate) fn wants_connection(self: &Arc<Self>) -> Option<ConnectionGuard> {
         let mut line = self.line.lock();
         let long = line.waiting.len() > line.connections * JOBS_PER_CONNECTION;
@@ -242,7 +244,7 @@ impl Destination {
         wanted.then(|| self.count_connection(&mut line))
     }
 
-    /// A permit for a connection, within the limit.
+    /// Permits another connection within the limit.
     pub(crate) fn one_more_connection(self: &Arc<Self>) -> Option<ConnectionGuard> {
         let mut line = self.line.lock();
         self.allows_connection(&line).then(|| self.count_connection(&mut line))
@@ -257,7 +259,7 @@ impl Destination {
         ConnectionGuard(Arc::clone(self))
     }
 
-    /// The line needs a watch and has none; it has one now.
+    /// Returns true once if a non-empty queue lacks a stall watch, and marks the queue as watched.
     pub(crate) fn wants_watch(&self) -> bool {
         let mut line = self.line.lock();
         let wants = !line.watched && !line.waiting.is_empty();
@@ -265,7 +267,7 @@ impl Destination {
         wants
     }
 
-    /// The watch may go: nothing waits.
+    /// Ends the stall watch of an empty queue; returns true if ended.
     pub(crate) fn ends_watch(&self) -> bool {
         let mut line = self.line.lock();
         line.watched = line.first().is_some();
@@ -289,8 +291,8 @@ impl Drop for Idle<'_> {
 }
 
 impl ConnectionGuard {
-    /// The next hop cannot be reached: all that waits gets this disposition, unless another connection may serve it. If that
-    /// fails too, it answers: since no more are begun meanwhile, there is a last one.
+    /// Finishes all pending deliveries with the disposition, unless another connection may still serve the queue. A failing
+    /// destination opens no further connections, so the last connection to fail decides.
     pub(crate) fn give_up(self, disposition: Disposition) {
         let waiting = {
             let mut line = self.0.line.lock();

@@ -1,4 +1,4 @@
-//! What a client session asks: jobs, bodies, and where to put the results.
+//! Handler of a client session: supplies jobs and bodies, turns outcomes into dispositions.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,20 +16,20 @@ use super::destination::{Destination, Pending};
 use super::{Core, outcome};
 use crate::header_of;
 
-/// Octets of a line without its end (RFC 5321 §4.5.3.1.6).
+/// Octets of a text line without CRLF (RFC 5321 §4.5.3.1.6).
 const LINE_BYTES_MAX: usize = 998;
-/// Octets of a stored body that are read at once.
+/// Octets of a stored body read at once.
 const PIECE_BYTES: usize = 256 * 1024;
 
-/// Why no session came about.
+/// Reason for the absence of a session.
 pub(crate) enum NoSession {
-    /// Another address can be tried; if there is none, this is what becomes of what waits.
+    /// Another address may be tried; the disposition applies to pending deliveries after the last address.
     Refused(Disposition),
-    /// The handshake failed and TLS is no must: the same address can be tried in the clear.
+    /// Handshake failed with opportunistic TLS: the same address may be tried without TLS.
     InTheClear,
 }
 
-/// Where a session's host leaves the word that no session came about.
+/// Slot for the failure to establish a session, shared by handler and connection task.
 #[derive(Clone, Default)]
 pub(crate) struct Refusal(Arc<Mutex<Option<NoSession>>>);
 
@@ -39,18 +39,18 @@ impl Refusal {
     }
 }
 
-/// The host of one connection.
+/// Session handler of one connection.
 pub(crate) struct ClientHost {
     core: Arc<Core>,
     destination: Arc<Destination>,
     client: Arc<ClientSettings>,
-    /// The server, for logs.
+    /// Name and address of the server, for logs.
     remote: String,
     refusal: Refusal,
-    /// Jobs under way: at most the one whose reply is awaited and the one that follows it.
+    /// Open jobs: at most the job with an outstanding reply and its successor.
     jobs: VecDeque<Current>,
     next_id: u64,
-    /// The server has taken a transaction.
+    /// True after the first transaction accepted by the server.
     good: bool,
 }
 
@@ -60,7 +60,7 @@ struct Current {
     next: Piece,
 }
 
-/// What of a job's octets goes next.
+/// Position in the octets of a job.
 #[derive(Clone, Copy)]
 enum Piece {
     Head,
@@ -115,7 +115,7 @@ impl ClientHost {
             }
             Piece::Body(offset) => {
                 let chunk = match message.body.in_memory() {
-                    Some(whole) => Ok(whole.slice(usize::try_from(offset).unwrap_or(usize::MAX).min(whole.len())..)),
+                    Some(octets) => Ok(octets.slice(usize::try_from(offset).unwrap_or(usize::MAX).min(octets.len())..)),
                     None => message.body.read(offset, PIECE_BYTES).await,
                 };
                 match chunk {
@@ -126,7 +126,7 @@ impl ClientHost {
                         Answer::Body { chunk, last: offset >= size }
                     }
                     Err(error) => {
-                        tracing::error!(target: "delivery", "{}: the body can't be read: {error}", message.id);
+                        tracing::error!(target: "delivery", "{}: reading the body failed: {error}", message.id);
                         Answer::Abort
                     }
                 }
@@ -135,8 +135,8 @@ impl ClientHost {
     }
 
     async fn outcome(&mut self, outcome: Outcome) {
-        let Some(place) = self.jobs.iter().position(|c| c.id == outcome.job) else { return };
-        let Some(Current { pending, .. }) = self.jobs.remove(place) else { return };
+        let Some(position) = self.jobs.iter().position(|c| c.id == outcome.job) else { return };
+        let Some(Current { pending, .. }) = self.jobs.remove(position) else { return };
         let remote = self.remote.clone();
         match outcome.result {
             JobResult::Replied(replies) => self.replied(pending, &replies, outcome.dsn),
@@ -161,9 +161,9 @@ impl ClientHost {
         }
     }
 
-    /// One transaction is through; what the server's limits left out has another.
+    /// Handles the replies to one transaction; recipients beyond the server's limits get another transaction.
     fn replied(&self, mut pending: Pending, replies: &[waxwing_types::Reply], dsn: bool) {
-        let of = |place: usize| match replies.get(place) {
+        let disposition_for = |position: usize| match replies.get(position) {
             Some(reply) => outcome::replied(reply, &self.remote),
             None => outcome::lost(Stage::Rcpt, &LostReason::Eof, &self.remote),
         };
@@ -174,17 +174,18 @@ impl ClientHost {
         });
         let batch = pending.batch().len();
         if batch < pending.recipients.len() {
-            pending.decide(|place, _| (place < batch).then(|| of(place)));
+            pending.decide(|position, _| (position < batch).then(|| disposition_for(position)));
             self.destination.push_front(pending);
         } else {
-            pending.finish(of);
+            pending.finish(disposition_for);
         }
     }
 
-    /// A connection that was idle may have been closed by the server: what it has not seen goes to the next one.
+    /// Handles a lost connection. The server may have closed an idle connection: a delivery unseen by the server moves to the
+    /// next connection.
     fn lost(&self, mut pending: Pending, stage: Stage, sent: bool, reason: &LostReason) {
         if matches!(reason, LostReason::Shutdown) {
-            // Nothing of it can have been taken. To drop it tells the attempt that it does not count.
+            // The server cannot have accepted the message. Dropping the delivery marks the attempt as aborted.
             return;
         }
         if matches!(stage, Stage::StartTls) && self.client.tls == TlsLevel::May {
@@ -203,17 +204,17 @@ impl ClientHost {
         }
     }
 
-    /// No session came about: the next address may be kinder (RFC 5321 §5.1).
+    /// Records the failure to establish a session; the next address may accept (RFC 5321 §5.1).
     fn refused(&self, pending: Pending, why: NoSession) {
         *self.refusal.0.lock() = Some(why);
         self.destination.push_front(pending);
     }
 
-    /// The server lacks something: the message goes in another form, or back to its sender.
+    /// Handles a missing extension: converts the message, or fails the recipients.
     async fn unsupported(&self, mut pending: Pending, missing: Missing) {
         let why = match missing {
             Missing::SmtpUtf8 => return self.without_smtputf8(pending),
-            Missing::RequireTls => "it must be protected".to_owned(),
+            Missing::RequireTls => "REQUIRETLS is required".to_owned(),
             Missing::EightBitMime | Missing::BinaryMime => match self.seven_bit(&pending, missing).await {
                 Ok((_, body)) if !body.is_ascii() => "the converted message still has some".to_owned(),
                 Ok((head, body)) => {
@@ -222,21 +223,21 @@ impl ClientHost {
                     pending.converted = true;
                     return self.destination.push_front(pending);
                 }
-                Err(why) => format!("the message can't be converted: {why}"),
+                Err(why) => format!("conversion failed: {why}"),
             },
         };
         let disposition = outcome::lacking(missing, false, &why, &self.remote);
         pending.finish(|_| disposition.clone());
     }
 
-    /// Where only some recipients need SMTPUTF8, the others get the message all the same (RFC 6531 §3.2).
+    /// Fails only recipients in need of SMTPUTF8 and delivers to the others (RFC 6531 §3.2).
     fn without_smtputf8(&self, mut pending: Pending) {
         let message = &pending.message;
         let by_sender = message.envelope.sender.address().is_some_and(|a| !is_ascii(a));
         let by_header = message.envelope.smtputf8 && !message.head.is_ascii();
         let lacking = |in_address| outcome::lacking(Missing::SmtpUtf8, in_address, "", &self.remote);
         if by_sender || by_header {
-            // An address in UTF-8 stands in Received, too: the address is what the sender can change.
+            // A UTF-8 address also appears in Received: report the address, since the sender can change only the address.
             let by_address = by_sender || pending.recipients.iter().any(|(_, recipient)| !is_ascii(&recipient.address));
             return pending.finish(|_| lacking(by_address));
         }
@@ -247,30 +248,30 @@ impl ClientHost {
         }
     }
 
-    /// RFC 6152 §3, RFC 3030 §3: as 7-bit content.
+    /// Converts the message to 7-bit content (RFC 6152 §3, RFC 3030 §3).
     async fn seven_bit(&self, pending: &Pending, missing: Missing) -> Result<(Bytes, Bytes), String> {
         let message = &pending.message;
         let limit = self.core.settings.conversion_bytes_max;
         if message.size() > limit {
-            return Err(format!("it is larger than {limit} octets"));
+            return Err(format!("larger than {limit} octets"));
         }
-        let mut whole = Vec::with_capacity(usize::try_from(message.body.size()).unwrap_or_default());
-        while (whole.len() as u64) < message.body.size() {
-            let piece = message.body.read(whole.len() as u64, PIECE_BYTES).await.map_err(|e| e.to_string())?;
+        let mut body_octets = Vec::with_capacity(usize::try_from(message.body.size()).unwrap_or_default());
+        while (body_octets.len() as u64) < message.body.size() {
+            let piece = message.body.read(body_octets.len() as u64, PIECE_BYTES).await.map_err(|e| e.to_string())?;
             if piece.is_empty() {
-                return Err("its body ends early".to_owned());
+                return Err("the stored body is truncated".to_owned());
             }
-            whole.extend_from_slice(&piece);
+            body_octets.extend_from_slice(&piece);
         }
-        let whole = Bytes::from(whole);
+        let body_octets = Bytes::from(body_octets);
         let head = header_of(message);
         let converted = match missing {
-            Missing::BinaryMime => binary_to_seven_bit(&head, &whole),
-            Missing::EightBitMime | Missing::SmtpUtf8 | Missing::RequireTls => to_seven_bit(&head, &whole),
+            Missing::BinaryMime => binary_to_seven_bit(&head, &body_octets),
+            Missing::EightBitMime | Missing::SmtpUtf8 | Missing::RequireTls => to_seven_bit(&head, &body_octets),
         };
         match converted.map_err(|e| e.to_string())? {
             Some((head, body)) => Ok((head.to_bytes(body.is_empty()), body)),
-            None => Ok((message.head.clone(), whole)),
+            None => Ok((message.head.clone(), body_octets)),
         }
     }
 
@@ -279,8 +280,7 @@ impl ClientHost {
     }
 }
 
-/// What the body is seen to be, or was declared to be where it would have to be read from a file. Octets above 127 in the header are no
-/// matter of 8BITMIME.
+/// Body type found by inspection, or as declared for bodies in files. Header octets above 127 do not concern 8BITMIME.
 fn body_type(message: &Message) -> BodyType {
     let declared = message.envelope.body_type;
     match message.body.in_memory() {
@@ -291,7 +291,7 @@ fn body_type(message: &Message) -> BodyType {
     }
 }
 
-/// It has lines that only BINARYMIME carries as they are: with NUL, a lone CR or LF, or too many octets (RFC 3030 §3).
+/// Returns true for lines only BINARYMIME preserves: with NUL, a lone CR or LF, or too many octets (RFC 3030 §3).
 fn is_binary(body: &[u8]) -> bool {
     let lines = body.split_inclusive(|b| *b == b'\n');
     lines.into_iter().any(|line| {
@@ -300,7 +300,8 @@ fn is_binary(body: &[u8]) -> bool {
     })
 }
 
-/// An address in UTF-8, or a header that was declared so (RFC 6531 §3.2): where neither is, the message goes without.
+/// Returns true if an address is UTF-8, or the header is UTF-8 and declared so (RFC 6531 §3.2); other messages go without
+/// SMTPUTF8.
 fn needs_smtputf8(pending: &Pending) -> bool {
     let message = &pending.message;
     message.envelope.sender.address().is_some_and(|a| !is_ascii(a))
@@ -347,7 +348,7 @@ impl Host<ClientSession> for ClientHost {
 }
 
 impl Drop for ClientHost {
-    /// The loop ended without a word about these: they are tried again later.
+    /// Defers jobs left without an outcome by the end of the session loop.
     fn drop(&mut self) {
         if self.good {
             self.destination.good_ends();

@@ -1,4 +1,4 @@
-//! The transports that speak SMTP or LMTP: one pool of connections for each next hop, many messages over each connection.
+//! SMTP and LMTP client transports: a pool of connections for each next hop, many messages over each connection.
 
 mod connect;
 mod destination;
@@ -29,61 +29,61 @@ use host::{ClientHost, NoSession, Refusal};
 pub use policy::TlsPolicy;
 pub use probe::Prober;
 
-/// Numbers and words of the transport, named as Postfix names them.
+/// Settings of an SMTP or LMTP transport, named like Postfix parameters.
 #[derive(Clone, Debug)]
 pub struct SmtpSettings {
-    /// The transport's name in the configuration: `smtp`, `relay` or `lmtp`.
+    /// Name of the transport in the configuration: `smtp`, `relay` or `lmtp`.
     pub name: String,
-    /// `myhostname`: an MX host of this name is ourselves.
+    /// `myhostname`: MX hosts of equal name are the server itself.
     pub myhostname: String,
-    /// The host of `relayhost`: it is looked for until it is found.
+    /// Host of `relayhost`: lookup failures of the relay host are temporary.
     pub relayhost: Option<String>,
-    /// Time-outs and the name after EHLO.
+    /// Timeouts and the name in EHLO.
     pub client: Arc<ClientSettings>,
-    /// Which next hops are spoken to over TLS.
+    /// TLS levels by next hop.
     pub tls: TlsPolicy,
-    /// Whose certificates are believed; none: there is no TLS.
+    /// TLS connector with the trusted certificates; none disables TLS.
     pub connector: Option<TlsConnector>,
-    /// `smtp_tcp_port`.
+    /// `smtp_tcp_port`: port for next hops without one.
     pub port: u16,
-    /// `smtp_connect_timeout`, for each address.
+    /// `smtp_connect_timeout`: time limit for each address.
     pub connect_timeout: Duration,
     /// `smtp_mx_address_limit`: addresses tried in one attempt.
     pub addresses_max: usize,
     /// `default_destination_concurrency_limit`: connections to one next hop.
     pub connections_max: usize,
-    /// `smtp_connection_cache_time_limit`: how long an idle connection is kept.
+    /// `smtp_connection_cache_time_limit`: lifetime of an idle connection.
     pub connection_idle: Duration,
-    /// Octets of a message that may be held in memory to convert it for a server without 8BITMIME.
+    /// Maximum octets of a message held in memory for conversion to 7-bit (servers without 8BITMIME).
     pub conversion_bytes_max: u64,
 }
 
-/// Relays by SMTP, or hands over by LMTP.
+/// Transport for relaying by SMTP or delivery by LMTP.
 pub struct SmtpTransport {
     core: Arc<Core>,
     destinations: Mutex<HashMap<Key, Arc<Destination>>>,
 }
 
-/// What every connection task needs.
+/// State shared by all connection tasks.
 pub(crate) struct Core {
     pub(crate) settings: SmtpSettings,
     pub(crate) resolver: Arc<dyn Resolver>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) shutdown: Shutdown,
-    /// Connections to all next hops together.
+    /// Permits for connections to all next hops together.
     connections: Semaphore,
 }
 
-/// Connections of one transport at a time, to whatever next hops: sockets are finite, and the listeners need theirs.
+/// Maximum number of connections of one transport to all next hops: sockets are finite, and listeners need some.
 const CONNECTIONS_MAX: usize = 1_000;
 
-/// Next hops without connections whose entries are kept; more are swept.
+/// Number of destinations kept without connections; beyond, unused entries are removed.
 const IDLE_DESTINATIONS_MAX: usize = 1_000;
-/// How long a job may stand first in line before another connection is made for it.
+/// Wait of a delivery at the front of the queue before another connection is opened.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 impl SmtpTransport {
-    /// Makes the transport; connections are made when there is mail.
+    /// Creates the transport; connections are opened on demand.
     #[must_use]
     pub fn new(settings: SmtpSettings, resolver: Arc<dyn Resolver>, clock: Arc<dyn Clock>, shutdown: Shutdown) -> Self {
         let core = Core { settings, resolver, clock, shutdown, connections: Semaphore::new(CONNECTIONS_MAX) };
@@ -92,8 +92,8 @@ impl SmtpTransport {
 
     fn destination(&self, key: &Key) -> Arc<Destination> {
         let mut all = self.destinations.lock();
-        if let Some(found) = all.get(key) {
-            return Arc::clone(found);
+        if let Some(existing) = all.get(key) {
+            return Arc::clone(existing);
         }
         if all.len() >= IDLE_DESTINATIONS_MAX {
             all.retain(|_, d| Arc::strong_count(d) > 1);
@@ -108,7 +108,8 @@ impl SmtpTransport {
 }
 
 impl SmtpTransport {
-    /// What the next hop says to a recipient, without a message: MAIL, RCPT, RSET. None if the server shuts down first.
+    /// Probes a recipient at the next hop with MAIL, RCPT and RSET, without a message. Returns none if the server shuts down
+    /// first.
     pub async fn probe(&self, hop: &NextHop, sender: &ReversePath, recipient: &Address) -> Option<Disposition> {
         let destination = self.destination(&Key { hop: hop.clone(), require_tls: false });
         let now = self.core.clock.now();
@@ -147,7 +148,7 @@ impl Transport for SmtpTransport {
     }
 
     async fn deliver(&self, attempt: &Attempt, message: &Message) -> Handed {
-        // RFC 8689 is about relaying; LMTP is the delivery at its end.
+        // RFC 8689 concerns relaying; LMTP is final delivery.
         let require_tls = message.envelope.require_tls && !self.core.settings.client.lmtp;
         let destination = self.destination(&Key { hop: attempt.hop.clone(), require_tls });
         let (reply, outcome) = oneshot::channel();
@@ -159,7 +160,7 @@ impl Transport for SmtpTransport {
     }
 }
 
-/// Sees to it that a line that is not empty has a connection, or a watch that makes one.
+/// Ensures a connection, or a stall watch, for a non-empty queue.
 fn attend(core: &Arc<Core>, destination: &Arc<Destination>) {
     if core.shutdown.is_triggered() {
         return destination.abandon();
@@ -172,7 +173,7 @@ fn attend(core: &Arc<Core>, destination: &Arc<Destination>) {
     }
 }
 
-/// Makes more connections while a job stands first in line for long: the server may be slow rather than busy.
+/// Opens more connections while the front of the queue stalls: the server may be slow rather than busy.
 async fn watch(core: Arc<Core>, destination: Arc<Destination>) {
     let mut first = None;
     let mut shutdown = core.shutdown.clone();
@@ -202,12 +203,12 @@ fn spawn_connection(core: &Arc<Core>, destination: &Arc<Destination>, guard: Con
             Ok(()) => drop(guard),
             Err(disposition) => guard.give_up(disposition),
         }
-        // Only now does the connection not count any more: what was pushed since, or came back, must not be left alone.
+        // The connection stops counting only here: deliveries pushed since, or put back, still need a connection.
         attend(&core, &destination);
     }));
 }
 
-/// Tries the next hop's addresses in turn until one serves, or says what is to become of what waits.
+/// Tries the next hop's addresses in order until one serves; errors with the disposition of pending deliveries.
 async fn connection(core: &Arc<Core>, destination: &Arc<Destination>) -> Result<(), Disposition> {
     // The semaphore is never closed.
     let _permit = core.connections.acquire().await;
@@ -218,17 +219,17 @@ async fn connection(core: &Arc<Core>, destination: &Arc<Destination>) -> Result<
         if !destination.has_work() {
             return Ok(());
         }
-        let mut served = serve(core, destination, target, destination.client()).await;
-        if matches!(served, Err(NoSession::InTheClear)) {
+        let mut result = serve(core, destination, target, destination.client()).await;
+        if matches!(result, Err(NoSession::InTheClear)) {
             let client = Arc::new(ClientSettings { tls: TlsLevel::None, ..destination.client().as_ref().clone() });
-            served = serve(core, destination, target, &client).await;
+            result = serve(core, destination, target, &client).await;
         }
-        let disposition = match served {
+        let disposition = match result {
             Ok(()) => return Ok(()),
             Err(NoSession::Refused(disposition)) => disposition,
-            Err(NoSession::InTheClear) => deferred(Status::local(EnhancedCode::new(4, 7, 5), "the handshake for TLS failed")),
+            Err(NoSession::InTheClear) => deferred(Status::local(EnhancedCode::new(4, 7, 5), "the TLS handshake failed")),
         };
-        // A server that will not talk to us for good does not speak for one that can't now.
+        // A permanent refusal by one server must not override a temporary failure of another.
         if number == 0 || matches!(last, Disposition::Failed(_)) || matches!(disposition, Disposition::Deferred { .. }) {
             last = disposition;
         }
@@ -240,7 +241,7 @@ fn deferred(status: Status) -> Disposition {
     Disposition::Deferred { status, not_before: None }
 }
 
-/// One connection to one address: until it ends, or no session comes about.
+/// Runs one connection to one address until its end; errors if no session is established.
 async fn serve(
     core: &Arc<Core>,
     destination: &Arc<Destination>,
@@ -248,11 +249,11 @@ async fn serve(
     client: &Arc<ClientSettings>,
 ) -> Result<(), NoSession> {
     if destination.requires_tls() && !target.is_named {
-        let why = format!("the name {} came by a DNS answer that nobody vouches for", target.host());
+        let why = format!("the host name {} comes from unauthenticated DNS", target.host());
         return Err(NoSession::Refused(outcome::tls_unavailable(&why, None)));
     }
     let stream = connect::open(core, target).await.map_err(|status| NoSession::Refused(deferred(status)))?;
-    // Any certificate will do for the handshake: the session knows whether it was verified, and what that means.
+    // The handshake accepts any certificate: the session knows the result of verification and applies the policy.
     let tls = core.settings.connector.as_ref().and_then(|c| c.to(target.host(), Verify::Opportunistic).ok());
     let tls = tls.map_or(Tls::None, Tls::Connect);
     let session = ClientSession::new(Arc::clone(client));

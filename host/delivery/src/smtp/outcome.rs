@@ -1,9 +1,9 @@
-//! From a client session's result to dispositions.
+//! Conversion of client session results to dispositions.
 
 use waxwing_smtp::client::{LostReason, Missing, NoTls, Stage};
 use waxwing_types::{Disposition, EnhancedCode, Reply, Status};
 
-/// A server's reply about one recipient.
+/// Converts a server's reply about one recipient.
 pub(crate) fn replied(reply: &Reply, remote: &str) -> Disposition {
     let class = match reply.code() {
         0..400 => 2,
@@ -24,8 +24,8 @@ pub(crate) fn replied(reply: &Reply, remote: &str) -> Disposition {
     }
 }
 
-/// The connection is not protected as it must be. Mail that asked for that itself (RFC 8689 §5) is returned, other mail waits for the
-/// server to be mended.
+/// Connection without the required protection. REQUIRETLS mail is returned (RFC 8689 §5), other mail is deferred until a repair
+/// of the server.
 pub(crate) fn not_protected(why: &NoTls, requires_tls: bool, remote: &str) -> Disposition {
     let (detail, text) = match why {
         NoTls::NotOffered => ((4, 7, 4), format!("TLS is required, but was not offered by {remote}")),
@@ -41,46 +41,46 @@ pub(crate) fn not_protected(why: &NoTls, requires_tls: bool, remote: &str) -> Di
     Disposition::Deferred { status, not_before: None }
 }
 
-/// RFC 8689 §4.2.1, §5: the sender wants the message back rather than sent like this.
+/// Failure for REQUIRETLS mail: returned to the sender rather than sent unprotected (RFC 8689 §4.2.1, §5).
 pub(crate) fn tls_unavailable(why: &str, remote: Option<&str>) -> Disposition {
     let enhanced = EnhancedCode::new(5, 7, 30);
     let text = format!("REQUIRETLS support required: {why}");
     Disposition::Failed(Status { code: None, enhanced, remote: remote.map(str::to_owned), text })
 }
 
-/// What the server lacks and the message can't do without. `in_address`: it is an address that has UTF-8.
+/// Failure for an extension missing at the server. `in_address`: an address needs SMTPUTF8.
 pub(crate) fn lacking(missing: Missing, in_address: bool, why: &str, remote: &str) -> Disposition {
     let ((class, subject, detail), text) = match missing {
         // RFC 6531 §3.5, RFC 3463: X.6.7 for addresses, X.6.9 for the header.
         Missing::SmtpUtf8 if in_address => ((5, 6, 7), format!("{remote} takes no addresses in UTF-8 (SMTPUTF8)")),
         Missing::SmtpUtf8 => ((5, 6, 9), format!("{remote} takes no header in UTF-8 (SMTPUTF8)")),
-        // RFC 6152 §3, RFC 3030 §3.
+        // Content types per RFC 6152 §3, RFC 3030 §3.
         Missing::EightBitMime => ((5, 6, 3), format!("{remote} takes no 8-bit content, and {why}")),
         Missing::BinaryMime => ((5, 6, 3), format!("{remote} takes no binary content, and {why}")),
-        Missing::RequireTls => return tls_unavailable("the connection does not do", Some(remote)),
+        Missing::RequireTls => return tls_unavailable("not available on the connection", Some(remote)),
     };
     let enhanced = EnhancedCode::new(class, subject, detail);
     Disposition::Failed(Status { code: None, enhanced, remote: Some(remote.to_owned()), text })
 }
 
-/// The connection ended first: always worth another try.
+/// Deferral after a lost connection: always retried.
 pub(crate) fn lost(stage: Stage, reason: &LostReason, remote: &str) -> Disposition {
     let at = match stage {
         Stage::Greeting => "receiving the greeting",
         Stage::Helo => "sending EHLO",
-        Stage::StartTls => "shaking hands for TLS",
+        Stage::StartTls => "performing the TLS handshake",
         Stage::Mail => "sending MAIL FROM",
         Stage::Rcpt => "sending RCPT TO",
         Stage::DataInit => "sending DATA",
         Stage::DataTransfer => "sending the message",
-        Stage::DataDone => "sending the end of data; the message may have been taken",
+        Stage::DataDone => "sending end of data; the message may have been accepted",
     };
     let (enhanced, what) = match reason {
         LostReason::Eof => ((4, 4, 2), "lost connection".to_owned()),
         LostReason::TimedOut => ((4, 4, 2), "timed out".to_owned()),
         LostReason::Garbage(what) => ((4, 5, 0), format!("not SMTP: {what}")),
         LostReason::Closing(reply) => ((4, 3, 2), reply.to_string()),
-        LostReason::Aborted => ((4, 3, 0), "the message can't be read".to_owned()),
+        LostReason::Aborted => ((4, 3, 0), "message read error".to_owned()),
         LostReason::Shutdown => ((4, 3, 2), "this server is shutting down".to_owned()),
     };
     let status = Status {

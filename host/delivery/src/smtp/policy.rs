@@ -1,20 +1,20 @@
-//! Which next hops are spoken to over TLS.
+//! TLS policy: security levels by next hop.
 
 use std::collections::BTreeMap;
 
 use waxwing_types::{NextHop, TlsLevel};
 
-/// `smtp_tls_security_level` and `smtp_tls_policy_maps`.
+/// TLS levels of `smtp_tls_security_level` and `smtp_tls_policy_maps`.
 #[derive(Clone, Debug, Default)]
 pub struct TlsPolicy {
-    /// Of next hops that are not in the table.
+    /// Level for next hops outside the table.
     pub default: TlsLevel,
-    /// By next hop as the route names it (`[mail.example.com]:587`), by its host alone, or by `.domain` for its subdomains.
+    /// Levels by next hop as in the route (`[mail.example.com]:587`), by host alone, or by `.domain` for subdomains.
     pub by_destination: BTreeMap<String, TlsLevel>,
 }
 
 impl TlsPolicy {
-    /// The level of a next hop. The most exact entry counts.
+    /// Returns the level of a next hop. The most specific entry wins.
     #[must_use]
     pub fn level(&self, hop: &NextHop) -> TlsLevel {
         if self.by_destination.is_empty() {
@@ -22,9 +22,9 @@ impl TlsPolicy {
         }
         let bare = hop.host.trim_start_matches('[').trim_end_matches(']');
         let with_port = hop.port.map(|port| format!("{}:{port}", hop.host));
-        let whole = [with_port.as_deref(), Some(hop.host.as_str()), Some(bare)];
+        let exact = [with_port.as_deref(), Some(hop.host.as_str()), Some(bare)];
         let parents = bare.char_indices().filter(|(_, c)| *c == '.').filter_map(|(at, _)| bare.get(at..));
-        let mut names = whole.into_iter().flatten().chain(parents);
+        let mut names = exact.into_iter().flatten().chain(parents);
         names.find_map(|name| self.by_destination.get(name).copied()).unwrap_or(self.default)
     }
 }

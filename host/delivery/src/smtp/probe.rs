@@ -1,4 +1,4 @@
-//! Would the next hop take mail for this address? Nothing is sent.
+//! Recipient probe at the next hop, without sending a message.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,16 +12,16 @@ use super::SmtpTransport;
 use crate::transport::returned;
 use crate::{ERROR, Router};
 
-/// Asks the servers that mail would go to.
+/// Prober for recipients at their next hop.
 pub struct Prober {
     router: Router,
-    /// By name; an address whose route is none of these needs no question.
+    /// SMTP transports by name; recipients on other transports need no probe.
     transports: HashMap<String, Arc<SmtpTransport>>,
     time_max: Duration,
 }
 
 impl Prober {
-    /// Asks over these transports, each time for so long at most.
+    /// Creates a prober over the given transports with a time limit for each probe.
     #[must_use]
     pub fn new(router: Router, transports: HashMap<String, Arc<SmtpTransport>>, time_max: Duration) -> Self {
         Self { router, transports, time_max }
@@ -38,8 +38,8 @@ impl Probe for Prober {
         let Some(transport) = self.transports.get(&hop.transport) else {
             return Disposition::Delivered(Status::local(EnhancedCode::new(2, 1, 5), "delivered here"));
         };
-        let said = tokio::time::timeout(self.time_max, transport.probe(&hop, sender, recipient)).await;
-        said.ok().flatten().unwrap_or_else(|| {
+        let disposition = tokio::time::timeout(self.time_max, transport.probe(&hop, sender, recipient)).await;
+        disposition.ok().flatten().unwrap_or_else(|| {
             let status = Status::local(EnhancedCode::new(4, 4, 7), "the next hop gave no answer in time");
             Disposition::Deferred { status, not_before: None }
         })

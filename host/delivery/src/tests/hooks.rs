@@ -310,7 +310,10 @@ async fn nothing_is_sent_to_a_dead_destination_for_a_while() {
     let page = house.spool.list(None, 10).await.unwrap();
     let texts: Vec<String> =
         page.entries.iter().map(|e| e.unit.as_ref().unwrap().recipients[0].last.as_ref().unwrap().text.clone()).collect();
-    assert!(texts.iter().any(|t| t.contains("nothing is sent there for now; it said: 550 5.1.1 no such user")), "{texts:?}");
+    assert!(
+        texts.iter().any(|t| t.contains("destination suspended by a plugin; last reply: 550 5.1.1 no such user")),
+        "{texts:?}"
+    );
     house.clock.advance(Duration::from_secs(301));
     house.send("", &["y@mx.example"], "x\r\n").await;
     house.until("sent again", async |house| !house.kept().is_empty()).await;

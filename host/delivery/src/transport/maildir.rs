@@ -1,4 +1,4 @@
-//! Files messages into Maildirs: for local users and for virtual mailboxes.
+//! Maildir transport, for local users and virtual mailboxes.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use waxwing_types::{Address, Attempt, Disposition, EnhancedCode, Message, Status
 /// Field name and colon.
 const DELIVERED_TO: &[u8] = b"Delivered-To:";
 
-/// The transport `local` or `virtual`.
+/// Transport `local` or `virtual`.
 pub struct MaildirTransport {
     name: String,
     mailboxes: Arc<dyn Directory>,
@@ -20,7 +20,7 @@ pub struct MaildirTransport {
 }
 
 impl MaildirTransport {
-    /// Makes the transport.
+    /// Creates the transport with its name in the configuration.
     #[must_use]
     pub fn new(name: &str, mailboxes: Arc<dyn Directory>, store: Arc<MaildirStore>) -> Self {
         Self { name: name.to_owned(), mailboxes, store }
@@ -46,7 +46,7 @@ impl MaildirTransport {
     }
 }
 
-/// The message was filed for this address before. Servers on its way may have changed the case of name and address.
+/// Detects a delivery loop by Delivered-To. Servers on the path may have changed the case of name and address.
 fn was_delivered_to(head: &[u8], address: &str) -> bool {
     head.split(|octet| *octet == b'\n').any(|line| {
         let value = line.split_at_checked(DELIVERED_TO.len()).filter(|(name, _)| name.eq_ignore_ascii_case(DELIVERED_TO));

@@ -1,4 +1,4 @@
-//! The native transports that connect nowhere, and the one that is a plugin.
+//! Native transports without a network connection, and the plugin transport.
 
 mod maildir;
 mod plugin;

@@ -1,4 +1,4 @@
-//! A transport that is a plugin.
+//! Transport implemented by a plugin.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use waxwing_types::{Attempt, Message};
 
 use crate::hooks::context_of;
 
-/// Hands messages to the plugin of one binding by `on-deliver`.
+/// Transport for delivery by a plugin binding (`on-deliver`).
 pub struct PluginTransport {
     name: String,
     plugin: String,
@@ -18,8 +18,8 @@ pub struct PluginTransport {
 }
 
 impl PluginTransport {
-    /// `name` is the transport's, `plugin` the binding's; at most `calls_max` messages are with it at a time, so that the others
-    /// wait for an instance instead of being deferred for want of one.
+    /// Creates the transport `name` over the binding `plugin`, with at most `calls_max` messages at a time: others wait for an
+    /// instance instead of being deferred for lack of one.
     #[must_use]
     pub fn new(name: String, plugin: String, pipeline: Arc<Pipeline>, calls_max: usize) -> Self {
         Self { name, plugin, pipeline, calls: Semaphore::new(calls_max.max(1)) }

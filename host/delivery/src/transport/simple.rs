@@ -1,4 +1,4 @@
-//! `discard` and `error`.
+//! Transports `discard` and `error`.
 
 use async_trait::async_trait;
 use waxwing_pipeline::{Handed, Transport};
@@ -6,7 +6,7 @@ use waxwing_types::{Attempt, Disposition, EnhancedCode, Message, Status};
 
 use crate::ERROR;
 
-/// Takes everything and keeps nothing; for tests and measurements.
+/// Transport for dropping all mail, as in tests and benchmarks.
 pub struct Discard;
 
 #[async_trait]
@@ -21,7 +21,7 @@ impl Transport for Discard {
     }
 }
 
-/// Returns everything to its sender; the next hop says why, with an enhanced status code in front if it has one.
+/// Transport for failing all mail; the next hop is the reason, optionally preceded by an enhanced status code.
 pub struct ErrorTransport;
 
 #[async_trait]
@@ -35,12 +35,12 @@ impl Transport for ErrorTransport {
     }
 }
 
-/// What the words of a route to `error` mean.
-pub(crate) fn returned(words: &str) -> Disposition {
-    let (first, rest) = words.split_once(' ').unwrap_or((words, ""));
+/// Parses the next hop of an `error` route to a disposition.
+pub(crate) fn returned(nexthop: &str) -> Disposition {
+    let (first, rest) = nexthop.split_once(' ').unwrap_or((nexthop, ""));
     let (enhanced, text) = match first.parse::<EnhancedCode>() {
         Ok(enhanced) => (enhanced, rest),
-        Err(_) => (EnhancedCode::new(5, 0, 0), words),
+        Err(_) => (EnhancedCode::new(5, 0, 0), nexthop),
     };
     let text = if text.is_empty() { "mail to this address is not accepted" } else { text };
     let status = Status::local(enhanced, text);
