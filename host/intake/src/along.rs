@@ -1,4 +1,5 @@
-//! Mail that plugins send: it passes the hooks as any other, and is committed with what caused it.
+//! Messages submitted by plugins. Each submission passes the same hooks as received mail and is committed in the same batch as the
+//! message under which a plugin submitted the mail.
 
 use waxwing_pipeline::{Context, Prepared, SUBMISSIONS_MAX, Submission, Submit, SubmitError, TraceEntry};
 use waxwing_queue::{NewMessage, SpoolError};
@@ -8,22 +9,23 @@ use crate::transaction::Transaction;
 use crate::{Intake, replies};
 
 impl Intake {
-    /// What plugins sent with this message, after all hooks. What other plugins refuse or throw away is left out; what can't be taken now
-    /// is an error, since the message can't be committed without it.
+    /// Runs the hooks on all submissions of the transaction. A submission rejected or discarded by another plugin is dropped and logged.
+    ///
+    /// Errors: a temporary failure, because the message must not be committed without its submissions.
     pub(crate) async fn along(&self, transaction: &mut Transaction) -> Result<Vec<Prepared>, SubmitError> {
         let submissions = std::mem::take(&mut transaction.context.submissions);
         let mut prepared = Vec::with_capacity(submissions.len());
         for (number, submission) in submissions.iter().enumerate() {
-            let made = match number < SUBMISSIONS_MAX {
+            let result = match number < SUBMISSIONS_MAX {
                 true => self.one_along(&transaction.context, submission).await,
-                false => Err(SubmitError::Refused(format!("{SUBMISSIONS_MAX} messages come along with this one"))),
+                false => Err(SubmitError::Refused(format!("more than {SUBMISSIONS_MAX} submissions for a message"))),
             };
-            match made {
+            match result {
                 Ok(one) => prepared.push(one),
                 Err(error @ SubmitError::Temporary(_)) => return Err(error),
                 Err(error) => {
                     let (id, author) = (submission.id, &submission.author);
-                    tracing::warn!(target: "intake", "{}: {id}, which {author} sends, is left out: {error}", transaction.id);
+                    tracing::warn!(target: "intake", "{}: submission {id} of plugin {author} dropped: {error}", transaction.id);
                     let entry = TraceEntry::step(self.parts.clock.now(), "intake", "submit", id.to_string(), error.to_string());
                     entry.keep(&mut transaction.chain.trace);
                 }
@@ -37,7 +39,7 @@ impl Intake {
         self.prepare(mail).await
     }
 
-    /// The messages as the spool takes them.
+    /// Converts prepared messages to the form expected by the spool.
     pub(crate) async fn spooled(&self, prepared: Vec<Prepared>) -> Result<Vec<NewMessage>, SpoolError> {
         let mut messages = Vec::with_capacity(prepared.len());
         for one in prepared {
@@ -46,12 +48,12 @@ impl Intake {
         Ok(messages)
     }
 
-    /// Commits what plugins sent outside any transaction, each for itself.
+    /// Enqueues the submissions made outside any transaction, each in a separate commit.
     pub async fn send(&self, context: &mut Context) {
         let submissions = std::mem::take(&mut context.submissions);
         for submission in submissions.iter() {
             if let Err(error) = self.send_one(context, submission).await {
-                tracing::warn!(target: "intake", "{}, which {} sends, is lost: {error}", submission.id, submission.author);
+                tracing::warn!(target: "intake", "{}: submission of plugin {} lost: {error}", submission.id, submission.author);
             }
         }
     }
@@ -66,8 +68,8 @@ impl Intake {
     }
 }
 
-/// What the client hears when the mail that comes along can't be taken now.
+/// Reply to the client when a submission fails temporarily.
 pub(crate) fn reply_of(error: &SubmitError) -> Reply {
-    tracing::warn!(target: "intake", "what is to come along can't be taken: {error}");
+    tracing::warn!(target: "intake", "submission failed temporarily, message deferred: {error}");
     replies::NOT_ALONG
 }

@@ -1,4 +1,4 @@
-//! The end of data: hooks, trace header, addresses, aliases, commit.
+//! End of data: content hooks, trace header, header addresses, alias expansion, commit.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -14,20 +14,20 @@ use crate::restrict::{Case, Refusal, Stage};
 use crate::transaction::{Received, Transaction};
 use crate::{Intake, replies};
 
-/// What a message came to before the commit.
+/// Result of the content checks and hooks before the commit.
 enum Content {
-    /// For these recipients.
+    /// Message is to be committed for these recipients.
     Wanted(Vec<Recipient>),
-    /// Nobody is to get it; the client hears that all is well.
+    /// Message is dropped without delivery; the client receives a positive reply.
     Discarded(String),
-    /// The client hears this.
+    /// Negative reply to the client.
     Refused(Reply),
-    /// The client hears this and is cut off.
+    /// Negative reply, after which the connection is closed.
     Disconnect(Reply),
 }
 
 impl Intake {
-    /// From the last octet to the answer that the client is waiting for.
+    /// Completes the reception of a message and returns the reply to end of data.
     pub(crate) async fn take_in(&self, transaction: &mut Transaction) -> Answer {
         let Received { head, body } = match transaction.received(self).await {
             Ok(received) => received,
@@ -67,8 +67,8 @@ impl Intake {
             transaction.rule = Some(rule);
             return Content::Refused(reply);
         }
-        let named = transaction.context.recipients.iter().map(|r| r.recipient.clone()).collect();
-        let envelope = transaction.envelope(named);
+        let recipients = transaction.context.recipients.iter().map(|r| r.recipient.clone()).collect();
+        let envelope = transaction.envelope(recipients);
         head.prepend(received(&self.parts.settings.myhostname, transaction.id, &envelope, transaction.context.tls.as_deref()));
         for field in std::mem::take(&mut transaction.prepend) {
             head.prepend(field);
@@ -95,23 +95,23 @@ impl Intake {
             return Content::Discarded(reason);
         }
         match self.expand_all(transaction).await {
-            Ok(recipients) if recipients.is_empty() => Content::Discarded("no recipient is left".to_owned()),
+            Ok(recipients) if recipients.is_empty() => Content::Discarded("no recipients left".to_owned()),
             Ok(recipients) => Content::Wanted(recipients),
             Err(reply) => Content::Refused(reply),
         }
     }
 
-    /// smtpd_end_of_data_restrictions.
+    /// Evaluates `smtpd_end_of_data_restrictions`.
     async fn ruled_out_at_end(&self, transaction: &mut Transaction) -> Option<Reply> {
-        let Transaction { chain, context, origin, .. } = &mut *transaction;
+        let Transaction { chain: hooks, context, origin, .. } = &mut *transaction;
         let (sender, esmtp) = (context.sender.clone(), origin.esmtp);
         let stage = Stage::EndOfData;
-        let case = Case { stage, context, esmtp, sender: sender.as_deref(), recipient: None, size: context.size() };
-        let found = self.restrict(chain, &case).await;
-        let Err(Refusal { reply, rule }) = transaction.keep(found) else {
-            let late = std::mem::take(&mut transaction.prepend);
-            if let Some(head) = transaction.context.head.as_mut().filter(|_| !late.is_empty()) {
-                late.into_iter().for_each(|field| Arc::make_mut(head).prepend(field));
+        let request = Case { stage, context, esmtp, sender: sender.as_deref(), recipient: None, size: context.size() };
+        let outcome = self.restrict(hooks, &request).await;
+        let Err(Refusal { reply, rule }) = transaction.keep(outcome) else {
+            let prepend = std::mem::take(&mut transaction.prepend);
+            if let Some(head) = transaction.context.head.as_mut().filter(|_| !prepend.is_empty()) {
+                prepend.into_iter().for_each(|field| Arc::make_mut(head).prepend(field));
             }
             return None;
         };
@@ -120,8 +120,8 @@ impl Intake {
         Some(reply)
     }
 
-    /// Filters, the score and what is decided on it, each recipient's word, then cleanup, then the addresses of the header as all left
-    /// it. `Accept` ends only its own hook.
+    /// Runs the content hooks in order: message filters, score and decision, per-recipient decisions, cleanup, rewriting of header
+    /// addresses. `Accept` ends only the hook that returned `Accept`.
     pub(crate) async fn run_content_hooks(&self, transaction: &mut Transaction) -> Verdict {
         match self.content_hooks(transaction).await {
             Ok(()) => Verdict::Continue,
@@ -131,32 +131,32 @@ impl Intake {
 
     async fn content_hooks(&self, transaction: &mut Transaction) -> Result<(), Ended> {
         let pipeline = &self.parts.pipeline;
-        let Transaction { chain, context, .. } = &mut *transaction;
-        going_on(pipeline.verdict(chain, context, Event::Message).await)?;
-        let symbols = pipeline.score(chain, context).await?;
-        going_on(pipeline.verdict(chain, context, Event::Decide(Arc::new(symbols))).await)?;
+        let Transaction { chain: hooks, context, .. } = &mut *transaction;
+        going_on(pipeline.verdict(hooks, context, Event::Message).await)?;
+        let symbols = pipeline.score(hooks, context).await?;
+        going_on(pipeline.verdict(hooks, context, Event::Decide(Arc::new(symbols))).await)?;
         if context.via != Via::Dsn {
             self.ask_recipients(transaction).await?;
         }
-        let Transaction { chain, context, .. } = &mut *transaction;
-        going_on(pipeline.verdict(chain, context, Event::Cleanup).await)?;
+        let Transaction { chain: hooks, context, .. } = &mut *transaction;
+        going_on(pipeline.verdict(hooks, context, Event::Cleanup).await)?;
         self.rewrite_header(transaction).await
     }
 
-    /// Asks about each recipient of the complete message. In LMTP and PRDR each has its own reply. Elsewhere the client hears one answer
-    /// for all of them, and a report about a refusal could reach somebody who never wrote: so who does not want the message is left out in
-    /// silence, and who wants it later makes it wait for the operator.
+    /// Runs `on-recipient-message` for each recipient of the complete message. LMTP and PRDR give a separate reply for each recipient.
+    /// Plain SMTP gives a single reply for all recipients, and a DSN about a rejection could reach an innocent sender: a rejecting
+    /// recipient is therefore dropped silently, and a deferring recipient puts the message on hold.
     async fn ask_recipients(&self, transaction: &mut Transaction) -> Result<(), Ended> {
         let (pipeline, now) = (&self.parts.pipeline, self.parts.clock.now());
         if !transaction.chain.has(Hook::OnRecipientMessage) || transaction.context.recipients.is_empty() {
             return Ok(());
         }
         let each = transaction.answers_each();
-        // Those that were there when it began, each once.
-        let asked = Arc::clone(&transaction.context.recipients);
-        for recipient in asked.iter() {
-            let Transaction { chain, context, .. } = &mut *transaction;
-            let reason = match pipeline.verdict(chain, context, Event::RecipientMessage(recipient.clone())).await {
+        // Snapshot of the recipients before the hook runs: each is handled once, additions are not.
+        let recipients = Arc::clone(&transaction.context.recipients);
+        for recipient in recipients.iter() {
+            let Transaction { chain: hooks, context, .. } = &mut *transaction;
+            let reason = match pipeline.verdict(hooks, context, Event::RecipientMessage(recipient.clone())).await {
                 Verdict::Continue | Verdict::Accept => continue,
                 Verdict::Hold { reason } => {
                     context.hold.get_or_insert(reason);
@@ -175,31 +175,32 @@ impl Intake {
             };
             Arc::make_mut(&mut transaction.context.recipients).retain(|r| r.index != recipient.index);
             let (id, to) = (transaction.id, &recipient.recipient.address);
-            tracing::info!(target: "intake", "{id}: to=<{to}> is left out: {reason}");
-            let entry = TraceEntry::step(now, "intake", "recipient-message", to.to_string(), format!("left out: {reason}"));
+            tracing::info!(target: "intake", "{id}: to=<{to}>: recipient dropped: {reason}");
+            let entry =
+                TraceEntry::step(now, "intake", "recipient-message", to.to_string(), format!("recipient dropped: {reason}"));
             entry.keep(&mut transaction.chain.trace);
         }
         match (transaction.context.recipients.is_empty(), transaction.refused_by_all()) {
             (true, Some(reply)) => Err(Ended(Verdict::Reject(reply))),
-            (true, None) => Err(Ended(Verdict::Discard { reason: "no recipient wants it".to_owned() })),
+            (true, None) => Err(Ended(Verdict::Discard { reason: "no recipient accepts the message".to_owned() })),
             (false, _) => Ok(()),
         }
     }
 
-    /// Asks about each distinct address of the header once, and writes those back that changed.
+    /// Calls `on-rewrite-address` once for each distinct header address and writes changed addresses back.
     async fn rewrite_header(&self, transaction: &mut Transaction) -> Result<(), Ended> {
         if !transaction.chain.has(Hook::OnRewriteAddress) {
             return Ok(());
         }
-        let Transaction { chain, context, .. } = transaction;
+        let Transaction { chain: hooks, context, .. } = transaction;
         let Some(head) = context.head.clone() else { return Ok(()) };
         for (index, field) in head.fields().iter().enumerate() {
             let Some(role) = role_of(field.name()) else { continue };
             let mut changed: HashMap<Address, Address> = HashMap::new();
-            for found in find_addresses(field.value()) {
-                let new = self.parts.pipeline.rewrite(chain, context, found.address.clone(), role).await?;
-                if new != found.address {
-                    changed.insert(found.address, new);
+            for mention in find_addresses(field.value()) {
+                let new = self.parts.pipeline.rewrite(hooks, context, mention.address.clone(), role).await?;
+                if new != mention.address {
+                    changed.insert(mention.address, new);
                 }
             }
             if changed.is_empty() {
@@ -217,7 +218,7 @@ impl Intake {
         let sender: &dyn Display = context.sender.as_deref().map_or(&"", |sender| sender);
         let via = context.via.as_str();
         let from: &dyn Display = context.client.as_deref().map_or(&via, |client| &client.peer);
-        let held = context.hold.as_ref().map(|why| format!(", hold={why}")).unwrap_or_default();
+        let held = context.hold.as_ref().map(|reason| format!(", hold={reason}")).unwrap_or_default();
         tracing::info!(
             target: "intake",
             "{}: from=<{sender}>, size={}, nrcpt={recipients}, client={from}{held}",
@@ -227,7 +228,7 @@ impl Intake {
     }
 }
 
-/// A verdict that ends the message, or nothing.
+/// Turns a verdict that ends the message into an error.
 fn going_on(verdict: Verdict) -> Result<(), Ended> {
     match verdict {
         Verdict::Continue | Verdict::Accept => Ok(()),
@@ -237,7 +238,7 @@ fn going_on(verdict: Verdict) -> Result<(), Ended> {
     }
 }
 
-/// What the addresses of a field are; none if it holds none that may be rewritten (RFC 5322 §3.6).
+/// Role of the addresses in a header field; `None` if addresses of the field must not be rewritten (RFC 5322 §3.6).
 fn role_of(name: &str) -> Option<Role> {
     let is_any = |names: &[&str]| names.iter().any(|n| n.eq_ignore_ascii_case(name));
     if is_any(&["From", "Sender", "Reply-To", "Resent-From", "Resent-Sender", "Resent-Reply-To"]) {

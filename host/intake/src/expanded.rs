@@ -1,4 +1,4 @@
-//! The report "expanded": the sender asked to hear of success, and an alias stands for several (RFC 3461 §5.2.7).
+//! DSN with action "expanded", sent when the sender requested success DSNs and an alias has several members (RFC 3461 §5.2.7).
 
 use std::sync::Arc;
 
@@ -9,16 +9,16 @@ use waxwing_types::{EnhancedCode, MemoryBody, Notify, Recipient, Return, Reverse
 use crate::Intake;
 use crate::transaction::Transaction;
 
-/// Who asked for success and is answered for by the expansion.
+/// Aliases whose expansion must be reported to the sender.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Expanded {
-    /// To whom the report goes: the sender before a list's owner took his place.
+    /// Recipient of the DSN: the envelope sender before replacement by a list owner.
     pub(crate) sender: Option<Arc<ReversePath>>,
-    /// The aliases.
+    /// Aliases with several members.
     pub(crate) aliases: Vec<Recipient>,
 }
 
-/// The sender hears that the alias was expanded, so its members tell no success.
+/// NOTIFY value for the members of an alias: the expanded DSN replaces the success DSNs of members.
 pub(crate) fn of_members(notify: Notify) -> Notify {
     match notify {
         Notify::On { success: true, failure: false, delay: false } => Notify::Never,
@@ -28,20 +28,21 @@ pub(crate) fn of_members(notify: Notify) -> Notify {
 }
 
 impl Intake {
-    /// The report for the commit of the message, if there is to be one. What can't be taken now is an error: the message can't be committed
-    /// without it.
+    /// Prepares the expanded DSN to be committed with the message, if requested.
+    ///
+    /// Errors: a temporary failure, because the message must not be committed without the DSN.
     pub(crate) async fn report_expanded(&self, transaction: &mut Transaction) -> Result<Option<Prepared>, SubmitError> {
         let Expanded { sender, aliases } = std::mem::take(&mut transaction.expanded);
         let Some(ReversePath::Of(sender)) = sender.as_deref().filter(|_| !aliases.is_empty()) else { return Ok(None) };
-        let (parts, now) = (&self.parts, self.parts.clock.now());
+        let (services, now) = (&self.parts, self.parts.clock.now());
         let status = Status::local(EnhancedCode::new(2, 0, 0), "the alias was expanded");
         let reported = |recipient| Reported { recipient, action: Action::Expanded, status: &status, last_attempt: now };
         let recipients: Vec<Reported<'_>> = aliases.iter().map(reported).collect();
-        let id = parts.spool.ids().next(now);
+        let id = services.spool.ids().next(now);
         let options = &transaction.options;
         let head = transaction.context.head.as_ref().map(|head| head.to_bytes(true)).unwrap_or_default();
         let dsn = Report {
-            reporting_mta: &parts.settings.myhostname,
+            reporting_mta: &services.settings.myhostname,
             to: sender,
             id,
             at: now,
@@ -49,7 +50,7 @@ impl Intake {
             arrived: transaction.origin.received_at,
             envid: options.envid.as_deref(),
             recipients: &recipients,
-            // RFC 3461 §4.3: only failures return the whole message.
+            // RFC 3461 §4.3: only failure DSNs return the full message.
             ret: Some(Return::Headers),
             smtputf8: options.smtputf8,
             head: &head,
@@ -59,12 +60,12 @@ impl Intake {
         let envelope = dsn.envelope(sender.clone(), options.require_tls, now);
         let authors = transaction.context.tags.get(AUTHORS_TAG).map(|authors| (AUTHORS_TAG.to_owned(), authors.clone()));
         let (cause, tags) = (Some(transaction.id), authors.into_iter().collect());
-        let made = self.prepare(Generated { id, envelope, content: dsn.content, cause, tags }).await;
-        let prepared = match made {
+        let result = self.prepare(Generated { id, envelope, content: dsn.content, cause, tags }).await;
+        let prepared = match result {
             Ok(prepared) => self.last_look(prepared).await,
             Err(error @ SubmitError::Temporary(_)) => return Err(error),
             Err(SubmitError::Refused(why) | SubmitError::Discarded(why)) => {
-                tracing::error!(target: "intake", "{}: no report is sent: {why}", transaction.id);
+                tracing::error!(target: "intake", "{}: expanded DSN not sent: {why}", transaction.id);
                 None
             }
         };
@@ -74,11 +75,11 @@ impl Intake {
         Ok(prepared)
     }
 
-    /// on-dsn: the report as it goes, or none.
+    /// Runs `on-dsn` on the DSN; `None` if a plugin suppresses the DSN.
     async fn last_look(&self, mut prepared: Prepared) -> Option<Prepared> {
         let pipeline = &self.parts.pipeline;
-        let mut chain = pipeline.chain();
-        if !chain.has(Hook::OnDsn) {
+        let mut hooks = pipeline.chain();
+        if !hooks.has(Hook::OnDsn) {
             return Some(prepared);
         }
         let mut context = Context::new(Via::Dsn, None);
@@ -93,10 +94,10 @@ impl Intake {
             let class = pipeline.class_of(&recipient.address);
             context.push_recipient(recipient.clone(), class, Vec::new());
         }
-        let goes = pipeline.report(&mut chain, &mut context, "success").await;
+        let is_sent = pipeline.report(&mut hooks, &mut context, "success").await;
         if let Some(after) = context.head.filter(|after| !Arc::ptr_eq(&before, after)) {
             prepared.head = after.to_bytes(prepared.body.is_empty());
         }
-        goes.then_some(prepared)
+        is_sent.then_some(prepared)
     }
 }

@@ -1,4 +1,4 @@
-//! Who may write to whom. No hook softens what is decided here.
+//! Relay control. No hook can relax the decisions made in this module.
 
 use waxwing_pipeline::{Context, Resolved};
 use waxwing_types::{Address, AddressClass, Reply};
@@ -6,23 +6,28 @@ use waxwing_types::{Address, AddressClass, Reply};
 use crate::transaction::Transaction;
 use crate::{Intake, replies};
 
-/// The one name that every domain of ours has (RFC 5321 §4.5.1).
+/// Local part reserved in every local domain (RFC 5321 §4.5.1).
 const POSTMASTER: &str = "postmaster";
 
 impl Intake {
-    /// Who delivers to the recipient, or a refusal if the client may not write there. `ours`: the client named no domain, and means
-    /// this server's own.
-    pub(crate) fn may_write_to(&self, context: &Context, recipient: &Address, ours: bool) -> Result<AddressClass, Reply> {
+    /// Address class of the recipient, or a refusal if the client must not relay to the recipient.
+    /// `is_local_postmaster`: recipient `postmaster` without a domain, in the domain of this server.
+    pub(crate) fn may_write_to(
+        &self,
+        context: &Context,
+        recipient: &Address,
+        is_local_postmaster: bool,
+    ) -> Result<AddressClass, Reply> {
         let class = self.parts.directory.class_of(recipient);
         match class {
-            AddressClass::Default | AddressClass::Relay if self.may_relay(context) || ours => Ok(class),
+            AddressClass::Default | AddressClass::Relay if self.may_relay(context) || is_local_postmaster => Ok(class),
             AddressClass::Default => Err(replies::RELAY_DENIED),
             AddressClass::Relay if names_a_route(recipient) => Err(replies::RELAY_DENIED),
             AddressClass::Local | AddressClass::VirtualAlias | AddressClass::VirtualMailbox | AddressClass::Relay => Ok(class),
         }
     }
 
-    /// Refuses a recipient of ours that does not exist.
+    /// Refuses a recipient in a local domain that does not exist.
     pub(crate) async fn is_there(
         &self,
         transaction: &mut Transaction,
@@ -37,15 +42,15 @@ impl Intake {
         }
     }
 
-    /// The client is one of ours.
+    /// Returns whether the client is in `mynetworks` or authenticated.
     fn may_relay(&self, context: &Context) -> bool {
         let trusted = |ip| self.parts.settings.in_mynetworks(ip);
         context.user.is_some() || context.client.as_ref().is_some_and(|c| trusted(c.peer.ip()))
     }
 
     async fn exists(&self, transaction: &mut Transaction, recipient: &Address) -> Result<(), Reply> {
-        let Transaction { chain, context, .. } = transaction;
-        match self.parts.pipeline.resolve(chain, context, recipient, true).await {
+        let Transaction { chain: hooks, context, .. } = transaction;
+        match self.parts.pipeline.resolve(hooks, context, recipient, true).await {
             Resolved::Targets(_) => return Ok(()),
             Resolved::Failed(reply) => return Err(reply),
             Resolved::Unknown | Resolved::NotMine => {}
@@ -68,8 +73,8 @@ pub(crate) fn is_postmaster(address: &Address) -> bool {
     address.local().eq_ignore_ascii_case(POSTMASTER)
 }
 
-/// `user%remote@relayed`, `remote!user@relayed`, `"user@remote"@relayed`: the server behind us trusts us and might follow it
-/// (Postfix: `allow_untrusted_routing`).
+/// Returns whether the local part holds a source route: `user%remote@relayed`, `remote!user@relayed` or `"user@remote"@relayed`. The next
+/// hop trusts this server and might follow the route (Postfix: `allow_untrusted_routing`).
 fn names_a_route(address: &Address) -> bool {
     address.local().contains(['@', '%', '!'])
 }

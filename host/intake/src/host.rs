@@ -1,5 +1,5 @@
-//! Answers the questions of a server session. Those before MAIL are in `host/opening.rs`, AUTH in `host/auth.rs`, XCLIENT in
-//! `host/xclient.rs`, those of a transaction in `host/transacting.rs`.
+//! Session handler of an SMTP server session: connect and HELO in `connect.rs`, AUTH in `auth.rs`, XCLIENT in `xclient.rs`, commands of a
+//! mail transaction in `mail_commands.rs`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,26 +20,26 @@ mod opening;
 mod transacting;
 mod xclient;
 
-/// One session's side of intake.
+/// Intake's handler for the questions of a single SMTP session.
 pub struct SessionHost {
     intake: Arc<Intake>,
-    /// Who the connection is really with, whatever XCLIENT said since.
+    /// Peer address of the TCP connection, unaffected by XCLIENT.
     connected: SocketAddr,
-    /// What is known before MAIL; each transaction begins with a copy.
+    /// Session context before MAIL, cloned for each transaction.
     pub(crate) context: Context,
-    /// The conversations of the hooks before MAIL.
+    /// Plugin sessions of the hooks before MAIL.
     chain: Chain,
     esmtp: bool,
-    /// An AUTH exchange under way, and its mechanism.
+    /// Mechanism and state of an open AUTH exchange.
     exchange: Option<(String, Box<dyn AuthExchange>)>,
     transaction: Option<Box<Transaction>>,
-    /// Which rule of the server refused last, until it is logged.
+    /// Rule of the last refusal by the server, until logged.
     rule: Option<String>,
     counts: Counts,
     end: Option<End>,
 }
 
-/// For the session's log line.
+/// Counters for the session's debug log line.
 #[derive(Default)]
 struct Counts {
     messages: u64,
@@ -49,14 +49,14 @@ struct Counts {
 
 impl SessionHost {
     pub(crate) fn new(intake: Arc<Intake>, client: Client, via: Via) -> Self {
-        let chain = intake.parts.pipeline.chain();
+        let hooks = intake.parts.pipeline.chain();
         let connected = client.peer;
         let context = Context::new(via, Some(Arc::new(client)));
         Self {
             intake,
             connected,
             context,
-            chain,
+            chain: hooks,
             esmtp: false,
             exchange: None,
             transaction: None,
@@ -71,7 +71,7 @@ impl SessionHost {
         self.context.user.as_deref().cloned()
     }
 
-    /// What hooks want to wait before the reply that is due now.
+    /// Longest reply delay requested by hooks since the last reply.
     fn take_delay(&mut self) -> Duration {
         let mut delay = std::mem::take(&mut self.context.delay_reply);
         if let Some(transaction) = &mut self.transaction {
@@ -80,7 +80,7 @@ impl SessionHost {
         delay
     }
 
-    /// The session was refused before a transaction began: logged and traced.
+    /// Logs and traces a refusal before the first transaction.
     fn refused_session(&mut self, id: QueueId, answer: &Answer, at: &str, now: Timestamp) {
         let (Answer::Reply(reply) | Answer::Close(reply)) = answer else { return };
         self.note_refusal(id, None, reply);
@@ -89,15 +89,15 @@ impl SessionHost {
         self.intake.parts.trace.record(record_of(id, &self.context, &self.intake.parts.settings, result, entries, now));
     }
 
-    /// Off this thread's way: who drops a session does not wait.
+    /// Runs the disconnect hooks in a separate task: dropping a session must not block.
     fn tell_the_end(&mut self) {
         let transaction = self.transaction.take();
-        let heard = self.chain.has(Hook::OnDisconnect);
-        if transaction.is_none() && !heard {
+        let has_hook = self.chain.has(Hook::OnDisconnect);
+        if transaction.is_none() && !has_hook {
             return;
         }
         let intake = Arc::clone(&self.intake);
-        let (mut chain, mut context) = (intake.parts.pipeline.chain_of(&self.chain), self.context.clone());
+        let (mut hooks, mut context) = (intake.parts.pipeline.chain_of(&self.chain), self.context.clone());
         let reason = match self.end {
             Some(End::Closed) => "closed",
             Some(End::PeerGone) => "lost",
@@ -108,8 +108,8 @@ impl SessionHost {
             if let Some(transaction) = transaction {
                 transaction.given_up(&intake).await;
             }
-            if heard {
-                intake.parts.pipeline.tell(&mut chain, &mut context, Event::Disconnect(reason.to_owned())).await;
+            if has_hook {
+                intake.parts.pipeline.tell(&mut hooks, &mut context, Event::Disconnect(reason.to_owned())).await;
             }
         }));
     }
@@ -127,7 +127,7 @@ impl SessionHost {
 
 impl Host<ServerSession> for SessionHost {
     async fn answer(&mut self, question: Question) -> Answer {
-        // In boxes: an idle session's task would hold room for the largest of these for as long as it waits, some tens of KiB.
+        // Boxed futures: otherwise the task of an idle session would reserve some tens of KiB, the size of the largest handler.
         let answer = match question {
             Question::Connect => Box::pin(self.connect()).await,
             Question::Helo { name, esmtp } => Box::pin(self.helo(name, esmtp)).await,
@@ -153,8 +153,8 @@ impl Host<ServerSession> for SessionHost {
         answer
     }
 
-    fn ended(&mut self, how: End) {
-        self.end = Some(how);
+    fn ended(&mut self, end: End) {
+        self.end = Some(end);
     }
 
     async fn body(&mut self, piece: Bytes) {
@@ -165,13 +165,13 @@ impl Host<ServerSession> for SessionHost {
 }
 
 impl Drop for SessionHost {
-    /// The session's one line. What hooks have to be told of is told off this thread's way.
+    /// Writes a debug log line and notifies hooks of the disconnect in a separate task.
     fn drop(&mut self) {
         self.tell_the_end();
         let peer = self.context.client.as_ref().map(|c| c.peer.to_string()).unwrap_or_default();
         let helo = self.context.helo.as_deref().unwrap_or("-");
         let Counts { messages, refused, last_refusal } = &self.counts;
-        let why = last_refusal.as_ref().map(|r| format!(" last refusal: {r}")).unwrap_or_default();
-        tracing::debug!(target: "smtpd", "disconnect from {peer} helo={helo} messages={messages} refused={refused}{why}");
+        let quoted = last_refusal.as_ref().map(|r| format!(" last refusal: {r}")).unwrap_or_default();
+        tracing::debug!(target: "smtpd", "disconnect from {peer} helo={helo} messages={messages} refused={refused}{quoted}");
     }
 }

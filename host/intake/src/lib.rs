@@ -1,11 +1,11 @@
-//! Joins SMTP sessions, hooks and the queue. Here, and nowhere else, responsibility for a message is taken.
+//! Intake: connects SMTP sessions, hooks and the queue, and takes responsibility for messages by committing to the spool.
 //!
-//! Owns: who may write to whom (relay control, restrictions, verified addresses), the way of a message from MAIL to the commit, alias
-//! expansion, what made mail goes through, the log line of a session.
-//! Uses: smtp and net (sessions), pipeline (hooks), queue (spool), message (headers), config (networks).
+//! Owns: relay control, restrictions and address verification, the path of a message from MAIL to the commit, alias expansion, hooks for
+//! internally generated mail, the session guard and the session log line.
+//! Uses: config, message, net, pipeline, queue, smtp, types.
 //! Used by: daemon.
 //! Never: a socket, WebAssembly, a delivery.
-//! Start reading at: `host.rs` (the questions of a session), then `transaction.rs`.
+//! Start reading at: `session_handler.rs` (questions of an SMTP session), then `transaction.rs`.
 #![forbid(unsafe_code)]
 
 mod along;
@@ -35,41 +35,41 @@ pub use restrict::Policy;
 pub use settings::IntakeSettings;
 pub use verify::{Verifier, VerifySettings};
 
-/// What intake is made of.
+/// Settings and services of [`Intake`].
 pub struct Parts {
-    /// Its limits and names.
+    /// Limits and host names.
     pub settings: IntakeSettings,
-    /// The hooks.
+    /// Plugin hooks of the configuration.
     pub pipeline: Arc<Pipeline>,
-    /// The operator's restrictions.
+    /// Access restrictions of the configuration.
     pub policy: Policy,
-    /// Where messages go.
+    /// Queue for accepted messages.
     pub spool: Arc<dyn Spool>,
-    /// Who has a mailbox here.
+    /// Directory of existing recipients.
     pub directory: Arc<dyn Directory>,
-    /// Who checks names and secrets; without, nobody can authenticate.
+    /// SASL authenticator; `None` disables AUTH.
     pub authenticator: Option<Arc<dyn Authenticator>>,
-    /// What hooks did to each message.
+    /// Sink for traces of hook calls.
     pub trace: Arc<dyn Trace>,
-    /// What clients said, where the operator wants it recorded.
+    /// Sink for session recordings; `None` disables recording.
     pub recorder: Option<Arc<dyn Recorder>>,
-    /// Time.
+    /// Clock for timestamps and durations.
     pub clock: Arc<dyn Clock>,
 }
 
-/// Takes mail in.
+/// Intake of mail from SMTP sessions and internal sources.
 pub struct Intake {
     parts: Parts,
 }
 
 impl Intake {
-    /// Makes it.
+    /// Creates an intake from settings and services.
     #[must_use]
-    pub fn new(parts: Parts) -> Arc<Self> {
-        Arc::new(Self { parts })
+    pub fn new(services: Parts) -> Arc<Self> {
+        Arc::new(Self { parts: services })
     }
 
-    /// The host of one server session.
+    /// Creates the session handler of a server session.
     #[must_use]
     pub fn host(self: &Arc<Self>, client: Client, via: Via) -> SessionHost {
         SessionHost::new(Arc::clone(self), client, via)

@@ -1,4 +1,5 @@
-//! Recording, where the operator asked for it: what the client said is put aside while hooks change it, and handed over at the end.
+//! Session recording: keeps the client's commands and message unchanged while hooks edit the message, and passes both to the recorder at
+//! the end.
 
 use std::sync::Arc;
 
@@ -11,10 +12,10 @@ use waxwing_types::{BodyRead, Parameter, Reply};
 use crate::Intake;
 use crate::transaction::Transaction;
 
-/// Recipients that a recording names.
+/// Maximum number of recipients in a recording.
 const RECIPIENTS_MAX: usize = 1000;
 
-/// What the client said so far.
+/// Client input of a transaction, as received.
 #[derive(Default)]
 pub(crate) struct Draft {
     sender: String,
@@ -22,7 +23,7 @@ pub(crate) struct Draft {
     recipients: Vec<(String, Vec<Parameter>)>,
     head: Option<HeaderBlock>,
     body: Option<Arc<dyn BodyRead>>,
-    /// The last reply to RCPT, if it was no.
+    /// Last reply to RCPT, if negative.
     refusal: Option<Reply>,
 }
 
@@ -46,7 +47,7 @@ impl Draft {
         (self.head, self.body) = (Some(head.clone()), Some(body));
     }
 
-    /// Only what is in memory: nothing is read for a recording.
+    /// Message as far as available in memory: recordings cause no disk reads.
     fn take_message(&mut self) -> (Option<Bytes>, RecordedBody) {
         let (Some(head), Some(body)) = (self.head.take(), self.body.take()) else { return (None, RecordedBody::None) };
         let recorded = match body.in_memory() {
@@ -58,12 +59,12 @@ impl Draft {
 }
 
 impl Transaction {
-    /// Hands over what the client said, if it is recorded. `answer`: what ended the transaction; none if the client did. To be called
-    /// before the trace is taken.
+    /// Passes the recording of the transaction to the recorder, if enabled. `answer` is the answer that ended the transaction, `None`
+    /// after an end by the client. Must be called before the trace is taken.
     pub(crate) fn record(&mut self, intake: &Intake, answer: Option<&Answer>) {
         let (Some(recorder), Some(mut draft)) = (&intake.parts.recorder, self.draft.take()) else { return };
         let refusal = draft.refusal.take().map(Answer::Reply);
-        let (ending, reply) = ending(answer.or(refusal.as_ref()), self.context.hold.is_some());
+        let (disposition, reply) = ending(answer.or(refusal.as_ref()), self.context.hold.is_some());
         let (head, body) = draft.take_message();
         let client = self.context.client.as_deref();
         recorder.record(Recording {
@@ -82,20 +83,20 @@ impl Transaction {
             body,
             redacted_headers: Vec::new(),
             tags: self.context.tags.as_ref().clone(),
-            ending: ending.to_owned(),
+            ending: disposition.to_owned(),
             reply,
             entries: self.chain.trace.clone(),
         });
     }
 }
 
-/// The word for an end, and the reply.
+/// Name of the final disposition, and reply text.
 fn ending(answer: Option<&Answer>, held: bool) -> (&'static str, String) {
     match answer {
         Some(Answer::Committed(reply)) => (if held { "hold" } else { "accept" }, reply.to_string()),
         Some(Answer::CommittedEach(replies)) => {
-            let word = if held { "hold" } else { "accept" };
-            (word, replies.iter().map(ToString::to_string).collect::<Vec<_>>().join(" / "))
+            let disposition = if held { "hold" } else { "accept" };
+            (disposition, replies.iter().map(ToString::to_string).collect::<Vec<_>>().join(" / "))
         }
         Some(Answer::Discarded(reply)) => ("discard", reply.to_string()),
         Some(Answer::Reply(reply)) if reply.code() < 500 => ("defer", reply.to_string()),

@@ -1,4 +1,4 @@
-//! Every reply that intake gives, and what each error of the parts below it becomes.
+//! SMTP replies of intake, and the mapping from errors of lower layers to replies.
 
 use waxwing_queue::SpoolError;
 use waxwing_smtp::server::Answer;
@@ -24,7 +24,7 @@ pub(crate) const NO_EXCHANGE: Reply = Reply::fixed(503, (5, 5, 1), "No authentic
 pub(crate) const XCLIENT_DENIED: Reply = Reply::fixed(550, (5, 7, 0), "Error: insufficient authorization");
 pub(crate) const XCLIENT_SYNTAX: Reply = Reply::fixed(501, (5, 5, 4), "Bad XCLIENT attribute");
 
-/// The command may go on.
+/// Returns whether the answer lets the command proceed.
 pub(crate) fn is_yes(answer: &Answer) -> bool {
     match answer {
         Answer::Ok | Answer::OkWithout(_) => true,
@@ -39,7 +39,7 @@ pub(crate) fn is_yes(answer: &Answer) -> bool {
     }
 }
 
-/// What the client is told, if it is no.
+/// Negative reply of the answer, if any.
 pub(crate) fn refusal(answer: &Answer) -> Option<&Reply> {
     match answer {
         Answer::Reply(reply) | Answer::Close(reply) => Some(reply).filter(|reply| !reply.is_positive()),
@@ -54,7 +54,7 @@ pub(crate) fn refusal(answer: &Answer) -> Option<&Reply> {
     }
 }
 
-/// One reply for each way in which the spool can refuse: nothing was taken, the client keeps the message.
+/// Reply for each spool error. In all cases nothing was committed, and the client keeps responsibility for the message.
 pub(crate) fn spool(error: &SpoolError) -> Reply {
     match error {
         SpoolError::Full { .. } => Reply::fixed(452, (4, 3, 1), "Insufficient system storage"),

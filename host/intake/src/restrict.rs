@@ -1,5 +1,5 @@
-//! The operator's restrictions, asked in the order of their lists before the hooks of each stage. They refuse beyond what `gate.rs`
-//! refuses, and never let in what that keeps out.
+//! Access restrictions (Postfix SMTPD_ACCESS_README), evaluated in configuration order before the hooks of each stage. Restrictions can
+//! refuse more than `relay_control.rs`, but never permit a recipient refused there.
 
 mod access;
 mod asked;
@@ -20,10 +20,10 @@ pub use policy::Policy;
 pub(crate) use asked::Asking;
 pub(crate) use names::reverse;
 
-/// How deep the lists that tables name may lead.
+/// Maximum nesting depth of restriction lists named by access tables.
 const DEPTH_MAX: usize = 4;
 
-/// Where in a session a list is asked.
+/// Protocol stage at which a restriction list is evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     Connect,
@@ -34,52 +34,52 @@ pub(crate) enum Stage {
     EndOfData,
 }
 
-/// What is known when a list is asked.
+/// Facts available to the restrictions of a stage.
 pub(crate) struct Case<'a> {
     pub(crate) stage: Stage,
     pub(crate) context: &'a Context,
     pub(crate) esmtp: bool,
     pub(crate) sender: Option<&'a ReversePath>,
-    /// With who delivers to it.
+    /// Recipient and address class.
     pub(crate) recipient: Option<(&'a Address, AddressClass)>,
     pub(crate) size: u64,
 }
 
-/// A refusal, and who says so.
+/// Negative reply, with the responsible rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) reply: Reply,
-    /// The list and its restriction.
+    /// Restriction list and restriction.
     pub(crate) rule: String,
 }
 
-/// What the lists came to.
+/// Combined result of all restriction lists of a stage.
 #[derive(Default)]
 pub(crate) struct Found {
     pub(crate) refusal: Option<Refusal>,
-    /// A later refusal is one for now.
+    /// Turns a later refusal into a temporary failure.
     defer_if_reject: bool,
-    /// If nothing refuses, this does.
+    /// Refusal used if no restriction refuses.
     defer_if_permit: Option<Refusal>,
     pub(crate) hold: Option<String>,
     pub(crate) discard: Option<String>,
     pub(crate) prepend: Vec<Field>,
     pub(crate) redirect: Option<Address>,
-    /// Refusals that `warn_if_reject` let pass, and WARN of tables.
+    /// Refusals downgraded by `warn_if_reject`, and WARN results of access tables.
     pub(crate) warnings: Vec<Refusal>,
 }
 
-/// What one restriction says.
+/// Result of a single restriction.
 pub(crate) enum Ruling {
-    /// The next one decides.
+    /// No decision: the next restriction is evaluated.
     Dunno,
-    /// The rest of the list is passed over.
+    /// Remaining restrictions of the list are skipped.
     Permit,
     Refuse(Reply),
 }
 
 impl Found {
-    /// All lists were asked.
+    /// Applies DEFER_IF_REJECT and DEFER_IF_PERMIT after all lists were evaluated.
     fn settle(mut self) -> Self {
         match (&mut self.refusal, self.defer_if_permit.take()) {
             (Some(refusal), _) if self.defer_if_reject => refusal.reply = softened(&refusal.reply),
@@ -90,44 +90,44 @@ impl Found {
     }
 }
 
-/// The same words, for now.
+/// Temporary version of a reply, with the same text.
 fn softened(reply: &Reply) -> Reply {
     let enhanced = reply.enhanced().map_or(EnhancedCode::new(4, 7, 1), |code| EnhancedCode { class: 4, ..code });
     let code = if reply.code() >= 500 { 450 } else { reply.code() };
     Reply::new(code, Some(enhanced), reply.text().to_owned()).unwrap_or(crate::replies::LOOKUP_FAILED)
 }
 
-/// A refusal in Postfix's form: `<name>: Client host rejected: why`.
-fn refuse(case: &Case<'_>, about: Subject, code: (u16, (u8, u16, u16)), why: &str) -> Reply {
+/// Refusal in Postfix format: `<name>: Client host rejected: why`.
+fn refuse(request: &Case<'_>, about: Subject, code: (u16, (u8, u16, u16)), why: &str) -> Reply {
     let class = match about {
         Subject::Client => "Client host",
         Subject::Helo => "Helo command",
         Subject::Sender => "Sender address",
         Subject::Recipient => "Recipient address",
     };
-    made(code.0, code.1, format!("<{}>: {class} rejected: {why}", name_of(case, about)))
+    made(code.0, code.1, format!("<{}>: {class} rejected: {why}", name_of(request, about)))
 }
 
-/// A reply whose words come from elsewhere; its line may hold anything but control characters.
+/// Reply with text from an external source; control characters are removed.
 fn made(code: u16, enhanced: (u8, u16, u16), text: String) -> Reply {
     let plain: String = text.chars().filter(|c| !c.is_control()).take(500).collect();
     let enhanced = EnhancedCode::new(enhanced.0, enhanced.1, enhanced.2);
     Reply::new(code, Some(enhanced), plain).unwrap_or(crate::replies::LOOKUP_FAILED)
 }
 
-fn name_of(case: &Case<'_>, about: Subject) -> String {
+fn name_of(request: &Case<'_>, about: Subject) -> String {
     match about {
-        Subject::Client => match &case.context.client {
+        Subject::Client => match &request.context.client {
             Some(client) => format!("{}[{}]", client.name.as_deref().unwrap_or("unknown"), client.peer.ip().to_canonical()),
             None => "unknown".to_owned(),
         },
-        Subject::Helo => case.context.helo.as_deref().unwrap_or_default().to_owned(),
-        Subject::Sender => case.sender.map(ToString::to_string).unwrap_or_default(),
-        Subject::Recipient => case.recipient.map(|(address, _)| address.to_string()).unwrap_or_default(),
+        Subject::Helo => request.context.helo.as_deref().unwrap_or_default().to_owned(),
+        Subject::Sender => request.sender.map(ToString::to_string).unwrap_or_default(),
+        Subject::Recipient => request.recipient.map(|(address, _)| address.to_string()).unwrap_or_default(),
     }
 }
 
-/// What a list is about, for words that do not say.
+/// Default subject of a restriction list, for actions without an explicit subject.
 fn subject_of(list: &str) -> Subject {
     match list {
         "smtpd_client_restrictions" => Subject::Client,
@@ -137,12 +137,12 @@ fn subject_of(list: &str) -> Subject {
     }
 }
 
-/// A restriction as the log names it.
+/// Label of a restriction in logs and traces.
 fn named(list: &str, rule: &Rule) -> String {
     format!("{list}: {}", rule.text)
 }
 
-/// The test needs no more than what the session knows.
+/// Returns whether the restriction has no effect here because `relay_control.rs` performs the same test.
 fn is_silent(test: &Test) -> bool {
     matches!(test, Test::RejectUnauthDestination | Test::RejectUnlistedRecipient)
 }

@@ -1,36 +1,36 @@
-//! The names and limits of intake, named as Postfix names them.
+//! Host names and limits of intake, under their Postfix names.
 
 use std::net::IpAddr;
 
 use waxwing_config::{Config, Network};
 
-/// What intake needs of the configuration.
+/// Settings of intake from the configuration.
 #[derive(Clone, Debug)]
 pub struct IntakeSettings {
-    /// Our name in Received.
+    /// Host name in Received header fields.
     pub myhostname: String,
-    /// Completes addresses that have no domain and that no plugin completed.
+    /// Domain added to addresses without a domain, after rewriting by plugins.
     pub myorigin: String,
-    /// Clients that may send anywhere.
+    /// Networks of clients with relay permission.
     pub mynetworks: Vec<Network>,
-    /// Clients that may say by XCLIENT for whom they speak.
+    /// Networks of proxies authorized to send XCLIENT.
     pub xclient_hosts: Vec<Network>,
-    /// Those of them whose LOGIN is believed.
+    /// Networks of proxies authorized to send the XCLIENT attribute LOGIN.
     pub xclient_login_hosts: Vec<Network>,
-    /// Octets of a header block.
+    /// Maximum bytes of a header block.
     pub header_size_limit: usize,
-    /// Received fields after which a message is taken to loop.
+    /// Maximum number of Received fields before a message counts as looping.
     pub hopcount_limit: usize,
-    /// Recipients that aliases may make of a message's.
+    /// Maximum number of recipients added to a message by alias expansion.
     pub expansion_recipients_max: usize,
-    /// Aliases of aliases of a recipient.
+    /// Maximum nesting depth of aliases.
     pub expansion_depth_max: u32,
-    /// Recipients that a trace names.
+    /// Maximum number of recipients in a trace record.
     pub trace_recipients_max: usize,
 }
 
 impl IntakeSettings {
-    /// The keys of a configuration, and limits that have none.
+    /// Reads the keys of a configuration; limits without a key get fixed values.
     #[must_use]
     pub fn of(config: &Config) -> Self {
         Self {
@@ -47,14 +47,14 @@ impl IntakeSettings {
         }
     }
 
-    /// A client at this address may send anywhere.
+    /// Returns whether the address is in `mynetworks`, with permission to relay.
     #[must_use]
     pub fn in_mynetworks(&self, address: IpAddr) -> bool {
         holds(&self.mynetworks, address)
     }
 }
 
-/// One of the networks holds the address.
+/// Returns whether any network contains the address.
 pub(crate) fn holds(networks: &[Network], address: IpAddr) -> bool {
     let address = address.to_canonical();
     networks.iter().any(|network| network.contains(address))

@@ -1,4 +1,4 @@
-//! Mail that is made here passes the same hooks as any other.
+//! Internally generated mail: passes the same hooks as received mail.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ impl Submit for Intake {
         let Generated { id, envelope, content, cause, tags } = mail;
         let (mut head, body) = split(content);
         head.prepend(received(&self.parts.settings.myhostname, id, &envelope, None));
-        let is_report = envelope.origin.via == Via::Dsn;
+        let is_dsn = envelope.origin.via == Via::Dsn;
         let mut context = Context::new(envelope.origin.via, None);
         context.id = Some(id);
         context.tags = Arc::new(tags);
@@ -32,8 +32,8 @@ impl Submit for Intake {
         }
         context.head = Some(Arc::new(head));
         context.body = Some(Arc::new(MemoryBody::new(body.clone())));
-        let chain = self.parts.pipeline.chain();
-        let room = self.parts.spool.room(0).map_err(|e| SubmitError::Temporary(e.to_string()))?;
+        let hooks = self.parts.pipeline.chain();
+        let reservation = self.parts.spool.room(0).map_err(|e| SubmitError::Temporary(e.to_string()))?;
         let options = MailOptions {
             body: envelope.body_type,
             smtputf8: envelope.smtputf8,
@@ -42,17 +42,17 @@ impl Submit for Intake {
             envid: envelope.envid.clone(),
             ..MailOptions::default()
         };
-        let mut transaction = Transaction::new(id, context, chain, options, envelope.origin.clone(), room);
+        let mut transaction = Transaction::new(id, context, hooks, options, envelope.origin.clone(), reservation);
         let verdict = self.run_content_hooks(&mut transaction).await;
-        let outcome = self.made(&mut transaction, verdict, is_report).await;
+        let outcome = self.made(&mut transaction, verdict, is_dsn).await;
         let now = self.parts.clock.now();
         let result = match (&outcome, cause) {
-            (Ok(_), Some(cause)) => format!("prepared for the queue, because of {cause}"),
+            (Ok(_), Some(cause)) => format!("prepared for the queue, caused by {cause}"),
             (Ok(_), None) => "prepared for the queue".to_owned(),
             (Err(error), _) => error.to_string(),
         };
         transaction.trace(self, result, now);
-        let (recipients, placement, with) = outcome?;
+        let (recipients, placement, submissions) = outcome?;
         let body = transaction.context.replaced_body.clone().unwrap_or(body);
         let head = transaction.context.head.as_ref().map(|h| h.to_bytes(body.is_empty())).unwrap_or_default();
         Ok(Prepared {
@@ -62,51 +62,51 @@ impl Submit for Intake {
             body,
             tags: transaction.context.tags.as_ref().clone(),
             placement,
-            with,
+            with: submissions,
         })
     }
 }
 
 impl Intake {
-    /// For whom it is, when, and what comes along.
-    async fn made(&self, transaction: &mut Transaction, verdict: Verdict, is_report: bool) -> Result<Made, SubmitError> {
-        let recipients = self.outcome(transaction, verdict, is_report).await?;
+    /// Determines recipients, enqueue options and submissions of an internal message.
+    async fn made(&self, transaction: &mut Transaction, verdict: Verdict, is_dsn: bool) -> Result<Made, SubmitError> {
+        let recipients = self.outcome(transaction, verdict, is_dsn).await?;
         let placement = match self.placement(transaction).await {
             Ok(placement) => placement,
-            Err(_) if is_report => Placement { hold: transaction.context.hold.clone(), ..Placement::default() },
+            Err(_) if is_dsn => Placement { hold: transaction.context.hold.clone(), ..Placement::default() },
             Err(Ended(verdict)) => return Err(SubmitError::Temporary(format!("a plugin failed: {}", verdict.as_str()))),
         };
         Ok((recipients, placement, self.along(transaction).await?))
     }
 
-    /// A report can be edited and held, never refused.
+    /// Applies a verdict and expands aliases. A DSN can be edited and held, but never refused.
     async fn outcome(
         &self,
         transaction: &mut Transaction,
         verdict: Verdict,
-        is_report: bool,
+        is_dsn: bool,
     ) -> Result<Vec<Recipient>, SubmitError> {
         match verdict {
             Verdict::Continue | Verdict::Accept => {}
             Verdict::Hold { reason } => {
                 transaction.context.hold.get_or_insert(reason);
             }
-            Verdict::Reject(_) | Verdict::Defer(_) | Verdict::Disconnect(_) | Verdict::Discard { .. } if is_report => {
-                tracing::warn!(target: "intake", "{}: a plugin would refuse a report; it is sent", transaction.id);
+            Verdict::Reject(_) | Verdict::Defer(_) | Verdict::Disconnect(_) | Verdict::Discard { .. } if is_dsn => {
+                tracing::warn!(target: "intake", "{}: plugin verdict refuses a DSN: ignored, DSN sent", transaction.id);
             }
             Verdict::Reject(reply) => return Err(SubmitError::Refused(reply.to_string())),
             Verdict::Defer(reply) | Verdict::Disconnect(reply) => return Err(SubmitError::Temporary(reply.to_string())),
             Verdict::Discard { reason } => return Err(SubmitError::Discarded(reason)),
         }
-        if is_report {
-            // Whatever a plugin made of it: a report has no sender, or two servers could report to each other for ever.
+        if is_dsn {
+            // A DSN keeps the null sender despite plugin changes: otherwise two servers could exchange DSNs without end.
             transaction.context.sender = Some(Arc::new(ReversePath::Null));
         }
         match self.expand_all(transaction).await {
             Ok(recipients) if !recipients.is_empty() => Ok(recipients),
-            // A report that finds nobody goes to whom it was made for: its delivery settles the matter.
-            Ok(_) | Err(_) if is_report => Ok(transaction.context.recipients.iter().map(|r| r.recipient.clone()).collect()),
-            Ok(_) => Err(SubmitError::Discarded("no recipient is left".to_owned())),
+            // A DSN without recipients after expansion goes to the original recipient; a failed delivery then ends the exchange.
+            Ok(_) | Err(_) if is_dsn => Ok(transaction.context.recipients.iter().map(|r| r.recipient.clone()).collect()),
+            Ok(_) => Err(SubmitError::Discarded("no recipients left".to_owned())),
             Err(reply) => Err(SubmitError::Temporary(reply.to_string())),
         }
     }

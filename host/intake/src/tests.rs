@@ -458,7 +458,7 @@ async fn each_recipient_has_a_word_on_the_message() {
     let queued = house.queued().await;
     assert_eq!(recipients(&queued[0]), ["demo@test"]);
     let trace = house.traces.0.lock().unwrap().pop().unwrap();
-    assert!(trace.entries.iter().any(|e| e.result == "left out: 550 5.7.1 not for me"), "{:?}", trace.entries);
+    assert!(trace.entries.iter().any(|e| e.result == "recipient dropped: 550 5.7.1 not for me"), "{:?}", trace.entries);
     // Nobody is left: the client, who was told of one answer for all, hears no refusal.
     assert_eq!(code(&send(&house, &["ann@test"], "Subject: x\r\n\r\nx\r\n").await), 250);
     assert_eq!(house.queued().await.len(), 1);

@@ -1,4 +1,4 @@
-//! One transaction, from MAIL to the commit.
+//! Mail transaction, from MAIL to the commit.
 
 use std::sync::Arc;
 
@@ -14,51 +14,51 @@ use crate::recording::Draft;
 use crate::restrict::{Found, Refusal};
 use crate::{Intake, IntakeSettings, along, replies};
 
-/// Fields that restrictions put on one message.
+/// Maximum number of header fields added to a message by restrictions.
 const PREPENDED_MAX: usize = 100;
 
-/// A transaction under way. Its queue id is known from MAIL on, so that a refused message can be traced too.
+/// State of a mail transaction. The queue ID is assigned at MAIL, so that refused messages can be traced too.
 pub(crate) struct Transaction {
     pub(crate) id: QueueId,
     pub(crate) context: Context,
     pub(crate) chain: Chain,
-    /// What the parameters of MAIL mean.
+    /// Parsed MAIL parameters.
     pub(crate) options: MailOptions,
     pub(crate) origin: Origin,
-    /// The recipients that the client heard a yes for, in order, by index.
+    /// Indexes of the recipients accepted at RCPT, in order.
     pub(crate) accepted: Vec<u32>,
-    /// What those of them hear at the end who do not get the message, where each gets a reply of its own.
+    /// Replies at end of data to recipients excluded from delivery, for sessions with a reply per recipient.
     pub(crate) refusals: Vec<(u32, Reply)>,
-    /// What the client declared by SIZE, in octets.
+    /// Size declared by the SIZE parameter, in bytes.
     pub(crate) size: u64,
-    /// Which rule of the server refused it, for the log.
+    /// Rule of the server that refused the message, for the log.
     pub(crate) rule: Option<String>,
-    /// Fields that restrictions want above all others.
+    /// Header fields prepended by restrictions.
     pub(crate) prepend: Vec<Field>,
-    /// Restrictions want all of it to go there.
+    /// Recipient from a REDIRECT action, replacing all recipients.
     pub(crate) redirect: Option<Address>,
-    /// A hook said at an earlier step: 250, and away with it.
+    /// Reason of an earlier `Discard` verdict: reply 250 and no delivery.
     pub(crate) discard: Option<String>,
-    /// Aliases whose expansion the sender is to hear of.
+    /// Aliases to report in an expanded DSN.
     pub(crate) expanded: Expanded,
-    /// What the client said, if it is recorded.
+    /// Recording of the client input, if enabled.
     pub(crate) draft: Option<Box<Draft>>,
     receiving: Receiving,
 }
 
-/// How far the message's octets have come.
+/// Progress of the message data.
 enum Receiving {
-    /// Waiting for DATA.
+    /// No data received yet.
     Waiting(Reservation),
-    /// In the header.
+    /// Header block incomplete.
     Head(HeadSplitter, Reservation),
-    /// In the body.
+    /// Header block complete, body being written to the spool.
     Body(HeaderBlock, BodyWriter),
-    /// It cannot be taken; the rest of its octets is passed over.
+    /// Refused; the remaining data is discarded.
     Refused(Answer),
 }
 
-/// A message whose octets are all here.
+/// Completely received message.
 pub(crate) struct Received {
     pub(crate) head: HeaderBlock,
     pub(crate) body: NewBody,
@@ -68,15 +68,15 @@ impl Transaction {
     pub(crate) fn new(
         id: QueueId,
         context: Context,
-        chain: Chain,
+        hooks: Chain,
         options: MailOptions,
         origin: Origin,
-        room: Reservation,
+        reservation: Reservation,
     ) -> Self {
         Self {
             id,
             context,
-            chain,
+            chain: hooks,
             options,
             origin,
             accepted: Vec::new(),
@@ -88,28 +88,28 @@ impl Transaction {
             discard: None,
             expanded: Expanded::default(),
             draft: None,
-            receiving: Receiving::Waiting(room),
+            receiving: Receiving::Waiting(reservation),
         }
     }
 
-    /// Keeps what restrictions want beside a refusal.
-    pub(crate) fn keep(&mut self, found: Found) -> Result<(), Refusal> {
-        if let Some(refusal) = found.refusal {
+    /// Applies the effects of restrictions; a refusal becomes the error.
+    pub(crate) fn keep(&mut self, outcome: Found) -> Result<(), Refusal> {
+        if let Some(refusal) = outcome.refusal {
             return Err(refusal);
         }
-        self.prepend.extend(found.prepend.into_iter().take(PREPENDED_MAX.saturating_sub(self.prepend.len())));
-        self.redirect = found.redirect.or(self.redirect.take());
-        self.discard = self.discard.take().or(found.discard);
-        self.context.hold = self.context.hold.take().or(found.hold);
+        self.prepend.extend(outcome.prepend.into_iter().take(PREPENDED_MAX.saturating_sub(self.prepend.len())));
+        self.redirect = outcome.redirect.or(self.redirect.take());
+        self.discard = self.discard.take().or(outcome.discard);
+        self.context.hold = self.context.hold.take().or(outcome.hold);
         Ok(())
     }
 
-    /// The client hears of each recipient apart (RFC 2033 §4.2, PRDR).
+    /// Returns whether the session replies for each recipient separately (RFC 2033 §4.2, PRDR).
     pub(crate) fn answers_each(&self) -> bool {
         self.options.each_recipient || self.context.via == Via::Lmtp
     }
 
-    /// A message was taken: one reply for all recipients, or each one's own if they differ.
+    /// Answer to a committed message: a common reply, or separate replies if recipients were refused.
     pub(crate) fn taken(&self, reply: Reply) -> Answer {
         if self.refusals.is_empty() {
             return Answer::Committed(reply);
@@ -118,36 +118,36 @@ impl Transaction {
         Answer::CommittedEach(self.accepted.iter().map(|index| refusal(*index).unwrap_or_else(|| reply.clone())).collect())
     }
 
-    /// Nobody is left: what the client hears if everybody refused, and did not throw it away.
+    /// Reply to a message without remaining recipients, if every accepted recipient was refused and none discarded.
     pub(crate) fn refused_by_all(&self) -> Option<Reply> {
         let is_refused = |index: &u32| self.refusals.iter().any(|(refused, _)| refused == index);
         self.refusals.first().filter(|_| self.accepted.iter().all(is_refused)).map(|(_, reply)| reply.clone())
     }
 
-    /// Takes a piece of the message. What goes wrong is said at the end of data.
+    /// Consumes a chunk of message data. Errors are reported at end of data.
     pub(crate) async fn write(&mut self, intake: &Intake, piece: Bytes) {
-        let before = std::mem::replace(&mut self.receiving, Receiving::Refused(Answer::Reply(replies::NOT_IN_TRANSACTION)));
+        let state = std::mem::replace(&mut self.receiving, Receiving::Refused(Answer::Reply(replies::NOT_IN_TRANSACTION)));
         let limit = intake.parts.settings.header_size_limit;
-        self.receiving = match before {
-            Receiving::Waiting(room) => self.head(intake, HeadSplitter::new(limit), room, piece).await,
-            Receiving::Head(splitter, room) => self.head(intake, splitter, room, piece).await,
+        self.receiving = match state {
+            Receiving::Waiting(reservation) => self.head(intake, HeadSplitter::new(limit), reservation, piece).await,
+            Receiving::Head(splitter, reservation) => self.head(intake, splitter, reservation, piece).await,
             Receiving::Body(head, writer) => body(head, writer, piece).await,
             Receiving::Refused(answer) => Receiving::Refused(answer),
         };
     }
 
-    async fn head(&mut self, intake: &Intake, mut splitter: HeadSplitter, room: Reservation, piece: Bytes) -> Receiving {
+    async fn head(&mut self, intake: &Intake, mut splitter: HeadSplitter, reservation: Reservation, piece: Bytes) -> Receiving {
         match splitter.push(piece) {
-            Ok(Split::More) => Receiving::Head(splitter, room),
+            Ok(Split::More) => Receiving::Head(splitter, reservation),
             Ok(Split::Done(head, rest)) => match self.headers(intake, head).await {
-                Ok(head) => body(head, intake.parts.spool.body_writer(self.id, room), rest).await,
+                Ok(head) => body(head, intake.parts.spool.body_writer(self.id, reservation), rest).await,
                 Err(answer) => Receiving::Refused(answer),
             },
             Err(_) => Receiving::Refused(Answer::Reply(replies::HEADER_TOO_LARGE)),
         }
     }
 
-    /// The header is complete: who wants to hear of it before the body comes can end it here.
+    /// Runs `on-headers` on the complete header block; a negative verdict refuses the message before the body arrives.
     async fn headers(&mut self, intake: &Intake, head: HeaderBlock) -> Result<HeaderBlock, Answer> {
         if !self.chain.has(Hook::OnHeaders) {
             return Ok(head);
@@ -160,18 +160,18 @@ impl Transaction {
         if answer == Answer::Ok { Ok(Arc::unwrap_or_clone(head)) } else { Err(answer) }
     }
 
-    /// All octets have come.
+    /// Completes the reception after the last data byte.
     pub(crate) async fn received(&mut self, intake: &Intake) -> Result<Received, Answer> {
         let failed = |error: SpoolError| Answer::Reply(replies::spool(&error));
-        let before = std::mem::replace(&mut self.receiving, Receiving::Refused(Answer::Reply(replies::NOT_IN_TRANSACTION)));
-        let (head, writer) = match before {
-            Receiving::Waiting(room) => {
-                (self.headers(intake, HeaderBlock::default()).await?, intake.parts.spool.body_writer(self.id, room))
+        let state = std::mem::replace(&mut self.receiving, Receiving::Refused(Answer::Reply(replies::NOT_IN_TRANSACTION)));
+        let (head, writer) = match state {
+            Receiving::Waiting(reservation) => {
+                (self.headers(intake, HeaderBlock::default()).await?, intake.parts.spool.body_writer(self.id, reservation))
             }
-            Receiving::Head(splitter, room) => {
+            Receiving::Head(splitter, reservation) => {
                 let (head, rest) = splitter.finish();
                 let head = self.headers(intake, head).await?;
-                let mut writer = intake.parts.spool.body_writer(self.id, room);
+                let mut writer = intake.parts.spool.body_writer(self.id, reservation);
                 writer.write(rest).await.map_err(failed)?;
                 (head, writer)
             }
@@ -182,7 +182,7 @@ impl Transaction {
         Ok(Received { head, body })
     }
 
-    /// The envelope as the hooks left it, with these recipients.
+    /// Envelope with all changes by hooks, for the given recipients.
     pub(crate) fn envelope(&self, recipients: Vec<Recipient>) -> Envelope {
         Envelope {
             sender: self.context.sender.as_deref().cloned().unwrap_or(ReversePath::Null),
@@ -196,12 +196,12 @@ impl Transaction {
         }
     }
 
-    /// Tells who wants to hear of it that no message came of this.
+    /// Notifies hooks that the transaction ended without a message.
     pub(crate) async fn tell_abort(&mut self, intake: &Intake) {
         intake.parts.pipeline.tell(&mut self.chain, &mut self.context, Event::Abort).await;
     }
 
-    /// The client gave it up: told, and if anything was decided in it, that is worth a trace.
+    /// Ends a transaction abandoned by the client: notifies hooks, and records a trace if any entry exists.
     pub(crate) async fn given_up(mut self, intake: &Intake) {
         self.tell_abort(intake).await;
         self.record(intake, None);
@@ -210,20 +210,20 @@ impl Transaction {
         }
     }
 
-    /// Writes a decision of the server itself into the trace.
+    /// Adds a decision of the server to the trace.
     pub(crate) fn note(&mut self, at: Timestamp, step: &str, subject: &str, reply: &Reply) {
         let entry = TraceEntry::step(at, "intake", step.to_owned(), subject, reply.to_string());
         entry.keep(&mut self.chain.trace);
     }
 
-    /// Writes down what the hooks did and how it ended.
+    /// Records the trace of hook calls with the final result.
     pub(crate) fn trace(&mut self, intake: &Intake, result: String, at: Timestamp) {
         let entries = std::mem::take(&mut self.chain.trace);
         intake.parts.trace.record(record_of(self.id, &self.context, &intake.parts.settings, result, entries, at));
     }
 }
 
-/// The record of what hooks did, as far as things came.
+/// Trace record of a transaction or session.
 pub(crate) fn record_of(
     id: QueueId,
     context: &Context,
@@ -257,10 +257,10 @@ async fn body(head: HeaderBlock, mut writer: BodyWriter, piece: Bytes) -> Receiv
 }
 
 fn cannot_spool(error: &SpoolError) {
-    tracing::warn!(target: "intake", "a body can't be spooled: {error}");
+    tracing::warn!(target: "intake", "write to spool failed: {error}");
 }
 
-/// The answer before the end of data that follows from a verdict.
+/// Answer to a command before end of data, from a verdict.
 pub(crate) fn verdict_answer(transaction: &mut Transaction, verdict: Verdict) -> Answer {
     match verdict {
         Verdict::Continue | Verdict::Accept => Answer::Ok,
@@ -278,7 +278,7 @@ pub(crate) fn verdict_answer(transaction: &mut Transaction, verdict: Verdict) ->
 }
 
 impl Intake {
-    /// Takes responsibility: synced when this returns without error.
+    /// Commits the message with all submissions and DSNs. On return without error the message is synced to disk.
     pub(crate) async fn commit(
         &self,
         transaction: &mut Transaction,
@@ -286,9 +286,9 @@ impl Intake {
         body: NewBody,
     ) -> Result<(), Reply> {
         let Placement { hold, not_before, priority } = self.placement(transaction).await.map_err(ended)?;
-        let mut with = self.along(transaction).await.map_err(|error| along::reply_of(&error))?;
-        with.extend(self.report_expanded(transaction).await.map_err(|error| along::reply_of(&error))?);
-        let with = self.spooled(with).await.map_err(|error| replies::spool(&error))?;
+        let mut submissions = self.along(transaction).await.map_err(|error| along::reply_of(&error))?;
+        submissions.extend(self.report_expanded(transaction).await.map_err(|error| along::reply_of(&error))?);
+        let submissions = self.spooled(submissions).await.map_err(|error| replies::spool(&error))?;
         let context = &transaction.context;
         let body = match &context.replaced_body {
             Some(bytes) => {
@@ -306,25 +306,25 @@ impl Intake {
             hold,
             not_before,
             priority,
-            with,
+            with: submissions,
         };
         self.parts.spool.enqueue(message).await.map_err(|error| {
-            tracing::error!(target: "intake", "{}: can't be queued: {error}", transaction.id);
+            tracing::error!(target: "intake", "{}: enqueue failed: {error}", transaction.id);
             replies::spool(&error)
         })
     }
 
-    /// Where plugins want it in the queue, or held by whatever hook said so.
+    /// Enqueue options set by plugins. A hold reason from any hook takes precedence.
     pub(crate) async fn placement(&self, transaction: &mut Transaction) -> Result<Placement, Ended> {
-        let Transaction { chain, context, .. } = transaction;
-        let mut placement = self.parts.pipeline.placement(chain, context).await?;
+        let Transaction { chain: hooks, context, .. } = transaction;
+        let mut placement = self.parts.pipeline.placement(hooks, context).await?;
         placement.hold = context.hold.clone().or(placement.hold);
         context.hold.clone_from(&placement.hold);
         Ok(placement)
     }
 }
 
-/// What the client hears when a fault before the commit has a consequence.
+/// Reply to the client when a plugin fault before the commit rejects the message.
 fn ended(ended: Ended) -> Reply {
     match ended.0 {
         Verdict::Reject(reply) | Verdict::Defer(reply) | Verdict::Disconnect(reply) => reply,

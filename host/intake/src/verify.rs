@@ -1,5 +1,4 @@
-//! Do other servers take mail for an address? They are asked by probes, and their answers are remembered (Postfix's
-//! ADDRESS_VERIFICATION_README).
+//! Address verification by probes to other mail servers, with a cache of results (Postfix ADDRESS_VERIFICATION_README).
 
 mod known;
 
@@ -16,19 +15,20 @@ use waxwing_types::{Address, Clock, Disposition, ReversePath, Timestamp};
 
 use known::Known;
 
-/// Where answers are kept among the pairs of plugins; no plugin has a name with a dot.
+/// Namespace of the cache in the plugin key-value store; plugin names contain no dot.
 const NAMESPACE: &str = "verify.addresses";
-/// Octets of all answers that are kept, about a hundred thousand; for one more an old one goes.
+/// Maximum bytes of the cache, about 100,000 results. A full cache evicts old entries.
 const ANSWERS_BYTES_MAX: u64 = 16 << 20;
-/// Neighbours among which the oldest answer is looked for when room is needed, and how many of them go.
+/// Number of adjacent entries examined for eviction, and number of entries evicted.
 const NEIGHBOURS: usize = 32;
 const ROOM_FOR: usize = 4;
-/// Probes at once for recipients, and as many for senders: whom strangers name as senders must not keep recipients waiting.
+/// Maximum number of concurrent recipient probes, and of sender probes. Separate limits: forged sender addresses must not delay recipient
+/// verification.
 const PROBES_MAX: usize = 50;
-/// An address is not asked about again so soon, whatever the answer was.
+/// Minimum time between probes of an address, whatever the result.
 const PROBE_PAUSE: Duration = Duration::from_secs(60);
 
-/// The keys of verification, by their names in the configuration.
+/// Settings of address verification, by configuration key.
 #[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "the keys are described in the configuration")]
 pub struct VerifySettings {
@@ -40,11 +40,11 @@ pub struct VerifySettings {
     pub address_verify_negative_refresh_time: Duration,
     pub recipient: Consequence,
     pub sender: Consequence,
-    /// Our probes give this name: a client of that name is ourselves.
+    /// HELO name of probes: a client with this name is the server itself.
     pub smtp_helo_name: String,
 }
 
-/// What is done about an address that is not verified.
+/// Reply codes and action for addresses without successful verification.
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs, reason = "the keys are described in the configuration")]
 pub struct Consequence {
@@ -54,7 +54,7 @@ pub struct Consequence {
 }
 
 impl VerifySettings {
-    /// The keys of a configuration.
+    /// Reads the keys of a configuration.
     #[must_use]
     pub fn of(config: &Config) -> Self {
         Self {
@@ -79,18 +79,18 @@ impl VerifySettings {
     }
 }
 
-/// What is known of an address.
+/// Result of an address probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Finding {
-    /// Its server takes mail for it.
+    /// Mail server accepts mail for the address.
     Deliverable,
-    /// Its server takes none, with these words.
+    /// Mail server refuses mail for the address, with reply text.
     Undeliverable(String),
-    /// It can't be said now, for this reason.
+    /// No result at present, with reason.
     Unknown(String),
 }
 
-/// As whom an address is asked about.
+/// Role of the verified address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     Recipient,
@@ -99,20 +99,20 @@ pub(crate) enum Role {
 
 type Outcome = watch::Receiver<Option<Finding>>;
 
-/// Asks about addresses and remembers what was said.
+/// Verifies addresses by probes and caches the results.
 pub struct Verifier {
     pub(crate) settings: VerifySettings,
     probe: Arc<dyn Probe>,
     answers: Arc<dyn KvStore>,
     clock: Arc<dyn Clock>,
-    /// One probe for each address at a time, at most `2 * PROBES_MAX`.
+    /// Results of running probes by lookup key: a single probe per address, at most `2 * PROBES_MAX` in total.
     under_way: Mutex<HashMap<String, Outcome>>,
     recipients: Arc<Semaphore>,
     senders: Arc<Semaphore>,
 }
 
 impl Verifier {
-    /// Asks by `probe` and remembers in `answers`.
+    /// Creates a verifier that sends probes through `probe` and stores results in `answers`.
     #[must_use]
     pub fn new(settings: VerifySettings, probe: Arc<dyn Probe>, answers: Arc<dyn KvStore>, clock: Arc<dyn Clock>) -> Arc<Self> {
         let probes = || Arc::new(Semaphore::new(PROBES_MAX));
@@ -120,42 +120,42 @@ impl Verifier {
         Arc::new(Self { settings, probe, answers, clock, under_way: Mutex::default(), recipients, senders })
     }
 
-    /// What is known of an address, after a probe if need be. `helo` is what the client calls itself.
+    /// Cached result for an address, or the result of a new probe. `helo` is the client's HELO name.
     pub(crate) async fn verify(self: &Arc<Self>, address: &Address, role: Role, helo: Option<&str>) -> Finding {
         let key = address.lookup_key();
-        // Whoever sends us our own probe back must not hear from us that the address is good, nor wait for the end of that probe.
+        // A probe returning to this server through a mail loop must neither succeed nor wait for the original probe.
         let is_ourselves = helo.is_some_and(|helo| helo.eq_ignore_ascii_case(&self.settings.smtp_helo_name));
         if is_ourselves && self.under_way.lock().contains_key(&key) {
             return Finding::Unknown("the probe of this address came back to this server".to_owned());
         }
         let now = self.clock.now();
-        if let Some(known) = self.known(&key, now).await {
-            if known.is_stale(&self.settings, now) {
-                // The old answer serves meanwhile.
+        if let Some(entry) = self.known(&key, now).await {
+            if entry.is_stale(&self.settings, now) {
+                // Refresh in the background; the cached result is used meanwhile.
                 let _ = self.ask(address, &key, role);
             }
-            return known.finding;
+            return entry.finding;
         }
         let Some(mut outcome) = self.ask(address, &key, role) else {
             return Finding::Unknown("too many addresses are being verified".to_owned());
         };
         match tokio::time::timeout(self.settings.address_verify_poll_time, outcome.wait_for(Option::is_some)).await {
-            Ok(Ok(finding)) => finding.clone().unwrap_or_else(cut_off),
+            Ok(Ok(result)) => result.clone().unwrap_or_else(cut_off),
             Ok(Err(_)) => cut_off(),
             Err(_) => Finding::Unknown("address verification in progress".to_owned()),
         }
     }
 
-    /// An answer that still counts.
+    /// Cached result that has not expired.
     async fn known(&self, key: &str, now: Timestamp) -> Option<Known> {
         let stored = self.answers.get(NAMESPACE, &known::row_key(key)).await.unwrap_or_else(|error| {
-            tracing::warn!(target: "verify", "what is known of <{key}> can't be read: {error}");
+            tracing::warn!(target: "verify", "cached result for <{key}> can't be read: {error}");
             None
         });
-        stored.as_deref().and_then(Known::decode).filter(|known| !known.left(&self.settings, now).is_zero())
+        stored.as_deref().and_then(Known::decode).filter(|entry| !entry.left(&self.settings, now).is_zero())
     }
 
-    /// Begins a probe, unless one is under way; none if there are too many.
+    /// Starts a probe or joins a running probe for the address; `None` if too many probes are running.
     fn ask(self: &Arc<Self>, address: &Address, key: &str, role: Role) -> Option<Outcome> {
         let mut under_way = self.under_way.lock();
         if let Some(outcome) = under_way.get(key) {
@@ -166,48 +166,48 @@ impl Verifier {
             Role::Sender => &self.senders,
         };
         let permit = Arc::clone(probes).try_acquire_owned().ok()?;
-        let (tell, outcome) = watch::channel(None);
+        let (sender, outcome) = watch::channel(None);
         under_way.insert(key.to_owned(), outcome.clone());
         drop(under_way);
         let entry = UnderWay { verifier: Arc::clone(self), key: key.to_owned(), _permit: permit };
         let address = address.clone();
         drop(spawn("verify", async move {
-            let finding = entry.probe(&address).await;
+            let result = entry.probe(&address).await;
             drop(entry);
-            tell.send_replace(Some(finding));
+            sender.send_replace(Some(result));
         }));
         Some(outcome)
     }
 
-    /// Keeps an answer. One for now does not take the place of one that is good, or of one that is bad for good.
-    async fn remember(&self, key: &str, finding: &Finding) {
+    /// Stores a result. A temporary failure does not replace a definite result.
+    async fn remember(&self, key: &str, result: &Finding) {
         let now = self.clock.now();
-        let known = match (finding, self.known(key, now).await) {
+        let entry = match (result, self.known(key, now).await) {
             (Finding::Unknown(_), Some(before)) => Known { asked: now, ..before },
             (Finding::Deliverable | Finding::Undeliverable(_) | Finding::Unknown(_), _) => {
-                Known { finding: finding.clone(), answered: now, asked: now }
+                Known { finding: result.clone(), answered: now, asked: now }
             }
         };
-        let (row, value, left) = (known::row_key(key), known.encode(), known.left(&self.settings, now));
-        let mut kept = self.answers.set(NAMESPACE, ANSWERS_BYTES_MAX, &row, &value, Some(left)).await;
-        if kept == Err(KvError::Full) {
-            kept = match self.make_room(&row).await {
-                Ok(()) => self.answers.set(NAMESPACE, ANSWERS_BYTES_MAX, &row, &value, Some(left)).await,
+        let (row, value, ttl) = (known::row_key(key), entry.encode(), entry.left(&self.settings, now));
+        let mut stored = self.answers.set(NAMESPACE, ANSWERS_BYTES_MAX, &row, &value, Some(ttl)).await;
+        if stored == Err(KvError::Full) {
+            stored = match self.make_room(&row).await {
+                Ok(()) => self.answers.set(NAMESPACE, ANSWERS_BYTES_MAX, &row, &value, Some(ttl)).await,
                 Err(error) => Err(error),
             };
         }
-        if let Err(error) = kept {
-            tracing::warn!(target: "verify", "what is known of <{key}> can't be kept: {error}");
+        if let Err(error) = stored {
+            tracing::warn!(target: "verify", "cached result for <{key}> can't be stored: {error}");
         }
     }
 
-    /// Forgets the oldest of the neighbours. Rows lie in the order of a hash, so that these are any.
+    /// Evicts the oldest among adjacent entries. Entries are ordered by hash, so that the choice is effectively random.
     async fn make_room(&self, row: &[u8]) -> Result<(), KvError> {
         let mut neighbours = self.answers.scan(NAMESPACE, b"", Some(row), NEIGHBOURS).await?;
         if neighbours.len() < ROOM_FOR {
             neighbours = self.answers.scan(NAMESPACE, b"", None, NEIGHBOURS).await?;
         }
-        neighbours.sort_by_key(|(_, value)| Known::decode(value).map(|known| known.answered));
+        neighbours.sort_by_key(|(_, value)| Known::decode(value).map(|entry| entry.answered));
         for (row, _) in neighbours.iter().take(ROOM_FOR) {
             self.answers.delete(NAMESPACE, row).await?;
         }
@@ -219,7 +219,7 @@ fn cut_off() -> Finding {
     Finding::Unknown("the verification was cut off".to_owned())
 }
 
-/// A probe under way; not any more when this is dropped, however the probe ended.
+/// Running probe; drop removes the entry from the map of running probes.
 struct UnderWay {
     verifier: Arc<Verifier>,
     key: String,
@@ -229,23 +229,23 @@ struct UnderWay {
 impl UnderWay {
     async fn probe(&self, address: &Address) -> Finding {
         let verifier = &self.verifier;
-        let begun = verifier.clock.monotonic();
-        let said = verifier.probe.probe(&verifier.settings.address_verify_sender, address).await;
-        let status = said.status();
-        let mut words = match (&status.remote, status.code) {
+        let started_at = verifier.clock.monotonic();
+        let disposition = verifier.probe.probe(&verifier.settings.address_verify_sender, address).await;
+        let status = disposition.status();
+        let mut text = match (&status.remote, status.code) {
             (Some(remote), Some(code)) => format!("host {remote} said: {code} {}", status.text),
             (Some(_) | None, _) => status.text.clone(),
         };
-        words.truncate(words.floor_char_boundary(known::WORDS_BYTES_MAX));
-        let ms = verifier.clock.monotonic().since(begun).as_millis();
-        let (finding, word) = match said {
+        text.truncate(text.floor_char_boundary(known::WORDS_BYTES_MAX));
+        let ms = verifier.clock.monotonic().since(started_at).as_millis();
+        let (result, label) = match disposition {
             Disposition::Delivered(_) => (Finding::Deliverable, "deliverable"),
-            Disposition::Failed(_) => (Finding::Undeliverable(words.clone()), "undeliverable"),
-            Disposition::Deferred { .. } => (Finding::Unknown(words.clone()), "not verified"),
+            Disposition::Failed(_) => (Finding::Undeliverable(text.clone()), "undeliverable"),
+            Disposition::Deferred { .. } => (Finding::Unknown(text.clone()), "not verified"),
         };
-        tracing::info!(target: "verify", "probe: <{address}> is {word}: {words} ({ms} ms)");
-        verifier.remember(&self.key, &finding).await;
-        finding
+        tracing::info!(target: "verify", "probe: <{address}> is {label}: {text} ({ms} ms)");
+        verifier.remember(&self.key, &result).await;
+        result
     }
 }
 

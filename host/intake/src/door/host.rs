@@ -1,4 +1,4 @@
-//! The host of a guarded session: intake for the session inside, and rests for the door.
+//! Session handler of a guarded session: forwards the questions of the SMTP session to intake and performs tarpit delays.
 
 use std::time::Duration;
 
@@ -13,20 +13,20 @@ use crate::SessionHost;
 
 const NOBODY_ANSWERS: Reply = Reply::fixed(421, (4, 3, 0), "Internal error, closing");
 
-/// Answers for a session; none inside for one that is not let in.
+/// Answers the questions of a guarded session. `inner` is `None` for a session refused at connect.
 pub struct GuardedHost {
     inner: Option<SessionHost>,
     shutdown: Shutdown,
 }
 
 impl GuardedHost {
-    /// Around intake's host.
+    /// Wraps the session handler of intake.
     #[must_use]
     pub fn new(inner: Option<SessionHost>, shutdown: Shutdown) -> Self {
         Self { inner, shutdown }
     }
 
-    /// A rest takes a timer and no thread, and ends with the server.
+    /// Waits with a timer and without a thread; server shutdown ends the wait early.
     async fn rest(&mut self, time: Duration) {
         tokio::select! {
             () = tokio::time::sleep(time) => {}
@@ -43,9 +43,9 @@ impl Host<GuardedSession> for GuardedHost {
                 DoorAnswer::Rested
             }
             (DoorQuestion::Asked(question), Some(inner)) => {
-                let tells = matches!(question, Question::Connect | Question::Auth(_) | Question::Xclient(_));
+                let changes_client = matches!(question, Question::Connect | Question::Auth(_) | Question::Xclient(_));
                 let answer = inner.answer(question).await;
-                DoorAnswer::Answered(answer, tells.then(|| known(inner)))
+                DoorAnswer::Answered(answer, changes_client.then(|| known(inner)))
             }
             (DoorQuestion::Asked(_), None) => DoorAnswer::Answered(Answer::Close(NOBODY_ANSWERS), None),
         }
@@ -57,9 +57,9 @@ impl Host<GuardedSession> for GuardedHost {
         }
     }
 
-    fn ended(&mut self, how: End) {
+    fn ended(&mut self, end: End) {
         if let Some(inner) = &mut self.inner {
-            inner.ended(how);
+            inner.ended(end);
         }
     }
 }

@@ -1,7 +1,8 @@
-//! The door that every SMTP session comes through: what a client may do in a time, how long it may take, what it costs.
+//! Session guard in front of every SMTP session: rate limits, deadlines and memory limits of clients (Postfix anvil(8) and
+//! postscreen(8)).
 //!
-//! [`GuardedSession`] stands around a server session and sees all that goes in and comes out of it. So the limits are in one place, need
-//! neither a thread nor a clock, and the session's one line in the log (`notes.rs`) knows everything.
+//! [`GuardedSession`] wraps a server session and sees all input and output of the session. All limits are therefore enforced in a single
+//! place, need neither a thread nor a clock, and feed the session's log line (`session_log.rs`).
 
 mod host;
 mod notes;
@@ -23,12 +24,12 @@ use waxwing_types::{Clock, Reply, Via};
 pub use host::GuardedHost;
 pub use session::{DoorAnswer, DoorQuestion, GuardedSession};
 
-/// Octets that a session is taken to need without a message: its task, its buffers, its hooks' conversations.
+/// Estimated bytes of a session without a message: task, buffers, plugin sessions of the hooks.
 const SESSION_BYTES: u64 = 12 * 1024;
-/// Octets that an accepted recipient is taken to need.
+/// Estimated bytes of an accepted recipient.
 const RECIPIENT_BYTES: u64 = 512;
 
-/// The counter of refusals, by limit.
+/// Prometheus counter of refusals, with label `limit`.
 const REFUSED: &str = "waxwing_smtpd_refused_total";
 
 const BUSY: Reply = Reply::fixed(421, (4, 3, 2), "All server ports are busy, try again later");
@@ -43,42 +44,42 @@ const TOO_MANY_ERRORS: Reply = Reply::fixed(421, (4, 7, 0), "Error: too many err
 const SPOKE_FIRST: Reply = Reply::fixed(521, (5, 5, 1), "Protocol error: wait for the greeting");
 const TOO_SLOW: Reply = Reply::fixed(421, (4, 4, 2), "Timeout, closing");
 
-/// What the limits of a listener are, by the names of the configuration.
+/// Session limits of a listener, by configuration key.
 #[derive(Clone, Debug)]
 pub struct DoorSettings {
-    /// `smtpd_client_..._rate_limit`, `anvil_rate_time_unit`, `smtpd_network_...`.
+    /// Keys `smtpd_client_*_rate_limit`, `anvil_rate_time_unit` and `smtpd_network_*`.
     pub rates: RateSettings,
-    /// `smtpd_client_event_limit_exceptions`.
+    /// Key `smtpd_client_event_limit_exceptions`: networks exempt from all limits per client.
     pub exempt: Vec<Network>,
-    /// `smtpd_soft_error_limit`.
+    /// Key `smtpd_soft_error_limit`: number of errors before replies are delayed.
     pub soft_errors: u32,
-    /// `smtpd_error_sleep_time`.
+    /// Key `smtpd_error_sleep_time`: duration of the tarpit delay.
     pub error_sleep: Duration,
-    /// `postscreen_greet_wait`; zero: no test.
+    /// Key `postscreen_greet_wait`: delay before the greeting; zero disables the pregreet test.
     pub greet_wait: Duration,
-    /// `postscreen_greet_ttl`.
+    /// Key `postscreen_greet_ttl`: time for which a passed pregreet test is remembered.
     pub greet_ttl: Duration,
-    /// `smtpd_per_request_deadline`.
+    /// Key `smtpd_per_request_deadline`: `smtpd_timeout` limits a whole command instead of a single read.
     pub per_request_deadline: bool,
-    /// `smtpd_min_data_rate`, octets a second.
+    /// Key `smtpd_min_data_rate`, bytes per second.
     pub data_rate_min: u32,
-    /// `smtpd_timeout`.
+    /// Key `smtpd_timeout`: time for a command.
     pub timeout: Duration,
-    /// `smtpd_stress_timeout`.
+    /// Key `smtpd_stress_timeout`: time for a command under stress.
     pub stress_timeout: Duration,
-    /// `smtpd_stress_percent`.
+    /// Key `smtpd_stress_percent`: percentage of `smtpd_sessions_max` above which the server is under stress.
     pub stress_percent: u32,
-    /// `smtpd_stress_hard_error_limit`.
+    /// Key `smtpd_stress_hard_error_limit`: number of errors that end a session under stress.
     pub stress_errors_max: u32,
-    /// `smtpd_sessions_memory_max`, octets.
+    /// Key `smtpd_sessions_memory_max`, bytes.
     pub memory_max: u64,
-    /// `header_size_limit`, octets: so much of a message is held in memory.
+    /// Key `header_size_limit`, bytes: the part of a message held in memory.
     pub header_bytes_max: u64,
 }
 
 impl DoorSettings {
-    /// The keys of a configuration, for a listener of this kind. Who submits mail need not wait for the greeting: programs of users are
-    /// less patient than servers.
+    /// Reads the keys of a configuration for a listener of kind `via`. Submission listeners have no greeting delay: mail programs of
+    /// users wait less patiently than mail servers.
     #[must_use]
     pub fn of(config: &Config, via: Via) -> Self {
         let prefix = |bits: u32| u8::try_from(bits).unwrap_or(u8::MAX);
@@ -111,42 +112,42 @@ impl DoorSettings {
         }
     }
 
-    /// No limit holds for this client.
+    /// Returns whether the client is exempt from all limits.
     #[must_use]
     pub fn is_exempt(&self, client: IpAddr) -> bool {
         self.exempt.iter().any(|network| network.contains(client))
     }
 }
 
-/// What the doors of all listeners share, and keep when the configuration changes.
+/// Guard state shared by the guards of all listeners and kept across configuration reloads.
 pub struct DoorShared {
-    /// What clients do in a time.
+    /// Event rates of clients and networks.
     pub rates: Rates,
-    /// Open sessions.
+    /// Counts of open sessions.
     pub sessions: Arc<SessionCounts>,
-    /// Counts refusals.
+    /// Sink of the refusal counter.
     pub metrics: Arc<dyn Metrics>,
-    /// Time.
+    /// Clock for rates and deadlines.
     pub clock: Arc<dyn Clock>,
-    /// Octets that sessions hold, see [`GuardedSession`].
+    /// Bytes held by all sessions, see [`GuardedSession`].
     memory: AtomicU64,
 }
 
 impl DoorShared {
-    /// Nobody has come yet.
+    /// Creates the state of a server without clients.
     #[must_use]
     pub fn new(sessions: Arc<SessionCounts>, metrics: Arc<dyn Metrics>, clock: Arc<dyn Clock>) -> Arc<Self> {
         Arc::new(Self { rates: Rates::default(), sessions, metrics, clock, memory: AtomicU64::new(0) })
     }
 
-    /// Octets that all sessions are taken to hold.
+    /// Estimated bytes held by all sessions.
     #[must_use]
     pub fn memory(&self) -> u64 {
         self.memory.load(Ordering::Relaxed)
     }
 }
 
-/// The door of one listener.
+/// Session guard of a listener.
 pub struct Door {
     settings: DoorSettings,
     shared: Arc<DoorShared>,
@@ -154,13 +155,13 @@ pub struct Door {
 }
 
 impl Door {
-    /// Of this listener.
+    /// Creates the guard of a listener with its settings and the shared state.
     #[must_use]
     pub fn new(settings: DoorSettings, shared: Arc<DoorShared>, listener: Arc<str>) -> Self {
         Self { settings, shared, listener }
     }
 
-    /// Lets a client in: a session that says the greeting, or that says why not and ends.
+    /// Starts the session of a client. A refused client gets the refusal in place of the greeting, and the session ends.
     #[must_use]
     pub fn session(self: &Arc<Self>, settings: Arc<ServerSettings>, client: SocketAddr, admission: Admission) -> GuardedSession {
         let now = self.shared.clock.monotonic();
@@ -168,7 +169,7 @@ impl Door {
         GuardedSession::new(Arc::clone(self), ServerSession::new(settings), client, refusal, now)
     }
 
-    /// Why a client is not let in: the limit's name, and the reply.
+    /// Refusal of a client at connect: name of the limit, and reply.
     fn refusal(&self, client: IpAddr, admission: Admission) -> Option<(String, Reply)> {
         match admission {
             Admission::Admitted => {}
@@ -188,23 +189,23 @@ impl Door {
         let counted = rates.count(&self.settings.rates, client, Rate::Connections, now);
         match counted.and_then(|()| rates.check(&self.settings.rates, client, Rate::Errors, now)) {
             Ok(()) => None,
-            Err(over) if over.rate == Rate::Errors => Some((over.to_string(), TOO_MANY_ERRORS)),
-            Err(over) => Some((over.to_string(), if over.by_network { TOO_MANY_NETWORK } else { TOO_MANY })),
+            Err(exceeded) if exceeded.rate == Rate::Errors => Some((exceeded.to_string(), TOO_MANY_ERRORS)),
+            Err(exceeded) => Some((exceeded.to_string(), if exceeded.by_network { TOO_MANY_NETWORK } else { TOO_MANY })),
         }
     }
 
-    /// So many more octets would be too many.
+    /// Returns whether `more` additional bytes would exceed `smtpd_sessions_memory_max`.
     fn is_out_of_memory(&self, more: u64) -> bool {
         self.shared.memory().saturating_add(more) > self.settings.memory_max
     }
 
-    /// The server has as many sessions as make it hurry.
+    /// Returns whether the number of open sessions has reached `smtpd_stress_percent`.
     fn is_under_stress(&self) -> bool {
         let (open, max) = self.shared.sessions.load();
         open as u64 * 100 >= u64::from(self.settings.stress_percent) * max as u64
     }
 
-    /// Counts a refusal by its limit.
+    /// Counts a refusal under the name of the limit.
     fn count_refusal(&self, limit: &str) {
         self.shared.metrics.count(REFUSED, &[("limit", limit)], 1);
     }

@@ -1,4 +1,4 @@
-//! What is known of a session at its end, and the one line in the log that says it.
+//! Facts about a session and the log line written at the end of the session.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,24 +6,24 @@ use std::time::Duration;
 
 use waxwing_types::{Monotonic, TlsSession};
 
-/// Octets of the last refusal that the line quotes.
+/// Maximum bytes of the last refusal quoted in the log line.
 const QUOTED_BYTES_MAX: usize = 200;
 
-/// How a session ended.
+/// Reason for the end of a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum End {
-    /// Its task was dropped: the server did not wait for it.
+    /// Session task dropped before the session ended.
     #[default]
     CutOff,
-    /// The client said QUIT.
+    /// Client sent QUIT.
     Quit,
-    /// The client went away without QUIT.
+    /// Client disconnected without QUIT.
     Lost,
-    /// The client took too long.
+    /// Client exceeded a time limit.
     Timeout,
-    /// The server closed it: a limit, an error too many, a plugin.
+    /// Server closed the connection: limit, too many errors, or plugin verdict.
     Closed,
-    /// The server shut down.
+    /// Server is shutting down.
     Shutdown,
 }
 
@@ -40,16 +40,16 @@ impl End {
     }
 }
 
-/// What only the host knows of the client.
+/// Client facts known only to the session handler.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
-    /// The name of its address, confirmed.
+    /// Host name of the client address, confirmed by forward lookup.
     pub name: Option<String>,
-    /// The authenticated user.
+    /// Authenticated SASL user name.
     pub user: Option<String>,
 }
 
-/// A session so far.
+/// Data of the session's log line, collected during the session.
 #[derive(Debug)]
 pub(super) struct Notes {
     pub(super) client: SocketAddr,
@@ -64,7 +64,7 @@ pub(super) struct Notes {
     pub(super) octets_out: u64,
     pub(super) began: Monotonic,
     pub(super) end: End,
-    /// The limit that refused it something last.
+    /// Last limit that refused something to the client.
     pub(super) limit: Option<String>,
     pub(super) last_refusal: Option<String>,
 }
@@ -93,7 +93,7 @@ impl Notes {
         self.tls = Some(format!("{}:{}", session.version, session.cipher));
     }
 
-    /// A negative reply, as it goes over the wire.
+    /// Records a negative reply in wire form.
     pub(super) fn refused(&mut self, reply: &[u8]) {
         self.refused += 1;
         let line = reply.split(|octet| *octet == b'\r').next().unwrap_or_default();
@@ -101,7 +101,7 @@ impl Notes {
         self.last_refusal = Some(String::from_utf8_lossy(quoted).into_owned());
     }
 
-    /// The session's one line.
+    /// Writes the log line of the session.
     pub(super) fn log(&self, now: Monotonic) {
         let name = self.known.name.as_deref().unwrap_or("unknown");
         let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());

@@ -1,7 +1,8 @@
-//! A server session with the limits of the door around it, without I/O as the session itself.
+//! Server session wrapped by the limits of the session guard; free of I/O like the session inside.
 //!
-//! It waits with the greeting, answers for a limit that is passed, rests before replies to who makes many errors, ends who is too slow, and
-//! takes the notes for the session's line. What it does not have to meddle with goes through unchanged.
+//! A guarded session delays the greeting, answers in place of intake when a limit is exceeded, delays replies to clients with many errors
+//! (tarpit), closes sessions that miss a deadline, and collects data for the session log line. All other input and output passes through
+//! unchanged.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -22,25 +23,25 @@ use super::{
 
 type Actions = Vec<Action<DoorQuestion>>;
 
-/// What a guarded session asks.
+/// Question from a guarded session to its session handler.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DoorQuestion {
-    /// The session inside asks.
+    /// Question of the inner SMTP session.
     Asked(Question),
-    /// Rest so long before the replies that wait are sent.
+    /// Tarpit delay before the withheld replies are sent.
     Rest(Duration),
 }
 
-/// What it is answered.
+/// Answer from the session handler to a guarded session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DoorAnswer {
-    /// To the session inside, and what the host knows of the client by now.
+    /// Answer to the inner SMTP session, with the client facts known to the session handler.
     Answered(Answer, Option<Known>),
-    /// The time is over.
+    /// Tarpit delay is over.
     Rested,
 }
 
-/// One client's session behind the door. Beyond the session inside it holds the replies that rest, which are one input's.
+/// SMTP session of a client behind the session guard. Memory beyond the inner session: the withheld replies to a single input.
 pub struct GuardedSession {
     door: Arc<Door>,
     inner: ServerSession,
@@ -50,33 +51,33 @@ pub struct GuardedSession {
     is_exempt: bool,
     /// Negative replies since the last accepted message.
     errors: u32,
-    /// From when the time for the next command counts: the last reply, and what the octets since then have earned.
+    /// Start of the time for the next command: the last reply, plus the time credited for bytes received since.
     base: Monotonic,
-    /// The last look whether the server is under stress.
+    /// Time of the last check for server stress.
     looked: Monotonic,
-    /// What the session inside wants.
+    /// Deadline requested by the inner session.
     inner_deadline: Option<Monotonic>,
     deadline_told: Option<Monotonic>,
-    /// Of the transaction.
+    /// Accepted recipients of the transaction.
     recipients: u64,
-    /// Octets of the message so far, as many as can be in its header.
+    /// Bytes of the message received so far, capped at `header_bytes_max`.
     header_bytes: u64,
-    /// What was added to the memory of all sessions.
+    /// Bytes added to the shared memory total for this session.
     accounted: u64,
 }
 
 enum Phase {
-    /// Before [`Input::Start`], with why it is refused.
+    /// Before [`Input::Start`]; `Some` holds limit and reply of a refusal.
     New(Option<(String, Reply)>),
-    /// Waits for the time of the greeting.
+    /// Greeting delayed until this time.
     Greeting(Monotonic),
     Open,
-    /// Replies wait for the end of a rest.
+    /// Replies withheld until the tarpit delay is over.
     Resting(Actions),
     Closed,
 }
 
-/// The open question, as far as its answer is of interest.
+/// Open question of the inner session, as far as the guard needs to interpret the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     Rcpt,
@@ -87,7 +88,7 @@ enum Asked {
     Other,
 }
 
-/// Why the session inside takes a step; if it closes, that is how it ended.
+/// Cause of a step of the inner session; determines the logged end if the step closes the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
     Talk,
@@ -102,7 +103,7 @@ impl Session for GuardedSession {
 
     fn step(&mut self, now: Monotonic, input: Input<'_, DoorAnswer>, actions: &mut Actions) {
         let mut out = Vec::new();
-        let has_rested = matches!(input, Input::Answer(DoorAnswer::Rested));
+        let is_delay_over = matches!(input, Input::Answer(DoorAnswer::Rested));
         match input {
             Input::Start => self.start(now, &mut out),
             Input::Bytes(bytes) => self.bytes(now, bytes, &mut out),
@@ -118,7 +119,7 @@ impl Session for GuardedSession {
             Input::Eof => self.ending(now, Input::Eof, Cause::Eof, &mut out),
             Input::Shutdown => self.ending(now, Input::Shutdown, Cause::Shutdown, &mut out),
         }
-        if !has_rested {
+        if !is_delay_over {
             self.rest(&mut out);
         }
         self.account();
@@ -157,7 +158,7 @@ impl GuardedSession {
         session
     }
 
-    /// It is not let in, and says so: intake has no part in it.
+    /// Returns whether the client is refused at connect; intake takes no part in such a session.
     #[must_use]
     pub fn is_refused(&self) -> bool {
         matches!(self.phase, Phase::New(Some(_)))
@@ -173,8 +174,8 @@ impl GuardedSession {
             return self.refuse(now, &limit, &reply, out);
         }
         let settings = &self.door.settings;
-        let waits = !settings.greet_wait.is_zero() && !self.is_exempt;
-        if waits && !self.door.shared.rates.is_known_to_wait(self.client(), now, settings.greet_ttl) {
+        let is_delayed = !settings.greet_wait.is_zero() && !self.is_exempt;
+        if is_delayed && !self.door.shared.rates.is_known_to_wait(self.client(), now, settings.greet_ttl) {
             self.phase = Phase::Greeting(now + settings.greet_wait);
         } else {
             self.open(now, out);
@@ -198,7 +199,7 @@ impl GuardedSession {
         }
     }
 
-    /// Octets earn time by their number, so that neither a command nor a message of any length can be stretched for ever.
+    /// Credits time for received bytes at the minimum data rate, so that neither a command nor a message can be stretched without limit.
     fn earned(&self, now: Monotonic, octets: usize) -> Monotonic {
         if !self.door.settings.per_request_deadline {
             return now;
@@ -211,15 +212,15 @@ impl GuardedSession {
         self.base = now;
         match answer {
             DoorAnswer::Rested => {
-                // The client may have gone meanwhile: then it stays closed.
+                // Client may have disconnected during the delay: the session stays closed.
                 if let Phase::Resting(replies) = &mut self.phase {
                     *out = std::mem::take(replies);
                     self.phase = Phase::Open;
                 }
             }
-            DoorAnswer::Answered(answer, known) => {
-                if let Some(known) = known {
-                    self.notes.known = known;
+            DoorAnswer::Answered(answer, identity) => {
+                if let Some(identity) = identity {
+                    self.notes.known = identity;
                 }
                 self.note_answer(now, &answer);
                 self.run(now, Input::Answer(answer), Cause::Talk, out);
@@ -269,20 +270,20 @@ impl GuardedSession {
         }
     }
 
-    /// One step of the session inside, and what follows from it.
+    /// Runs a step of the inner session and applies limits to the resulting actions.
     fn run(&mut self, now: Monotonic, input: Input<'_, Answer>, cause: Cause, out: &mut Actions) {
         let mut inner = Vec::new();
         self.inner.step(now, input, &mut inner);
-        // What a limit answers is not asked of the host.
+        // Questions answered by a limit do not reach the session handler.
         while let Some((at, answer)) = self.answer_of_limit(now, &inner) {
             inner.remove(at);
             self.inner.step(now, Input::Answer(answer), &mut inner);
         }
-        let mut over = None;
+        let mut exceeded = None;
         for action in inner {
             match action {
                 Action::Send(octets) => {
-                    over = self.note_reply(now, &octets).err().or(over);
+                    exceeded = self.note_reply(now, &octets).err().or(exceeded);
                     out.push(Action::Send(octets));
                 }
                 Action::Ask(question) => {
@@ -297,21 +298,21 @@ impl GuardedSession {
                 Action::WakeAt(deadline) => self.inner_deadline = Some(deadline),
                 Action::StartTls => match self.count(now, Rate::Handshakes) {
                     Ok(()) => out.push(Action::StartTls),
-                    Err(over) => {
-                        out.pop(); // the 220 of STARTTLS
-                        return self.refuse(now, &over.to_string(), &TOO_MANY_HANDSHAKES, out);
+                    Err(exceeded) => {
+                        out.pop(); // Reply 220 to STARTTLS
+                        return self.refuse(now, &exceeded.to_string(), &TOO_MANY_HANDSHAKES, out);
                     }
                 },
                 Action::Close => return self.close(cause, out),
             }
         }
-        self.end_for_limits(now, over, out);
+        self.end_for_limits(now, exceeded, out);
     }
 
-    /// Errors and memory can end a session whatever it is doing.
-    fn end_for_limits(&mut self, now: Monotonic, over: Option<Over>, out: &mut Actions) {
-        let (limit, reply) = if let Some(over) = over {
-            (over.to_string(), &TOO_MANY_ERRORS)
+    /// Ends the session when error or memory limits are exceeded, in any protocol state.
+    fn end_for_limits(&mut self, now: Monotonic, exceeded: Option<Over>, out: &mut Actions) {
+        let (limit, reply) = if let Some(exceeded) = exceeded {
+            (exceeded.to_string(), &TOO_MANY_ERRORS)
         } else if self.errors >= self.door.settings.stress_errors_max && !self.is_exempt && self.door.is_under_stress() {
             ("smtpd_stress_hard_error_limit".to_owned(), &TOO_MANY_ERRORS)
         } else if self.header_bytes > 0 && self.door.is_out_of_memory(self.bytes_held().saturating_sub(self.accounted)) {
@@ -319,18 +320,18 @@ impl GuardedSession {
         } else {
             return;
         };
-        // A question that is not answered any more is not asked; nor is a body taken.
+        // After the end of a session, questions need no answer and body bytes no reader.
         out.retain(|action| matches!(action, Action::Send(_)));
         self.refuse(now, &limit, reply, out);
     }
 
-    /// A limit's answer to the question in `inner`, and where that stands.
+    /// Answer of an exceeded limit to the question in `inner`, with the index of the question.
     fn answer_of_limit(&self, now: Monotonic, inner: &[Action<Question>]) -> Option<(usize, Answer)> {
-        let found = inner.iter().enumerate().find_map(|(at, action)| match action {
+        let position = inner.iter().enumerate().find_map(|(at, action)| match action {
             Action::Ask(question) => Some((at, question)),
             Action::Send(_) | Action::Body(_) | Action::WakeAt(_) | Action::StartTls | Action::Close => None,
         });
-        let (at, question) = found?;
+        let (at, question) = position?;
         let (rate, refusal) = match question {
             Question::Mail { .. } => (Rate::Messages, TOO_MUCH_MAIL),
             Question::Rcpt { .. } => (Rate::Recipients, TOO_MANY_RECIPIENTS),
@@ -345,14 +346,14 @@ impl GuardedSession {
             | Question::EndOfData
             | Question::Reset => return None,
         };
-        let passed = self.count(now, rate).and_then(|()| match rate {
+        let counted = self.count(now, rate).and_then(|()| match rate {
             Rate::Auths => self.check(now, Rate::AuthFailures),
             Rate::Connections | Rate::Messages | Rate::Recipients | Rate::Errors | Rate::AuthFailures | Rate::Handshakes => {
                 Ok(())
             }
         });
-        if let Err(over) = passed {
-            self.log_refusal(&over.to_string(), &refusal);
+        if let Err(exceeded) = counted {
+            self.log_refusal(&exceeded.to_string(), &refusal);
             return Some((at, Answer::Reply(refusal)));
         }
         if rate != Rate::Auths && self.door.is_out_of_memory(RECIPIENT_BYTES) {
@@ -381,14 +382,14 @@ impl GuardedSession {
         tracing::info!(target: "smtpd", client = %self.client(), listener = &*self.notes.listener, limit, "refused: {reply}");
     }
 
-    /// Says no by a limit, and closes.
+    /// Sends the refusal reply of a limit and closes the session.
     fn refuse(&mut self, now: Monotonic, limit: &str, reply: &Reply, out: &mut Actions) {
-        // The session's line says all that a line of its own would: a flood is not written down twice.
+        // The disconnect line contains the limit already; a second line per refusal would double the log volume of a flood.
         self.door.count_refusal(limit);
         self.notes.limit = Some(limit.to_owned());
         let mut octets = Vec::new();
         reply.write_to(&mut octets);
-        // It ends anyway, whatever this one counts.
+        // The session ends anyway, whether or not the error rate is exceeded.
         let _ = self.note_reply(now, &octets);
         out.push(Action::Send(Bytes::from(octets)));
         self.close(Cause::Talk, out);
@@ -407,7 +408,9 @@ impl GuardedSession {
         out.push(Action::Close);
     }
 
-    /// A reply has the client's time begin anew. An error: one negative reply too many.
+    /// Records a reply and restarts the client's command time.
+    ///
+    /// Errors: the error rate is exceeded by a negative reply.
     fn note_reply(&mut self, now: Monotonic, reply: &[u8]) -> Result<(), Over> {
         self.base = now;
         self.notes.octets_out += reply.len() as u64;
@@ -462,9 +465,9 @@ impl GuardedSession {
                 (self.recipients, self.header_bytes) = (0, 0);
             }
             Asked::Reset => (self.recipients, self.header_bytes) = (0, 0),
-            // 4yz says nothing of the secret.
+            // Replies 4yz reveal nothing about the credentials.
             Asked::Auth if matches!(answer, Answer::Reply(reply) | Answer::Close(reply) if reply.code() >= 500) => {
-                // The next attempt is refused, not this one's answer.
+                // The limit refuses the next attempt, not the current answer.
                 let _ = self.count(now, Rate::AuthFailures);
             }
             Asked::Xclient(Some(address)) if is_positive => {
@@ -475,12 +478,12 @@ impl GuardedSession {
         }
     }
 
-    /// Puts replies aside until the client has rested, if it makes many errors. While it rests nothing more is read from it.
+    /// Withholds replies from a client with many errors for `smtpd_error_sleep_time`. During the delay no input is read from the client.
     fn rest(&mut self, out: &mut Actions) {
         let settings = &self.door.settings;
-        let is_due = self.errors > settings.soft_errors && !self.is_exempt && !settings.error_sleep.is_zero();
-        let replies = out.iter().any(|action| matches!(action, Action::Send(_)));
-        if !is_due || !replies || !matches!(self.phase, Phase::Open) || out.contains(&Action::StartTls) {
+        let is_delayed = self.errors > settings.soft_errors && !self.is_exempt && !settings.error_sleep.is_zero();
+        let has_reply = out.iter().any(|action| matches!(action, Action::Send(_)));
+        if !is_delayed || !has_reply || !matches!(self.phase, Phase::Open) || out.contains(&Action::StartTls) {
             return;
         }
         self.phase = Phase::Resting(std::mem::take(out));
@@ -507,10 +510,10 @@ impl GuardedSession {
         let deadline = match self.phase {
             Phase::Greeting(until) => Some(until),
             Phase::Open if !out.iter().any(|action| matches!(action, Action::Ask(_))) => {
-                let own = settings.per_request_deadline.then(|| self.base + settings.timeout);
-                let look = settings.stress_timeout < settings.timeout;
-                let look = look.then(|| self.base.max(self.looked) + settings.stress_timeout);
-                [self.inner_deadline, own, look].into_iter().flatten().min()
+                let request = settings.per_request_deadline.then(|| self.base + settings.timeout);
+                let is_checked = settings.stress_timeout < settings.timeout;
+                let stress_check = is_checked.then(|| self.base.max(self.looked) + settings.stress_timeout);
+                [self.inner_deadline, request, stress_check].into_iter().flatten().min()
             }
             Phase::Open | Phase::New(_) | Phase::Resting(_) | Phase::Closed => return,
         };
@@ -524,14 +527,14 @@ impl GuardedSession {
 }
 
 impl Drop for GuardedSession {
-    /// The session's one line, however it ended.
+    /// Writes the session's log line, for any kind of end.
     fn drop(&mut self) {
         self.door.shared.memory.fetch_sub(self.accounted, Ordering::Relaxed);
         self.notes.log(self.door.shared.clock.monotonic());
     }
 }
 
-/// The address that XCLIENT gives, without the prefix that marks IPv6.
+/// Address of the XCLIENT attribute ADDR, without the `IPV6:` prefix.
 fn address_of(attributes: &[(String, Option<String>)]) -> Option<IpAddr> {
     let (_, value) = attributes.iter().find(|(name, _)| name.eq_ignore_ascii_case("ADDR"))?;
     let text = value.as_deref()?;

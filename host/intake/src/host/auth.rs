@@ -1,4 +1,4 @@
-//! AUTH: each exchange is driven to its end, and what it shows is kept for the session.
+//! AUTH: runs SASL exchanges and stores the authenticated user in the session context.
 
 use std::sync::Arc;
 

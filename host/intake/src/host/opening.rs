@@ -1,4 +1,4 @@
-//! Connecting, the handshake, HELO: what is answered before there is a mail.
+//! Connection setup: connect, TLS handshake, HELO and EHLO.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::SessionHost;
 use crate::restrict::{Case, Refusal, Stage, reverse};
 
 impl SessionHost {
-    /// A client has come, or one that a proxy speaks for.
+    /// Handles a new client: connect, or XCLIENT by a proxy.
     pub(super) async fn connect(&mut self) -> Answer {
         self.look_up_client().await;
         match self.restrict_session(Stage::Connect).await {
@@ -20,7 +20,7 @@ impl SessionHost {
         }
     }
 
-    /// The client's name that leads back to its address. This machine is known without asking (RFC 6761 §6.3).
+    /// Sets the client name confirmed by forward lookup (FCrDNS). Loopback addresses need no lookup (RFC 6761 §6.3).
     async fn look_up_client(&mut self) {
         let policy = &self.intake.parts.policy;
         let (Some(time), Some(client)) = (policy.peername_timeout, self.context.client.as_deref()) else { return };
@@ -33,20 +33,20 @@ impl SessionHost {
                 .contains(&ip)
                 .then(|| "localhost".to_owned()),
             false => match tokio::time::timeout(time, reverse(&*policy.resolver, ip)).await {
-                Ok(found) => found.confirmed,
+                Ok(lookup) => lookup.confirmed,
                 Err(_) => None,
             },
         };
         self.context.client = Some(Arc::new(Client { name, ..client.clone() }));
     }
 
-    /// The lists that are asked before MAIL. Beside a refusal only HOLD means anything there.
+    /// Evaluates restrictions before MAIL. Only refusals and HOLD have an effect at this point.
     async fn restrict_session(&mut self, stage: Stage) -> Option<Answer> {
         let context = &self.context;
-        let case = Case { stage, context, esmtp: self.esmtp, sender: None, recipient: None, size: 0 };
-        let found = self.intake.restrict(&mut self.chain, &case).await;
-        self.context.hold = self.context.hold.take().or(found.hold);
-        let Refusal { reply, rule } = found.refusal?;
+        let request = Case { stage, context, esmtp: self.esmtp, sender: None, recipient: None, size: 0 };
+        let outcome = self.intake.restrict(&mut self.chain, &request).await;
+        self.context.hold = self.context.hold.take().or(outcome.hold);
+        let Refusal { reply, rule } = outcome.refusal?;
         let now = self.intake.parts.clock.now();
         TraceEntry::step(now, "intake", rule.clone(), "", reply.to_string()).keep(&mut self.chain.trace);
         self.rule = Some(rule);
@@ -64,21 +64,21 @@ impl SessionHost {
             Verdict::Reject(reply) | Verdict::Defer(reply) => Answer::Reply(reply),
             Verdict::Disconnect(reply) => Answer::Close(reply),
         };
-        // Before MAIL nothing has a name yet: the steps so far are traced under one of their own.
+        // No queue ID exists before MAIL: the trace of a session refusal gets a fresh ID.
         let now = self.intake.parts.clock.now();
         let id = self.intake.parts.spool.ids().next(now);
         self.refused_session(id, &answer, hook.as_str(), now);
         answer
     }
 
-    /// The connection is encrypted now: what the client said before it counts for nothing (RFC 3207 §4.2).
+    /// Handles the end of the TLS handshake: everything learned from the client before is discarded (RFC 3207 §4.2).
     pub(super) async fn secured(&mut self, tls: TlsSession) -> Answer {
         self.context.tls = Some(Arc::new(tls));
         self.forget_client_words();
         self.session_hook(Event::Tls).await
     }
 
-    /// As if the client had said nothing yet.
+    /// Resets the session context to the state before HELO.
     pub(super) fn forget_client_words(&mut self) {
         self.context.helo = None;
         self.context.user = None;
@@ -95,7 +95,7 @@ impl SessionHost {
             return refusal;
         }
         let answer = self.session_hook(Event::Helo(name)).await;
-        // A client may stay here for long, and has no use for the instances of the plugins meanwhile.
+        // Clients may stay idle after HELO for a long time: plugin instances are released meanwhile.
         self.chain.release();
         if answer == Answer::Ok && !self.context.hidden_capabilities.is_empty() {
             return Answer::OkWithout(self.context.hidden_capabilities.to_vec());

@@ -1,4 +1,4 @@
-//! A transaction's questions, from MAIL to the end of data.
+//! Commands of a mail transaction, from MAIL to end of data.
 
 use std::sync::Arc;
 
@@ -22,17 +22,17 @@ impl SessionHost {
         size: Option<u64>,
         options: MailOptions,
     ) -> Answer {
-        let parts = &self.intake.parts;
-        let room = match parts.spool.room(size.unwrap_or(0)) {
-            Ok(room) => room,
+        let services = &self.intake.parts;
+        let reservation = match services.spool.room(size.unwrap_or(0)) {
+            Ok(reservation) => reservation,
             Err(error) => return Answer::Reply(replies::spool(&error)),
         };
-        let now = parts.clock.now();
+        let now = services.clock.now();
         let mut context = self.context.clone();
-        let id = parts.spool.ids().next(now);
+        let id = services.spool.ids().next(now);
         context.id = Some(id);
         context.mail_parameters = Arc::new(parameters);
-        // What a session's hooks sent before MAIL belongs to no message.
+        // Submissions by session hooks before MAIL belong to no message.
         context.submissions = Arc::default();
         let origin = Origin {
             peer: context.client.as_ref().map(|c| c.peer),
@@ -43,14 +43,14 @@ impl SessionHost {
             via: context.via,
             received_at: now,
         };
-        // The transaction has instances of its own: it must not wait for one that its own session holds.
+        // The transaction uses separate plugin instances and must not wait for instances held by the session.
         self.chain.release();
-        let mut chain = parts.pipeline.chain();
-        // What the hooks before MAIL did belongs to each message of the session.
-        chain.trace.clone_from(&self.chain.trace);
-        let mut transaction = Box::new(Transaction::new(id, context, chain, options, origin, room));
+        let mut hooks = services.pipeline.chain();
+        // Trace entries of the hooks before MAIL belong to each message of the session.
+        hooks.trace.clone_from(&self.chain.trace);
+        let mut transaction = Box::new(Transaction::new(id, context, hooks, options, origin, reservation));
         transaction.size = size.unwrap_or(0);
-        if parts.recorder.is_some() {
+        if services.recorder.is_some() {
             let draft = Draft::new(sender.to_string(), &transaction.context.mail_parameters);
             transaction.draft = Some(Box::new(draft));
         }
@@ -103,13 +103,13 @@ impl SessionHost {
         parameters: Vec<Parameter>,
         options: RcptOptions,
     ) -> Answer {
-        // RFC 5321 §4.5.1: postmaster without domain exists whatever `myorigin` is.
-        let ours = recipient.is_bare() && is_postmaster(&recipient);
+        // RFC 5321 §4.5.1: postmaster without a domain exists, whatever `myorigin` is.
+        let is_local_postmaster = recipient.is_bare() && is_postmaster(&recipient);
         let recipient = match self.complete(transaction, recipient, Role::EnvelopeRecipient).await {
             Ok(address) => address,
             Err(answer) => return answer,
         };
-        let class = match self.admit(transaction, &recipient, ours).await {
+        let class = match self.admit(transaction, &recipient, is_local_postmaster).await {
             Ok(class) => class,
             Err(refusal) => return self.ruled_out(transaction, &recipient.to_string(), refusal),
         };
@@ -123,38 +123,43 @@ impl SessionHost {
         if is_yes(&answer) {
             transaction.accepted.push(index);
         } else {
-            // The recipient is refused; its index is not used again.
+            // Refused recipient: the index is not reused.
             Arc::make_mut(&mut transaction.context.recipients).retain(|recipient| recipient.index != index);
         }
         answer
     }
 
-    /// Relay control, the operator's restrictions, and whether the recipient exists, in this order: who may not write here learns nothing
-    /// of who exists.
-    async fn admit(&mut self, transaction: &mut Transaction, recipient: &Address, ours: bool) -> Result<AddressClass, Refusal> {
+    /// Checks relay control, restrictions and existence of the recipient, in this order: a client without relay permission learns nothing
+    /// about existing recipients.
+    async fn admit(
+        &mut self,
+        transaction: &mut Transaction,
+        recipient: &Address,
+        is_local_postmaster: bool,
+    ) -> Result<AddressClass, Refusal> {
         let by = |rule: &str, reply| Refusal { reply, rule: rule.to_owned() };
-        let may = self.intake.may_write_to(&transaction.context, recipient, ours);
-        let class = may.map_err(|reply| by("reject_unauth_destination", reply))?;
+        let relay = self.intake.may_write_to(&transaction.context, recipient, is_local_postmaster);
+        let class = relay.map_err(|reply| by("reject_unauth_destination", reply))?;
         self.restrict(transaction, Stage::Rcpt, Some((recipient, class))).await?;
-        let there = self.intake.is_there(transaction, recipient, class).await;
-        there.map(|()| class).map_err(|reply| by("reject_unlisted_recipient", reply))
+        let exists = self.intake.is_there(transaction, recipient, class).await;
+        exists.map(|()| class).map_err(|reply| by("reject_unlisted_recipient", reply))
     }
 
-    /// Asks the lists of a stage; what they want beside a refusal is kept.
+    /// Evaluates the restrictions of a stage and stores effects other than refusals in the transaction.
     async fn restrict(
         &mut self,
         transaction: &mut Transaction,
         stage: Stage,
         recipient: Option<(&Address, AddressClass)>,
     ) -> Result<(), Refusal> {
-        let Transaction { chain, context, size, .. } = transaction;
+        let Transaction { chain: hooks, context, size, .. } = transaction;
         let sender = context.sender.clone();
-        let case = Case { stage, context, esmtp: self.esmtp, sender: sender.as_deref(), recipient, size: *size };
-        let found = self.intake.restrict(chain, &case).await;
-        transaction.keep(found)
+        let request = Case { stage, context, esmtp: self.esmtp, sender: sender.as_deref(), recipient, size: *size };
+        let outcome = self.intake.restrict(hooks, &request).await;
+        transaction.keep(outcome)
     }
 
-    /// A refusal of the server itself: in the trace, and its rule in the log.
+    /// Records a refusal by the server: entry in the trace, rule in the log.
     fn ruled_out(&mut self, transaction: &mut Transaction, subject: &str, refusal: Refusal) -> Answer {
         let Refusal { reply, rule } = refusal;
         transaction.note(self.intake.parts.clock.now(), &rule, subject, &reply);
@@ -162,7 +167,7 @@ impl SessionHost {
         Answer::Reply(reply)
     }
 
-    /// Who wants to know hears what the aliases make of the recipient.
+    /// Runs `on-rcpt-resolved` with the alias expansion of the recipient, if any plugin has the hook.
     async fn resolved(&mut self, transaction: &mut Transaction, recipient: &ContextRecipient) -> Answer {
         if !transaction.chain.has(Hook::OnRcptResolved) {
             return Answer::Ok;
@@ -178,34 +183,34 @@ impl SessionHost {
         self.hook(transaction, Event::RcptResolved { recipient: recipient.clone(), targets }).await
     }
 
-    /// The address with a domain: rewritten by plugins, completed with `myorigin` if they left it bare.
+    /// Rewrites the address by plugins and completes an address without a domain with `myorigin`.
     async fn complete(&mut self, transaction: &mut Transaction, address: Address, role: Role) -> Result<Address, Answer> {
-        let parts = &self.intake.parts;
-        let Transaction { chain, context, .. } = &mut *transaction;
-        let address = match parts.pipeline.rewrite(chain, context, address, role).await {
+        let services = &self.intake.parts;
+        let Transaction { chain: hooks, context, .. } = &mut *transaction;
+        let address = match services.pipeline.rewrite(hooks, context, address, role).await {
             Ok(address) => address,
             Err(Ended(verdict)) => return Err(verdict_answer(transaction, verdict)),
         };
         if !address.is_bare() {
             return Ok(address);
         }
-        address.with_domain(&parts.settings.myorigin).map_err(|_| Answer::Reply(replies::BAD_ADDRESS))
+        address.with_domain(&services.settings.myorigin).map_err(|_| Answer::Reply(replies::BAD_ADDRESS))
     }
 
     async fn hook(&mut self, transaction: &mut Transaction, event: Event) -> Answer {
-        let Transaction { chain, context, .. } = transaction;
-        let verdict = self.intake.parts.pipeline.verdict(chain, context, event).await;
+        let Transaction { chain: hooks, context, .. } = transaction;
+        let verdict = self.intake.parts.pipeline.verdict(hooks, context, event).await;
         verdict_answer(transaction, verdict)
     }
 
-    /// In a transaction it is asked about with that; its reply never ends it.
+    /// Runs the command hook, with the transaction's context if a transaction is open. A reply of the hook never ends the transaction.
     pub(super) async fn command(&mut self, verb: &str, argument: &Bytes) -> Answer {
         let pipeline = &self.intake.parts.pipeline;
-        let (chain, context) = match &mut self.transaction {
+        let (hooks, context) = match &mut self.transaction {
             Some(transaction) => (&mut transaction.chain, &mut transaction.context),
             None => (&mut self.chain, &mut self.context),
         };
-        pipeline.command(chain, context, verb, argument).await.map_or(Answer::Ok, Answer::Reply)
+        pipeline.command(hooks, context, verb, argument).await.map_or(Answer::Ok, Answer::Reply)
     }
 
     pub(super) async fn data(&mut self) -> Answer {
@@ -257,7 +262,7 @@ impl SessionHost {
         answer
     }
 
-    /// The transaction ended with a refusal: logged and traced.
+    /// Logs and traces the refusal that ended a transaction.
     fn refused(&mut self, transaction: &mut Transaction, answer: &Answer, at: &str) {
         if let Answer::Reply(reply) | Answer::Close(reply) = answer {
             self.note_refusal(transaction.id, transaction.context.sender.as_deref(), reply);

@@ -1,4 +1,4 @@
-//! Access tables (access(5)) and what their values, and the answers of policy services, mean.
+//! Access tables (access(5)) and the actions returned by tables and policy services.
 
 use std::net::IpAddr;
 
@@ -9,13 +9,13 @@ use waxwing_types::{Address, EnhancedCode, Reply, ReversePath};
 use super::{Asking, Case, Refusal, Ruling, named, refuse, subject_of};
 use crate::replies;
 
-/// What a table has in the place of the null sender (`smtpd_null_access_lookup_key`).
+/// Lookup key of the null sender (`smtpd_null_access_lookup_key`).
 const NULL_SENDER: &str = "<>";
 
 impl Asking<'_> {
     pub(super) async fn access(&mut self, about: Subject, table: &str, rule: &Rule, depth: usize) -> Ruling {
         let Some(lookup) = self.policy.tables.get(table).cloned() else {
-            tracing::error!(target: "intake", "{}: there is no table {table}", named(self.list, rule));
+            tracing::error!(target: "intake", "{}: table {table} not found", named(self.list, rule));
             return Ruling::Refuse(replies::BAD_POLICY);
         };
         for key in keys(self.case, about) {
@@ -31,13 +31,13 @@ impl Asking<'_> {
         Ruling::Dunno
     }
 
-    /// What is done on a word of a table or a service.
+    /// Performs the action returned by an access table or a policy service.
     pub(super) async fn action(&mut self, value: &str, about: Subject, rule: &Rule, depth: usize) -> Ruling {
         let (word, text) = value.split_once(char::is_whitespace).map_or((value, ""), |(word, text)| (word, text.trim()));
-        let denied = |code, usual: &str| {
-            let (enhanced, words) = with_enhanced(text);
-            let words = if words.is_empty() { usual } else { words };
-            own_enhanced(refuse(self.case, about, code, words), enhanced)
+        let denied = |code, default_text: &str| {
+            let (enhanced, reply_text) = with_enhanced(text);
+            let reply_text = if reply_text.is_empty() { default_text } else { reply_text };
+            own_enhanced(refuse(self.case, about, code, reply_text), enhanced)
         };
         let by = |reply| Refusal { reply, rule: named(self.list, rule) };
         match word.to_ascii_uppercase().as_str() {
@@ -57,12 +57,12 @@ impl Asking<'_> {
             "DISCARD" => {
                 let reason = if text.is_empty() { named(self.list, rule) } else { text.to_owned() };
                 self.found.discard.get_or_insert(reason);
-                // As in Postfix, nothing is asked any more that could refuse it.
+                // As in Postfix, DISCARD skips all further restrictions that could refuse the message.
                 return Ruling::Permit;
             }
             "WARN" | "INFO" => {
-                let words = if text.is_empty() { "warning" } else { text };
-                let warning = by(refuse(self.case, about, (450, (4, 7, 1)), words));
+                let reply_text = if text.is_empty() { "warning" } else { text };
+                let warning = by(refuse(self.case, about, (450, (4, 7, 1)), reply_text));
                 self.found.warnings.push(warning);
             }
             "PREPEND" => match text.split_once(':').map(|(name, value)| Field::new(name.trim(), value.trim().as_bytes())) {
@@ -73,7 +73,7 @@ impl Asking<'_> {
                 Ok(address) if !address.is_bare() => self.found.redirect = Some(address),
                 Ok(_) | Err(_) => return self.bad_action(value, rule),
             },
-            // Another path through the queue has no place here: a plugin or a transport does that.
+            // FILTER and BCC are unsupported: plugins and transports cover both.
             "FILTER" | "BCC" => return self.bad_action(value, rule),
             digits if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
                 return match own_code(digits, text, self.case, about) {
@@ -94,27 +94,27 @@ impl Asking<'_> {
     }
 
     fn bad_action(&self, value: &str, rule: &Rule) -> Ruling {
-        tracing::error!(target: "intake", "{}: {value:?} can't be done here", named(self.list, rule));
+        tracing::error!(target: "intake", "{}: unsupported access-map action {value:?}", named(self.list, rule));
         Ruling::Refuse(replies::BAD_POLICY)
     }
 
-    /// What a policy service said.
+    /// Performs the action returned by a policy service.
     pub(super) async fn service_action(&mut self, value: &str, rule: &Rule, depth: usize) -> Ruling {
         let about = subject_of(self.list);
         self.action(value, about, rule, depth).await
     }
 }
 
-/// `450 words`, `550 5.7.1 words`; none for a number that is no refusal, which means OK.
-fn own_code(digits: &str, text: &str, case: &Case<'_>, about: Subject) -> Option<Reply> {
+/// Parses `450 text` or `550 5.7.1 text`; `None` for a code outside 400..600, equivalent to OK.
+fn own_code(digits: &str, text: &str, request: &Case<'_>, about: Subject) -> Option<Reply> {
     let code: u16 = digits.parse().ok().filter(|code| (400..600).contains(code))?;
     let class = if code < 500 { 4 } else { 5 };
-    let (enhanced, words) = with_enhanced(text);
-    let words = if words.is_empty() { "Access denied" } else { words };
-    Some(own_enhanced(refuse(case, about, (code, (class, 7, 1)), words), enhanced))
+    let (enhanced, reply_text) = with_enhanced(text);
+    let reply_text = if reply_text.is_empty() { "Access denied" } else { reply_text };
+    Some(own_enhanced(refuse(request, about, (code, (class, 7, 1)), reply_text), enhanced))
 }
 
-/// `5.7.1 words`.
+/// Splits `5.7.1 text` into enhanced status code and text.
 fn with_enhanced(text: &str) -> (Option<EnhancedCode>, &str) {
     let (first, rest) = text.split_once(' ').unwrap_or((text, ""));
     match first.parse() {
@@ -130,25 +130,25 @@ fn own_enhanced(reply: Reply, enhanced: Option<EnhancedCode>) -> Reply {
     }
 }
 
-/// The keys under which a table is asked, the closest first.
-fn keys(case: &Case<'_>, about: Subject) -> Vec<String> {
+/// Lookup keys for an access table, most specific first.
+fn keys(request: &Case<'_>, about: Subject) -> Vec<String> {
     match about {
         Subject::Client => {
-            let Some(client) = case.context.client.as_deref() else { return Vec::new() };
+            let Some(client) = request.context.client.as_deref() else { return Vec::new() };
             let name = client.name.as_deref().map(domain_keys).unwrap_or_default();
             name.into_iter().chain(network_keys(client.peer.ip())).collect()
         }
-        Subject::Helo => case.context.helo.as_deref().map(domain_keys).unwrap_or_default(),
-        Subject::Sender => match case.sender {
+        Subject::Helo => request.context.helo.as_deref().map(domain_keys).unwrap_or_default(),
+        Subject::Sender => match request.sender {
             Some(ReversePath::Of(address)) => address_keys(address),
             Some(ReversePath::Null) => vec![NULL_SENDER.to_owned()],
             None => Vec::new(),
         },
-        Subject::Recipient => case.recipient.map(|(address, _)| address_keys(address)).unwrap_or_default(),
+        Subject::Recipient => request.recipient.map(|(address, _)| address_keys(address)).unwrap_or_default(),
     }
 }
 
-/// A name and its parents.
+/// Domain name and all parent domains.
 fn domain_keys(name: &str) -> Vec<String> {
     let name = name.trim_end_matches('.').to_lowercase();
     let mut keys = vec![name.clone()];
@@ -160,7 +160,7 @@ fn domain_keys(name: &str) -> Vec<String> {
     keys
 }
 
-/// An address and the networks around it, at each dot or colon.
+/// IP address and enclosing networks, truncated at each dot or colon.
 fn network_keys(ip: IpAddr) -> Vec<String> {
     let text = ip.to_canonical().to_string();
     let separator = if text.contains(':') { ':' } else { '.' };
@@ -176,7 +176,7 @@ fn network_keys(ip: IpAddr) -> Vec<String> {
     keys
 }
 
-/// `user@domain`, `domain` and its parents, `user@`.
+/// Address keys: `user@domain`, `domain` and parent domains, `user@`.
 fn address_keys(address: &Address) -> Vec<String> {
     let mut keys = vec![address.lookup_key()];
     keys.extend(domain_keys(address.domain()));

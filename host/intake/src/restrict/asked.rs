@@ -1,4 +1,4 @@
-//! One round of questions: the lists of a stage, restriction by restriction.
+//! Evaluation of the restriction lists of a stage.
 
 use std::pin::Pin;
 
@@ -10,42 +10,42 @@ use super::login::LOGIN_RULE;
 use super::{Case, DEPTH_MAX, Found, Policy, Refusal, Ruling, Stage, dnsbl, named, names, refuse, subject_of};
 use crate::{Intake, replies};
 
-/// A round under way.
+/// State of an evaluation.
 pub(crate) struct Asking<'a> {
     pub(super) intake: &'a Intake,
     pub(super) policy: &'a Policy,
     pub(super) case: &'a Case<'a>,
-    /// Whose plugins are asked where a restriction needs them.
+    /// Plugin sessions for restrictions that resolve aliases.
     pub(super) chain: &'a mut Chain,
     pub(super) list: &'static str,
     pub(super) found: Found,
 }
 
 impl Intake {
-    /// Asks the lists of a stage.
-    pub(crate) async fn restrict(&self, chain: &mut Chain, case: &Case<'_>) -> Found {
+    /// Evaluates all restriction lists of a stage.
+    pub(crate) async fn restrict(&self, hooks: &mut Chain, request: &Case<'_>) -> Found {
         let policy = &self.parts.policy;
-        let holds_to_own = case.stage == Stage::Mail && policy.holds_to_own(case.context);
-        if policy.is_silent_at(case.stage) && !holds_to_own {
+        let enforces_login = request.stage == Stage::Mail && policy.holds_to_own(request.context);
+        if policy.is_silent_at(request.stage) && !enforces_login {
             return Found::default();
         }
-        let mut asking = Asking { intake: self, policy, case, chain, list: "", found: Found::default() };
-        asking.all().await;
-        let found = asking.found.settle();
-        for warning in &found.warnings {
-            let client = case.context.client.as_ref().map(|client| client.peer.to_string()).unwrap_or_default();
+        let mut evaluator = Asking { intake: self, policy, case: request, chain: hooks, list: "", found: Found::default() };
+        evaluator.all().await;
+        let outcome = evaluator.found.settle();
+        for warning in &outcome.warnings {
+            let client = request.context.client.as_ref().map(|client| client.peer.to_string()).unwrap_or_default();
             tracing::info!(target: "smtpd", "reject_warning: from {client}: {}; rule={}", warning.reply, warning.rule);
         }
-        found
+        outcome
     }
 
-    /// The client is in mynetworks or authenticated.
-    pub(super) fn is_ours(&self, case: &Case<'_>) -> bool {
-        case.context.user.is_some() || self.in_mynetworks(case)
+    /// Returns whether the client is in `mynetworks` or authenticated.
+    pub(super) fn is_ours(&self, request: &Case<'_>) -> bool {
+        request.context.user.is_some() || self.in_mynetworks(request)
     }
 
-    fn in_mynetworks(&self, case: &Case<'_>) -> bool {
-        case.context.client.as_ref().is_some_and(|client| self.parts.settings.in_mynetworks(client.peer.ip()))
+    fn in_mynetworks(&self, request: &Case<'_>) -> bool {
+        request.context.client.as_ref().is_some_and(|client| self.parts.settings.in_mynetworks(client.peer.ip()))
     }
 }
 
@@ -74,7 +74,7 @@ impl Asking<'_> {
         }
     }
 
-    /// Boxed, because what a table says may be restrictions again.
+    /// Evaluates a list. The future is boxed because an access table may name further restrictions.
     pub(super) fn rules<'s>(&'s mut self, rules: &'s [Rule], depth: usize) -> Pin<Box<dyn Future<Output = Ruling> + Send + 's>> {
         Box::pin(async move {
             for rule in rules {
@@ -87,7 +87,7 @@ impl Asking<'_> {
                             self.found.warnings.push(refusal);
                             continue;
                         }
-                        // A table's own list has named its restriction already.
+                        // A nested list has recorded the exact restriction already.
                         self.found.refusal.get_or_insert(refusal);
                         return Ruling::Refuse(reply);
                     }
@@ -98,20 +98,20 @@ impl Asking<'_> {
     }
 
     async fn rule(&mut self, rule: &Rule, depth: usize) -> Ruling {
-        let (case, about, resolver) = (self.case, subject_of(self.list), &*self.policy.resolver);
+        let (request, about, resolver) = (self.case, subject_of(self.list), &*self.policy.resolver);
         match &rule.test {
             Test::Permit => Ruling::Permit,
-            Test::Reject => Ruling::Refuse(refuse(case, about, (554, (5, 7, 1)), "Access denied")),
-            Test::Defer => Ruling::Refuse(refuse(case, about, (450, (4, 7, 1)), "Try again later")),
-            Test::PermitMynetworks => permit(self.intake.in_mynetworks(case)),
-            Test::PermitSaslAuthenticated => permit(case.context.user.is_some()),
+            Test::Reject => Ruling::Refuse(refuse(request, about, (554, (5, 7, 1)), "Access denied")),
+            Test::Defer => Ruling::Refuse(refuse(request, about, (450, (4, 7, 1)), "Try again later")),
+            Test::PermitMynetworks => permit(self.intake.in_mynetworks(request)),
+            Test::PermitSaslAuthenticated => permit(request.context.user.is_some()),
             Test::PermitTlsAllClientcerts => {
                 let is_verified =
                     |tls: &std::sync::Arc<waxwing_types::TlsSession>| tls.client_fingerprint.is_some() && tls.verified;
-                permit(case.context.tls.as_ref().is_some_and(is_verified))
+                permit(request.context.tls.as_ref().is_some_and(is_verified))
             }
-            Test::PermitAuthDestination => permit(case.recipient.is_some_and(|(_, class)| class != AddressClass::Default)),
-            // `gate.rs` has asked for both already, whatever stands here.
+            Test::PermitAuthDestination => permit(request.recipient.is_some_and(|(_, class)| class != AddressClass::Default)),
+            // Checked in `relay_control.rs` regardless of the configured lists.
             Test::RejectUnauthDestination | Test::RejectUnlistedRecipient => Ruling::Dunno,
             Test::RejectMultiRecipientBounce => self.multi_recipient_bounce(),
             Test::RejectUnverifiedRecipient => self.unverified_recipient(rule).await,
@@ -120,24 +120,24 @@ impl Asking<'_> {
             Test::RejectSenderLoginMismatch => self.sender_login(true, true).await,
             Test::RejectAuthenticatedSenderLoginMismatch => self.sender_login(true, false).await,
             Test::RejectUnauthenticatedSenderLoginMismatch => self.sender_login(false, true).await,
-            Test::RejectRbl(list) => dnsbl::client_listed(self.policy, case, list).await,
-            Test::RejectRhsbl(subject, list) => dnsbl::domain_listed(self.policy, case, *subject, list).await,
-            Test::PermitDnswlClient(list) => permit(dnsbl::is_client_in(self.policy, case, list).await),
+            Test::RejectRbl(list) => dnsbl::client_listed(self.policy, request, list).await,
+            Test::RejectRhsbl(subject, list) => dnsbl::domain_listed(self.policy, request, *subject, list).await,
+            Test::PermitDnswlClient(list) => permit(dnsbl::is_client_in(self.policy, request, list).await),
             Test::Access(subject, table) => self.access(*subject, table, rule, depth).await,
             Test::CheckPolicyService(endpoint) => self.service(&endpoint.to_string(), rule, depth).await,
-            Test::RejectInvalidHeloHostname => names::invalid_helo(case),
-            Test::RejectNonFqdnHeloHostname => names::non_fqdn(case, Subject::Helo),
-            Test::RejectNonFqdnSender => names::non_fqdn(case, Subject::Sender),
-            Test::RejectNonFqdnRecipient => names::non_fqdn(case, Subject::Recipient),
-            Test::RejectUnknownHeloHostname => names::unknown_helo(resolver, case).await,
-            Test::RejectUnknownSenderDomain => names::unknown_sender(resolver, case, self.sender_class()).await,
-            Test::RejectUnknownRecipientDomain => names::unknown_recipient(resolver, case).await,
-            Test::RejectUnknownClientHostname => names::unknown_client(resolver, case, false).await,
-            Test::RejectUnknownReverseClientHostname => names::unknown_client(resolver, case, true).await,
+            Test::RejectInvalidHeloHostname => names::invalid_helo(request),
+            Test::RejectNonFqdnHeloHostname => names::non_fqdn(request, Subject::Helo),
+            Test::RejectNonFqdnSender => names::non_fqdn(request, Subject::Sender),
+            Test::RejectNonFqdnRecipient => names::non_fqdn(request, Subject::Recipient),
+            Test::RejectUnknownHeloHostname => names::unknown_helo(resolver, request).await,
+            Test::RejectUnknownSenderDomain => names::unknown_sender(resolver, request, self.sender_class()).await,
+            Test::RejectUnknownRecipientDomain => names::unknown_recipient(resolver, request).await,
+            Test::RejectUnknownClientHostname => names::unknown_client(resolver, request, false).await,
+            Test::RejectUnknownReverseClientHostname => names::unknown_client(resolver, request, true).await,
         }
     }
 
-    /// Restrictions that a table names.
+    /// Parses and evaluates restrictions named by an access table.
     pub(super) async fn nested(&mut self, text: &str, depth: usize) -> Option<Ruling> {
         if depth >= DEPTH_MAX {
             return None;
@@ -154,8 +154,8 @@ impl Asking<'_> {
 
     fn multi_recipient_bounce(&self) -> Ruling {
         let is_bounce = self.case.sender == Some(&ReversePath::Null);
-        let late = matches!(self.case.stage, Stage::Data | Stage::EndOfData);
-        match is_bounce && late && self.case.context.recipients.len() > 1 {
+        let is_complete = matches!(self.case.stage, Stage::Data | Stage::EndOfData);
+        match is_bounce && is_complete && self.case.context.recipients.len() > 1 {
             true => Ruling::Refuse(Reply::fixed(550, (5, 5, 3), "<>: Sender address rejected: Multi-recipient bounce")),
             false => Ruling::Dunno,
         }
@@ -180,6 +180,6 @@ impl Asking<'_> {
     }
 }
 
-fn permit(yes: bool) -> Ruling {
-    if yes { Ruling::Permit } else { Ruling::Dunno }
+fn permit(holds: bool) -> Ruling {
+    if holds { Ruling::Permit } else { Ruling::Dunno }
 }

@@ -1,4 +1,4 @@
-//! Who may send as whom (`smtpd_sender_login_maps`).
+//! Sender login checks (`smtpd_sender_login_maps`).
 
 use waxwing_config::Subject;
 use waxwing_message::{HeaderBlock, find_addresses};
@@ -8,10 +8,10 @@ use waxwing_types::{Address, ReversePath, Via};
 use super::{Asking, Policy, Refusal, Ruling, made, refuse};
 use crate::{Intake, replies};
 
-/// The rule of submission, which needs no word in a list.
+/// Rule of the implicit sender login check on submission listeners.
 pub(super) const LOGIN_RULE: &str = "smtpd_sender_login_maps";
 
-/// The users that may send as an address; none: the table does not know it.
+/// User names permitted to send as an address; `None` for an address missing from the table.
 pub(crate) async fn owners(maps: &dyn Table, address: &Address) -> Result<Option<Vec<String>>, TableError> {
     for key in [address.lookup_key(), format!("@{}", address.domain())] {
         if let Some(value) = maps.get(&key).await? {
@@ -23,14 +23,15 @@ pub(crate) async fn owners(maps: &dyn Table, address: &Address) -> Result<Option
 }
 
 impl Policy {
-    /// A user who submits mail sends as who he is, where the operator says who is who.
+    /// Returns whether the sender login check applies implicitly: authenticated user on a submission listener with
+    /// `smtpd_sender_login_maps`.
     pub(super) fn holds_to_own(&self, context: &Context) -> bool {
         self.login_maps.is_some() && context.via == Via::Submission && context.user.is_some()
     }
 }
 
 impl Intake {
-    /// On submission the addresses of From and Sender are the user's own too.
+    /// Checks on submission that addresses in From and Sender belong to the authenticated user.
     pub(crate) async fn is_own_header(&self, context: &Context, head: &HeaderBlock) -> Result<(), Refusal> {
         let policy = &self.parts.policy;
         let (Some(maps), Some(user)) = (&policy.login_maps, context.user.as_deref()) else { return Ok(()) };
@@ -40,10 +41,10 @@ impl Intake {
         let by = |reply| Refusal { reply, rule: LOGIN_RULE.to_owned() };
         let is_sender = |name: &str| name.eq_ignore_ascii_case("From") || name.eq_ignore_ascii_case("Sender");
         for field in head.fields().iter().filter(|field| is_sender(field.name())) {
-            for found in find_addresses(field.value()) {
-                let address = match found.address.is_bare() {
-                    true => found.address.with_domain(&self.parts.settings.myorigin).map_err(|_| by(replies::BAD_ADDRESS))?,
-                    false => found.address,
+            for mention in find_addresses(field.value()) {
+                let address = match mention.address.is_bare() {
+                    true => mention.address.with_domain(&self.parts.settings.myorigin).map_err(|_| by(replies::BAD_ADDRESS))?,
+                    false => mention.address,
                 };
                 let owners = owners(&**maps, &address).await.map_err(|error| {
                     tracing::error!(target: "intake", "{error}");
@@ -60,8 +61,9 @@ impl Intake {
 }
 
 impl Asking<'_> {
-    /// `known`: users are held to their addresses. `unknown`: who is no user can't have an address that belongs to one.
-    pub(super) async fn sender_login(&mut self, known: bool, unknown: bool) -> Ruling {
+    /// Compares the sender address with the login. `authenticated`: authenticated users may send only from owned addresses.
+    /// `unauthenticated`: clients without authentication must not use an owned address.
+    pub(super) async fn sender_login(&mut self, authenticated: bool, unauthenticated: bool) -> Ruling {
         let (Some(maps), Some(ReversePath::Of(sender))) = (&self.policy.login_maps, self.case.sender) else {
             return Ruling::Dunno;
         };
@@ -72,13 +74,13 @@ impl Asking<'_> {
                 return Ruling::Refuse(replies::LOOKUP_FAILED);
             }
         };
-        let no = |why: &str| Ruling::Refuse(refuse(self.case, Subject::Sender, (553, (5, 7, 1)), why));
+        let reject = |why: &str| Ruling::Refuse(refuse(self.case, Subject::Sender, (553, (5, 7, 1)), why));
         match (&self.case.context.user, owners) {
-            (Some(user), owners) if known => match owners.is_some_and(|owners| owners.contains(&user.0.to_lowercase())) {
+            (Some(user), owners) if authenticated => match owners.is_some_and(|owners| owners.contains(&user.0.to_lowercase())) {
                 true => Ruling::Dunno,
-                false => no(&format!("not owned by user {}", user.0)),
+                false => reject(&format!("not owned by user {}", user.0)),
             },
-            (None, Some(_)) if unknown => no("not logged in"),
+            (None, Some(_)) if unauthenticated => reject("not logged in"),
             (Some(_) | None, _) => Ruling::Dunno,
         }
     }

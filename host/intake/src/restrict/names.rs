@@ -1,4 +1,4 @@
-//! Tests of names: their form, and what the DNS says of them.
+//! Restrictions on host and domain names: syntax and DNS checks.
 
 use std::net::IpAddr;
 
@@ -9,34 +9,34 @@ use waxwing_types::{Address, AddressClass, ReversePath};
 
 use super::{Case, Ruling, refuse};
 
-/// PTR (RFC 1035 §3.3.12).
+/// DNS record type PTR (RFC 1035 §3.3.12).
 const PTR: u16 = 12;
-/// Names of one address that are tried.
+/// Maximum number of PTR names tried for an address.
 const NAMES_MAX: usize = 5;
 
-/// What the DNS says of an address.
+/// Result of a reverse lookup.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reverse {
-    /// Its name.
+    /// First PTR name of the address.
     pub(crate) name: Option<String>,
-    /// Its name that leads back to it.
+    /// PTR name confirmed by a forward lookup.
     pub(crate) confirmed: Option<String>,
 }
 
-/// Looks an address up and back.
+/// Looks up the PTR names of an address and confirms a name by forward lookup.
 pub(crate) async fn reverse(resolver: &dyn Resolver, ip: IpAddr) -> Reverse {
     let ip = ip.to_canonical();
-    let mut found = Reverse::default();
-    let Ok(records) = resolver.records(&reverse_name(ip), PTR).await else { return found };
+    let mut lookup = Reverse::default();
+    let Ok(records) = resolver.records(&reverse_name(ip), PTR).await else { return lookup };
     for name in records.rdata.iter().filter_map(wire_name).take(NAMES_MAX) {
-        found.name.get_or_insert_with(|| name.clone());
+        lookup.name.get_or_insert_with(|| name.clone());
         let addresses = resolver.addresses(&name).await.unwrap_or_default();
         if addresses.iter().any(|address| address.to_canonical() == ip) {
-            found.confirmed = Some(name);
-            return found;
+            lookup.confirmed = Some(name);
+            return lookup;
         }
     }
-    found
+    lookup
 }
 
 fn reverse_name(ip: IpAddr) -> String {
@@ -44,7 +44,7 @@ fn reverse_name(ip: IpAddr) -> String {
     format!("{}.{zone}", reversed(ip))
 }
 
-/// `4.3.2.1`, or the nibbles of an IPv6 address (RFC 3596 §2.5).
+/// Reversed labels of an address: `4.3.2.1`, or the nibbles of an IPv6 address (RFC 3596 §2.5).
 pub(super) fn reversed(ip: IpAddr) -> String {
     match ip.to_canonical() {
         IpAddr::V4(v4) => {
@@ -58,23 +58,23 @@ pub(super) fn reversed(ip: IpAddr) -> String {
     }
 }
 
-/// A name in wire form, uncompressed (RFC 1035 §3.1); only one that can be a host's.
+/// Host name from uncompressed wire format (RFC 1035 §3.1); `None` for invalid host names.
 fn wire_name(octets: &Bytes) -> Option<String> {
     let mut labels = Vec::new();
-    let mut rest = octets.as_ref();
-    while let Some((&length, behind)) = rest.split_first() {
+    let mut remaining = octets.as_ref();
+    while let Some((&length, tail)) = remaining.split_first() {
         if length == 0 {
             break;
         }
-        let (label, next) = behind.split_at_checked(usize::from(length))?;
+        let (label, next) = tail.split_at_checked(usize::from(length))?;
         labels.push(std::str::from_utf8(label).ok()?.to_ascii_lowercase());
-        rest = next;
+        remaining = next;
     }
     let name = labels.join(".");
     is_hostname(&name).then_some(name)
 }
 
-/// A host name, not an address (RFC 5321 §2.3.5); without `_`, which hosts do not have.
+/// Returns whether the name is a host name and not an address (RFC 5321 §2.3.5); `_` is not permitted in host names.
 fn is_hostname(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     let is_address = name.rsplit('.').next().is_none_or(|last| last.bytes().all(|b| b.is_ascii_digit()));
@@ -84,7 +84,7 @@ fn is_hostname(name: &str) -> bool {
         && Address::new("x", name).is_ok_and(|address| !address.is_bare())
 }
 
-/// `[192.0.2.1]` or `[IPv6:2001:db8::1]`.
+/// Returns whether the name is an address literal: `[192.0.2.1]` or `[IPv6:2001:db8::1]`.
 fn is_literal(name: &str) -> bool {
     let Some(inner) = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) else { return false };
     let bare = inner.get(..5).filter(|begin| begin.eq_ignore_ascii_case("IPv6:")).and_then(|_| inner.get(5..));
@@ -97,85 +97,85 @@ fn is_fqdn(name: &str) -> bool {
 
 const NOT_FQDN: (u16, (u8, u16, u16)) = (504, (5, 5, 2));
 
-/// `reject_invalid_helo_hostname`.
-pub(super) fn invalid_helo(case: &Case<'_>) -> Ruling {
-    match case.context.helo.as_deref() {
-        Some(name) if !is_hostname(name) && !is_literal(name) => no(case, Subject::Helo, (501, (5, 5, 2)), "Invalid name"),
+/// Evaluates `reject_invalid_helo_hostname`.
+pub(super) fn invalid_helo(request: &Case<'_>) -> Ruling {
+    match request.context.helo.as_deref() {
+        Some(name) if !is_hostname(name) && !is_literal(name) => no(request, Subject::Helo, (501, (5, 5, 2)), "Invalid name"),
         Some(_) | None => Ruling::Dunno,
     }
 }
 
-/// `reject_non_fqdn_...`.
-pub(super) fn non_fqdn(case: &Case<'_>, about: Subject) -> Ruling {
+/// Evaluates the restrictions `reject_non_fqdn_*`.
+pub(super) fn non_fqdn(request: &Case<'_>, about: Subject) -> Ruling {
     let (name, why) = match about {
-        Subject::Helo => (case.context.helo.as_deref(), "need fully-qualified hostname"),
-        Subject::Sender => (case.sender.and_then(ReversePath::address).map(Address::domain), "need fully-qualified address"),
-        Subject::Recipient => (case.recipient.map(|(address, _)| address.domain()), "need fully-qualified address"),
+        Subject::Helo => (request.context.helo.as_deref(), "need fully-qualified hostname"),
+        Subject::Sender => (request.sender.and_then(ReversePath::address).map(Address::domain), "need fully-qualified address"),
+        Subject::Recipient => (request.recipient.map(|(address, _)| address.domain()), "need fully-qualified address"),
         Subject::Client => (None, ""),
     };
     match name {
-        Some(name) if !is_fqdn(name) => no(case, about, NOT_FQDN, why),
+        Some(name) if !is_fqdn(name) => no(request, about, NOT_FQDN, why),
         Some(_) | None => Ruling::Dunno,
     }
 }
 
-/// `reject_unknown_helo_hostname`.
-pub(super) async fn unknown_helo(resolver: &dyn Resolver, case: &Case<'_>) -> Ruling {
-    match case.context.helo.as_deref() {
-        Some(name) if !is_literal(name) => known(case, Subject::Helo, (4, 7, 1), has_host(resolver, name).await),
+/// Evaluates `reject_unknown_helo_hostname`.
+pub(super) async fn unknown_helo(resolver: &dyn Resolver, request: &Case<'_>) -> Ruling {
+    match request.context.helo.as_deref() {
+        Some(name) if !is_literal(name) => known(request, Subject::Helo, (4, 7, 1), has_host(resolver, name).await),
         Some(_) | None => Ruling::Dunno,
     }
 }
 
-/// `reject_unknown_sender_domain`: of domains that are not ours.
-pub(super) async fn unknown_sender(resolver: &dyn Resolver, case: &Case<'_>, class: AddressClass) -> Ruling {
-    match case.sender {
+/// Evaluates `reject_unknown_sender_domain`, for remote domains only.
+pub(super) async fn unknown_sender(resolver: &dyn Resolver, request: &Case<'_>, class: AddressClass) -> Ruling {
+    match request.sender {
         Some(ReversePath::Of(address)) if class == AddressClass::Default => {
-            known(case, Subject::Sender, (4, 1, 8), takes_mail(resolver, address.domain()).await)
+            known(request, Subject::Sender, (4, 1, 8), takes_mail(resolver, address.domain()).await)
         }
         Some(_) | None => Ruling::Dunno,
     }
 }
 
-/// `reject_unknown_recipient_domain`: of domains that are not ours.
-pub(super) async fn unknown_recipient(resolver: &dyn Resolver, case: &Case<'_>) -> Ruling {
-    match case.recipient {
+/// Evaluates `reject_unknown_recipient_domain`, for remote domains only.
+pub(super) async fn unknown_recipient(resolver: &dyn Resolver, request: &Case<'_>) -> Ruling {
+    match request.recipient {
         Some((address, AddressClass::Default)) => {
-            known(case, Subject::Recipient, (4, 1, 2), takes_mail(resolver, address.domain()).await)
+            known(request, Subject::Recipient, (4, 1, 2), takes_mail(resolver, address.domain()).await)
         }
         Some(_) | None => Ruling::Dunno,
     }
 }
 
-/// `reject_unknown_client_hostname`, and `reject_unknown_reverse_client_hostname`, which is content with any name.
-pub(super) async fn unknown_client(resolver: &dyn Resolver, case: &Case<'_>, any: bool) -> Ruling {
-    let Some(client) = case.context.client.as_deref().filter(|client| client.name.is_none()) else { return Ruling::Dunno };
-    let found = reverse(resolver, client.peer.ip()).await;
+/// Evaluates `reject_unknown_client_hostname`, or with `any` `reject_unknown_reverse_client_hostname`, satisfied by an unconfirmed name.
+pub(super) async fn unknown_client(resolver: &dyn Resolver, request: &Case<'_>, any: bool) -> Ruling {
+    let Some(client) = request.context.client.as_deref().filter(|client| client.name.is_none()) else { return Ruling::Dunno };
+    let lookup = reverse(resolver, client.peer.ip()).await;
     let (name, why) = match any {
-        true => (found.name, "cannot find your reverse hostname"),
-        false => (found.confirmed, "cannot find your hostname"),
+        true => (lookup.name, "cannot find your reverse hostname"),
+        false => (lookup.confirmed, "cannot find your hostname"),
     };
     match name {
         Some(_) => Ruling::Dunno,
-        None => no(case, Subject::Client, (450, (4, 7, 25)), why),
+        None => no(request, Subject::Client, (450, (4, 7, 25)), why),
     }
 }
 
-fn no(case: &Case<'_>, about: Subject, code: (u16, (u8, u16, u16)), why: &str) -> Ruling {
-    Ruling::Refuse(refuse(case, about, code, why))
+fn no(request: &Case<'_>, about: Subject, code: (u16, (u8, u16, u16)), why: &str) -> Ruling {
+    Ruling::Refuse(refuse(request, about, code, why))
 }
 
-/// Postfix's `unknown_..._reject_code` are 450: a name may be missing by mistake.
-fn known(case: &Case<'_>, about: Subject, enhanced: (u8, u16, u16), answer: Result<(), DnsError>) -> Ruling {
-    let word = if about == Subject::Helo { "Host not found" } else { "Domain not found" };
+/// Refuses names without DNS records. Code 450 as in Postfix's `unknown_*_reject_code`: a missing name may be a temporary mistake.
+fn known(request: &Case<'_>, about: Subject, enhanced: (u8, u16, u16), answer: Result<(), DnsError>) -> Ruling {
+    let text = if about == Subject::Helo { "Host not found" } else { "Domain not found" };
     match answer {
         Ok(()) => Ruling::Dunno,
         Err(DnsError::NullMx) if about == Subject::Recipient => {
-            no(case, about, (556, (5, 1, 10)), "Domain does not accept mail (nullMX)")
+            no(request, about, (556, (5, 1, 10)), "Domain does not accept mail (nullMX)")
         }
-        Err(DnsError::NullMx) => no(case, about, (550, (5, 7, 27)), "Domain does not accept mail (nullMX)"),
-        Err(DnsError::NoSuchName | DnsError::NoData) => no(case, about, (450, enhanced), word),
-        Err(DnsError::Temporary(_)) => no(case, about, (450, enhanced), &format!("{word} now, try again later")),
+        Err(DnsError::NullMx) => no(request, about, (550, (5, 7, 27)), "Domain does not accept mail (nullMX)"),
+        Err(DnsError::NoSuchName | DnsError::NoData) => no(request, about, (450, enhanced), text),
+        Err(DnsError::Temporary(_)) => no(request, about, (450, enhanced), &format!("{text} now, try again later")),
     }
 }
 

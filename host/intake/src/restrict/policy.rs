@@ -1,4 +1,4 @@
-//! What restrictions are asked with: the lists, tables, services and the DNS.
+//! Data sources of restrictions: lists, tables, policy services, DNS.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::verify::Verifier;
 
 type Lists = Vec<(&'static str, Vec<Rule>)>;
 
-/// The operator's policy.
+/// Access policy of the configuration.
 pub struct Policy {
     lists: Lists,
     delay_reject: bool,
@@ -24,23 +24,23 @@ pub struct Policy {
     pub(crate) dnsbl_sites: Vec<DnsList>,
     pub(crate) dnsbl_threshold: i32,
     pub(crate) resolver: Arc<dyn Resolver>,
-    /// How long a client's name may take to be found; none: it is not looked up.
+    /// Time limit for the client name lookup; `None` disables the lookup.
     pub(crate) peername_timeout: Option<Duration>,
-    /// Who asks other servers about addresses; without, nobody is asked.
+    /// Prober for `reject_unverified_*`; `None` disables both restrictions.
     pub(crate) verifier: Option<Arc<Verifier>>,
 }
 
 impl Policy {
-    /// The keys of a configuration, with its tables by name.
+    /// Reads the restriction lists of a configuration; `table` returns a table by name.
     pub fn of(config: &Config, resolver: Arc<dyn Resolver>, table: impl Fn(&str) -> Option<Arc<dyn Table>>) -> Self {
         let lists: Lists = config.restrictions().into_iter().map(|(name, rules)| (name, rules.to_vec())).collect();
         let mut services = HashMap::new();
-        // Values of tables may name any of them.
+        // Values of access tables may name any configured table.
         let tables = config.tables.keys().filter_map(|name| Some((name.clone(), table(name)?))).collect();
         for rule in lists.iter().flat_map(|(_, rules)| rules) {
             if let Test::CheckPolicyService(endpoint) = &rule.test {
-                let asking = || Asking::new(endpoint.clone(), asking_settings(config));
-                services.entry(endpoint.to_string()).or_insert_with(asking);
+                let client = || Asking::new(endpoint.clone(), asking_settings(config));
+                services.entry(endpoint.to_string()).or_insert_with(client);
             }
         }
         Self {
@@ -58,23 +58,23 @@ impl Policy {
         }
     }
 
-    /// The same, and addresses of other servers are verified.
+    /// Adds address verification for remote addresses.
     #[must_use]
     pub fn verified_by(self, verifier: Arc<Verifier>) -> Self {
         Self { verifier: Some(verifier), ..self }
     }
 
-    /// The lists that are asked at a stage, in order.
+    /// Restriction lists evaluated at a stage, in order.
     pub(crate) fn lists_at(&self, stage: Stage) -> impl Iterator<Item = (&'static str, &[Rule])> {
         self.lists.iter().filter(move |(name, _)| self.stage_of(name) == stage).map(|(name, rules)| (*name, rules.as_slice()))
     }
 
-    /// The clients' DNS lists are asked where smtpd_client_restrictions are.
+    /// Returns whether `postscreen_dnsbl_sites` is evaluated at a stage: together with `smtpd_client_restrictions`.
     pub(crate) fn scores_at(&self, stage: Stage) -> bool {
         !self.dnsbl_sites.is_empty() && self.stage_of("smtpd_client_restrictions") == stage
     }
 
-    /// Nothing is asked at this stage.
+    /// Returns whether no restriction needs evaluation at a stage.
     pub(crate) fn is_silent_at(&self, stage: Stage) -> bool {
         !self.scores_at(stage) && self.lists_at(stage).all(|(_, rules)| rules.iter().all(|rule| super::is_silent(&rule.test)))
     }

@@ -1,4 +1,4 @@
-//! Policy services: what they are told (SMTPD_POLICY_README), and what their answer is.
+//! Policy services: request attributes and actions (Postfix SMTPD_POLICY_README).
 
 use std::fmt::Write as _;
 
@@ -17,7 +17,7 @@ impl Asking<'_> {
                     None
                 }
             },
-            // Named by a table only: nobody keeps connections to it.
+            // Service named only by an access table: no client exists for such a service.
             None => None,
         };
         let action = action.unwrap_or_else(|| self.policy.service_default.clone());
@@ -25,11 +25,11 @@ impl Asking<'_> {
     }
 }
 
-/// Attributes that are not known are there and empty, as in Postfix.
-fn question(case: &Case<'_>) -> String {
-    let context = case.context;
+/// Request attributes of a policy query. Unknown attributes are sent empty, as in Postfix.
+fn question(request: &Case<'_>) -> String {
+    let context = request.context;
     let client = context.client.as_deref();
-    let sender = match case.sender {
+    let sender = match request.sender {
         Some(ReversePath::Of(address)) => address.to_string(),
         Some(ReversePath::Null) | None => String::new(),
     };
@@ -37,12 +37,12 @@ fn question(case: &Case<'_>) -> String {
     let user = context.user.as_deref();
     let name = client.and_then(|client| client.name.as_deref()).unwrap_or("unknown");
     let id = context.id.map(|id| id.to_string()).unwrap_or_default();
-    let late = matches!(case.stage, Stage::Data | Stage::EndOfData);
+    let is_complete = matches!(request.stage, Stage::Data | Stage::EndOfData);
     let mut text = String::with_capacity(700);
     for (key, value) in [
         ("request", "smtpd_access_policy".to_owned()),
-        ("protocol_state", state(case.stage).to_owned()),
-        ("protocol_name", if case.esmtp { "ESMTP" } else { "SMTP" }.to_owned()),
+        ("protocol_state", state(request.stage).to_owned()),
+        ("protocol_name", if request.esmtp { "ESMTP" } else { "SMTP" }.to_owned()),
         ("client_address", client.map(|c| c.peer.ip().to_canonical().to_string()).unwrap_or_default()),
         ("client_name", name.to_owned()),
         ("client_port", client.map(|c| c.peer.port().to_string()).unwrap_or_default()),
@@ -51,12 +51,12 @@ fn question(case: &Case<'_>) -> String {
         ("server_port", String::new()),
         ("helo_name", context.helo.as_deref().unwrap_or_default().to_owned()),
         ("sender", sender),
-        ("recipient", case.recipient.map(|(address, _)| address.to_string()).unwrap_or_default()),
-        // Known only when no more can come.
-        ("recipient_count", if late { context.recipients.len().to_string() } else { "0".to_owned() }),
-        ("queue_id", if late { id.clone() } else { String::new() }),
+        ("recipient", request.recipient.map(|(address, _)| address.to_string()).unwrap_or_default()),
+        // Final recipient count, known from DATA on.
+        ("recipient_count", if is_complete { context.recipients.len().to_string() } else { "0".to_owned() }),
+        ("queue_id", if is_complete { id.clone() } else { String::new() }),
         ("instance", id),
-        ("size", case.size.to_string()),
+        ("size", request.size.to_string()),
         ("etrn_domain", String::new()),
         ("stress", String::new()),
         ("sasl_method", user.map(|user| user.1.clone()).unwrap_or_default()),
@@ -71,7 +71,7 @@ fn question(case: &Case<'_>) -> String {
         ("encryption_keysize", if tls.is_some() { String::new() } else { "0".to_owned() }),
         ("policy_context", String::new()),
     ] {
-        // A line end in a value would begin an attribute.
+        // A line end in a value would start a new attribute.
         let value: String = value.chars().filter(|c| !c.is_control()).collect();
         _ = writeln!(text, "{key}={value}");
     }

@@ -1,4 +1,4 @@
-//! `reject_unverified_recipient` and `reject_unverified_sender`: does the address's own server take mail for it?
+//! Restrictions `reject_unverified_recipient` and `reject_unverified_sender`: probes the mail server of an address.
 
 use waxwing_config::{Rule, Subject, TempfailAction};
 use waxwing_pipeline::Resolved;
@@ -8,9 +8,9 @@ use super::{Asking, Refusal, Ruling, named, refuse};
 use crate::replies;
 use crate::verify::{Finding, Role};
 
-/// Who delivers to an address.
+/// Location of an address's mailbox.
 enum Place {
-    /// This server, and nobody else need be asked.
+    /// Served by this server; no probe is needed.
     Here {
         exists: bool,
     },
@@ -18,7 +18,8 @@ enum Place {
 }
 
 impl Asking<'_> {
-    /// A recipient of ours is looked up when all lists were asked. An alias is delivered where it leads to, whoever has its domain.
+    /// Verifies remote recipients only: local recipients are looked up after all lists. An alias is delivered to its targets, so that the
+    /// domain of the alias is irrelevant.
     pub(super) async fn unverified_recipient(&mut self, rule: &Rule) -> Ruling {
         let Some((address, AddressClass::Relay | AddressClass::Default)) = self.case.recipient else { return Ruling::Dunno };
         match self.is_alias(address).await {
@@ -28,7 +29,8 @@ impl Asking<'_> {
         }
     }
 
-    /// What the plugins that are asked want to change is left for when they are asked again, on the way to the commit.
+    /// Returns whether a plugin resolves the address. Context changes by the plugins are dropped here: the same plugins run again before
+    /// the commit.
     async fn is_alias(&mut self, address: &Address) -> Result<bool, Reply> {
         let mut context = self.case.context.clone();
         match self.intake.parts.pipeline.resolve(self.chain, &mut context, address, true).await {
@@ -38,7 +40,7 @@ impl Asking<'_> {
         }
     }
 
-    /// Nobody asks about `<>`, nor about the sender of our own probes.
+    /// Verifies the sender address, except `<>` and the sender of address probes.
     pub(super) async fn unverified_sender(&mut self, rule: &Rule) -> Ruling {
         let Some(sender) = self.case.sender else { return Ruling::Dunno };
         let is_probe = self.policy.verifier.as_ref().is_some_and(|v| v.settings.address_verify_sender == *sender);
@@ -49,20 +51,20 @@ impl Asking<'_> {
     }
 
     async fn verified(&mut self, address: &Address, role: Role, rule: &Rule) -> Ruling {
-        // `waxwing plugin test` and `waxwing replay` have no other servers.
+        // No verifier exists in `waxwing plugin test` and `waxwing replay`.
         let Some(verifier) = self.policy.verifier.clone() else { return Ruling::Dunno };
         let (about, consequence, detail) = match role {
             Role::Recipient => (Subject::Recipient, verifier.settings.recipient, 1),
             Role::Sender => (Subject::Sender, verifier.settings.sender, 7),
         };
-        let finding = match self.place(address).await {
+        let result = match self.place(address).await {
             Ok(Place::Here { exists: true }) => Finding::Deliverable,
             Ok(Place::Here { exists: false }) => Finding::Undeliverable("User unknown".to_owned()),
             Ok(Place::Elsewhere) => verifier.verify(address, role, self.case.context.helo.as_deref()).await,
             Err(ruling) => return ruling,
         };
         let code = |code: u16| (code, (if code < 500 { 4 } else { 5 }, 1, detail));
-        match finding {
+        match result {
             Finding::Deliverable => Ruling::Dunno,
             Finding::Undeliverable(why) => {
                 let why = format!("undeliverable address: {why}");
@@ -84,7 +86,7 @@ impl Asking<'_> {
         }
     }
 
-    /// The address's class decides.
+    /// Locates an address by address class.
     async fn place(&mut self, address: &Address) -> Result<Place, Ruling> {
         let directory = &self.intake.parts.directory;
         match directory.class_of(address) {
