@@ -1,9 +1,9 @@
-//! Delivery into Maildirs.
+//! Delivery to Maildir mailboxes.
 //!
-//! Owns: the files of a Maildir, their names, the order of writes and syncs, line ends on disk.
+//! Owns: files of a Maildir, file names, order of writes and syncs, line endings on disk.
 //! Uses: types.
-//! Used by: delivery.
-//! Never: decides whose mailbox a recipient has, or what a failure means for a message.
+//! Used by: daemon, delivery.
+//! Never: choice of a recipient's mailbox, consequences of a failed delivery.
 //! Start reading at: [`MaildirStore::deliver`].
 #![forbid(unsafe_code)]
 

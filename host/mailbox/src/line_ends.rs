@@ -1,16 +1,16 @@
-//! CRLF of the wire to LF of the disk.
+//! Line ending conversion from CRLF on the wire to LF on disk.
 
 use memchr::memchr;
 
-/// Turns CRLF into LF over any chopping of the input. A CR without LF stays.
+/// Streaming converter from CRLF to LF, for input split at any point. A CR without LF is kept.
 #[derive(Debug, Default)]
 pub struct LineEnds {
-    /// The last piece ended in a CR, of which we don't know yet what it belongs to.
+    /// CR at the end of the last chunk, withheld until the next byte is known.
     held_cr: bool,
 }
 
 impl LineEnds {
-    /// Appends the converted piece.
+    /// Appends the converted chunk to `out`.
     pub fn push(&mut self, piece: &[u8], out: &mut Vec<u8>) {
         let Some(first) = piece.first() else { return };
         if std::mem::take(&mut self.held_cr) && *first != b'\n' {
@@ -31,7 +31,7 @@ impl LineEnds {
         out.extend_from_slice(rest);
     }
 
-    /// The input has ended.
+    /// Appends a withheld CR at the end of input.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         if std::mem::take(&mut self.held_cr) {
             out.push(b'\r');

@@ -1,4 +1,4 @@
-//! The asynchronous half: unique names, a bounded number of writers, bodies that stream.
+//! Asynchronous part: unique file names, a limit on concurrent writers, streaming of bodies.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,12 +11,12 @@ use waxwing_types::{BodyRead, Clock};
 
 use crate::writer::MaildirFile;
 
-/// Octets of a body that are read at once.
+/// Bytes of a body per read.
 const PIECE_BYTES: usize = 256 << 10;
-/// Pieces that wait for the disk.
+/// Maximum number of chunks queued for the disk.
 const PIECES_WAITING_MAX: usize = 2;
 
-/// Writes messages into Maildirs.
+/// Writes messages to Maildirs.
 pub struct MaildirStore {
     hostname: String,
     clock: Arc<dyn Clock>,
@@ -24,36 +24,36 @@ pub struct MaildirStore {
     counter: AtomicU64,
 }
 
-/// A message that is safe in its Maildir.
+/// Message synced to a Maildir.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivered {
-    /// The file in new.
+    /// Path of the file in `new`.
     pub path: PathBuf,
 }
 
-/// Why a message is not in its Maildir. Nothing of it is left there, unless the sync of new failed: then it may be.
+/// Failed delivery. No file is left in the Maildir, except possibly after a failed sync of `new`.
 #[derive(Debug, thiserror::Error)]
 pub enum DeliverError {
-    /// No space, or over a quota.
+    /// Disk full or quota exceeded.
     #[error("{}: {error}", path.display())]
     Full {
-        /// Which file or directory.
+        /// File or directory concerned.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         error: io::Error,
     },
-    /// Anything else that the file system said: permissions, a file in place of a directory, a failed sync.
+    /// Other file system error: permissions, a file in place of a directory, a failed sync.
     #[error("{}: {error}", path.display())]
     File {
-        /// Which file or directory.
+        /// File or directory concerned.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         error: io::Error,
     },
-    /// The body can't be read from the queue.
+    /// Read error of the queue.
     #[error("the message can't be read: {0}")]
     Body(io::Error),
-    /// The server is shutting down.
+    /// Server is shutting down.
     #[error("the writer has stopped")]
     Stopped,
 }
@@ -69,23 +69,25 @@ impl DeliverError {
     }
 }
 
-/// What goes to a writer.
+/// Input of a writer thread.
 enum Piece {
     Data(Bytes),
-    /// The body is whole. A channel that closes without it belongs to a delivery that was given up.
+    /// Complete body. A channel closed without this marker belongs to an aborted delivery.
     End,
 }
 
 impl MaildirStore {
-    /// `hostname` is a part of file names; at most `writers_max` messages are written at once.
+    /// Creates a store. `hostname` becomes part of file names; at most `writers_max` messages are written concurrently.
     #[must_use]
     pub fn new(hostname: &str, clock: Arc<dyn Clock>, writers_max: usize) -> Self {
         let hostname = hostname.replace('/', "\\057").replace(':', "\\072");
         Self { hostname, clock, writers: Arc::new(Semaphore::new(writers_max.max(1))), counter: AtomicU64::new(0) }
     }
 
-    /// Writes `prefix` (Return-Path, Delivered-To), `head` and `body` into tmp, syncs, moves to new, syncs new. CRLF becomes
-    /// LF. A Maildir that is missing is made with mode 0700. When this returns, the message is on disk.
+    /// Writes `prefix` (Return-Path, Delivered-To), `head` and `body` to a file in `tmp`, syncs the file, renames into `new`, and syncs
+    /// `new`. CRLF becomes LF. A missing Maildir is created with mode 0700. On return without error the message is on disk.
+    ///
+    /// Errors: [`MaildirError`] for file system errors, read errors of the queue, and shutdown.
     pub async fn deliver(
         &self,
         maildir: &Path,
@@ -116,7 +118,7 @@ impl MaildirStore {
         .map(|path| Delivered { path })
     }
 
-    /// `seconds.MmicrosPpidQcounter.host`: never twice on one machine.
+    /// File name `seconds.MmicrosPpidQcounter.host`, unique on a machine.
     fn unique_name(&self) -> String {
         let now = self.clock.now();
         let (seconds, micros) = (now.as_secs(), now.as_millis() % 1000 * 1000);
@@ -125,7 +127,7 @@ impl MaildirStore {
     }
 }
 
-/// The one place where file work leaves the reactor. The permit lives as long as the work, also when nobody waits for it.
+/// Runs file work on a blocking thread. The permit lives until the work is finished, even after cancellation of the caller.
 async fn blocking<T: Send + 'static>(
     permit: OwnedSemaphorePermit,
     work: impl FnOnce() -> Result<T, DeliverError> + Send + 'static,
@@ -138,7 +140,7 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(|_| DeliverError::Stopped)?
 }
 
-/// Sends the body piece by piece; ends early, without [`Piece::End`], when the writer has failed or the body can't be read.
+/// Sends the body in chunks. Ends early, without [`BodyChunk::End`], after a failure of the writer or a read error.
 async fn send_body(body: &dyn BodyRead, pieces: mpsc::Sender<Piece>) -> io::Result<()> {
     let mut offset = 0;
     while offset < body.size() {

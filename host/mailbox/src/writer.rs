@@ -1,4 +1,4 @@
-//! The blocking half: directories, the file in tmp, the rename into new, and the syncs between them.
+//! Blocking part: directories, the file in `tmp`, the rename into `new`, and the syncs.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -8,29 +8,29 @@ use std::path::{Path, PathBuf};
 use crate::line_ends::LineEnds;
 use crate::maildir::DeliverError;
 
-/// Only the owner reads mail.
+/// Access for the owner only.
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
-/// tmp comes last: who finds it finds the others, also when two deliveries meet that are the first.
+/// Created in this order: an existing `tmp` implies existing `new` and `cur`, even for two concurrent first deliveries.
 const FOLDERS: [&str; 3] = ["new", "cur", "tmp"];
 
-/// A message on its way into a Maildir. Dropped before [`MaildirFile::finish`], it leaves nothing behind.
+/// Message file of an unfinished delivery. Drop before [`MaildirFile::finish`] removes the file.
 pub(crate) struct MaildirFile {
     maildir: PathBuf,
-    /// The unique part of the file's name.
+    /// Unique part of the file name.
     name: String,
     file: File,
     tmp: PathBuf,
     ends: LineEnds,
     buffer: Vec<u8>,
-    /// Octets on disk, and octets with CRLF line ends.
+    /// Bytes on disk, and bytes with CRLF line endings.
     written: u64,
     wire: u64,
     finished: bool,
 }
 
 impl MaildirFile {
-    /// Makes the Maildir if it is not there, and the file in its tmp.
+    /// Creates the file in `tmp`, after creating a missing Maildir.
     pub(crate) fn create(maildir: &Path, name: String) -> Result<Self, DeliverError> {
         let tmp = maildir.join("tmp").join(&name);
         let open = || OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&tmp);
@@ -46,7 +46,7 @@ impl MaildirFile {
         Ok(Self { maildir, name, file, tmp, ends: LineEnds::default(), buffer: Vec::new(), written: 0, wire: 0, finished: false })
     }
 
-    /// Writes octets of the message.
+    /// Writes message bytes with converted line endings.
     pub(crate) fn write(&mut self, pieces: &[&[u8]]) -> Result<(), DeliverError> {
         for piece in pieces {
             self.wire += piece.len() as u64;
@@ -62,13 +62,13 @@ impl MaildirFile {
         Ok(())
     }
 
-    /// Syncs the file, moves it into new, syncs new. Returns the path of the file: the message is safe.
+    /// Syncs the file, renames into `new`, syncs `new`, and returns the final path.
     pub(crate) fn finish(mut self) -> Result<PathBuf, DeliverError> {
         self.ends.finish(&mut self.buffer);
         self.flush()?;
         self.file.sync_all().map_err(|error| DeliverError::of(&self.tmp, error))?;
         let new = self.maildir.join("new");
-        // S is the size on disk, W the size with CRLF line ends, as Dovecot reads them.
+        // S: size on disk. W: size with CRLF line endings. Both are read by Dovecot.
         let path = new.join(format!("{},S={},W={}", self.name, self.written, self.wire));
         std::fs::rename(&self.tmp, &path).map_err(|error| DeliverError::of(&path, error))?;
         self.finished = true;
@@ -80,13 +80,13 @@ impl MaildirFile {
 impl Drop for MaildirFile {
     fn drop(&mut self) {
         if !self.finished {
-            // Nothing is lost when this fails: readers of Maildirs remove what is old in tmp.
+            // A failed removal is harmless: Maildir readers delete old files in `tmp`.
             drop(std::fs::remove_file(&self.tmp));
         }
     }
 }
 
-/// Makes new, cur and tmp, and every missing directory above them, each synced into its parent.
+/// Creates `new`, `cur`, `tmp` and all missing parent directories, each synced into its parent.
 fn make_maildir(maildir: &Path) -> Result<(), DeliverError> {
     make_directory(maildir)?;
     for folder in FOLDERS {
