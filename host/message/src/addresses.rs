@@ -1,4 +1,4 @@
-//! Addresses in header fields (RFC 5322 §3.4): found where they stand, and rewritten in place.
+//! Addresses in header fields (RFC 5322 §3.4): search, and rewriting in place.
 
 use std::ops::Range;
 
@@ -7,10 +7,10 @@ use waxwing_types::Address;
 
 use crate::Field;
 
-/// Tokens that most addresses have room in.
+/// Number of tokens sufficient for most addresses.
 const TOKENS: usize = 8;
 
-/// Fields that hold addresses (RFC 5322 §3.6), and those of resending.
+/// Header fields with addresses (RFC 5322 §3.6), resent fields included.
 pub const ADDRESS_FIELDS: &[&str] = &[
     "From",
     "Sender",
@@ -29,20 +29,20 @@ pub const ADDRESS_FIELDS: &[&str] = &[
     "Errors-To",
 ];
 
-/// An address and its octets within the value.
+/// Address in a field value, with the range of its octets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundAddress {
-    /// Where `local@domain` or a bare `local` stands, without angle brackets.
+    /// Range of `local@domain` or a lone `local` within the value, without angle brackets.
     pub range: Range<usize>,
-    /// What it says.
+    /// Parsed address, with quoting removed.
     pub address: Address,
 }
 
-/// The addresses of a list of mailboxes and groups. Comments, display names and encoded words are passed over; what is no
-/// address is left out.
+/// Finds the addresses in a list of mailboxes and groups. Comments, display names and encoded words are skipped;
+/// malformed addresses are left out.
 #[must_use]
 pub fn find_addresses(value: &[u8]) -> Vec<FoundAddress> {
-    let mut found = Vec::new();
+    let mut addresses = Vec::new();
     let mut element: Vec<Token> = Vec::with_capacity(TOKENS);
     let mut angle: Option<Vec<Token>> = None;
     let tokens = Tokens { value, at: 0 };
@@ -50,33 +50,33 @@ pub fn find_addresses(value: &[u8]) -> Vec<FoundAddress> {
         match (token.kind, &mut angle) {
             (Kind::Special(b'<'), None) => angle = Some(Vec::with_capacity(TOKENS)),
             (Kind::Special(b'>'), Some(inner)) => {
-                found.extend(read_spec(value, without_route(inner)));
+                addresses.extend(read_spec(value, without_route(inner)));
                 angle = None;
-                // The display name before it is no address; what follows up to the comma is none either.
+                // Neither the display name before the bracket is an address, nor any text from here to the comma.
                 element.clear();
                 element.push(Token { kind: Kind::Special(b'>'), range: token.range });
             }
             (_, Some(inner)) => inner.push(token),
             (Kind::Special(b','), None) => {
-                found.extend(read_spec(value, &element));
+                addresses.extend(read_spec(value, &element));
                 element.clear();
             }
-            // The end of a group's name, and of a group.
+            // End of the name of a group, and end of a group.
             (Kind::Special(b':'), None) => element.clear(),
             (Kind::Special(b';'), None) => {
-                found.extend(read_spec(value, &element));
+                addresses.extend(read_spec(value, &element));
                 element.clear();
             }
             (Kind::Word | Kind::Quoted | Kind::Literal | Kind::Special(_), None) => element.push(token),
         }
     }
     if angle.is_none() {
-        found.extend(read_spec(value, &element));
+        addresses.extend(read_spec(value, &element));
     }
-    found
+    addresses
 }
 
-/// Rewrites addresses: `map` gives another address, or `None` to leave the octets as they are. All other octets stay.
+/// Rewrites addresses: `map` returns a new address, or `None` to leave the octets unchanged. All other octets stay.
 /// `None` if nothing changes.
 pub fn rewrite_addresses(value: &[u8], mut map: impl FnMut(&Address) -> Option<Address>) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(value.len() + 32);
@@ -95,7 +95,7 @@ pub fn rewrite_addresses(value: &[u8], mut map: impl FnMut(&Address) -> Option<A
     Some(out)
 }
 
-/// The same for a field; `None` if nothing changes.
+/// Rewrites the addresses of a field, as [`rewrite_addresses`] does; `None` if nothing changes.
 pub fn rewrite_field(field: &Field, map: impl FnMut(&Address) -> Option<Address>) -> Option<Field> {
     let raw = field.raw();
     let colon = memchr::memchr(b':', raw)?;
@@ -104,16 +104,16 @@ pub fn rewrite_field(field: &Field, map: impl FnMut(&Address) -> Option<Address>
     Field::from_raw(Bytes::from([name, &value].concat()))
 }
 
-/// What a token is; white space and comments are none.
+/// Kind of a token; white space and comments produce no tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// An atom.
+    /// An atom (RFC 5322 §3.2.3).
     Word,
-    /// A quoted string.
+    /// A quoted string (RFC 5322 §3.2.4).
     Quoted,
-    /// A domain literal.
+    /// A domain literal (RFC 5322 §3.4.1).
     Literal,
-    /// One of `<>@,;:.`, or a stray bracket.
+    /// Any of `<>@,;:.`, or a stray bracket.
     Special(u8),
 }
 
@@ -164,7 +164,7 @@ impl Iterator for Tokens<'_> {
 }
 
 impl Tokens<'_> {
-    /// Past a comment, which may hold comments (RFC 5322 §3.2.2).
+    /// Skips a comment, nested comments included (RFC 5322 §3.2.2).
     fn skip_comment(&mut self) {
         let mut depth = 1_usize;
         while let Some(byte) = self.value.get(self.at) {
@@ -195,7 +195,7 @@ impl Tokens<'_> {
     }
 }
 
-/// `@a,@b:local@domain` -> `local@domain` (RFC 5322 §4.4).
+/// Strips a source route: `@a,@b:local@domain` -> `local@domain` (RFC 5322 §4.4).
 fn without_route(tokens: &[Token]) -> &[Token] {
     match (tokens.first().map(|t| t.kind), tokens.iter().rposition(|t| t.kind == Kind::Special(b':'))) {
         (Some(Kind::Special(b'@')), Some(colon)) => tokens.get(colon + 1..).unwrap_or_default(),
@@ -203,7 +203,7 @@ fn without_route(tokens: &[Token]) -> &[Token] {
     }
 }
 
-/// `word *("." word) ["@" (literal / atom *("." atom))]`, white space and comments anywhere.
+/// Parses `word *("." word) ["@" (literal / atom *("." atom))]`, with white space and comments anywhere.
 fn read_spec(value: &[u8], tokens: &[Token]) -> Option<FoundAddress> {
     let (first, last) = (tokens.first()?, tokens.last()?);
     let range = first.range.start..last.range.end.min(value.len());
@@ -221,7 +221,7 @@ fn read_spec(value: &[u8], tokens: &[Token]) -> Option<FoundAddress> {
     Address::new(local, &domain).ok().map(|address| FoundAddress { range, address })
 }
 
-/// Words with dots between them; quotes undone.
+/// Joins words separated by dots; quoting is removed.
 fn dotted(value: &[u8], tokens: &[Token], words: &[Kind]) -> Option<String> {
     let octets = tokens.last()?.range.end.saturating_sub(tokens.first()?.range.start);
     let mut out = String::with_capacity(octets);

@@ -1,13 +1,13 @@
-//! Dates as header fields print them (RFC 5322 §3.3).
+//! Date and time in header fields (RFC 5322 §3.3).
 
 use waxwing_types::Timestamp;
 
 const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-/// Seconds of a day.
+/// Seconds per day.
 const DAY: u64 = 86_400;
 
-/// A day of the Gregorian calendar and the time of day, UTC.
+/// Date of the Gregorian calendar and time of day, in UTC.
 struct Civil {
     year: u64,
     month: u64,
@@ -18,7 +18,7 @@ struct Civil {
     second: u64,
 }
 
-/// Days to a date, by counting years from 1 March 0000 (the leap day is then the last of its year).
+/// Converts days to a date, counting years from 1 March 0000 (the leap day is then the last day of the year).
 fn civil(at: Timestamp) -> Civil {
     let seconds = at.as_secs();
     let days = seconds / DAY;
@@ -40,7 +40,7 @@ fn civil(at: Timestamp) -> Civil {
     }
 }
 
-/// `Thu, 1 Jan 1970 00:00:00 +0000`, always in UTC.
+/// Formats a date as `Thu, 1 Jan 1970 00:00:00 +0000`, always in UTC.
 #[must_use]
 pub fn rfc5322_date(at: Timestamp) -> String {
     let Civil { year, month, day, weekday, hour, minute, second } = civil(at);
@@ -49,7 +49,7 @@ pub fn rfc5322_date(at: Timestamp) -> String {
     format!("{weekday}, {day} {month} {year:04} {hour:02}:{minute:02}:{second:02} +0000")
 }
 
-/// `19700101000000`, as Message-IDs begin.
+/// Formats a date as `19700101000000`, for the start of a Message-ID.
 pub(crate) fn compact_date(at: Timestamp) -> String {
     let Civil { year, month, day, hour, minute, second, .. } = civil(at);
     format!("{year:04}{month:02}{day:02}{hour:02}{minute:02}{second:02}")

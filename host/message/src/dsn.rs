@@ -1,4 +1,5 @@
-//! Reports on what became of a message (RFC 3461, RFC 3464): text for people, fields for programs, and the message returned.
+//! Delivery status notifications, DSNs (RFC 3461, RFC 3464): text for people, fields for programs, and the returned
+//! message.
 
 use std::fmt::Write;
 
@@ -8,26 +9,26 @@ use waxwing_types::{Address, BodyType, Envelope, Origin, QueueId, Recipient, Ret
 use crate::date::rfc5322_date;
 use crate::trace::message_id_of;
 
-/// Octets of a remote server's words that a report repeats, for each recipient.
+/// Maximum number of octets of a remote server's reply text repeated in a DSN, for each recipient.
 const DIAGNOSTIC_BYTES_MAX: usize = 2000;
-/// Column at which long field values are folded, where they have white space.
+/// Column at which long field values are folded at white space.
 const FOLD_COLUMN: usize = 76;
 
-/// What a recipient's block says (RFC 3464 §2.3.3).
+/// Action field of a recipient (RFC 3464 §2.3.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Given up.
+    /// Delivery has failed permanently.
     Failed,
-    /// Not delivered yet; it is tried until the given time.
+    /// Not delivered yet; delivery is retried until the given time.
     Delayed {
-        /// When it is given up.
+        /// Time at which delivery is given up.
         until: Timestamp,
     },
-    /// Delivered here.
+    /// Delivered to a local mailbox.
     Delivered,
-    /// Handed to a server that sends no reports.
+    /// Relayed to a server without DSN support.
     Relayed,
-    /// An alias for several, to whom it goes on.
+    /// Expanded by an alias to several recipients, to be delivered to each.
     Expanded,
 }
 
@@ -43,61 +44,63 @@ impl Action {
     }
 }
 
-/// One recipient of a report.
+/// Recipient listed in a DSN.
 #[derive(Clone, Debug)]
 pub struct Reported<'a> {
-    /// Who.
+    /// Recipient of the original message.
     pub recipient: &'a Recipient,
-    /// What happened.
+    /// Action reported for the recipient.
     pub action: Action,
-    /// What was said.
+    /// Status of the last delivery attempt.
     pub status: &'a Status,
-    /// When.
+    /// Time of the last delivery attempt.
     pub last_attempt: Timestamp,
 }
 
-/// All that a report is made of.
+/// Input for a DSN.
 #[derive(Clone, Debug)]
 pub struct Report<'a> {
-    /// This server's name.
+    /// Host name of the server (Reporting-MTA).
     pub reporting_mta: &'a str,
-    /// To whom it goes: the sender of the message.
+    /// Recipient of the DSN: the sender of the original message.
     pub to: &'a Address,
-    /// The queue id that the report itself will have.
+    /// Queue id of the DSN.
     pub id: QueueId,
-    /// Now.
+    /// Time of creation of the DSN.
     pub at: Timestamp,
-    /// The message's queue id.
+    /// Queue id of the original message.
     pub about: QueueId,
-    /// When the message came.
+    /// Arrival time of the original message.
     pub arrived: Timestamp,
     /// ENVID of MAIL, as xtext.
     pub envid: Option<&'a str>,
-    /// At least one.
+    /// Recipients to report; at least one.
     pub recipients: &'a [Reported<'a>],
-    /// RET of MAIL; none: the whole message if it is small enough.
+    /// RET of MAIL; with `None` the whole message is returned if small enough.
     pub ret: Option<Return>,
-    /// The message came with SMTPUTF8: its header may be in UTF-8.
+    /// The message came with SMTPUTF8: the header may contain UTF-8.
     pub smtputf8: bool,
-    /// The message's header block, with or without the empty line behind it.
+    /// Header block of the original message, with or without the empty line after the header.
     pub head: &'a [u8],
-    /// The message's body, if it may be returned and is within `bounce_size_limit`; without it the header is returned.
+    /// Body of the original message, if the body may be returned and is within `bounce_size_limit`; otherwise only the
+    /// header is returned.
     pub body: Option<&'a [u8]>,
 }
 
-/// A finished report.
+/// Finished DSN message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dsn {
-    /// The message, CRLF line ends; it is sent from `<>`.
+    /// Message with CRLF line ends; sent from `<>`.
     pub content: Bytes,
-    /// It has octets above 127, which came with the returned message.
+    /// Contains octets above 127, from the returned message.
     pub eight_bit: bool,
-    /// Its own address is in UTF-8: it needs SMTPUTF8.
+    /// The recipient address of the DSN is in UTF-8: SMTPUTF8 is required.
     pub smtputf8: bool,
 }
 
 impl Dsn {
-    /// Its own envelope: from `<>`, to whom it is printed for. `require_tls`: the message had it.
+    /// Envelope of the DSN: from `<>` to the sender of the original message. `require_tls`: the original message had
+    /// REQUIRETLS.
     #[must_use]
     pub fn envelope(&self, to: Address, require_tls: bool, now: Timestamp) -> Envelope {
         Envelope {
@@ -114,14 +117,14 @@ impl Dsn {
 }
 
 impl Report<'_> {
-    /// Prints it.
+    /// Builds the message.
     #[must_use]
     pub fn print(&self) -> Dsn {
         let returned_body = self.body.filter(|_| self.ret != Some(Return::Headers));
-        let head = fields_only(self.head);
-        let global = self.is_global(head);
-        let eight_bit = global || !head.is_ascii() || returned_body.is_some_and(|body| !body.is_ascii());
-        let boundary = self.boundary(head, returned_body);
+        let header = fields_only(self.head);
+        let global = self.is_global(header);
+        let eight_bit = global || !header.is_ascii() || returned_body.is_some_and(|body| !body.is_ascii());
+        let boundary = self.boundary(header, returned_body);
         let mut out = String::with_capacity(4096);
         self.put_header(&mut out, &boundary, eight_bit);
         let encoding = if global { "Content-Transfer-Encoding: 8bit\r\n" } else { "" };
@@ -140,16 +143,16 @@ impl Report<'_> {
         _ = write!(out, "\r\n--{boundary}\r\n");
         let undelivered = matches!(self.recipients.first().map(|r| r.action), Some(Action::Failed) | None);
         let undelivered = if undelivered { "Undelivered " } else { "" };
-        let (what, kind) = match (returned_body.is_some(), self.smtputf8 && !head.is_ascii()) {
+        let (part_name, media_type) = match (returned_body.is_some(), self.smtputf8 && !header.is_ascii()) {
             (true, false) => ("Message", "message/rfc822"),
             (true, true) => ("Message", "message/global"),
             (false, false) => ("Message Headers", "text/rfc822-headers"),
             (false, true) => ("Message Headers", "message/global-headers"),
         };
-        _ = write!(out, "Content-Description: {undelivered}{what}\r\nContent-Type: {kind}\r\n");
+        _ = write!(out, "Content-Description: {undelivered}{part_name}\r\nContent-Type: {media_type}\r\n");
         _ = write!(out, "Content-Transfer-Encoding: {}\r\n\r\n", if eight_bit { "8bit" } else { "7bit" });
         let mut content = out.into_bytes();
-        content.extend_from_slice(head);
+        content.extend_from_slice(header);
         if let Some(body) = returned_body {
             content.extend_from_slice(b"\r\n");
             content.extend_from_slice(body);
@@ -161,20 +164,20 @@ impl Report<'_> {
         Dsn { content: content.into(), eight_bit, smtputf8: !is_ascii(self.to) }
     }
 
-    /// Its fields are in UTF-8 (RFC 6533 §4).
-    fn is_global(&self, head: &[u8]) -> bool {
+    /// Returns whether the fields of the DSN are in UTF-8 (RFC 6533 §4).
+    fn is_global(&self, header: &[u8]) -> bool {
         let utf8 = |r: &Reported<'_>| {
             !is_ascii(&r.recipient.address) || r.recipient.original.as_ref().is_some_and(|original| !original.is_ascii())
         };
-        !is_ascii(self.to) || self.recipients.iter().any(utf8) || (self.smtputf8 && !head.is_ascii())
+        !is_ascii(self.to) || self.recipients.iter().any(utf8) || (self.smtputf8 && !header.is_ascii())
     }
 
-    /// A line that does not occur in what is returned.
-    fn boundary(&self, head: &[u8], body: Option<&[u8]>) -> String {
+    /// Boundary not contained in the returned message.
+    fn boundary(&self, header: &[u8], body: Option<&[u8]>) -> String {
         let mut boundary = format!("{}.{}/report", self.id, self.at.as_millis());
         let occurs = |boundary: &str| {
             let found = |text: &[u8]| memchr::memmem::find(text, boundary.as_bytes()).is_some();
-            found(head) || body.is_some_and(found)
+            found(header) || body.is_some_and(found)
         };
         while occurs(&boundary) {
             boundary.push('=');
@@ -223,15 +226,15 @@ impl Report<'_> {
             let from = reported.recipient.original.as_deref().map(original_address);
             let from = from.filter(|text| *text != address.to_string());
             let from = from.map_or(String::new(), |text| format!(" (expanded from <{text}>)"));
-            let said = match &reported.status.remote {
+            let diagnostic = match &reported.status.remote {
                 Some(remote) => format!("host {} said: {}", one_line(remote), said(reported.status)),
                 None => said(reported.status),
             };
-            _ = write!(out, "\r\n{}\r\n", fold(&format!("<{address}>{from}: {said}"), "\r\n    "));
+            _ = write!(out, "\r\n{}\r\n", fold(&format!("<{address}>{from}: {diagnostic}"), "\r\n    "));
         }
     }
 
-    /// RFC 3464 §2: one block for the message, one for each recipient.
+    /// Writes the delivery-status part (RFC 3464 §2): a block for the message, and a block for each recipient.
     fn put_status(&self, out: &mut String, global: bool) {
         _ = write!(out, "Reporting-MTA: dns; {}\r\n", self.reporting_mta);
         if let Some(envid) = self.envid {
@@ -246,7 +249,7 @@ impl Report<'_> {
                 let kind = if address.is_ascii() { kind } else { "utf-8" };
                 put_field(out, "Original-Recipient", &format!("{kind};{}", decode_xtext(address)));
             }
-            // RFC 6533 §3: an address in UTF-8 has a type of its own.
+            // RFC 6533 §3: addresses in UTF-8 have the address type `utf-8`.
             let kind = if is_ascii(&reported.recipient.address) { "rfc822" } else { "utf-8" };
             put_field(out, "Final-Recipient", &format!("{kind}; {}", reported.recipient.address));
             let enhanced = reported.status.enhanced;
@@ -264,7 +267,7 @@ impl Report<'_> {
     }
 }
 
-/// `550 5.1.1 no such user`, as the server said it.
+/// Formats the reply of the server, as `550 5.1.1 no such user`.
 fn said(status: &Status) -> String {
     let text = one_line(&status.text);
     match status.code {
@@ -277,19 +280,19 @@ fn is_ascii(address: &Address) -> bool {
     address.local().is_ascii() && address.domain().is_ascii()
 }
 
-/// `global`: it may be in UTF-8.
+/// Writes a field; with `global` the value may contain UTF-8.
 fn put_field(out: &mut String, name: &str, value: &str, global: bool) {
     let line = format!("{name}: {}", if global { one_line_utf8(value) } else { one_line(value) });
     _ = write!(out, "{}\r\n", fold(&line, "\r\n    "));
 }
 
-/// Printable text on one line, bounded.
+/// Printable text on one line, limited in length.
 fn one_line_utf8(text: &str) -> String {
     let plain = |c: char| if c.is_control() || c.is_whitespace() { ' ' } else { c };
     text.chars().take(DIAGNOSTIC_BYTES_MAX).map(plain).collect::<String>().trim_end().to_owned()
 }
 
-/// Printable ASCII on one line, bounded.
+/// Printable ASCII on one line, limited in length.
 fn one_line(text: &str) -> String {
     let plain = |c: char| match c {
         '\r' | '\n' | '\t' => ' ',
@@ -299,7 +302,7 @@ fn one_line(text: &str) -> String {
     text.chars().take(DIAGNOSTIC_BYTES_MAX).map(plain).collect::<String>().trim_end().to_owned()
 }
 
-/// Breaks before a space once a line is long; a word longer than a line stays whole.
+/// Folds before a space once a line is long; a word longer than a line is not broken.
 fn fold(text: &str, line_break: &str) -> String {
     let mut out = String::with_capacity(text.len() + 16);
     let mut column = 0;
@@ -317,12 +320,12 @@ fn fold(text: &str, line_break: &str) -> String {
     out
 }
 
-/// The address of an ORCPT value `rfc822;xtext`, or the text itself.
+/// Address of an ORCPT value `rfc822;xtext`, or the text itself.
 fn original_address(original: &str) -> String {
     one_line_utf8(&decode_xtext(original.split_once(';').map_or(original, |(_, address)| address)))
 }
 
-/// RFC 3461 §4: `+2B` -> `+`. What is no xtext stays as it is.
+/// Decodes xtext (RFC 3461 §4): `+2B` -> `+`. Malformed parts stay unchanged.
 fn decode_xtext(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -345,12 +348,12 @@ fn decode_xtext(text: &str) -> String {
     out
 }
 
-/// A stored head without the empty line behind it.
-fn fields_only(head: &[u8]) -> &[u8] {
-    match head {
+/// Strips the empty line from the end of a stored header.
+fn fields_only(header: &[u8]) -> &[u8] {
+    match header {
         b"\r\n" => b"",
-        _ if head.ends_with(b"\r\n\r\n") => head.get(..head.len() - 2).unwrap_or(head),
-        _ => head,
+        _ if header.ends_with(b"\r\n\r\n") => header.get(..header.len() - 2).unwrap_or(header),
+        _ => header,
     }
 }
 

@@ -1,31 +1,32 @@
-//! One header field, kept as it came.
+//! Header field, in its received form.
 
 use bytes::Bytes;
 use memchr::memchr;
 
-/// Octets of a field name that we make.
+/// Maximum length in octets of the name of a generated field.
 const FIELD_NAME_BYTES_MAX: usize = 200;
 
-/// A header field: its octets as received or made, folds and final CRLF included.
+/// Header field: the octets as received or generated, folds and final CRLF included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Field {
     raw: Bytes,
     name_len: usize,
 }
 
-/// Why something cannot become a header field.
+/// Reason for refusing a field name or value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FieldError {
-    /// Empty, too long, or not printable ASCII without colon (RFC 5322 §2.2).
+    /// Name empty, too long, or not printable ASCII without colon (RFC 5322 §2.2).
     #[error("a field name is 1 to 200 printable ASCII characters without colon")]
     BadName,
-    /// NUL, a bare CR, or a line that would begin another field.
+    /// Value with NUL, a bare CR, or a line starting another field.
     #[error("a field value has no NUL and no bare CR, and each further line begins with white space")]
     BadValue,
 }
 
 impl Field {
-    /// Makes `name: value` CRLF. Further lines of the value, separated by LF or CRLF, must begin with white space.
+    /// Creates the field `name: value` CRLF. Further lines of the value, separated by LF or CRLF, must begin with white
+    /// space.
     pub fn new(name: &str, value: &[u8]) -> Result<Self, FieldError> {
         if name.is_empty() || name.len() > FIELD_NAME_BYTES_MAX || !name.bytes().all(is_name_byte) {
             return Err(FieldError::BadName);
@@ -50,47 +51,47 @@ impl Field {
         Ok(Self { raw: raw.into(), name_len: name.len() })
     }
 
-    /// Takes the octets of one field as they came. `None` if they do not begin with a name and a colon.
+    /// Wraps the octets of a received field. `None` without a name and a colon at the start.
     #[must_use]
     pub fn from_raw(raw: Bytes) -> Option<Self> {
         field_name_len(&raw).map(|name_len| Self { raw, name_len })
     }
 
-    /// The name, as it was written.
+    /// Returns the name, as received.
     #[must_use]
     pub fn name(&self) -> &str {
         self.raw.get(..self.name_len).and_then(|n| std::str::from_utf8(n).ok()).unwrap_or_default()
     }
 
-    /// Has this name, in any case.
+    /// Compares the name, ignoring case.
     #[must_use]
     pub fn is(&self, name: &str) -> bool {
         self.name().eq_ignore_ascii_case(name)
     }
 
-    /// The value with its folds, without the white space around it.
+    /// Returns the value with folds, without surrounding white space.
     #[must_use]
     pub fn value(&self) -> &[u8] {
         let colon = memchr(b':', &self.raw).unwrap_or(self.raw.len());
         self.raw.get(colon + 1..).unwrap_or_default().trim_ascii()
     }
 
-    /// The value on one line: folds undone (RFC 5322 §2.2.3), octets that are not UTF-8 replaced.
+    /// Returns the value unfolded to one line (RFC 5322 §2.2.3), with invalid UTF-8 replaced.
     #[must_use]
     pub fn unfolded(&self) -> String {
         let value: Vec<u8> = self.value().iter().copied().filter(|b| !matches!(b, b'\r' | b'\n')).collect();
         String::from_utf8_lossy(&value).into_owned()
     }
 
-    /// The octets, final CRLF included.
+    /// Returns the octets, final CRLF included.
     #[must_use]
     pub fn raw(&self) -> &Bytes {
         &self.raw
     }
 }
 
-/// The length of the name if this line begins a field. White space before the colon is tolerated (RFC 5322 §4.5), white space
-/// within the name is not: readers differ on what such a field is.
+/// Length of the field name if the line begins a field. White space before the colon is tolerated (RFC 5322 §4.5),
+/// white space within the name is not: implementations differ on the meaning of such a field.
 pub(crate) fn field_name_len(line: &[u8]) -> Option<usize> {
     let colon = memchr(b':', line)?;
     let before = line.get(..colon)?;

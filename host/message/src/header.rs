@@ -1,4 +1,4 @@
-//! The header block of a message: fields in order, each as it came, and the edits that hooks make.
+//! Header block of a message: fields in order, in received form, and the edits made by hooks.
 
 use bytes::{Bytes, BytesMut};
 use memchr::memchr;
@@ -6,26 +6,26 @@ use waxwing_types::Edit;
 
 use crate::{Field, FieldError};
 
-/// All header fields of a message and whether an empty line stood behind them.
+/// All header fields of a message, and whether an empty line follows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderBlock {
     fields: Vec<Field>,
     separator: bool,
 }
 
-/// Why a header edit cannot be applied.
+/// Reason for refusing a header edit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderEditError {
     /// The new field is malformed.
     #[error(transparent)]
     Field(#[from] FieldError),
-    /// There was no such field when the call began, or an earlier edit took it away.
+    /// No such field at the start of the call, or the field was removed by an earlier edit.
     #[error("there is no such header field")]
     NoSuchField,
 }
 
 impl HeaderBlock {
-    /// Cuts octets that [`crate::HeadSplitter`] found into fields. `separator`: an empty line followed.
+    /// Splits octets found by [`crate::HeaderSplitter`] into fields. `separator`: an empty line followed.
     #[must_use]
     pub fn parse(raw: Bytes, separator: bool) -> Self {
         let mut fields = Vec::with_capacity(16);
@@ -44,49 +44,49 @@ impl HeaderBlock {
         Self { fields, separator }
     }
 
-    /// The fields in order.
+    /// Returns the fields in order.
     #[must_use]
     pub fn fields(&self) -> &[Field] {
         &self.fields
     }
 
-    /// The first field of that name, any case.
+    /// Returns the first field with the given name, ignoring case.
     #[must_use]
     pub fn first(&self, name: &str) -> Option<&Field> {
         self.fields.iter().find(|f| f.is(name))
     }
 
-    /// How many fields of that name there are.
+    /// Number of fields with the given name.
     #[must_use]
     pub fn count(&self, name: &str) -> usize {
         self.fields.iter().filter(|f| f.is(name)).count()
     }
 
-    /// Octets of all fields, without the empty line.
+    /// Size of all fields in octets, without the empty line.
     #[must_use]
     pub fn size(&self) -> usize {
         self.fields.iter().map(|f| f.raw().len()).sum()
     }
 
-    /// Puts a field above all others.
+    /// Inserts a field above all others.
     pub fn prepend(&mut self, field: Field) {
         self.fields.insert(0, field);
     }
 
-    /// Puts a field below all others.
+    /// Adds a field below all others.
     pub fn append(&mut self, field: Field) {
         self.fields.push(field);
     }
 
-    /// Another field in the place of one; out of range does nothing.
+    /// Replaces the field at `index`; no effect if out of range.
     pub fn set(&mut self, index: usize, field: Field) {
-        if let Some(place) = self.fields.get_mut(index) {
-            *place = field;
+        if let Some(position) = self.fields.get_mut(index) {
+            *position = field;
         }
     }
 
-    /// The octets as they are stored and delivered: fields and the empty line, which is left out only where the message
-    /// had none and has no body that it would part from the fields.
+    /// Returns the octets as stored and delivered: fields and the empty line. The empty line is left out only if the
+    /// message had none and has no body to separate from the fields.
     #[must_use]
     pub fn to_bytes(&self, body_is_empty: bool) -> Bytes {
         let mut out = BytesMut::with_capacity(self.size() + 2);
@@ -99,7 +99,8 @@ impl HeaderBlock {
         out.freeze()
     }
 
-    /// Applies the header edits among `edits` in order; indexes mean the block as it is now. Nothing is changed on error.
+    /// Applies the header edits among `edits` in order; indexes refer to the present header block. Nothing is changed
+    /// on error.
     pub fn apply<'e>(&mut self, edits: impl IntoIterator<Item = &'e Edit>) -> Result<(), HeaderEditError> {
         let mut slots: Vec<(Option<usize>, Field)> = self.fields.iter().cloned().enumerate().map(|(i, f)| (Some(i), f)).collect();
         for edit in edits {
@@ -108,18 +109,18 @@ impl HeaderBlock {
                 Edit::InsertHeader { at, name, value } => {
                     let field = Field::new(name, value)?;
                     let below = slots.iter().position(|(i, _)| i.is_some_and(|i| i >= *at as usize));
-                    let place = if *at == 0 { 0 } else { below.unwrap_or(slots.len()) };
-                    slots.insert(place, (None, field));
+                    let position = if *at == 0 { 0 } else { below.unwrap_or(slots.len()) };
+                    slots.insert(position, (None, field));
                 }
                 Edit::ReplaceHeader { name, nth, value } => {
-                    let place = self.slot_of(&slots, name, *nth)?;
-                    if let Some(slot) = slots.get_mut(place) {
+                    let position = self.slot_of(&slots, name, *nth)?;
+                    if let Some(slot) = slots.get_mut(position) {
                         slot.1 = Field::new(name, value)?;
                     }
                 }
                 Edit::RemoveHeader { name, nth } => {
-                    let place = self.slot_of(&slots, name, *nth)?;
-                    slots.remove(place);
+                    let position = self.slot_of(&slots, name, *nth)?;
+                    slots.remove(position);
                 }
                 Edit::SetSender(..)
                 | Edit::AddRecipient(..)
@@ -133,10 +134,10 @@ impl HeaderBlock {
         Ok(())
     }
 
-    /// Where the `nth` field of that name, counted as the call found them, stands among the slots.
+    /// Position among the slots of the `nth` field with the given name, counted in the header block before the edits.
     fn slot_of(&self, slots: &[(Option<usize>, Field)], name: &str, nth: u32) -> Result<usize, HeaderEditError> {
-        let found = self.fields.iter().enumerate().filter(|(_, f)| f.is(name)).nth(nth as usize);
-        let (index, _) = found.ok_or(HeaderEditError::NoSuchField)?;
+        let field = self.fields.iter().enumerate().filter(|(_, f)| f.is(name)).nth(nth as usize);
+        let (index, _) = field.ok_or(HeaderEditError::NoSuchField)?;
         slots.iter().position(|(i, _)| *i == Some(index)).ok_or(HeaderEditError::NoSuchField)
     }
 }

@@ -1,9 +1,9 @@
-//! Reading, changing and making messages (RFC 5322, RFC 2045, RFC 3464).
+//! Parsing, editing and generation of messages (RFC 5322, RFC 2045, RFC 3464).
 //!
-//! Owns: the header block and its edits, the split between header and body, trace fields, addresses in fields, reports,
+//! Owns: the header block and its edits, the split between header and body, trace fields, addresses in fields, DSNs,
 //! MIME parts and their edits, the conversion to 7bit.
 //! Uses: types.
-//! Used by: pipeline, intake, delivery, sandbox.
+//! Used by: daemon, delivery, intake, milter, pipeline, sandbox, state, tool.
 //! Never: I/O, a clock, a whole large body.
 //! Start reading at: [`HeaderBlock`].
 #![forbid(unsafe_code)]

@@ -1,4 +1,4 @@
-//! MIME (RFC 2045, RFC 2046): the structure of a message, its parts, and their transfer encodings.
+//! MIME (RFC 2045, RFC 2046): the structure of a message, MIME parts, and transfer encodings.
 
 mod content_type;
 mod decode;

@@ -1,4 +1,4 @@
-//! Parts dropped, replaced and added, so that what is left is a whole message.
+//! Edits of MIME parts: removal, replacement and addition, with a valid message as the result.
 
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
@@ -10,61 +10,62 @@ use crate::mime::{Base64Writer, ContentType, QuotedPrintableWriter};
 use crate::parts::{Extent, Parts, TooManyParts};
 use crate::{Field, FieldError, HeaderBlock};
 
-/// Octets of a line without its end, in headers and in content that goes without encoding (RFC 5322 §2.1.1).
+/// Maximum octets of a line without line end, in headers and in unencoded content (RFC 5322 §2.1.1).
 const LINE_BYTES_MAX: usize = 998;
-/// Octets of a new part's header.
+/// Maximum octets of the header of a new part.
 const NEW_HEADER_BYTES_MAX: usize = 16 << 10;
-/// A boundary that we make begins so, and is a number.
+/// Prefix of generated boundaries, followed by a number.
 const BOUNDARY_PREFIX: &[u8] = b"=_waxwing_";
-/// Digits of that number: more than there are boundaries in any message that is in memory.
+/// Digits of the number: more than enough for the boundaries of any message in memory.
 const BOUNDARY_DIGITS_MAX: usize = 12;
-/// In place of the last part of a multipart, which must have one.
+/// Replacement for the last part of a multipart, since a multipart needs at least one.
 const EMPTY_PART: &[u8] = b"Content-Type: text/plain\r\n\r\n";
 
-/// Content of a new part; its transfer encoding is chosen here.
+/// Content of a new part; the transfer encoding is chosen automatically.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewPart {
-    /// Media type with parameters. Not multipart or message.
+    /// Media type with parameters. Neither multipart nor message.
     pub content_type: String,
-    /// File name; with one, the part is an attachment.
+    /// File name; its presence makes the part an attachment.
     pub filename: Option<String>,
-    /// Octets; line ends of text may be LF or CRLF.
+    /// Octets of the content; line ends of text may be LF or CRLF.
     pub content: Bytes,
 }
 
-/// One change. Indexes mean the parts as they were before all changes.
+/// Edit of a part. Indexes refer to the parts before all edits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PartEdit {
-    /// Takes a part away with all that lies in it.
+    /// Removes a part with all nested parts.
     Drop(u32),
-    /// Puts another in its place; index 0 is the whole message's content.
+    /// Replaces a part; index 0 is the content of the whole message.
     Replace(u32, NewPart),
-    /// Adds a part at the end; a message that is no multipart/mixed becomes one.
+    /// Adds a part at the end; a message of another type becomes multipart/mixed.
     Add(NewPart),
 }
 
-/// Why parts can't be changed so.
+/// Reason for refusing an edit of parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PartEditError {
-    /// No part has this index.
+    /// No part with the given index.
     #[error("there is no part {0}")]
     NoSuchPart(u32),
     /// The message itself can't be dropped.
     #[error("the message itself can't be dropped")]
     IsMessage,
-    /// A message within a message is one piece with its header.
+    /// An enclosed message can only be changed together with its header.
     #[error("part {0} is the content of an enclosed message")]
     IsEnclosed(u32),
-    /// Within multipart/signed or multipart/encrypted nothing can be changed; the whole of it can.
+    /// A part of multipart/signed or multipart/encrypted can't be changed; the multipart as a whole can.
     #[error("part {0} is signed or encrypted")]
     IsSealed(u32),
-    /// Not a media type of content, or with the file name too long for a header.
+    /// Content type malformed, multipart or message, or file name too long for a header field.
     #[error("the content type is malformed, multipart, message, or with the file name too long")]
     BadContentType,
-    /// The message's own Content-… fields are more than a part's header may have (64 KiB), so that it can't become one.
+    /// The Content-… fields of the message exceed the limit for the header of a part (64 KiB), so the message can't
+    /// become a part.
     #[error("the Content-... fields of the message are longer than the header of a part may be")]
     HeaderTooLong,
-    /// The file name or the content type can't be written into a field.
+    /// File name or content type not valid in a header field.
     #[error(transparent)]
     Field(#[from] FieldError),
     /// The message has too many parts.
@@ -72,19 +73,19 @@ pub enum PartEditError {
     TooManyParts(#[from] TooManyParts),
 }
 
-/// Applies the changes; a later change of the same part wins, and changes within a part that is dropped or replaced are
-/// void. Nothing else is touched: no octet of other parts.
-pub fn edit_parts(head: &HeaderBlock, body: &Bytes, edits: &[PartEdit]) -> Result<(HeaderBlock, Bytes), PartEditError> {
-    edit_known_parts(head, &Parts::read(head, body.clone())?, edits)
+/// Applies edits. A later edit of the same part wins; edits within a dropped or replaced part have no effect. All
+/// octets of other parts stay unchanged.
+pub fn edit_parts(header: &HeaderBlock, body: &Bytes, edits: &[PartEdit]) -> Result<(HeaderBlock, Bytes), PartEditError> {
+    edit_known_parts(header, &Parts::read(header, body.clone())?, edits)
 }
 
-/// [`edit_parts`] where the parts are known already.
+/// Applies edits as [`edit_parts`] does, to parts parsed before.
 pub(crate) fn edit_known_parts(
-    head: &HeaderBlock,
+    header: &HeaderBlock,
     parts: &Parts,
     edits: &[PartEdit],
 ) -> Result<(HeaderBlock, Bytes), PartEditError> {
-    let mut head = head.clone();
+    let mut header = header.clone();
     let mut changes: Vec<Change> = Vec::new();
     let mut added = Vec::new();
     let mut whole = None;
@@ -102,16 +103,16 @@ pub(crate) fn edit_known_parts(
     }
     let body = match whole {
         Some(encoded) => {
-            head = with_content_fields(&head, &encoded.fields);
+            header = with_content_fields(&header, &encoded.fields);
             encoded.content.into()
         }
         None => splice(parts, changes),
     };
-    if added.is_empty() { Ok((head, body)) } else { append(&head, body, &added) }
+    if added.is_empty() { Ok((header, body)) } else { append(&header, body, &added) }
 }
 
-/// Whether a change alone can be made; together with others it then can be, but for the number of parts.
-pub(crate) fn check(head: &HeaderBlock, parts: &Parts, edit: &PartEdit) -> Result<(), PartEditError> {
+/// Checks a single edit. A valid edit stays valid in combination with others, except for the number of parts.
+pub(crate) fn check(header: &HeaderBlock, parts: &Parts, edit: &PartEdit) -> Result<(), PartEditError> {
     match edit {
         PartEdit::Drop(index) => changeable(parts, *index).map(drop),
         PartEdit::Replace(index, new) => {
@@ -122,12 +123,13 @@ pub(crate) fn check(head: &HeaderBlock, parts: &Parts, edit: &PartEdit) -> Resul
         }
         PartEdit::Add(new) => {
             fields(new, "base64")?;
-            part_of_whole(head).map(drop)
+            part_of_whole(header).map(drop)
         }
     }
 }
 
-/// `--boundary` of every multipart. There may be hundreds, and the content may be large and full of lines that resemble them.
+/// Delimiters `--boundary` of all multiparts. There may be hundreds of boundaries, and large content full of similar
+/// lines.
 struct Delimiters {
     all: HashSet<Vec<u8>>,
     lengths: BTreeSet<usize>,
@@ -141,7 +143,7 @@ impl Delimiters {
         Self { all, lengths }
     }
 
-    /// Some line begins with one of them.
+    /// Returns whether some line of the text begins with a delimiter.
     fn part(&self, text: &[u8]) -> bool {
         let parts = |line: &[u8]| self.lengths.iter().map_while(|n| line.get(..*n)).any(|start| self.all.contains(start));
         text.split(|b| *b == b'\n').filter(|line| line.starts_with(b"--")).any(parts)
@@ -151,7 +153,7 @@ impl Delimiters {
 struct Change<'p> {
     index: u32,
     extent: &'p Extent,
-    /// None drops.
+    /// New content; `None` drops the part.
     by: Option<Encoded>,
 }
 
@@ -165,12 +167,12 @@ fn changeable(parts: &Parts, index: u32) -> Result<&Extent, PartEditError> {
     }
 }
 
-/// The body with the changed parts.
+/// Returns the body with the changed parts.
 fn splice(parts: &Parts, mut changes: Vec<Change<'_>>) -> Bytes {
     if changes.is_empty() {
         return parts.body().clone();
     }
-    // The last change of a part wins.
+    // The last edit of a part wins.
     changes.reverse();
     let mut seen = Vec::new();
     changes.retain(|change| {
@@ -214,9 +216,9 @@ fn splice(parts: &Parts, mut changes: Vec<Change<'_>>) -> Bytes {
 }
 
 /// Adds parts at the end.
-fn append(head: &HeaderBlock, body: Bytes, added: &[Encoded]) -> Result<(HeaderBlock, Bytes), PartEditError> {
-    let parts = Parts::read(head, body.clone())?;
-    // One more where the message itself becomes a part.
+fn append(header: &HeaderBlock, body: Bytes, added: &[Encoded]) -> Result<(HeaderBlock, Bytes), PartEditError> {
+    let parts = Parts::read(header, body.clone())?;
+    // The message itself may become a part, so another part is counted.
     if parts.list().len() + added.len() >= ENTITIES_MAX as usize {
         return Err(TooManyParts.into());
     }
@@ -232,9 +234,9 @@ fn append(head: &HeaderBlock, body: Bytes, added: &[Encoded]) -> Result<(HeaderB
             Some(close) => out.extend_from_slice(body.get(close..).unwrap_or_default()),
             None => out.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes()),
         }
-        return Ok((head.clone(), out.into()));
+        return Ok((header.clone(), out.into()));
     }
-    let mut first = part_of_whole(head)?;
+    let mut first = part_of_whole(header)?;
     first.extend_from_slice(&body);
     let boundary = fresh_boundary(&first, added);
     put_part(&mut out, &boundary, &first);
@@ -244,16 +246,16 @@ fn append(head: &HeaderBlock, body: Bytes, added: &[Encoded]) -> Result<(HeaderB
     out.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
     let mut fields = vec![Field::new("Content-Type", format!("multipart/mixed; boundary=\"{boundary}\"").as_bytes())?];
     if !body.is_ascii() {
-        // RFC 2045 §6.4: around 8bit there is nothing less.
+        // RFC 2045 §6.4: a multipart with 8bit parts must be labelled 8bit.
         fields.push(Field::new("Content-Transfer-Encoding", b"8bit")?);
     }
-    Ok((with_content_fields(head, &fields), out.into()))
+    Ok((with_content_fields(header, &fields), out.into()))
 }
 
-/// The header that the message's own content gets as a part, with the empty line behind it.
-fn part_of_whole(head: &HeaderBlock) -> Result<Vec<u8>, PartEditError> {
+/// Header of the message content as a part, with the empty line after the header.
+fn part_of_whole(header: &HeaderBlock) -> Result<Vec<u8>, PartEditError> {
     let mut out = Vec::new();
-    for field in head.fields().iter().filter(|field| is_content_field(field)) {
+    for field in header.fields().iter().filter(|field| is_content_field(field)) {
         put_field(&mut out, field);
     }
     if out.len() > HEAD_BYTES_MAX {
@@ -263,7 +265,7 @@ fn part_of_whole(head: &HeaderBlock) -> Result<Vec<u8>, PartEditError> {
     Ok(out)
 }
 
-/// A header that ends with the message may lack its last line end.
+/// Appends a field. A header at the very end of a message may lack the last line end, so the line end is added.
 fn put_field(out: &mut Vec<u8>, field: &Field) {
     out.extend_from_slice(field.raw());
     if !field.raw().ends_with(b"\n") {
@@ -279,12 +281,13 @@ fn put_part(out: &mut Vec<u8>, boundary: &str, part: &[u8]) {
     out.extend_from_slice(part);
 }
 
-/// A boundary that occurs nowhere in what it parts. A message that holds a million of them is read once, not a million times.
+/// Returns a boundary that occurs nowhere in the content. Linear time even for a message with a million similar
+/// boundaries.
 fn fresh_boundary(first: &[u8], added: &[Encoded]) -> String {
     let mut taken = HashSet::new();
     for text in added.iter().map(|part| part.content.as_slice()).chain([first]) {
         for at in memchr::memmem::find_iter(text, BOUNDARY_PREFIX) {
-            // `_12` holds `_1` too.
+            // `_12` contains `_1` too.
             let mut number = 0_usize;
             for digit in text.iter().skip(at + BOUNDARY_PREFIX.len()).take(BOUNDARY_DIGITS_MAX).take_while(|b| b.is_ascii_digit())
             {
@@ -301,13 +304,13 @@ pub(crate) fn is_content_field(field: &Field) -> bool {
     field.name().get(..8).is_some_and(|start| start.eq_ignore_ascii_case("Content-"))
 }
 
-/// The header with these fields in place of all its Content-… fields, and MIME-Version.
-fn with_content_fields(head: &HeaderBlock, fields: &[Field]) -> HeaderBlock {
-    let mut raw = Vec::with_capacity(head.size());
-    for field in head.fields().iter().filter(|field| !is_content_field(field)) {
+/// Returns the header with `fields` in place of all Content-… fields, and with MIME-Version.
+fn with_content_fields(header: &HeaderBlock, fields: &[Field]) -> HeaderBlock {
+    let mut raw = Vec::with_capacity(header.size());
+    for field in header.fields().iter().filter(|field| !is_content_field(field)) {
         put_field(&mut raw, field);
     }
-    if head.first("MIME-Version").is_none() {
+    if header.first("MIME-Version").is_none() {
         raw.extend_from_slice(b"MIME-Version: 1.0\r\n");
     }
     for field in fields {
@@ -316,7 +319,7 @@ fn with_content_fields(head: &HeaderBlock, fields: &[Field]) -> HeaderBlock {
     HeaderBlock::parse(raw.into(), true)
 }
 
-/// A new part as it is written.
+/// New part, encoded.
 struct Encoded {
     fields: Vec<Field>,
     content: Vec<u8>,
@@ -334,7 +337,7 @@ impl Encoded {
     }
 }
 
-/// Base64 for all that is no text, and for text with a line that would part it.
+/// Chooses an encoding: base64 for all but text, and for text with a line equal to a delimiter.
 fn encode(new: &NewPart, delimiters: &Delimiters) -> Result<Encoded, PartEditError> {
     let kind = content_kind(new)?;
     let (encoding, content) = match kind.as_str() {
@@ -352,7 +355,7 @@ fn content_kind(new: &NewPart) -> Result<String, PartEditError> {
     if media.kind == "multipart" || media.kind == "message" { Err(PartEditError::BadContentType) } else { Ok(media.kind) }
 }
 
-/// The header of a new part.
+/// Header fields of a new part.
 fn fields(new: &NewPart, encoding: &str) -> Result<Vec<Field>, PartEditError> {
     content_kind(new)?;
     let mut fields = vec![
@@ -377,7 +380,7 @@ fn encode_base64(octets: &[u8]) -> Vec<u8> {
     out
 }
 
-/// As it is where it may be, else quoted-printable.
+/// Encodes text as 7bit if possible, else as quoted-printable.
 fn encode_text(text: &[u8]) -> (&'static str, Vec<u8>) {
     let fits = |line: &[u8]| line.len() <= LINE_BYTES_MAX && !line.contains(&b'\r') && !line.contains(&0);
     let mut lines = text.split(|b| *b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
@@ -390,7 +393,7 @@ fn encode_text(text: &[u8]) -> (&'static str, Vec<u8>) {
     ("quoted-printable", out)
 }
 
-/// Every line end as CRLF.
+/// Converts every line end to CRLF.
 fn with_crlf(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len() + 64);
     let mut before = 0;
@@ -404,7 +407,7 @@ fn with_crlf(text: &[u8]) -> Vec<u8> {
     out
 }
 
-/// `attachment` with the name, by RFC 2231 where it is not plain.
+/// Returns `attachment` with the file name, encoded by RFC 2231 if not plain ASCII.
 fn disposition(filename: &str) -> String {
     if filename.chars().all(|c| c.is_ascii_graphic() || c == ' ') {
         let quoted = filename.replace('\\', "\\\\").replace('"', "\\\"");

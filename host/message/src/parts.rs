@@ -1,4 +1,4 @@
-//! The parts of a message, as plugins see them.
+//! MIME parts of a message, as shown to plugins.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -11,48 +11,48 @@ use crate::HeaderBlock;
 use crate::mime::walker::{Entity, Shape, Sink, Walker};
 use crate::mime::{ContentType, TransferEncoding, decode};
 
-/// The message has more than 1000 parts.
+/// Error for a message with more than 1000 parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the message has more than 1000 parts")]
 pub struct TooManyParts;
 
-/// The message itself (index 0), or a part of it.
+/// The message itself (index 0), or a MIME part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// Counts from 0 in the order of the message.
+    /// Index, counted from 0 in the order of the message.
     pub index: u32,
-    /// The multipart or message in which it lies.
+    /// Index of the enclosing multipart or message.
     pub parent: Option<u32>,
-    /// `text/plain`, in lower case, without parameters.
+    /// Media type such as `text/plain`, in lower case, without parameters.
     pub content_type: String,
-    /// Parameter charset.
+    /// Parameter charset of Content-Type.
     pub charset: Option<String>,
     /// File name, decoded (RFC 2231, RFC 2047).
     pub filename: Option<String>,
-    /// Meant to be shown: its disposition is inline, or it is text without disposition and file name.
+    /// Meant for display: the disposition is inline, or the part is text without disposition and file name.
     pub inline: bool,
-    /// Octets of its decoded content; for multiparts and messages, of all that lies in it.
+    /// Octets of the decoded content; for multiparts and messages, of all nested parts.
     pub size: u64,
 }
 
-/// Where an entity stands in the body.
+/// Position of an entity in the body.
 #[derive(Clone, Debug)]
 pub(crate) struct Extent {
-    /// The delimiter before it, with the line end before that.
+    /// Start of the preceding delimiter, including the line end before.
     pub(crate) lead: usize,
-    /// Its header; empty for the message itself.
+    /// Start of the header; equal to the start of the content for the message itself.
     pub(crate) head: usize,
-    /// Its body.
+    /// Octets of the body of the entity.
     pub(crate) content: Range<usize>,
     pub(crate) encoding: TransferEncoding,
     pub(crate) shape: Shape,
     pub(crate) sealed: bool,
     pub(crate) media: ContentType,
-    /// The last delimiter of a multipart, with the line end before it.
+    /// Start of the closing delimiter of a multipart, including the line end before.
     pub(crate) close: Option<usize>,
 }
 
-/// All parts of a message that is in memory.
+/// All parts of a message in memory.
 #[derive(Clone, Debug)]
 pub struct Parts {
     body: Bytes,
@@ -61,10 +61,10 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Finds the parts. The fields of a header are those of [`HeaderBlock`]: a line like `Fr om: x` is none.
-    pub fn read(head: &HeaderBlock, body: Bytes) -> Result<Self, TooManyParts> {
+    /// Parses the parts. Only fields accepted by [`HeaderBlock`] count: a line like `Fr om: x` is not a field.
+    pub fn read(header: &HeaderBlock, body: Bytes) -> Result<Self, TooManyParts> {
         let mut index = Index::default();
-        let mut walker = Walker::new(head, &mut index);
+        let mut walker = Walker::new(header, &mut index);
         walker.push(&body, &mut index);
         if walker.overflowed() {
             return Err(TooManyParts);
@@ -74,8 +74,8 @@ impl Parts {
         index.close_down_to(None, end);
         let mut parts = Self { body, list: Vec::new(), extents: Vec::new() };
         for (entity, extent, raw) in index.found {
-            let own = HeaderBlock::parse(raw.into(), true);
-            let described = if entity.index == 0 { head } else { &own };
+            let part_header = HeaderBlock::parse(raw.into(), true);
+            let described = if entity.index == 0 { header } else { &part_header };
             let size = decode(extent.encoding, parts.body.get(extent.content.clone()).unwrap_or_default()).len() as u64;
             parts.list.push(describe(&entity, described, size));
             parts.extents.push(extent);
@@ -83,25 +83,26 @@ impl Parts {
         Ok(parts)
     }
 
-    /// The parts; the first is the message itself.
+    /// Returns the parts; the first is the message itself.
     #[must_use]
     pub fn list(&self) -> &[Part] {
         &self.list
     }
 
-    /// The body of which they are parts.
+    /// Returns the body containing the parts.
     #[must_use]
     pub fn body(&self) -> &Bytes {
         &self.body
     }
 
-    /// Has content, and no parts.
+    /// Returns whether the part has content and no nested parts.
     #[must_use]
     pub fn is_leaf(&self, index: u32) -> bool {
         self.extent(index).is_some_and(|extent| extent.shape == Shape::Leaf)
     }
 
-    /// The decoded content of a part; of a multipart or message all that lies in it, as it is. `None`: no such part.
+    /// Returns the decoded content of a part, or all nested octets of a multipart or message. `None` if there is no
+    /// such part.
     #[must_use]
     pub fn content(&self, index: u32) -> Option<Bytes> {
         let extent = self.extent(index)?;
@@ -112,7 +113,8 @@ impl Parts {
         })
     }
 
-    /// The text of a part as its charset says; unknown charsets are read as UTF-8, what is none is replaced.
+    /// Returns the text of a part, decoded by charset. Unknown charsets are read as UTF-8, with invalid octets
+    /// replaced.
     #[must_use]
     pub fn text(&self, index: u32) -> Option<String> {
         let content = self.content(index)?;
@@ -128,10 +130,10 @@ impl Parts {
     }
 }
 
-fn describe(entity: &Entity, head: &HeaderBlock, size: u64) -> Part {
-    // Only fields that are fields by our own reading reach the other parser.
+fn describe(entity: &Entity, header: &HeaderBlock, size: u64) -> Part {
+    // Only fields accepted by [`HeaderBlock`] reach the external parser.
     let mut fields = Vec::new();
-    for field in head.fields().iter().filter(|f| f.is("Content-Type") || f.is("Content-Disposition")) {
+    for field in header.fields().iter().filter(|f| f.is("Content-Type") || f.is("Content-Disposition")) {
         fields.extend_from_slice(field.raw());
     }
     fields.extend_from_slice(b"\r\n");
@@ -153,20 +155,20 @@ fn describe(entity: &Entity, head: &HeaderBlock, size: u64) -> Part {
     }
 }
 
-/// Notes where things stand.
+/// Recorder of the positions of entities.
 #[derive(Default)]
 struct Index {
     at: usize,
-    /// Octets of the line end with which the octets so far end, where that is not a leaf's.
+    /// Length of the line end before `at`, if not part of a leaf.
     line_end: usize,
-    /// Where the last delimiter began, with the line end before it (RFC 2046 §5.1.1).
+    /// Start of the last delimiter, including the line end before (RFC 2046 §5.1.1).
     delimiter: usize,
     found: Vec<(Entity, Extent, Vec<u8>)>,
     open: Vec<u32>,
 }
 
 impl Index {
-    /// Ends all entities that are open within this one.
+    /// Ends all open entities nested within `multipart`.
     fn close_down_to(&mut self, multipart: Option<u32>, end: usize) {
         while let Some(index) = self.open.pop_if(|open| Some(*open) != multipart) {
             if let Some((_, extent, _)) = self.found.get_mut(index as usize) {
@@ -203,7 +205,7 @@ impl Sink for Index {
     fn leaf_end(&mut self, _at_end: bool) {}
 
     fn delimiter(&mut self, multipart: u32, closes: bool) {
-        // The line end before a delimiter is part of it. Of a leaf's it has not come yet, and comes as frame.
+        // The line end before a delimiter belongs to the delimiter. After a leaf that line end comes later, as framing.
         self.delimiter = self.at - self.line_end;
         self.close_down_to(Some(multipart), self.delimiter);
         if closes && let Some((_, extent, _)) = self.found.get_mut(multipart as usize) {

@@ -1,7 +1,8 @@
-//! From 8bit to 7bit, for next hops without 8BITMIME (RFC 6152 §3): part by part, the structure kept.
+//! Conversion from 8bit to 7bit, for next hops without 8BITMIME (RFC 6152 §3): part by part, with unchanged structure.
 //!
-//! A [`Survey`] reads the body once and makes a [`Plan`]; a [`SevenBitWriter`] reads it again and writes the other. Neither
-//! holds the body. Octets above 127 in header fields are no matter of 8BITMIME and stay, as Postfix leaves them.
+//! A [`SevenBitScan`] reads the body once and makes a [`ConversionPlan`]; a [`SevenBitWriter`] reads the body again and
+//! writes the converted body. Neither holds the body. Octets above 127 in header fields are not covered by 8BITMIME and
+//! stay, as in Postfix.
 
 use bytes::Bytes;
 
@@ -9,16 +10,16 @@ use crate::mime::walker::{Entity, Shape, Sink, Walker};
 use crate::mime::{Base64Writer, QuotedPrintableWriter, TransferEncoding};
 use crate::{Field, HeaderBlock};
 
-/// Why a message can't be converted: it must be returned to its sender.
+/// Reason for the failure of a conversion: the message must be returned to the sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConversionError {
-    /// Octets above 127 lie within multipart/signed or multipart/encrypted (RFC 1847 §2.1).
+    /// Octets above 127 within multipart/signed or multipart/encrypted (RFC 1847 §2.1).
     #[error("8-bit content is signed or encrypted")]
     Sealed,
-    /// A part says that it is encoded, and has octets above 127 all the same.
+    /// Octets above 127 in a part labelled as encoded.
     #[error("an encoded part has 8-bit octets")]
     BrokenEncoding,
-    /// A type that must not be encoded (RFC 2046 §5.2), or a multipart that can't be cut.
+    /// Media type not allowed to be encoded (RFC 2046 §5.2), or a multipart without a usable boundary.
     #[error("a part of this type can't be encoded")]
     NotEncodable,
     /// More than 1000 parts.
@@ -26,20 +27,20 @@ pub enum ConversionError {
     TooManyParts,
 }
 
-/// Octets of a line, without its end but with a CR before it (RFC 5321 §4.5.3.1.6).
+/// Maximum octets of a line, CR included but not LF (RFC 5321 §4.5.3.1.6).
 const LINE_BYTES_MAX: usize = 999;
 
-/// What is done to an entity.
+/// Conversion of an entity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Treatment {
     Keep,
-    /// All is 7bit already, or will be: only the label is corrected.
+    /// Content is 7bit already, or after conversion of the parts: only the label is corrected.
     Label,
     QuotedPrintable,
     Base64,
 }
 
-/// What is done to each entity of one message.
+/// Conversions of all entities of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     treatments: Vec<Treatment>,
@@ -47,7 +48,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Something has to be encoded. Without it the message can go as it is.
+    /// Returns whether some content must be encoded. Otherwise the message can be sent unchanged.
     #[must_use]
     pub fn converts(&self) -> bool {
         self.converts
@@ -58,7 +59,7 @@ impl Plan {
     }
 }
 
-/// Reads a body and finds what has to be encoded.
+/// Scans a body for content to be encoded.
 pub struct Survey {
     walker: Walker,
     notes: Notes,
@@ -68,10 +69,10 @@ pub struct Survey {
 struct Notes {
     entities: Vec<Note>,
     eight_bit_frame: bool,
-    /// What only BINARYMIME carries is looked for, too.
+    /// Whether content needing BINARYMIME is searched for, too.
     binary: bool,
     last: u8,
-    /// Octets of the line so far.
+    /// Octets of the current line so far.
     line: usize,
 }
 
@@ -79,9 +80,9 @@ struct Note {
     entity: Entity,
     octets: u64,
     eight_bit: u64,
-    /// Octets that quoted-printable writes in three.
+    /// Octets written by quoted-printable as three.
     escaped: u64,
-    /// It has lines that SMTP without BINARYMIME can't carry as they are.
+    /// Has lines impossible in SMTP without BINARYMIME.
     binary: bool,
 }
 
@@ -116,26 +117,27 @@ impl Sink for Notes {
 }
 
 impl Survey {
-    /// Begins behind the header.
+    /// Creates a scan, starting after the header.
     #[must_use]
-    pub fn new(head: &HeaderBlock) -> Self {
+    pub fn new(header: &HeaderBlock) -> Self {
         let mut notes = Notes::default();
-        Self { walker: Walker::new(head, &mut notes), notes }
+        Self { walker: Walker::new(header, &mut notes), notes }
     }
 
-    /// The message was declared BINARYMIME: parts with lone CR or LF, NUL or long lines are encoded, too (RFC 3030 §3).
+    /// Enables encoding of parts with bare CR or LF, NUL or long lines, for a message declared BINARYMIME (RFC 3030
+    /// §3).
     #[must_use]
     pub fn binary(mut self) -> Self {
         self.notes.binary = true;
         self
     }
 
-    /// Takes the next octets of the body.
+    /// Scans the next octets of the body.
     pub fn push(&mut self, octets: &[u8]) {
         self.walker.push(octets, &mut self.notes);
     }
 
-    /// The body has ended.
+    /// Ends the body and returns the plan.
     pub fn finish(mut self) -> Result<Plan, ConversionError> {
         let overflowed = self.walker.overflowed();
         self.walker.finish(&mut self.notes);
@@ -148,7 +150,7 @@ impl Survey {
 
 fn treatment(note: &Note) -> Result<Treatment, ConversionError> {
     let entity = &note.entity;
-    // What is encoded already has its line ends for the transport only.
+    // In encoded content, line ends belong to the transport only.
     let binary = note.binary && entity.encoding == TransferEncoding::Identity;
     if note.eight_bit == 0 && !binary {
         let labelled = entity.encoding == TransferEncoding::Identity && !entity.sealed;
@@ -163,7 +165,7 @@ fn treatment(note: &Note) -> Result<Treatment, ConversionError> {
     match entity.content_type.kind.as_str() {
         "multipart" | "message" => Err(ConversionError::NotEncodable),
         _ if binary => Ok(Treatment::Base64),
-        // Readable where that is not much longer than base64.
+        // Quoted-printable for readability, unless much longer than base64.
         "text" if note.octets + 2 * note.escaped <= note.octets.saturating_mul(4) / 3 + 3 * note.octets / 20 + 64 => {
             Ok(Treatment::QuotedPrintable)
         }
@@ -171,7 +173,7 @@ fn treatment(note: &Note) -> Result<Treatment, ConversionError> {
     }
 }
 
-/// Writes the converted message.
+/// Writer of the converted message.
 pub struct SevenBitWriter {
     walker: Walker,
     output: Output,
@@ -201,17 +203,17 @@ impl Sink for Output {
         if entity.index == 0 {
             return;
         }
-        let mut head = HeaderBlock::parse(Bytes::copy_from_slice(raw), false);
-        let changed = label(&mut head, treatment);
+        let mut header = HeaderBlock::parse(Bytes::copy_from_slice(raw), false);
+        let changed = label(&mut header, treatment);
         if changed {
-            for field in head.fields() {
+            for field in header.fields() {
                 self.out.extend_from_slice(field.raw());
             }
         } else {
             self.out.extend_from_slice(raw);
         }
-        // A header without an empty line behind it needs one now, so that its new field, or a new field of the message
-        // within, stays where it belongs.
+        // A header without an empty line needs one now, so that a new field, or a new field of the enclosed message,
+        // stays in place.
         let needed = separator.is_empty() && (changed || entity.shape == Shape::Message);
         self.out.extend_from_slice(if needed { b"\r\n" } else { separator });
     }
@@ -234,39 +236,39 @@ impl Sink for Output {
 
     fn delimiter(&mut self, _multipart: u32, _closes: bool) {}
 
-    /// Preambles and epilogues are for nobody (RFC 2046 §5.1.1); their odd octets are replaced.
+    /// Preambles and epilogues are not shown to users (RFC 2046 §5.1.1); octets above 127 are replaced.
     fn frame(&mut self, octets: &[u8]) {
         self.out.extend(octets.iter().map(|byte| if *byte > 127 { b'?' } else { *byte }));
     }
 }
 
 impl SevenBitWriter {
-    /// Begins behind the header; the plan must be that of this message.
+    /// Creates a writer, starting after the header; the plan must belong to the same message.
     #[must_use]
-    pub fn new(plan: Plan, head: &HeaderBlock) -> Self {
-        let mut converted = head.clone();
+    pub fn new(plan: Plan, header: &HeaderBlock) -> Self {
+        let mut converted = header.clone();
         if plan.converts && label(&mut converted, plan.of(0)) && converted.first("MIME-Version").is_none() {
             converted.append(field("MIME-Version", "1.0"));
         }
         let mut output = Output { plan, encoder: Encoder::None, out: Vec::new() };
-        let walker = Walker::new(head, &mut output);
+        let walker = Walker::new(header, &mut output);
         Self { walker, output, head: converted }
     }
 
-    /// The header of the converted message.
+    /// Returns the header of the converted message.
     #[must_use]
     pub fn head(&self) -> &HeaderBlock {
         &self.head
     }
 
-    /// Takes the next octets of the body; returns those of the converted one.
+    /// Converts the next octets of the body; returns the converted octets.
     #[must_use]
     pub fn push(&mut self, octets: &[u8]) -> Vec<u8> {
         self.walker.push(octets, &mut self.output);
         std::mem::take(&mut self.output.out)
     }
 
-    /// The body has ended; returns the last octets of the converted one.
+    /// Ends the body; returns the last converted octets.
     #[must_use]
     pub fn finish(mut self) -> Vec<u8> {
         self.walker.finish(&mut self.output);
@@ -274,14 +276,14 @@ impl SevenBitWriter {
     }
 }
 
-/// Corrects the transfer encoding of a header, and names a charset that nobody knows (RFC 1428 §3) where text has no type.
-/// True if it changed.
-fn label(head: &mut HeaderBlock, treatment: Treatment) -> bool {
-    let old = head.fields().iter().position(|f| f.is("Content-Transfer-Encoding"));
+/// Corrects the transfer encoding in a header, and adds the charset unknown-8bit (RFC 1428 §3) to text without a type.
+/// Returns whether the header changed.
+fn label(header: &mut HeaderBlock, treatment: Treatment) -> bool {
+    let old = header.fields().iter().position(|f| f.is("Content-Transfer-Encoding"));
     let encoding = match treatment {
         Treatment::Keep => return false,
         Treatment::Label => {
-            let says = old.and_then(|at| head.fields().get(at)).map(|f| f.unfolded().trim().to_ascii_lowercase());
+            let says = old.and_then(|at| header.fields().get(at)).map(|f| f.unfolded().trim().to_ascii_lowercase());
             match says.as_deref() {
                 Some("8bit" | "binary") => "7bit",
                 Some(_) | None => return false,
@@ -290,45 +292,45 @@ fn label(head: &mut HeaderBlock, treatment: Treatment) -> bool {
         Treatment::QuotedPrintable => "quoted-printable",
         Treatment::Base64 => "base64",
     };
-    if encoding != "7bit" && head.first("Content-Type").is_none() {
-        head.append(field("Content-Type", "text/plain; charset=unknown-8bit"));
+    if encoding != "7bit" && header.first("Content-Type").is_none() {
+        header.append(field("Content-Type", "text/plain; charset=unknown-8bit"));
     }
     match old {
-        Some(at) => head.set(at, field("Content-Transfer-Encoding", encoding)),
-        None => head.append(field("Content-Transfer-Encoding", encoding)),
+        Some(at) => header.set(at, field("Content-Transfer-Encoding", encoding)),
+        None => header.append(field("Content-Transfer-Encoding", encoding)),
     }
     true
 }
 
-/// A field whose name and value are written in this file.
+/// Creates a field from a constant name and value of the file.
 fn field(name: &str, value: &str) -> Field {
     match Field::new(name, value.as_bytes()) {
         Ok(field) => field,
-        Err(_) => unreachable!("names and values of our own are well-formed"),
+        Err(_) => unreachable!("constant names and values are well-formed"),
     }
 }
 
-/// Converts a message that is in memory; `None` if it needs no conversion.
-pub fn to_seven_bit(head: &HeaderBlock, body: &[u8]) -> Result<Option<(HeaderBlock, Bytes)>, ConversionError> {
-    convert(Survey::new(head), head, body)
+/// Converts a message in memory; `None` if no conversion is needed.
+pub fn to_seven_bit(header: &HeaderBlock, body: &[u8]) -> Result<Option<(HeaderBlock, Bytes)>, ConversionError> {
+    convert(Survey::new(header), header, body)
 }
 
-/// The same for a message that was declared BINARYMIME.
-pub fn binary_to_seven_bit(head: &HeaderBlock, body: &[u8]) -> Result<Option<(HeaderBlock, Bytes)>, ConversionError> {
-    convert(Survey::new(head).binary(), head, body)
+/// Converts a message declared BINARYMIME; `None` if no conversion is needed.
+pub fn binary_to_seven_bit(header: &HeaderBlock, body: &[u8]) -> Result<Option<(HeaderBlock, Bytes)>, ConversionError> {
+    convert(Survey::new(header).binary(), header, body)
 }
 
-fn convert(mut survey: Survey, head: &HeaderBlock, body: &[u8]) -> Result<Option<(HeaderBlock, Bytes)>, ConversionError> {
+fn convert(mut survey: Survey, header: &HeaderBlock, body: &[u8]) -> Result<Option<(HeaderBlock, Bytes)>, ConversionError> {
     survey.push(body);
     let plan = survey.finish()?;
     if !plan.converts() {
         return Ok(None);
     }
-    let mut writer = SevenBitWriter::new(plan, head);
-    let head = writer.head().clone();
+    let mut writer = SevenBitWriter::new(plan, header);
+    let header = writer.head().clone();
     let mut out = writer.push(body);
     out.extend_from_slice(&writer.finish());
-    Ok(Some((head, out.into())))
+    Ok(Some((header, out.into())))
 }
 
 #[cfg(test)]

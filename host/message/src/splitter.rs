@@ -1,4 +1,4 @@
-//! Finds where the header ends in a message that comes in pieces.
+//! Splitter for header and body of a message received in pieces.
 
 use bytes::Bytes;
 use memchr::memchr;
@@ -6,7 +6,7 @@ use memchr::memchr;
 use crate::HeaderBlock;
 use crate::field::field_name_len;
 
-/// The header is longer than `header_size_limit` octets.
+/// Error for a header longer than `header_size_limit` octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the header is longer than {limit} octets")]
 pub struct HeaderTooLarge {
@@ -14,39 +14,39 @@ pub struct HeaderTooLarge {
     pub limit: usize,
 }
 
-/// What a piece brought.
+/// Result of adding a piece.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Split {
     /// The header goes on.
     More,
-    /// The header, and the octets of the body that came with it.
+    /// The header, and the first octets of the body.
     Done(HeaderBlock, Bytes),
 }
 
-/// Collects a header up to a limit. It ends at the first empty line, or before the first line that is neither a field nor
-/// goes on with one.
+/// Collects a header up to a limit. The header ends at the first empty line, or before the first line that is neither a
+/// field nor a continuation line.
 #[derive(Debug)]
 pub struct HeadSplitter {
     held: Vec<u8>,
-    /// Start of the first line that was not judged yet.
+    /// Start of the first line not yet examined.
     line: usize,
     limit: usize,
 }
 
-/// Where a header ends: octets of fields, and of the empty line behind them.
+/// End of a header: octets of the fields, and of the empty line after the fields.
 struct End {
     fields: usize,
     separator: usize,
 }
 
 impl HeadSplitter {
-    /// `limit` is `header_size_limit`, octets.
+    /// Creates a splitter; `limit` is `header_size_limit` in octets.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self { held: Vec::new(), line: 0, limit }
     }
 
-    /// Takes the next piece of the message.
+    /// Adds the next piece of the message.
     pub fn push(&mut self, piece: Bytes) -> Result<Split, HeaderTooLarge> {
         if self.held.is_empty() {
             let end = find_end(&piece, &mut self.line);
@@ -73,7 +73,7 @@ impl HeadSplitter {
         })
     }
 
-    /// The message has ended without an end of its header: all of it is header, or its last line is body.
+    /// Ends the message without an end of the header: all is header, or the last line is body.
     #[must_use]
     pub fn finish(self) -> (HeaderBlock, Bytes) {
         let whole = Bytes::from(self.held);
@@ -88,7 +88,7 @@ impl HeadSplitter {
     }
 }
 
-/// Judges whole lines from `*line` on and leaves `*line` at the first that is not judged.
+/// Examines complete lines from `*line` on, and sets `*line` to the first line not yet examined.
 fn find_end(text: &[u8], line: &mut usize) -> Option<End> {
     loop {
         let rest = text.get(*line..)?;

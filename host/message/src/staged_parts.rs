@@ -1,4 +1,5 @@
-//! Part edits that wait for the end of a call: checked one by one, then turned into edits of header and body.
+//! Staged edits of MIME parts: checked singly during a hook call, then converted to edits of header and body at the
+//! end.
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use crate::mime::walker::ENTITIES_MAX;
 use crate::part_edit::{check, edit_known_parts, is_content_field};
 use crate::{HeaderBlock, PartEdit, PartEditError, Parts, TooManyParts};
 
-/// Edits of the parts of one message, in order. Indexes mean the parts as they were before all of them.
+/// Edits of the parts of one message, in order. Indexes refer to the parts before all edits.
 #[derive(Debug)]
 pub struct StagedParts {
     head: Arc<HeaderBlock>,
@@ -17,26 +18,27 @@ pub struct StagedParts {
     added: usize,
 }
 
-/// A field of this name says what the body is. What edits parts may write such a field too, so nobody else can in the same call.
+/// Returns whether a field describes the content of the body. Part edits may write such a field, so other edits of the
+/// field are not allowed in the same call.
 #[must_use]
 pub fn is_content_field_name(name: &str) -> bool {
     name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("Content-")) || name.eq_ignore_ascii_case("MIME-Version")
 }
 
 impl StagedParts {
-    /// None yet. `parts` are those of the message with this header.
+    /// Creates an empty list; `parts` must belong to the message with the header `head`.
     #[must_use]
     pub fn new(head: Arc<HeaderBlock>, parts: Arc<Parts>) -> Self {
         Self { head, parts, edits: Vec::new(), added: 0 }
     }
 
-    /// There are none.
+    /// Returns whether no edit is staged.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.edits.is_empty()
     }
 
-    /// Takes one more edit; one that is an error is not taken.
+    /// Stages an edit; a faulty edit is refused.
     pub fn push(&mut self, edit: PartEdit) -> Result<(), PartEditError> {
         check(&self.head, &self.parts, &edit)?;
         if matches!(edit, PartEdit::Add(_)) {
@@ -49,17 +51,17 @@ impl StagedParts {
         Ok(())
     }
 
-    /// What all of them come to: fields that go and come, and the body.
+    /// Converts all edits to edits of header fields and of the body.
     pub fn into_edits(self) -> Result<Vec<Edit>, PartEditError> {
-        let (head, body) = edit_known_parts(&self.head, &self.parts, &self.edits)?;
-        let mut edits = if head == *self.head { Vec::new() } else { header_edits(&self.head, &head) };
+        let (header, body) = edit_known_parts(&self.head, &self.parts, &self.edits)?;
+        let mut edits = if header == *self.head { Vec::new() } else { header_edits(&self.head, &header) };
         edits.push(Edit::ReplaceBody(body));
         Ok(edits)
     }
 }
 
-/// The edits that make one header of the other: the new one has all fields of the old in order, but for its Content-… fields, and
-/// what is new below them.
+/// Edits leading from the old header to the new one. The new header has all old fields in order except the Content-…
+/// fields, and new fields below.
 fn header_edits(old: &HeaderBlock, new: &HeaderBlock) -> Vec<Edit> {
     let mut edits = Vec::new();
     for (at, field) in old.fields().iter().enumerate().filter(|(_, field)| is_content_field(field)) {

@@ -1,4 +1,4 @@
-//! The fields that a server puts on top of a message (RFC 5321 §4.4), and those that it adds where they are missing.
+//! Trace fields added on top of a message (RFC 5321 §4.4), and fields added where missing.
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -9,11 +9,11 @@ use waxwing_types::{Address, Envelope, Origin, QueueId, ReversePath, Timestamp, 
 use crate::Field;
 use crate::date::{compact_date, rfc5322_date};
 
-/// Characters of a name that a client gave.
+/// Maximum number of characters of a name given by a client.
 const CLIENT_NAME_MAX: usize = 255;
 
-/// The Received field of a message. `by` is this server's name, `tls` the connection's encryption if it had any; a for-clause is
-/// written only for a lone recipient, so that no recipient learns of another.
+/// Returns the Received field of a message. `by` is the host name of the server, `tls` the TLS session of the
+/// connection, if any. A for-clause is written only for a single recipient, so that no recipient learns of another.
 #[must_use]
 pub fn received(by: &str, id: QueueId, envelope: &Envelope, tls: Option<&TlsSession>) -> Field {
     let origin = &envelope.origin;
@@ -46,8 +46,8 @@ fn from_clause(text: &mut String, origin: &Origin, ip: IpAddr) {
     };
 }
 
-/// What Postfix says of TLS, as far as it is known. Of a client without a certificate nothing is said: whether it was asked for one
-/// is not known here.
+/// Writes TLS details as Postfix does, as far as known. Nothing is written about a client without a certificate: a
+/// request for a certificate is not recorded.
 fn tls_comments(text: &mut String, tls: &TlsSession) {
     _ = write!(text, "\r\n\t(using {} with cipher {})", harmless(&tls.version), harmless(&tls.cipher));
     if tls.client_fingerprint.is_some() {
@@ -56,7 +56,7 @@ fn tls_comments(text: &mut String, tls: &TlsSession) {
     }
 }
 
-/// The protocol types of RFC 3848, and of RFC 6531 §4.3 where the client asked for SMTPUTF8.
+/// Protocol keyword of the with-clause (RFC 3848), or of RFC 6531 §4.3 for a message with SMTPUTF8.
 fn protocol(origin: &Origin, tls: bool, utf8: bool) -> &'static str {
     let family: [&str; 4] = match (origin.via, origin.esmtp, utf8) {
         (Via::Api, _, _) => return "HTTP",
@@ -79,7 +79,7 @@ fn protocol(origin: &Origin, tls: bool, utf8: bool) -> &'static str {
     }
 }
 
-/// A stranger's word, without what would end a comment or begin a clause.
+/// Replaces characters in text from the client that would end a comment or begin a clause.
 fn harmless(word: &str) -> String {
     let keep = |c: char| if c.is_ascii_graphic() && !"()<>\\\";".contains(c) { c } else { '?' };
     let mut kept = String::with_capacity(word.len().min(CLIENT_NAME_MAX));
@@ -87,25 +87,25 @@ fn harmless(word: &str) -> String {
     if kept.is_empty() { "unknown".to_owned() } else { kept }
 }
 
-/// `Return-Path: <sender>`, which the final delivery writes (RFC 5321 §4.4).
+/// Returns `Return-Path: <sender>`, written at final delivery (RFC 5321 §4.4).
 #[must_use]
 pub fn return_path(sender: &ReversePath) -> Field {
     made(format!("Return-Path: <{sender}>\r\n"))
 }
 
-/// `Delivered-To: recipient`: shows which address brought the message here, and finds loops.
+/// Returns `Delivered-To: recipient`, showing the address of delivery and used for loop detection.
 #[must_use]
 pub fn delivered_to(recipient: &Address) -> Field {
     made(format!("Delivered-To: {recipient}\r\n"))
 }
 
-/// `Date:` for a message that has none.
+/// Returns `Date:` for a message without one.
 #[must_use]
 pub fn date(at: Timestamp) -> Field {
     made(format!("Date: {}\r\n", rfc5322_date(at)))
 }
 
-/// `Message-ID:` for a message that has none; unique as queue ids are.
+/// Returns `Message-ID:` for a message without one; unique because queue ids are.
 #[must_use]
 pub fn message_id(at: Timestamp, id: QueueId, host: &str) -> Field {
     made(format!("Message-ID: {}\r\n", message_id_of(at, id, host)))
@@ -115,7 +115,8 @@ pub(crate) fn message_id_of(at: Timestamp, id: QueueId, host: &str) -> String {
     format!("<{}.{id}@{host}>", compact_date(at))
 }
 
-/// All that is put in comes from checked types or [`harmless`], so that this is a field.
+/// Converts generated text to a field. All inserted text comes from checked types or [`sanitize`], so the result is a
+/// valid field.
 fn made(text: String) -> Field {
     match Field::from_raw(Bytes::from(text)) {
         Some(field) => field,

@@ -1,13 +1,13 @@
-//! Content-Type and Content-Transfer-Encoding as far as structure needs them (RFC 2045 §5.1, §6.1).
+//! Content-Type and Content-Transfer-Encoding, as far as needed for the structure (RFC 2045 §5.1, §6.1).
 
 use crate::HeaderBlock;
 
-/// Parameters of a field that are read.
+/// Maximum number of parameters parsed.
 const PARAMETERS_MAX: usize = 50;
-/// RFC 2046 §5.1.1 allows 70; the world has longer ones.
+/// Maximum boundary length. RFC 2046 §5.1.1 allows 70 octets; longer boundaries occur in practice.
 const BOUNDARY_BYTES_MAX: usize = 200;
 
-/// A media type with its parameters; names are in lower case.
+/// Media type with parameters; names in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ContentType {
     pub(crate) kind: String,
@@ -16,9 +16,10 @@ pub(crate) struct ContentType {
 }
 
 impl ContentType {
-    /// RFC 2045 §5.2: what is absent or malformed is plain text.
-    pub(crate) fn of(head: &HeaderBlock, default: &Self) -> Self {
-        match head.first("Content-Type") {
+    /// Parses Content-Type. RFC 2045 §5.2: a malformed type is plain text; an absent type is the default of the
+    /// context.
+    pub(crate) fn of(header: &HeaderBlock, default: &Self) -> Self {
+        match header.first("Content-Type") {
             Some(field) => Self::parse(&field.unfolded()).unwrap_or_else(Self::plain),
             None => default.clone(),
         }
@@ -50,7 +51,7 @@ impl ContentType {
         Some(Self { kind, subtype, parameters })
     }
 
-    /// `text/plain`.
+    /// Media type without parameters, as `text/plain`.
     pub(crate) fn essence(&self) -> String {
         format!("{}/{}", self.kind, self.subtype)
     }
@@ -59,7 +60,7 @@ impl ContentType {
         self.parameters.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
-    /// The boundary of a multipart that can be cut.
+    /// Boundary of a multipart, if usable.
     pub(crate) fn boundary(&self) -> Option<&str> {
         let boundary = self.parameter("boundary").filter(|_| self.kind == "multipart")?.trim_end();
         (1..=BOUNDARY_BYTES_MAX).contains(&boundary.len()).then_some(boundary)
@@ -74,7 +75,7 @@ fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?=".contains(&b))
 }
 
-/// A value, quotes undone, and what stands behind it.
+/// Parses a parameter value with quotes removed; returns the rest of the text too.
 fn parameter_value(text: &str) -> (String, &str) {
     let Some(inner) = text.strip_prefix('"') else {
         let end = text.find(';').unwrap_or(text.len());
@@ -93,7 +94,7 @@ fn parameter_value(text: &str) -> (String, &str) {
     (value, "")
 }
 
-/// Comments outside quoted strings are left out.
+/// Removes comments outside quoted strings.
 fn without_comments(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let (mut depth, mut quoted) = (0_usize, false);
@@ -118,20 +119,20 @@ fn without_comments(text: &str) -> String {
     out
 }
 
-/// How a part's octets are written.
+/// Transfer encoding of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TransferEncoding {
-    /// 7bit, 8bit, binary, or nothing said.
+    /// 7bit, 8bit, binary, or absent.
     Identity,
     Base64,
     QuotedPrintable,
-    /// Not known; the octets stay as they are.
+    /// Unknown encoding; the octets are kept unchanged.
     Other,
 }
 
 impl TransferEncoding {
-    pub(crate) fn of(head: &HeaderBlock) -> Self {
-        let Some(field) = head.first("Content-Transfer-Encoding") else { return Self::Identity };
+    pub(crate) fn of(header: &HeaderBlock) -> Self {
+        let Some(field) = header.first("Content-Transfer-Encoding") else { return Self::Identity };
         match without_comments(&field.unfolded()).trim().to_ascii_lowercase().as_str() {
             "7bit" | "8bit" | "binary" | "" => Self::Identity,
             "base64" => Self::Base64,

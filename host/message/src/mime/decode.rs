@@ -1,10 +1,10 @@
-//! Transfer encodings undone, leniently: what is no code is passed over or kept as it is (RFC 2045 §6.7, §6.8).
+//! Lenient decoding of transfer encodings: invalid code is skipped or kept (RFC 2045 §6.7, §6.8).
 
 use std::borrow::Cow;
 
 use super::TransferEncoding;
 
-/// The octets behind an encoding.
+/// Decodes the octets of a body.
 pub(crate) fn decode(encoding: TransferEncoding, octets: &[u8]) -> Cow<'_, [u8]> {
     match encoding {
         TransferEncoding::Identity | TransferEncoding::Other => Cow::Borrowed(octets),
@@ -13,7 +13,8 @@ pub(crate) fn decode(encoding: TransferEncoding, octets: &[u8]) -> Cow<'_, [u8]>
     }
 }
 
-/// Octets outside the alphabet are passed over; the first `=` ends it; a last group that is not whole gives what it holds.
+/// Decodes base64. Octets outside the alphabet are skipped; the first `=` ends the content; an incomplete last group
+/// yields the complete octets.
 fn base64(octets: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(octets.len() / 4 * 3);
     let (mut bits, mut held) = (0_u32, 0_u32);
@@ -37,7 +38,7 @@ fn base64(octets: &[u8]) -> Vec<u8> {
     out
 }
 
-/// White space at the end of a line is left out; `=` before what is no code stays.
+/// Decodes quoted-printable. White space at the end of a line is dropped; `=` before invalid code stays.
 fn quoted_printable(octets: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(octets.len());
     for line in octets.split_inclusive(|b| *b == b'\n') {

@@ -1,17 +1,17 @@
-//! Quoted-printable and base64, written piece by piece (RFC 2045 §6.7, §6.8).
+//! Quoted-printable and base64 encoders for content in pieces (RFC 2045 §6.7, §6.8).
 
-/// Characters of an encoded line, without its end.
+/// Maximum characters of an encoded line, without line end.
 const LINE_MAX: usize = 76;
-/// Octets that make a full line of base64.
+/// Octets encoded in a full line of base64.
 const BASE64_OCTETS: usize = 57;
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/// Writes text as quoted-printable. CRLF stays a line end; a lone CR or LF is encoded.
+/// Writer for text as quoted-printable. CRLF stays a line end; a bare CR or LF is encoded.
 #[derive(Debug, Default)]
 pub(crate) struct QuotedPrintableWriter {
     column: usize,
-    /// White space of which we don't know yet whether it ends a line, or a CR of which we don't know what follows.
+    /// Last white space or CR, held back: encoded at the end of a line, or if no LF follows the CR.
     held: Option<u8>,
 }
 
@@ -37,7 +37,7 @@ impl QuotedPrintableWriter {
         }
     }
 
-    /// `open_end`: nothing follows that begins with a line end, so that a line which is not ended gets a soft one.
+    /// Ends the content. `open_end`: no line end follows from elsewhere, so an incomplete line gets a soft line end.
     pub(crate) fn finish(&mut self, open_end: bool, out: &mut Vec<u8>) {
         if let Some(byte) = self.held.take() {
             self.encoded(byte, out);
@@ -48,7 +48,7 @@ impl QuotedPrintableWriter {
         }
     }
 
-    /// True if a soft line end was needed.
+    /// Reserves columns on the line; returns whether a soft line end was needed.
     fn room(&mut self, width: usize, out: &mut Vec<u8>) -> bool {
         let breaks = self.column + width > LINE_MAX - 1;
         if breaks {
@@ -59,7 +59,7 @@ impl QuotedPrintableWriter {
         breaks
     }
 
-    /// A hyphen behind a soft line end is encoded: what was no delimiter must not become one.
+    /// Writes a literal octet. A hyphen after a soft line end is encoded: the line must not turn into a delimiter.
     fn plain(&mut self, byte: u8, out: &mut Vec<u8>) {
         if self.room(1, out) && byte == b'-' {
             self.column = 0;
@@ -76,7 +76,7 @@ impl QuotedPrintableWriter {
     }
 }
 
-/// Writes octets as base64 in lines of 76 characters.
+/// Writer for base64 in lines of 76 characters.
 #[derive(Debug, Default)]
 pub(crate) struct Base64Writer {
     held: Vec<u8>,
@@ -94,7 +94,7 @@ impl Base64Writer {
         self.held = lines.remainder().to_vec();
     }
 
-    /// `open_end`: nothing follows that begins with a line end.
+    /// Ends the content. `open_end`: no line end follows from elsewhere.
     pub(crate) fn finish(&mut self, open_end: bool, out: &mut Vec<u8>) {
         let rest = std::mem::take(&mut self.held);
         if !rest.is_empty() {

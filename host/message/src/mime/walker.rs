@@ -1,4 +1,4 @@
-//! Walks through a message's structure while its octets come by, in memory that does not grow with the message.
+//! Streaming parser for the MIME structure of a message, in memory independent of the size of the message.
 
 use bytes::Bytes;
 use memchr::memchr;
@@ -7,19 +7,19 @@ use super::{ContentType, TransferEncoding};
 use crate::HeaderBlock;
 use crate::field::field_name_len;
 
-/// Multiparts and messages inside one another.
+/// Maximum nesting depth of multiparts and messages.
 const DEPTH_MAX: usize = 32;
-/// Entities of a message.
+/// Maximum number of entities in a message.
 pub(crate) const ENTITIES_MAX: u32 = 1000;
-/// Octets of one part's header.
+/// Maximum octets of the header of a part.
 pub(crate) const HEAD_BYTES_MAX: usize = 64 << 10;
-/// Octets of a line that are looked at in one piece; delimiters are shorter.
+/// Octets of a line examined at once; delimiters are shorter.
 const LINE_BYTES_HELD: usize = 1024;
 
-/// The message itself, a part, or a message within.
+/// MIME entity: the message, a part, or an enclosed message.
 #[derive(Clone, Debug)]
 pub(crate) struct Entity {
-    /// Counts from 0, which is the message itself.
+    /// Index, counted from 0 for the message itself.
     pub(crate) index: u32,
     pub(crate) parent: Option<u32>,
     pub(crate) content_type: ContentType,
@@ -29,29 +29,30 @@ pub(crate) struct Entity {
     pub(crate) sealed: bool,
 }
 
-/// What an entity's body is.
+/// Kind of the body of an entity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
-    /// Content.
+    /// Content without further structure.
     Leaf,
     /// Parts between delimiters.
     Multipart,
-    /// Another header and its body.
+    /// Enclosed message with header and body.
     Message,
 }
 
-/// What the walk finds. Every octet of the body is given exactly once and in order: in a head, as content, or as frame.
+/// Receiver of parser events. Every octet of the body is passed exactly once and in order: in a header, as content, or
+/// as framing.
 pub(crate) trait Sink {
-    /// An entity's header is whole. `separator` is the empty line behind it. For the message itself, whose header does not
-    /// come by, both are empty.
+    /// Header of an entity. `separator` is the empty line after the header. For the message itself, with a header
+    /// parsed elsewhere, both are empty.
     fn head(&mut self, entity: &Entity, raw: &[u8], separator: &[u8]);
-    /// Octets of the leaf that was announced last.
+    /// Octets of the leaf announced last.
     fn content(&mut self, octets: &[u8]);
-    /// The leaf has ended; `at_end`: with the message.
+    /// End of a leaf; `at_end`: the message ends too.
     fn leaf_end(&mut self, at_end: bool);
-    /// A delimiter of this multipart comes next: what is open within it has ended.
+    /// Delimiter of the given multipart, before its octets: all entities open within the multipart have ended.
     fn delimiter(&mut self, multipart: u32, closes: bool);
-    /// Delimiters, with the line end before them, and what stands around the parts.
+    /// Delimiters with the preceding line end, preambles and epilogues.
     fn frame(&mut self, octets: &[u8]);
 }
 
@@ -66,7 +67,7 @@ struct Open {
     entity: u32,
     sealed: bool,
     digest: bool,
-    /// Its last delimiter has come.
+    /// The closing delimiter was found.
     closed: bool,
 }
 
@@ -78,13 +79,13 @@ pub(crate) struct Walker {
     depth: usize,
     line: Vec<u8>,
     mid_line: bool,
-    /// The line end of the last line of a leaf: the delimiter's, if one follows.
+    /// Line end of the last line of a leaf: part of the delimiter, if one follows.
     held_end: &'static [u8],
 }
 
 impl Walker {
-    /// Begins behind the message's own header.
-    pub(crate) fn new(head: &HeaderBlock, sink: &mut impl Sink) -> Self {
+    /// Creates a parser, starting after the header of the message.
+    pub(crate) fn new(header: &HeaderBlock, sink: &mut impl Sink) -> Self {
         let mut walker = Self {
             state: State::Between,
             open: Vec::new(),
@@ -95,7 +96,7 @@ impl Walker {
             mid_line: false,
             held_end: b"",
         };
-        walker.enter(head, None, &ContentType::plain(), (b"", b""), sink);
+        walker.enter(header, None, &ContentType::plain(), (b"", b""), sink);
         walker
     }
 
@@ -117,7 +118,7 @@ impl Walker {
         }
     }
 
-    /// There are more than 1000 entities; those behind are not looked into.
+    /// Returns whether the message has more than 1000 entities; later entities are not parsed.
     pub(crate) fn overflowed(&self) -> bool {
         self.overflowed
     }
@@ -136,7 +137,7 @@ impl Walker {
         }
     }
 
-    /// A line, or the beginning or going on of a long one.
+    /// Processes a line, or a piece of a long line.
     fn piece(&mut self, line: &[u8], whole: bool, sink: &mut impl Sink) {
         if !self.mid_line
             && whole
@@ -156,7 +157,7 @@ impl Walker {
                 self.mid_line = !whole;
                 return;
             }
-            // A line that is no field ends the header, as it does for the message's own, and those of messages within.
+            // A line other than a field ends the header, as for the message itself; likewise for enclosed messages.
             while matches!(self.state, State::Head { .. }) {
                 self.end_head(b"", sink);
             }
@@ -195,7 +196,7 @@ impl Walker {
         }
     }
 
-    /// The level of the multipart that this line delimits, innermost first, and whether it is its last delimiter.
+    /// Level of the multipart delimited by the line, innermost first, and whether the delimiter is the closing one.
     fn delimiter(&self, line: &[u8]) -> Option<(usize, bool)> {
         let rest = line.strip_prefix(b"--")?;
         self.open.iter().enumerate().rev().find_map(|(level, open)| {
@@ -205,9 +206,9 @@ impl Walker {
         })
     }
 
-    /// Leaves what is open within that level.
+    /// Closes all entities within the level and processes the delimiter.
     fn cross(&mut self, line: &[u8], level: usize, closes: bool, sink: &mut impl Sink) {
-        // The message within, if it was one, has no header and no body.
+        // A message enclosed without header and body.
         while matches!(self.state, State::Head { .. }) {
             self.end_head(b"", sink);
         }
@@ -236,21 +237,21 @@ impl Walker {
     fn end_head(&mut self, separator: &[u8], sink: &mut impl Sink) {
         let State::Head { raw, parent, default } = std::mem::replace(&mut self.state, State::Between) else { return };
         let raw = Bytes::from(raw);
-        let head = HeaderBlock::parse(raw.clone(), !separator.is_empty());
-        self.enter(&head, Some(parent), &default, (&raw, separator), sink);
+        let header = HeaderBlock::parse(raw.clone(), !separator.is_empty());
+        self.enter(&header, Some(parent), &default, (&raw, separator), sink);
     }
 
-    /// Announces an entity and goes into it.
+    /// Announces an entity and starts parsing its body.
     fn enter(
         &mut self,
-        head: &HeaderBlock,
+        header: &HeaderBlock,
         parent: Option<u32>,
         default: &ContentType,
         (raw, separator): (&[u8], &[u8]),
         sink: &mut impl Sink,
     ) {
-        let content_type = ContentType::of(head, default);
-        let encoding = TransferEncoding::of(head);
+        let content_type = ContentType::of(header, default);
+        let encoding = TransferEncoding::of(header);
         let descends = self.depth < DEPTH_MAX && self.entities < ENTITIES_MAX && encoding == TransferEncoding::Identity;
         let shape = match content_type.boundary() {
             Some(_) if descends => Shape::Multipart,
