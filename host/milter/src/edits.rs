@@ -1,4 +1,4 @@
-//! The changes that a milter asks for at the end of a message, in the words of the pipeline.
+//! Conversion of the changes requested by a milter at the end of a message into edits of the pipeline.
 
 use bytes::{Bytes, BytesMut};
 use memchr::{memchr, memchr_iter};
@@ -10,13 +10,13 @@ use crate::heads::Heads;
 use crate::settings::{EDIT_BYTES_MAX, MilterSettings};
 use crate::trouble::Trouble;
 
-/// Gathers them.
+/// Collects the changes of a message.
 pub(crate) struct Edits<'m> {
     settings: &'m MilterSettings,
     terms: &'m Terms,
     heads: Heads<'m>,
     recipients: &'m [ContextRecipient],
-    /// Indexes that are to go.
+    /// Indexes of the recipients to remove.
     gone: Vec<u32>,
     new: Vec<(Address, Vec<Parameter>)>,
     sender: Option<(ReversePath, Vec<Parameter>)>,
@@ -43,7 +43,7 @@ impl<'m> Edits<'m> {
         }
     }
 
-    /// Takes one change. `Some`: the response is none.
+    /// Collects a change. `Some`: the response is not a change.
     pub(crate) fn take(&mut self, response: Response) -> Result<Option<Response>, Trouble> {
         let Some(needed) = needed(&response) else { return Ok(Some(response)) };
         if !needed.iter().any(|action| self.terms.actions.has(*action)) {
@@ -96,7 +96,7 @@ impl<'m> Edits<'m> {
         Ok(None)
     }
 
-    /// All of them.
+    /// Returns all collected changes.
     pub(crate) fn into_changes(self) -> Changes {
         let mut edits = self.heads.into_edits();
         edits.extend(self.sender.map(|(sender, parameters)| Edit::SetSender(sender, parameters)));
@@ -118,11 +118,11 @@ impl<'m> Edits<'m> {
         self.count_octets(octets.len())?;
         match std::str::from_utf8(octets) {
             Ok(text) => Ok(text.trim().to_owned()),
-            Err(_) => Err(Trouble::Violation(format!("{what} with octets that are no text"))),
+            Err(_) => Err(Trouble::Violation(format!("{what} is not valid UTF-8"))),
         }
     }
 
-    /// Name and value as our edits have them: one space after the colon, no line end behind.
+    /// Converts name and value of a field to the form of an edit: a single space after the colon, no line end.
     fn field(&mut self, name: &[u8], value: Bytes) -> Result<(String, Bytes), Trouble> {
         let name = self.text(name, "the name of a header field")?;
         self.count_octets(value.len())?;
@@ -140,7 +140,7 @@ impl<'m> Edits<'m> {
         if address.is_bare() { address.with_domain(&self.settings.origin).map_err(|e| wrong(&e)) } else { Ok(address) }
     }
 
-    /// `KEYWORD=value KEYWORD`.
+    /// Parses ESMTP parameters: `KEYWORD=value KEYWORD`.
     fn parameters(&mut self, octets: Option<Bytes>, what: &str) -> Result<Vec<Parameter>, Trouble> {
         let text = self.text(&octets.unwrap_or_default(), what)?;
         let one = |word: &str| match word.split_once('=') {
@@ -161,7 +161,7 @@ impl<'m> Edits<'m> {
         Ok(())
     }
 
-    /// One that is not there is none too many.
+    /// Removes a recipient from the message; an unknown recipient is no error.
     fn delete_recipient(&mut self, path: &[u8]) -> Result<(), Trouble> {
         let text = self.text(path, "DELRCPT")?;
         let key = self.address(&text, "DELRCPT")?.lookup_key();
@@ -184,7 +184,8 @@ impl<'m> Edits<'m> {
     }
 }
 
-/// The actions of which one must have been negotiated; none: it is no change.
+/// Returns the actions that permit the change, at least one of them negotiated; `None` if the response is not a
+/// change.
 fn needed(response: &Response) -> Option<&'static [Actions]> {
     match response {
         Response::AddHeader(..) | Response::InsertHeader(..) => Some(&[Actions::ADD_HEADERS]),
@@ -217,7 +218,7 @@ fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// Some milters end their lines with LF alone.
+/// Normalizes line ends to CR LF, because some milters send bare LF.
 fn with_crlf(body: Bytes) -> Bytes {
     let bare = |at: usize| at == 0 || body.get(at - 1) != Some(&b'\r');
     if memchr(b'\n', &body).is_none() || !memchr_iter(b'\n', &body).any(bare) {

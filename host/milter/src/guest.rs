@@ -1,7 +1,8 @@
-//! One conversation: over which connection it goes.
+//! A plugin session with a milter, and the choice of the connection.
 //!
-//! A session has one connection for all its transactions, as milters expect it. It lies in the session's seat between the questions;
-//! a conversation without a session has its own.
+//! An SMTP session has a single milter connection for all transactions, as milters expect. Between calls the
+//! connection is stored in the slot of the SMTP session; a plugin session without an SMTP session has a connection of
+//! its own.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::plugin::{Milter, Owner, Seat};
 use crate::talk::Talk;
 use crate::trouble::Trouble;
 
-/// A conversation.
+/// A plugin session with a milter.
 pub(crate) struct Conversation {
     milter: Arc<Milter>,
     owner: Option<Owner>,
@@ -32,8 +33,8 @@ impl Conversation {
         self.milter.seat(client)
     }
 
-    /// Asks over what is there, or a new connection. A milter that was restarted since the last question is asked once more: nothing
-    /// came of what it was told before.
+    /// Calls the milter over the existing connection or a new connection. The call is repeated once if the milter
+    /// closed the connection since the last call, for example after a restart; the earlier steps had no result.
     async fn ask(&self, talk: Option<Talk>, event: &Event, context: &Context) -> Result<(Talk, Outcome), Trouble> {
         let settings = &self.milter.settings;
         if let Some(mut talk) = talk {
@@ -74,7 +75,7 @@ impl Guest for Conversation {
     }
 }
 
-/// A milter that can't be told forgets by itself.
+/// Ends the transaction of a session; a failed connection is dropped, which has the same effect.
 async fn aborted(talk: Option<Talk>, time: std::time::Duration) -> Option<Talk> {
     let mut talk = talk?;
     talk.abort(time).await.is_ok().then_some(talk)

@@ -1,22 +1,22 @@
-//! A milter's places in the header, in the words of our edits.
+//! Conversion of a milter's header changes into edits.
 //!
-//! What Sendmail and Postfix have taught milters: they are not shown the Received field that this server has put on top. Changes count
-//! the fields of a name as the milter was shown them, from 1. Insertions count the whole header from 0, that Received field included, as
-//! it stands after the insertions before: so 0 is above it and 1 is just below.
+//! The positions follow Sendmail and Postfix: milters do not see the Received field added by this server. Changes
+//! count the fields of a name among the visible fields, from 1. Insertions count all fields from 0, including the
+//! Received field and earlier insertions: 0 is above the Received field and 1 is just below.
 
 use bytes::Bytes;
 use waxwing_message::{Field, HeaderBlock};
 use waxwing_types::{Edit, QueueId};
 
-/// A header while a milter changes it.
+/// A header with the changes of a milter.
 pub(crate) struct Heads<'h> {
     fields: &'h [Field],
-    /// The place of our own Received field.
+    /// Index of the Received field added by this server.
     own: Option<usize>,
     slots: Vec<Slot>,
 }
 
-/// A field that was there, and what becomes of it, or a new one.
+/// An original field with a pending change, or a new field.
 enum Slot {
     Old(usize, Fate),
     New(String, Bytes),
@@ -29,25 +29,25 @@ enum Fate {
 }
 
 impl<'h> Heads<'h> {
-    /// `id` tells our own Received field from others.
+    /// Creates an editor; `id` identifies the Received field added by this server.
     pub(crate) fn new(head: &'h HeaderBlock, id: Option<QueueId>) -> Self {
         let fields = head.fields();
         let slots = (0..fields.len()).map(|at| Slot::Old(at, Fate::Stays)).collect();
         Self { fields, own: id.and_then(|id| own_received(fields, id)), slots }
     }
 
-    /// The fields that a milter sees, in order.
+    /// Returns the fields visible to milters, in order.
     pub(crate) fn shown(&self) -> impl Iterator<Item = &'h Field> + use<'h> {
         let own = self.own;
         self.fields.iter().enumerate().filter(move |(at, _)| Some(*at) != own).map(|(_, field)| field)
     }
 
-    /// ADDHEADER.
+    /// Appends a field (ADDHEADER).
     pub(crate) fn add(&mut self, name: String, value: Bytes) {
         self.slots.push(Slot::New(name, value));
     }
 
-    /// INSHEADER.
+    /// Inserts a field (INSHEADER).
     pub(crate) fn insert(&mut self, place: u32, name: String, value: Bytes) {
         let is_there = |slot: &Slot| !matches!(slot, Slot::Old(_, Fate::Goes));
         let mut there = self.slots.iter().enumerate().filter(|(_, slot)| is_there(slot)).map(|(at, _)| at);
@@ -55,7 +55,7 @@ impl<'h> Heads<'h> {
         self.slots.insert(at, Slot::New(name, value));
     }
 
-    /// CHGHEADER: an empty value takes the field away, a number beyond the last adds one.
+    /// Changes a field (CHGHEADER): an empty value removes the field, a number beyond the last field adds a field.
     pub(crate) fn change(&mut self, number: u32, name: String, value: Bytes) {
         let own = self.own;
         let nth = usize::try_from(number.max(1) - 1).unwrap_or(usize::MAX);
@@ -76,14 +76,14 @@ impl<'h> Heads<'h> {
         }
     }
 
-    /// Our edits, which make the same of the header.
+    /// Returns edits with the same effect on the header.
     pub(crate) fn into_edits(self) -> Vec<Edit> {
         let (mut edits, mut top, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
         for slot in self.slots {
             match slot {
                 Slot::New(name, value) => waiting.push((name, value)),
                 Slot::Old(0, fate) => {
-                    // Each edit at 0 goes above all: the last of them first.
+                    // Each edit at index 0 goes above all fields, so the last insertion comes first.
                     top = std::mem::take(&mut waiting);
                     edits.extend(change_of(self.fields, 0, fate));
                 }
@@ -111,7 +111,8 @@ fn change_of(fields: &[Field], index: usize, fate: Fate) -> Option<Edit> {
     }
 }
 
-/// Not simply the first: a plugin may have put fields above it.
+/// Returns the index of the Received field of this server, not necessarily the first field: a plugin may have
+/// inserted fields above.
 fn own_received(fields: &[Field], id: QueueId) -> Option<usize> {
     let mark = format!(" id {id}");
     fields.iter().position(|field| {

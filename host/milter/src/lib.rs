@@ -1,11 +1,11 @@
-//! Milters, bound like plugins.
+//! Milter client: milters are bound like plugins.
 //!
-//! Owns: the milter protocol, version 6, as libmilter speaks it ([`codec`]); what a milter is told at each hook, and how its changes
-//! become edits; the look at a milter before it is bound ([`probe`]).
-//! Uses: types, message (fields), pipeline (what it implements).
-//! Used by: daemon (binds), tool (probes).
-//! Never: a decision of its own on mail, a change to a message: it says what the milter wants, and the pipeline does it.
-//! Start reading at: [`Milter`], then `talk.rs`.
+//! Owns: the milter protocol, version 6, as implemented by libmilter ([`codec`]); the packets sent at each hook, and
+//! the conversion of changes to edits; the connection test of a milter ([`probe_milter`]).
+//! Uses: message, pipeline, types.
+//! Used by: daemon, tool.
+//! Never: decisions on mail, changes to a message: the pipeline applies the verdicts and edits of a milter.
+//! Start reading at: [`Milter`], then `session.rs`.
 #![forbid(unsafe_code)]
 
 pub mod codec;

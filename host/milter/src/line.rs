@@ -1,4 +1,4 @@
-//! Packets over one connection: gathered, written in one piece when a reply is due, and the reply.
+//! A connection to a milter: buffers packets, sends the buffer when a reply is needed, and reads the reply.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use crate::settings::{PROGRESS_MAX, WRITE_BYTES_MAX};
 use crate::socket::Socket;
 use crate::trouble::Trouble;
 
-/// Octets of one read.
+/// Size of a read in bytes.
 const READ_BYTES: usize = 4096;
 
-/// A negotiated connection. It says QUIT when it is dropped.
+/// A negotiated connection. Dropping the connection sends QUIT.
 pub(crate) struct Line {
     socket: Socket,
     frames: Frames,
@@ -22,7 +22,7 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// Connects and agrees on terms, within `time` each.
+    /// Connects and negotiates, within `time` each.
     pub(crate) async fn open(endpoint: &Endpoint, time: Duration) -> Result<Self, Trouble> {
         let socket = Socket::connect(endpoint, time).await?;
         let mut line = Self { socket, frames: Frames::new(RESPONSE_BYTES_MAX), out: Vec::new(), terms: Terms::default() };
@@ -30,28 +30,28 @@ impl Line {
         line.push(&Command::Negotiate(offer));
         let response = line.response("the negotiation", time).await?;
         let Response::Negotiated(terms) = response else {
-            return Err(Trouble::Violation(format!("{} is no answer to the negotiation", response.name())));
+            return Err(Trouble::Violation(format!("{} is not a reply to the negotiation", response.name())));
         };
         line.terms = agreed(terms)?;
         Ok(line)
     }
 
-    /// What was agreed on.
+    /// Returns the negotiated options.
     pub(crate) fn terms(&self) -> &Terms {
         &self.terms
     }
 
-    /// Gathers a packet.
+    /// Buffers a packet for sending.
     pub(crate) fn push(&mut self, command: &Command) {
         command.write_to(&mut self.out);
     }
 
-    /// Writes what was gathered, if that is much.
+    /// Sends the buffer if larger than [`WRITE_BYTES_MAX`].
     pub(crate) async fn relieve(&mut self, what: &'static str, time: Duration) -> Result<(), Trouble> {
         if self.out.len() >= WRITE_BYTES_MAX { self.flush(what, time).await } else { Ok(()) }
     }
 
-    /// Writes what was gathered.
+    /// Sends the buffer, within `time`.
     pub(crate) async fn flush(&mut self, what: &'static str, time: Duration) -> Result<(), Trouble> {
         if self.out.is_empty() {
             return Ok(());
@@ -66,7 +66,7 @@ impl Line {
         }
     }
 
-    /// The reply to what was gathered. A sign that it is still at work gives it the time anew.
+    /// Sends the buffer and waits for the reply. Each progress packet restarts the timeout.
     pub(crate) async fn reply(&mut self, what: &'static str, time: Duration) -> Result<Response, Trouble> {
         for _ in 0..PROGRESS_MAX {
             let response = self.response(what, time).await?;
@@ -74,12 +74,12 @@ impl Line {
                 return Ok(response);
             }
         }
-        Err(Trouble::Limit(format!("{PROGRESS_MAX} signs of work on one reply")))
+        Err(Trouble::Limit(format!("{PROGRESS_MAX} progress packets for one reply")))
     }
 
     async fn response(&mut self, what: &'static str, time: Duration) -> Result<Response, Trouble> {
         if !self.out.is_empty() && !self.frames.is_empty() {
-            return Err(Trouble::Violation(format!("it spoke before {what}, without being asked")));
+            return Err(Trouble::Violation(format!("unexpected data {what}")));
         }
         self.flush(what, time).await?;
         match timeout(time, self.read()).await {
@@ -106,8 +106,8 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        // What waits goes before it, or QUIT would be read as part of another packet's sequence. One that can't take it sees the
-        // connection end, which says the same.
+        // Buffered packets must precede QUIT. If the socket accepts no data, the end of the connection has the same
+        // effect.
         self.push(&Command::Quit);
         let _ = self.socket.try_write(&self.out);
     }
@@ -116,13 +116,16 @@ impl Drop for Line {
 fn agreed(terms: Terms) -> Result<Terms, Trouble> {
     let wrong = |text: String| Err(Trouble::Violation(text));
     if !(VERSION_MIN..=VERSION).contains(&terms.version) {
-        return wrong(format!("it speaks version {}, and we speak {VERSION_MIN} to {VERSION}", terms.version));
+        return wrong(format!("protocol version {} is not supported ({VERSION_MIN} to {VERSION})", terms.version));
     }
     if !Actions::KNOWN.has(terms.actions) {
-        return wrong(format!("it wants changes that were not offered (0x{:x})", terms.actions.without(Actions::KNOWN).0));
+        return wrong(format!("it requests actions that were not offered (0x{:x})", terms.actions.without(Actions::KNOWN).0));
     }
     if !Steps::OFFERED.has(terms.steps) {
-        return wrong(format!("it wants steps that were not offered (0x{:x})", terms.steps.without(Steps::OFFERED).0));
+        return wrong(format!(
+            "it requests protocol flags that were not offered (0x{:x})",
+            terms.steps.without(Steps::OFFERED).0
+        ));
     }
     Ok(terms)
 }

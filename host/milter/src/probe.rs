@@ -1,4 +1,4 @@
-//! A look at a milter, before it is bound to anything.
+//! Connection test of a milter, before binding.
 
 use std::time::Duration;
 
@@ -7,30 +7,30 @@ use waxwing_types::Endpoint;
 use crate::codec::{Actions, Stage, Steps};
 use crate::line::Line;
 
-/// What a milter says of itself.
+/// Negotiation result of a milter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
-    /// The version of the protocol that it speaks.
+    /// Protocol version of the milter.
     pub version: u32,
-    /// The changes that it may ask for.
+    /// Actions requested by the milter.
     pub actions: Actions,
-    /// What it is not shown, does not reply to, and how it wants things.
+    /// Protocol flags requested by the milter.
     pub steps: Steps,
-    /// The macros that it names, by stage.
+    /// Macros selected by the milter, by stage.
     pub macros: Vec<(Stage, Vec<String>)>,
 }
 
-/// Why it is of no use.
+/// Failure to connect to a milter or to negotiate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the milter at {endpoint} {reason}")]
 pub struct ProbeError {
-    /// Where it was looked for.
+    /// Address of the milter.
     pub endpoint: Endpoint,
-    /// What is wrong.
+    /// Description of the failure.
     pub reason: String,
 }
 
-/// Connects, negotiates and leaves.
+/// Connects, negotiates and disconnects, within `time` each for the connection and the negotiation.
 pub async fn probe(endpoint: &Endpoint, time: Duration) -> Result<Probe, ProbeError> {
     match Line::open(endpoint, time).await {
         Ok(line) => {

@@ -1,4 +1,4 @@
-//! What a milter's replies mean for the mail.
+//! Interpretation of milter replies.
 
 use waxwing_types::{EnhancedCode, Reply, Verdict};
 
@@ -6,23 +6,23 @@ use crate::codec::{Response, Steps};
 use crate::step::Step;
 use crate::trouble::Trouble;
 
-/// Octets of a reply code with its lines.
+/// Maximum length of an SMTP reply in bytes.
 const REPLY_BYTES_MAX: usize = 4096;
 
-/// A reply that ends a step.
+/// Meaning of a reply that ends a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Said {
-    /// On to the next step.
+    /// Continue with the next step.
     GoOn,
-    /// On, without more of this step.
+    /// Continue without further packets of this step.
     Skip,
-    /// It needs no more of this message, or of this session.
+    /// Accept the message or the session without further steps.
     Accept,
-    /// It decides.
+    /// Verdict on the message or the session.
     Decides(Verdict),
 }
 
-/// The meaning of a reply at a step.
+/// Returns the meaning of a response at a step, or a protocol violation.
 pub(crate) fn said(response: &Response, step: Step, steps: Steps) -> Result<Said, Trouble> {
     let violation = |text: &str| Trouble::Violation(format!("{} {} {text}", response.name(), step.name()));
     let fixed = |code, enhanced, text| Reply::fixed(code, enhanced, text);
@@ -31,7 +31,7 @@ pub(crate) fn said(response: &Response, step: Step, steps: Steps) -> Result<Said
         Response::Accept => return Ok(Said::Accept),
         Response::Skip if !steps.has(Steps::SKIP) => return Err(violation("was not negotiated")),
         Response::Skip if matches!(step, Step::Header | Step::Body) => return Ok(Said::Skip),
-        Response::Discard if step.is_of_session() => return Err(violation("means nothing: there is no message yet")),
+        Response::Discard if step.is_of_session() => return Err(violation("is not allowed before a message")),
         Response::Reject => Verdict::Reject(fixed(550, (5, 7, 1), "Command rejected")),
         Response::TemporaryFailure => Verdict::Defer(fixed(451, (4, 7, 1), "Service unavailable - try again later")),
         Response::Discard => Verdict::Discard { reason: "a milter discards it".to_owned() },
@@ -55,7 +55,7 @@ pub(crate) fn said(response: &Response, step: Step, steps: Steps) -> Result<Said
     Ok(Said::Decides(verdict))
 }
 
-/// Reads `550 5.7.1 text`, of several lines `550-5.7.1 text` CR LF `550 5.7.1 text`.
+/// Parses `550 5.7.1 text`, and several lines `550-5.7.1 text` CR LF `550 5.7.1 text`.
 fn reply_code(octets: &[u8]) -> Result<Verdict, Trouble> {
     let shown: String = String::from_utf8_lossy(octets).chars().take(80).collect();
     let wrong = |why: &str| Trouble::Violation(format!("the reply {shown:?} {why}"));
@@ -83,7 +83,7 @@ fn reply_code(octets: &[u8]) -> Result<Verdict, Trouble> {
         }
         words.push(if found.is_some() && found == enhanced { after } else { rest });
     }
-    // libmilter has its filters double each per cent sign, because Sendmail once printed these texts with printf.
+    // Milters double each per cent sign for libmilter, because Sendmail once printed these texts with printf.
     let words = words.join("\n").replace("%%", "%");
     let reply = Reply::new(code, enhanced, words).map_err(|error| wrong(&format!("cannot be sent: {error}")))?;
     Ok(match code {

@@ -1,45 +1,45 @@
-//! What the operator says of a milter, and the limits that nobody sets.
+//! Settings of a milter, and fixed limits.
 
 use std::time::Duration;
 
 use waxwing_types::Endpoint;
 
-/// Changes that a milter may ask for in one message.
+/// Maximum number of changes to a message by a milter.
 pub const EDITS_MAX: usize = 1000;
-/// Octets of all names, values and addresses of these changes together, without the body.
+/// Maximum size of all names, values and addresses of the changes in bytes, without the body.
 pub const EDIT_BYTES_MAX: usize = 1 << 20;
-/// Octets of a body that a milter puts in the place of another.
+/// Maximum size of a replacement body in bytes.
 pub const REPLACED_BODY_BYTES_MAX: usize = 64 << 20;
-/// How long a milter may say that it is still at work on one message.
+/// Longest time for the end of a message, with progress packets.
 pub const END_OF_BODY_TOTAL: Duration = Duration::from_secs(540);
-/// How often it may say so.
+/// Maximum number of progress packets for a reply.
 pub const PROGRESS_MAX: usize = 10_000;
-/// Octets that are gathered before they are written, where no reply is due.
+/// Size in bytes from which the buffer is sent, when no reply is needed.
 pub const WRITE_BYTES_MAX: usize = 128 * 1024;
 
-/// One milter.
+/// Settings of a milter.
 #[derive(Clone, Debug)]
 pub struct MilterSettings {
-    /// Where it listens.
+    /// Address of the milter.
     pub endpoint: Endpoint,
-    /// This server's name: the macro `j`.
+    /// Name of this server, for the macro `j`.
     pub hostname: String,
-    /// The domain of a recipient that a milter adds without one.
+    /// Domain for recipients that a milter adds without a domain.
     pub origin: String,
-    /// For connecting and the negotiation.
+    /// Timeout for connecting, and for the negotiation (`milter_connect_timeout`).
     pub connect_time: Duration,
-    /// For each reply before the end of the message.
+    /// Timeout for each reply before the end of the message (`milter_command_timeout`).
     pub command_time: Duration,
-    /// For the reply to the end of the message, and between two signs of work.
+    /// Timeout for the reply to the end of the message, and between progress packets (`milter_content_timeout`).
     pub content_time: Duration,
-    /// See [`EDITS_MAX`].
+    /// Maximum number of changes, by default [`EDITS_MAX`].
     pub edits_max: usize,
-    /// See [`REPLACED_BODY_BYTES_MAX`].
+    /// Maximum size of a replacement body in bytes, by default [`REPLACED_BODY_BYTES_MAX`].
     pub body_bytes_max: usize,
 }
 
 impl MilterSettings {
-    /// With the times of Postfix.
+    /// Returns settings with Postfix's default timeouts.
     #[must_use]
     pub fn new(endpoint: Endpoint, hostname: &str) -> Self {
         Self {

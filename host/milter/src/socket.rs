@@ -1,4 +1,4 @@
-//! A connection to a milter over TCP or a local socket.
+//! A connection to a milter over TCP or a Unix socket.
 
 use std::io;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use waxwing_types::Endpoint;
 
 use crate::trouble::Trouble;
 
-/// Addresses of one name that are tried.
+/// Maximum number of addresses tried for a host name.
 const ADDRESSES_MAX: usize = 8;
 
-/// A connected socket. Over TCP Nagle's delay is off: what is written is whole batches.
+/// A connected socket. Nagle's algorithm is disabled for TCP, because complete batches are written.
 pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
@@ -61,7 +61,7 @@ impl Socket {
         }
     }
 
-    /// Writes what goes at once; never waits.
+    /// Writes as many bytes as possible without blocking.
     pub(crate) fn try_write(&self, octets: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.try_write(octets),

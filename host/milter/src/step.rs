@@ -1,8 +1,8 @@
-//! The steps of a message's way as the protocol knows them.
+//! Protocol steps of a session and a message.
 
 use crate::codec::{Stage, Steps};
 
-/// One thing that a milter is told.
+/// A step of the milter protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     Connect,
@@ -17,7 +17,7 @@ pub(crate) enum Step {
 }
 
 impl Step {
-    /// Its name in errors.
+    /// Returns the name of the step for errors.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Connect => "at CONNECT",
@@ -32,14 +32,14 @@ impl Step {
         }
     }
 
-    /// The milter need not be told.
+    /// Returns whether the milter has opted out of the step.
     pub(crate) fn is_unwanted(self, version: u32, steps: Steps) -> bool {
         match self {
             Self::Connect => steps.has(Steps::NO_CONNECT),
             Self::Helo => steps.has(Steps::NO_HELO),
             Self::Mail => steps.has(Steps::NO_MAIL),
             Self::Rcpt => steps.has(Steps::NO_RCPT),
-            // Version 4 brought it.
+            // DATA exists since version 4.
             Self::Data => version < 4 || steps.has(Steps::NO_DATA),
             Self::Header => steps.has(Steps::NO_HEADERS),
             Self::EndOfHeader => steps.has(Steps::NO_END_OF_HEADER),
@@ -48,7 +48,7 @@ impl Step {
         }
     }
 
-    /// The milter does not reply.
+    /// Returns whether the milter sends no reply to the step.
     pub(crate) fn is_unanswered(self, steps: Steps) -> bool {
         match self {
             Self::Connect => steps.has(Steps::NO_REPLY_CONNECT),
@@ -63,7 +63,7 @@ impl Step {
         }
     }
 
-    /// Whose macros go before it.
+    /// Returns the stage whose macros precede the step.
     pub(crate) fn stage(self) -> Option<Stage> {
         match self {
             Self::Connect => Some(Stage::Connect),
@@ -77,7 +77,7 @@ impl Step {
         }
     }
 
-    /// It is about the session, not about a message.
+    /// Returns whether the step belongs to the session instead of a message.
     pub(crate) fn is_of_session(self) -> bool {
         matches!(self, Self::Connect | Self::Helo)
     }

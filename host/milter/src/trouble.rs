@@ -1,4 +1,4 @@
-//! What goes wrong with a milter, and which fault that is.
+//! Errors of a milter connection, and the corresponding plugin faults.
 
 use std::io;
 use std::time::Duration;
@@ -8,39 +8,39 @@ use waxwing_types::Endpoint;
 
 use crate::codec::WireError;
 
-/// Why a milter gave no answer. Each makes the connection unfit for more.
+/// Failure of a milter call. Each variant makes the connection unusable.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Trouble {
-    /// There is no connection.
+    /// Connecting to the milter failed.
     #[error("cannot be reached: {0}")]
     Unreachable(String),
-    /// It ended the connection, or the connection broke.
+    /// The milter closed the connection, or the connection failed.
     #[error("closed the connection {0}")]
     Closed(&'static str),
-    /// No answer within the time.
+    /// No reply arrived within the timeout.
     #[error("did not answer {what} within {}", seconds(*time))]
     TooLate {
-        /// What was asked.
+        /// Step without a reply.
         what: &'static str,
-        /// How long it had.
+        /// Timeout of the reply.
         time: Duration,
     },
-    /// What came is no packet.
+    /// Received data is no packet.
     #[error("broke the protocol: {0}")]
     Wire(#[from] WireError),
-    /// A packet that is not allowed here.
+    /// The packet is not permitted at this step.
     #[error("broke the protocol: {0}")]
     Violation(String),
-    /// More than a limit allows.
-    #[error("wants too much: {0}")]
+    /// A limit was exceeded.
+    #[error("exceeded a limit: {0}")]
     Limit(String),
-    /// Nothing that the milter did.
-    #[error("could not be shown the message: {0}")]
+    /// Reading the message body failed, independent of the milter.
+    #[error("was not called, reading the message failed: {0}")]
     Body(io::Error),
 }
 
 impl Trouble {
-    /// For the pipeline, with the milter's address.
+    /// Converts the error to a fault, with the milter's address.
     pub(crate) fn into_fault(self, endpoint: &Endpoint) -> Fault {
         let kind = match &self {
             Self::Unreachable(_) | Self::Closed(_) => FaultKind::Connection,

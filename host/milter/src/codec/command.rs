@@ -1,31 +1,31 @@
-//! What a mail server says to a milter.
+//! Packets from a mail server to a milter.
 
 use bytes::Bytes;
 
 use crate::codec::text::{Reader, packet, text};
 use crate::codec::{Actions, Frame, Steps, Terms, WireError};
 
-/// Where a milter wants certain macros (`SMFIM_*`).
+/// Stage for which a milter can select macros (`SMFIM_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
-    /// The connection.
+    /// Start of the connection.
     Connect,
-    /// HELO.
+    /// HELO or EHLO command.
     Helo,
-    /// MAIL.
+    /// MAIL command of a transaction.
     Mail,
-    /// RCPT.
+    /// RCPT command of a transaction.
     Rcpt,
-    /// DATA.
+    /// DATA command of a transaction.
     Data,
-    /// The end of the message.
+    /// End of the message.
     EndOfMessage,
-    /// The end of the header.
+    /// End of the header.
     EndOfHeader,
 }
 
 impl Stage {
-    /// All, in the order of their numbers.
+    /// All stages, in the order of the protocol numbers.
     pub const ALL: [Self; 7] =
         [Self::Connect, Self::Helo, Self::Mail, Self::Rcpt, Self::Data, Self::EndOfMessage, Self::EndOfHeader];
 
@@ -37,7 +37,7 @@ impl Stage {
         self as u32
     }
 
-    /// The command that these macros are sent for.
+    /// Returns the code of the command preceded by these macros.
     #[must_use]
     pub fn command(self) -> u8 {
         match self {
@@ -52,56 +52,56 @@ impl Stage {
     }
 }
 
-/// The client's address.
+/// Address of the client in the connect packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Family {
-    /// There is none.
+    /// No known address.
     Unknown,
-    /// The path of a socket.
+    /// Path of a Unix socket.
     Unix(Bytes),
-    /// Address and port.
+    /// Port and IPv4 address.
     Inet(u16, Bytes),
-    /// Address and port.
+    /// Port and IPv6 address.
     Inet6(u16, Bytes),
 }
 
-/// One packet to a milter. Texts have no NUL; one that is there is left out.
+/// A packet to a milter. NUL bytes within texts are removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// What we can, and offer to leave out.
+    /// Offered version, actions and protocol flags.
     Negotiate(Terms),
-    /// Macros for the command of this code, which follows: names and values.
+    /// Names and values of macros for the following command with this code.
     Macros(u8, Vec<(Bytes, Bytes)>),
-    /// A client: its name and address.
+    /// Name and address of the client.
     Connect(Bytes, Family),
-    /// What it says after HELO or EHLO.
+    /// Argument of HELO or EHLO.
     Helo(Bytes),
-    /// The sender in angle brackets, then the ESMTP parameters.
+    /// Sender in angle brackets, followed by the ESMTP parameters.
     Mail(Vec<Bytes>),
-    /// A recipient in angle brackets, then the ESMTP parameters.
+    /// Recipient in angle brackets, followed by the ESMTP parameters.
     Rcpt(Vec<Bytes>),
-    /// DATA.
+    /// DATA command of a transaction.
     Data,
-    /// A header field: name and value, folds as LF and white space.
+    /// Name and value of a header field, folded with LF and white space.
     Header(Bytes, Bytes),
-    /// The header is complete.
+    /// End of the header.
     EndOfHeader,
-    /// A piece of the body.
+    /// Piece of the body.
     Body(Bytes),
-    /// The message is complete; the last piece of the body may be with it.
+    /// End of the message; may carry the last piece of the body.
     EndOfBody(Bytes),
-    /// A command that the server does not know.
+    /// Command unknown to the server.
     Unknown(Bytes),
-    /// The message is given up.
+    /// End of the transaction without a message.
     Abort,
-    /// The connection ends.
+    /// End of the milter connection.
     Quit,
-    /// The SMTP session ends; another follows on this connection.
+    /// End of the SMTP session; another session follows on this connection.
     QuitNewConnection,
 }
 
 impl Command {
-    /// Its code.
+    /// Returns the code of the command.
     #[must_use]
     pub fn code(&self) -> u8 {
         match self {
@@ -123,7 +123,7 @@ impl Command {
         }
     }
 
-    /// Appends it as it goes over the wire.
+    /// Appends the packet in wire format.
     pub fn write_to(&self, out: &mut Vec<u8>) {
         packet(out, self.code(), |out| match self {
             Self::Negotiate(terms) => {
@@ -150,7 +150,7 @@ impl Command {
         });
     }
 
-    /// Reads one, as a milter does.
+    /// Parses a packet, for the milter side.
     pub fn parse(frame: Frame) -> Result<Self, WireError> {
         let reader = |what| Reader::new(frame.data.clone(), what);
         let bare = |command, what| reader(what).end().map(|()| command);
@@ -219,7 +219,7 @@ fn parse_connect(mut data: Reader) -> Result<Command, WireError> {
     let host = data.text()?;
     let code = data.octet()?;
     if code == b'U' {
-        // Some send an address of no octets here.
+        // Some servers send an empty address here.
         return Ok(Command::Connect(host, Family::Unknown));
     }
     let (port, address) = (data.short()?, data.text()?);

@@ -1,4 +1,4 @@
-//! What is negotiated: the changes that a milter may make, and the steps that it is shown.
+//! Negotiated flags: changes permitted to a milter, and protocol steps.
 
 use std::fmt;
 
@@ -10,28 +10,28 @@ macro_rules! flags {
 
         impl $name {
             $($(#[$flag_doc])* pub const $flag: Self = Self($bit);)*
-            /// All that this version of the protocol names.
+            /// All flags of this protocol version.
             pub const KNOWN: Self = Self($($bit)|*);
 
-            /// All of `other` are in it.
+            /// Returns whether all flags of `other` are set.
             #[must_use]
             pub const fn has(self, other: Self) -> bool {
                 self.0 & other.0 == other.0
             }
 
-            /// Those of both.
+            /// Returns the union of both sets.
             #[must_use]
             pub const fn with(self, other: Self) -> Self {
                 Self(self.0 | other.0)
             }
 
-            /// Those that are not in `other`.
+            /// Returns the flags that are not in `other`.
             #[must_use]
             pub const fn without(self, other: Self) -> Self {
                 Self(self.0 & !other.0)
             }
 
-            /// A word for each, for people.
+            /// Returns the description of each flag, for display.
             #[must_use]
             pub fn words(self) -> Vec<&'static str> {
                 [$((Self::$flag, $word)),*].into_iter().filter(|(flag, _)| self.has(*flag)).map(|(_, word)| word).collect()
@@ -47,55 +47,55 @@ macro_rules! flags {
 }
 
 flags! {
-    /// `SMFIF_*`: what a milter may do.
+    /// Actions permitted to a milter (`SMFIF_*`).
     Actions {
         /// Add and insert header fields.
         ADD_HEADERS = 0x1, "add header fields";
-        /// Another body.
+        /// Replace the message body.
         CHANGE_BODY = 0x2, "replace the body";
-        /// More recipients.
+        /// Add recipients without parameters.
         ADD_RECIPIENTS = 0x4, "add recipients";
-        /// Fewer recipients.
+        /// Delete recipients of the message.
         DELETE_RECIPIENTS = 0x8, "delete recipients";
         /// Change and delete header fields.
         CHANGE_HEADERS = 0x10, "change header fields";
-        /// Into the hold queue.
+        /// Quarantine the message in the hold queue.
         QUARANTINE = 0x20, "quarantine";
-        /// Another sender.
+        /// Change the envelope sender.
         CHANGE_SENDER = 0x40, "change the sender";
-        /// More recipients, with ESMTP parameters.
+        /// Add recipients with ESMTP parameters.
         ADD_RECIPIENTS_WITH_PARAMETERS = 0x80, "add recipients with parameters";
-        /// Name the macros that it wants.
+        /// Select macros for each stage.
         CHOOSE_MACROS = 0x100, "choose macros";
     }
 }
 
 flags! {
-    /// `SMFIP_*`: what a milter is not shown, what it does not reply to, and how it wants things.
+    /// Protocol flags (`SMFIP_*`): omitted steps, omitted replies and other options.
     Steps {
-        /// No CONNECT.
+        /// Omit the connect step.
         NO_CONNECT = 0x1, "no connect";
-        /// No HELO.
+        /// Omit the HELO step.
         NO_HELO = 0x2, "no helo";
-        /// No MAIL.
+        /// Omit the MAIL step.
         NO_MAIL = 0x4, "no mail";
-        /// No RCPT.
+        /// Omit the RCPT step.
         NO_RCPT = 0x8, "no rcpt";
-        /// No body.
+        /// Omit the message body.
         NO_BODY = 0x10, "no body";
-        /// No header fields.
+        /// Omit the header fields.
         NO_HEADERS = 0x20, "no header";
-        /// No end of the header.
+        /// Omit the end of header step.
         NO_END_OF_HEADER = 0x40, "no end of header";
-        /// No reply to a header field.
+        /// No reply to header fields.
         NO_REPLY_HEADER = 0x80, "no reply to header";
-        /// No unknown commands.
+        /// Omit unknown SMTP commands.
         NO_UNKNOWN = 0x100, "no unknown commands";
-        /// No DATA.
+        /// Omit the DATA step.
         NO_DATA = 0x200, "no data";
-        /// It may ask to be spared the rest of the body.
+        /// Permit the milter to skip the remaining body.
         SKIP = 0x400, "may skip the rest of the body";
-        /// It wants recipients that were refused, too.
+        /// Include rejected recipients.
         REJECTED_RECIPIENTS = 0x800, "refused recipients too";
         /// No reply to CONNECT.
         NO_REPLY_CONNECT = 0x1000, "no reply to connect";
@@ -107,13 +107,13 @@ flags! {
         NO_REPLY_RCPT = 0x8000, "no reply to rcpt";
         /// No reply to DATA.
         NO_REPLY_DATA = 0x1_0000, "no reply to data";
-        /// No reply to an unknown command.
+        /// No reply to unknown commands.
         NO_REPLY_UNKNOWN = 0x2_0000, "no reply to unknown commands";
         /// No reply to the end of the header.
         NO_REPLY_END_OF_HEADER = 0x4_0000, "no reply to end of header";
-        /// No reply to a piece of the body.
+        /// No reply to body packets.
         NO_REPLY_BODY = 0x8_0000, "no reply to body";
-        /// Values of header fields keep the white space before them.
+        /// Preserve white space at the start of header values.
         HEADER_LEADING_SPACE = 0x10_0000, "header values with their leading space";
         /// Body packets of 256 KiB.
         CHUNK_256K = 0x1000_0000, "body packets of 256 KiB";
@@ -123,6 +123,6 @@ flags! {
 }
 
 impl Steps {
-    /// What we offer: refused recipients are not shown, and a packet of the body is always small.
+    /// Flags offered to milters: without rejected recipients, and with small body packets only.
     pub const OFFERED: Self = Self::KNOWN.without(Self::REJECTED_RECIPIENTS).without(Self::CHUNK_256K).without(Self::CHUNK_1M);
 }

@@ -1,44 +1,44 @@
-//! Packets: a length and as many octets.
+//! Packet framing: a length and a payload.
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// Octets of one packet from a milter, its code included.
+/// Maximum size of a packet from a milter in bytes, including the code.
 pub const RESPONSE_BYTES_MAX: usize = 1 << 20;
-/// Octets of what is no packet that an error shows.
+/// Maximum length of an excerpt of invalid data in an error, in bytes.
 const EXCERPT_BYTES_MAX: usize = 60;
 
-/// Why octets are no packet.
+/// Failure to parse a packet.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
-    /// It says that it is this long; the first octets that came, as text.
+    /// The length exceeds the limit.
     #[error("a packet of {length} octets is too long")]
     TooLong {
-        /// Its length.
+        /// Length field of the packet.
         length: u32,
-        /// What came, for a person.
+        /// First received bytes as text, for diagnosis.
         excerpt: String,
     },
-    /// A packet without a code.
+    /// The packet has no code.
     #[error("a packet has no code")]
     Empty,
-    /// A code that nobody has defined.
+    /// The code is not part of the protocol.
     #[error("the code 0x{0:02x} is unknown")]
     UnknownCode(u8),
-    /// The data does not fit the code.
+    /// The data does not match the code.
     #[error("the packet \"{0}\" is malformed")]
     Malformed(&'static str),
 }
 
-/// One packet.
+/// A packet of the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// What it is.
+    /// Code of the command or response.
     pub code: u8,
-    /// The rest.
+    /// Data after the code.
     pub data: Bytes,
 }
 
-/// Cuts octets into packets. It holds what was pushed and not yet taken; an error stays.
+/// Splits a byte stream into packets. Errors persist, because an invalid packet stays in the buffer.
 #[derive(Debug)]
 pub struct Frames {
     buffer: BytesMut,
@@ -46,24 +46,24 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// `bytes_max` bounds one packet, its code included.
+    /// Creates a splitter; `bytes_max` limits a packet, including the code.
     #[must_use]
     pub fn new(bytes_max: usize) -> Self {
         Self { buffer: BytesMut::new(), bytes_max }
     }
 
-    /// More octets.
+    /// Appends received bytes.
     pub fn push(&mut self, octets: &[u8]) {
         self.buffer.extend_from_slice(octets);
     }
 
-    /// Nothing waits that was not taken.
+    /// Returns whether no bytes are buffered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.buffer.is_empty()
     }
 
-    /// The next whole packet. `None`: more octets are needed.
+    /// Returns the next complete packet; `None` if more bytes are needed.
     pub fn take(&mut self) -> Result<Option<Frame>, WireError> {
         let Some((length, _)) = self.buffer.split_first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_be_bytes(*length);

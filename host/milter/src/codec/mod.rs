@@ -1,7 +1,7 @@
-//! The milter protocol, version 6: what octets mean, without I/O, clock or state.
+//! Wire format of the milter protocol, version 6, without I/O, clock or state.
 //!
-//! There is no RFC. What counts is what libmilter's `mfdef.h` defines and what Postfix and Sendmail send. A packet is a length of four
-//! octets, the highest first, then as many octets: a code and its data. Texts end with NUL.
+//! No RFC exists; the definition is libmilter's `mfdef.h` and the behaviour of Postfix and Sendmail. A packet is a
+//! length of four bytes in big-endian order, followed by a code and data. Texts end with NUL.
 
 mod command;
 mod flags;
@@ -14,22 +14,22 @@ pub use flags::{Actions, Steps};
 pub use frame::{Frame, Frames, RESPONSE_BYTES_MAX, WireError};
 pub use response::Response;
 
-/// The version that we speak.
+/// Protocol version offered to milters.
 pub const VERSION: u32 = 6;
-/// The oldest that we speak.
+/// Oldest supported protocol version.
 pub const VERSION_MIN: u32 = 2;
-/// Octets of a body packet (`MILTER_CHUNK_SIZE`): libmilter takes no larger one.
+/// Maximum size of a body packet in bytes (`MILTER_CHUNK_SIZE`), a limit of libmilter.
 pub const CHUNK_BYTES_MAX: usize = 65_535;
 
-/// What one side says in the negotiation. `macros` only comes from a milter.
+/// Options of a negotiation. Only a milter sends `macros`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Terms {
-    /// Protocol version.
+    /// Protocol version of the peer.
     pub version: u32,
-    /// Offered, or wanted.
+    /// Offered or requested actions.
     pub actions: Actions,
-    /// Offered, or wanted.
+    /// Offered or requested protocol flags.
     pub steps: Steps,
-    /// Names of macros that the milter wants at a stage, in place of the usual ones.
+    /// Names of the macros that the milter selects for a stage, instead of the defaults.
     pub macros: Vec<(Stage, Vec<String>)>,
 }

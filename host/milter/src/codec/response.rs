@@ -1,57 +1,58 @@
-//! What a milter says.
+//! Packets from a milter to the mail server.
 
 use bytes::Bytes;
 
 use crate::codec::text::{Reader, packet, text};
 use crate::codec::{Actions, Frame, Stage, Steps, Terms, WireError};
 
-/// One packet from a milter.
+/// A packet from a milter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Response {
-    /// What it wants.
+    /// Requested version, actions and protocol flags.
     Negotiated(Terms),
-    /// Go on.
+    /// Continue with the next step.
     Continue,
-    /// The message, or at CONNECT and HELO the session, needs no more of it.
+    /// Accept the message, or at CONNECT and HELO the session, without further packets.
     Accept,
-    /// 5yz.
+    /// Reject with a permanent error (5yz).
     Reject,
-    /// 4yz.
+    /// Reject with a temporary error (4yz).
     TemporaryFailure,
-    /// 250, and away with it.
+    /// Accept with 250 and discard the message.
     Discard,
-    /// It has seen enough of this step.
+    /// Skip further packets of this step.
     Skip,
-    /// 421, and the session ends.
+    /// Reply 421 and end the session.
     Shutdown,
-    /// The session ends.
+    /// End the session at once.
     ConnectionFailure,
-    /// It is still at work.
+    /// Progress of a long operation; extends the timeout.
     Progress,
-    /// This SMTP reply, lines separated by CR LF.
+    /// SMTP reply, with lines separated by CR LF.
     ReplyCode(Bytes),
-    /// A field below all others: name and value.
+    /// Append a header field: name and value.
     AddHeader(Bytes, Bytes),
-    /// A field at this place: place, name, value.
+    /// Insert a header field: index, name and value.
     InsertHeader(u32, Bytes, Bytes),
-    /// Another value for the field of that number, from 1, among those of that name; an empty one deletes it.
+    /// Replace the value of a header field: number among the fields of the name, from 1, name and value; an empty
+    /// value deletes the field.
     ChangeHeader(u32, Bytes, Bytes),
-    /// Another sender, and ESMTP parameters.
+    /// Replace the sender: address and ESMTP parameters.
     ChangeSender(Bytes, Option<Bytes>),
-    /// One more recipient.
+    /// Add a recipient to the envelope.
     AddRecipient(Bytes),
-    /// One more recipient, and ESMTP parameters.
+    /// Add a recipient with ESMTP parameters.
     AddRecipientWithParameters(Bytes, Option<Bytes>),
-    /// One recipient less.
+    /// Delete a recipient from the envelope.
     DeleteRecipient(Bytes),
-    /// A piece of the new body.
+    /// Piece of the replacement body.
     ReplaceBody(Bytes),
-    /// Into the hold queue, with this reason.
+    /// Move the message to the hold queue, with this reason.
     Quarantine(Bytes),
 }
 
 impl Response {
-    /// Its code.
+    /// Returns the code of the response.
     #[must_use]
     pub fn code(&self) -> u8 {
         match self {
@@ -78,7 +79,7 @@ impl Response {
         }
     }
 
-    /// Its name in libmilter, for people.
+    /// Returns the name of the response in libmilter, for display.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -105,7 +106,7 @@ impl Response {
         }
     }
 
-    /// Appends it as it goes over the wire, as a milter does.
+    /// Appends the packet in wire format, for the milter side.
     pub fn write_to(&self, out: &mut Vec<u8>) {
         packet(out, self.code(), |out| match self {
             Self::Negotiated(terms) => negotiated(out, terms),
@@ -136,7 +137,7 @@ impl Response {
         });
     }
 
-    /// Reads one.
+    /// Parses a packet from a milter.
     pub fn parse(frame: Frame) -> Result<Self, WireError> {
         let reader = |what| Reader::new(frame.data.clone(), what);
         let bare = |response: Self| reader(response.name()).end().map(|()| response);
@@ -206,7 +207,7 @@ fn parse_negotiated(mut data: Reader) -> Result<Terms, WireError> {
     while !data.is_at_end() {
         let stage = data.long()?;
         let names = data.text()?;
-        // A stage that a later version knows has nothing to say here.
+        // Stages of later protocol versions are ignored.
         if let Some(stage) = Stage::from_number(stage) {
             let names = String::from_utf8_lossy(&names);
             let names = names.split([' ', ',', '\t']).filter(|name| !name.is_empty()).map(str::to_owned).collect();

@@ -1,11 +1,11 @@
-//! Texts that end with NUL, and numbers.
+//! Encoding of texts, which end with NUL, and numbers.
 
 use bytes::{Buf, Bytes};
 use memchr::memchr;
 
 use crate::codec::WireError;
 
-/// Reads the data of one packet.
+/// Reader of the data of a packet.
 pub(crate) struct Reader {
     rest: Bytes,
     what: &'static str,
@@ -36,7 +36,7 @@ impl Reader {
         self.rest.try_get_u32().map_err(|_| self.malformed())
     }
 
-    /// Up to the next NUL, which must be there.
+    /// Reads a text up to the next NUL; a missing NUL is an error.
     pub(crate) fn text(&mut self) -> Result<Bytes, WireError> {
         let end = memchr(0, &self.rest).ok_or_else(|| self.malformed())?;
         let text = self.rest.split_to(end);
@@ -44,7 +44,7 @@ impl Reader {
         Ok(text)
     }
 
-    /// All texts that follow.
+    /// Reads all remaining texts.
     pub(crate) fn texts(&mut self) -> Result<Vec<Bytes>, WireError> {
         let mut texts = Vec::new();
         while !self.is_at_end() {
@@ -53,25 +53,25 @@ impl Reader {
         Ok(texts)
     }
 
-    /// Nothing follows.
+    /// Returns an error unless all data was read.
     pub(crate) fn end(self) -> Result<(), WireError> {
         if self.rest.is_empty() { Ok(()) } else { Err(self.malformed()) }
     }
 }
 
-/// Appends one packet to `out`; `fill` writes its data.
+/// Appends a packet to `out`; `fill` writes the data.
 pub(crate) fn packet(out: &mut Vec<u8>, code: u8, fill: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&[0, 0, 0, 0, code]);
     fill(out);
-    // Our own packets are far below 4 GiB: heads and bodies are cut before.
+    // Packets of this server are far below 4 GiB: header and body are split before.
     let length = u32::try_from(out.len() - start - 4).unwrap_or(u32::MAX);
     if let Some(place) = out.get_mut(start..start + 4) {
         place.copy_from_slice(&length.to_be_bytes());
     }
 }
 
-/// Appends a text and its NUL. A NUL within would end it early and make another text of the rest: it is left out.
+/// Appends a text and NUL. NUL bytes within the text are removed, because each would end the text early.
 pub(crate) fn text(out: &mut Vec<u8>, text: &[u8]) {
     match memchr(0, text) {
         None => out.extend_from_slice(text),
