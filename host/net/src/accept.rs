@@ -1,4 +1,4 @@
-//! Who is let in: sessions in all and for each client are counted.
+//! The accept loop and the limits on simultaneous sessions, in total, per client and per network.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -13,72 +13,73 @@ use waxwing_types::{client_of, prefix_of};
 
 use crate::task::{Shutdown, spawn};
 
-/// Sessions over a limit that are told so at a time; more are closed without a word.
+/// Number of rejected sessions that get a 421 reply at the same time; further connections are closed without a reply.
 pub const REFUSED_SESSIONS_MAX: usize = 100;
-/// After an accept that failed for want of descriptors or memory.
+/// Delay after a failed accept, for lack of descriptors or memory.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Whether a connection is within the limits. The session of one that is not says 421 and closes.
+/// Result of the session limits for a connection. A session over a limit replies 421 and closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// Within.
+    /// Connection within all limits.
     Admitted,
-    /// All sessions are taken.
+    /// Total number of sessions reached (`smtpd_sessions_max`).
     TooManySessions,
-    /// This client has all that one client may have.
+    /// Number of sessions of this client reached (`smtpd_client_connection_count_limit`).
     TooManyFromClient,
-    /// This client's network has all that one network may have.
+    /// Number of sessions of this network reached (`smtpd_network_limit_factor`).
     TooManyFromNetwork,
 }
 
-/// One accepted connection.
+/// An accepted connection.
 #[derive(Debug)]
 pub struct Accepted<S = TcpStream> {
-    /// The socket, without Nagle's delay.
+    /// Connected socket, with Nagle's algorithm disabled.
     pub stream: S,
-    /// The client.
+    /// Address of the client.
     pub peer: SocketAddr,
-    /// The address that it came to.
+    /// Local address of the connection.
     pub local: SocketAddr,
-    /// Within the limits or not.
+    /// Result of the session limits.
     pub admission: Admission,
 }
 
-/// What the accept loop needs to know.
+/// Settings of an accept loop.
 #[derive(Clone)]
 pub struct AcceptSettings {
-    /// Name of its tasks in the log.
+    /// Task name of the sessions, for the log.
     pub name: &'static str,
-    /// Shared by all listeners.
+    /// Session counters shared by all listeners.
     pub counts: Arc<SessionCounts>,
-    /// Clients without a limit of their own (`smtpd_client_event_limit_exceptions`: by default those of `mynetworks`).
+    /// Returns whether a client is exempt from per-client limits (`smtpd_client_event_limit_exceptions`; by default
+    /// `mynetworks`).
     pub exempt: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
 }
 
-/// How many sessions there may be at once.
+/// Limits on the number of simultaneous sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionLimits {
-    /// In all (`smtpd_sessions_max`).
+    /// Maximum number of sessions in total (`smtpd_sessions_max`).
     pub sessions_max: usize,
-    /// Of one IPv4 address or one IPv6 /64 (`smtpd_client_connection_count_limit`).
+    /// Maximum number of sessions of an IPv4 address or IPv6 /64 (`smtpd_client_connection_count_limit`).
     pub client_sessions_max: usize,
-    /// Of one network (`smtpd_network_limit_factor` times as many).
+    /// Maximum number of sessions of a network (client limit times `smtpd_network_limit_factor`).
     pub network_sessions_max: usize,
-    /// Bits of an IPv4 network.
+    /// Prefix length of an IPv4 network in bits.
     pub network_prefix_v4: u8,
-    /// Bits of an IPv6 network.
+    /// Prefix length of an IPv6 network in bits.
     pub network_prefix_v6: u8,
 }
 
 impl SessionLimits {
-    /// Without a limit for networks.
+    /// Returns limits without a limit for networks.
     #[must_use]
     pub fn new(sessions_max: usize, client_sessions_max: usize) -> Self {
         Self { sessions_max, client_sessions_max, network_sessions_max: usize::MAX, network_prefix_v4: 24, network_prefix_v6: 48 }
     }
 }
 
-/// Counts open sessions.
+/// Counters of open sessions.
 #[derive(Debug)]
 pub struct SessionCounts {
     open: Mutex<Open>,
@@ -89,13 +90,13 @@ struct Open {
     limits: SessionLimits,
     admitted: usize,
     refused: usize,
-    /// Closed without a word.
+    /// Number of connections closed without a reply.
     dropped: u64,
     by_client: HashMap<IpAddr, usize>,
     by_network: HashMap<IpAddr, usize>,
 }
 
-/// A counted session; dropped with it.
+/// A counted session; dropping the permit ends the count.
 #[derive(Debug)]
 pub struct SessionPermit {
     counts: Arc<SessionCounts>,
@@ -105,44 +106,46 @@ pub struct SessionPermit {
 }
 
 impl SessionCounts {
-    /// Limits: sessions in all, and of one IPv4 address or one IPv6 /64.
+    /// Creates counters with a limit on sessions in total and a limit per IPv4 address or IPv6 /64.
     #[must_use]
     pub fn new(sessions_max: usize, client_sessions_max: usize) -> Arc<Self> {
         Self::with(SessionLimits::new(sessions_max, client_sessions_max))
     }
 
-    /// These limits.
+    /// Creates counters with the given limits.
     #[must_use]
     pub fn with(limits: SessionLimits) -> Arc<Self> {
         let (by_client, by_network) = (HashMap::new(), HashMap::new());
         Arc::new(Self { open: Mutex::new(Open { limits, admitted: 0, refused: 0, dropped: 0, by_client, by_network }) })
     }
 
-    /// Other limits from now on; sessions that are open stay.
+    /// Replaces the limits; open sessions stay open.
     pub fn set_limits(&self, limits: SessionLimits) {
         self.lock().limits = limits;
     }
 
-    /// Admitted sessions that are open, and how many there may be.
+    /// Returns the number of admitted open sessions and the maximum number.
     #[must_use]
     pub fn load(&self) -> (usize, usize) {
         let open = self.lock();
         (open.admitted, open.limits.sessions_max)
     }
 
-    /// Connections over a limit that were closed without a word, because as many as can be afforded were being told.
+    /// Returns the number of connections over a limit that were closed without a reply, because
+    /// [`REJECTED_SESSIONS_MAX`] other sessions were being rejected.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.lock().dropped
     }
 
-    /// Admitted sessions that are open.
+    /// Returns the number of admitted open sessions.
     #[must_use]
     pub fn open(&self) -> usize {
         self.lock().admitted
     }
 
-    /// Counts one more. `None`: not even a refusal can be afforded.
+    /// Counts a new session. `None`: the limit on rejected sessions is reached too, and the connection must be
+    /// closed.
     pub fn admit(self: &Arc<Self>, client: IpAddr, exempt: bool) -> Option<(Admission, SessionPermit)> {
         let mut open = self.lock();
         let limits = open.limits;
@@ -176,7 +179,7 @@ impl SessionCounts {
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
-        // The counts are whole between any two statements under this lock.
+        // Each statement under the lock leaves the counters consistent, so a poisoned lock is usable.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -204,8 +207,8 @@ fn one_less(counts: &mut HashMap<IpAddr, usize>, address: IpAddr) {
     };
 }
 
-/// Accepts until the shutdown, and runs `serve` for each connection in a task of its own. The session stays counted as
-/// long as that future lives.
+/// Accepts connections until the shutdown, and runs `serve` for each connection in a separate task. The session is
+/// counted until the future completes.
 pub async fn accept_loop<F, T>(
     listener: TcpListener,
     settings: AcceptSettings,
@@ -225,8 +228,8 @@ where
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                // A connection that died in the queue is no matter; one that can't be had for want of descriptors comes
-                // again at once, so that we must not spin.
+                // A connection that failed in the backlog needs no handling. A connection that fails for lack of
+                // descriptors is returned again at once by the kernel; the delay prevents a busy loop.
                 tracing::warn!(listener = settings.name, %error, "accept failed");
                 sleep(ACCEPT_PAUSE).await;
                 continue;
@@ -237,7 +240,7 @@ where
     }
 }
 
-/// Serves a connection in a task of its own, unless there are too many.
+/// Serves a connection in a separate task, unless no permit is available.
 pub(crate) fn begin<S, F, T>(stream: S, peer: SocketAddr, local: SocketAddr, settings: &AcceptSettings, serve: &F)
 where
     F: Fn(Accepted<S>) -> T,
@@ -245,7 +248,8 @@ where
 {
     let exempt = (settings.exempt)(peer.ip());
     let Some((admission, permit)) = settings.counts.admit(peer.ip(), exempt) else { return };
-    // In a box before it moves into others: each async block that awaits what it took has room for it twice.
+    // Boxed before the move into other futures: an async block reserves twice the space of a captured and awaited
+    // future.
     let session = Box::pin(serve(Accepted { stream, peer, local, admission }));
     drop(spawn(settings.name, async move {
         session.await;

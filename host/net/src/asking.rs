@@ -1,5 +1,5 @@
-//! Services that answer a block of lines with a block of lines, over connections that are kept: Postfix's policy delegation
-//! (SMTPD_POLICY_README).
+//! Client of the Postfix policy delegation protocol (SMTPD_POLICY_README): a block of lines as request and as reply,
+//! over persistent connections.
 
 use std::io;
 use std::sync::{Mutex, PoisonError};
@@ -10,23 +10,23 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep, timeout_at};
 use waxwing_types::Endpoint;
 
-/// Octets of an answer.
+/// Maximum size of a reply in bytes.
 const ANSWER_BYTES_MAX: u64 = 16 << 10;
-/// Idle connections that are kept.
+/// Maximum number of idle connections.
 const IDLE_MAX: usize = 20;
 
-/// How patiently a service is asked.
+/// Timeouts and retries of a policy client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AskingSettings {
-    /// From the question to its answer, connecting included.
+    /// Timeout of a request, including the connection (`smtpd_policy_service_timeout`).
     pub timeout: Duration,
-    /// How often it is tried in all.
+    /// Maximum number of attempts (`smtpd_policy_service_try_limit`).
     pub tries: usize,
-    /// Between two tries.
+    /// Delay between two attempts (`smtpd_policy_service_retry_delay`).
     pub retry_delay: Duration,
-    /// How long an idle connection is kept.
+    /// Maximum idle time of a connection (`smtpd_policy_service_max_idle`).
     pub idle: Duration,
-    /// How long a connection is used.
+    /// Maximum age of a connection (`smtpd_policy_service_max_ttl`).
     pub age: Duration,
 }
 
@@ -39,7 +39,7 @@ struct Kept {
     used: Instant,
 }
 
-/// A service that is asked.
+/// Client of a policy service, with a pool of idle connections.
 pub struct Asking {
     endpoint: Endpoint,
     settings: AskingSettings,
@@ -47,13 +47,13 @@ pub struct Asking {
 }
 
 impl Asking {
-    /// Connects when it is asked for the first time.
+    /// Creates a client. Connections are made on demand.
     #[must_use]
     pub fn new(endpoint: Endpoint, settings: AskingSettings) -> Self {
         Self { endpoint, settings, idle: Mutex::default() }
     }
 
-    /// Sends `question`, which ends in an empty line, and returns the lines of the answer before its empty line.
+    /// Sends `question`, which ends in an empty line, and returns the lines of the reply before the empty line.
     pub async fn ask(&self, question: &[u8]) -> io::Result<Vec<String>> {
         let mut last = io::Error::from(io::ErrorKind::TimedOut);
         for number in 0..self.settings.tries.max(1) {
@@ -68,7 +68,7 @@ impl Asking {
         Err(last)
     }
 
-    /// A kept connection that the service closed meanwhile costs no try.
+    /// Makes a single attempt. An idle connection closed by the service does not count as an attempt.
     async fn once(&self, question: &[u8]) -> io::Result<Vec<String>> {
         let deadline = Instant::now() + self.settings.timeout;
         let late = |_| io::Error::from(io::ErrorKind::TimedOut);

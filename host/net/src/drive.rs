@@ -1,4 +1,4 @@
-//! The one loop that drives any session over any stream.
+//! The drive loop, which runs any session over any stream.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -19,70 +19,70 @@ use crate::task::Shutdown;
 use crate::timer::Timer;
 use crate::tls::{Handshake, Tls, TlsError, Wire};
 
-/// Octets of one read, and so of one [`Input::Bytes`].
+/// Maximum number of bytes of a read, and of an [`Input::Bytes`].
 const READ_BYTES_MAX: usize = 64 * 1024;
-/// Octets that may wait for the peer before the session gets anything more: no input, no answer.
+/// Maximum number of unsent bytes; above the limit the session gets no input and no answer.
 const OUTPUT_BYTES_MAX: usize = 256 * 1024;
-/// For the last octets to leave when the session has closed.
+/// Timeout for sending the last bytes after the session has closed.
 const CLOSING_TIME_MAX: Duration = Duration::from_secs(10);
-/// A peer that is still sending is listened to so long after we closed, so that it can read our last reply before its own
-/// octets earn it a reset.
+/// Time to read from a peer that still sends after the close. Without reading, the kernel would reset the connection
+/// before the peer reads the last reply.
 const LINGER_TIME_MAX: Duration = Duration::from_secs(2);
-/// Octets read and dropped in that time.
+/// Maximum number of bytes read and dropped in [`LINGER_TIME_MAX`].
 const LINGER_BYTES_MAX: u64 = 1024 * 1024;
 
 thread_local! {
-    /// Where reads land. The session takes what it needs before the next poll, so that one buffer serves all of a thread's
-    /// sessions and an idle one holds none.
+    /// Read buffer. The session consumes the bytes before the next poll, so all sessions of a thread share a single
+    /// buffer and an idle session holds none.
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES_MAX].into_boxed_slice());
 }
 
-/// Answers a session's questions and takes its bodies.
+/// Answers the questions of a session and receives message bodies.
 pub trait Host<S: Session>: Send {
-    /// Answers the open question. It is never cancelled, neither by the peer's going away nor by the shutdown: a host
-    /// that waits long watches the shutdown itself.
+    /// Answers the open question. The future is never cancelled, neither by disconnection of the peer nor by the
+    /// shutdown; an implementation that waits long must watch the shutdown.
     fn answer(&mut self, question: S::Question) -> impl Future<Output = S::Answer> + Send;
 
-    /// Takes a piece of a message. No more input is read until it has.
+    /// Receives a piece of a message. No more input is read until the future completes.
     fn body(&mut self, chunk: Bytes) -> impl Future<Output = ()> + Send;
 
-    /// A handshake failed; the session gets its end next.
+    /// Called when a TLS handshake failed, before the session gets [`Input::Eof`].
     fn handshake_failed(&mut self, _why: &TlsError) {}
 
-    /// The connection is over. Not called if the task that drives it is dropped.
+    /// Called after the end of the connection; not called if the task of the connection is dropped.
     fn ended(&mut self, _how: End) {}
 }
 
-/// How a connection ended.
+/// Reason for the end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The session closed it.
+    /// Connection closed by the session.
     Closed,
-    /// The peer was gone before the session closed.
+    /// Connection closed by the peer before the session closed.
     PeerGone,
-    /// The peer did not take our octets by the session's deadline.
+    /// Write not completed by the session's deadline.
     PeerStuck,
 }
 
-/// What [`drive`] tells when it is over.
+/// Result of [`drive`], for logs and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// How.
+    /// Reason for the end.
     pub end: End,
-    /// Octets read.
+    /// Number of bytes read.
     pub octets_in: u64,
-    /// Octets written.
+    /// Number of bytes written.
     pub octets_out: u64,
 }
 
-/// Drives `session` over `io` until it closes.
+/// Drives `session` over `io` until the session closes.
 ///
-/// What the session sends is gathered. The loop polls an answer once before it writes, and writes before it waits for
-/// anything: a pipelined batch leaves in one write, a reply never waits for the disk. While octets wait for a peer that
-/// does not read, the session's deadline runs, and its [`Input::Tick`] ends the matter.
+/// Output of the session is buffered. The loop polls an answer once before writing, and writes before waiting: a
+/// pipelined batch leaves in a single write, and a reply never waits for the disk. While bytes wait for a peer that
+/// does not read, the session's deadline runs, and [`Input::Tick`] ends the connection.
 ///
-/// Where the session asks for it, or before all else, the connection is encrypted by `tls`. A session whose implicit handshake failed never
-/// starts.
+/// The connection is encrypted with `tls`, either at the start or on request of the session. A session never starts
+/// if the implicit handshake failed.
 pub fn drive<S, H, IO>(
     io: IO,
     tls: Tls,
@@ -99,7 +99,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let mut shutdown = shutdown;
-    let (first, asked) = match tls {
+    let (implicit, requested) = match tls {
         Tls::None => (None, None),
         Tls::Accept { server, first: false, client } => (None, Some(Handshake::Server(server, client))),
         Tls::Accept { server, first: true, client } => (Some(Handshake::Server(server, client)), None),
@@ -107,7 +107,7 @@ where
     };
     let connection = Connection {
         io: Wire::Plain(io),
-        handshake: asked,
+        handshake: requested,
         session,
         actions: Vec::new(),
         outbox: Outbox::default(),
@@ -117,21 +117,21 @@ where
         stop: Some(Box::pin(async move { shutdown.wait().await })),
         octets_in: 0,
     };
-    // In a box that is made before the future: what an async function takes, it has room for twice and more.
-    let mut both = Box::new((connection, host));
+    // Boxed before the future is created: an async function reserves at least twice the space of an argument.
+    let mut parts = Box::new((connection, host));
     async move {
-        let (connection, host) = &mut *both;
-        connection.run(host, first).await
+        let (connection, host) = &mut *parts;
+        connection.run(host, implicit).await
     }
 }
 
-/// What becomes of octets for the peer.
+/// State of the output to the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Output {
     Open,
-    /// A write failed, or a read did.
+    /// Failure of a write or a read.
     Broken,
-    /// The deadline passed while octets waited.
+    /// Deadline passed while bytes were unsent.
     Stuck,
 }
 
@@ -139,16 +139,16 @@ type Stop = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 struct Connection<S: Session, IO> {
     io: Wire<IO>,
-    /// What [`Action::StartTls`] means; gone once it was used.
+    /// Handshake for [`Action::StartTls`]; `None` after use.
     handshake: Option<Handshake>,
     session: S,
     actions: Vec<Action<S::Question>>,
     outbox: Outbox,
     output: Output,
-    /// The session has had [`Input::Eof`].
+    /// Whether the session has received [`Input::Eof`].
     peer_gone_told: bool,
     timer: Timer,
-    /// Gone once the session has had [`Input::Shutdown`].
+    /// Shutdown signal; `None` after the session has received [`Input::Shutdown`].
     stop: Option<Stop>,
     octets_in: u64,
 }
@@ -160,8 +160,8 @@ where
     S::Answer: Send,
     IO: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    async fn run<H: Host<S>>(&mut self, host: &mut H, first: Option<Handshake>) -> Ended {
-        match first {
+    async fn run<H: Host<S>>(&mut self, host: &mut H, implicit: Option<Handshake>) -> Ended {
+        match implicit {
             None => self.step(Input::Start),
             Some(handshake) => match self.shake(handshake).await {
                 Ok(session) => {
@@ -184,24 +184,24 @@ where
                     Action::Send(_) => {}
                     Action::WakeAt(deadline) => self.timer.set(deadline),
                     Action::Body(chunk) => self.while_writing(host.body(chunk)).await,
-                    Action::Ask(asked) => question = Some(asked),
+                    Action::Ask(new) => question = Some(new),
                     Action::StartTls => self.start_tls(host).await,
                     Action::Close => return self.close(host).await,
                 }
             }
             if !self.actions.is_empty() {
-                continue; // what the session said to the end of a handshake
+                continue; // output of the session after a handshake
             }
             self.actions = actions;
             if self.outbox.len() >= OUTPUT_BYTES_MAX {
                 self.drain().await;
             } else if self.output != Output::Open && !self.peer_gone_told {
                 self.peer_gone();
-            } else if let Some(asked) = question.take() {
-                let answer = self.while_writing(host.answer(asked)).await;
+            } else if let Some(open) = question.take() {
+                let answer = self.while_writing(host.answer(open)).await;
                 self.step(Input::Answer(answer));
             } else if self.peer_gone_told {
-                return self.close(host).await; // a session that has nothing more to say, and does not say so
+                return self.close(host).await; // no further output, but no close either
             } else if self.outbox.is_empty() {
                 self.wait().await;
             } else {
@@ -214,17 +214,17 @@ where
         self.session.step(self.timer.now(), input, &mut self.actions);
     }
 
-    /// The octets that wait leave in plain text; then both sides shake hands. Whatever prevents it is an end.
+    /// Writes the buffered output in plain text, then performs the handshake. Any failure ends the connection.
     async fn start_tls<H: Host<S>>(&mut self, host: &mut H) {
         self.drain().await;
         if self.output != Output::Open {
-            return; // the loop tells the session, if the timer has not
+            return; // the loop notifies the session, unless the timer has
         }
-        let shaken = match self.handshake.take() {
+        let result = match self.handshake.take() {
             Some(handshake) => self.shake(handshake).await,
             None => Err(TlsError::None),
         };
-        match shaken {
+        match result {
             Ok(session) => self.step(Input::Secured(&session)),
             Err(error) => {
                 host.handshake_failed(&error);
@@ -234,12 +234,13 @@ where
         }
     }
 
-    /// The shutdown ends a handshake at once: there is nothing to lose. It is on the heap so that sessions without one are small.
-    async fn shake(&mut self, how: Handshake) -> Result<TlsSession, TlsError> {
-        let mut shaking = Box::pin(self.io.secure(how));
+    /// Performs the handshake; aborted at once by the shutdown, since no data can be lost. Boxed to keep sessions
+    /// without TLS small.
+    async fn shake(&mut self, role: Handshake) -> Result<TlsSession, TlsError> {
+        let mut handshake = Box::pin(self.io.secure(role));
         poll_fn(|cx| {
-            if let Poll::Ready(shaken) = shaking.as_mut().poll(cx) {
-                return Poll::Ready(shaken);
+            if let Poll::Ready(result) = handshake.as_mut().poll(cx) {
+                return Poll::Ready(result);
             }
             let Some(stop) = &mut self.stop else { return Poll::Pending };
             ready!(stop.as_mut().poll(cx));
@@ -254,7 +255,7 @@ where
         self.step(Input::Eof);
     }
 
-    /// Polls `future` once; if it is not ready, writes what waits while it waits.
+    /// Polls `future` once; while the future is pending, writes buffered output.
     async fn while_writing<T>(&mut self, future: impl Future<Output = T>) -> T {
         let mut future = pin!(future);
         poll_fn(|cx| {
@@ -269,7 +270,7 @@ where
         .await
     }
 
-    /// Writes all that waits, by the session's deadline.
+    /// Writes all buffered output, until the session's deadline.
     async fn drain(&mut self) {
         let output = poll_fn(|cx| match self.outbox.poll_drain(cx, Pin::new(&mut self.io)) {
             Poll::Ready(Ok(())) => Poll::Ready(Output::Open),
@@ -290,7 +291,7 @@ where
         self.output = output;
     }
 
-    /// Waits for input, the deadline or the shutdown, and gives it to the session.
+    /// Waits for input, the deadline or the shutdown, and passes the event to the session.
     async fn wait(&mut self) {
         poll_fn(|cx| {
             if self.poll_read(cx).is_ready() {
@@ -331,11 +332,11 @@ where
     async fn close<H: Host<S>>(&mut self, host: &mut H) -> Ended {
         if self.output == Output::Open {
             let (io, outbox) = (&mut self.io, &mut self.outbox);
-            let left = timeout(CLOSING_TIME_MAX, async {
+            let sent = timeout(CLOSING_TIME_MAX, async {
                 poll_fn(|cx| outbox.poll_drain(cx, Pin::new(&mut *io))).await?;
                 poll_fn(|cx| Pin::new(&mut *io).poll_shutdown(cx)).await
             });
-            match left.await {
+            match sent.await {
                 Ok(Ok(())) if !self.peer_gone_told => linger(&mut self.io).await,
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => self.output = Output::Broken,
@@ -352,7 +353,7 @@ where
     }
 }
 
-/// Reads on, only if the peer is sending right now.
+/// Discards further input, only if the peer is sending at this moment.
 async fn linger<IO: AsyncRead + Unpin>(io: &mut IO) {
     let first = poll_fn(|cx| Poll::Ready(poll_discard(io, cx))).await;
     let Poll::Ready(Ok(read)) = first else { return };
@@ -366,7 +367,7 @@ async fn linger<IO: AsyncRead + Unpin>(io: &mut IO) {
         }
     };
     if read > 0 {
-        // Whether it ends by the peer, by the limit or by the time, the connection is dropped next.
+        // The connection is dropped in any case: end of input, byte limit or timeout.
         let _ = timeout(LINGER_TIME_MAX, rest).await;
     }
 }

@@ -1,10 +1,10 @@
-//! Sockets, names and time-outs, and the one loop that drives any protocol session.
+//! Sockets, TLS, DNS, timeouts, and the drive loop of all protocol sessions.
 //!
-//! Owns: the loop [`drive`]; TLS and certificates; the PROXY header; listeners, their limits and the accept loop; outbound connections; shutdown and the spawn
-//! helper; the DNS resolver.
-//! Uses: `types` (sessions), `pipeline` (the trait Resolver).
-//! Used by: intake and delivery (they give [`Host`]s), daemon (binds and wires).
-//! Never: a protocol's grammar, a decision on mail, a clock of its own.
+//! Owns: the loop [`drive`]; TLS and certificates; the PROXY header; listeners, session limits and the accept loop;
+//! outbound connections; the policy client; shutdown and the spawn helper; the DNS resolver.
+//! Uses: pipeline, types; the traits `Resolver` and `Session`.
+//! Used by: daemon, delivery, intake, tool.
+//! Never: the grammar of a mail protocol, decisions on mail, a clock other than the given clock.
 //! Start reading at: [`drive`].
 #![forbid(unsafe_code)]
 

@@ -1,25 +1,25 @@
-//! Listening sockets.
+//! Listening TCP sockets.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connections that the kernel holds for us before we accept them.
+/// Maximum number of connections in the kernel's queue before accept.
 pub const LISTEN_BACKLOG: i32 = 1024;
 
-/// An address can't be listened on.
+/// Failure to listen on an address.
 #[derive(Debug, thiserror::Error)]
 #[error("can't listen on {address}: {source}")]
 pub struct BindError {
-    /// The address.
+    /// Address of the listener.
     pub address: SocketAddr,
-    /// What the kernel says.
+    /// Error of the operating system.
     pub source: io::Error,
 }
 
-/// Binds and listens, without a runtime: the daemon binds as root and gives that up before it accepts. An IPv6 address takes
-/// IPv6 only, so that `0.0.0.0` and `[::]` can stand side by side.
+/// Binds and listens, without a runtime: the daemon binds as root and drops privileges before accepting. An IPv6
+/// address accepts only IPv6, so that `0.0.0.0` and `[::]` can be used together.
 pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
     open(address).map_err(|source| BindError { address, source })
 }

@@ -1,4 +1,4 @@
-//! Listening at a path of the file system: who may connect is decided by the file's owner and mode.
+//! Unix socket listeners. Access is controlled by owner and mode of the socket file.
 
 use std::fs::{Metadata, symlink_metadata};
 use std::future::Future;
@@ -16,36 +16,37 @@ use crate::accept::{ACCEPT_PAUSE, AcceptSettings, Accepted, begin};
 use crate::listen::LISTEN_BACKLOG;
 use crate::task::Shutdown;
 
-/// As whom clients of such sockets count: this machine, as in Postfix.
+/// Client address of Unix socket connections: the loopback address, as in Postfix.
 pub const LOCAL_CLIENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// A listening socket with a path, which is removed with it.
+/// A listening Unix socket; dropping the listener removes the socket file.
 #[derive(Debug)]
 pub struct LocalListener {
     socket: UnixListener,
     file: Option<SocketFile>,
 }
 
-/// Why there is none.
+/// Failure to listen on a Unix socket.
 #[derive(Debug, thiserror::Error)]
 pub enum LocalBindError {
-    /// Somebody answers there.
+    /// Another server is listening on the path.
     #[error("another server answers at {}: is it running already?", .0.display())]
     Running(PathBuf),
-    /// Something else lies there.
-    #[error("{} is no socket: choose another path", .0.display())]
+    /// The path exists and is no socket.
+    #[error("{} is not a socket: choose another path", .0.display())]
     NotASocket(PathBuf),
-    /// The system refused.
+    /// The operating system reported an error.
     #[error("can't listen at {}: {error}", path.display())]
     System {
-        /// The path.
+        /// Path of the socket.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         error: io::Error,
     },
 }
 
-/// Binds and listens, without a runtime. A socket that a server has left behind is replaced. The mode is what the umask leaves.
+/// Binds and listens, without a runtime. A stale socket of a stopped server is replaced. The umask determines the
+/// mode.
 pub fn bind_local(path: &Path) -> Result<LocalListener, LocalBindError> {
     let failed = |error| LocalBindError::System { path: path.to_owned(), error };
     match symlink_metadata(path) {
@@ -68,7 +69,7 @@ fn open(path: &Path) -> io::Result<UnixListener> {
     Ok(socket.into())
 }
 
-/// Somebody listens there. Never waits: a server whose backlog is full is one too.
+/// Returns whether a server listens on the path. Never blocks; a full backlog counts as listening.
 fn is_served(path: &Path) -> io::Result<bool> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
@@ -81,13 +82,13 @@ fn is_served(path: &Path) -> io::Result<bool> {
 }
 
 impl LocalListener {
-    /// One that was handed over, whose path is not ours to remove.
+    /// Returns a listener for an inherited socket, whose file is never removed.
     #[must_use]
     pub fn handed(socket: UnixListener) -> Self {
         Self { socket, file: None }
     }
 
-    /// The socket alone; its path stays when it is closed.
+    /// Returns the bare socket; the file remains after the socket is closed.
     #[must_use]
     pub fn into_socket(mut self) -> UnixListener {
         if let Some(mut file) = self.file.take() {
@@ -97,7 +98,7 @@ impl LocalListener {
     }
 }
 
-/// The path of a socket of ours.
+/// Socket file created by this server.
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
@@ -116,7 +117,8 @@ fn id_of(file: &Metadata) -> (u64, u64) {
 }
 
 impl Drop for SocketFile {
-    /// Unless another server has put its own there. A directory that is not ours keeps it: the next start replaces it.
+    /// Removes the file, unless another server has replaced the file. A failure for lack of permission on the
+    /// directory is ignored: the next start replaces the socket.
     fn drop(&mut self) {
         let is_ours = || symlink_metadata(&self.path).is_ok_and(|found| id_of(&found) == self.id);
         if !self.stays && is_ours() {
@@ -125,7 +127,8 @@ impl Drop for SocketFile {
     }
 }
 
-/// As [`accept_loop`](crate::accept_loop), of clients on this machine, who all count as [`LOCAL_CLIENT`].
+/// Accepts connections like [`accept_loop`](crate::accept_loop), from clients on this machine, which all have the
+/// address [`UNIX_CLIENT_ADDRESS`].
 pub async fn accept_local<F, T>(
     listener: LocalListener,
     settings: AcceptSettings,

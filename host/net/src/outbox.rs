@@ -1,4 +1,4 @@
-//! Octets on their way to the peer: gathered, then written together.
+//! Output buffer of a connection: collects pieces and writes many pieces at once.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -8,15 +8,15 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, Bytes};
 use tokio::io::AsyncWrite;
 
-/// Pieces in one system call.
+/// Maximum number of pieces in a system call.
 const SLICES_MAX: usize = 64;
 
-/// What waits to be written.
+/// Bytes to be written to the peer.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     pieces: VecDeque<Bytes>,
     octets: usize,
-    /// Something was written and not flushed.
+    /// Whether written bytes are not yet flushed.
     unflushed: bool,
     written: u64,
 }
@@ -29,17 +29,17 @@ impl Outbox {
         }
     }
 
-    /// Octets that wait.
+    /// Number of buffered bytes.
     pub(crate) fn len(&self) -> usize {
         self.octets
     }
 
-    /// Nothing waits, and all is flushed.
+    /// Returns whether no bytes are buffered and all writes are flushed.
     pub(crate) fn is_empty(&self) -> bool {
         self.octets == 0 && !self.unflushed
     }
 
-    /// Octets written so far.
+    /// Number of bytes written so far.
     pub(crate) fn written(&self) -> u64 {
         self.written
     }
@@ -50,7 +50,7 @@ impl Outbox {
         self.unflushed = false;
     }
 
-    /// Writes until nothing waits, then flushes.
+    /// Writes all buffered bytes, then flushes.
     pub(crate) fn poll_drain<W: AsyncWrite>(&mut self, cx: &mut Context<'_>, mut io: Pin<&mut W>) -> Poll<io::Result<()>> {
         if self.is_empty() {
             return Poll::Ready(Ok(()));

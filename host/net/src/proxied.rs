@@ -1,4 +1,4 @@
-//! Accepting behind a proxy: the header comes first, and the client that it names is the one that counts.
+//! Accept loop behind a proxy: the PROXY header comes first and names the client.
 
 use std::future::Future;
 use std::io;
@@ -14,28 +14,29 @@ use crate::accept::{ACCEPT_PAUSE, AcceptSettings, Accepted, begin};
 use crate::proxy::{self, ProxyHeader};
 use crate::task::{Shutdown, spawn};
 
-/// Connections of one listener whose header is awaited; more are closed.
+/// Maximum number of connections of a listener with a pending header; further connections are closed.
 pub const PROXY_HEADERS_MAX: usize = 1000;
 
-/// What a listener behind a proxy needs to know.
+/// Settings of a listener behind a proxy.
 #[derive(Clone)]
 pub struct ProxySettings {
     /// Name of the listener in the log.
     pub listener: Arc<str>,
-    /// The proxies; connections from elsewhere are closed.
+    /// Returns whether an address is a proxy; connections from other addresses are closed.
     pub is_proxy: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
-    /// For the header to come (`smtpd_upstream_proxy_timeout`).
+    /// Timeout for the header (`smtpd_upstream_proxy_timeout`).
     pub time_max: Duration,
 }
 
-/// A connection whose header has come.
+/// A connection after the PROXY header.
 struct Named {
     stream: TcpStream,
     client: SocketAddr,
     server: SocketAddr,
 }
 
-/// As [`accept_loop`](crate::accept_loop), but every connection begins with a PROXY header. Limits count the client that it names.
+/// Accepts connections like [`accept_loop`](crate::accept_loop), but every connection starts with a PROXY header.
+/// Session limits apply to the client named in the header.
 pub async fn accept_proxied<F, T>(
     listener: TcpListener,
     settings: AcceptSettings,
@@ -65,7 +66,7 @@ where
     }
 }
 
-/// Reads the header in a task, unless the peer is no proxy or too many wait.
+/// Reads the header in a task, unless the peer is no proxy or too many headers are pending.
 fn await_header(
     stream: TcpStream,
     peer: SocketAddr,
@@ -75,15 +76,15 @@ fn await_header(
 ) {
     let listener = Arc::clone(&proxy.listener);
     if !(proxy.is_proxy)(peer.ip()) {
-        return tracing::warn!(target: "smtpd", client = %peer.ip(), listener = &*listener, "closed: it is not in proxy_networks");
+        return tracing::warn!(target: "smtpd", client = %peer.ip(), listener = &*listener, "closed: not in proxy_networks");
     }
     let Ok(permit) = Arc::clone(waiting).try_acquire_owned() else {
-        return tracing::warn!(target: "smtpd", proxy = %peer.ip(), listener = &*listener, "closed: too many connections without a PROXY header");
+        return tracing::warn!(target: "smtpd", proxy = %peer.ip(), listener = &*listener, "closed: too many pending PROXY headers");
     };
     let (time_max, sender) = (proxy.time_max, sender.clone());
     drop(spawn("proxy-header", async move {
         match name(stream, peer, time_max).await {
-            // An error means that the listener is closed.
+            // A send error means a closed listener.
             Ok(connection) => drop(sender.send(connection).await),
             Err(error) => tracing::warn!(target: "smtpd", proxy = %peer.ip(), listener = &*listener, "closed: {error}"),
         }

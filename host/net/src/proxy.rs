@@ -1,4 +1,4 @@
-//! The PROXY protocol, versions 1 and 2: what a proxy says of the client before the client speaks.
+//! The PROXY protocol, versions 1 and 2, by which a proxy reports the address of the client.
 //! <https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>
 
 use std::io;
@@ -8,50 +8,51 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::time::timeout;
 
-/// Octets of a header of version 1, its end of line included (§2.1).
+/// Maximum length of a version 1 header in bytes, including CR LF (§2.1).
 pub const V1_BYTES_MAX: usize = 107;
-/// Octets of a header of version 2 after its first 16: addresses and additions (TLVs), which are skipped.
+/// Maximum length of the variable part of a version 2 header in bytes: addresses and TLVs. TLVs are skipped.
 pub const V2_REST_BYTES_MAX: usize = 2048;
 
 const V1_START: &[u8] = b"PROXY ";
 const V2_START: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 const V2_FIXED_BYTES: usize = 16;
-/// `PROXY UNKNOWN` with its end of line: neither version has a shorter header.
+/// Length of `PROXY UNKNOWN` with CR LF: the minimum of both versions.
 const SHORTEST_BYTES: usize = 15;
 
-/// What a header says.
+/// A parsed PROXY header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProxyHeader {
-    /// Its length; what follows is the client's.
+    /// Length of the header in bytes; later bytes belong to the client.
     pub octets: usize,
-    /// Client and server as the proxy sees them. `None`: the proxy speaks for itself (LOCAL, a health check) or does not know.
+    /// Addresses of client and server as seen by the proxy. `None`: a connection of the proxy for its own purposes
+    /// (LOCAL, such as a health check), or unknown addresses.
     pub addresses: Option<(SocketAddr, SocketAddr)>,
 }
 
-/// What is known after some octets.
+/// Result of parsing a prefix of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyStep {
-    /// At least so many octets more belong to the header; it is more than none.
+    /// The header is incomplete and lacks at least this number of bytes, which is never zero.
     Need(usize),
-    /// The header is whole.
+    /// The header is complete.
     Done(ProxyHeader),
 }
 
-/// Why there is no header.
+/// Failure to read a PROXY header.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
-    /// These octets can't become one.
+    /// The bytes are not the start of a PROXY header.
     #[error("no PROXY header: {0}")]
     Syntax(&'static str),
-    /// It did not come in time.
+    /// The header did not arrive within the time.
     #[error("no PROXY header in time")]
     Slow,
-    /// The connection ended or failed before it was whole.
+    /// The connection ended or failed before the header was complete.
     #[error("PROXY header: {0}")]
     Read(#[from] io::Error),
 }
 
-/// Looks at the beginning of a connection.
+/// Parses the first bytes of a connection.
 pub fn parse(octets: &[u8]) -> Result<ProxyStep, ProxyError> {
     let start = octets.get(..V2_START.len()).unwrap_or(octets);
     if V2_START.starts_with(start) && !octets.is_empty() {
@@ -60,7 +61,7 @@ pub fn parse(octets: &[u8]) -> Result<ProxyStep, ProxyError> {
     let start = octets.get(..V1_START.len()).unwrap_or(octets);
     match V1_START.starts_with(start) {
         true => parse_v1(octets),
-        false => Err(ProxyError::Syntax("it does not begin like one")),
+        false => Err(ProxyError::Syntax("unknown signature")),
     }
 }
 
@@ -68,15 +69,15 @@ fn parse_v1(octets: &[u8]) -> Result<ProxyStep, ProxyError> {
     let seen = octets.get(..V1_BYTES_MAX).unwrap_or(octets);
     let Some(end) = seen.iter().position(|octet| *octet == b'\n') else {
         return match octets.len() {
-            V1_BYTES_MAX.. => Err(ProxyError::Syntax("its line is too long")),
+            V1_BYTES_MAX.. => Err(ProxyError::Syntax("line too long")),
             short @ ..SHORTEST_BYTES => Ok(ProxyStep::Need(SHORTEST_BYTES - short)),
             _ if octets.ends_with(b"\r") => Ok(ProxyStep::Need(1)),
-            // The end of the line is missing, at least; and never more than a line may have.
+            // At least the line end is missing; the request must not exceed the maximum line length.
             length => Ok(ProxyStep::Need(2.min(V1_BYTES_MAX - length))),
         };
     };
     let line = octets.get(..end).and_then(|line| line.strip_suffix(b"\r")).and_then(|line| std::str::from_utf8(line).ok());
-    let words: Vec<&str> = line.ok_or(ProxyError::Syntax("its line does not end by CRLF, or is no text"))?.split(' ').collect();
+    let words: Vec<&str> = line.ok_or(ProxyError::Syntax("line without CR LF, or not text"))?.split(' ').collect();
     let addresses = match words.as_slice() {
         ["PROXY", "UNKNOWN", ..] => None,
         ["PROXY", "TCP4", client, server, client_port, server_port] => {
@@ -87,7 +88,7 @@ fn parse_v1(octets: &[u8]) -> Result<ProxyStep, ProxyError> {
             let ip = |text: &str| text.parse::<Ipv6Addr>().ok().map(IpAddr::V6);
             Some(pair(ip(client), client_port, ip(server), server_port)?)
         }
-        _ => return Err(ProxyError::Syntax("its line has neither UNKNOWN, TCP4 nor TCP6 with two addresses and two ports")),
+        _ => return Err(ProxyError::Syntax("expected UNKNOWN, or TCP4 or TCP6 with two addresses and two ports")),
     };
     Ok(ProxyStep::Done(ProxyHeader { octets: end + 1, addresses }))
 }
@@ -106,7 +107,7 @@ fn pair(
         (Some(client), Some(client_port), Some(server), Some(server_port)) => {
             Ok((SocketAddr::new(client.to_canonical(), client_port), SocketAddr::new(server.to_canonical(), server_port)))
         }
-        _ => Err(ProxyError::Syntax("an address or a port is none")),
+        _ => Err(ProxyError::Syntax("invalid address or port")),
     }
 }
 
@@ -117,20 +118,20 @@ fn parse_v2(octets: &[u8]) -> Result<ProxyStep, ProxyError> {
     let [.., command, family, high, low] = *fixed;
     let length = usize::from(u16::from_be_bytes([high, low]));
     if length > V2_REST_BYTES_MAX {
-        return Err(ProxyError::Syntax("it is too long"));
+        return Err(ProxyError::Syntax("header too long"));
     }
     let Some(rest) = rest.get(..length) else {
         return Ok(ProxyStep::Need(length.saturating_sub(rest.len()).max(1)));
     };
     let addresses = match (command, family) {
-        // LOCAL: the addresses mean nothing.
+        // LOCAL: the addresses have no meaning.
         (0x20, _) => None,
-        // Unspecified, or Unix sockets: there is no address that could count.
+        // Unspecified family, or Unix sockets: without an IP address.
         (0x21, 0x00 | 0x31) => None,
-        (0x21, 0x11) => Some(v4_pair(rest).ok_or(ProxyError::Syntax("its addresses are cut off"))?),
-        (0x21, 0x21) => Some(v6_pair(rest).ok_or(ProxyError::Syntax("its addresses are cut off"))?),
-        (0x21, _) => return Err(ProxyError::Syntax("it is about no connection by TCP")),
-        _ => return Err(ProxyError::Syntax("its version or command is unknown")),
+        (0x21, 0x11) => Some(v4_pair(rest).ok_or(ProxyError::Syntax("truncated addresses"))?),
+        (0x21, 0x21) => Some(v6_pair(rest).ok_or(ProxyError::Syntax("truncated addresses"))?),
+        (0x21, _) => return Err(ProxyError::Syntax("not a TCP connection")),
+        _ => return Err(ProxyError::Syntax("unknown version or command")),
     };
     Ok(ProxyStep::Done(ProxyHeader { octets: V2_FIXED_BYTES + length, addresses }))
 }
@@ -156,7 +157,7 @@ fn ports(rest: &[u8]) -> Option<(u16, u16)> {
     Some((u16::from_be_bytes(*client), u16::from_be_bytes(*server)))
 }
 
-/// Reads a header and not an octet more, within `time_max`.
+/// Reads exactly the header, within `time_max`.
 pub async fn read<R: AsyncRead + Unpin>(io: &mut R, time_max: Duration) -> Result<ProxyHeader, ProxyError> {
     let reading = async {
         let mut octets = Vec::new();

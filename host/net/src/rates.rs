@@ -1,8 +1,8 @@
-//! How much a client, or a network, does in a time: connections, messages, recipients, errors, AUTH, handshakes.
+//! Rate limits for clients and networks: connections, messages, recipients, errors, AUTH, TLS handshakes.
 //!
-//! What Postfix's anvil(8) does. A client is one IPv4 address or one IPv6 /64. Its time begins with the first thing that it does and lasts
-//! `anvil_rate_time_unit`; then all its counts begin anew. Nothing is remembered of more than [`RATE_CLIENTS_MAX`] clients and as many
-//! networks: the oldest are forgotten first.
+//! Equivalent of Postfix's anvil(8). A client is an IPv4 address or an IPv6 /64. The interval of a client starts with
+//! the first counted action and lasts `anvil_rate_time_unit`; then all counters restart. Counters exist for at most
+//! [`RATE_CLIENTS_MAX`] clients and as many networks; the oldest are evicted first.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -13,36 +13,36 @@ use waxwing_types::{Monotonic, client_of, prefix_of};
 
 use crate::recent::Recent;
 
-/// Clients whose counts are held, and as many networks; an entry has about 100 octets.
+/// Maximum number of clients with counters, and of networks; an entry takes about 100 bytes.
 pub const RATE_CLIENTS_MAX: usize = 50_000;
-/// Clients of whom it is known that they waited for the greeting.
+/// Maximum number of clients recorded after the greeting delay (`postscreen_greet_wait`).
 pub const GREETED_CLIENTS_MAX: usize = 50_000;
 
-/// What is counted.
+/// A rate-limited kind of event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rate {
-    /// Connections.
+    /// Connections of a client.
     Connections,
-    /// MAIL commands, whatever becomes of them.
+    /// MAIL commands, independent of the reply.
     Messages,
-    /// RCPT commands, whatever becomes of them.
+    /// RCPT commands, independent of the reply.
     Recipients,
-    /// Negative replies.
+    /// Negative replies to commands.
     Errors,
-    /// AUTH commands, whatever becomes of them.
+    /// AUTH commands, independent of the reply.
     Auths,
-    /// AUTH commands that failed.
+    /// Failed AUTH commands.
     AuthFailures,
-    /// TLS handshakes.
+    /// TLS handshakes with a client.
     Handshakes,
 }
 
 impl Rate {
-    /// All of them.
+    /// All kinds of events.
     pub const ALL: [Self; 7] =
         [Self::Connections, Self::Messages, Self::Recipients, Self::Errors, Self::Auths, Self::AuthFailures, Self::Handshakes];
 
-    /// The key of the configuration that limits it.
+    /// Returns the configuration key of the limit.
     #[must_use]
     pub fn key(self) -> &'static str {
         match self {
@@ -61,28 +61,28 @@ impl Rate {
     }
 }
 
-/// What one client may do in one unit of time.
+/// Rate limits of a client and its network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateSettings {
     limits: [u32; Rate::ALL.len()],
-    /// `anvil_rate_time_unit`.
+    /// Length of the interval (`anvil_rate_time_unit`).
     pub unit: Duration,
-    /// A network may do so many times what a client may; 0: networks are not counted.
+    /// Ratio of the network limit to the client limit (`smtpd_network_limit_factor`); 0: networks are not counted.
     pub network_factor: u32,
-    /// Bits of an IPv4 network.
+    /// Prefix length of an IPv4 network in bits.
     pub network_prefix_v4: u8,
-    /// Bits of an IPv6 network.
+    /// Prefix length of an IPv6 network in bits.
     pub network_prefix_v6: u8,
 }
 
 impl RateSettings {
-    /// No limits yet.
+    /// Returns settings without limits.
     #[must_use]
     pub fn new(unit: Duration) -> Self {
         Self { limits: [0; Rate::ALL.len()], unit, network_factor: 0, network_prefix_v4: 24, network_prefix_v6: 48 }
     }
 
-    /// With this limit; 0: none.
+    /// Sets the limit of an event; 0: no limit.
     #[must_use]
     pub fn with(mut self, rate: Rate, limit: u32) -> Self {
         if let Some(place) = self.limits.get_mut(rate.index()) {
@@ -91,25 +91,25 @@ impl RateSettings {
         self
     }
 
-    /// The limit; 0: none.
+    /// Returns the limit of an event; 0: no limit.
     #[must_use]
     pub fn limit(&self, rate: Rate) -> u32 {
         self.limits.get(rate.index()).copied().unwrap_or(0)
     }
 
-    /// The network of a client.
+    /// Returns the network address of a client.
     #[must_use]
     pub fn network_of(&self, client: IpAddr) -> IpAddr {
         prefix_of(client.to_canonical(), self.network_prefix_v4, self.network_prefix_v6)
     }
 }
 
-/// A limit is passed.
+/// A rate limit was exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Over {
-    /// Which.
+    /// Kind of event over the limit.
     pub rate: Rate,
-    /// By the client's network, not by the client alone.
+    /// Whether the network's limit was exceeded instead of the client's.
     pub by_network: bool,
 }
 
@@ -120,7 +120,7 @@ impl fmt::Display for Over {
     }
 }
 
-/// The counts. Shared by all listeners, and kept when the configuration changes.
+/// Event counters, shared by all listeners and preserved across configuration reloads.
 #[derive(Debug)]
 pub struct Rates {
     state: Mutex<State>,
@@ -143,7 +143,7 @@ impl Default for Rates {
 }
 
 impl Rates {
-    /// With room for so many clients and as many networks.
+    /// Creates counters for at most `clients_max` clients and as many networks.
     #[must_use]
     pub fn new(clients_max: usize) -> Self {
         let state = State {
@@ -154,7 +154,8 @@ impl Rates {
         Self { state: Mutex::new(state) }
     }
 
-    /// Counts one more, and says whether that is too many. What is refused is counted too: who goes on is refused until his time is over.
+    /// Counts an event and compares the count with the limits. Rejected events count too, so a client over the limit
+    /// stays rejected until the interval ends.
     pub fn count(&self, settings: &RateSettings, client: IpAddr, rate: Rate, now: Monotonic) -> Result<(), Over> {
         let limit = settings.limit(rate);
         if limit == 0 {
@@ -169,7 +170,7 @@ impl Rates {
         judge(settings, rate, of_client, of_network)
     }
 
-    /// Says whether the limit has been passed, without counting: for what is known only afterwards, as errors are.
+    /// Compares the counts with the limits without counting, for events known only afterwards, such as errors.
     pub fn check(&self, settings: &RateSettings, client: IpAddr, rate: Rate, now: Monotonic) -> Result<(), Over> {
         if settings.limit(rate) == 0 {
             return Ok(());
@@ -178,22 +179,22 @@ impl Rates {
         let of = |recent: &Recent<Counts>, address| recent.get(address, now, settings.unit).map_or(0, |counts| counts.of(rate));
         let of_client = of(&state.clients, client_of(client));
         let of_network = of(&state.networks, settings.network_of(client));
-        // The next one would be too many.
+        // The next event would exceed the limit.
         judge(settings, rate, of_client.saturating_add(1), of_network.saturating_add(1))
     }
 
-    /// A client has waited for the greeting.
+    /// Records that a client passed the greeting delay.
     pub fn has_waited(&self, client: IpAddr, now: Monotonic, ttl: Duration) {
         self.lock().greeted.entry(client_of(client), now, ttl);
     }
 
-    /// It has, not longer ago than `ttl`.
+    /// Returns whether the client passed the greeting delay within the last `ttl`.
     #[must_use]
     pub fn is_known_to_wait(&self, client: IpAddr, now: Monotonic, ttl: Duration) -> bool {
         self.lock().greeted.get(client_of(client), now, ttl).is_some()
     }
 
-    /// Clients whose counts are held now, and how many were forgotten before their time to make room.
+    /// Returns the number of clients with counters, and the number of entries evicted before expiry.
     #[must_use]
     pub fn held(&self) -> (usize, u64) {
         let state = self.lock();
@@ -201,7 +202,7 @@ impl Rates {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // The counts are whole between any two statements under this lock.
+        // Each statement under the lock leaves the counters consistent, so a poisoned lock is usable.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! What is remembered of addresses for a while: a map that forgets what is old, and never holds more than its maximum.
+//! A map by IP address with expiry and a maximum size.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use waxwing_types::Monotonic;
 
-/// Values by address, each for the same time from when it was made.
+/// Values by address, each with the same lifetime from creation.
 #[derive(Debug)]
 pub(crate) struct Recent<V> {
     entries_max: usize,
     by_address: HashMap<IpAddr, (Monotonic, V)>,
-    /// In the order in which they were made. An entry that was made anew stands in it twice for a while; the older line is idle.
+    /// Entries in the order of creation. A recreated entry appears twice for a while; the older element has no
+    /// effect.
     order: VecDeque<(Monotonic, IpAddr)>,
-    /// Removed before their time, to make room.
+    /// Number of entries evicted before expiry, to limit the size.
     pushed_out: u64,
 }
 
@@ -22,22 +23,23 @@ impl<V: Default> Recent<V> {
         Self { entries_max: entries_max.max(1), by_address: HashMap::new(), order: VecDeque::new(), pushed_out: 0 }
     }
 
-    /// Entries that are held.
+    /// Number of stored entries.
     pub(crate) fn len(&self) -> usize {
         self.by_address.len()
     }
 
-    /// Entries that had to go before their time.
+    /// Number of entries evicted before expiry.
     pub(crate) fn pushed_out(&self) -> u64 {
         self.pushed_out
     }
 
-    /// The value of an address that is not older than `age_max`.
+    /// Returns the value of an address, if younger than `age_max`.
     pub(crate) fn get(&self, address: IpAddr, now: Monotonic, age_max: Duration) -> Option<&V> {
         self.by_address.get(&address).filter(|(made, _)| now.since(*made) < age_max).map(|(_, value)| value)
     }
 
-    /// The same; a new one if there is none. If all places are taken the oldest entry goes, whatever it says.
+    /// Returns the value of an address, creating a default value if absent or expired. A full map evicts the oldest
+    /// entry, independent of the value.
     pub(crate) fn entry(&mut self, address: IpAddr, now: Monotonic, age_max: Duration) -> &mut V {
         self.forget(now, age_max);
         let is_fresh = self.by_address.contains_key(&address);
@@ -51,7 +53,7 @@ impl<V: Default> Recent<V> {
         value
     }
 
-    /// Removes what is too old. Each entry is looked at once, so that no call is slow for long.
+    /// Removes expired entries. Each entry is visited once, so the amortized cost is constant.
     fn forget(&mut self, now: Monotonic, age_max: Duration) {
         while self.order.front().is_some_and(|(made, _)| now.since(*made) >= age_max) {
             self.drop_oldest();

@@ -1,4 +1,4 @@
-//! DNS by hickory-resolver, in the words of the trait [`Resolver`].
+//! Implementation of the trait [`Resolver`] with hickory-resolver.
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher as _, RandomState};
@@ -15,24 +15,24 @@ use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::proto::serialize::binary::BinEncodable;
 use waxwing_pipeline::{DnsError, MxHost, Records, Resolver};
 
-/// MX hosts that are kept of an answer, and addresses of a host.
+/// Maximum number of MX hosts of an answer, and of addresses of a host.
 const RECORDS_MAX: usize = 50;
 
-/// Whom to ask.
+/// Selection of the name servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Nameservers {
-    /// Those of `/etc/resolv.conf`.
+    /// Name servers of `/etc/resolv.conf`.
     System,
-    /// These, by UDP, and by TCP for what does not fit.
+    /// Given name servers, by UDP, and by TCP for large answers.
     These(Vec<SocketAddr>),
 }
 
-/// How patiently names are looked up.
+/// Timeouts and retries of DNS queries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResolverSettings {
-    /// How long one name server may take to answer.
+    /// Timeout of a query to a single name server (`dns.timeout`).
     pub timeout: Duration,
-    /// How often a question is asked in all.
+    /// Maximum number of attempts for a query (`dns.attempts`).
     pub attempts: usize,
 }
 
@@ -42,7 +42,8 @@ impl Default for ResolverSettings {
     }
 }
 
-/// Stands in where no resolver can be set up: every answer is "not now", so that mail waits instead of being returned.
+/// Substitute when no resolver can be set up: every query fails temporarily, so that mail is deferred instead of
+/// returned.
 pub struct NoResolver;
 
 #[async_trait]
@@ -60,19 +61,19 @@ impl Resolver for NoResolver {
     }
 }
 
-/// The resolver can't be set up.
+/// Failure to set up the resolver.
 #[derive(Debug, thiserror::Error)]
 #[error("can't set up DNS: {0}")]
 pub struct ResolverError(String);
 
-/// A caching stub resolver. Names are taken as complete: no search list, and like Postfix's SMTP client no `/etc/hosts`.
+/// A caching stub resolver. Names are absolute: no search list, and no `/etc/hosts`, like Postfix's SMTP client.
 #[derive(Clone)]
 pub struct HickoryResolver {
     inner: TokioResolver,
 }
 
 impl HickoryResolver {
-    /// Sets it up; asks nothing yet.
+    /// Creates the resolver without sending queries.
     pub fn new(nameservers: &Nameservers, settings: ResolverSettings) -> Result<Self, ResolverError> {
         let failed = |error: NetError| ResolverError(error.to_string());
         let mut builder = match nameservers {
@@ -116,7 +117,7 @@ impl Resolver for HickoryResolver {
             (true, false) => return Err(DnsError::NoData),
             (false, _) => {}
         }
-        // A hash under a fresh key shuffles hosts of equal preference (RFC 5321 §5.1).
+        // Hashing with a random key shuffles hosts of equal preference (RFC 5321 §5.1).
         let shuffle = RandomState::new();
         hosts.sort_by_cached_key(|host| (host.preference, shuffle.hash_one(&host.name)));
         hosts.truncate(RECORDS_MAX);
@@ -158,7 +159,8 @@ impl Resolver for HickoryResolver {
     }
 }
 
-/// Without any address: a server that did not answer leaves the question open, whatever the other answer was.
+/// Selects the error when no address was found: a temporary failure takes precedence, since an unanswered query
+/// leaves the result open.
 fn worst(errors: Vec<DnsError>) -> DnsError {
     let rank = |error: &DnsError| match error {
         DnsError::Temporary(_) => 0,
@@ -170,13 +172,13 @@ fn worst(errors: Vec<DnsError>) -> DnsError {
 
 fn full_name(text: &str) -> Result<Name, DnsError> {
     let mut name = if text.is_ascii() { Name::from_ascii(text) } else { Name::from_utf8(text) }
-        // What can't be a name has no records.
+        // An invalid name has no records.
         .map_err(|_| DnsError::NoSuchName)?;
     name.set_fqdn(true);
     Ok(name)
 }
 
-/// Lower case, without the final dot; empty for the root.
+/// Returns the name in lower case without the final dot; empty for the root.
 fn host_name(name: &Name) -> String {
     name.to_ascii().trim_end_matches('.').to_ascii_lowercase()
 }

@@ -1,4 +1,4 @@
-//! Tasks and how they are told to end.
+//! Task spawning and the shutdown signal.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,55 +8,56 @@ use pin_project_lite::pin_project;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Tells every task that the server is going down. Cheap to clone; the trigger knows when the last clone is gone.
+/// Receiver of the shutdown signal. Cheap to clone; the trigger observes when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub struct Shutdown(watch::Receiver<bool>);
 
-/// The one that starts the shutdown.
+/// Sender of the shutdown signal.
 #[derive(Debug)]
 pub struct ShutdownTrigger(watch::Sender<bool>);
 
 impl Shutdown {
-    /// A pair, not triggered.
+    /// Creates a trigger and a receiver, not triggered.
     #[must_use]
     pub fn new() -> (ShutdownTrigger, Self) {
         let (sender, receiver) = watch::channel(false);
         (ShutdownTrigger(sender), Self(receiver))
     }
 
-    /// It has begun.
+    /// Returns whether the shutdown has started.
     #[must_use]
     pub fn is_triggered(&self) -> bool {
         *self.0.borrow()
     }
 
-    /// Waits until it begins; a trigger that was dropped counts as triggered.
+    /// Waits for the start of the shutdown; a dropped trigger counts as triggered.
     pub async fn wait(&mut self) {
-        // An error means that the trigger is gone, and with it the server.
+        // An error means a dropped trigger, at the end of the server.
         let _ = self.0.wait_for(|triggered| *triggered).await;
     }
 }
 
 impl ShutdownTrigger {
-    /// Begins the shutdown.
+    /// Starts the shutdown.
     pub fn trigger(&self) {
         self.0.send_replace(true);
     }
 
-    /// Waits until every [`Shutdown`] is dropped: every task that holds one has ended. The caller bounds the wait.
+    /// Waits until every [`Shutdown`] is dropped, so that all tasks with a receiver have ended. The caller limits the
+    /// waiting time.
     pub async fn finished(&self) {
         self.0.closed().await;
     }
 
-    /// One more receiver.
+    /// Creates another receiver.
     #[must_use]
     pub fn subscribe(&self) -> Shutdown {
         Shutdown(self.0.subscribe())
     }
 }
 
-/// Starts a task: the one place that does. A task that runs on holds a [`Shutdown`] and ends with it. A panic in it is
-/// logged with `name` and ends that task only.
+/// Spawns a task; the only use of `tokio::spawn`. A long-running task holds a [`Shutdown`] and ends with the signal.
+/// A panic is logged with `name` and ends only the task.
 pub fn spawn<F>(name: &'static str, future: F) -> JoinHandle<F::Output>
 where
     F: Future + Send + 'static,
@@ -67,7 +68,7 @@ where
 }
 
 pin_project! {
-    /// Notices that a task is unwinding. An async block that awaited the future would have room for it twice.
+    /// Logs a panic of the task. A wrapping async block would reserve twice the space of the future.
     struct Watched<F> {
         name: &'static str,
         finished: bool,

@@ -1,4 +1,4 @@
-//! A deadline that costs nothing to move: the runtime's timer is armed again only when it fires, or must fire earlier.
+//! A deadline that is cheap to move: the runtime's timer is reset only after firing, or for an earlier deadline.
 
 use std::future::Future as _;
 use std::pin::Pin;
@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use tokio::time::{Instant, Sleep, sleep};
 use waxwing_types::{Clock, Monotonic};
 
-/// One session's deadline.
+/// Deadline of a session.
 pub(crate) struct Timer {
     clock: Arc<dyn Clock>,
     deadline: Option<Monotonic>,
@@ -29,7 +29,7 @@ impl Timer {
         self.deadline = Some(deadline);
     }
 
-    /// Ready once the deadline has passed by the clock; forgets it then.
+    /// Completes when the deadline has passed by the clock, and clears the deadline.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(deadline) = self.deadline else { return Poll::Pending };
         loop {
@@ -44,7 +44,8 @@ impl Timer {
                         self.deadline = None;
                         return Poll::Ready(());
                     }
-                    // It fired for a deadline that was moved since, or the clock is not the runtime's.
+                    // The timer fired for an earlier deadline that was moved since, or the clock is not the clock of
+                    // the runtime.
                     *at = deadline;
                     timer.as_mut().reset(Instant::now() + deadline.since(now));
                 }

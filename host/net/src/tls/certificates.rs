@@ -1,4 +1,4 @@
-//! The certificates of this server: from PEM files to the one that a client is shown.
+//! Server certificates: loading from PEM files, selection by SNI and signature scheme, reload on change.
 
 use std::collections::HashMap;
 use std::fs::{self, Metadata};
@@ -19,38 +19,38 @@ use super::session::fingerprint;
 use super::{TlsError, provider};
 use crate::task::Shutdown;
 
-/// Octets of one PEM file.
+/// Maximum size of a PEM file in bytes.
 pub const PEM_FILE_BYTES_MAX: u64 = 1 << 20;
-/// Between two looks at the files.
+/// Interval between checks for changed files.
 const POLL_PERIOD: Duration = Duration::from_secs(2);
 
-/// What a person wants to know of a certificate.
+/// Description of a certificate, for display.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateInfo {
-    /// The file in which it stands.
+    /// File of the certificate.
     pub file: PathBuf,
-    /// Host names for which it is shown, in lower case; `*.example.com` stands for one label.
+    /// Host names in lower case; `*.example.com` matches a single label.
     pub names: Vec<String>,
-    /// Who vouches for it.
+    /// Issuer of the certificate.
     pub issuer: String,
-    /// Since when it is valid, in seconds since 1970.
+    /// Start of validity, in seconds since 1970.
     pub not_before: i64,
-    /// How long, in seconds since 1970.
+    /// End of validity, in seconds since 1970.
     pub not_after: i64,
-    /// SHA-256 in hexadecimal digits.
+    /// SHA-256 of the certificate in hexadecimal digits.
     pub fingerprint: String,
 }
 
-/// All certificates of one moment, in the order of the files.
+/// All certificates of a load, in the order of the files.
 #[derive(Debug)]
 pub struct Certificates {
     list: Vec<(CertificateInfo, Arc<CertifiedKey>)>,
-    /// By name: where in the list; several for keys of several kinds.
+    /// Indexes into `list` by host name; several for keys of several algorithms.
     by_name: HashMap<String, Vec<usize>>,
 }
 
 impl Certificates {
-    /// Reads the files. Each private key needs its certificate in one of them, followed by those that lead from it to an authority.
+    /// Reads the files. Each private key needs a certificate in the files, followed by the intermediate certificates.
     pub fn load(files: &[PathBuf]) -> Result<Self, TlsError> {
         let mut certificates = Vec::new();
         let mut keys = Vec::new();
@@ -61,16 +61,16 @@ impl Certificates {
             let before = (certificates.len(), keys.len());
             for certificate in CertificateDer::pem_slice_iter(&pem) {
                 let certificate = certificate.map_err(broken)?;
-                // What nobody could read is a mistake even where no key belongs to it.
+                // A malformed certificate is an error even without a matching key.
                 describe(file, &certificate)?;
                 certificates.push((file, certificate));
             }
             for key in PrivateKeyDer::pem_slice_iter(&pem) {
                 keys.push((file, key.map_err(broken)?));
             }
-            // A file that is being written anew is empty for a moment.
+            // A file is empty for a moment while being rewritten.
             if before == (certificates.len(), keys.len()) {
-                return Err(unusable("there is neither a certificate nor a private key in it".to_owned()));
+                return Err(unusable("no certificate or private key in the file".to_owned()));
             }
         }
         let mut found = Vec::new();
@@ -92,7 +92,7 @@ impl Certificates {
         Self::of(&certificates, found)
     }
 
-    /// A chain ends where the next certificate with a key begins.
+    /// Builds the list. A chain ends before the next certificate with a key.
     fn of(certificates: &[(&PathBuf, CertificateDer<'static>)], found: Vec<(usize, CertifiedKey)>) -> Result<Self, TlsError> {
         let mut all = Self { list: Vec::new(), by_name: HashMap::new() };
         let ends: Vec<usize> = found.iter().skip(1).map(|(place, _)| *place).chain([certificates.len()]).collect();
@@ -112,12 +112,13 @@ impl Certificates {
         }
     }
 
-    /// What they are, the one that is shown by default first.
+    /// Returns the descriptions, the default certificate first.
     pub fn infos(&self) -> impl Iterator<Item = &CertificateInfo> {
         self.list.iter().map(|(info, _)| info)
     }
 
-    /// The certificate for a name that a client gives: its own, that of `*` in place of its first label, or the first of all.
+    /// Selects the certificate for the server name of a client: an exact match, a wildcard in place of the first
+    /// label, or the first certificate.
     fn find(&self, name: Option<&str>, usable: impl Fn(&CertifiedKey) -> bool) -> Option<Arc<CertifiedKey>> {
         let name = name.unwrap_or_default().to_ascii_lowercase();
         let wildcard = name.split_once('.').map(|(_, parent)| format!("*.{parent}")).unwrap_or_default();
@@ -139,13 +140,13 @@ fn read(file: &Path) -> Result<Vec<u8>, TlsError> {
     }
 }
 
-/// The certificates of a file of authorities.
+/// Reads a PEM file with certificate authorities.
 pub fn authorities(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let pem = read(file)?;
     let unusable = |why: String| TlsError::Unusable(format!("{}: {why}", file.display()));
     let all: Vec<_> =
         CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|e| unusable(format!("no PEM: {e}")))?;
-    if all.is_empty() { Err(unusable("there is no certificate in it".to_owned())) } else { Ok(all) }
+    if all.is_empty() { Err(unusable("no certificate in the file".to_owned())) } else { Ok(all) }
 }
 
 fn describe(file: &Path, certificate: &CertificateDer<'_>) -> Result<CertificateInfo, TlsError> {
@@ -173,7 +174,7 @@ fn describe(file: &Path, certificate: &CertificateDer<'_>) -> Result<Certificate
     })
 }
 
-/// What can be seen of a file without opening it.
+/// Metadata for detecting changes: inode, size, modification time.
 type Seen = Option<(u64, u64, i64, i64)>;
 
 fn seen(file: &Path) -> Seen {
@@ -181,7 +182,7 @@ fn seen(file: &Path) -> Seen {
     Some((data.ino(), data.len(), data.mtime(), data.mtime_nsec()))
 }
 
-/// The certificates that are shown now. Handshakes look here, so that a swap needs no new sessions.
+/// The certificates in use. Handshakes read the current value, so a reload does not affect existing connections.
 #[derive(Debug)]
 pub struct CertificateStore {
     files: Vec<PathBuf>,
@@ -190,20 +191,20 @@ pub struct CertificateStore {
 }
 
 impl CertificateStore {
-    /// Reads the files for the first time: here a mistake is an error.
+    /// Reads the files for the first time; any error is returned.
     pub fn open(files: &[PathBuf]) -> Result<Arc<Self>, TlsError> {
         let looks = files.iter().map(|file| seen(file)).collect();
         let current = Certificates::load(files)?;
         Ok(Arc::new(Self { files: files.to_vec(), current: ArcSwap::from_pointee(current), seen: Mutex::new(looks) }))
     }
 
-    /// Those of now.
+    /// Returns the certificates in use.
     #[must_use]
     pub fn current(&self) -> Arc<Certificates> {
         self.current.load_full()
     }
 
-    /// Reads the files again if one of them has changed. What can't be used is said, and what there was stays.
+    /// Reloads the files if any file has changed. On an error the previous certificates stay in use.
     pub fn look(&self) -> Result<bool, TlsError> {
         let now: Vec<Seen> = self.files.iter().map(|file| seen(file)).collect();
         {
@@ -218,7 +219,7 @@ impl CertificateStore {
         Ok(true)
     }
 
-    /// Looks at the files until the shutdown.
+    /// Checks the files periodically until the shutdown.
     pub async fn poll(self: Arc<Self>, mut shutdown: Shutdown) {
         warn_of_readers(&self.files);
         loop {
@@ -235,21 +236,23 @@ impl CertificateStore {
                     }
                 }
                 Ok(Ok(false)) | Err(_) => {}
-                Ok(Err(error)) => tracing::error!(target: "tls", %error, "changed certificates can't be used; the old ones stay"),
+                Ok(Err(error)) => {
+                    tracing::error!(target: "tls", %error, "changed certificates can't be used; the previous certificates stay in use");
+                }
             }
         }
     }
 }
 
-/// A private key that others can read is no secret of ours.
+/// Warns of files with private keys that other users can read.
 fn warn_of_readers(files: &[PathBuf]) {
     for (file, mode) in readable_by_others(files) {
         let mode = format!("{mode:04o}");
-        tracing::warn!(target: "tls", file = %file.display(), mode, "this file has a private key, and others than its owner can read it");
+        tracing::warn!(target: "tls", file = %file.display(), mode, "private key file is readable by other users");
     }
 }
 
-/// Files with private keys that their group or everyone can read, with their modes.
+/// Returns files with private keys that are readable by the group or by all users, with the file modes.
 pub fn readable_by_others(files: &[PathBuf]) -> Vec<(PathBuf, u32)> {
     let mode = |data: &Metadata| data.permissions().mode() & 0o7777;
     let has_key = |file: &Path| read(file).is_ok_and(|pem| PrivateKeyDer::from_pem_slice(&pem).is_ok());

@@ -1,4 +1,4 @@
-//! The client's side: with or without a look at who the server is.
+//! TLS client configuration, with or without verification of the server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,20 +11,20 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 
 use super::{TlsError, provider};
 
-/// For a server to finish its handshake (`smtp_starttls_timeout`).
+/// Default timeout of a handshake (`smtp_starttls_timeout`).
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(300);
 
-/// Whether it matters who the server is.
+/// Verification of the server certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verify {
-    /// No: an unknown certificate is better than plain text (RFC 7435). Whether it would have been verified is told in
-    /// [`TlsSession::verified`](waxwing_types::TlsSession::verified).
+    /// Any certificate is accepted: unauthenticated encryption is better than plain text (RFC 7435). The result of
+    /// the verification is in [`TlsSession::verified`](waxwing_types::TlsSession::verified).
     Opportunistic,
-    /// Yes: the handshake fails unless the certificate is valid for the name.
+    /// The handshake fails unless the certificate is valid for the name.
     Required,
 }
 
-/// Makes [`TlsClient`]s: one of these for all connections, so that sessions can be resumed.
+/// Factory of [`TlsClient`]s, shared by all connections so that sessions can be resumed.
 #[derive(Clone, Debug)]
 pub struct TlsConnector {
     opportunistic: Arc<ClientConfig>,
@@ -33,7 +33,7 @@ pub struct TlsConnector {
     handshake_time_max: Duration,
 }
 
-/// The handshake of one connection.
+/// Handshake settings of a connection.
 #[derive(Clone, Debug)]
 pub struct TlsClient {
     pub(crate) config: Arc<ClientConfig>,
@@ -43,12 +43,12 @@ pub struct TlsClient {
 }
 
 impl TlsConnector {
-    /// Trusts the authorities that Mozilla trusts.
+    /// Trusts the authorities trusted by Mozilla.
     pub fn new() -> Result<Self, TlsError> {
         Self::trusting(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() })
     }
 
-    /// Trusts these authorities and no others (`smtp_tls_CAfile`), as DER.
+    /// Trusts only the given authorities (`smtp_tls_CAfile`), in DER.
     pub fn with_authorities(authorities: impl IntoIterator<Item = CertificateDer<'static>>) -> Result<Self, TlsError> {
         let mut roots = RootCertStore::empty();
         for authority in authorities {
@@ -72,18 +72,19 @@ impl TlsConnector {
         Ok(Self { opportunistic, required, judge, handshake_time_max: HANDSHAKE_TIME_MAX })
     }
 
-    /// With another limit for the handshake (`smtp_starttls_timeout`); it is 300 seconds by default.
+    /// Sets the timeout of the handshake (`smtp_starttls_timeout`); the default is 300 seconds.
     #[must_use]
     pub fn within(mut self, handshake_time_max: Duration) -> Self {
         self.handshake_time_max = handshake_time_max;
         self
     }
 
-    /// For a connection to `host`, a name or an address: the name is sent (SNI) and, by `verify`, must be the certificate's.
+    /// Returns settings for a connection to `host`, a name or an address. The name is sent as SNI and, depending on
+    /// `verify`, must match the certificate.
     pub fn to(&self, host: &str, verify: Verify) -> Result<TlsClient, TlsError> {
         let name = host.strip_suffix('.').unwrap_or(host).to_owned();
         let server_name = ServerName::try_from(name)
-            .map_err(|_| TlsError::Unusable(format!("\"{host}\" is no name that a certificate could have")))?;
+            .map_err(|_| TlsError::Unusable(format!("\"{host}\" is not a valid server name for TLS")))?;
         let config = match verify {
             Verify::Opportunistic => &self.opportunistic,
             Verify::Required => &self.required,
@@ -98,14 +99,14 @@ impl TlsConnector {
 }
 
 impl TlsClient {
-    /// The chain, the server's certificate first, is valid for the name now.
+    /// Returns whether the chain, the server certificate first, is valid for the server name at present.
     pub(crate) fn would_verify(&self, chain: &[CertificateDer<'_>]) -> bool {
         let Some((end_entity, intermediates)) = chain.split_first() else { return false };
         self.judge.verify_server_cert(end_entity, intermediates, &self.server_name, &[], UnixTime::now()).is_ok()
     }
 }
 
-/// Takes any certificate whose key the server has.
+/// Accepts any certificate, but verifies possession of the private key.
 #[derive(Debug)]
 struct Anyone(Arc<CryptoProvider>);
 

@@ -1,4 +1,4 @@
-//! Encrypted connections: who may shake hands, with what, and what is known afterwards.
+//! TLS for connections: settings, handshakes and the resulting session information.
 
 mod certificates;
 mod client;
@@ -18,51 +18,51 @@ pub use own::self_signed;
 pub use server::{ClientTrust, TlsServer};
 pub(crate) use wire::{Handshake, Wire};
 
-/// What [`Action::StartTls`](waxwing_types::Action::StartTls) means on a connection.
+/// Meaning of [`Action::StartTls`](waxwing_types::Action::StartTls) on a connection.
 #[derive(Clone, Debug, Default)]
 pub enum Tls {
-    /// There is no encryption here: the session gets an end instead.
+    /// No encryption: a request for TLS ends the connection.
     #[default]
     None,
-    /// We are the server.
+    /// Handshake as the server.
     Accept {
-        /// With what.
+        /// Configuration of the listener.
         server: Arc<TlsServer>,
-        /// The handshake comes before all else (implicit TLS, RFC 8314 §3): the session gets
-        /// [`Input::Secured`](waxwing_types::Input::Secured) right after [`Input::Start`](waxwing_types::Input::Start). Otherwise it asks
-        /// (STARTTLS).
+        /// Whether the handshake precedes all other data (implicit TLS, RFC 8314 §3): the session gets
+        /// [`Input::Secured`](waxwing_types::Input::Secured) right after
+        /// [`Input::Start`](waxwing_types::Input::Start). Otherwise the session requests the handshake (STARTTLS).
         first: bool,
-        /// For the log.
+        /// Address of the client, for the log.
         client: SocketAddr,
     },
-    /// We are the client. The session asks.
+    /// Handshake as the client, on request of the session.
     Connect(TlsClient),
 }
 
-/// Why a connection is not encrypted, or something for it can't be used.
+/// Failure of a handshake, or of loading keys and certificates.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The session asked for a handshake where there is none.
+    /// Handshake requested on a connection without TLS.
     #[error("TLS is not configured here")]
     None,
-    /// The peer did not finish in time.
-    #[error("the handshake took too long")]
+    /// Handshake not completed within the time.
+    #[error("handshake timeout")]
     Slow,
-    /// The server goes down.
+    /// Handshake aborted by the shutdown of the server.
     #[error("the server is shutting down")]
     Shutdown,
-    /// What rustls or the socket said.
+    /// Error of rustls or the socket.
     #[error("{0}")]
     Handshake(#[from] std::io::Error),
-    /// A configuration that rustls does not take.
+    /// Configuration rejected by rustls.
     #[error("{0}")]
     Rustls(#[from] rustls::Error),
-    /// Certificates that can't be used, with why.
+    /// Certificates or keys that cannot be used, with the reason.
     #[error("{0}")]
     Unusable(String),
 }
 
-/// The one provider of ciphers.
+/// Returns the cryptography provider of all connections.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }

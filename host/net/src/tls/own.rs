@@ -1,8 +1,9 @@
-//! A certificate that the server makes for itself, to try things out.
+//! Generation of a self-signed certificate, for tests and `waxwing dev`.
 
 use super::TlsError;
 
-/// A PEM text with a fresh private key and a certificate for `names` that only it vouches for. No client should trust it.
+/// Returns a PEM text with a fresh private key and a self-signed certificate for `names`. No client should trust the
+/// certificate.
 pub fn self_signed(names: &[String]) -> Result<String, TlsError> {
     let made = rcgen::generate_simple_self_signed(names).map_err(|error| TlsError::Unusable(error.to_string()))?;
     Ok(made.signing_key.serialize_pem() + &made.cert.pem())

@@ -1,4 +1,4 @@
-//! The server's side: one of these for each listener. Its certificates change under it.
+//! TLS server configuration of a listener. Certificates are reloaded without a new configuration.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,28 +13,29 @@ use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConf
 use super::certificates::CertificateStore;
 use super::{TlsError, provider};
 
-/// For a client to finish its handshake.
+/// Default timeout of a handshake.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// What is wanted of a client's certificate.
+/// Policy for client certificates.
 #[derive(Clone, Debug, Default)]
 pub enum ClientTrust {
-    /// Nothing.
+    /// No certificate is requested.
     #[default]
     None,
-    /// To see it. Whether one of these authorities vouches for it is told in [`TlsSession::verified`](waxwing_types::TlsSession::verified).
+    /// A certificate is requested but not required. The result of the verification by the given authorities is in
+    /// [`TlsSession::verified`](waxwing_types::TlsSession::verified).
     Ask(Vec<CertificateDer<'static>>),
-    /// That one of these authorities vouches for it.
+    /// A certificate of the given authorities is required.
     Require(Vec<CertificateDer<'static>>),
 }
 
-/// What a listener shakes hands with.
+/// TLS settings of a listener.
 pub struct TlsServer {
     shaking: Shaking,
     handshake_time_max: Duration,
 }
 
-/// One configuration, and who judges a certificate that anyone may have made.
+/// Configuration of rustls, and the verifier for client certificates that rustls accepted without verification.
 pub(crate) struct Shaking {
     pub(crate) config: Arc<ServerConfig>,
     pub(crate) judge: Option<Arc<dyn ClientCertVerifier>>,
@@ -47,13 +48,14 @@ impl fmt::Debug for TlsServer {
 }
 
 impl TlsServer {
-    /// Shows these certificates, speaks TLS 1.3 and, unless `only_13`, 1.2. A handshake may take 60 seconds.
+    /// Creates settings with the given certificates, TLS 1.3 and, unless `only_13`, TLS 1.2. The handshake timeout is
+    /// 60 seconds.
     pub fn new(certificates: Arc<CertificateStore>, clients: ClientTrust, only_13: bool) -> Result<Self, TlsError> {
         let shaking = Shaking::new(certificates, clients, only_13)?;
         Ok(Self { shaking, handshake_time_max: HANDSHAKE_TIME_MAX })
     }
 
-    /// With another limit (`smtpd_starttls_timeout`).
+    /// Sets the timeout of the handshake (`smtpd_starttls_timeout`).
     #[must_use]
     pub fn within(mut self, handshake_time_max: Duration) -> Self {
         self.handshake_time_max = handshake_time_max;
@@ -84,15 +86,15 @@ impl Shaking {
                 builder.with_client_cert_verifier(Arc::new(Anyone(knows)))
             }
         };
-        // No ALPN: IANA has no name for SMTP, and what a client offers is passed over.
+        // No ALPN: IANA has no protocol ID for SMTP, and offers of clients are ignored.
         Ok(Self { config: Arc::new(builder.with_cert_resolver(certificates)), judge })
     }
 
-    /// An authority of ours vouches for the client.
+    /// Returns whether a configured authority has signed the client certificate.
     pub(crate) fn is_verified(&self, chain: &[CertificateDer<'_>]) -> bool {
         match (&self.judge, chain.split_first()) {
             (_, None) => false,
-            // Had it not been, there would be no session.
+            // Without a verifier here, rustls has verified the certificate during the handshake.
             (None, Some(_)) => true,
             (Some(judge), Some((first, others))) => judge.verify_client_cert(first, others, UnixTime::now()).is_ok(),
         }
@@ -108,8 +110,8 @@ fn verifier(authorities: Vec<CertificateDer<'static>>) -> Result<Arc<dyn ClientC
     built.map_err(|error| TlsError::Unusable(format!("authorities for clients: {error}")))
 }
 
-/// Asks for a certificate and takes any whose key the client has, or none: a server that shows us its own must not be turned away
-/// for it.
+/// Requests a certificate and accepts any certificate or none, but verifies possession of the private key. A server
+/// that presents its own certificate as a client must not be rejected.
 #[derive(Debug)]
 struct Anyone(Arc<dyn ClientCertVerifier>);
 

@@ -1,15 +1,15 @@
-//! What is known of a connection after its handshake.
+//! Session information after a handshake.
 
 use rustls::{CommonState, ProtocolVersion};
 use sha2::{Digest as _, Sha256};
 use waxwing_types::{TlsSession, hex};
 
-/// RFC 9266 §4.
+/// Label of the channel binding (RFC 9266 §4).
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
-/// Octets of it.
+/// Length of the channel binding in bytes.
 const EXPORTER_BYTES: usize = 32;
 
-/// What both sides tell alike. The rest is set by the caller.
+/// Returns the information common to both sides; the caller sets the remaining fields.
 pub(crate) fn of(state: &CommonState) -> TlsSession {
     let version = match state.protocol_version() {
         Some(ProtocolVersion::TLSv1_3) => "TLSv1.3".to_owned(),
@@ -21,13 +21,14 @@ pub(crate) fn of(state: &CommonState) -> TlsSession {
     TlsSession { version, cipher, ..TlsSession::default() }
 }
 
-/// rustls tells the suites of TLS 1.3 apart by a prefix; the registry has `TLS_` for all.
+/// Returns the IANA name of a cipher suite. rustls marks suites of TLS 1.3 by a prefix; the registry uses `TLS_` for
+/// all.
 fn iana_name(name: &str) -> String {
     name.strip_prefix("TLS13_").map_or_else(|| name.to_owned(), |suite| format!("TLS_{suite}"))
 }
 
-/// Material that binds what is said in the connection to it. Only of TLS 1.3: of TLS 1.2 it is safe with an extended master secret alone
-/// (RFC 9266 §4.2), and rustls does not tell whether there is one.
+/// Returns the channel binding `tls-exporter`, for TLS 1.3 only. With TLS 1.2 the exporter is safe only with an
+/// extended master secret (RFC 9266 §4.2), and rustls does not report the extension.
 pub(crate) fn exporter(
     version: Option<ProtocolVersion>,
     export: impl FnOnce([u8; EXPORTER_BYTES], &[u8]) -> Option<Vec<u8>>,
@@ -38,7 +39,7 @@ pub(crate) fn exporter(
     }
 }
 
-/// SHA-256 in hexadecimal digits.
+/// Returns the SHA-256 of a certificate in hexadecimal digits.
 pub(crate) fn fingerprint(certificate: &[u8]) -> String {
     hex(&Sha256::digest(certificate))
 }

@@ -1,4 +1,4 @@
-//! A stream that can become encrypted in mid-connection.
+//! A stream that can switch to TLS during the connection.
 
 use std::io::{self, IoSlice};
 use std::mem;
@@ -16,16 +16,16 @@ use waxwing_types::TlsSession;
 
 use super::{TlsClient, TlsError, TlsServer, session};
 
-/// The octets of a connection. The encrypted ones lie in a box, so that a plain connection does not pay for their size.
+/// A plain or encrypted stream. TLS streams are boxed to keep plain connections small.
 pub(crate) enum Wire<IO> {
     Plain(IO),
     Server(Box<server::TlsStream<IO>>),
     Client(Box<client::TlsStream<IO>>),
-    /// A handshake failed, or is under way.
+    /// Stream closed by a failed handshake, or in use by a handshake.
     Gone,
 }
 
-/// Which side we are in the next handshake.
+/// Role in the next handshake.
 #[derive(Clone, Debug)]
 pub(crate) enum Handshake {
     Server(Arc<TlsServer>, SocketAddr),
@@ -40,7 +40,7 @@ impl Handshake {
         }
     }
 
-    /// Who connected to us.
+    /// Returns the address of the client, on the server side.
     fn client(&self) -> Option<SocketAddr> {
         match self {
             Self::Server(_, client) => Some(*client),
@@ -50,31 +50,31 @@ impl Handshake {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
-    /// Shakes hands over a plain stream within its time limit. Whatever fails, the stream is gone.
-    pub(crate) async fn secure(&mut self, how: Handshake) -> Result<TlsSession, TlsError> {
+    /// Performs the handshake over a plain stream within the timeout. Any failure closes the stream.
+    pub(crate) async fn secure(&mut self, role: Handshake) -> Result<TlsSession, TlsError> {
         let Self::Plain(io) = mem::replace(self, Self::Gone) else {
             return Err(TlsError::Unusable("the connection is encrypted already, or has ended".to_owned()));
         };
-        let (time_max, client) = (how.time_max(), how.client());
-        let shaken = async {
-            Ok(match how {
+        let (time_max, client) = (role.time_max(), role.client());
+        let handshake = async {
+            Ok(match role {
                 Handshake::Server(server, _) => accept(io, &server).await?,
                 Handshake::Client(client) => connect(io, client).await?,
             })
         };
-        let shaken = timeout(time_max, shaken).await.unwrap_or(Err(TlsError::Slow));
-        if let (Some(client), Err(error)) = (client, &shaken) {
+        let result = timeout(time_max, handshake).await.unwrap_or(Err(TlsError::Slow));
+        if let (Some(client), Err(error)) = (client, &result) {
             tracing::info!(target: "smtpd", client = %client.ip(), "TLS handshake failed: {error}");
         }
-        let (wire, session) = shaken?;
-        *self = wire;
+        let (stream, session) = result?;
+        *self = stream;
         Ok(session)
     }
 }
 
 async fn accept<IO: AsyncRead + AsyncWrite + Unpin>(io: IO, server: &TlsServer) -> io::Result<(Wire<IO>, TlsSession)> {
-    let shaking = server.shaking();
-    let stream = tokio_rustls::TlsAcceptor::from(Arc::clone(&shaking.config)).accept(io).await?;
+    let handshake = server.shaking();
+    let stream = tokio_rustls::TlsAcceptor::from(Arc::clone(&handshake.config)).accept(io).await?;
     let (_, connection) = stream.get_ref();
     let state: &CommonState = connection;
     let export = |octets, label: &[u8]| connection.export_keying_material(octets, label, None).ok().map(|o: [u8; 32]| o.to_vec());
@@ -82,7 +82,7 @@ async fn accept<IO: AsyncRead + AsyncWrite + Unpin>(io: IO, server: &TlsServer) 
     let session = TlsSession {
         server_name: connection.server_name().map(str::to_owned),
         client_fingerprint: chain.first().map(|certificate| session::fingerprint(certificate)),
-        verified: shaking.is_verified(chain),
+        verified: handshake.is_verified(chain),
         exporter: session::exporter(state.protocol_version(), export),
         ..session::of(state)
     };
@@ -105,14 +105,15 @@ async fn connect<IO: AsyncRead + AsyncWrite + Unpin>(io: IO, client: TlsClient) 
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<IO> {
-    /// Octets, or an end. A peer that closes without saying so (close_notify) has ended all the same: what it said counts by its own
-    /// ends of line and of message, which a truncation can't forge.
+    /// Reads bytes or the end of the stream. A peer that closes without close_notify counts as an ordinary end: line
+    /// ends and message ends delimit the data, and truncation cannot forge either.
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let read = match self.get_mut() {
             Self::Plain(io) => return Pin::new(io).poll_read(cx, buffer),
             Self::Server(stream) => match Pin::new(stream.as_mut()).poll_read(cx, buffer) {
                 Poll::Ready(read) => read,
-                // What TLS itself answers (no renegotiation, a new key) would wait for our next reply, and the peer for it.
+                // Answers of TLS (refused renegotiation, key update) would wait for the next reply, and the peer for
+                // the answer.
                 Poll::Pending if stream.get_ref().1.wants_write() => match Pin::new(stream.as_mut()).poll_flush(cx) {
                     Poll::Ready(Err(error)) => Err(error),
                     Poll::Ready(Ok(())) | Poll::Pending => return Poll::Pending,
