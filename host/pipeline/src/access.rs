@@ -1,4 +1,4 @@
-//! Who is who, other commands, and tables: hooks beside a message's way.
+//! Lookup hooks beside the path of a message: user records, authentication, policy commands and lookup tables.
 
 use std::sync::Arc;
 
@@ -9,21 +9,23 @@ use crate::pipeline::Step;
 use crate::{Answer, AuthAnswer, Chain, Context, Event, Found, Hook, Pipeline, Secret, Stored};
 
 impl Pipeline {
-    /// What the plugins that store users know of one: the first that knows it has the word. A fault is `Unavailable`.
+    /// Returns the record that plugins store for a user (on-credentials). The first plugin with an answer other than `Absent`
+    /// decides. A fault counts as `Unavailable`.
     pub async fn credentials(&self, chain: &mut Chain, context: &mut Context, user: &str) -> Stored {
         let event = Event::Credentials(user.to_owned());
         let bound = Arc::clone(&chain.bound);
         for &at in bound.at(Hook::OnCredentials) {
             match self.ask(at, chain, context, &event).await {
                 Some(Step::Returned(Answer::Stored(Stored::Absent))) | None => {}
-                Some(Step::Returned(Answer::Stored(known))) => return known,
+                Some(Step::Returned(Answer::Stored(stored))) => return stored,
                 Some(_) => return Stored::Unavailable("a plugin failed".to_owned()),
             }
         }
         Stored::Absent
     }
 
-    /// Whose name and secret these are: the first plugin that does not say `NotMine` has the word. A fault is `Unavailable`.
+    /// Asks plugins to verify a name and a secret (on-auth). The first plugin that answers anything but `NotMine` decides. A
+    /// fault counts as `Unavailable`.
     pub async fn authenticate(
         &self,
         chain: &mut Chain,
@@ -44,7 +46,8 @@ impl Pipeline {
         AuthAnswer::NotMine
     }
 
-    /// What to reply to a command that the server leaves to policy, or does not know: the first plugin with a reply has the word.
+    /// Returns the reply to an SMTP command that the server leaves to policy or does not implement (on-command). The first
+    /// plugin with a reply decides.
     pub async fn command(&self, chain: &mut Chain, context: &mut Context, verb: &str, argument: &Bytes) -> Option<Reply> {
         let event = Event::Command { verb: verb.to_owned(), argument: argument.clone() };
         let bound = Arc::clone(&chain.bound);
@@ -56,7 +59,7 @@ impl Pipeline {
         None
     }
 
-    /// What the table of this plugin has under a key.
+    /// Looks up a key in the table that the named plugin serves (on-table).
     pub async fn table(&self, plugin: &str, key: &str) -> Found {
         let mut chain = self.chain();
         let Some(at) = chain.bound.place(plugin) else {

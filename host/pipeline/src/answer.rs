@@ -1,4 +1,4 @@
-//! What hooks are told and answer, and what a call stages.
+//! Arguments and answers of hooks, and the changes that a call stages.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use waxwing_types::{Address, Disposition, Edit, NextHop, QueueId, Reply, Reverse
 
 use crate::ContextRecipient;
 
-/// What a client gives as proof of who it is. Not printed.
+/// Secret that a client gives to authenticate. Never printed, not even by `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Secret {
-    /// In plain text.
+    /// Password in plain text (RFC 4616 and the LOGIN mechanism).
     Password(String),
-    /// Of OAUTHBEARER or XOAUTH2.
+    /// Bearer token of OAUTHBEARER (RFC 7628) or XOAUTH2.
     Token(String),
 }
 
@@ -25,14 +25,14 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What a store knows of a user.
+/// Record of a user in the store of a plugin (on-credentials).
 #[derive(Clone, PartialEq, Eq)]
 pub enum Stored {
-    /// A password hash with its scheme.
+    /// Password hash with the prefix of the scheme.
     Hash(String),
     /// No such user.
     Absent,
-    /// Cannot say now.
+    /// Temporary failure of the store, with the reason.
     Unavailable(String),
 }
 
@@ -46,237 +46,237 @@ impl fmt::Debug for Stored {
     }
 }
 
-/// What a plugin says of a name and a secret.
+/// Result of a plugin's check of a name and a secret (on-auth).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuthAnswer {
-    /// They belong to this user.
+    /// Secret accepted for the user of this name.
     Allow(String),
-    /// They are wrong.
+    /// Name or secret is wrong.
     Deny,
-    /// Cannot say now.
+    /// Temporary failure of the check, with the reason.
     Unavailable(String),
-    /// Another plugin may know.
+    /// User not served by this plugin; the next plugin is asked.
     NotMine,
 }
 
-/// A sign of what a message is, with a weight.
+/// Named score that a filter gives to a message, as in spam filtering (on-score).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Symbol {
-    /// Its name.
+    /// Name of the symbol.
     pub name: String,
-    /// Its weight; positive is bad.
+    /// Weight of the symbol; a positive weight counts against the message.
     pub score: f32,
-    /// What gave rise to it.
+    /// Evidence in the message for the symbol.
     pub detail: Option<String>,
 }
 
-/// When a message is tried first, and before which others.
+/// Queue priority, first attempt time and hold state of a new message (on-enqueue).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Placement {
-    /// Higher goes first.
+    /// Priority in the queue; a higher value is delivered first.
     pub priority: i8,
-    /// No attempt before this time has passed.
+    /// Minimum delay before the first attempt.
     pub not_before: Duration,
-    /// Into the hold queue, with this reason.
+    /// Reason to place the message in the hold queue.
     pub hold: Option<String>,
 }
 
-/// An attempt that ended with recipients deferred.
+/// Attempt that ended with recipients deferred (argument of on-retry).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// Its number, from 1.
+    /// Number of the attempt, counted from 1.
     pub attempt: u32,
-    /// Since the message came.
+    /// Time since the message was received.
     pub age: Duration,
-    /// Where to.
+    /// Next hop of the attempt.
     pub destination: String,
-    /// The enhanced status code of the first deferred recipient.
+    /// Enhanced status code (RFC 3463) of the first deferred recipient.
     pub status: String,
-    /// Its text.
+    /// Text of the status of the first deferred recipient.
     pub text: String,
 }
 
-/// When the next attempt is.
+/// Time of the next attempt, as on-retry decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NextTry {
-    /// By the schedule of the configuration.
+    /// By the retry schedule of the configuration.
     AsPlanned,
-    /// After this time.
+    /// After this delay.
     After(Duration),
-    /// Never: the recipients have failed.
+    /// No further attempt: the recipients have failed.
     GiveUp,
 }
 
-/// How a remote server's reply is taken.
+/// Classification of a remote server's reply (on-reply).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReplyClass {
-    /// By its code.
+    /// Class given by the first digit of the code (RFC 5321 §4.2.1).
     #[default]
     AsIs,
-    /// As if it were 4yz.
+    /// Treated as a 4yz reply.
     Temporary,
-    /// As if it were 5yz.
+    /// Treated as a 5yz reply.
     Permanent,
-    /// Nothing more is sent there for now.
+    /// Destination counted as dead: no further mail is sent there for a while.
     DestinationDead,
 }
 
-/// What became of a recipient in one attempt.
+/// Result of one attempt for a recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It has the message.
+    /// Message accepted for the recipient.
     Delivered,
-    /// It waits.
+    /// Delivery to be retried.
     Deferred,
-    /// It is given up.
+    /// Permanent failure of delivery.
     Failed,
-    /// It waited too long.
+    /// Queue lifetime exceeded (Postfix `maximal_queue_lifetime`).
     Expired,
 }
 
-/// What became of a recipient, for those who keep accounts.
+/// Result of delivery to a recipient, for accounting (argument of on-outcome).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecipientOutcome {
-    /// Who.
+    /// Recipient of the delivery.
     pub recipient: ContextRecipient,
-    /// What.
+    /// Result of the attempt.
     pub fate: Fate,
-    /// Where to.
+    /// Next hop of the attempt.
     pub destination: String,
-    /// The enhanced status code.
+    /// Enhanced status code (RFC 3463).
     pub status: String,
-    /// Its text.
+    /// Text of the status.
     pub text: String,
 }
 
-/// What a table has under a key.
+/// Result of a lookup in a table that a plugin serves (on-table).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// This.
+    /// Value of the key.
     Value(String),
-    /// Nothing.
+    /// No entry under the key.
     Absent,
-    /// Cannot say now.
+    /// Temporary failure of the table, with the reason.
     Unavailable(String),
 }
 
-/// Mail that a call sends. It is committed with what caused it.
+/// Message that a plugin sends (`submit`), committed together with the message that caused it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Submission {
-    /// The name of the new message, which the plugin was told.
+    /// Queue id of the new message, as returned to the plugin.
     pub id: QueueId,
-    /// Envelope sender.
+    /// Envelope sender (MAIL FROM).
     pub sender: ReversePath,
-    /// Envelope recipients.
+    /// Envelope recipients (RCPT TO).
     pub recipients: Vec<Address>,
-    /// The whole message, CRLF line ends.
+    /// Complete message: header block and body, with CRLF line ends.
     pub content: Bytes,
-    /// The plugin that sends it; filled in by the pipeline.
+    /// Name of the submitting plugin; set by the pipeline.
     pub author: Arc<str>,
 }
 
-/// What a recipient stands for.
+/// Result of expanding a recipient, as in aliases(5).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// Another mailbox.
+    /// Another mailbox address.
     Address(Address),
-    /// A command by its configured name.
+    /// Command, by the name in the configuration.
     Command(String),
-    /// A file that is appended to.
+    /// Path of a file to which the message is appended.
     File(String),
 }
 
-/// The recipients that one stands for.
+/// Targets that replace a recipient (on-resolve).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expansion {
-    /// The new recipients; may be empty only for `verify`.
+    /// New recipients; an empty list is valid only with `verify`.
     pub targets: Vec<Target>,
-    /// The sender of these copies, where a list has an owner.
+    /// Envelope sender of the copies, for a list with an owner (`owner-` alias).
     pub sender: Option<Address>,
 }
 
-/// What a resolver says of a recipient.
+/// Answer of a plugin to on-resolve.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resolution {
-    /// Another plugin may know it.
+    /// Recipient not known to this plugin; the next plugin is asked.
     NotMine,
     /// No such recipient.
     Unknown,
-    /// It stands for these.
+    /// Recipient replaced by the targets.
     Targets(Expansion),
-    /// Cannot say now.
+    /// Temporary failure of the lookup, with the reason.
     Unavailable(String),
 }
 
-/// The answer to an [`Event`](crate::Event); which one, the event says.
+/// Answer of a plugin to an [`Event`](crate::Event). The variant of the event determines the variant of the answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
-    /// To the hooks that only hear of something.
+    /// No answer, for notification hooks.
     Done,
-    /// To the hooks that decide.
+    /// Verdict, for hooks that decide.
     Verdict(Verdict),
-    /// To `on-credentials`.
+    /// Answer to `on-credentials`: the stored record.
     Stored(Stored),
-    /// To `on-auth`.
+    /// Answer to `on-auth`: the result of the check.
     Auth(AuthAnswer),
-    /// To `on-command`. None leaves it to others.
+    /// Answer to `on-command`: the reply; none passes the command to the next plugin.
     Reply(Option<Reply>),
-    /// To `on-score`.
+    /// Answer to `on-score`: the symbols of this plugin.
     Symbols(Vec<Symbol>),
-    /// To `on-enqueue`.
+    /// Answer to `on-enqueue`: priority, delay and hold.
     Placement(Placement),
-    /// To `on-route`. None leaves it to others.
+    /// Answer to `on-route`: the next hop; none passes the recipient to the next plugin.
     Route(Option<NextHop>),
-    /// To `on-reply`.
+    /// Answer to `on-reply`: the class of the reply.
     Class(ReplyClass),
-    /// To `on-retry`.
+    /// Answer to `on-retry`: the time of the next attempt.
     NextTry(NextTry),
-    /// To `on-dsn`: false suppresses the report.
+    /// Answer to `on-dsn`: false suppresses the DSN.
     Report(bool),
-    /// To `on-table`.
+    /// Answer to `on-table`: the result of the lookup.
     Found(Found),
-    /// None leaves the address as it is.
+    /// Answer to `on-rewrite-address`: the new address; none leaves the address unchanged.
     Rewritten(Option<Address>),
-    /// To `on-resolve`.
+    /// Answer to `on-resolve`: the resolution of a recipient.
     Resolution(Resolution),
-    /// To `on-deliver`, by recipient index. A recipient that is missing counts as deferred.
+    /// Answer to `on-deliver`: a disposition by recipient index. A missing recipient counts as deferred.
     Dispositions(Vec<(u32, Disposition)>),
 }
 
-/// Everything that a call staged beside its answer.
+/// Changes staged by one call, beside the answer; applied together when the call returns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// In the order in which they were made.
+    /// Edits of message and envelope, in the order of the calls.
     pub edits: Vec<Edit>,
-    /// No later hook of this plugin is called for this message.
+    /// Skips the later hooks of this plugin for the current message.
     pub skip_rest: bool,
-    /// Accept, and hold with this reason.
+    /// Reason to accept the message into the hold queue.
     pub quarantine: Option<String>,
-    /// All recipients become this one.
+    /// Address that replaces all recipients.
     pub redirect: Option<Address>,
-    /// Recipients that get a 250 and nothing else: index and reason.
+    /// Recipients to discard with a 250 reply: index and reason.
     pub discard_recipients: Vec<(u32, String)>,
-    /// Wait this long before the reply.
+    /// Delay before the reply to the client.
     pub delay_reply: Duration,
-    /// EHLO keywords to leave out.
+    /// EHLO keywords to hide from the client.
     pub hide_capabilities: Vec<String>,
-    /// Mail to send.
+    /// Messages to send with the commit.
     pub submissions: Vec<Submission>,
 }
 
-/// A call that returned.
+/// Result of a call that returned.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    /// Its answer.
+    /// Answer to the event.
     pub answer: Answer,
-    /// What it staged.
+    /// Staged changes of the call.
     pub changes: Changes,
-    /// Lines that it logged, for the trace; bounded by the guest's limits.
+    /// Log lines of the call, for the trace; bounded by the limits of the plugin.
     pub log: Vec<String>,
 }
 
 impl Outcome {
-    /// An answer that changes nothing.
+    /// Creates an outcome that changes nothing.
     #[must_use]
     pub fn of(answer: Answer) -> Self {
         Self { answer, changes: Changes::default(), log: Vec::new() }

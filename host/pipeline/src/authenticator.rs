@@ -1,4 +1,4 @@
-//! What a session needs to know who its client is.
+//! Authentication of a session's client by SASL (RFC 4954, RFC 4422).
 
 use std::net::IpAddr;
 
@@ -7,20 +7,22 @@ use waxwing_types::{Reply, TlsSession};
 
 use crate::{Chain, Context, Pipeline};
 
-/// Checks names and secrets.
+/// Verifier of user names and secrets.
 pub trait Authenticator: Send + Sync {
-    /// The SASL mechanisms that a client may use, the best first; none: AUTH is not offered. `tls`: the connection is encrypted.
+    /// Returns the SASL mechanisms offered to a client, the strongest first; an empty list hides AUTH. `tls`: the connection is
+    /// encrypted.
     fn mechanisms(&self, client: IpAddr, tls: bool) -> Vec<String>;
 
-    /// Begins an exchange. The refusal is for a mechanism that is not offered, or for a client with too many failures behind it.
+    /// Starts an exchange. Returns a refusal reply for a mechanism that is not offered, or for a client with too many recent
+    /// failures.
     fn begin(&self, mechanism: &str, client: IpAddr, tls: Option<&TlsSession>) -> Result<Box<dyn AuthExchange>, Reply>;
 }
 
-/// One AUTH exchange (RFC 4422 §3). Dropped when the client gives up.
+/// One AUTH exchange (RFC 4422 §3). Dropped when the client cancels.
 #[async_trait]
 pub trait AuthExchange: Send {
-    /// Takes the client's response; `None` only at first, if it sent no initial response. May ask plugins (on-credentials, on-auth), wait
-    /// for a hash to be computed, and wait on purpose after a failure.
+    /// Processes a response of the client; `None` only as the first step without an initial response. May call plugins
+    /// (on-credentials, on-auth), wait for a password hash, and delay on purpose after a failure.
     async fn step(
         &mut self,
         pipeline: &Pipeline,
@@ -30,16 +32,16 @@ pub trait AuthExchange: Send {
     ) -> AuthProgress;
 }
 
-/// What follows a step.
+/// Result of one step of an exchange.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuthProgress {
-    /// Send this, and take the response.
+    /// Challenge to send; the client's response follows.
     Challenge(Vec<u8>),
-    /// The client is this user, who may be another than the one whose password it was (RFC 4616 §2).
+    /// Client authenticated. The authorisation identity may differ from the user whose password was given (RFC 4616 §2).
     Done {
-        /// The authorisation identity.
+        /// Authorisation identity of the session.
         user: String,
     },
-    /// 535 5.7.8, 454 4.7.0, 501 5.5.2: over.
+    /// Exchange failed, with the final reply: 535 5.7.8, 454 4.7.0 or 501 5.5.2 (RFC 4954 §6).
     Failed(Reply),
 }

@@ -1,4 +1,4 @@
-//! A plugin in its place: which mail it sees, in which order, and what a fault of it means.
+//! Bindings: a plugin with the conditions, mode and fault policy that the operator configured.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,49 +9,49 @@ use waxwing_types::{QueueId, Reply, Timestamp, Verdict, Via};
 use crate::breaker::Breaker;
 use crate::{BreakerSettings, BreakerState, Context, Event, Fault, FaultKind, Hook, Plugin};
 
-/// Characters of a plugin's own version in the name of a version.
+/// Number of characters of the plugin's hash in a version label.
 const VERSION_DIGITS: usize = 8;
 
-/// Whether a plugin's word counts.
+/// Effect of a plugin's answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// It counts.
+    /// Answers take effect.
     #[default]
     Enforce,
-    /// It is asked and traced, and nothing follows from it.
+    /// Answers are traced and compared, without any effect on mail.
     Shadow,
-    /// It is not asked.
+    /// Plugin not called.
     Off,
 }
 
-/// What follows from a fault.
+/// Consequence of a fault for the message or command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnFault {
-    /// 451 at this hook.
+    /// Reply 451 at the current hook.
     #[default]
     Defer,
-    /// As if the plugin were not there.
+    /// Plugin skipped for the current hook.
     Skip,
-    /// 554 at this hook.
+    /// Reply 554 at the current hook.
     Reject,
-    /// Into the hold queue.
+    /// Message placed in the hold queue.
     Hold,
 }
 
-/// Conditions that are decided before a guest is called. An empty list means any.
+/// Conditions checked before a plugin is called. An empty list matches everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct When {
     /// Names of listeners.
     pub listeners: Vec<String>,
-    /// Domains, in lower case, of which at least one recipient must be (before RCPT: no condition).
+    /// Recipient domains, in lower case; at least one recipient must match. Before RCPT the condition always holds.
     pub domains: Vec<String>,
-    /// Doors.
+    /// Sources of mail (SMTP, submission, LMTP, …).
     pub via: Vec<Via>,
-    /// Octets of the message; a larger one is not shown.
+    /// Maximum message size in bytes; the plugin is not called for a larger message.
     pub size_max: Option<u64>,
-    /// on-rewrite-address is asked about addresses without a domain only.
+    /// Restricts on-rewrite-address to addresses without a domain.
     pub bare_addresses: bool,
 }
 
@@ -70,7 +70,7 @@ impl When {
     }
 }
 
-/// One hook of one plugin: how often it ran. Versions that follow each other go on counting in the same place.
+/// Counters of one hook of one plugin. Successive versions share the counters, so the counts continue after a reload.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     calls: AtomicU64,
@@ -93,93 +93,94 @@ impl Counts {
     }
 }
 
-/// Where one hook of one version is counted, and whether it may run now. A plugin that always fails at one hook may do well at others.
+/// Breaker and counters of one hook of one version. Each hook has a breaker of its own: a plugin that always fails at one hook
+/// may work at others.
 #[derive(Clone, Copy)]
 pub(crate) struct Record<'b> {
     pub(crate) breaker: &'b Breaker,
     pub(crate) counts: &'b Counts,
 }
 
-/// The counts of one hook, as `waxwing plugin list` shows them.
+/// Counters of one hook, as shown by `waxwing plugin list`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct HookCount {
-    /// The hook.
+    /// Hook of the counters.
     pub hook: Hook,
     /// Calls since the start, faults included.
     pub calls: u64,
     /// Calls that ended in a fault.
     pub faults: u64,
-    /// Microseconds of all calls together.
+    /// Total duration of all calls in microseconds.
     pub micros: u64,
-    /// For a shadow: answers that were those of the chain.
+    /// Answers of a shadow that agree with the decision of the enforcing plugins.
     pub agreed: u64,
-    /// For a shadow: answers that were not.
+    /// Answers of a shadow that differ from the decision.
     pub differed: u64,
 }
 
-/// One binding, as `waxwing plugin list` shows it.
+/// Status of one binding, as shown by `waxwing plugin list`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BindingStatus {
-    /// The plugin's name in the configuration.
+    /// Name of the plugin in the configuration.
     pub name: String,
-    /// Its version, as in traces.
+    /// Version label, as in traces.
     pub version: String,
-    /// When this version was loaded.
+    /// Load time of this version.
     pub loaded_at: Timestamp,
-    /// For a canary, the percentage of the transactions that it gets.
+    /// Share of transactions in percent, for a canary.
     pub canary: Option<u8>,
-    /// Instances of this version that exist now.
+    /// Number of live instances of this version.
     pub instances: u32,
-    /// Its mode.
+    /// Mode of the binding.
     pub mode: Mode,
-    /// What a fault means.
+    /// Consequence of a fault.
     pub on_fault: OnFault,
-    /// Whether it is called after its last faults, at the hook where it does worst.
+    /// Worst breaker state of all hooks.
     pub breaker: BreakerState,
-    /// Each exported hook, zero included.
+    /// Counters of each exported hook, zero counts included.
     pub hooks: Vec<HookCount>,
 }
 
-/// What the operator says of a plugin's place.
+/// Settings of a binding, as the operator configured them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BindingSettings {
-    /// Which mail it sees.
+    /// Conditions of the calls.
     pub when: When,
-    /// Whether its word counts.
+    /// Effect of the answers.
     pub mode: Mode,
-    /// What a fault means.
+    /// Consequence of a fault.
     pub on_fault: OnFault,
-    /// When it is left alone.
+    /// Thresholds of the circuit breaker.
     pub breaker: BreakerSettings,
 }
 
-/// A version of a plugin that serves some of the transactions, to be tried before it serves all.
+/// Version of a plugin that serves a share of the transactions, on trial before replacing the stable version.
 #[derive(Clone)]
 pub struct Canary {
-    /// The version; it has the settings of the one that it stands beside, and counts for itself.
+    /// Canary version. Has the settings of the stable version and counters of its own.
     pub binding: Arc<Binding>,
-    /// Of a hundred transactions so many, 0 to 100.
+    /// Share of transactions in percent, 0 to 100.
     pub percent: u8,
 }
 
-/// A version of a plugin, bound.
+/// Version of a plugin, bound to conditions, mode and fault policy.
 #[derive(Clone)]
 pub struct Binding {
-    /// Its name in the configuration.
+    /// Name of the plugin in the configuration.
     pub name: Arc<str>,
-    /// What is called.
+    /// Plugin to call.
     pub plugin: Arc<dyn Plugin>,
-    /// Its version as lists and traces name it: which load of this plugin it is, and the beginning of its content's hash.
+    /// Version label of lists and traces: the load number of this plugin and the first digits of the content hash.
     pub version: Arc<str>,
-    /// When it was loaded.
+    /// Load time of this version.
     pub loaded_at: Timestamp,
-    /// Which mail it sees.
+    /// Conditions of the calls.
     pub when: When,
-    /// Whether its word counts.
+    /// Effect of the answers.
     pub mode: Mode,
-    /// What a fault means.
+    /// Consequence of a fault.
     pub on_fault: OnFault,
-    /// Another version, for some of the transactions.
+    /// Canary version for a share of the transactions.
     pub canary: Option<Canary>,
     breaker: BreakerSettings,
     breakers: Arc<[Breaker]>,
@@ -187,13 +188,13 @@ pub struct Binding {
 }
 
 impl Binding {
-    /// Binds a plugin as the operator says.
+    /// Creates a binding with the given settings, loaded at time zero.
     #[must_use]
     pub fn new(name: &str, plugin: Arc<dyn Plugin>, settings: BindingSettings) -> Arc<Self> {
         Self::first(name, plugin, settings, Timestamp::default())
     }
 
-    /// Binds the first version of a plugin, loaded at that time.
+    /// Creates the binding of the first version of a plugin, loaded at the given time.
     #[must_use]
     pub fn first(name: &str, plugin: Arc<dyn Plugin>, settings: BindingSettings, loaded_at: Timestamp) -> Arc<Self> {
         let BindingSettings { when, mode, on_fault, breaker } = settings;
@@ -212,28 +213,29 @@ impl Binding {
         })
     }
 
-    /// The next version in the place of this one, load `number` of this plugin. It goes on with the counts, while its breakers know nothing
-    /// of the faults of the one before. There is no canary beside it.
+    /// Returns the binding of the next version, load `number` of this plugin. The counters continue; the breakers start closed,
+    /// without the faults of the previous version. The new binding has no canary.
     #[must_use]
     pub fn successor(&self, plugin: Arc<dyn Plugin>, number: u32, loaded_at: Timestamp) -> Arc<Self> {
         let version = label(number, &*plugin);
         Arc::new(Self { plugin, version, loaded_at, canary: None, breakers: breakers(self.breaker), ..self.clone() })
     }
 
-    /// Another version to stand beside this one, load `number` of this plugin, with counts of its own.
+    /// Returns a binding for a canary version, load `number` of this plugin, with counters of its own.
     #[must_use]
     pub fn beside(&self, plugin: Arc<dyn Plugin>, number: u32, loaded_at: Timestamp) -> Arc<Self> {
         let counts = Hook::ALL.map(|_| Counts::default()).into();
         Arc::new(Self { counts, ..(*self.successor(plugin, number, loaded_at)).clone() })
     }
 
-    /// This version, with that canary or without one.
+    /// Returns this binding with the given canary, or without a canary.
     #[must_use]
     pub fn with_canary(&self, canary: Option<Canary>) -> Arc<Self> {
         Arc::new(Self { canary, ..self.clone() })
     }
 
-    /// The version that serves a transaction: the same at each of its hooks and attempts. What belongs to no transaction is not the canary's.
+    /// Returns the version that serves a transaction: the same at all hooks and attempts of a transaction. Calls outside any
+    /// transaction go to the stable version.
     pub(crate) fn chosen(self: &Arc<Self>, id: Option<QueueId>) -> &Arc<Self> {
         match (&self.canary, id) {
             (Some(canary), Some(id)) if percentile(id) < u64::from(canary.percent) => &canary.binding,
@@ -241,13 +243,13 @@ impl Binding {
         }
     }
 
-    /// Some version of it wants this hook.
+    /// Checks whether the stable version or the canary exports a hook and the mode is not `Off`.
     pub(crate) fn has(&self, hook: Hook) -> bool {
         let exports = |binding: &Self| binding.plugin.exports().contains(hook);
         self.mode != Mode::Off && (exports(self) || self.canary.as_ref().is_some_and(|canary| exports(&canary.binding)))
     }
 
-    /// Is asked this about this mail.
+    /// Checks whether the plugin is to be called with this event in this context.
     pub(crate) fn wants(&self, event: &Event, context: &Context) -> bool {
         self.mode != Mode::Off
             && self.plugin.exports().contains(event.hook())
@@ -259,7 +261,7 @@ impl Binding {
         Some(Record { breaker: self.breakers.get(hook.index())?, counts: self.counts.get(hook.index())? })
     }
 
-    /// The verdict that follows from a fault; `Continue` means that the plugin is passed over.
+    /// Returns the verdict that follows from a fault; `Next` skips the plugin.
     pub(crate) fn consequence(&self, fault: &Fault) -> Verdict {
         if fault.kind == FaultKind::PoolExhausted {
             return Verdict::Defer(Reply::fixed(451, (4, 3, 2), "Server is busy, try again later"));
@@ -272,7 +274,7 @@ impl Binding {
         }
     }
 
-    /// For `waxwing plugin list`.
+    /// Returns the status for `waxwing plugin list`.
     #[must_use]
     pub fn status(&self) -> BindingStatus {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -299,13 +301,14 @@ fn breakers(settings: BreakerSettings) -> Arc<[Breaker]> {
     Hook::ALL.map(|_| Breaker::new(settings)).into()
 }
 
-/// `v3:1a2b3c4d`.
+/// Formats a version label such as `v3:1a2b3c4d`.
 fn label(number: u32, plugin: &dyn Plugin) -> Arc<str> {
     let hash: String = plugin.version().chars().take(VERSION_DIGITS).collect();
     format!("v{number}:{hash}").into()
 }
 
-/// Where a transaction stands among a hundred. Ids that follow each other differ in few bits: all bits are mixed (the end of splitmix64).
+/// Maps a transaction to a number from 0 to 99. Consecutive ids differ in few bits, so all bits are mixed (finalizer of
+/// splitmix64).
 fn percentile(id: QueueId) -> u64 {
     let mut bits = id.as_u64();
     for (shift, factor) in [(30, 0xbf58_476d_1ce4_e5b9), (27, 0x94d0_49bb_1331_11eb)] {

@@ -1,4 +1,4 @@
-//! Leaves a plugin alone for a while at a hook where it fails in call after call.
+//! Circuit breaker: suspends the calls of a plugin at a hook after too many consecutive faults.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,12 +8,12 @@ use waxwing_types::Monotonic;
 
 use crate::{Fault, FaultKind};
 
-/// When a plugin is left alone, and for how long.
+/// Thresholds of a circuit breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BreakerSettings {
-    /// Faults in a row at one hook after which it is not called there; 0: it is always called.
+    /// Number of consecutive faults at one hook that opens the breaker; 0 disables the breaker.
     pub faults: u32,
-    /// How long it is not called before one call tries it again.
+    /// Time for which an open breaker blocks calls before one probe call.
     pub time: Duration,
 }
 
@@ -23,21 +23,21 @@ impl Default for BreakerSettings {
     }
 }
 
-/// What a breaker lets through.
+/// State of a circuit breaker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BreakerState {
-    /// Every call.
+    /// All calls pass.
     #[default]
     Closed,
-    /// One call is trying the plugin; no other.
+    /// One probe call is running; all other calls are blocked.
     HalfOpen,
-    /// None.
+    /// All calls are blocked.
     Open,
 }
 
 impl BreakerState {
-    /// The word in lists.
+    /// Returns the name of the state in lists.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -48,12 +48,12 @@ impl BreakerState {
     }
 }
 
-/// A call that was let through.
+/// Permission for a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pass {
-    /// As usual.
+    /// Ordinary call through a closed breaker.
     Usual,
-    /// It tries the plugin; the number tells it from one that was given up.
+    /// Probe call. The number distinguishes the current probe from an abandoned probe.
     Probe(u64),
 }
 
@@ -65,7 +65,7 @@ enum Inner {
     Open {
         until: Monotonic,
     },
-    /// A probe that never reports, for its session was dropped, is given up at `until`.
+    /// A probe that never reports, because the session was dropped, is abandoned at `until`.
     HalfOpen {
         until: Monotonic,
         probe: u64,
@@ -83,13 +83,13 @@ impl Breaker {
         Self { settings, inner: Mutex::new((Inner::Closed { faults: 0 }, 0)) }
     }
 
-    /// Asks whether the plugin may be called now.
+    /// Returns a permission to call the plugin now, or the fault `BreakerOpen`.
     pub(crate) fn enter(&self, now: Monotonic) -> Result<Pass, Fault> {
         let mut inner = self.lock();
         match inner.0 {
             Inner::Closed { .. } => Ok(Pass::Usual),
             Inner::Open { until } | Inner::HalfOpen { until, .. } if now < until => {
-                let text = format!("not called: it failed {} times in a row", self.settings.faults);
+                let text = format!("not called: breaker open after {} consecutive faults", self.settings.faults);
                 Err(Fault::new(FaultKind::BreakerOpen, text))
             }
             Inner::Open { .. } | Inner::HalfOpen { .. } => {
@@ -100,8 +100,9 @@ impl Breaker {
         }
     }
 
-    /// Says how a call ended; gives the new state if the breaker opened or closed by it. Calls that were under way when the breaker opened change nothing: only the probe does. An exhausted pool
-    /// is no failure of the plugin, and no proof that it works.
+    /// Records the result of a call. Returns the new state if the breaker opened or closed. Ordinary calls that were running
+    /// when the breaker opened change nothing: only the probe does. An exhausted pool counts neither as a failure of the plugin
+    /// nor as a success.
     pub(crate) fn report(&self, pass: Pass, fault: Option<FaultKind>, now: Monotonic) -> Option<BreakerState> {
         let mut inner = self.lock();
         let next = match (inner.0, pass) {
@@ -128,7 +129,7 @@ impl Breaker {
         }
     }
 
-    /// What it lets through. An open one stays so until the next call, however late.
+    /// Returns the current state. An open breaker stays open until the next call, however late.
     pub(crate) fn state(&self) -> BreakerState {
         match self.lock().0 {
             Inner::Closed { .. } => BreakerState::Closed,

@@ -1,4 +1,4 @@
-//! The conversations of one session or transaction with all bound plugins.
+//! Plugin sessions of one SMTP session, transaction or delivery attempt.
 
 use std::sync::Arc;
 
@@ -6,25 +6,25 @@ use crate::shadow::Heard;
 use crate::table::Bound;
 use crate::{Binding, Guest, Hook, TraceEntry};
 
-/// One guest for each binding, opened when it is first asked, and the trace of all calls. A session has one chain for the hooks
-/// before MAIL, and a new one for each transaction: nothing crosses but tags. A chain keeps the plugins that it began with, whatever
-/// is loaded meanwhile.
+/// One plugin session for each binding, opened at the first call, and the trace of all calls. An SMTP session has one hook
+/// session for the hooks before MAIL and a new hook session for each transaction; only tags pass from one to the other. A hook
+/// session keeps the plugin versions present at the start, regardless of later reloads.
 pub struct Chain {
     pub(crate) bound: Arc<Bound>,
     pub(crate) seats: Vec<Seat>,
-    /// The steps so far.
+    /// Trace of the calls so far.
     pub trace: Vec<TraceEntry>,
-    /// What shadows answered at the hook that is being decided.
+    /// Answers of shadows at the current hook, kept until the enforcing plugins have decided.
     pub(crate) shadows: Vec<Heard>,
 }
 
-/// A binding's place in a chain.
+/// State of one binding in a hook session.
 pub(crate) enum Seat {
-    /// Not asked yet.
+    /// Not called yet.
     Empty,
-    /// In conversation, with this version.
+    /// Plugin session open, with the version of the plugin.
     Open(Box<dyn Guest>, Arc<Binding>),
-    /// It asked not to be called again for this message.
+    /// Plugin asked for no further calls for this message (`skip-rest`).
     Left,
 }
 
@@ -33,13 +33,13 @@ impl Chain {
         Self { seats: bound.bindings.iter().map(|_| Seat::Empty).collect(), bound, trace: Vec::new(), shadows: Vec::new() }
     }
 
-    /// Some plugin of this chain is bound to the hook.
+    /// Checks whether some plugin of this hook session is bound to the hook.
     #[must_use]
     pub fn has(&self, hook: Hook) -> bool {
         !self.bound.at(hook).is_empty()
     }
 
-    /// Ends all conversations: the instances are free for others. A later call begins a new one.
+    /// Closes all plugin sessions and frees the instances for other transactions. A later call opens a new plugin session.
     pub fn release(&mut self) {
         for seat in &mut self.seats {
             if matches!(seat, Seat::Open(..)) {

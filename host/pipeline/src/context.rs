@@ -1,4 +1,4 @@
-//! What hooks may know of the current session, transaction and message.
+//! Context of a hook: session, transaction and message as visible to plugins.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
@@ -12,97 +12,99 @@ use waxwing_types::{
 
 use crate::{Changes, ClassOf, Submission};
 
-/// The peer of a session.
+/// Client of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// Its address and port.
+    /// IP address and port of the client.
     pub peer: SocketAddr,
-    /// Its reverse name that also resolves back.
+    /// Host name of the client, confirmed by forward lookup (FCrDNS).
     pub name: Option<String>,
-    /// The listener that it connected to.
+    /// Name of the listener that accepted the connection.
     pub listener: Arc<str>,
 }
 
-/// Tags whose names begin so are the server's own: no plugin can set them.
+/// Prefix of tag names reserved for the server: no plugin can set such a tag.
 pub const HOST_TAGS: &str = "waxwing.";
-/// The plugins whose submissions led to this message, the latest last, with commas between. They are not called for it.
+/// Tag with the names of the plugins whose submissions led to this message, comma separated, the latest last. The named plugins
+/// are not called for this message.
 pub const AUTHORS_TAG: &str = "waxwing.authors";
-/// So many submissions may lead from one to the next.
+/// Maximum number of submissions that may cause one another in a row.
 pub const AUTHORS_MAX: usize = 5;
 
-/// A recipient as hooks see it.
+/// Envelope recipient as visible to hooks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContextRecipient {
-    /// Its place in this transaction; stays the same until the transaction ends.
+    /// Index in this transaction; constant until the transaction ends.
     pub index: u32,
-    /// Address, ORCPT and NOTIFY.
+    /// Address, ORCPT and NOTIFY (RFC 3461 §4).
     pub recipient: Recipient,
-    /// Who delivers to it.
+    /// Address class, which determines the delivery transport.
     pub class: AddressClass,
     /// ESMTP parameters of RCPT.
     pub parameters: Vec<Parameter>,
 }
 
-/// All that hooks may know. Cloning is cheap: a guest keeps its clone for the length of a call.
+/// Session, transaction and message as visible to hooks. Cloning is cheap: a plugin session keeps a clone for the duration of a
+/// call.
 #[derive(Clone)]
 pub struct Context {
-    /// The name of the transaction, and of the message that it becomes.
+    /// Queue id of the transaction and of the resulting message.
     pub id: Option<QueueId>,
-    /// By which door.
+    /// Source of the mail.
     pub via: Via,
-    /// The peer; none for mail made here.
+    /// Client of the session; none for internal mail.
     pub client: Option<Arc<Client>>,
-    /// The encrypted session, once it is one.
+    /// TLS session, after the handshake.
     pub tls: Option<Arc<TlsSession>>,
-    /// What it said after HELO or EHLO.
+    /// Argument of HELO or EHLO.
     pub helo: Option<Arc<str>>,
-    /// The authenticated user and the mechanism.
+    /// Authenticated user and SASL mechanism.
     pub user: Option<Arc<(String, String)>>,
-    /// MAIL FROM, once known.
+    /// Envelope sender, after MAIL FROM.
     pub sender: Option<Arc<ReversePath>>,
     /// ESMTP parameters of MAIL.
     pub mail_parameters: Arc<Vec<Parameter>>,
-    /// As the hooks before left them.
+    /// Recipients, with the changes of earlier hooks.
     pub recipients: Arc<Vec<ContextRecipient>>,
-    /// The index that the next new recipient gets.
+    /// Index of the next new recipient.
     pub next_recipient: u32,
-    /// The header, once complete.
+    /// Header block, once complete.
     pub head: Option<Arc<HeaderBlock>>,
-    /// The body, once complete.
+    /// Message body, once complete.
     pub body: Option<Arc<dyn BodyRead>>,
-    /// A hook gave the message another body.
+    /// New body, if a hook replaced the body.
     pub replaced_body: Option<Bytes>,
-    /// Words that travel with the message.
+    /// Tags of the message, kept in the queue.
     pub tags: Arc<Tags>,
-    /// The message goes to the hold queue, with this reason.
+    /// Reason to place the message in the hold queue.
     pub hold: Option<String>,
-    /// What hooks want to wait before the reply that is due; whoever replies takes it.
+    /// Delay before the next reply as requested by hooks; reset by the session that replies.
     pub delay_reply: Duration,
     /// EHLO keywords, in upper case, that hooks hide from this client.
     pub hidden_capabilities: Arc<Vec<String>>,
-    /// Mail that hooks want sent with this message's commit; whoever commits takes it.
+    /// Messages to send with the commit of this message; removed by the code that commits.
     pub submissions: Arc<Vec<Submission>>,
 }
 
-/// Why a staged edit cannot be applied; none of that call's edits is.
+/// Failure to apply a staged edit; no edit of the same call takes effect.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EditError {
-    /// A header edit.
+    /// Invalid header edit.
     #[error(transparent)]
     Header(#[from] HeaderEditError),
-    /// No recipient has that index.
+    /// No recipient has the index.
     #[error("there is no recipient with index {0}")]
     NoSuchRecipient(u32),
-    /// The message is not there yet.
+    /// Message not complete yet.
     #[error("the message is not complete yet")]
     NoMessage,
 }
 
 impl Context {
-    /// The beginning of a session or of a message made here.
+    /// Creates the context of a new session or of an internal message.
     #[must_use]
     pub fn new(via: Via, client: Option<Arc<Client>>) -> Self {
-        // Its empty lists are shared: one is made for each call of a plugin.
+        // The empty lists are shared, since each plugin call may create a context.
         static NOTHING: LazyLock<Context> = LazyLock::new(|| Context {
             id: None,
             via: Via::Api,
@@ -126,7 +128,7 @@ impl Context {
         Self { via, client, ..NOTHING.clone() }
     }
 
-    /// Adds a recipient that the client named, and returns its index.
+    /// Adds a recipient and returns the index of the recipient.
     pub fn push_recipient(&mut self, recipient: Recipient, class: AddressClass, parameters: Vec<Parameter>) -> u32 {
         let index = self.next_recipient;
         self.next_recipient += 1;
@@ -134,19 +136,19 @@ impl Context {
         index
     }
 
-    /// The plugins whose submissions led to this message.
+    /// Returns the names of the plugins whose submissions led to this message.
     pub fn authors(&self) -> impl Iterator<Item = &str> {
         self.tags.get(AUTHORS_TAG).map_or("", String::as_str).split(',').filter(|name| !name.is_empty())
     }
 
-    /// Octets of the message so far.
+    /// Size in bytes of the message received so far: header block, empty line and body.
     #[must_use]
     pub fn size(&self) -> u64 {
         let head = self.head.as_ref().map_or(0, |h| h.size() as u64 + 2);
         head + self.body.as_ref().map_or(0, |b| b.size())
     }
 
-    /// Applies what a call staged, all of it or nothing.
+    /// Applies the staged changes of one call, either all or none.
     pub(crate) fn apply(&mut self, changes: &Changes, plugin: &Arc<str>, classes: &dyn ClassOf) -> Result<(), EditError> {
         if changes == &Changes::default() {
             return Ok(());
@@ -220,16 +222,16 @@ impl Context {
 
     fn change_recipient(&mut self, index: u32, to: &Address, classes: &dyn ClassOf) -> Result<(), EditError> {
         let list = Arc::make_mut(&mut self.recipients);
-        let found = list.iter_mut().find(|r| r.index == index).ok_or(EditError::NoSuchRecipient(index))?;
-        found.recipient.address = to.clone();
-        found.class = classes.class_of(to);
+        let recipient = list.iter_mut().find(|r| r.index == index).ok_or(EditError::NoSuchRecipient(index))?;
+        recipient.recipient.address = to.clone();
+        recipient.class = classes.class_of(to);
         Ok(())
     }
 
     fn remove_recipient(&mut self, index: u32) -> Result<(), EditError> {
         let list = Arc::make_mut(&mut self.recipients);
-        let place = list.iter().position(|r| r.index == index).ok_or(EditError::NoSuchRecipient(index))?;
-        list.remove(place);
+        let position = list.iter().position(|r| r.index == index).ok_or(EditError::NoSuchRecipient(index))?;
+        list.remove(position);
         Ok(())
     }
 }

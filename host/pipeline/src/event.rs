@@ -1,4 +1,4 @@
-//! What each hook is asked.
+//! Events: the argument of each hook.
 
 use std::sync::Arc;
 
@@ -8,138 +8,141 @@ use waxwing_types::{Address, NextHop, Reply, ReversePath};
 
 use crate::{ContextRecipient, Failure, Hook, RecipientOutcome, Secret, Symbol};
 
-/// Where an address stands that may be rewritten.
+/// Position of an address in on-rewrite-address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Role {
-    /// MAIL FROM.
+    /// Address of MAIL FROM.
     EnvelopeSender,
-    /// RCPT TO.
+    /// Address of RCPT TO.
     EnvelopeRecipient,
-    /// From, Sender, Reply-To and their Resent forms.
+    /// Address in From, Sender, Reply-To or a Resent form of these fields.
     HeaderSender,
-    /// To, Cc, Bcc and their Resent forms.
+    /// Address in To, Cc, Bcc or a Resent form of these fields.
     HeaderRecipient,
 }
 
-/// One call of a hook.
+/// Argument of one hook call.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// Answered with [`Answer::Verdict`](crate::Answer::Verdict).
+    /// Client connected. Answered with [`HookAnswer::Verdict`](crate::HookAnswer::Verdict).
     Connect,
-    /// Answered with [`Answer::Verdict`](crate::Answer::Verdict).
+    /// TLS handshake completed. Answered with [`HookAnswer::Verdict`](crate::HookAnswer::Verdict).
     Tls,
-    /// The name that the client gave. Answered with [`Answer::Verdict`](crate::Answer::Verdict).
+    /// HELO or EHLO, with the name given by the client. Answered with [`HookAnswer::Verdict`](crate::HookAnswer::Verdict).
     Helo(String),
-    /// The user's name. Answered with [`Answer::Stored`](crate::Answer::Stored).
+    /// Lookup of a user's record, by name. Answered with [`HookAnswer::StoredCredential`](crate::HookAnswer::StoredCredential).
     Credentials(String),
-    /// Answered with [`Answer::Auth`](crate::Answer::Auth). Never traced with its secret, never recorded.
+    /// Check of a name and a secret. Answered with [`HookAnswer::Auth`](crate::HookAnswer::Auth). Traced without the secret,
+    /// never recorded.
     Auth {
-        /// `smtp`, `imap`, `pop3`.
+        /// Protocol of the session: `smtp`, `imap` or `pop3`.
         protocol: String,
-        /// The name that the client gave.
+        /// User name given by the client.
         user: String,
-        /// What it gave as proof.
+        /// Secret given by the client.
         secret: Secret,
     },
-    /// Answered with [`Answer::Reply`](crate::Answer::Reply).
+    /// SMTP command left to policy. Answered with [`HookAnswer::Reply`](crate::HookAnswer::Reply).
     Command {
-        /// In upper case.
+        /// Command verb in upper case.
         verb: String,
-        /// What follows it on the line.
+        /// Remainder of the command line after the verb.
         argument: Bytes,
     },
-    /// Answered with [`Answer::Verdict`](crate::Answer::Verdict).
+    /// MAIL, with the envelope sender. Answered with [`HookAnswer::Verdict`](crate::HookAnswer::Verdict).
     Mail(ReversePath),
-    /// Answered with [`Answer::Verdict`](crate::Answer::Verdict).
+    /// RCPT, with the recipient. Answered with [`HookAnswer::Verdict`](crate::HookAnswer::Verdict).
     Rcpt(ContextRecipient),
-    /// Answered with [`Answer::Verdict`](crate::Answer::Verdict).
+    /// RCPT, after alias expansion. Answered with [`HookAnswer::Verdict`](crate::HookAnswer::Verdict).
     RcptResolved {
-        /// As the client gave it.
+        /// Recipient as given by the client.
         recipient: ContextRecipient,
-        /// What it becomes.
+        /// Addresses after expansion.
         targets: Vec<Address>,
     },
-    /// Answered with [`Answer::Verdict`](crate::Answer::Verdict).
+    /// DATA, before the 354 reply. Answered with [`HookAnswer::Verdict`](crate::HookAnswer::Verdict).
     Data,
-    /// Answered with [`Answer::Verdict`](crate::Answer::Verdict), where [`Verdict::Continue`](waxwing_types::Verdict) lets the refusal stand.
+    /// Refusal by a plugin. Answered with [`HookAnswer::Verdict`](crate::HookAnswer::Verdict);
+    /// [`Verdict::Next`](waxwing_types::Verdict) confirms the refusal.
     Refuse {
-        /// The hook at which it happens.
+        /// Hook of the refusal.
         stage: Hook,
-        /// The plugin that refuses.
+        /// Name of the refusing plugin.
         by: String,
-        /// The reply that is due.
+        /// Reply of the refusal.
         reply: Reply,
     },
-    /// Answered with [`Answer::Verdict`](crate::Answer::Verdict).
+    /// Header block complete. Answered with [`HookAnswer::Verdict`](crate::HookAnswer::Verdict).
     Headers,
-    /// Answered with [`Answer::Verdict`](crate::Answer::Verdict).
+    /// Message complete. Answered with [`HookAnswer::Verdict`](crate::HookAnswer::Verdict).
     Message,
-    /// Answered with [`Answer::Symbols`](crate::Answer::Symbols).
+    /// Scoring of a complete message. Answered with [`HookAnswer::Symbols`](crate::HookAnswer::Symbols).
     Score,
-    /// All symbols. Answered with [`Answer::Verdict`](crate::Answer::Verdict).
+    /// Decision on the symbols of all plugins. Answered with [`HookAnswer::Verdict`](crate::HookAnswer::Verdict).
     Decide(Arc<Vec<Symbol>>),
-    /// Answered with [`Answer::Verdict`](crate::Answer::Verdict).
+    /// Complete message for one recipient. Answered with [`HookAnswer::Verdict`](crate::HookAnswer::Verdict).
     RecipientMessage(ContextRecipient),
-    /// Answered with [`Answer::Verdict`](crate::Answer::Verdict).
+    /// Cleanup of a complete message. Answered with [`HookAnswer::Verdict`](crate::HookAnswer::Verdict).
     Cleanup,
-    /// Answered with [`Answer::Rewritten`](crate::Answer::Rewritten).
+    /// Rewriting of an address. Answered with [`HookAnswer::Rewritten`](crate::HookAnswer::Rewritten).
     RewriteAddress(Address, Role),
-    /// Answered with [`Answer::Resolution`](crate::Answer::Resolution).
+    /// Alias expansion of a recipient. Answered with [`HookAnswer::Resolution`](crate::HookAnswer::Resolution).
     Resolve {
-        /// The recipient.
+        /// Recipient to expand.
         recipient: Address,
-        /// At RCPT: nothing will be delivered, an answer without targets is enough.
+        /// Verification at RCPT without delivery: an answer without targets is sufficient.
         verify: bool,
     },
-    /// Answered with [`Answer::Placement`](crate::Answer::Placement).
+    /// Commit of a message. Answered with [`HookAnswer::Placement`](crate::HookAnswer::Placement).
     Enqueue,
-    /// Answered with [`Answer::Verdict`](crate::Answer::Verdict).
+    /// Scan after the commit. Answered with [`HookAnswer::Verdict`](crate::HookAnswer::Verdict).
     Scan,
-    /// Answered with [`Answer::Route`](crate::Answer::Route).
+    /// Choice of the next hop for a recipient. Answered with [`HookAnswer::Route`](crate::HookAnswer::Route).
     Route(ContextRecipient),
-    /// The destination. Answered with [`Answer::Verdict`](crate::Answer::Verdict).
+    /// Start of an attempt, with the destination. Answered with [`HookAnswer::Verdict`](crate::HookAnswer::Verdict).
     Send(String),
-    /// Answered with [`Answer::Dispositions`](crate::Answer::Dispositions).
+    /// Delivery by a plugin transport. Answered with [`HookAnswer::Dispositions`](crate::HookAnswer::Dispositions).
     Deliver {
-        /// Where to.
+        /// Next hop of the attempt.
         hop: NextHop,
-        /// Which recipients.
+        /// Recipients of the attempt.
         recipients: Vec<ContextRecipient>,
     },
-    /// Answered with [`Answer::Class`](crate::Answer::Class).
+    /// Reply of a remote server. Answered with [`HookAnswer::ReplyClass`](crate::HookAnswer::ReplyClass).
     Reply {
-        /// Who replied.
+        /// Destination that replied.
         destination: String,
-        /// Its code.
+        /// Code of the reply.
         code: u16,
-        /// Its text, enhanced code included.
+        /// Text of the reply, including the enhanced status code.
         text: String,
     },
-    /// Answered with [`Answer::NextTry`](crate::Answer::NextTry).
+    /// Deferred attempt. Answered with [`HookAnswer::NextTry`](crate::HookAnswer::NextTry).
     Retry(Failure),
-    /// Answered with [`Answer::Done`](crate::Answer::Done).
+    /// Result for a recipient. Answered with [`HookAnswer::Done`](crate::HookAnswer::Done).
     Outcome(RecipientOutcome),
-    /// The kind of report: `failure`, `delay`, `success`. Answered with [`Answer::Report`](crate::Answer::Report).
+    /// DSN about to be sent; kind `failure`, `delay` or `success`. Answered with
+    /// [`HookAnswer::SendDsn`](crate::HookAnswer::SendDsn).
     Dsn(String),
-    /// Answered with [`Answer::Done`](crate::Answer::Done).
+    /// Transaction aborted. Answered with [`HookAnswer::Done`](crate::HookAnswer::Done).
     Abort,
-    /// Why. Answered with [`Answer::Done`](crate::Answer::Done).
+    /// Session ended, with the reason. Answered with [`HookAnswer::Done`](crate::HookAnswer::Done).
     Disconnect(String),
-    /// Answered with [`Answer::Done`](crate::Answer::Done).
+    /// Accounting event. Answered with [`HookAnswer::Done`](crate::HookAnswer::Done).
     Observe {
-        /// Which event.
+        /// Name of the event.
         name: String,
-        /// What is known of it, as a JSON object.
+        /// Details of the event as a JSON object.
         json: String,
     },
-    /// Answered with [`Answer::Done`](crate::Answer::Done).
+    /// Periodic tick. Answered with [`HookAnswer::Done`](crate::HookAnswer::Done).
     Tick,
-    /// The key. Answered with [`Answer::Found`](crate::Answer::Found).
+    /// Table lookup of a key. Answered with [`HookAnswer::TableLookup`](crate::HookAnswer::TableLookup).
     Table(String),
 }
 
 impl Event {
-    /// The hook that hears of it.
+    /// Returns the hook that receives the event.
     #[must_use]
     pub fn hook(&self) -> Hook {
         match self {
@@ -179,7 +182,7 @@ impl Event {
         }
     }
 
-    /// What the call is about, for the trace: an address, a name, or nothing.
+    /// Returns the subject of the call for the trace: an address, a name or an empty string.
     #[must_use]
     pub fn subject(&self) -> String {
         match self {

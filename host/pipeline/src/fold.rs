@@ -1,4 +1,4 @@
-//! How the answers of several plugins fold into one, on the way to the commit.
+//! Intake hooks: combines the answers of several plugins, up to the commit of a message.
 
 use std::sync::Arc;
 
@@ -7,23 +7,25 @@ use waxwing_types::{Address, Reply, Verdict};
 use crate::pipeline::{Ended, Step};
 use crate::{Answer, Chain, Context, Event, Expansion, Hook, Pipeline, Placement, Resolution, Role, Symbol};
 
-/// What the chain says of a recipient.
+/// Result of alias expansion by all plugins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resolved {
-    /// No plugin knows it: it stands for itself.
+    /// Recipient unknown to all plugins and therefore unchanged.
     NotMine,
     /// No such recipient.
     Unknown,
-    /// It stands for these.
+    /// Recipient replaced by the targets.
     Targets(Expansion),
-    /// Answer with this reply for now, or for good.
+    /// Temporary or permanent failure, with the reply.
     Failed(Reply),
 }
 
 impl Pipeline {
-    /// Asks every plugin of a hook that decides, in order, until one is decisive. What they change is in `context` when this returns.
+    /// Calls the plugins of a deciding hook in order, until a verdict other than `Next`. Changes staged by the calls are in
+    /// `context` on return.
     ///
-    /// A plugin's refusal (not that of a fault) is put to `on-refuse` of the others first, who may let it pass or soften it.
+    /// A plugin's refusal, as opposed to the refusal caused by a fault, first goes to `on-refuse` of the other plugins, which
+    /// may overrule or soften the refusal.
     pub async fn verdict(&self, chain: &mut Chain, context: &mut Context, event: Event) -> Verdict {
         let verdict = self.first_decisive(chain, context, &event).await;
         self.compare(chain, context, &event, &Answer::Verdict(verdict.clone())).await;
@@ -56,7 +58,7 @@ impl Pipeline {
         Verdict::Continue
     }
 
-    /// What the plugins of `on-refuse` make of a refusal; anything else is as it was.
+    /// Applies `on-refuse` of the other plugins to a refusal; returns any other verdict unchanged.
     async fn softened(&self, by: usize, chain: &mut Chain, context: &mut Context, stage: Hook, verdict: Verdict) -> Verdict {
         let (Verdict::Reject(reply) | Verdict::Defer(reply) | Verdict::Disconnect(reply)) = &verdict else { return verdict };
         let bound = Arc::clone(&chain.bound);
@@ -65,7 +67,7 @@ impl Pipeline {
         for &at in bound.at(Hook::OnRefuse).iter().filter(|at| **at != by) {
             match self.ask(at, chain, context, &event).await {
                 None | Some(Step::Faulted(_) | Step::Returned(Answer::Verdict(Verdict::Continue))) => {}
-                // What was accepted goes on to the next plugin, as if the one that refused had not been there.
+                // An overruled refusal passes to the next plugin, as if the refusing plugin were absent.
                 Some(Step::Returned(Answer::Verdict(Verdict::Accept))) => return Verdict::Continue,
                 Some(Step::Returned(Answer::Verdict(softer))) if is_softer(&softer, &verdict, stage) => return softer,
                 Some(Step::Returned(_)) => {}
@@ -74,7 +76,7 @@ impl Pipeline {
         verdict
     }
 
-    /// Asks all scoring plugins: their symbols together. A fault with a consequence ends it.
+    /// Calls all scoring plugins and returns their symbols together. A fault with a final verdict stops the scoring.
     pub async fn score(&self, chain: &mut Chain, context: &mut Context) -> Result<Vec<Symbol>, Ended> {
         let mut all = Vec::new();
         let bound = Arc::clone(&chain.bound);
@@ -88,7 +90,8 @@ impl Pipeline {
         Ok(all)
     }
 
-    /// Asks where in the queue the message belongs: the longest wait counts, the first reason to hold, and the sum of the priorities.
+    /// Calls on-enqueue of all plugins and combines the answers: the longest delay, the first reason to hold, and the sum of
+    /// the priorities.
     pub async fn placement(&self, chain: &mut Chain, context: &mut Context) -> Result<Placement, Ended> {
         let mut all = Placement::default();
         let bound = Arc::clone(&chain.bound);
@@ -106,7 +109,7 @@ impl Pipeline {
         Ok(all)
     }
 
-    /// Tells all plugins of a hook that only hears: nothing follows from what they do.
+    /// Calls all plugins of a notification hook. Answers and faults have no effect.
     pub async fn tell(&self, chain: &mut Chain, context: &mut Context, event: Event) {
         let bound = Arc::clone(&chain.bound);
         for &at in bound.at(event.hook()) {
@@ -114,7 +117,7 @@ impl Pipeline {
         }
     }
 
-    /// Asks every rewriting plugin in turn, each about what the one before made of the address.
+    /// Calls every rewriting plugin in order, each with the address returned by the previous plugin.
     pub async fn rewrite(
         &self,
         chain: &mut Chain,
@@ -128,7 +131,7 @@ impl Pipeline {
         for &at in bound.at(Hook::OnRewriteAddress) {
             let event = Event::RewriteAddress(address.clone(), role);
             match self.ask(at, chain, context, &event).await {
-                // To leave an address as it is, is to say that it ends so.
+                // An unchanged address counts as the current address in the comparison of shadows.
                 None => {
                     if let Some(unchanged @ Answer::Rewritten(None)) = chain.heard_last(at) {
                         *unchanged = Answer::Rewritten(Some(address.clone()));
@@ -146,7 +149,7 @@ impl Pipeline {
         Ok(address)
     }
 
-    /// Asks the resolving plugins in order; the first that knows the recipient has the word.
+    /// Calls the resolving plugins in order. The first plugin that answers anything but `NotMine` decides.
     pub async fn resolve(&self, chain: &mut Chain, context: &mut Context, recipient: &Address, verify: bool) -> Resolved {
         let event = Event::Resolve { recipient: recipient.clone(), verify };
         let resolved = self.first_that_knows(chain, context, &event).await;
@@ -190,7 +193,8 @@ impl Pipeline {
     }
 }
 
-/// Going on after a fault that has no other consequence than that the message is held.
+/// Applies the verdict of a fault: continues if the plugin is skipped or the message is held, otherwise returns the verdict as
+/// an error.
 pub(crate) fn passed_over(context: &mut Context, consequence: Verdict) -> Result<(), Ended> {
     match consequence {
         Verdict::Continue | Verdict::Accept => Ok(()),
@@ -202,7 +206,7 @@ pub(crate) fn passed_over(context: &mut Context, consequence: Verdict) -> Result
     }
 }
 
-/// Refuses less for good or to less effect. Before MAIL there is nothing yet that could be discarded.
+/// Checks whether a verdict is at most as severe as the refusal. Before MAIL there is no message to discard yet.
 fn is_softer(new: &Verdict, old: &Verdict, stage: Hook) -> bool {
     let rank = |verdict: &Verdict| match verdict {
         Verdict::Continue | Verdict::Accept | Verdict::Hold { .. } => 0,

@@ -1,83 +1,83 @@
-//! What hooks there are.
+//! Hooks of the plugin contract.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A point on a message's way at which plugins are asked.
+/// Extension point on the path of a message at which plugins are called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Hook {
     /// A client has connected.
     OnConnect,
-    /// TLS has begun.
+    /// TLS handshake has completed.
     OnTls,
-    /// It has said HELO or EHLO.
+    /// HELO or EHLO received.
     OnHelo,
-    /// AUTH: what is stored for a user.
+    /// AUTH: lookup of the stored record of a user.
     OnCredentials,
-    /// AUTH: is this secret right?
+    /// AUTH: verification of a secret.
     OnAuth,
-    /// A command that is left to policy, or unknown.
+    /// SMTP command that is left to policy or unknown.
     OnCommand,
-    /// MAIL.
+    /// MAIL command received.
     OnMail,
-    /// RCPT.
+    /// RCPT command received.
     OnRcpt,
-    /// RCPT, after the aliases spoke.
+    /// RCPT command, after alias expansion.
     OnRcptResolved,
-    /// DATA, before the 354.
+    /// DATA command, before the 354 reply.
     OnData,
-    /// A plugin is about to refuse.
+    /// Refusal by another plugin, before the reply.
     OnRefuse,
-    /// The header is complete, the body still to come.
+    /// Header block complete, body still to be received.
     OnHeaders,
-    /// The message is complete; filters.
+    /// Message complete: filters.
     OnMessage,
-    /// The message is complete; symbols with weights.
+    /// Message complete: symbols with weights.
     OnScore,
-    /// All symbols are there.
+    /// All symbols collected: decision.
     OnDecide,
-    /// The message is complete; one recipient's word.
+    /// Message complete: decision for one recipient.
     OnRecipientMessage,
-    /// The message is complete; the server's own tidying.
+    /// Message complete: header cleanup by the server (cleanup(8)).
     OnCleanup,
-    /// An address of the envelope or header may be rewritten.
+    /// Rewriting of an envelope or header address.
     OnRewriteAddress,
-    /// A recipient may stand for others.
+    /// Alias expansion of a recipient.
     OnResolve,
-    /// The message is about to be committed.
+    /// Message about to be committed to the queue.
     OnEnqueue,
-    /// After the 250, before the first attempt.
+    /// Scan after the 250 reply, before the first attempt.
     OnScan,
-    /// Where a recipient goes.
+    /// Choice of the next hop of a recipient.
     OnRoute,
-    /// An attempt begins.
+    /// Delivery attempt about to start.
     OnSend,
-    /// A message is handed to a transport that is a plugin.
+    /// Delivery by a transport that is a plugin.
     OnDeliver,
-    /// A remote server has replied.
+    /// Reply of a remote server received.
     OnReply,
-    /// An attempt ended with recipients deferred.
+    /// Attempt ended with recipients deferred.
     OnRetry,
-    /// What became of a recipient.
+    /// Result of delivery to a recipient.
     OnOutcome,
-    /// A report is about to be sent.
+    /// DSN about to be sent.
     OnDsn,
-    /// A transaction ended without a commit.
+    /// Transaction ended without a commit.
     OnAbort,
-    /// A session ended.
+    /// Session ended.
     OnDisconnect,
-    /// Something happened, for accounting.
+    /// Accounting event.
     OnEvent,
-    /// About once a minute.
+    /// Periodic call, about once a minute.
     OnTick,
-    /// A key of a lookup table.
+    /// Lookup of a key in a table.
     OnTable,
 }
 
 impl Hook {
-    /// All hooks, in the order of a message's way.
+    /// All hooks, in the order of the path of a message.
     pub const ALL: [Self; 33] = [
         Self::OnConnect,
         Self::OnTls,
@@ -114,7 +114,7 @@ impl Hook {
         Self::OnTable,
     ];
 
-    /// The name of its interface in the contract, without package.
+    /// Returns the name of the interface in the contract, without the package.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -154,13 +154,13 @@ impl Hook {
         }
     }
 
-    /// The hook of that name.
+    /// Returns the hook with the given name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|h| h.as_str() == name)
     }
 
-    /// Its place in [`Hook::ALL`].
+    /// Returns the index in [`Hook::ALL`].
     #[must_use]
     pub fn index(self) -> usize {
         self as usize
@@ -173,24 +173,24 @@ impl fmt::Display for Hook {
     }
 }
 
-/// The hooks that a plugin exports.
+/// Set of hooks that a plugin exports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HookSet(u64);
 
 impl HookSet {
-    /// With one more.
+    /// Returns the set with one more hook.
     #[must_use]
     pub fn with(self, hook: Hook) -> Self {
         Self(self.0 | 1 << hook.index())
     }
 
-    /// Has this hook.
+    /// Checks whether the set contains a hook.
     #[must_use]
     pub fn contains(self, hook: Hook) -> bool {
         self.0 & 1 << hook.index() != 0
     }
 
-    /// The hooks in the order of a message's way.
+    /// Iterates over the hooks in the order of the path of a message.
     pub fn iter(self) -> impl Iterator<Item = Hook> {
         Hook::ALL.into_iter().filter(move |h| self.contains(*h))
     }

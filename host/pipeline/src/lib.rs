@@ -1,9 +1,10 @@
-//! The extension points of a message's way, as pure traits.
+//! Extension points on the path of a message, as pure traits.
 //!
-//! Owns: which hooks there are, what a hook sees and may answer, how the verdicts of several plugins fold into one, what a
-//! fault does, what a trace says; the traits of transports, tables, resolvers and submission.
-//! Uses: types, message.
-//! Used by: sandbox (implements [`Plugin`]), intake and delivery (call [`Pipeline`]), net and accounts (implement ports).
+//! Owns: the list of hooks, the arguments and answers of each hook, the rules that combine the answers of several plugins, the
+//! consequences of a fault, the content of a trace; the traits of transports, tables, resolvers and submission.
+//! Uses: message, types.
+//! Used by: accounts, daemon, delivery, intake, milter, net, queue, sandbox, state, tool, web. The crates sandbox and milter
+//! implement [`Plugin`], intake and delivery call [`Pipeline`], the others implement the service traits.
 //! Never: WebAssembly, a runtime, I/O, a clock of its own.
 //! Start reading at: [`Pipeline::verdict`], then [`Context`].
 #![forbid(unsafe_code)]

@@ -1,4 +1,4 @@
-//! How the answers of several plugins fold into one, after the commit.
+//! Delivery hooks: combines the answers of several plugins, after the commit of a message.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::pipeline::{Ended, Step};
 use crate::{Answer, Chain, Context, ContextRecipient, Event, Failure, Hook, NextTry, Pipeline, ReplyClass};
 
 impl Pipeline {
-    /// Where a recipient goes, if a plugin says so: the first that does has the word.
+    /// Returns the next hop of a recipient, if a plugin sets one (on-route). The first plugin with a next hop decides.
     pub async fn route(
         &self,
         chain: &mut Chain,
@@ -17,25 +17,25 @@ impl Pipeline {
         recipient: &ContextRecipient,
     ) -> Result<Option<NextHop>, Ended> {
         let event = Event::Route(recipient.clone());
-        let mut found = None;
+        let mut next_hop = None;
         chain.shadows.clear();
         let bound = Arc::clone(&chain.bound);
         for &at in bound.at(Hook::OnRoute) {
             match self.ask(at, chain, context, &event).await {
                 Some(Step::Faulted(consequence)) => passed_over(context, consequence)?,
                 Some(Step::Returned(Answer::Route(Some(hop)))) => {
-                    found = Some(hop);
+                    next_hop = Some(hop);
                     break;
                 }
                 Some(Step::Returned(_)) | None => {}
             }
         }
-        self.compare(chain, context, &event, &Answer::Route(found.clone())).await;
-        Ok(found)
+        self.compare(chain, context, &event, &Answer::Route(next_hop.clone())).await;
+        Ok(next_hop)
     }
 
-    /// The last look at a message before it is sent there; each plugin may edit the header that the ones before left. A fault defers,
-    /// whatever its consequence is elsewhere: what should have been signed must not go unsigned.
+    /// Calls on-send for an attempt; each plugin may edit the header block left by the previous plugins. A fault always defers,
+    /// whatever the configured fault policy: a message that should have been signed must not leave unsigned.
     pub async fn outgoing(&self, chain: &mut Chain, context: &mut Context, destination: &str) -> Verdict {
         let event = Event::Send(destination.to_owned());
         let bound = Arc::clone(&chain.bound);
@@ -56,7 +56,7 @@ impl Pipeline {
         Verdict::Continue
     }
 
-    /// How to take a remote server's reply: the first plugin that does not leave it as it is has the word.
+    /// Classifies a remote server's reply (on-reply). The first plugin with an answer other than `AsIs` decides.
     pub async fn class_of_reply(
         &self,
         chain: &mut Chain,
@@ -66,38 +66,40 @@ impl Pipeline {
         text: &str,
     ) -> ReplyClass {
         let event = Event::Reply { destination: destination.to_owned(), code, text: text.to_owned() };
-        let mut said = ReplyClass::AsIs;
+        let mut class = ReplyClass::AsIs;
         let bound = Arc::clone(&chain.bound);
         for &at in bound.at(Hook::OnReply) {
-            if let Some(Step::Returned(Answer::Class(class))) = self.ask(at, chain, context, &event).await {
-                said = class;
+            if let Some(Step::Returned(Answer::Class(answer))) = self.ask(at, chain, context, &event).await {
+                class = answer;
             }
-            if said != ReplyClass::AsIs {
+            if class != ReplyClass::AsIs {
                 break;
             }
         }
-        self.compare(chain, context, &event, &Answer::Class(said)).await;
-        said
+        self.compare(chain, context, &event, &Answer::Class(class)).await;
+        class
     }
 
-    /// When a deferred message is tried again: the first plugin that has another plan has the word.
+    /// Returns the time of the next attempt of a deferred message (on-retry). The first plugin with an answer other than
+    /// `AsPlanned` decides.
     pub async fn next_try(&self, chain: &mut Chain, context: &mut Context, failure: Failure) -> NextTry {
         let event = Event::Retry(failure);
-        let mut said = NextTry::AsPlanned;
+        let mut next_try = NextTry::AsPlanned;
         let bound = Arc::clone(&chain.bound);
         for &at in bound.at(Hook::OnRetry) {
             if let Some(Step::Returned(Answer::NextTry(next))) = self.ask(at, chain, context, &event).await {
-                said = next;
+                next_try = next;
             }
-            if said != NextTry::AsPlanned {
+            if next_try != NextTry::AsPlanned {
                 break;
             }
         }
-        self.compare(chain, context, &event, &Answer::NextTry(said.clone())).await;
-        said
+        self.compare(chain, context, &event, &Answer::NextTry(next_try.clone())).await;
+        next_try
     }
 
-    /// A report is about to be sent: whether it is. Each plugin may edit what the ones before left; the first that suppresses it ends it.
+    /// Calls on-dsn for a DSN about to be sent; false suppresses the DSN. Each plugin may edit the header block left by the
+    /// previous plugins. The first plugin that suppresses the DSN ends the sequence.
     pub async fn report(&self, chain: &mut Chain, context: &mut Context, kind: &str) -> bool {
         let event = Event::Dsn(kind.to_owned());
         let mut is_sent = true;
@@ -112,8 +114,8 @@ impl Pipeline {
         is_sent
     }
 
-    /// Hands a message to the one plugin that is this transport. A fault defers all recipients, or holds the message: then
-    /// `context.hold` says why.
+    /// Delivers a message through the named plugin transport. A fault defers all recipients, or holds the message and sets
+    /// `context.hold` to the reason.
     pub async fn deliver(
         &self,
         plugin: &str,
@@ -135,8 +137,8 @@ impl Pipeline {
             Some(Step::Returned(Answer::Dispositions(list))) => all
                 .iter()
                 .map(|index| match list.iter().find(|(i, _)| i == index) {
-                    Some(found) => found.clone(),
-                    None => (*index, deferred("the transport plugin said nothing about this recipient".to_owned())),
+                    Some(disposition) => disposition.clone(),
+                    None => (*index, deferred("no disposition from the transport plugin".to_owned())),
                 })
                 .collect(),
             Some(Step::Faulted(consequence)) => {

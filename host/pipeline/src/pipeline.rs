@@ -1,4 +1,4 @@
-//! All bound plugins in order, and one call of one of them.
+//! Ordered list of all bound plugins, and the procedure of a single plugin call.
 
 use std::sync::Arc;
 
@@ -11,48 +11,48 @@ use crate::{
     Answer, Binding, BindingStatus, BreakerState, Chain, ClassOf, Context, Event, Fault, FaultKind, Hook, Mode, TraceEntry,
 };
 
-/// The plugins of a configuration, in its order. They can be replaced while mail passes: what has begun goes on with those that it
-/// began with.
+/// Plugins of a configuration, in configured order. The list can be replaced while mail is processed: open hook sessions
+/// continue with the previous list.
 pub struct Pipeline {
     current: ArcSwap<Bound>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
-/// A verdict that ends what was asked about: a command, or the message.
+/// Final verdict on the current command or message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended(pub Verdict);
 
-/// One plugin's part in a call: it answered, or its fault has a consequence.
+/// Result of one plugin call: an answer, or the consequence of a fault.
 pub(crate) enum Step {
     Returned(Answer),
     Faulted(Verdict),
 }
 
 impl Pipeline {
-    /// `bindings` in the order of the configuration.
+    /// Creates a pipeline; `bindings` in the order of the configuration.
     #[must_use]
     pub fn new(bindings: Vec<Arc<Binding>>, classes: Arc<dyn ClassOf>, clock: Arc<dyn Clock>) -> Self {
         Self { current: ArcSwap::from_pointee(Bound::new(bindings, classes)), clock }
     }
 
-    /// Puts others in their place, from the next chain on.
+    /// Replaces the bindings, with effect from the next hook session.
     pub fn replace(&self, bindings: Vec<Arc<Binding>>) {
         let classes = Arc::clone(&self.current.load().classes);
         self.renew(bindings, classes);
     }
 
-    /// The same, with the address classes of another configuration.
+    /// Replaces the bindings and the address classes, after a reload of the configuration.
     pub fn renew(&self, bindings: Vec<Arc<Binding>>, classes: Arc<dyn ClassOf>) {
         self.current.store(Arc::new(Bound::new(bindings, classes)));
     }
 
-    /// The bindings of now, in order.
+    /// Returns the current bindings in order.
     #[must_use]
     pub fn bindings(&self) -> Vec<Arc<Binding>> {
         self.current.load().bindings.clone()
     }
 
-    /// For `waxwing plugin list`: the version in service of each, and its canary after it.
+    /// Returns the status for `waxwing plugin list`: for each plugin the version in service, followed by the canary.
     #[must_use]
     pub fn status(&self) -> Vec<BindingStatus> {
         let bound = self.current.load();
@@ -64,32 +64,32 @@ impl Pipeline {
         versions.collect()
     }
 
-    /// Begins the conversations of a session, a transaction or an attempt.
+    /// Opens the hook session of an SMTP session, a transaction or a delivery attempt.
     #[must_use]
     pub fn chain(&self) -> Chain {
         Chain::new(self.current.load_full())
     }
 
-    /// Begins others with the same plugins, whatever was loaded meanwhile.
+    /// Opens a hook session with the same plugin versions as an existing hook session, regardless of later reloads.
     #[must_use]
     pub fn chain_of(&self, chain: &Chain) -> Chain {
         Chain::new(Arc::clone(&chain.bound))
     }
 
-    /// Some plugin is bound to the hook now: a chain that is begun now has it.
+    /// Checks whether some plugin is bound to the hook at present; a hook session opened now includes that plugin.
     #[must_use]
     pub fn has(&self, hook: Hook) -> bool {
         !self.current.load().at(hook).is_empty()
     }
 
-    /// The class of an address.
+    /// Returns the class of an address.
     #[must_use]
     pub fn class_of(&self, address: &Address) -> AddressClass {
         self.current.load().classes.class_of(address)
     }
 
-    /// One call: counted, traced, its changes applied if it returned and its word counts. `None`: not asked, or its word does
-    /// not count.
+    /// Performs one call: counts, traces, and applies the changes if the call returned and the binding enforces. `None`: plugin
+    /// not called, or a shadow.
     pub(crate) async fn ask(&self, at: usize, chain: &mut Chain, context: &mut Context, event: &Event) -> Option<Step> {
         let bound = Arc::clone(&chain.bound);
         let binding = bound.bindings.get(at)?.chosen(context.id);
@@ -148,15 +148,15 @@ impl Pipeline {
     }
 }
 
-/// An operator hears once that a plugin is left alone, and once that it is back.
+/// Logs once when a breaker opens and once when the breaker closes.
 fn log_breaker(binding: &Binding, hook: Hook, turned: Option<BreakerState>) {
     let (plugin, version) = (&*binding.name, &*binding.version);
     match turned {
         Some(BreakerState::Open) => {
-            tracing::warn!(target: "plugins", plugin, version, %hook, "breaker open: it failed too often in a row and is not called here for now");
+            tracing::warn!(target: "plugins", plugin, version, %hook, "breaker open: too many consecutive faults, calls suspended at this hook");
         }
         Some(BreakerState::Closed) => {
-            tracing::info!(target: "plugins", plugin, version, %hook, "breaker closed: it is called again")
+            tracing::info!(target: "plugins", plugin, version, %hook, "breaker closed: calls resumed at this hook")
         }
         Some(BreakerState::HalfOpen) | None => {}
     }

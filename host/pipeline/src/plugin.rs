@@ -1,4 +1,4 @@
-//! Something that can be bound to hooks, and how its calls fail.
+//! Interface of a plugin, and the faults of plugin calls.
 
 use std::sync::Arc;
 
@@ -7,32 +7,32 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Context, Event, HookSet, Outcome};
 
-/// What kind of fault ended a call.
+/// Kind of fault that ended a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FaultKind {
-    /// The wall-time limit.
+    /// Wall-time limit exceeded.
     TimeLimit,
-    /// The CPU-time limit.
+    /// CPU-time limit exceeded.
     CpuLimit,
-    /// The memory limit.
+    /// Memory limit exceeded.
     MemoryLimit,
-    /// The guest trapped: a panic, an access out of bounds, a deep recursion.
+    /// WebAssembly trap: a panic, an access out of bounds, a stack overflow.
     Trap,
-    /// The guest answered something that the contract does not allow.
+    /// Answer not allowed by the contract.
     BadAnswer,
-    /// No instance was free: always answered with 451.
+    /// No instance free within the wait time: always answered with 451.
     PoolExhausted,
-    /// The host failed while it served the guest, for instance in reading the message; or a server behind the plugin did.
+    /// Failure of the host during the call, for instance in reading the message; or failure of a server behind the plugin.
     Host,
-    /// The program that answers cannot be reached, or closed the connection.
+    /// External program unreachable, or connection closed by the program.
     Connection,
-    /// It failed so often that it is not asked for a while.
+    /// Calls suspended by the circuit breaker after repeated faults.
     BreakerOpen,
 }
 
 impl FaultKind {
-    /// The word in logs, traces and metrics.
+    /// Returns the name in logs, traces and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -49,49 +49,50 @@ impl FaultKind {
     }
 }
 
-/// A call that did not return an answer. Nothing that it staged takes effect.
+/// Call that did not return an answer. Staged changes of the call are dropped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {text}", kind.as_str())]
 pub struct Fault {
-    /// What kind.
+    /// Kind of the fault.
     pub kind: FaultKind,
-    /// For the operator, one line.
+    /// Description for the operator, one line.
     pub text: String,
-    /// Lines that it logged before.
+    /// Log lines of the call before the fault.
     pub log: Vec<String>,
 }
 
 impl Fault {
-    /// A fault without log lines.
+    /// Creates a fault without log lines.
     pub fn new(kind: FaultKind, text: impl Into<String>) -> Self {
         Self { kind, text: text.into(), log: Vec::new() }
     }
 }
 
-/// Something that can be bound to hooks: a component in the sandbox, a milter, or native code.
+/// Plugin that can be bound to hooks: a WebAssembly component, a milter, or native code.
 pub trait Plugin: Send + Sync {
-    /// Its version for the trace: a content hash or a number.
+    /// Version for the trace: a content hash or a number.
     fn version(&self) -> &str;
 
-    /// The hooks that it wants.
+    /// Hooks that the plugin exports.
     fn exports(&self) -> HookSet;
 
-    /// Begins a conversation: one for the hooks before MAIL, one for each transaction, one for each attempt. Cheap: an
-    /// instance is made at the first call.
+    /// Opens a plugin session: one for the hooks before MAIL, one for each transaction, one for each attempt. Cheap: an
+    /// instance is created at the first call.
     fn open(self: Arc<Self>) -> Box<dyn Guest>;
 
-    /// Another version has taken its place, or it has come back: one that is out of service keeps no instance for calls to come.
+    /// Marks the version as out of service, or as in service again. A retired version keeps no idle instances.
     fn retire(&self, _is_retired: bool) {}
 
-    /// Instances that exist now, at work or waiting; none for what has no instances.
+    /// Number of live instances, busy or idle; 0 for plugins without instances.
     fn instances(&self) -> u32 {
         0
     }
 }
 
-/// One conversation with a plugin.
+/// Session with a plugin, for a transaction or attempt.
 #[async_trait]
 pub trait Guest: Send {
-    /// Asks. The plugin's limits of time and memory are inside. After a fault the next call meets a new instance.
+    /// Calls the plugin with an event, within the plugin's limits of time and memory. After a fault, the next call uses a new
+    /// instance.
     async fn call(&mut self, event: &Event, context: &Context) -> Result<Outcome, Fault>;
 }

@@ -1,4 +1,4 @@
-//! What the pipeline's users need from outside: transports, tables, names, submission, traces.
+//! Service traits that other crates implement: transports, tables, DNS, HTTP, submission, metrics and traces.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -14,247 +14,252 @@ use waxwing_types::{
 
 use crate::{AUTHORS_MAX, AUTHORS_TAG, Placement, Submission, TraceRecord};
 
-/// Takes messages off the server's hands.
+/// Delivery transport (Postfix transport(5)).
 #[async_trait]
 pub trait Transport: Send + Sync {
-    /// Its name in the configuration.
+    /// Name of the transport in the configuration.
     fn name(&self) -> &str;
 
-    /// One disposition for each recipient of the attempt, by index; a recipient that is missing counts as deferred.
+    /// Delivers to the recipients of the attempt. Returns one disposition for each recipient, by index; a missing recipient
+    /// counts as deferred.
     async fn deliver(&self, attempt: &Attempt, message: &Message) -> Handed;
 }
 
-/// How far what an attempt delivered has come: who tells the sender of it, if he asked for that (RFC 3461 §5.2).
+/// Success DSN that a delivery requires, if requested by the sender (RFC 3461 §5.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reached {
-    /// Its end: we report it as delivered.
+    /// Final delivery to a mailbox: a "delivered" DSN is sent.
     #[default]
     Mailbox,
-    /// A server that makes no such reports: we report it as relayed.
+    /// Relayed to a server without the DSN extension: a "relayed" DSN is sent.
     Server,
-    /// A server that was told what the sender asked for.
+    /// Responsibility passed with the DSN parameters to a server that supports DSN: no DSN is sent.
     ServerWithDsn,
 }
 
-/// What became of an attempt.
+/// Result of a delivery attempt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Handed {
-    /// By recipient index.
+    /// Disposition by recipient index.
     pub dispositions: Vec<(u32, Disposition)>,
-    /// How long the message waited for a connection and for it to be made; the rest of the attempt is the transfer.
+    /// Time spent on waiting for a connection and on connecting; the remainder of the attempt is the transfer.
     pub setup: Duration,
-    /// The server is shutting down and nothing was tried: the attempt does not count.
+    /// Attempt aborted by the shutdown before any work; the attempt does not count.
     pub cut_off: bool,
-    /// Who is left waits for the operator, for this reason.
+    /// Reason to hold the recipients that remain.
     pub hold: Option<String>,
-    /// How far what was delivered has come.
+    /// Success DSN required for the delivered recipients.
     pub reached: Reached,
 }
 
 impl Handed {
-    /// Of an attempt that the shutdown came before.
+    /// Creates the result of an attempt that a shutdown aborted.
     #[must_use]
     pub fn cut_off() -> Self {
         Self { cut_off: true, ..Self::default() }
     }
 
-    /// The same for every recipient, without a connection.
+    /// Creates a result with the same disposition for every recipient, without a connection.
     #[must_use]
     pub fn all(attempt: &Attempt, disposition: &Disposition) -> Self {
         Self { dispositions: attempt.recipients.iter().map(|i| (*i, disposition.clone())).collect(), ..Self::default() }
     }
 }
 
-/// Asks the server that mail for an address would go to whether it takes it.
+/// Address verification with the server responsible for an address (Postfix verify(8)).
 #[async_trait]
 pub trait Probe: Send + Sync {
-    /// What it says, without that a message is sent; an address that is delivered here is "delivered" at once.
+    /// Returns the disposition that a message would get, without sending a message; a locally delivered address is "delivered"
+    /// at once.
     async fn probe(&self, sender: &ReversePath, recipient: &Address) -> Disposition;
 }
 
-/// Why a table cannot answer.
+/// Failure of a table lookup.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("table {table}: {reason}")]
 pub struct TableError {
-    /// The table.
+    /// Name of the table.
     pub table: String,
-    /// What failed.
+    /// Reason of the failure.
     pub reason: String,
 }
 
-/// A lookup table.
+/// Lookup table (Postfix "type:table" lookup).
 #[async_trait]
 pub trait Table: Send + Sync {
-    /// The value under a key, if there is one.
+    /// Returns the value of a key, or none if the table has no entry.
     async fn get(&self, key: &str) -> Result<Option<String>, TableError>;
 }
 
 /// One host of an MX answer (RFC 5321 §5.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MxHost {
-    /// Lower is tried first.
+    /// Preference of the host; a lower value is tried first.
     pub preference: u16,
-    /// Host name without final dot.
+    /// Host name without the final dot.
     pub name: String,
 }
 
-/// Why a name has no answer.
+/// Failure of a DNS query.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DnsError {
-    /// NXDOMAIN.
+    /// Name does not exist (NXDOMAIN).
     #[error("no such name")]
     NoSuchName,
-    /// The name has no record of this type.
+    /// Name has no record of the requested type.
     #[error("no record of this type")]
     NoData,
-    /// The domain accepts no mail (RFC 7505).
+    /// Domain accepts no mail: null MX (RFC 7505).
     #[error("the domain accepts no mail (null MX)")]
     NullMx,
-    /// Time-out, SERVFAIL and the like.
+    /// Temporary failure: time-out, SERVFAIL and similar errors.
     #[error("{0}")]
     Temporary(String),
 }
 
-/// Names to hosts and addresses.
+/// DNS resolver for hosts, addresses and other records.
 #[async_trait]
 pub trait Resolver: Send + Sync {
-    /// The MX hosts of a domain in order of preference, equal ones shuffled.
+    /// Returns the MX hosts of a domain in order of preference, hosts of equal preference shuffled.
     async fn mx(&self, domain: &str) -> Result<Vec<MxHost>, DnsError>;
 
-    /// The addresses of a host.
+    /// Returns the IP addresses of a host.
     async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, DnsError>;
 
-    /// The records of a type (RFC 1035 §3.2.2).
+    /// Returns the records of a type (RFC 1035 §3.2.2).
     async fn records(&self, name: &str, rrtype: u16) -> Result<Records, DnsError>;
 }
 
-/// The answer to a question for records.
+/// Answer to a query for DNS records.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Records {
-    /// Each record's data in wire form, names in it uncompressed.
+    /// Data of each record in wire form, with uncompressed names.
     pub rdata: Vec<Bytes>,
-    /// The shortest time that one of them may be kept, in seconds.
+    /// Smallest TTL of the records, in seconds.
     pub ttl: u32,
-    /// The resolver vouches for it by DNSSEC.
+    /// Answer authenticated by DNSSEC (AD bit of the resolver).
     pub authentic: bool,
 }
 
-/// Why a plugin's store cannot do it.
+/// Failure of an operation on a plugin's key-value store.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KvError {
-    /// The plugin's share is used up.
+    /// Storage quota of the plugin exhausted.
     #[error("the store of the plugin is full")]
     Full,
-    /// The key or the value is too large.
+    /// Key or value too large.
     #[error("the key or value is too large")]
     TooLarge,
-    /// Later perhaps.
+    /// Temporary failure of the store, with the reason.
     #[error("{0}")]
     Unavailable(String),
 }
 
-/// A value, and its key.
+/// Entry of a key-value store: key and value.
 pub type KvPair = (Vec<u8>, Vec<u8>);
 
-/// Stores of plugins, kept over restarts: a namespace for each.
+/// Persistent key-value stores of plugins, one namespace for each plugin.
 #[async_trait]
 pub trait KvStore: Send + Sync {
-    /// None if the key was never set, or its time is over.
+    /// Returns the value of a key; none if the key was never set or has expired.
     async fn get(&self, namespace: &str, key: &[u8]) -> Result<Option<Vec<u8>>, KvError>;
 
-    /// Without `ttl` it is kept. `bytes_max` bounds all keys and values of the namespace together, in octets.
+    /// Stores a value, without expiry if `ttl` is none. `bytes_max` bounds the total size in bytes of all keys and values of
+    /// the namespace.
     async fn set(&self, namespace: &str, bytes_max: u64, key: &[u8], value: &[u8], ttl: Option<Duration>) -> Result<(), KvError>;
 
-    /// Also of a key that is not there.
+    /// Deletes a key; succeeds for a missing key too.
     async fn delete(&self, namespace: &str, key: &[u8]) -> Result<(), KvError>;
 
-    /// Adds atomically and returns the new value; made with `ttl` if it was absent or no number. A number is its eight octets, the
-    /// highest first.
+    /// Adds to a number atomically and returns the new value. A missing key or a value that is no number starts at 0 with
+    /// `ttl`. A number is stored as eight bytes in big-endian order.
     async fn add(&self, namespace: &str, bytes_max: u64, key: &[u8], delta: i64, ttl: Option<Duration>) -> Result<i64, KvError>;
 
-    /// Pairs whose keys begin with `prefix` and stand after `after`, in order, at most `limit`.
+    /// Returns up to `limit` entries whose keys begin with `prefix` and sort after `after`, in key order.
     async fn scan(&self, namespace: &str, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<KvPair>, KvError>;
 }
 
-/// A request to an HTTP server.
+/// Request to an HTTP server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpRequest {
-    /// In upper case.
+    /// Method in upper case.
     pub method: String,
-    /// Whole.
+    /// Absolute URL of the resource.
     pub url: String,
-    /// Names and values.
+    /// Header fields: names and values.
     pub headers: Vec<(String, String)>,
-    /// What is sent.
+    /// Body of the request.
     pub body: Bytes,
-    /// From the beginning to the end of the response.
+    /// Time limit from the start of the request to the end of the response.
     pub timeout: Duration,
-    /// Octets of the response.
+    /// Maximum size of the response in bytes.
     pub response_bytes_max: usize,
 }
 
-/// Its response, whatever its status.
+/// Response of an HTTP server, whatever the status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpResponse {
-    /// 100 to 599.
+    /// Status code, 100 to 599.
     pub status: u16,
-    /// Names in lower case, and values.
+    /// Header fields: names in lower case, and values.
     pub headers: Vec<(String, String)>,
-    /// What came.
+    /// Body of the response.
     pub body: Bytes,
 }
 
-/// Why there is no response.
+/// Failure of an HTTP request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HttpError {
-    /// The URL, the method or the address that it leads to is not allowed.
+    /// URL, method or resolved address not granted.
     #[error("not granted: {0}")]
     NotGranted(String),
-    /// It took too long.
+    /// Time limit exceeded.
     #[error("time-out")]
     Timeout,
-    /// The response is too large.
+    /// Response too large.
     #[error("the response is too large")]
     TooLarge,
-    /// Anything else.
+    /// Any other failure, with the reason.
     #[error("{0}")]
     Failed(String),
 }
 
-/// Requests to HTTP servers.
+/// HTTP client for plugins.
 #[async_trait]
 pub trait Web: Send + Sync {
-    /// `allowed`: URLs that what is asked for must begin with, on a boundary of the path, each with or without a method before it
-    /// (`POST https://api.example/v1/`). No redirect is followed; an address that is not public must be named in the URL that allows it.
+    /// Sends a request. `allowed` lists URL prefixes, each ending on a path boundary, with an optional method before the URL
+    /// (`POST https://api.example/v1/`). Redirects are not followed; a non-public address must be named in the URL prefix that
+    /// allows the request.
     async fn fetch(&self, allowed: &[String], request: HttpRequest) -> Result<HttpResponse, HttpError>;
 }
 
-/// Counts for the operator. Names are the caller's; how many there can be is bounded, what is more is dropped and counted.
+/// Metrics of the server. The number of distinct metrics is bounded; updates over the bound are dropped and counted.
 pub trait Metrics: Send + Sync {
     /// Adds to a counter. `labels` are names and values.
     fn count(&self, name: &str, labels: &[(&str, &str)], delta: u64);
 
-    /// One more value in a distribution.
+    /// Adds a value to a distribution.
     fn observe(&self, name: &str, labels: &[(&str, &str)], value: f64);
 }
 
-/// A message made here: a report, a forward.
+/// Message created by the server itself, such as a DSN or a forwarded message.
 #[derive(Clone)]
 pub struct Generated {
-    /// Its queue id, from the spool that will keep it.
+    /// Queue id, assigned by the spool that will store the message.
     pub id: QueueId,
-    /// Who is asked to deliver it, from whom and by which door.
+    /// Sender, recipients and source of the message.
     pub envelope: Envelope,
-    /// The whole message, CRLF line ends.
+    /// Complete message: header block and body, with CRLF line ends.
     pub content: Bytes,
-    /// The message that caused it.
+    /// Queue id of the message that caused this message.
     pub cause: Option<QueueId>,
-    /// Tags that it begins with.
+    /// Initial tags of the message.
     pub tags: Tags,
 }
 
 impl Submission {
-    /// The message that it becomes, caused by one with these tags. An error if too many led to it already.
+    /// Builds the internal message of this submission, caused by a message with the given tags. Returns `Refused` after too
+    /// many submissions in a row.
     pub fn generated(&self, tags: &Tags, cause: Option<QueueId>, now: Timestamp) -> Result<Generated, SubmitError> {
         let before = tags.get(AUTHORS_TAG).map_or("", String::as_str);
         if before.split(',').filter(|name| !name.is_empty()).count() >= AUTHORS_MAX {
@@ -276,77 +281,78 @@ impl Submission {
     }
 }
 
-/// Messages that plugins may send with one commit or settlement, those that come along with these not counted.
+/// Maximum number of messages that plugins may send with one commit or settlement, not counting the submissions attached to
+/// these messages.
 pub const SUBMISSIONS_MAX: usize = 100;
 
-/// A made message after all hooks, ready to be committed with what caused it.
+/// Internal message after all hooks, ready to be committed together with the cause.
 #[derive(Clone)]
 pub struct Prepared {
-    /// Its queue id.
+    /// Queue id of the message.
     pub id: QueueId,
-    /// As the hooks left it.
+    /// Envelope, with the changes of the hooks.
     pub envelope: Envelope,
-    /// The header block.
+    /// Header block of the message.
     pub head: Bytes,
-    /// The body.
+    /// Body of the message.
     pub body: Bytes,
-    /// As the hooks left them.
+    /// Tags, with the changes of the hooks.
     pub tags: Tags,
-    /// When it is tried first, and whether it is held.
+    /// Time of the first attempt, priority and hold state.
     pub placement: Placement,
-    /// What plugins sent with it, for the same commit.
+    /// Submissions of plugins for the same commit.
     pub with: Vec<Prepared>,
 }
 
-/// Why a made message cannot be taken.
+/// Rejection of an internal message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
-    /// A hook said no.
+    /// Refused by a hook.
     #[error("refused: {0}")]
     Refused(String),
-    /// A hook threw it away.
+    /// Discarded by a hook.
     #[error("discarded: {0}")]
     Discarded(String),
-    /// Later perhaps.
+    /// Temporary failure, with the reason.
     #[error("not now: {0}")]
     Temporary(String),
 }
 
-/// Takes messages that are made here through the same hooks as any other.
+/// Submission of internal messages through the same hooks as any other message.
 #[async_trait]
 pub trait Submit: Send + Sync {
-    /// Runs the hooks. Nothing is stored: the caller commits the result with its cause.
+    /// Runs the hooks without storing the message: the caller commits the result together with the cause.
     async fn prepare(&self, mail: Generated) -> Result<Prepared, SubmitError>;
 }
 
-/// Keeps traces; never waits.
+/// Sink for trace records. Never blocks.
 pub trait Trace: Send + Sync {
-    /// Takes a record, or drops it when too much waits.
+    /// Stores a record, or drops the record when the queue is full.
     fn record(&self, record: TraceRecord);
 }
 
-/// Hears of what happens to mail, for accounting; never waits, and drops what is too much.
+/// Sink for accounting events. Never blocks; excess events are dropped.
 pub trait Events: Send + Sync {
-    /// Somebody listens now; without, an event need not be made.
+    /// Checks whether a subscriber exists; without a subscriber an event need not be built.
     fn wanted(&self) -> bool;
 
-    /// Takes an event: `delivered`, `deferred`, `failed`, `held`, with what is known of it as a JSON object.
+    /// Publishes an event (`delivered`, `deferred`, `failed`, `held`) with the details as a JSON object.
     fn happened(&self, name: &str, json: String);
 }
 
-/// Knows which domain is whose.
+/// Classifier of addresses by domain (Postfix address classes).
 pub trait ClassOf: Send + Sync {
-    /// The class of an address by its domain.
+    /// Returns the class of an address by the domain of the address.
     fn class_of(&self, address: &Address) -> AddressClass;
 }
 
-/// Knows who has a mailbox here.
+/// Directory of the mailboxes on this server.
 #[async_trait]
 pub trait Directory: ClassOf {
-    /// The recipient, whose domain is ours, exists as a user; `postmaster` always does (RFC 5321 §4.5.1).
+    /// Checks whether a recipient in a local domain exists as a user; `postmaster` always exists (RFC 5321 §4.5.1).
     async fn exists(&self, recipient: &Address) -> Result<bool, TableError>;
 
-    /// The Maildir of a recipient; none if there is no such user.
+    /// Returns the Maildir of a recipient; none if no such user exists.
     async fn mailbox_of(&self, recipient: &Address) -> Result<Option<PathBuf>, TableError>;
 }
 

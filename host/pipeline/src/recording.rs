@@ -1,4 +1,4 @@
-//! What a client said in one transaction and how it ended: enough to play it again with other plugins.
+//! Recordings of transactions: the input of a client and the result, sufficient for a replay with other plugins.
 
 use std::net::SocketAddr;
 
@@ -8,79 +8,82 @@ use waxwing_types::{Parameter, Tags, Timestamp, Via};
 
 use crate::TraceEntry;
 
-/// In the place of what was redacted.
+/// Placeholder of a redacted value.
 pub const REDACTED: &str = "(redacted)";
 
-/// One transaction, from MAIL to its end, as the client made it, and what the server made of it.
+/// Record of one transaction, from MAIL to the end: the input of the client and the decisions of the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recording {
-    /// Its queue id.
+    /// Queue id of the transaction.
     pub id: String,
-    /// When it began.
+    /// Start time of the transaction.
     pub at: Timestamp,
-    /// The client.
+    /// IP address and port of the client.
     pub peer: Option<SocketAddr>,
-    /// The client's name by reverse lookup.
+    /// Host name of the client by reverse lookup.
     pub client_name: Option<String>,
-    /// The listener that it came to.
+    /// Name of the listener.
     pub listener: String,
-    /// By which door.
+    /// Source of the mail.
+    #[serde(rename = "via")]
     pub via: Via,
-    /// What it said after HELO or EHLO.
+    /// Argument of HELO or EHLO.
     pub helo: String,
-    /// It said EHLO.
+    /// Whether the client sent EHLO.
     pub esmtp: bool,
-    /// MAIL FROM; empty for `<>`.
+    /// Envelope sender (MAIL FROM); empty for `<>`.
     pub sender: String,
-    /// Parameters of MAIL.
+    /// ESMTP parameters of MAIL.
     pub mail_parameters: Vec<Parameter>,
-    /// All recipients that it named, refused ones too, with the parameters of RCPT.
+    /// All recipients, refused ones included, with the parameters of RCPT.
     pub recipients: Vec<(String, Vec<Parameter>)>,
-    /// The header as it came, with the empty line; none if no message came.
-    #[serde(with = "octets::maybe")]
+    /// Header block as received, including the empty line; none without a message.
+    #[serde(rename = "head", with = "octets::maybe")]
     pub head: Option<Bytes>,
-    /// The body as it came.
+    /// Body as received.
     pub body: RecordedBody,
     /// Names of header fields whose values are [`REDACTED`].
     pub redacted_headers: Vec<String>,
-    /// The tags at the end.
+    /// Tags at the end of the transaction.
     pub tags: Tags,
-    /// How it ended: `accept`, `reject`, `defer`, `disconnect`, `discard` or `hold`; `open` if the client left while nothing had been
-    /// refused.
+    /// Final verdict: `accept`, `reject`, `defer`, `disconnect`, `discard` or `hold`; `open` if the client left before any
+    /// refusal.
+    #[serde(rename = "ending")]
     pub ending: String,
-    /// The reply that said so; empty if the client ended it.
+    /// Final reply; empty if the client ended the transaction.
     pub reply: String,
-    /// What every hook did.
+    /// Trace of all hooks.
     pub entries: Vec<TraceEntry>,
 }
 
-/// The body of a recorded message.
+/// Body of a recorded message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RecordedBody {
-    /// No message came.
+    /// No message received.
     None,
-    /// As it came.
+    /// Body as received.
+    #[serde(rename = "whole")]
     Whole(#[serde(with = "octets")] Bytes),
-    /// The configuration says that bodies are not recorded.
+    /// Recording of bodies disabled by the configuration.
     Redacted {
-        /// Octets.
+        /// Size in bytes.
         size: u64,
     },
-    /// It was not in memory, as bodies of more than 256 KiB are not.
+    /// Body not in memory: larger than 256 KiB.
     TooLarge {
-        /// Octets.
+        /// Size in bytes.
         size: u64,
     },
 }
 
-/// Keeps recordings; never waits.
+/// Store of recordings. Never blocks.
 pub trait Recorder: Send + Sync {
-    /// Takes a recording, or drops it when too much waits.
+    /// Stores a recording, or drops the recording when the queue is full.
     fn record(&self, recording: Recording);
 }
 
-/// Octets: as they are in a store, and in JSON as a text whose characters are the octets.
+/// Serde representation of byte strings: bytes in binary formats; in JSON a string with one character per byte.
 mod octets {
     use bytes::Bytes;
     use serde::de::Error as _;
@@ -99,10 +102,10 @@ mod octets {
         }
         let text = String::deserialize(deserializer)?;
         let octets: Result<Vec<u8>, _> = text.chars().map(u8::try_from).collect();
-        octets.map(Bytes::from).map_err(|_| D::Error::custom("a character is no octet"))
+        octets.map(Bytes::from).map_err(|_| D::Error::custom("character out of the byte range"))
     }
 
-    /// The same where there may be none.
+    /// Serde representation of an optional byte string.
     pub(super) mod maybe {
         use super::{Bytes, Deserialize, Deserializer, Serialize, Serializer};
 

@@ -1,4 +1,4 @@
-//! What shadows say, beside what the chain decides.
+//! Comparison of the answers of shadow plugins with the decision of the enforcing plugins.
 
 use std::sync::Arc;
 
@@ -6,30 +6,30 @@ use waxwing_types::Verdict;
 
 use crate::{Answer, Chain, Context, Event, Hook, Mode, Pipeline, TraceEntry};
 
-/// What a shadow said; nothing, if its call ended in a fault.
+/// Answer of a shadow; none if the call ended in a fault.
 pub(crate) struct Heard {
-    /// Its place in the table.
+    /// Index in the binding table.
     at: usize,
     hook: Hook,
     answer: Option<Answer>,
 }
 
 impl Chain {
-    /// Keeps a shadow's last words at a hook until the chain has decided.
+    /// Stores the last answer of a shadow at a hook, until the enforcing plugins have decided.
     pub(crate) fn hear(&mut self, at: usize, hook: Hook, answer: Option<&Answer>) {
         self.shadows.retain(|heard| (heard.at, heard.hook) != (at, hook));
         self.shadows.push(Heard { at, hook, answer: answer.cloned() });
     }
 
-    /// The last answer, if the shadow in this place gave it just now.
+    /// Returns the most recent answer, if given by the shadow at this index.
     pub(crate) fn heard_last(&mut self, at: usize) -> Option<&mut Answer> {
         self.shadows.last_mut().filter(|heard| heard.at == at)?.answer.as_mut()
     }
 }
 
 impl Pipeline {
-    /// The chain has decided: shadows that were not asked, since a plugin before them ended it, are asked now, and all are compared. A
-    /// fault of a shadow is neither agreement nor difference.
+    /// Compares all shadows with the decision. Shadows not called yet, because an earlier plugin decided, are called now. A
+    /// fault of a shadow counts neither as agreement nor as difference.
     pub(crate) async fn compare(&self, chain: &mut Chain, context: &mut Context, event: &Event, decided: &Answer) {
         let bound = Arc::clone(&chain.bound);
         let hook = event.hook();
@@ -54,7 +54,7 @@ impl Pipeline {
     }
 }
 
-/// The same for the mail. Words of replies and reasons may differ.
+/// Checks whether two answers have the same effect on the mail. Texts of replies and reasons may differ.
 fn agree(shadow: &Answer, decided: &Answer) -> bool {
     let class = |verdict: &Verdict| match verdict {
         Verdict::Continue | Verdict::Accept => "pass",

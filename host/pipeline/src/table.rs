@@ -1,14 +1,14 @@
-//! The bindings of a configuration, in its order, found by hook.
+//! Binding table: the bindings of a configuration in configured order, indexed by hook.
 
 use std::sync::Arc;
 
 use crate::{Binding, ClassOf, Hook};
 
-/// All bindings at one time. Never changed: a reload makes another.
+/// All bindings at one point in time. Immutable: a reload creates a new table.
 pub(crate) struct Bound {
     pub(crate) bindings: Vec<Arc<Binding>>,
     by_hook: Vec<Vec<usize>>,
-    /// Of the same configuration.
+    /// Address classes of the same configuration.
     pub(crate) classes: Arc<dyn ClassOf>,
 }
 
@@ -22,12 +22,12 @@ impl Bound {
         Self { bindings, by_hook, classes }
     }
 
-    /// The places of those that export a hook, in order.
+    /// Returns the indices of the bindings that export a hook, in order.
     pub(crate) fn at(&self, hook: Hook) -> &[usize] {
         self.by_hook.get(hook.index()).map_or(&[], Vec::as_slice)
     }
 
-    /// The place of the binding of that name.
+    /// Returns the index of the binding with the given name.
     pub(crate) fn place(&self, name: &str) -> Option<usize> {
         self.bindings.iter().position(|b| &*b.name == name)
     }

@@ -1,4 +1,4 @@
-//! What every hook did to a message, for `waxwing trace`.
+//! Trace of the hooks of a message, shown by `waxwing trace`.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -10,47 +10,49 @@ use crate::{
     Answer, AuthAnswer, Binding, Changes, Fault, Found, Hook, Mode, NextTry, Outcome, ReplyClass, Resolution, Symbol, Target,
 };
 
-/// Steps that are kept of one session or transaction: a client can name a thousand recipients, and a header as many addresses.
+/// Maximum number of entries for one session or transaction: a client can name a thousand recipients, and a header block as
+/// many addresses.
 pub const TRACE_ENTRIES_MAX: usize = 200;
-/// Lines that are kept in one step: what a plugin changed, and what it logged, each.
+/// Maximum number of lines in one entry, for edits and for log lines each.
 const TRACE_LINES_MAX: usize = 100;
 
-/// Characters of a value that a trace keeps.
+/// Maximum number of characters of a value in a trace.
 const VALUE_CHARS_MAX: usize = 200;
 
-/// One step: usually a call of a hook. Calls in a row of one hook that changed nothing are one entry. Every message has some: what is the
-/// same in all of them is shared or borrowed.
+/// One entry of a trace, usually a hook call. Consecutive calls of one hook without any effect share an entry. Every message
+/// has some entries, so constant strings are shared or borrowed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceEntry {
-    /// When it ended.
+    /// End time of the step.
     pub at: Timestamp,
-    /// The plugin, or the part of the server that speaks.
+    /// Name of the plugin, or of the component of the server.
+    #[serde(rename = "who")]
     pub who: Arc<str>,
-    /// Which version of the plugin; empty for parts of the server.
+    /// Version label of the plugin; empty for components of the server.
     #[serde(default)]
     pub version: Arc<str>,
-    /// The hook or step.
+    /// Hook or step of the server.
     pub step: Cow<'static, str>,
-    /// What it was about; of several calls the last.
+    /// Subject of the call; of several calls the last.
     pub subject: String,
-    /// The verdict or answer.
+    /// Verdict or answer of the call.
     pub result: Cow<'static, str>,
-    /// What it changed, as a diff: `+` added, `-` removed, `~` replaced.
+    /// Changes as a diff: `+` added, `-` removed, `~` replaced.
     pub edits: Vec<String>,
-    /// Microseconds, of all calls together.
+    /// Total duration of all calls in microseconds.
     pub micros: u64,
-    /// How many calls.
+    /// Number of calls.
     pub calls: u32,
-    /// The fault, if it ended in one.
+    /// Fault that ended the call.
     pub fault: Option<String>,
-    /// Lines that it logged.
+    /// Log lines of the plugin.
     pub log: Vec<String>,
-    /// Its word did not count.
+    /// Whether the plugin ran as a shadow, without effect.
     pub shadow: bool,
 }
 
 impl TraceEntry {
-    /// A step of the server itself.
+    /// Creates the entry of a step of the server itself.
     pub fn step(
         at: Timestamp,
         who: impl Into<Arc<str>>,
@@ -79,7 +81,7 @@ impl TraceEntry {
         Self { version: Arc::clone(&by.version), micros, shadow: by.mode == Mode::Shadow, ..step }
     }
 
-    /// A shadow's answer was not that of the chain.
+    /// Sets the result to the difference between a shadow's answer and the decision.
     pub(crate) fn differs(mut self, shadow: &Answer, decided: &Answer) -> Self {
         self.result = format!("differs: {}; the chain: {}", describe(shadow), describe(decided)).into();
         self
@@ -100,7 +102,7 @@ impl TraceEntry {
         self
     }
 
-    /// Adds this entry to the list, or to one of the same step before it where both did nothing.
+    /// Appends this entry, or adds to an earlier entry of the same step if both had no effect.
     pub(crate) fn join(self, list: &mut Vec<Self>) {
         match list.iter_mut().rev().take_while(|e| e.step == self.step).find(|e| e.is_like(&self)) {
             Some(like) => {
@@ -113,19 +115,19 @@ impl TraceEntry {
         }
     }
 
-    /// Adds this entry to a list that is not full; in a full one the last entry counts what is left out.
+    /// Appends this entry to a list that is not full; in a full list the last entry counts the omitted ones.
     pub fn keep(self, list: &mut Vec<Self>) {
         if list.len() < TRACE_ENTRIES_MAX - 1 {
             return list.push(self);
         }
         match list.get_mut(TRACE_ENTRIES_MAX - 1) {
-            Some(rest) => {
-                rest.at = self.at;
-                rest.micros += self.micros;
-                rest.calls = rest.calls.saturating_add(self.calls);
+            Some(last) => {
+                last.at = self.at;
+                last.micros += self.micros;
+                last.calls = last.calls.saturating_add(self.calls);
             }
             None => {
-                let left_out = Self::step(self.at, "trace", "left-out", "", "more steps than a trace keeps");
+                let left_out = Self::step(self.at, "trace", "left-out", "", "trace full, further steps only counted");
                 list.push(Self { micros: self.micros, calls: self.calls, ..left_out });
             }
         }
@@ -146,31 +148,31 @@ impl TraceEntry {
     }
 }
 
-/// Everything known of one transaction, whether it became a message or was refused.
+/// Trace of one transaction or attempt, whether accepted or refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceRecord {
-    /// Its queue id.
+    /// Queue id of the transaction.
     pub id: String,
-    /// When this part of the record was written.
+    /// Time at which this part of the record was written.
     pub at: Timestamp,
-    /// `intake` for the way to the commit, `delivery` for an attempt.
+    /// Part of the path: `intake` up to the commit, `delivery` for an attempt.
     pub part: Cow<'static, str>,
-    /// The client, `internal` for mail made here, or the destination of an attempt.
+    /// Client of the session, `internal` for internal mail, or the destination of an attempt.
     pub peer: String,
-    /// Envelope sender.
+    /// Envelope sender (MAIL FROM).
     pub sender: String,
     /// Envelope recipients, bounded by the writer.
     pub recipients: Vec<String>,
-    /// Octets.
+    /// Size of the message in bytes.
     pub size: u64,
-    /// The final reply or disposition.
+    /// Final reply or disposition.
     pub result: String,
-    /// The steps in order.
+    /// Entries in order of time.
     pub entries: Vec<TraceEntry>,
 }
 
 fn describe(answer: &Answer) -> Cow<'static, str> {
-    let words = match answer {
+    let description = match answer {
         Answer::Verdict(verdict) => match verdict {
             waxwing_types::Verdict::Reject(reply)
             | waxwing_types::Verdict::Defer(reply)
@@ -229,7 +231,7 @@ fn describe(answer: &Answer) -> Cow<'static, str> {
             Found::Unavailable(why) => shorten(&format!("unavailable {why}")),
         },
     };
-    words.into()
+    description.into()
 }
 
 fn target(target: &Target) -> String {

@@ -1,60 +1,60 @@
-//! Users whom the server keeps itself.
+//! User store: users kept by the server itself.
 
 use async_trait::async_trait;
 
-/// What a record with keys for SCRAM begins with.
+/// Prefix of a password record with SCRAM keys (RFC 7677).
 pub const SCRAM_SCHEME: &str = "{SCRAM-SHA-256}";
 
-/// Users by name in lower case, with the records of their passwords as text (`{SCHEME}…`). Reads are answered from memory.
+/// Users by name in lower case, with the password records as text (`{SCHEME}…`). Reads are answered from memory.
 #[async_trait]
 pub trait UserStore: Send + Sync {
-    /// The records of a user; none: there is no such user.
+    /// Returns the password records of a user; empty if no such user exists.
     fn find(&self, name: &str) -> Vec<String>;
 
-    /// At most `limit` users in the order of their names, from behind `after` on.
+    /// Returns at most `limit` users in the order of names, starting after `after`.
     fn page(&self, after: Option<&str>, limit: usize) -> Vec<(String, Vec<String>)>;
 
-    /// How many users there are, and how many of them have no record that begins with [`SCRAM_SCHEME`].
+    /// Returns the number of users, and the number of users without a record that begins with [`SCRAM_SCHEME`].
     fn counts(&self) -> (usize, usize);
 
-    /// Makes a change. It is durable when this resolves, and seen from then on.
+    /// Applies a change. On return the change is durable and visible to all readers.
     async fn change(&self, name: &str, change: UserChange) -> Result<(), UserStoreError>;
 }
 
-/// What is to become of a user.
+/// Change of a user.
 #[derive(Clone, PartialEq, Eq)]
 pub enum UserChange {
-    /// A new one, with these records.
+    /// Adds a user with these records.
     Add(Vec<String>),
-    /// Other records for one that is there.
+    /// Replaces the records of an existing user.
     Replace(Vec<String>),
-    /// The same, if it has these records still.
+    /// Replaces the records of an existing user, if the current records are the expected records.
     Renew {
-        /// Those that it had.
+        /// Expected current records.
         expected: Vec<String>,
-        /// Those that it gets.
+        /// New records of the user.
         records: Vec<String>,
     },
-    /// Gone.
+    /// Deletes the user.
     Delete,
 }
 
-/// Why there was no change.
+/// Failure of a change.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UserStoreError {
-    /// There is such a user already.
+    /// User exists already.
     #[error("there is such a user already")]
     Exists,
-    /// There is no such user.
+    /// No such user.
     #[error("there is no such user")]
     Unknown,
-    /// Its records are others by now.
+    /// Current records differ from the expected records.
     #[error("its records have changed meanwhile")]
     Changed,
-    /// A limit of the store.
+    /// Limit of the store reached.
     #[error("the store of users takes no more: {0}")]
     Full(&'static str),
-    /// The store failed.
+    /// Failure of the store, with the reason.
     #[error("{0}")]
     Unavailable(String),
 }
