@@ -1,11 +1,11 @@
-//! The one way to work that blocks: off the reactor, and not too much of it at once.
+//! Blocking work of the spool: runs off the async runtime's workers, with bounded concurrency.
 
 use std::io;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-/// Blocking jobs of the spool that run at the same time.
+/// Maximum number of blocking spool jobs that run at the same time.
 const JOBS_MAX: usize = 32;
 
 /// Runs blocking work on the runtime's blocking threads.
@@ -19,7 +19,7 @@ impl Default for Blocking {
 }
 
 impl Blocking {
-    /// Begins `job`, which nobody waits for, unless enough others are at work.
+    /// Starts `job` without waiting for the result; skips the job if [`JOBS_MAX`] jobs are running.
     pub(crate) fn start(&self, job: impl FnOnce() + Send + 'static) {
         if let Ok(permit) = self.0.clone().try_acquire_owned() {
             drop(tokio::task::spawn_blocking(move || {
@@ -29,7 +29,7 @@ impl Blocking {
         }
     }
 
-    /// Runs `job` to its end, also if the caller goes away.
+    /// Runs `job` to completion, even if the caller's future is dropped.
     pub(crate) async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
         let permit = self.0.clone().acquire_owned().await.map_err(io::Error::other)?;
         let done = tokio::task::spawn_blocking(move || {

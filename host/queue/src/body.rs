@@ -1,4 +1,4 @@
-//! Bodies on their way in: in memory while they are small and memory lasts, else in a file.
+//! Incoming bodies: kept in memory while small and within the memory budget, otherwise written to a file.
 
 use std::fmt;
 use std::io;
@@ -16,12 +16,12 @@ use crate::files::{BodyFile, BodyFiles};
 use crate::room::Reservation;
 use crate::spool::Spool;
 
-/// Octets of a body that is kept inside the store; also the most that a [`BodyWriter`] holds.
+/// Maximum size in octets of a body stored inside the message record; also the most that a [`BodyWriter`] buffers.
 pub const BODY_INLINE_BYTES_MAX: usize = 256 << 10;
-/// Octets that a writer begins with when the size is not known.
+/// Initial buffer size in octets of a writer without a size hint.
 const FIRST_BYTES: usize = 8 << 10;
 
-/// What writers and readers of bodies share.
+/// State shared by body writers and readers.
 pub(crate) struct Bodies {
     pub(crate) files: Arc<dyn BodyFiles>,
     pub(crate) blocking: Blocking,
@@ -29,7 +29,7 @@ pub(crate) struct Bodies {
     pub(crate) files_made: AtomicU64,
 }
 
-/// Octets that all writers together may hold (`spool_memory_bytes_max`).
+/// Budget in octets for all writers together (`spool_memory_bytes_max`).
 pub(crate) struct Memory {
     used: AtomicU64,
     bytes_max: u64,
@@ -45,7 +45,7 @@ impl Memory {
     }
 }
 
-/// Memory that one writer took of the common budget.
+/// Part of the common memory budget taken by a single writer.
 struct Share {
     memory: Arc<Memory>,
     bytes: u64,
@@ -72,7 +72,7 @@ impl Drop for Share {
 enum Place {
     Memory,
     File(OpenFile),
-    /// An error was returned: what was written is incomplete.
+    /// State after an error: the written data is incomplete.
     Failed,
 }
 
@@ -82,7 +82,7 @@ struct OpenFile {
     sums: BlockSums,
 }
 
-/// A file that no record names yet: removed when it is dropped, unless a commit that names it was begun.
+/// Body file without a referencing record: removed on drop, unless a commit with a reference has been submitted.
 struct MadeFile {
     files: Arc<dyn BodyFiles>,
     id: QueueId,
@@ -108,7 +108,7 @@ impl Drop for MadeFile {
     }
 }
 
-/// Takes a body piece by piece. It holds at most 256 KiB, and less when the common budget is used up.
+/// Receives a body in pieces. Buffers at most 256 KiB, less when the common budget is exhausted.
 pub struct BodyWriter {
     bodies: Arc<Bodies>,
     id: QueueId,
@@ -125,13 +125,13 @@ impl BodyWriter {
         Self { bodies, id, reservation, size: 0, buffer: Vec::new(), share, place: Place::Memory }
     }
 
-    /// Octets so far.
+    /// Number of octets received so far.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Takes the next piece. After an error the body cannot be finished.
+    /// Appends the next piece. After an error the body cannot be finished.
     pub async fn write(&mut self, piece: Bytes) -> Result<(), SpoolError> {
         self.reservation.cover(self.size + piece.len() as u64)?;
         self.size += piece.len() as u64;
@@ -148,16 +148,16 @@ impl BodyWriter {
         Ok(())
     }
 
-    /// Ends the body. A file is synced, and so is its directory, when this returns.
+    /// Finishes the body. A body file and its directory are synced on return.
     pub async fn finish(mut self) -> Result<NewBody, SpoolError> {
         match std::mem::replace(&mut self.place, Place::Failed) {
             Place::Failed => Err(SpoolError::Invalid("the body failed before")),
             Place::Memory => {
-                let held = Held { share: Some(self.share), reservation: Some(self.reservation), file: None };
-                Ok(NewBody { content: Content::Memory(Bytes::from(self.buffer)), held: Some(Arc::new(held)) })
+                let pending = Held { share: Some(self.share), reservation: Some(self.reservation), file: None };
+                Ok(NewBody { content: Content::Memory(Bytes::from(self.buffer)), held: Some(Arc::new(pending)) })
             }
             Place::File(file) => {
-                let OpenFile { mut file, made, sums } = self.flush(file, Bytes::new()).await?;
+                let OpenFile { mut file, made: unreferenced, sums } = self.flush(file, Bytes::new()).await?;
                 let files = self.bodies.files.clone();
                 let sync = move || -> io::Result<()> {
                     file.sync()?;
@@ -167,15 +167,15 @@ impl BodyWriter {
                     Ok(())
                 };
                 self.bodies.blocking.run(sync).await??;
-                let body = BodyRef { suffix: made.suffix, size: self.size, blocks: sums.finish() };
+                let body = BodyRef { suffix: unreferenced.suffix, size: self.size, blocks: sums.finish() };
                 let bodies = self.bodies.clone();
-                let held = Held { share: None, reservation: Some(self.reservation), file: Some(made) };
-                Ok(NewBody { content: Content::File { bodies, id: self.id, body }, held: Some(Arc::new(held)) })
+                let pending = Held { share: None, reservation: Some(self.reservation), file: Some(unreferenced) };
+                Ok(NewBody { content: Content::File { bodies, id: self.id, body }, held: Some(Arc::new(pending)) })
             }
         }
     }
 
-    /// Keeps the piece in the buffer if limit and budget allow.
+    /// Buffers the piece if the inline limit and the budget allow.
     fn hold(&mut self, piece: &[u8]) -> bool {
         let needed = self.buffer.len() + piece.len();
         if needed > BODY_INLINE_BYTES_MAX || matches!(self.place, Place::Failed) {
@@ -203,8 +203,8 @@ impl BodyWriter {
                 match files.create(&file_name(id, suffix)) {
                     Ok(file) => {
                         crash_point("queue.after_body_create");
-                        let made = Arc::new(MadeFile { files, id, suffix, named: AtomicBool::new(false) });
-                        return Ok(OpenFile { file, made, sums: BlockSums::default() });
+                        let unreferenced = Arc::new(MadeFile { files, id, suffix, named: AtomicBool::new(false) });
+                        return Ok(OpenFile { file, made: unreferenced, sums: BlockSums::default() });
                     }
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists && suffix < u16::MAX => suffix += 1,
                     Err(error) => return Err(error),
@@ -216,7 +216,7 @@ impl BodyWriter {
         Ok(file)
     }
 
-    /// Writes what is held, then the piece.
+    /// Writes the buffered octets, then the piece.
     async fn flush(&mut self, mut file: OpenFile, piece: Bytes) -> Result<OpenFile, SpoolError> {
         let mut buffer = std::mem::take(&mut self.buffer);
         let bytes = buffer.len() + piece.len();
@@ -242,7 +242,7 @@ impl fmt::Debug for BodyWriter {
     }
 }
 
-/// What a body holds until its message is committed.
+/// Resources of a body until the message is committed.
 struct Held {
     share: Option<Share>,
     reservation: Option<Reservation>,
@@ -255,7 +255,7 @@ enum Content {
     File { bodies: Arc<Bodies>, id: QueueId, body: BodyRef },
 }
 
-/// A finished body that waits for its message. A file that no message took is removed when this is dropped.
+/// Finished body waiting for its message. An unused body file is removed on drop.
 #[derive(Clone)]
 pub struct NewBody {
     content: Content,
@@ -263,8 +263,7 @@ pub struct NewBody {
 }
 
 impl NewBody {
-    /// A body that is in memory already and has at most [`BODY_INLINE_BYTES_MAX`] octets; larger ones go through a
-    /// [`BodyWriter`].
+    /// Wraps a body in memory of at most [`BODY_INLINE_BYTES_MAX`] octets; larger bodies go through a [`BodyWriter`].
     pub fn inline(bytes: Bytes) -> Result<Self, SpoolError> {
         if bytes.len() > BODY_INLINE_BYTES_MAX {
             return Err(SpoolError::Invalid("a body of more than 256 KiB goes through a body writer"));
@@ -272,7 +271,7 @@ impl NewBody {
         Ok(Self { content: Content::Memory(bytes), held: None })
     }
 
-    /// A body that is in memory, of any length: what is too large for a record goes into a file.
+    /// Stores a body from memory, of any length; bodies too large for a record go to a file.
     pub async fn of(spool: &dyn Spool, id: QueueId, bytes: Bytes) -> Result<Self, SpoolError> {
         if bytes.len() <= BODY_INLINE_BYTES_MAX {
             return Self::inline(bytes);
@@ -282,7 +281,7 @@ impl NewBody {
         writer.finish().await
     }
 
-    /// Octets.
+    /// Size of the body in octets.
     #[must_use]
     pub fn size(&self) -> u64 {
         match &self.content {
@@ -291,7 +290,7 @@ impl NewBody {
         }
     }
 
-    /// Reads it, before its message is committed too.
+    /// Returns a reader, usable before the message is committed.
     #[must_use]
     pub fn reader(&self) -> Arc<dyn BodyRead> {
         match &self.content {
@@ -317,15 +316,15 @@ impl NewBody {
         }
     }
 
-    /// Room was promised when it was written.
+    /// Returns whether disk space was reserved when the body was written.
     pub(crate) fn has_room(&self) -> bool {
-        self.held.as_ref().is_some_and(|held| held.reservation.is_some())
+        self.held.as_ref().is_some_and(|pending| pending.reservation.is_some())
     }
 
-    /// A commit that names the file begins: from now on only the sweep at start may remove it, since the commit may become
-    /// durable whatever it seems to say.
+    /// Marks the file as referenced by a submitted commit. From then on only the cleanup at start may remove the file,
+    /// because the commit may become durable whatever result was reported.
     pub(crate) fn mark_named(&self) {
-        if let Some(file) = self.held.as_ref().and_then(|held| held.file.as_ref()) {
+        if let Some(file) = self.held.as_ref().and_then(|pending| pending.file.as_ref()) {
             file.named.store(true, Ordering::Relaxed);
         }
     }
@@ -333,12 +332,12 @@ impl NewBody {
 
 impl fmt::Debug for NewBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let in_memory = self.held.as_ref().is_none_or(|held| held.share.is_some());
+        let in_memory = self.held.as_ref().is_none_or(|pending| pending.share.is_some());
         f.debug_struct("NewBody").field("size", &self.size()).field("in_memory", &in_memory).finish_non_exhaustive()
     }
 }
 
-/// A file that stays while someone reads it.
+/// Body file kept on disk while a reader exists.
 struct WaitingFile {
     body: FileBody,
     _held: Option<Arc<Held>>,

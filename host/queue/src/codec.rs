@@ -1,14 +1,14 @@
-//! The small binary encoding of all records: numbers of variable length, octets behind their length.
+//! Binary encoding shared by all records: variable-length numbers and length-prefixed octets.
 
-/// The bytes are not what a record must be.
+/// Error for bytes that do not form a valid record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Malformed(pub(crate) &'static str);
 
-/// Version, then CRC.
+/// Octets of the record header: version, then CRC.
 pub(crate) const HEADER_BYTES: usize = 5;
 
-/// Appends fields.
+/// Appends fields to a record.
 #[derive(Default)]
 pub(crate) struct Writer(pub(crate) Vec<u8>);
 
@@ -17,7 +17,7 @@ impl Writer {
         Self(Vec::with_capacity(bytes))
     }
 
-    /// Begins a record: a version, and room for the CRC that [`Writer::seal`] fills.
+    /// Starts a record: the version, and space for the CRC filled in by [`RecordWriter::seal`].
     pub(crate) fn record(version: u8, bytes: usize) -> Self {
         let mut writer = Self::with_capacity(HEADER_BYTES + bytes);
         writer.0.extend_from_slice(&[version, 0, 0, 0, 0]);
@@ -28,7 +28,7 @@ impl Writer {
         self.0.push(value);
     }
 
-    /// Seven bits an octet, lowest first.
+    /// Appends a number, seven bits per octet, lowest bits first.
     pub(crate) fn number(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.0.push((value & 0x7f) as u8 | 0x80);
@@ -46,7 +46,7 @@ impl Writer {
         self.bytes(value.as_bytes());
     }
 
-    /// 0, or 1 with the text behind it.
+    /// Appends 0, or 1 followed by the text.
     pub(crate) fn optional(&mut self, value: Option<&str>) {
         match value {
             None => self.u8(0),
@@ -57,28 +57,28 @@ impl Writer {
         }
     }
 
-    /// Ends a record: the CRC covers its key and all behind the CRC.
+    /// Finishes a record: the CRC covers the key and everything behind the CRC.
     pub(crate) fn seal(mut self, key: &[u8]) -> Vec<u8> {
         seal(&mut self.0, key);
         self.0
     }
 }
 
-/// Fills in the CRC of a record that begins with a version and room for it.
+/// Fills in the CRC of a record that starts with a version and space for the CRC.
 pub(crate) fn seal(record: &mut [u8], key: &[u8]) {
     if let Some((header, payload)) = record.split_at_mut_checked(HEADER_BYTES) {
         let sum = checksum(key, payload).to_le_bytes();
-        if let Some(room) = header.get_mut(1..) {
-            room.copy_from_slice(&sum);
+        if let Some(space) = header.get_mut(1..) {
+            space.copy_from_slice(&sum);
         }
     }
 }
 
-/// Checks version and CRC; returns what is behind them.
+/// Checks version and CRC; returns the payload behind the header.
 pub(crate) fn open<'a>(record: &'a [u8], key: &[u8], version: u8) -> Result<&'a [u8], Malformed> {
     let (header, payload) = record.split_first_chunk::<HEADER_BYTES>().ok_or(Malformed("the record is too short"))?;
-    let [found, sum @ ..] = *header;
-    if found != version {
+    let [found_version, sum @ ..] = *header;
+    if found_version != version {
         return Err(Malformed("the record has a version that this program does not know"));
     }
     if u32::from_le_bytes(sum) != checksum(key, payload) {
@@ -94,7 +94,7 @@ fn checksum(key: &[u8], payload: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// Takes fields from the front.
+/// Reads fields from the front of a record.
 pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -157,7 +157,7 @@ impl<'a> Reader<'a> {
         Ok(if self.flag()? { Some(self.text()?.to_owned()) } else { None })
     }
 
-    /// A count of things that take at least an octet each, so that a broken one cannot ask for memory.
+    /// Reads a count of elements of at least an octet each, so that a corrupt count cannot cause a large allocation.
     pub(crate) fn count(&mut self) -> Result<usize, Malformed> {
         let count = self.narrow::<usize>()?;
         if count > self.0.len() { Err(Malformed("a count is larger than the record")) } else { Ok(count) }

@@ -1,4 +1,4 @@
-//! The spool inside the server's own store.
+//! Spool implementation on the server's embedded store.
 
 use std::collections::VecDeque;
 use std::ops::Bound;
@@ -32,31 +32,31 @@ use crate::spool::{Fresh, Lease, Spool};
 use crate::unit::{DueKey, Settle, UNIT_RECIPIENTS_MAX, Unit, UnitRecipient, parked_key};
 use crate::view::{ListKey, ListPage, Shown, Stats};
 
-/// The keyspaces that the store must be opened with.
+/// Keyspaces that the store must be opened with.
 pub const KEYSPACES: [&str; 4] = ["message", "due", "parked", "meta"];
 
-/// Key of the epoch in the keyspace `meta`.
+/// Key of the lease epoch in the keyspace `meta`.
 pub(crate) const EPOCH_KEY: &[u8] = b"epoch";
-/// Units that one call may ask for.
+/// Maximum number of units returned by a single call.
 const PAGE_MAX: usize = 10_000;
 
-/// How a spool is opened.
+/// Settings of an [`EmbeddedSpool`].
 #[derive(Clone)]
 pub struct SpoolSettings {
-    /// Octets that must stay free on the disk for settling and journals (`queue_minfree`).
+    /// Octets that must stay free on the disk for settlements and journals (`queue_minfree`).
     pub queue_minfree: u64,
-    /// Octets that bodies on their way in may take in memory, all together (`spool_memory_bytes_max`).
+    /// Maximum octets of memory for all incoming bodies together (`spool_memory_bytes_max`).
     pub spool_memory_bytes_max: u64,
-    /// Hints that may wait for the owner.
+    /// Maximum number of new-unit notifications queued for the owner.
     pub hints_max: usize,
-    /// Octets of messages that came to the owner by hint and are still in memory.
+    /// Maximum octets of messages passed to the owner with notifications and still in memory.
     pub hint_bytes_max: u64,
-    /// Where time comes from.
+    /// Source of wall time and monotonic time.
     pub clock: Arc<dyn Clock>,
 }
 
 impl SpoolSettings {
-    /// The defaults: `queue_minfree` is 1.5 times the largest message, and two journals.
+    /// Creates the default settings: `queue_minfree` is 1.5 times the largest message plus two journals.
     #[must_use]
     pub fn new(message_size_limit: u64, clock: Arc<dyn Clock>) -> Self {
         Self {
@@ -69,7 +69,7 @@ impl SpoolSettings {
     }
 }
 
-/// The durable spool on one server. Cheap to clone.
+/// Durable spool on a single server. Cheap to clone.
 #[derive(Clone)]
 pub struct EmbeddedSpool(pub(crate) Arc<Inner>);
 
@@ -89,38 +89,38 @@ pub(crate) struct Inner {
     pub(crate) epoch: AtomicU64,
 }
 
-/// A message whose records are in a batch, ready to be submitted.
+/// Message whose records are in a batch, ready to be submitted.
 pub(crate) struct Prepared {
     id: QueueId,
     units: Vec<Unit>,
     hold: Option<String>,
-    /// For the hints, if memory allows.
+    /// Message for the owner's notification, if the memory budget allows.
     message: Option<Message>,
-    /// Keeps memory and room until the commit.
+    /// Body whose memory and disk space stay reserved until the commit.
     body: NewBody,
 }
 
 impl EmbeddedSpool {
-    /// Opens the spool: its records are in the store, which must have the [`KEYSPACES`], its large bodies in the directory
-    /// `bodies`. Files that no record names are removed.
+    /// Opens the spool: records are in the store, opened with [`KEYSPACES`]; large bodies are files in the directory
+    /// `bodies`. Files without a referencing record are removed.
     pub async fn open(store: &Store, bodies: &Path, settings: SpoolSettings) -> Result<Self, SpoolError> {
         let path = bodies.to_owned();
         let files = Blocking::default().run(move || DiskFiles::open(&path)).await??;
         Self::open_with(store, Arc::new(files), settings).await
     }
 
-    /// As [`EmbeddedSpool::open`], over other files; tests use it.
+    /// Opens the spool over another implementation of [`BodyFiles`]; used by tests.
     pub async fn open_with(store: &Store, files: Arc<dyn BodyFiles>, settings: SpoolSettings) -> Result<Self, SpoolError> {
         let [message, due, parked, meta] = KEYSPACES.map(|name| store.keyspace(name));
         let (message, due, parked, meta) = (message?, due?, parked?, meta?);
         let recovery = crate::recovery::Recovery { message, due, parked, meta, files };
         let blocking = Blocking::default();
-        let (recovery, found) = blocking.run(move || recovery.run()).await??;
-        if !found.repairs.is_empty() {
-            store.commit(found.repairs).await?;
+        let (recovery, recovered) = blocking.run(move || recovery.run()).await??;
+        if !recovered.repairs.is_empty() {
+            store.commit(recovered.repairs).await?;
         }
         let crate::recovery::Recovery { message, due, parked, meta, files } = recovery;
-        let room = Room::new(files.clone(), settings.clock.clone(), settings.queue_minfree);
+        let disk_space = Room::new(files.clone(), settings.clock.clone(), settings.queue_minfree);
         let memory = Memory::new(settings.spool_memory_bytes_max);
         Ok(Self(Arc::new(Inner {
             store: store.clone(),
@@ -129,13 +129,13 @@ impl EmbeddedSpool {
             parked,
             meta,
             bodies: Arc::new(Bodies { files, blocking, memory, files_made: AtomicU64::new(0) }),
-            schedule: Mutex::new(found.schedule),
+            schedule: Mutex::new(recovered.schedule),
             hints: Hints::new(settings.hints_max, settings.hint_bytes_max),
-            room,
+            room: disk_space,
             reclaim: Reclaim::default(),
             clock: settings.clock,
-            ids: QueueIds::after(found.last_id),
-            epoch: AtomicU64::new(found.epoch),
+            ids: QueueIds::after(recovered.last_id),
+            epoch: AtomicU64::new(recovered.epoch),
         })))
     }
 }
@@ -156,13 +156,13 @@ impl Spool for EmbeddedSpool {
 
     async fn enqueue(&self, message: NewMessage) -> Result<(), SpoolError> {
         let inner = &*self.0;
-        // Almost always answered without the disk: a new id is greater than all in the tables.
+        // Almost always answered without disk access: a new id is greater than all ids in the tables.
         if inner.message.contains(&message.id.to_key())? {
             return Ok(());
         }
         inner.room.check()?;
         let bytes = message.unpromised_bytes();
-        let _room = if bytes == 0 { None } else { Some(inner.room.reserve(bytes)?) };
+        let _reservation = if bytes == 0 { None } else { Some(inner.room.reserve(bytes)?) };
         let mut batch = Batch::with_capacity(3);
         let prepared = inner.prepare_all(vec![message], &mut batch)?;
         let permit = inner.permit(&batch).await?;
@@ -274,7 +274,7 @@ impl Spool for EmbeddedSpool {
     }
 }
 
-/// What a scan found.
+/// Result of a scan of the due index.
 struct Scanned {
     units: Vec<Unit>,
     unreadable: Vec<(DueKey, Bytes, Malformed)>,
@@ -285,38 +285,42 @@ impl Inner {
         if lease.epoch() == self.epoch.load(Ordering::Acquire) { Ok(()) } else { Err(SpoolError::Fenced) }
     }
 
-    /// As [`Inner::prepare`], of several messages with those that each brings along, in their order.
+    /// Prepares several messages as [`SpoolInner::prepare`] does, each followed by its attached messages.
     pub(crate) fn prepare_all(&self, messages: Vec<NewMessage>, batch: &mut Batch) -> Result<Vec<Prepared>, SpoolError> {
         let mut prepared = Vec::with_capacity(messages.len());
-        let mut left: VecDeque<NewMessage> = messages.into();
-        while let Some(mut message) = left.pop_front() {
-            left.extend(std::mem::take(&mut message.with));
+        let mut remaining: VecDeque<NewMessage> = messages.into();
+        while let Some(mut message) = remaining.pop_front() {
+            remaining.extend(std::mem::take(&mut message.with));
             prepared.push(self.prepare(message, batch)?);
         }
         Ok(prepared)
     }
 
-    /// Puts the records of a message into a batch: the message before its units, so that nobody finds a unit without it.
+    /// Adds the records of a message to a batch: the message before the units, so that no unit is visible without a
+    /// message.
     pub(crate) fn prepare(&self, message: NewMessage, batch: &mut Batch) -> Result<Prepared, SpoolError> {
         let due_at = message.due_at();
-        let NewMessage { id, envelope, head, body, tags, hold, not_before: _, priority: _, with: _ } = message;
+        let NewMessage { id, envelope, head: header, body, tags, hold, not_before: _, priority: _, with: _ } = message;
         if envelope.recipients.is_empty() {
             return Err(SpoolError::Invalid("a message without recipients"));
         }
-        if head.len() > HEAD_BYTES_MAX {
-            return Err(SpoolError::Invalid("the head is longer than 4 MiB"));
+        if header.len() > HEAD_BYTES_MAX {
+            return Err(SpoolError::Invalid("the header block is longer than 4 MiB"));
         }
         let record_body = match (body.in_memory(), body.file()) {
             (_, Some((body_id, _))) if body_id != id => return Err(SpoolError::Invalid("the body of another message")),
             (_, Some((_, file))) => RecordBody::File(file.clone()),
-            (inside, None) => RecordBody::Inside(inside.cloned().unwrap_or_default()),
+            (bytes, None) => RecordBody::Inside(bytes.cloned().unwrap_or_default()),
         };
-        let made = make_message(id, &envelope, &tags, &head, &record_body).map_err(|e| SpoolError::Invalid(e.0))?;
+        let encoded = make_message(id, &envelope, &tags, &header, &record_body).map_err(|e| SpoolError::Invalid(e.0))?;
         let units = split(id, &envelope.recipients, due_at, matches!(record_body, RecordBody::File(_)))?;
-        // What waits is not kept in memory for it.
-        let guard =
-            if hold.is_some() || due_at > envelope.origin.received_at { None } else { self.hints.admit(made.bytes.len() as u64) };
-        batch.put(&self.message, id.to_key().to_vec(), made.bytes);
+        // Messages that are not due at once are not kept in memory.
+        let guard = if hold.is_some() || due_at > envelope.origin.received_at {
+            None
+        } else {
+            self.hints.admit(encoded.bytes.len() as u64)
+        };
+        batch.put(&self.message, id.to_key().to_vec(), encoded.bytes);
         for unit in &units {
             match &hold {
                 None => {
@@ -332,25 +336,25 @@ impl Inner {
         }
         let message = guard.map(|guard| {
             let body: Arc<dyn BodyRead> = match record_body {
-                RecordBody::Inside(_) => Arc::new(CountedBody::new(made.inside, guard)),
+                RecordBody::Inside(_) => Arc::new(CountedBody::new(encoded.inside, guard)),
                 RecordBody::File(file) => Arc::new(self.file_body(id, file)),
             };
-            Message { id, envelope: Arc::new(envelope), head: made.head, body, tags: Arc::new(tags) }
+            Message { id, envelope: Arc::new(envelope), head: encoded.head, body, tags: Arc::new(tags) }
         });
         Ok(Prepared { id, units, hold, message, body })
     }
 
-    /// Waits for the committer to have room for a batch and the state record that may ride along.
+    /// Waits for queue space in the committer for a batch and the state record that may be added.
     pub(crate) async fn permit(&self, batch: &Batch) -> Result<Permit, SpoolError> {
         Ok(self.store.reserve(batch.bytes() + STATE_BYTES_MAX).await?)
     }
 
-    /// Lets the low-water cursor ride along.
+    /// Adds the low-water cursor to a batch if due.
     pub(crate) fn ride(&self, schedule: &mut Schedule, batch: &mut Batch) {
         schedule.ride(batch, &self.meta, self.clock.now(), self.clock.monotonic());
     }
 
-    /// Tells the owner of what has become durable.
+    /// Notifies the owner of units that have become durable.
     pub(crate) fn announce(&self, prepared: Prepared) {
         if prepared.hold.is_some() {
             return;
@@ -367,7 +371,7 @@ impl Inner {
         FileBody::new(self.bodies.files.clone(), self.bodies.blocking.clone(), id, body)
     }
 
-    /// Reads a message record. Blocks.
+    /// Reads a message record. Blocking.
     pub(crate) fn read(&self, id: QueueId) -> Result<MessageRecord, SpoolError> {
         let record = self.message.get(&id.to_key())?.ok_or(SpoolError::NotFound)?;
         read_message(id, &record).map_err(|error| {
@@ -376,44 +380,44 @@ impl Inner {
         })
     }
 
-    /// Blocks.
+    /// Reads due units from the index. Blocking.
     fn scan(&self, after: Option<DueKey>, until: Timestamp, limit: usize) -> Result<Scanned, SpoolError> {
-        let begun = if after.is_none() { Some(self.schedule.lock().begin_scan()) } else { None };
+        let scan_start = if after.is_none() { Some(self.schedule.lock().begin_scan()) } else { None };
         let low = || self.schedule.lock().low();
         let mut from = after.map_or_else(low, |after| after.next().max(low()));
-        if let Some((low, _)) = begun {
+        if let Some((low, _)) = scan_start {
             from = low;
         }
-        let mut found = Scanned { units: Vec::new(), unreadable: Vec::new() };
+        let mut scan = Scanned { units: Vec::new(), unreadable: Vec::new() };
         let mut first = None;
         let end = behind(until);
-        while found.units.len() < limit {
-            let wanted = limit - found.units.len();
+        while scan.units.len() < limit {
+            let wanted = limit - scan.units.len();
             let rows = self.due.range(Bound::Included(&from.to_bytes()), Bound::Excluded(&end.to_bytes()), wanted)?;
             let more = rows.len() == wanted;
             for (key, record) in rows {
                 let Some(key) = DueKey::from_bytes(&key) else {
-                    tracing::error!(?key, "a key in the due index is none: it is passed over");
+                    tracing::error!(?key, "due index: invalid key skipped");
                     continue;
                 };
                 first.get_or_insert(key);
                 from = key.next();
                 match read_unit(key, &record) {
-                    Ok(unit) => found.units.push(unit),
-                    Err(error) => found.unreadable.push((key, record, error)),
+                    Ok(unit) => scan.units.push(unit),
+                    Err(error) => scan.unreadable.push((key, record, error)),
                 }
             }
             if !more {
                 break;
             }
         }
-        if let Some((_, hand_overs)) = begun {
+        if let Some((_, hand_overs)) = scan_start {
             self.schedule.lock().scanned(hand_overs, first.unwrap_or(end));
         }
-        Ok(found)
+        Ok(scan)
     }
 
-    /// Blocks.
+    /// Returns the time of the first due unit. Blocking.
     fn first_due(&self, after: Option<DueKey>) -> Result<Option<Timestamp>, SpoolError> {
         let low = self.schedule.lock().low();
         let from = after.map_or(low, |after| after.next().max(low));
@@ -421,16 +425,16 @@ impl Inner {
         Ok(rows.first().and_then(|(key, _)| DueKey::from_bytes(key)).map(|key| key.next_at))
     }
 
-    /// Moves a unit whose record cannot be read to the corrupt ones, with the record as it is.
+    /// Moves a unit with an unreadable record to the corrupt units, with the raw record.
     async fn park_unreadable(&self, (key, record, error): (DueKey, Bytes, Malformed)) -> Result<(), SpoolError> {
-        tracing::error!(id = %key.id, unit = key.number, %error, "a unit's record cannot be read: it is kept as corrupt");
+        tracing::error!(id = %key.id, unit = key.number, %error, "unit record unreadable: unit moved to corrupt");
         let mut batch = Batch::with_capacity(3);
         park(&mut batch, &self.due, &self.parked, key, record, error);
         let permit = self.permit(&batch).await?;
         let completion = {
             let mut schedule = self.schedule.lock();
             schedule.remove(key);
-            // Whether it had been tried is not known any more.
+            // The attempt count is unreadable, so the counter is a guess.
             let due = if schedule.counts.deferred > 0 { 1 } else { 0 };
             let count = schedule.counts.due(due);
             *count = count.saturating_sub(1);
@@ -443,16 +447,16 @@ impl Inner {
 }
 
 impl Prepared {
-    /// Enters the units into the schedule; to be called under the lock under which the batch is submitted. `false`: the
-    /// same message is there already.
+    /// Adds the units to the schedule; called under the lock under which the batch is submitted. Returns `false` if the
+    /// same message is already queued.
     pub(crate) fn place(&self, schedule: &mut Schedule) -> bool {
         self.body.mark_named();
         let count = self.units.len() as u64;
         if self.hold.is_some() {
             schedule.counts.hold += count;
         } else {
-            let known = self.units.iter().filter(|unit| !schedule.put(unit)).count();
-            if known == self.units.len() {
+            let queued = self.units.iter().filter(|unit| !schedule.put(unit)).count();
+            if queued == self.units.len() {
                 return false;
             }
             schedule.counts.incoming += count;
@@ -463,11 +467,11 @@ impl Prepared {
     }
 }
 
-/// Writes what moves an unreadable unit.
+/// Adds the writes that move an unreadable unit to the corrupt units.
 pub(crate) fn park(batch: &mut Batch, due: &Keyspace, parked: &Keyspace, key: DueKey, record: Bytes, error: Malformed) {
-    let to = parked_key(key.id, key.number);
+    let new_key = parked_key(key.id, key.number);
     let corrupt = Parked::CorruptUnit { detail: error.to_string(), next_at: key.next_at, record };
-    batch.put(parked, to.to_vec(), make_parked(&to, &corrupt));
+    batch.put(parked, new_key.to_vec(), make_parked(&new_key, &corrupt));
     batch.delete(due, key.to_bytes().to_vec());
 }
 

@@ -1,4 +1,4 @@
-//! Envelope, tags and statuses as records hold them. Frozen with the record versions that use them.
+//! Record encoding of envelopes, tags and delivery statuses. Frozen with the record versions that use the encoding.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
@@ -91,7 +91,8 @@ fn take_address(input: &mut Reader<'_>) -> Result<Address, Malformed> {
     Address::new(local, input.text()?).map_err(|_| Malformed("an address is not valid"))
 }
 
-/// The body's type in the two lowest bits, then SMTPUTF8 and REQUIRETLS: a record without them is as it always was.
+/// Encodes the body type in the two lowest bits, then SMTPUTF8 and REQUIRETLS, so that older records without either flag
+/// stay valid.
 fn octets_code(envelope: &Envelope) -> u8 {
     let body = match envelope.body_type {
         BodyType::SevenBit => 0,
@@ -197,6 +198,6 @@ fn via_of(code: u8) -> Result<Via, Malformed> {
         4 => Ok(Via::Forward),
         5 => Ok(Via::Dsn),
         6 => Ok(Via::Api),
-        _ => Err(Malformed("the door is unknown")),
+        _ => Err(Malformed("the source is unknown")),
     }
 }

@@ -1,49 +1,49 @@
-//! What can go wrong with the spool.
+//! Errors of the spool.
 
 use std::io;
 use std::sync::Arc;
 
 use waxwing_store::StoreError;
 
-/// Why the spool did not do it.
+/// Reason for a failed spool operation.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum SpoolError {
-    /// Less than `queue_minfree` would be left: `452 4.3.1`.
+    /// Disk full: less than `queue_minfree` would be left (`452 4.3.1`).
     #[error("the queue's disk is full: {free} octets are free, {needed} are needed beside the reserve of {minfree}")]
     Full {
-        /// Octets free, without those that others were promised.
+        /// Octets free on the disk, without the octets reserved by others.
         free: u64,
-        /// Octets asked for.
+        /// Octets requested by the caller.
         needed: u64,
-        /// `queue_minfree`.
+        /// Value of `queue_minfree` in octets.
         minfree: u64,
     },
-    /// There is no such message.
+    /// Message not found in the queue.
     #[error("there is no such message")]
     NotFound,
-    /// A record or a body cannot be read.
+    /// Record or body that cannot be read.
     #[error("a record is corrupt: {0}")]
     Corrupt(Arc<str>),
-    /// A later lease exists: the owner must stop.
+    /// Lease superseded by a later lease: the owner must stop.
     #[error("a later owner has taken over")]
     Fenced,
-    /// The unit is not as the caller believes: it was changed, settled or removed meanwhile.
+    /// Unit changed, settled or removed since the caller read the unit.
     #[error("the unit was changed meanwhile")]
     Conflict,
-    /// The caller broke a rule.
+    /// Request that breaks a rule of the interface.
     #[error("not a valid request: {0}")]
     Invalid(&'static str),
-    /// The store failed.
+    /// Failure of the store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A body file failed.
+    /// Failure of a body file.
     #[error("a body file failed: {0}")]
     Io(Arc<io::Error>),
 }
 
 impl SpoolError {
-    /// Nothing can be read or written any more under this lease: the server is to be started again. A read that failed may be
-    /// one damaged place.
+    /// Returns whether nothing can be read or written any more under the current lease, so that the server must be
+    /// restarted. A failed read is not fatal: the damage may be limited to a single record.
     #[must_use]
     pub fn is_fatal(&self) -> bool {
         match self {

@@ -1,4 +1,4 @@
-//! Bodies that are files: how they are named, checked and read.
+//! Body files: names, checksums and reading.
 
 use std::fmt;
 use std::io;
@@ -12,17 +12,17 @@ use waxwing_types::{BodyRead, QueueId};
 use crate::blocking::Blocking;
 use crate::files::{BodyFile, BodyFiles};
 
-/// Each so many octets of a body file have a CRC of their own, so that whatever is read is checked.
+/// Block size in octets of a body file. Each block has a CRC, so that every read is verified.
 pub const BODY_BLOCK_BYTES: usize = 64 << 10;
-/// Octets that one read returns at most.
+/// Maximum octets returned by a single read.
 const READ_BYTES_MAX: usize = 1 << 20;
 
-/// A body file as a message record names it.
+/// Reference to a body file in a message record.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct BodyRef {
-    /// Tells the files of one message apart; the first has 0.
+    /// Suffix that distinguishes the files of a message; 0 for the first.
     pub(crate) suffix: u16,
-    /// Octets.
+    /// Size of the body in octets.
     pub(crate) size: u64,
     /// CRC of each block.
     pub(crate) blocks: Arc<[u32]>,
@@ -34,12 +34,12 @@ impl fmt::Debug for BodyRef {
     }
 }
 
-/// Name of a body file.
+/// Returns the name of a body file.
 pub(crate) fn file_name(id: QueueId, suffix: u16) -> String {
     if suffix == 0 { id.to_string() } else { format!("{id}.{suffix}") }
 }
 
-/// The message and the suffix in a file's name.
+/// Parses a file name into message id and suffix.
 pub(crate) fn parse_file_name(name: &str) -> Option<(QueueId, u16)> {
     match name.split_once('.') {
         None => Some((name.parse().ok()?, 0)),
@@ -47,7 +47,7 @@ pub(crate) fn parse_file_name(name: &str) -> Option<(QueueId, u16)> {
     }
 }
 
-/// Computes the CRC of each block as octets pass by.
+/// Computes the CRC of each block incrementally.
 #[derive(Default)]
 pub(crate) struct BlockSums {
     done: Vec<u32>,
@@ -81,7 +81,7 @@ impl BlockSums {
     }
 }
 
-/// Reads a body file off the reactor, whole blocks at a time; each block is checked against its CRC.
+/// Reads a body file on blocking threads in whole blocks, each verified against its CRC.
 pub(crate) struct FileBody {
     files: Arc<dyn BodyFiles>,
     blocking: Blocking,
@@ -131,7 +131,7 @@ fn opened(
     Ok(file)
 }
 
-/// Reads the blocks that hold `offset..end` and returns that part of them.
+/// Reads the blocks that contain `offset..end` and returns the requested range.
 fn read_checked(file: &dyn BodyFile, body: &BodyRef, offset: u64, end: u64) -> io::Result<Bytes> {
     const BLOCK: u64 = BODY_BLOCK_BYTES as u64;
     let (first, start) = (offset / BLOCK, offset / BLOCK * BLOCK);

@@ -1,44 +1,44 @@
-//! Body files and the disk under them.
+//! Body files and the free space of their disk.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// Where body files are kept. All calls block. A file survives a power cut once it and the directory have been synced.
+/// Directory of body files. All calls block. A file survives a power cut once file and directory have been synced.
 pub trait BodyFiles: Send + Sync {
-    /// Makes a file that must not exist.
+    /// Creates a file; fails if the name exists.
     fn create(&self, name: &str) -> io::Result<Box<dyn BodyFile>>;
-    /// Opens a file to read.
+    /// Opens a file for reading.
     fn open(&self, name: &str) -> io::Result<Box<dyn BodyFile>>;
-    /// Makes creations durable.
+    /// Makes file creations durable.
     fn sync_directory(&self) -> io::Result<()>;
-    /// Removes a file.
+    /// Removes a file by name.
     fn remove(&self, name: &str) -> io::Result<()>;
-    /// Names of all files.
+    /// Returns the names of all files.
     fn names(&self) -> io::Result<Vec<String>>;
-    /// Octets that may still be written to this disk.
+    /// Returns the octets still available on the disk.
     fn free_bytes(&self) -> io::Result<u64>;
 }
 
-/// One body file.
+/// Open body file for appending or reading.
 pub trait BodyFile: Send + Sync {
-    /// Writes at the end.
+    /// Appends octets at the end.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
     /// Makes the content durable.
     fn sync(&mut self) -> io::Result<()>;
-    /// Fills the buffer from `offset`; [`io::ErrorKind::UnexpectedEof`] if the file ends before.
+    /// Fills the buffer from `offset`; returns [`io::ErrorKind::UnexpectedEof`] if the file ends before.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 }
 
-/// Files in a directory.
+/// Body files in a directory on disk.
 #[derive(Debug)]
 pub struct DiskFiles {
     directory: PathBuf,
 }
 
 impl DiskFiles {
-    /// In that directory, which is made if it is not there.
+    /// Opens the directory and creates a missing directory with mode 0700.
     pub fn open(directory: &Path) -> io::Result<Self> {
         if !directory.is_dir() {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;

@@ -1,4 +1,4 @@
-//! Hints for the owner: what has just come in, with its message at hand, as far as channel and memory allow.
+//! Notification of the spool's owner about new units, with their messages as far as channel and memory limits allow.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,13 +16,13 @@ pub(crate) struct Hints {
     sender: mpsc::Sender<Fresh>,
     receiver: Mutex<Option<mpsc::Receiver<Fresh>>>,
     memory: Arc<HintMemory>,
-    /// The least key of a hint that was dropped.
+    /// Least key of the dropped notifications.
     missed: Mutex<Option<DueKey>>,
     wake: Notify,
     dropped: AtomicU64,
 }
 
-/// Octets of the messages that hints brought to the owner and that still live.
+/// Memory budget for messages passed to the owner with notifications.
 struct HintMemory {
     used: AtomicU64,
     bytes_max: u64,
@@ -45,25 +45,25 @@ impl Hints {
         self.receiver.lock().take().unwrap_or_else(|| mpsc::channel(1).1)
     }
 
-    /// Counts a message of that many octets, if the owner's messages leave room for it.
+    /// Reserves budget for a message of `bytes` octets; returns `None` if the budget is exhausted.
     pub(crate) fn admit(&self, bytes: u64) -> Option<HintGuard> {
         let fits = |used: u64| used.checked_add(bytes).filter(|used| *used <= self.memory.bytes_max);
         self.memory.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
         Some(HintGuard { memory: self.memory.clone(), bytes })
     }
 
-    /// Hands a hint over, or notes that the owner must scan for it.
-    pub(crate) fn send(&self, fresh: Fresh) {
-        let key = fresh.unit.due_key();
-        if self.sender.try_send(fresh).is_err() {
+    /// Sends a notification, or records that the owner must scan for the unit.
+    pub(crate) fn send(&self, new_unit: Fresh) {
+        let key = new_unit.unit.due_key();
+        if self.sender.try_send(new_unit).is_err() {
             self.miss(key);
         }
     }
 
     pub(crate) fn miss(&self, key: DueKey) {
-        let mut missed = self.missed.lock();
-        *missed = Some(missed.map_or(key, |other| other.min(key)));
-        drop(missed);
+        let mut overflow = self.missed.lock();
+        *overflow = Some(overflow.map_or(key, |other| other.min(key)));
+        drop(overflow);
         self.dropped.fetch_add(1, Ordering::Relaxed);
         self.wake.notify_one();
     }
@@ -82,7 +82,7 @@ impl Hints {
     }
 }
 
-/// Gives its octets back when the message is dropped.
+/// Releases the reserved octets when the message is dropped.
 pub(crate) struct HintGuard {
     memory: Arc<HintMemory>,
     bytes: u64,
@@ -94,7 +94,7 @@ impl Drop for HintGuard {
     }
 }
 
-/// A body in memory whose message is counted.
+/// Body in memory whose message counts against the notification budget.
 pub(crate) struct CountedBody {
     body: MemoryBody,
     _guard: HintGuard,

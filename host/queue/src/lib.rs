@@ -1,17 +1,18 @@
-//! The durable spool and its schedule.
+//! Durable spool: the queue of messages and the schedule of delivery units.
 //!
-//! Owns: the records of messages and units, bodies inside the store and as files, the due index with its low-water cursor,
-//! the disk's reserve (`queue_minfree`), hints for what is fresh, leases.
-//! Uses: store, pipeline (made mail), types.
-//! Used by: intake (takes messages), delivery (owns the units), the daemon (`queue list|show`).
-//! Never: where a message goes or when it is tried again; a body as a whole in memory beyond 256 KiB.
+//! Owns: message and unit records, bodies inside the store and as files, the due index with its low-water cursor,
+//! the disk reserve (`queue_minfree`), notifications of new units, leases.
+//! Uses: pipeline, store, types.
+//! Used by: daemon, delivery, intake.
+//! Never: routing or retry decisions; more than 256 KiB of an incoming body in memory.
 //! Start reading at: [`Spool`], then `embedded.rs`.
 //!
-//! Keyspaces, and their records (each with a version octet and a CRC over key and value):
-//! `message`: id → envelope, tags, head, and the body or its file's name with a CRC for each 64 KiB, never modified;
-//! `due`: time, id, unit → unit (rescheduling deletes and puts in one batch);
-//! `parked`: id, unit → unit with the reason why it is held or corrupt;
-//! `meta`: schema, epoch, and the low-water cursor: nothing is due below it, so that scans need not walk over what is gone.
+//! Keyspaces and records (each record has a version octet and a CRC over key and value):
+//! `message`: id → envelope, tags, header block, and the body or the file name with a CRC per 64 KiB; never modified.
+//! `due`: time, id, unit number → unit; rescheduling deletes and inserts in the same batch.
+//! `parked`: id, unit number → suspended unit (on hold or corrupt) with the reason.
+//! `meta`: schema version, lease epoch, and the low-water cursor: no unit is due below the cursor, so that scans skip
+//! removed keys.
 #![forbid(unsafe_code)]
 
 mod blocking;

@@ -1,4 +1,4 @@
-//! Body files for tests: all that is not synced is gone when they are killed, as after a power cut.
+//! Body files for tests that lose everything unsynced when killed, as in a power cut.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -23,28 +23,28 @@ struct State {
     free_bytes: Option<u64>,
 }
 
-/// Keeps all in memory. Clones share it. A removal is durable at once and a creation as late as allowed: the worst case
-/// for whoever relies on the order.
+/// In-memory body files; clones share the content. Removals are durable at once and creations as late as allowed, the worst
+/// case for code that relies on their order.
 #[derive(Clone, Default)]
 pub struct LossyFiles(Arc<Mutex<State>>);
 
 impl LossyFiles {
-    /// Sets what [`BodyFiles::free_bytes`] says.
+    /// Sets the result of [`BodyFiles::free_bytes`].
     pub fn set_free_bytes(&self, bytes: u64) {
         self.0.lock().free_bytes = Some(bytes);
     }
 
-    /// The defect that tests must notice: syncs do nothing from now on.
+    /// Turns every sync into a no-op: a defect that tests must detect.
     pub fn forget_syncs(&self) {
         self.0.lock().syncs_forgotten = true;
     }
 
-    /// Every later write fails.
+    /// Makes every later write fail.
     pub fn kill(&self) {
         self.0.lock().killed = true;
     }
 
-    /// What is found after the restart.
+    /// Returns the files that remain after a restart.
     #[must_use]
     pub fn restart(&self) -> Self {
         let mut state = self.0.lock();

@@ -1,4 +1,4 @@
-//! Messages on their way in.
+//! Messages to be enqueued.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -10,53 +10,53 @@ use waxwing_types::{Envelope, QueueId, Tags, Timestamp};
 use crate::body::NewBody;
 use crate::{Spool, SpoolError};
 
-/// Octets of a head that the spool takes: the header limit of intake is far below.
+/// Maximum octets of a header block in the spool; the limit of intake is far lower.
 pub const HEAD_BYTES_MAX: usize = 4 << 20;
 
-/// A message that the spool shall take.
+/// Message to be enqueued.
 #[derive(Clone, Debug)]
 pub struct NewMessage {
-    /// Its name, from [`Spool::ids`](crate::Spool::ids).
+    /// Queue id, from [`Spool::queue_ids`](crate::Spool::queue_ids).
     pub id: QueueId,
-    /// Who sent it to whom. Its units are due from `origin.received_at` on.
+    /// Envelope of the message. Units are due from `origin.received_at` on.
     pub envelope: Envelope,
-    /// The header block with the empty line behind it.
+    /// Header block with the final empty line.
     pub head: Bytes,
-    /// Everything after.
+    /// Message body behind the header block.
     pub body: NewBody,
-    /// What plugins said about it.
+    /// Tags set by plugins.
     pub tags: Tags,
-    /// It goes into the hold queue, for this reason.
+    /// Reason for the hold queue, if the message goes on hold.
     pub hold: Option<String>,
-    /// No attempt before this time has passed since `origin.received_at`.
+    /// Delay of the first attempt, counted from `origin.received_at`.
     pub not_before: Duration,
-    /// Each step counts as a second of waiting more: it is due so much earlier, or later if negative, than what came at the same time.
-    /// An attempt before `not_before` it never brings about.
+    /// Priority in seconds of waiting time: positive values make the message due so much earlier than messages received at
+    /// the same time, negative values later. No priority causes an attempt before `not_before`.
     pub priority: i8,
-    /// Messages that are committed in the same batch: all of them or none. Theirs count as these.
+    /// Messages committed in the same batch, all or none. Attached messages of these messages are included.
     pub with: Vec<NewMessage>,
 }
 
-/// Boxed, because what comes along may bring others.
+/// Boxed future, because attached messages may have attachments of their own.
 type Spooling<'a> = Pin<Box<dyn Future<Output = Result<NewMessage, SpoolError>> + Send + 'a>>;
 
 impl NewMessage {
-    /// Made mail after all hooks, with what plugins sent along.
+    /// Stores the bodies of a generated message that passed all hooks, and of all attached messages.
     #[must_use]
     pub fn of(spool: &dyn Spool, prepared: Prepared) -> Spooling<'_> {
         Box::pin(async move {
-            let Prepared { id, envelope, head, body, tags, placement, with } = prepared;
+            let Prepared { id, envelope, head: header, body, tags, placement, with } = prepared;
             let body = NewBody::of(spool, id, body).await?;
-            let mut along = Vec::with_capacity(with.len());
-            for one in with {
-                along.push(Self::of(spool, one).await?);
+            let mut attached = Vec::with_capacity(with.len());
+            for message in with {
+                attached.push(Self::of(spool, message).await?);
             }
             let Placement { hold, not_before, priority } = placement;
-            Ok(Self { id, envelope, head, body, tags, hold, not_before, priority, with: along })
+            Ok(Self { id, envelope, head: header, body, tags, hold, not_before, priority, with: attached })
         })
     }
 
-    /// When its units are due.
+    /// Time at which the units become due.
     pub(crate) fn due_at(&self) -> Timestamp {
         let received_at = self.envelope.origin.received_at;
         let steps = Duration::from_secs(u64::from(self.priority.unsigned_abs()));
@@ -70,13 +70,13 @@ impl NewMessage {
         }
     }
 
-    /// Octets of bodies for which no room was promised yet, with those of all that come along at whatever depth.
+    /// Octets of bodies without reserved disk space, including attached messages at any depth.
     pub(crate) fn unpromised_bytes(&self) -> u64 {
-        let mut left = vec![self];
+        let mut remaining = vec![self];
         let mut bytes = 0;
-        while let Some(message) = left.pop() {
+        while let Some(message) = remaining.pop() {
             bytes += if message.body.has_room() { 0 } else { message.body.size() };
-            left.extend(&message.with);
+            remaining.extend(&message.with);
         }
         bytes
     }

@@ -1,7 +1,8 @@
-//! Gets back the disk space of messages that are gone.
+//! Compaction of the store: returns the disk space of removed messages.
 //!
-//! The store frees what was removed when later writes push it out. When the disk is so full that nothing is taken in, there are no later
-//! writes: an empty queue could keep the door closed for ever. So a refusal for lack of room has the store tidied.
+//! The store frees removed rows when later writes displace them. On a full disk no messages are accepted and therefore no
+//! writes follow, so that even an empty queue could stay full for ever. A refusal for lack of disk space therefore triggers
+//! a compaction.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,15 +14,15 @@ use crate::body::BODY_INLINE_BYTES_MAX;
 use crate::embedded::Inner;
 use crate::message::HEAD_BYTES_MAX;
 
-/// Between two times that the store is tidied.
+/// Minimum time between two compactions.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// When the store was tidied last.
+/// Time of the last compaction.
 #[derive(Debug, Default)]
 pub(crate) struct Reclaim(Mutex<Option<Monotonic>>);
 
 impl Reclaim {
-    /// Whether it is time; then it is not for a while.
+    /// Returns whether a compaction is due; if so, records the time.
     fn is_due(&self, now: Monotonic) -> bool {
         let mut last = self.0.lock();
         let is_due = last.is_none_or(|at| now.since(at) >= PAUSE);
@@ -33,19 +34,20 @@ impl Reclaim {
 }
 
 impl Inner {
-    /// The disk had no room for a message: tidies the store on a thread of its own, if that is due and can't fill the disk meanwhile.
+    /// Compacts the store on a blocking thread after a message was refused for lack of disk space, if due and if the
+    /// compaction itself cannot fill the disk.
     pub(crate) fn reclaim(self: &Arc<Self>) {
         let counts = self.schedule.lock().counts;
         let units = counts.incoming + counts.deferred + counts.hold + counts.corrupt;
-        // What is alive is written anew before the old is removed; each message at its largest.
+        // Live rows are rewritten before the old tables are removed; each message is counted at its maximum size.
         let written = units.saturating_mul((HEAD_BYTES_MAX + BODY_INLINE_BYTES_MAX) as u64);
         if !self.bodies.files.free_bytes().is_ok_and(|free| written <= free) || !self.reclaim.is_due(self.clock.monotonic()) {
             return;
         }
         let message = self.message.clone();
         self.bodies.blocking.start(move || match message.reclaim() {
-            Ok(()) => tracing::info!(target: "queue", "the disk is short of room: the space of messages that are gone is freed"),
-            Err(error) => tracing::warn!(target: "queue", "the space of messages that are gone can't be freed: {error}"),
+            Ok(()) => tracing::info!(target: "queue", "disk nearly full: the store was compacted"),
+            Err(error) => tracing::warn!(target: "queue", "disk nearly full, but the store cannot be compacted: {error}"),
         });
     }
 }

@@ -1,4 +1,5 @@
-//! The records. Their layout is frozen: a change is a new version beside the old one, and the fixtures must still load.
+//! Record formats. The layout is frozen: a change needs a new version beside the old version, and the fixtures must still
+//! load.
 
 use std::sync::Arc;
 
@@ -19,17 +20,17 @@ const NUMBER_VERSION: u8 = 1;
 const BODY_INSIDE: u8 = 0;
 const BODY_FILE: u8 = 1;
 
-/// Header, kind of body, length of the fields, length of the head.
+/// Octets of record header, body kind, length of the fields and length of the header block.
 const MESSAGE_FIXED_BYTES: usize = HEADER_BYTES + 1 + 4 + 4;
 
-/// Where a message's body is.
+/// Body of a message as stored in a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RecordBody {
     Inside(Bytes),
     File(BodyRef),
 }
 
-/// A message record that was read.
+/// Decoded message record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MessageRecord {
     pub(crate) envelope: Envelope,
@@ -39,7 +40,7 @@ pub(crate) struct MessageRecord {
 }
 
 impl MessageRecord {
-    /// Octets of head and body.
+    /// Octets of header block and body.
     pub(crate) fn size(&self) -> u64 {
         self.head.len() as u64
             + match &self.body {
@@ -49,26 +50,26 @@ impl MessageRecord {
     }
 }
 
-/// A message record that was made: its octets, and where head and body lie in them.
+/// Encoded message record with the positions of header block and body.
 pub(crate) struct MadeRecord {
     pub(crate) bytes: Bytes,
     pub(crate) head: Bytes,
-    /// Empty if the body is a file.
+    /// Inline body; empty for a body file.
     pub(crate) inside: Bytes,
 }
 
-/// Puts all that is kept of a message into one buffer, which is both stored and handed to delivery.
+/// Encodes all stored parts of a message into a single buffer, used for both storage and delivery.
 pub(crate) fn make_message(
     id: QueueId,
     envelope: &Envelope,
     tags: &Tags,
-    head: &[u8],
+    header: &[u8],
     body: &RecordBody,
 ) -> Result<MadeRecord, Malformed> {
     let mut fields = Writer::with_capacity(256);
     put_envelope(&mut fields, envelope);
     put_tags(&mut fields, tags);
-    let (kind, inside) = match body {
+    let (kind, inline_body) = match body {
         RecordBody::Inside(bytes) => (BODY_INSIDE, bytes.as_ref()),
         RecordBody::File(body) => {
             fields.number(u64::from(body.suffix));
@@ -80,30 +81,30 @@ pub(crate) fn make_message(
         }
     };
     let fields = fields.0;
-    let too_long = |_| Malformed("the envelope or the head is too long");
-    let (fields_bytes, head_bytes) =
-        (u32::try_from(fields.len()).map_err(too_long)?, u32::try_from(head.len()).map_err(too_long)?);
-    let mut record = BytesMut::with_capacity(MESSAGE_FIXED_BYTES + fields.len() + head.len() + inside.len());
+    let too_long = |_| Malformed("the envelope or the header block is too long");
+    let (fields_bytes, header_bytes) =
+        (u32::try_from(fields.len()).map_err(too_long)?, u32::try_from(header.len()).map_err(too_long)?);
+    let mut record = BytesMut::with_capacity(MESSAGE_FIXED_BYTES + fields.len() + header.len() + inline_body.len());
     record.extend_from_slice(&[MESSAGE_VERSION, 0, 0, 0, 0, kind]);
     record.extend_from_slice(&fields_bytes.to_le_bytes());
-    record.extend_from_slice(&head_bytes.to_le_bytes());
-    for part in [&fields, head, inside] {
+    record.extend_from_slice(&header_bytes.to_le_bytes());
+    for part in [&fields, header, inline_body] {
         record.extend_from_slice(part);
     }
     seal(&mut record, &id.to_key());
     let bytes = record.freeze();
-    let head_at = MESSAGE_FIXED_BYTES + fields.len();
-    let body_at = head_at + head.len();
-    Ok(MadeRecord { head: bytes.slice(head_at..body_at), inside: bytes.slice(body_at..), bytes })
+    let header_at = MESSAGE_FIXED_BYTES + fields.len();
+    let body_at = header_at + header.len();
+    Ok(MadeRecord { head: bytes.slice(header_at..body_at), inside: bytes.slice(body_at..), bytes })
 }
 
 pub(crate) fn read_message(id: QueueId, record: &Bytes) -> Result<MessageRecord, Malformed> {
     let mut input = Reader(open(record, &id.to_key(), MESSAGE_VERSION)?);
     let kind = input.u8()?;
     let fields = u32::from_le_bytes(input.array()?) as usize;
-    let head = u32::from_le_bytes(input.array()?) as usize;
+    let header_bytes = u32::from_le_bytes(input.array()?) as usize;
     let mut fields = Reader(input.take(fields)?);
-    let head = record.slice_ref(input.take(head)?);
+    let header = record.slice_ref(input.take(header_bytes)?);
     let envelope = take_envelope(&mut fields)?;
     let tags = take_tags(&mut fields)?;
     let body = match kind {
@@ -115,7 +116,7 @@ pub(crate) fn read_message(id: QueueId, record: &Bytes) -> Result<MessageRecord,
         _ => return Err(Malformed("the kind of body is unknown")),
     };
     fields.end()?;
-    Ok(MessageRecord { envelope, tags, head, body })
+    Ok(MessageRecord { envelope, tags, head: header, body })
 }
 
 fn take_body_ref(fields: &mut Reader<'_>) -> Result<BodyRef, Malformed> {
@@ -127,7 +128,7 @@ fn take_body_ref(fields: &mut Reader<'_>) -> Result<BodyRef, Malformed> {
     Ok(BodyRef { suffix, size, blocks })
 }
 
-/// A unit as the due index keeps it: time, id and number are in the key.
+/// Encodes a unit for the due index; time, id and number are in the key.
 pub(crate) fn make_unit(unit: &Unit, key: &[u8]) -> Bytes {
     let mut out = Writer::record(UNIT_VERSION, 12 + 2 * unit.recipients.len());
     put_unit(&mut out, unit);
@@ -174,14 +175,14 @@ fn take_unit(input: &mut Reader<'_>, key: DueKey) -> Result<Unit, Malformed> {
     Ok(Unit { id: key.id, number: key.number, recipients, attempts, next_at: key.next_at, version, siblings, body_file })
 }
 
-/// Why a unit is not due.
+/// Unit that is not due, with the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Parked {
-    /// The operator holds it.
+    /// Unit put on hold for the operator.
     Held { reason: String, unit: Unit },
-    /// Its message cannot be read.
+    /// Unit whose message cannot be read.
     CorruptMessage { detail: String, unit: Unit },
-    /// Its own record cannot be read: kept as it is.
+    /// Unit whose own record cannot be read, with the raw record.
     CorruptUnit { detail: String, next_at: Timestamp, record: Bytes },
 }
 
@@ -218,16 +219,16 @@ pub(crate) fn read_parked(key: &[u8], id: QueueId, number: u16, record: &[u8]) -
     Ok(parked)
 }
 
-/// What is kept of the schedule from time to time.
+/// Schedule state stored from time to time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StateRecord {
-    /// No unit is due below.
+    /// Low-water cursor: no unit is due below.
     pub(crate) low: DueKey,
-    /// No message has a greater id.
+    /// Greatest message id in use.
     pub(crate) last_id: QueueId,
 }
 
-/// Octets that a state record with its key may take.
+/// Maximum octets of a state record with its key.
 pub(crate) const STATE_BYTES_MAX: usize = 256;
 
 pub(crate) fn make_state(key: &[u8], state: StateRecord) -> Bytes {

@@ -1,4 +1,4 @@
-//! What is found at start: counts, the first due unit, records that cannot be read, files that nobody names.
+//! Recovery at start: counts units, finds the first due unit, handles unreadable records and removes unreferenced files.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -16,14 +16,14 @@ use crate::record::{
 use crate::schedule::{STATE_KEY, Schedule};
 use crate::unit::{DueKey, parse_parked_key};
 
-/// Key of the schema's number in the keyspace `meta`.
+/// Key of the schema version in the keyspace `meta`.
 const SCHEMA_KEY: &[u8] = b"schema";
-/// Layout of keyspaces and keys; records have versions of their own.
+/// Version of the layout of keyspaces and keys; records have versions of their own.
 const SCHEMA: u64 = 1;
-/// Rows that are read at once.
+/// Number of rows per read.
 const ROWS: usize = 1024;
 
-/// The parts of a spool that is being opened.
+/// Parts of a spool during opening.
 pub(crate) struct Recovery {
     pub(crate) message: Keyspace,
     pub(crate) due: Keyspace,
@@ -32,17 +32,17 @@ pub(crate) struct Recovery {
     pub(crate) files: Arc<dyn BodyFiles>,
 }
 
-/// What was found.
+/// State of the spool recovered from disk.
 pub(crate) struct Found {
     pub(crate) schedule: Schedule,
     pub(crate) last_id: QueueId,
     pub(crate) epoch: u64,
-    /// To be committed before anything else.
+    /// Writes to be committed before any other.
     pub(crate) repairs: Batch,
 }
 
 impl Recovery {
-    /// Blocks, a microsecond for each unit.
+    /// Recovers the spool state. Blocking; takes about a microsecond per unit.
     pub(crate) fn run(self) -> Result<(Self, Found), SpoolError> {
         let mut repairs = Batch::default();
         self.check_schema(&mut repairs)?;
@@ -61,19 +61,19 @@ impl Recovery {
     }
 
     fn check_schema(&self, repairs: &mut Batch) -> Result<(), SpoolError> {
-        let corrupt = |what: String| Err(SpoolError::Corrupt(what.into()));
+        let corrupt = |detail: String| Err(SpoolError::Corrupt(detail.into()));
         match self.meta.get(SCHEMA_KEY)? {
             None => repairs.put(&self.meta, SCHEMA_KEY, make_number(SCHEMA_KEY, SCHEMA)),
             Some(record) => match read_number(SCHEMA_KEY, &record) {
                 Ok(SCHEMA) => {}
-                Ok(other) => return corrupt(format!("the spool has schema {other}; this program knows {SCHEMA}")),
+                Ok(other) => return corrupt(format!("the spool has schema {other}; this program supports {SCHEMA}")),
                 Err(error) => return corrupt(format!("schema: {error}")),
             },
         }
         Ok(())
     }
 
-    /// Without a cursor that can be read, everything is read from the start: slow, but nothing is missed.
+    /// Reads the state record. Without a readable cursor the due index is read from the start: slow, but complete.
     fn state(&self) -> Result<StateRecord, SpoolError> {
         let start = StateRecord { low: DueKey::first_at(Timestamp::from_millis(0)), last_id: QueueId::from_u64(0) };
         let Some(record) = self.meta.get(STATE_KEY)? else { return Ok(start) };
@@ -93,7 +93,7 @@ impl Recovery {
             from = Bound::Excluded(last.to_vec());
             for (key, record) in rows {
                 let Some(key) = DueKey::from_bytes(&key) else {
-                    tracing::error!(?key, "a key in the due index is none: it is passed over");
+                    tracing::error!(?key, "due index: invalid key skipped");
                     continue;
                 };
                 first.get_or_insert(key);
@@ -103,7 +103,7 @@ impl Recovery {
                         schedule.found(&unit);
                     }
                     Err(error) => {
-                        tracing::error!(id = %key.id, unit = key.number, %error, "a unit's record cannot be read: it is kept as corrupt");
+                        tracing::error!(id = %key.id, unit = key.number, %error, "unit record unreadable: unit moved to corrupt");
                         park(repairs, &self.due, &self.parked, key, record, error);
                         schedule.counts.corrupt += 1;
                         schedule.found_unreadable(key.id);
@@ -143,17 +143,17 @@ impl Recovery {
         }
     }
 
-    /// Removes files that no record names: a crash came between their creation and their commit, or between the commit that
-    /// removed their message and their unlinking. A file whose record cannot be read stays.
+    /// Removes files without a referencing record, left by a crash between file creation and commit, or between the commit
+    /// of the message's removal and the unlinking. Files with an unreadable record stay.
     fn sweep(&self) -> Result<(), SpoolError> {
         for name in self.files.names()? {
             let Some((id, suffix)) = parse_file_name(&name) else { continue };
             let record = self.message.get(&id.to_key())?;
-            let named = record.is_some_and(|record| match read_message(id, &record) {
+            let referenced = record.is_some_and(|record| match read_message(id, &record) {
                 Ok(message) => matches!(&message.body, RecordBody::File(body) if body.suffix == suffix),
                 Err(_) => true,
             });
-            if !named {
+            if !referenced {
                 self.files.remove(&name)?;
             }
         }

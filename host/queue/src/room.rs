@@ -1,4 +1,4 @@
-//! The disk's reserve: what may still come in without eating the space that settling and the journals need.
+//! Disk space: limits incoming mail so that the reserve for settlements and journals stays free.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,25 +9,25 @@ use waxwing_types::{Clock, Monotonic};
 use crate::error::SpoolError;
 use crate::files::BodyFiles;
 
-/// Octets that are promised to a message whose size is not known yet.
+/// Octets reserved for a message of unknown size.
 const SIZE_UNKNOWN_BYTES: u64 = 16 << 10;
-/// Octets that each message takes beside its own: records, keys, and the rounding of files.
+/// Octets of overhead per message: records, keys, and rounding of file sizes.
 const MESSAGE_OVERHEAD_BYTES: u64 = 4 << 10;
-/// The disk is asked again after so many octets of ours ...
+/// Octets written by the spool after which free disk space is measured again.
 const LOOK_AGAIN_BYTES: u64 = 4 << 20;
-/// ... or after this time, ...
+/// Time after which free disk space is measured again.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
-/// ... and each time when less than so many reserves are left.
+/// Multiple of the reserve below which free disk space is measured on every request.
 const NEAR_RESERVES: u64 = 2;
 
 #[derive(Default)]
 struct Seen {
-    /// Octets free at the last look.
+    /// Free octets at the last measurement.
     free: u64,
-    /// Octets written since.
+    /// Octets written since the last measurement.
     spent: u64,
     at: Option<Monotonic>,
-    /// Octets promised and not written yet.
+    /// Octets reserved and not written yet.
     promised: u64,
 }
 
@@ -37,7 +37,7 @@ impl Seen {
     }
 }
 
-/// Counts what is promised against what is free.
+/// Accounts reserved octets against free disk space.
 pub(crate) struct Room {
     files: Arc<dyn BodyFiles>,
     clock: Arc<dyn Clock>,
@@ -50,7 +50,7 @@ impl Room {
         Arc::new(Self { files, clock, minfree, seen: Mutex::default() })
     }
 
-    /// Promises room for a message of that size, 0 if unknown.
+    /// Reserves disk space for a message of the given size, 0 if unknown.
     pub(crate) fn reserve(self: &Arc<Self>, size_hint: u64) -> Result<Reservation, SpoolError> {
         let size = if size_hint == 0 { SIZE_UNKNOWN_BYTES } else { size_hint };
         let bytes = size.saturating_add(MESSAGE_OVERHEAD_BYTES);
@@ -58,57 +58,58 @@ impl Room {
         Ok(Reservation { room: self.clone(), size_hint, promised: bytes, spent: 0 })
     }
 
-    /// Checks that the reserve is still there, whatever was promised: others write to the disk too.
+    /// Checks that the disk reserve is still free regardless of reservations, because other programs write to the disk too.
     pub(crate) fn check(&self) -> Result<(), SpoolError> {
-        let mut seen = self.seen.lock();
-        self.look(&mut seen, 0)?;
-        let free = seen.free.saturating_sub(seen.spent);
+        let mut space = self.seen.lock();
+        self.look(&mut space, 0)?;
+        let free = space.free.saturating_sub(space.spent);
         if free < self.minfree { Err(SpoolError::Full { free, needed: 0, minfree: self.minfree }) } else { Ok(()) }
     }
 
     fn promise(&self, bytes: u64) -> Result<(), SpoolError> {
-        let mut seen = self.seen.lock();
-        self.look(&mut seen, bytes)?;
-        let free = seen.unpromised();
+        let mut space = self.seen.lock();
+        self.look(&mut space, bytes)?;
+        let free = space.unpromised();
         if free < self.minfree.saturating_add(bytes) {
             return Err(SpoolError::Full { free, needed: bytes, minfree: self.minfree });
         }
-        seen.promised += bytes;
+        space.promised += bytes;
         Ok(())
     }
 
-    /// Asks the disk, if the last answer is old or it matters.
-    fn look(&self, seen: &mut Seen, bytes: u64) -> Result<(), SpoolError> {
+    /// Measures free disk space if the last value is old or the space is low.
+    fn look(&self, space: &mut Seen, bytes: u64) -> Result<(), SpoolError> {
         let now = self.clock.monotonic();
-        let stale = seen.at.is_none_or(|at| now.since(at) >= LOOK_AGAIN_AFTER) || seen.spent >= LOOK_AGAIN_BYTES;
-        if stale || seen.unpromised().saturating_sub(bytes) < self.minfree.saturating_mul(NEAR_RESERVES) {
-            *seen = Seen { free: self.files.free_bytes()?, spent: 0, at: Some(now), promised: seen.promised };
+        let stale = space.at.is_none_or(|at| now.since(at) >= LOOK_AGAIN_AFTER) || space.spent >= LOOK_AGAIN_BYTES;
+        if stale || space.unpromised().saturating_sub(bytes) < self.minfree.saturating_mul(NEAR_RESERVES) {
+            *space = Seen { free: self.files.free_bytes()?, spent: 0, at: Some(now), promised: space.promised };
         }
         Ok(())
     }
 }
 
-/// Room that was promised to one message. It ends when this is dropped: what was written by then shows on the disk.
+/// Disk space reserved for a single message. Ends on drop; the octets written until then show up in the free space of the
+/// disk.
 pub struct Reservation {
     room: Arc<Room>,
     size_hint: u64,
-    /// Octets promised, with those already written.
+    /// Octets reserved, including octets already written.
     promised: u64,
     spent: u64,
 }
 
 impl Reservation {
-    /// The size that was asked for; 0 if unknown.
+    /// Requested size in octets; 0 if unknown.
     #[must_use]
     pub fn size_hint(&self) -> u64 {
         self.size_hint
     }
 
-    /// Makes sure that a message of `size` octets has room.
+    /// Extends the reservation to a message of `size` octets.
     pub(crate) fn cover(&mut self, size: u64) -> Result<(), SpoolError> {
         let needed = size.saturating_add(MESSAGE_OVERHEAD_BYTES);
         if needed > self.promised {
-            // Twice the size, so that a long body asks seldom.
+            // Reserves twice the size, so that a long body needs few extensions.
             let more = (needed - self.promised).max(size.min(LOOK_AGAIN_BYTES));
             self.room.promise(more)?;
             self.promised += more;
@@ -116,28 +117,28 @@ impl Reservation {
         Ok(())
     }
 
-    /// The reserve is still there.
+    /// Checks that the disk reserve is still free.
     pub(crate) fn check(&self) -> Result<(), SpoolError> {
         self.room.check()
     }
 
-    /// So many octets have been written: the disk shows them from now on.
+    /// Records written octets, visible in the free space of the disk from now on.
     pub(crate) fn spend(&mut self, bytes: u64) {
         let bytes = bytes.min(self.promised - self.spent);
         self.spent += bytes;
-        let mut seen = self.room.seen.lock();
-        seen.promised -= bytes;
-        seen.spent += bytes;
+        let mut space = self.room.seen.lock();
+        space.promised -= bytes;
+        space.spent += bytes;
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let rest = self.promised - self.spent;
-        let mut seen = self.room.seen.lock();
-        seen.promised -= rest;
-        // Perhaps it was written, perhaps not: the next look at the disk tells.
-        seen.spent += rest;
+        let unused = self.promised - self.spent;
+        let mut space = self.room.seen.lock();
+        space.promised -= unused;
+        // The octets may or may not have been written: the next measurement corrects the account.
+        space.spent += unused;
     }
 }
 

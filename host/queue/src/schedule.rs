@@ -1,12 +1,12 @@
-//! What is known of the due index without reading it: where it begins, which units are in it, how many there are.
+//! In-memory summary of the due index: the low-water cursor, tracked units, and counts.
 //!
-//! A scan of an index from its start walks over everything that was ever removed: a second for a million. So each scan
-//! begins at the low-water cursor. It is the lesser of two: the least of the *young* keys, which were put by this process
-//! and are tracked one by one, and `rest`, below which no other key is. Keys that become too many are handed to `rest`;
-//! scans raise `rest` again.
+//! A scan from the start of the index walks over all removed keys, about a second per million. Each scan therefore starts
+//! at the low-water cursor, the lesser of two bounds: the least *tracked* key (keys inserted by this process are tracked
+//! individually) and `untracked_low`, a lower bound of all other keys. Excess tracked keys are evicted to `untracked_low`;
+//! scans raise `untracked_low` again.
 //!
-//! All changes happen under one lock together with the submission of their batch, so that the order of batches is the order
-//! of changes, and what a crash leaves is always the state after one of them.
+//! All changes happen under a single lock together with the submission of their batch, so that batches and changes have the
+//! same order, and a crash always leaves the state after a complete change.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -17,20 +17,20 @@ use waxwing_types::{Monotonic, QueueId, Timestamp};
 use crate::record::{StateRecord, make_state};
 use crate::unit::{DueKey, Unit};
 
-/// Young keys that are tracked; of more, the later half is handed over.
+/// Maximum number of tracked keys; beyond, the later half is evicted.
 const YOUNG_MAX: usize = 64 << 10;
-/// The cursor is stored this often, riding along with other writes.
+/// Interval at which the cursor is stored, piggybacked on other writes.
 const STORE_EVERY: Duration = Duration::from_secs(5);
-/// The stored cursor stays this far behind the clock, so that what comes in is seldom below it.
+/// Lag of the stored cursor behind the clock, so that new keys are seldom below the cursor.
 const STORE_BEHIND: Duration = Duration::from_secs(60);
 
 /// Key of the state record in the keyspace `meta`.
 pub(crate) const STATE_KEY: &[u8] = b"state";
 
-/// Above all keys.
+/// Greatest possible key.
 const TOP: DueKey = DueKey { next_at: Timestamp::from_millis(u64::MAX), id: QueueId::from_u64(u64::MAX), number: u16::MAX };
 
-/// Counts of units.
+/// Number of units by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) incoming: u64,
@@ -40,26 +40,27 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// The count of due units that have been tried so often.
+    /// Returns the counter of due units with the given number of attempts.
     pub(crate) fn due(&mut self, attempts: u32) -> &mut u64 {
         if attempts == 0 { &mut self.incoming } else { &mut self.deferred }
     }
 }
 
 pub(crate) struct Schedule {
-    /// Keys that this process put, with their version; being written, or due.
+    /// Tracked keys with their versions: inserted by this process, being written or due.
     young: BTreeMap<DueKey, u64>,
-    /// No key but young ones is below.
+    /// Lower bound of all untracked keys.
     rest: DueKey,
-    /// Counts the hand-overs: a scan that began before one must not raise `rest`.
+    /// Number of evictions: a scan started before an eviction must not raise `untracked_low`.
     hand_overs: u64,
-    /// The cursor as it is stored, or about to be.
+    /// Cursor as stored, or as submitted for storage.
     stored: DueKey,
     stored_at: Monotonic,
     last_id: QueueId,
-    /// Units left of the messages that began with more than one.
+    /// Number of open units of messages with several units.
     open_units: HashMap<QueueId, u16>,
-    /// Units that are being settled: a later version may be in the index before the settling that made it has returned.
+    /// Units being settled. The new version of a unit may be in the index before the settlement that wrote the version
+    /// returns.
     settling: HashSet<(QueueId, u16, u64)>,
     pub(crate) counts: Counts,
     pub(crate) enqueued: u64,
@@ -67,7 +68,7 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// As the store was left.
+    /// Creates the schedule from the stored state.
     pub(crate) fn new(state: StateRecord) -> Self {
         Self {
             young: BTreeMap::new(),
@@ -84,24 +85,24 @@ impl Schedule {
         }
     }
 
-    /// Notes a unit that was found at start.
+    /// Records a unit found at start.
     pub(crate) fn found(&mut self, unit: &Unit) {
         if unit.siblings > 1 {
             *self.open_units.entry(unit.id).or_default() += 1;
         }
     }
 
-    /// Notes a unit that was found at start and cannot be read: with it, its message stays.
+    /// Records an unreadable unit found at start; the unit keeps its message in the queue.
     pub(crate) fn found_unreadable(&mut self, id: QueueId) {
         *self.open_units.entry(id).or_default() += 1;
     }
 
-    /// Nothing is due below.
+    /// Low-water cursor: no unit is due below.
     pub(crate) fn low(&self) -> DueKey {
         self.young.first_key_value().map_or(self.rest, |(first, _)| self.rest.min(*first))
     }
 
-    /// A unit gets a place in the due index. `false`: it has that place already.
+    /// Inserts a unit into the due index. Returns `false` if the key is already present.
     pub(crate) fn put(&mut self, unit: &Unit) -> bool {
         let new = self.young.insert(unit.due_key(), unit.version).is_none();
         self.last_id = self.last_id.max(unit.id);
@@ -115,66 +116,66 @@ impl Schedule {
         new
     }
 
-    /// A unit loses its place.
+    /// Removes a key from the tracked keys.
     pub(crate) fn remove(&mut self, key: DueKey) {
         self.young.remove(&key);
     }
 
-    /// The version of a unit at that place, if it is tracked.
+    /// Version of the unit with the given key, if tracked.
     pub(crate) fn version(&self, key: DueKey) -> Option<u64> {
         self.young.get(&key).copied()
     }
 
-    /// To be called before a scan from [`Schedule::low`]; its result goes to [`Schedule::scanned`].
+    /// Starts a scan from [`Schedule::low`]; pass the result to [`Schedule::finish_scan`].
     pub(crate) fn begin_scan(&self) -> (DueKey, u64) {
         (self.low(), self.hand_overs)
     }
 
-    /// A scan found nothing between the low-water cursor and `first`.
+    /// Finishes a scan that found no unit between the low-water cursor and `first`.
     pub(crate) fn scanned(&mut self, hand_overs: u64, first: DueKey) {
         if hand_overs == self.hand_overs {
             self.rest = self.rest.max(first);
         }
     }
 
-    /// A message with several units came in.
+    /// Records a new message with several units.
     pub(crate) fn open(&mut self, id: QueueId, units: u16) {
         if units > 1 {
             self.open_units.insert(id, units);
         }
     }
 
-    /// A unit goes: whether it is the last of its message.
+    /// Closes a unit; returns whether the unit was the last of its message.
     pub(crate) fn close_unit(&mut self, unit: &Unit) -> bool {
-        let Some(left) = self.open_units.get_mut(&unit.id) else { return true };
-        *left -= 1;
-        let last = *left == 0;
+        let Some(open) = self.open_units.get_mut(&unit.id) else { return true };
+        *open -= 1;
+        let last = *open == 0;
         if last {
             self.open_units.remove(&unit.id);
         }
         last
     }
 
-    /// A unit begins to be settled; `false` if it is being settled already.
+    /// Starts the settlement of a unit; returns `false` if the unit is being settled already.
     pub(crate) fn begin_settle(&mut self, unit: &Unit) -> bool {
         self.settling.insert((unit.id, unit.number, unit.version))
     }
 
-    /// Its settling has ended.
+    /// Ends the settlement of a unit.
     pub(crate) fn end_settle(&mut self, unit: &Unit) {
         self.settling.remove(&(unit.id, unit.number, unit.version));
     }
 
-    /// Adds the state record to a batch that is about to be submitted, if something in it lies below the stored cursor or
-    /// the time has come.
+    /// Adds the state record to a batch about to be submitted, if a key lies below the stored cursor or the interval has
+    /// passed.
     pub(crate) fn ride(&mut self, batch: &mut Batch, meta: &Keyspace, now: Timestamp, monotonic: Monotonic) {
         let low = self.low();
-        let behind = now.as_millis().saturating_sub(STORE_BEHIND.as_millis() as u64);
-        let cursor = low.min(DueKey::first_at(Timestamp::from_millis(behind)));
+        let lagging = now.as_millis().saturating_sub(STORE_BEHIND.as_millis() as u64);
+        let cursor = low.min(DueKey::first_at(Timestamp::from_millis(lagging)));
         if low >= self.stored && monotonic.since(self.stored_at) < STORE_EVERY {
             return;
         }
-        // A clock that was set back must not lower the cursor for ever: only what is due does.
+        // After a backward clock step the cursor stays; only a due key lowers the cursor.
         let cursor = if low >= self.stored { cursor.max(self.stored) } else { low };
         self.stored = cursor;
         self.stored_at = monotonic;
@@ -182,7 +183,7 @@ impl Schedule {
     }
 }
 
-/// Where a scan that found nothing up to `until` ends.
+/// Returns the end of a scan that found nothing up to `until`.
 pub(crate) fn behind(until: Timestamp) -> DueKey {
     until.as_millis().checked_add(1).map_or(TOP, |next| DueKey::first_at(Timestamp::from_millis(next)))
 }

@@ -1,4 +1,4 @@
-//! The end of an attempt, in one atomic batch.
+//! Settlement: the end of an attempt in a single atomic batch.
 
 use waxwing_store::{Batch, Urgency, crash_point};
 
@@ -10,14 +10,14 @@ use crate::schedule::Schedule;
 use crate::spool::Lease;
 use crate::unit::{After, Settle, Unit, parked_key};
 
-/// Octets that the deletions of a settled unit are counted with.
+/// Octets counted for the deletions of a settled unit.
 const DELETIONS_BYTES: usize = 512;
 
 impl Inner {
     pub(crate) async fn settle(&self, lease: &Lease, settle: Settle) -> Result<Option<Unit>, SpoolError> {
         self.check(lease)?;
         if settle.remaining.is_empty() != matches!(settle.after, After::Gone) {
-            return Err(SpoolError::Invalid("a unit goes exactly when nobody remains"));
+            return Err(SpoolError::Invalid("a unit is removed exactly if no recipients remain"));
         }
         let unit = settle.unit.clone();
         let tracked = {
@@ -27,30 +27,30 @@ impl Inner {
             }
             schedule.version(unit.due_key())
         };
-        let (begun, prepared) = match self.begin(tracked, settle).await {
-            Ok(begun) => begun,
+        let (submitted, prepared) = match self.begin(tracked, settle).await {
+            Ok(submitted) => submitted,
             Err(error) => {
                 self.schedule.lock().end_settle(&unit);
                 return Err(error);
             }
         };
         crash_point("queue.before_settle_commit");
-        // From here on an error means that the store is poisoned: the unit stays in conflict until the restart.
-        begun.completion.await?;
+        // From here on an error means a poisoned store: the unit stays in conflict until the restart.
+        submitted.completion.await?;
         crash_point("queue.after_settle_commit");
         for new in prepared {
             self.announce(new);
         }
-        if let Some(file) = begun.file {
+        if let Some(file) = submitted.file {
             self.unlink(file).await;
         }
         self.schedule.lock().end_settle(&unit);
-        Ok(begun.unit)
+        Ok(submitted.unit)
     }
 
-    /// Checks the unit, makes the batch and submits it.
+    /// Checks the unit, builds the batch and submits the batch.
     async fn begin(&self, tracked: Option<u64>, settle: Settle) -> Result<(Begun, Vec<Prepared>), SpoolError> {
-        let Settle { unit, remaining, attempts, after, made } = settle;
+        let Settle { unit, remaining, attempts, after, made: generated } = settle;
         let version = match tracked {
             Some(version) => version,
             None => self.stored_version(&unit).await?,
@@ -59,21 +59,22 @@ impl Inner {
             return Err(SpoolError::Conflict);
         }
         let mut batch = Batch::with_capacity(4);
-        let prepared = self.prepare_all(made, &mut batch)?;
-        // Whether this is the message's last unit is known only when the batch goes: units of one message settle side by side.
+        let prepared = self.prepare_all(generated, &mut batch)?;
+        // Only at submission is it known whether the unit is the last of its message: units of a message settle
+        // concurrently.
         let file = if unit.body_file && matches!(after, After::Gone) { self.body_file(&unit).await? } else { None };
         let next = Unit { recipients: remaining, attempts, version: unit.version.wrapping_add(1), ..unit.clone() };
-        let place = Place::of(after, next, &unit, &mut batch, self);
+        let settled = Place::of(after, next, &unit, &mut batch, self);
         let permit = self.store.reserve(batch.bytes() + DELETIONS_BYTES).await?;
         let urgency = if !prepared.is_empty() { Urgency::Now } else { Urgency::Ride };
         let mut schedule = self.schedule.lock();
         let prepared = prepared.into_iter().filter(|new| new.place(&mut schedule)).collect();
-        let last = place.enter(&unit, &mut schedule);
+        let last = settled.enter(&unit, &mut schedule);
         batch.delete(&self.due, unit.due_key().to_bytes().to_vec());
-        if let Place::Due(next) = &place
+        if let Place::Due(next) = &settled
             && next.next_at == unit.next_at
         {
-            // The same place: the deletion stands behind the put in the batch and would win.
+            // Same key: in the batch the deletion follows the earlier insertion and would win.
             let key = next.due_key().to_bytes();
             batch.put(&self.due, key.to_vec(), make_unit(next, &key));
         }
@@ -84,7 +85,7 @@ impl Inner {
         self.ride(&mut schedule, &mut batch);
         let completion = self.store.submit(permit, batch, urgency);
         drop(schedule);
-        Ok((Begun { completion, unit: place.unit(), file: file.filter(|_| last) }, prepared))
+        Ok((Begun { completion, unit: settled.unit(), file: file.filter(|_| last) }, prepared))
     }
 
     async fn stored_version(&self, unit: &Unit) -> Result<u64, SpoolError> {
@@ -94,7 +95,8 @@ impl Inner {
         Ok(stored.version)
     }
 
-    /// Name of the message's body file. Without a readable record the sweep at the next start removes it.
+    /// Returns the name of the message's body file. Without a readable record the cleanup at the next start removes the
+    /// file.
     async fn body_file(&self, unit: &Unit) -> Result<Option<String>, SpoolError> {
         let (message, id) = (self.message.clone(), unit.id);
         let record = self.bodies.blocking.run(move || message.get(&id.to_key())).await??;
@@ -105,7 +107,7 @@ impl Inner {
         }))
     }
 
-    /// Removes the file of a message whose removal is synced.
+    /// Removes the body file of a message after the removal is synced.
     async fn unlink(&self, name: String) {
         let files = self.bodies.files.clone();
         let unlink = move || {
@@ -120,15 +122,15 @@ impl Inner {
     }
 }
 
-/// A settling that was submitted.
+/// Settlement submitted to the store.
 struct Begun {
     completion: waxwing_store::Completion,
     unit: Option<Unit>,
-    /// To be unlinked after the sync.
+    /// Name of the file to unlink after the sync.
     file: Option<String>,
 }
 
-/// Where the unit goes.
+/// State of a unit after settlement.
 enum Place {
     Nowhere,
     Due(Unit),
@@ -137,9 +139,9 @@ enum Place {
 }
 
 impl Place {
-    /// Writes the unit's new record.
+    /// Adds the unit's new record to the batch.
     fn of(after: After, mut next: Unit, old: &Unit, batch: &mut Batch, inner: &Inner) -> Self {
-        let park = |batch: &mut Batch, parked: &Parked| {
+        let suspend = |batch: &mut Batch, parked: &Parked| {
             let key = parked_key(old.id, old.number);
             batch.put(&inner.parked, key.to_vec(), make_parked(&key, parked));
         };
@@ -152,17 +154,17 @@ impl Place {
                 Self::Due(next)
             }
             After::Hold(reason) => {
-                park(batch, &Parked::Held { reason, unit: next.clone() });
+                suspend(batch, &Parked::Held { reason, unit: next.clone() });
                 Self::Hold(next)
             }
             After::Corrupt(detail) => {
-                park(batch, &Parked::CorruptMessage { detail, unit: next.clone() });
+                suspend(batch, &Parked::CorruptMessage { detail, unit: next.clone() });
                 Self::Corrupt(next)
             }
         }
     }
 
-    /// Enters the change into the schedule; whether the message goes too.
+    /// Applies the change to the schedule; returns whether the message is removed too.
     fn enter(&self, old: &Unit, schedule: &mut Schedule) -> bool {
         schedule.remove(old.due_key());
         let count = schedule.counts.due(old.attempts);

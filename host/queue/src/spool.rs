@@ -1,8 +1,8 @@
-//! The seam: what the server needs of a spool, whatever stands behind it.
+//! Interface between server and spool, independent of the storage behind the spool.
 //!
-//! The owner of the spool's units holds a [`Lease`]; an attempt to deliver costs no write. Every write of the owner carries
-//! the lease's epoch and the unit's version, so that a stale owner is fenced off. The embedded spool hands out one lease on
-//! everything; an engine for several servers would hand out leases of shards.
+//! The owner of the spool's units holds a [`Lease`]; a delivery attempt itself costs no write. Every write of the owner
+//! carries the lease epoch and the unit version, so that a stale owner is fenced. The embedded spool grants a single lease
+//! for all units; an engine for several servers would grant leases for shards.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ use crate::room::Reservation;
 use crate::unit::{DueKey, Settle, Unit};
 use crate::view::{ListKey, ListPage, Shown, Stats};
 
-/// The right to work on units. A later lease fences this one off.
+/// Right to process units. A later lease fences earlier leases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
     epoch: u64,
@@ -28,19 +28,19 @@ impl Lease {
         Self { epoch }
     }
 
-    /// Grows with every lease, also over restarts.
+    /// Epoch of the lease; grows with every lease, across restarts too.
     #[must_use]
     pub const fn epoch(&self) -> u64 {
         self.epoch
     }
 }
 
-/// A unit that has just been made durable, with its message at hand: whoever delivers it at once need not read it.
+/// Unit that has just become durable, with its message, so that immediate delivery needs no read.
 #[derive(Clone)]
 pub struct Fresh {
-    /// Due now.
+    /// Unit that is due now.
     pub unit: Unit,
-    /// Its message.
+    /// Message of the unit.
     pub message: Message,
 }
 
@@ -50,32 +50,33 @@ impl fmt::Debug for Fresh {
     }
 }
 
-/// A durable queue of messages. Each message has one or more units of at most [`UNIT_RECIPIENTS_MAX`] recipients, and
-/// each unit is due at a time, held, or corrupt.
+/// Durable queue of messages. Each message has at least one unit of at most [`UNIT_RECIPIENTS_MAX`] recipients, and each
+/// unit is due at a time, on hold, or corrupt.
 ///
 /// [`UNIT_RECIPIENTS_MAX`]: crate::UNIT_RECIPIENTS_MAX
 #[async_trait]
 pub trait Spool: Send + Sync {
-    /// Hands out the queue ids of this spool.
+    /// Returns the queue id generator of the spool.
     fn ids(&self) -> &QueueIds;
 
-    /// Asks, at MAIL, whether a message of that many octets may come (0 if unknown). [`SpoolError::Full`] means
-    /// `452 4.3.1`. What is granted counts until the reservation is dropped.
+    /// Reserves disk space at MAIL for a message of `size_hint` octets (0 if unknown). [`SpoolError::Full`] maps to `452
+    /// 4.3.1`. The reservation counts until dropped.
     fn room(&self, size_hint: u64) -> Result<Reservation, SpoolError>;
 
-    /// Takes a body piece by piece. `id` names the message; a second body for the same one gets a name of its own.
+    /// Returns a writer for a body in pieces. `id` names the message; a second body for the same message gets a separate
+    /// file name.
     fn body_writer(&self, id: QueueId, reservation: Reservation) -> BodyWriter;
 
-    /// Takes responsibility for a message: `Ok` means that all of it is synced, and only then may `250` be said. On an
-    /// error the message may or may not be there after a restart; giving it again under the same id is safe while it is
-    /// queued.
+    /// Takes responsibility for a message. `Ok` means that the whole message is synced, and only then may `250` be sent.
+    /// After an error the message may or may not be queued after a restart; a retry under the same id is safe while the
+    /// message is queued.
     async fn enqueue(&self, message: NewMessage) -> Result<(), SpoolError>;
 
-    /// Becomes the owner; the lease that was handed out before is fenced off.
+    /// Acquires ownership; fences the previous lease.
     async fn acquire(&self) -> Result<Lease, SpoolError>;
 
-    /// At most `limit` units that are due up to and including `until`, in order, beginning behind `after`, or from the first
-    /// (`None`). Units whose records cannot be read are moved to the corrupt ones, logged, and left out.
+    /// Returns at most `limit` units due up to and including `until`, in order, starting after `after`, or from the first
+    /// unit (`None`). Units with unreadable records are logged, moved to the corrupt units, and left out.
     async fn scan_due(
         &self,
         lease: &Lease,
@@ -84,35 +85,37 @@ pub trait Spool: Send + Sync {
         limit: usize,
     ) -> Result<Vec<Unit>, SpoolError>;
 
-    /// When the first unit behind `after` (or of all) is due.
+    /// Returns the due time of the first unit after `after`, or of all units.
     async fn next_due(&self, lease: &Lease, after: Option<DueKey>) -> Result<Option<Timestamp>, SpoolError>;
 
-    /// Opens a message. [`SpoolError::Corrupt`]: settle its unit with [`After::Corrupt`](crate::After::Corrupt).
+    /// Loads a message. On [`SpoolError::Corrupt`], settle the unit with [`NextState::Corrupt`](crate::NextState::Corrupt).
     async fn load(&self, id: QueueId) -> Result<Message, SpoolError>;
 
-    /// Ends an attempt in one atomic step: what is done goes, the rest is rescheduled, a report is enqueued, and the
-    /// message goes with its last unit. Synced when it returns: the unit as it now is, or none if nothing is left. Drive it
-    /// to its end: a unit whose settling was dropped half-way stays in conflict until the restart.
+    /// Ends an attempt in an atomic step: finished recipients are removed, the others rescheduled, generated messages
+    /// enqueued, and the message is removed with its last unit. Synced on return; returns the unit in its new state, or
+    /// `None` if no unit remains. Poll the future to completion: a unit with a dropped settlement stays in conflict until
+    /// the restart.
     async fn settle(&self, lease: &Lease, settle: Settle) -> Result<Option<Unit>, SpoolError>;
 
-    /// The hints of [`Fresh`] units, once: a second call gets a receiver that is closed. Hints are dropped when the owner
-    /// is behind; then [`Spool::rescan`] resolves.
+    /// Returns the receiver of [`NewUnit`] notifications. A second call gets a closed receiver. Notifications are dropped
+    /// when the owner lags behind; then [`Spool::rescan_from`] resolves.
     fn fresh(&self) -> mpsc::Receiver<Fresh>;
 
-    /// Resolves when hints were dropped since the last time, with a key that is not above any of theirs: units from it on
-    /// are to be scanned, with those that the owner has already.
+    /// Resolves after notifications were dropped, with a key not above any of the dropped units. Units from the key on must
+    /// be scanned again, including units that the owner already has.
     async fn rescan(&self) -> DueKey;
 
-    /// Whether the unit still stands in the queue as it was read, as far as memory knows: a hint may be older than a scan that
-    /// found the same unit.
+    /// Returns whether the unit is unchanged in the queue, as far as memory shows: a notification may be older than a scan
+    /// of the same unit.
     fn is_current(&self, unit: &Unit) -> Option<bool>;
 
-    /// A page of units for the operator: held and corrupt ones first, then by the time when they are due. Not a snapshot.
+    /// Returns a page of units for the operator: units on hold and corrupt units first, then due units by time. Not a
+    /// snapshot.
     async fn list(&self, after: Option<ListKey>, limit: usize) -> Result<ListPage, SpoolError>;
 
-    /// One message with its units for the operator; walks over all due units.
+    /// Returns a message with its units for the operator; walks over all due units.
     async fn show(&self, id: QueueId) -> Result<Shown, SpoolError>;
 
-    /// Counts of units by state.
+    /// Returns counts of units by state.
     fn stats(&self) -> Stats;
 }

@@ -1,74 +1,74 @@
-//! Units: the pieces of work of a message, and what becomes of them.
+//! Delivery units, the pieces of work of a message, and their settlement.
 
 use waxwing_types::{QueueId, Status, Timestamp};
 
 use crate::message::NewMessage;
 
-/// Recipients of a unit: one attempt's worth, as RFC 5321 servers take at least 100 and most relays fewer.
+/// Maximum recipients per unit, for a single attempt: RFC 5321 §4.5.3.1.8 servers accept at least 100, most relays fewer.
 pub const UNIT_RECIPIENTS_MAX: usize = 50;
 
-/// A recipient of a unit who still waits.
+/// Recipient of a unit without a final status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnitRecipient {
     /// Index into the envelope's recipients.
     pub index: u32,
-    /// What the last attempt said, if there was one.
+    /// Status of the last attempt, if any.
     pub last: Option<Status>,
 }
 
-/// Some recipients of a message who are tried together.
+/// Delivery unit: recipients of a message that are tried together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unit {
-    /// The message.
+    /// Queue id of the message.
     pub id: QueueId,
-    /// Which of its units, from 0.
+    /// Number of the unit within the message, from 0.
     pub number: u16,
-    /// Who still waits; never empty.
+    /// Remaining recipients; never empty.
     pub recipients: Vec<UnitRecipient>,
-    /// Attempts so far.
+    /// Number of attempts so far.
     pub attempts: u32,
-    /// When it is due.
+    /// Time of the next attempt.
     pub next_at: Timestamp,
-    /// Grows with every change.
+    /// Version of the unit; grows with every change.
     pub version: u64,
-    /// Units that the message began with.
+    /// Number of units that the message started with.
     pub siblings: u16,
-    /// The message's body is a file: the spool's own mark, which goes from version to version.
+    /// Whether the message body is a file; maintained by the spool across versions.
     pub body_file: bool,
 }
 
 impl Unit {
-    /// Where it stands in the due index.
+    /// Returns the unit's key in the due index.
     #[must_use]
     pub const fn due_key(&self) -> DueKey {
         DueKey { next_at: self.next_at, id: self.id, number: self.number }
     }
 }
 
-/// A place in the due index.
+/// Key in the due index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DueKey {
-    /// When it is due.
+    /// Time at which the unit is due.
     pub next_at: Timestamp,
-    /// The message.
+    /// Queue id of the message.
     pub id: QueueId,
-    /// Which of its units.
+    /// Number of the unit within the message.
     pub number: u16,
 }
 
 /// Octets of a stored [`DueKey`].
 pub(crate) const DUE_KEY_BYTES: usize = 18;
-/// Octets of a stored id with unit number.
+/// Octets of a stored message id with unit number.
 pub(crate) const PARKED_KEY_BYTES: usize = 10;
 
 impl DueKey {
-    /// The first place that is due at `next_at`.
+    /// Returns the least key due at `next_at`.
     #[must_use]
     pub const fn first_at(next_at: Timestamp) -> Self {
         Self { next_at, id: QueueId::from_u64(0), number: 0 }
     }
 
-    /// The place right before; the first of all has none and stays.
+    /// Returns the key directly before; the least key returns itself.
     #[must_use]
     pub const fn previous(self) -> Self {
         match (self.number, self.id.as_u64(), self.next_at.as_millis()) {
@@ -81,7 +81,7 @@ impl DueKey {
         }
     }
 
-    /// The place right behind.
+    /// Returns the key directly after.
     pub(crate) fn next(self) -> Self {
         match (self.number.checked_add(1), self.id.as_u64().checked_add(1)) {
             (Some(number), _) => Self { number, ..self },
@@ -105,7 +105,7 @@ impl DueKey {
     }
 }
 
-/// The key of a unit that is held or corrupt.
+/// Returns the key of a suspended unit (on hold or corrupt).
 pub(crate) fn parked_key(id: QueueId, number: u16) -> [u8; PARKED_KEY_BYTES] {
     let mut key = [0; PARKED_KEY_BYTES];
     let (first, last) = key.split_at_mut(8);
@@ -120,30 +120,30 @@ pub(crate) fn parse_parked_key(key: &[u8]) -> Option<(QueueId, u16)> {
     Some((QueueId::from_u64(u64::from_be_bytes(*id)), u16::from_be_bytes(number)))
 }
 
-/// What becomes of the recipients that an attempt left.
+/// State of a unit after an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum After {
-    /// Nobody is left: the unit goes.
+    /// Unit removed: no recipients remain.
     Gone,
-    /// They are tried again then.
+    /// Unit due again at the given time.
     At(Timestamp),
-    /// They wait for the operator, for this reason.
+    /// Unit on hold for the operator, with the reason.
     Hold(String),
-    /// The message cannot be read: kept for the operator, with what is known.
+    /// Unit kept for the operator because the message cannot be read, with details.
     Corrupt(String),
 }
 
-/// The end of an attempt.
+/// Outcome of an attempt, to be written to the spool.
 #[derive(Clone, Debug)]
 pub struct Settle {
-    /// The unit as it was read; its version and its time must still hold.
+    /// Unit as read; version and time must still match.
     pub unit: Unit,
-    /// Who still waits; empty exactly with [`After::Gone`].
+    /// Remaining recipients; empty exactly with [`NextState::Removed`].
     pub remaining: Vec<UnitRecipient>,
-    /// Attempts so far, with this one.
+    /// Number of attempts, including the settled attempt.
     pub attempts: u32,
-    /// What becomes of them.
+    /// New state of the unit.
     pub after: After,
-    /// Reports, and mail that plugins send, which are enqueued in the same step. They may use the disk's reserve.
+    /// Messages enqueued in the same step: DSNs and submissions of plugins. May use the disk reserve.
     pub made: Vec<NewMessage>,
 }

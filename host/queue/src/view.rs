@@ -1,104 +1,104 @@
-//! What the operator sees of the queue.
+//! Types of the operator's view of the queue.
 
 use waxwing_types::{Envelope, QueueId, ReversePath, Tags, Timestamp};
 
 use crate::unit::{DueKey, Unit};
 
-/// State of a unit, in Postfix's words. `active` is known to the owner only.
+/// State of a unit in Postfix terms. Only the owner knows `active` units.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UnitState {
-    /// Not tried yet.
+    /// Not attempted yet.
     Incoming,
-    /// Tried, and due again.
+    /// Attempted, and due again.
     Deferred,
-    /// Waits for the operator.
+    /// On hold for the operator, with the reason.
     Hold(String),
-    /// A record cannot be read.
+    /// Unreadable record, with details.
     Corrupt(String),
 }
 
-/// A place in the list.
+/// Position in the listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListKey {
-    /// Among the held and corrupt units.
+    /// Position among the suspended units (on hold or corrupt).
     Parked(QueueId, u16),
-    /// Among the due units.
+    /// Position among the due units.
     Due(DueKey),
 }
 
-/// A unit in the list. Of a corrupt one only what could be read is there.
+/// Unit in the listing. Corrupt units have only the readable parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListEntry {
-    /// The message.
+    /// Queue id of the message.
     pub id: QueueId,
-    /// Which of its units.
+    /// Number of the unit within the message.
     pub number: u16,
-    /// Its state.
+    /// State of the unit.
     pub state: UnitState,
-    /// The unit, if its record could be read.
+    /// Unit, if the record is readable.
     pub unit: Option<Unit>,
-    /// What is known of the message, if its record could be read.
+    /// Summary of the message, if the record is readable.
     pub message: Option<ListMessage>,
 }
 
-/// What the list says about a message.
+/// Summary of a message in the listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListMessage {
-    /// Octets of head and body.
+    /// Octets of header block and body.
     pub size: u64,
-    /// When its transaction began.
+    /// Start time of the SMTP transaction.
     pub received_at: Timestamp,
-    /// The envelope sender.
+    /// Envelope sender of the message.
     pub sender: ReversePath,
-    /// Addresses of the unit's recipients, in its order.
+    /// Addresses of the unit's recipients, in order.
     pub recipients: Vec<String>,
 }
 
-/// A page of the list.
+/// Page of the queue listing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListPage {
-    /// The units.
+    /// Units of the page.
     pub entries: Vec<ListEntry>,
-    /// Where the next page begins; none at the end.
+    /// Start of the next page; none at the end.
     pub next: Option<ListKey>,
 }
 
-/// A message for the operator.
+/// Full description of a message for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shown {
-    /// Its name.
+    /// Queue id of the message.
     pub id: QueueId,
-    /// Who sent it to whom; none if the record cannot be read.
+    /// Envelope of the message; none if the record cannot be read.
     pub envelope: Option<Envelope>,
-    /// Octets of head and body.
+    /// Octets of header block and body.
     pub size: u64,
-    /// The body is a file.
+    /// Whether the body is a file.
     pub body_file: bool,
-    /// What plugins said about it.
+    /// Tags set by plugins.
     pub tags: Tags,
-    /// The units that still wait.
+    /// Remaining units of the message.
     pub units: Vec<(Option<Unit>, UnitState)>,
 }
 
-/// Counts of units by state, and what the spool has done since it was opened.
+/// Counts of units by state, and activity since the spool was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Not tried yet.
+    /// Units not attempted yet.
     pub incoming: u64,
-    /// Tried, and due again.
+    /// Units attempted, and due again.
     pub deferred: u64,
-    /// Held.
+    /// Units on hold.
     pub hold: u64,
-    /// Unreadable.
+    /// Units with unreadable records.
     pub corrupt: u64,
-    /// Messages taken.
+    /// Number of messages enqueued.
     pub enqueued: u64,
-    /// Attempts settled.
+    /// Number of attempts settled.
     pub settled: u64,
-    /// Hints dropped because the owner was behind.
+    /// Notifications dropped because the owner lagged behind.
     pub hints_dropped: u64,
-    /// Bodies that became files.
+    /// Number of bodies written to files.
     pub body_files: u64,
-    /// Octets of bodies that are in memory before their commit.
+    /// Octets of uncommitted bodies in memory.
     pub spool_memory_bytes: u64,
 }

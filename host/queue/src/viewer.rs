@@ -1,4 +1,4 @@
-//! Pages for the operator. All of it blocks.
+//! Queue listing for the operator. All functions block.
 
 use std::ops::Bound;
 
@@ -10,9 +10,9 @@ use crate::record::{MessageRecord, Parked, RecordBody, read_parked, read_unit};
 use crate::unit::{DueKey, Unit, parked_key, parse_parked_key};
 use crate::view::{ListEntry, ListKey, ListMessage, ListPage, Shown, UnitState};
 
-/// Units of a page.
+/// Maximum number of units per page.
 const LIST_MAX: usize = 1000;
-/// Rows that are read at once on a walk.
+/// Number of rows per read during a walk.
 const ROWS: usize = 1024;
 
 impl Inner {
@@ -93,7 +93,8 @@ impl Inner {
         Ok(Shown { id, envelope, size, body_file, tags: tags.unwrap_or_default(), units })
     }
 
-    /// The index is by time: walks over all of it, a fraction of a second for 100,000 units.
+    /// Collects the due units of a message. The index is sorted by time, so the whole index is read: a fraction of a second
+    /// for 100,000 units.
     fn due_units(&self, id: QueueId, units: &mut Vec<(Option<Unit>, UnitState)>) -> Result<(), SpoolError> {
         let mut from = Bound::Included(self.schedule.lock().low().to_bytes().to_vec());
         loop {
@@ -126,7 +127,7 @@ fn parked_state(key: &[u8], id: QueueId, number: u16, record: &[u8]) -> (Option<
     }
 }
 
-/// Addresses of the unit's recipients; of all, if the unit cannot be read.
+/// Returns the addresses of the unit's recipients, or of all recipients if the unit cannot be read.
 fn recipients(record: &MessageRecord, unit: Option<&Unit>) -> Vec<String> {
     let all = &record.envelope.recipients;
     match unit {
