@@ -1,4 +1,5 @@
-//! A guest's answers in the host's words. What the contract does not allow is an error, and the call a fault.
+//! Conversion of guest answers from WIT types to pipeline types: verdicts, symbols, resolutions and dispositions. An answer
+//! that the contract does not allow is an error, and the call a fault.
 
 use std::time::Duration;
 
@@ -11,11 +12,11 @@ use crate::rules::Act;
 use crate::settings::Limits;
 use crate::state::one_line;
 
-/// What is wrong with an answer.
+/// Result of a conversion; the error describes the invalid answer.
 pub(crate) type Checked<T> = Result<T, String>;
 
 pub(crate) fn address(address: wit::Address) -> Checked<Address> {
-    Address::new(address.local, &address.domain).map_err(|e| format!("an address of the answer is none: {e}"))
+    Address::new(address.local, &address.domain).map_err(|e| format!("invalid address in the answer: {e}"))
 }
 
 pub(crate) fn verdict(verdict: wit::Verdict, hook: Hook, limits: &Limits) -> Checked<Answer> {
@@ -35,7 +36,7 @@ pub(crate) fn verdict(verdict: wit::Verdict, hook: Hook, limits: &Limits) -> Che
     }
 }
 
-/// `classes`: the first digits that the verdict may have.
+/// Converts a reply. `classes`: allowed first digits of the code for the verdict.
 fn reply(reply: wit::Reply, verdict: &str, classes: &[u16]) -> Checked<Reply> {
     let class = reply.code / 100;
     if !classes.contains(&class) {
@@ -52,7 +53,7 @@ fn reply(reply: wit::Reply, verdict: &str, classes: &[u16]) -> Checked<Reply> {
     Reply::new(reply.code, Some(enhanced), text).map_err(|e| format!("the reply to a {verdict}: {e}"))
 }
 
-/// A score that is no finite number would make every sum of it none.
+/// Converts symbols. A score must be finite: a NaN or infinite score would spoil every sum.
 pub(crate) fn symbols(list: Vec<wit::Symbol>, limits: &Limits) -> Checked<Answer> {
     if list.len() > limits.symbols_max {
         return Err(format!("{} symbols, where {} are allowed", list.len(), limits.symbols_max));
@@ -75,10 +76,10 @@ pub(crate) fn resolution(resolution: on_resolve::Resolution, verify: bool, limit
         on_resolve::Resolution::Unavailable(why) => Resolution::Unavailable(one_line(&why, limits.reason_bytes_max)),
         on_resolve::Resolution::Targets(expansion) => {
             if expansion.targets.len() > limits.targets_max {
-                return Err(format!("a recipient stands for {} targets", expansion.targets.len()));
+                return Err(format!("a resolution has {} targets", expansion.targets.len()));
             }
             if expansion.targets.is_empty() && !verify {
-                return Err("a recipient stands for no targets".to_owned());
+                return Err("a resolution has no targets".to_owned());
             }
             let targets = expansion.targets.into_iter().map(target).collect::<Checked<_>>()?;
             Resolution::Targets(Expansion { targets, sender: expansion.sender.map(address).transpose()? })
@@ -89,7 +90,7 @@ pub(crate) fn resolution(resolution: on_resolve::Resolution, verify: bool, limit
 
 fn target(target: on_resolve::Target) -> Checked<Target> {
     let clean = |text: String, what: &str| match text.is_empty() || text.contains(char::is_control) {
-        true => Err(format!("a target is no {what}: {text:?}")),
+        true => Err(format!("invalid {what} as a target: {text:?}")),
         false => Ok(text),
     };
     match target {
@@ -106,11 +107,11 @@ pub(crate) fn dispositions(
     limits: &Limits,
 ) -> Checked<Answer> {
     let mut all: Vec<(u32, Disposition)> = Vec::with_capacity(list.len().min(asked.len()));
-    for (index, said) in list {
+    for (index, answer) in list {
         if !asked.iter().any(|r| r.index == index) || all.iter().any(|(i, _)| *i == index) {
-            return Err(format!("recipient {index} was not asked about, or is answered twice"));
+            return Err(format!("unknown or repeated recipient index {index}"));
         }
-        all.push((index, disposition(said, clock, limits)?));
+        all.push((index, disposition(answer, clock, limits)?));
     }
     Ok(Answer::Dispositions(all))
 }

@@ -1,8 +1,8 @@
-//! Compiled plugins on disk.
+//! Compile cache: compiled plugins on disk.
 //!
-//! Loading compiled code runs it: what is loaded must be what this server wrote. So the directory must be ours and nobody else
-//! may write in it, the name of an entry says what it was made from and by which engine, and an entry carries a hash that is
-//! checked over the very octets that are loaded.
+//! Loading compiled code executes the code, so only entries written by this server may be loaded. The directory must belong to
+//! the server's user, without write permission for anybody else. The name of an entry is derived from the source and the
+//! engine, and an entry carries a hash that is checked over the very bytes that are loaded.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::hash::{Hash, Hasher};
@@ -16,15 +16,15 @@ use waxwing_types::hex;
 
 use crate::LoadError;
 
-/// The first octets of an entry; the digit is the version of this format.
+/// First bytes of an entry; the digit is the version of the format.
 const MAGIC: &[u8; 8] = b"waxwasm1";
 const HASH_BYTES: usize = blake3::OUT_LEN;
-/// The version of the engine that the workspace pins; a part of the key beside the engine's own.
+/// Version of the engine pinned by the workspace; part of the key, besides the engine's own compatibility hash.
 const WASMTIME: &str = "48.0.8";
-/// Entries that are kept; older ones are removed when one is added.
+/// Maximum number of entries; adding an entry removes the oldest ones.
 const ENTRIES_MAX: usize = 64;
 
-/// The directory of compiled plugins.
+/// Directory of compiled plugins.
 #[derive(Debug)]
 pub(crate) struct Cache {
     directory: PathBuf,
@@ -32,7 +32,7 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// Opens a directory, or makes it for us alone.
+    /// Opens the directory, or creates the directory with mode 0700.
     pub(crate) fn open(directory: PathBuf, engine: &Engine) -> Result<Self, LoadError> {
         let io_error = |source| LoadError::CacheFile { path: directory.clone(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(io_error)?;
@@ -52,20 +52,20 @@ impl Cache {
         }
     }
 
-    /// The compiled form of a component, if it is here and whole. An entry that is not whole is removed.
+    /// Returns the compiled component, if present and intact. A damaged entry is removed.
     pub(crate) fn get(&self, engine: &Engine, source: &[u8]) -> Option<Component> {
         let key = self.key(source);
         let path = self.path(&key);
         let octets = fs::read(&path).ok()?;
         let loaded = verified(&key, &octets).and_then(|code| load(engine, code));
         if loaded.is_none() {
-            tracing::warn!(file = %path.display(), "a compiled plugin was not what this server wrote; it is compiled again");
+            tracing::warn!(file = %path.display(), "damaged entry in the compile cache; the plugin is compiled again");
             let _ = fs::remove_file(&path);
         }
         loaded
     }
 
-    /// Keeps the compiled form of a component: whole, or not at all.
+    /// Stores a compiled component atomically, by a temporary file and a rename.
     pub(crate) fn put(&self, source: &[u8], code: &[u8]) -> io::Result<()> {
         let key = self.key(source);
         let temporary = self.directory.join(format!(".{}.{}", hex(&key), std::process::id()));
@@ -104,14 +104,14 @@ fn is_entry(path: &Path) -> bool {
     path.extension().is_some_and(|e| e == "cwasm")
 }
 
-/// The compiled code of an entry, if the entry is what was written under this key.
+/// Returns the compiled code of an entry, if the hash matches the key and the code.
 fn verified<'o>(key: &[u8; HASH_BYTES], octets: &'o [u8]) -> Option<&'o [u8]> {
     let rest = octets.strip_prefix(MAGIC)?;
     let (hash, code) = rest.split_at_checked(HASH_BYTES)?;
     (hash == seal(key, code).as_bytes()).then_some(code)
 }
 
-/// Over the key too: an entry under another's name is not whole.
+/// Hashes key and code together, so an entry renamed to another key is invalid.
 fn seal(key: &[u8; HASH_BYTES], code: &[u8]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
     hasher.update(key).update(code);
@@ -120,12 +120,12 @@ fn seal(key: &[u8; HASH_BYTES], code: &[u8]) -> blake3::Hash {
 
 #[allow(unsafe_code, reason = "loading compiled code runs it; this is the one place")]
 fn load(engine: &Engine, code: &[u8]) -> Option<Component> {
-    // SAFETY: `code` was written by `Cache::put` from this engine's own compiler: its hash has just been checked over these octets,
-    // which nobody can change, and nobody else may write in the directory that they came from.
+    // SAFETY: `code` was written by `CompileCache::put` from this engine's own compiler: the hash has just been checked over these
+    // bytes, which nobody can change, and nobody else may write in the directory of the cache.
     unsafe { Component::deserialize(engine, code) }.ok()
 }
 
-/// Everything that decides what the compiler makes of a source.
+/// Hashes everything that determines the compiler's output for a source.
 fn engine_key(engine: &Engine) -> [u8; HASH_BYTES] {
     struct Feed(blake3::Hasher);
     impl Hasher for Feed {

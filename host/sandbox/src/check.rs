@@ -1,4 +1,5 @@
-//! What a component imports and exports, against what the contract knows, this server implements and the configuration grants.
+//! Import check: compares a component's imports and exports with the contract, with the features of this server and with the
+//! configured grants.
 
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -8,22 +9,22 @@ use waxwing_pipeline::{Hook, HookSet};
 use crate::error::LoadError;
 use crate::settings::{MessageGrant, PluginSettings};
 
-/// The contract.
+/// Package name of the contract.
 pub(crate) const PACKAGE: &str = "waxwing:mail/";
-/// Its version here.
+/// Version of the contract served by this server.
 const VERSION: (u64, u64, u64) = (0, 1, 0);
 const VERSION_TEXT: &str = "0.1.0";
 
-/// Hooks of the contract that are not called yet.
+/// Hooks of the contract that are not implemented yet.
 const HOOKS_TO_COME: [&str; 1] = ["on-file"];
 
-/// Host interfaces of the contract that are not served yet.
+/// Host interfaces of the contract that are not implemented yet.
 const IMPORTS_TO_COME: [&str; 2] = ["process", "credentials"];
 
-/// WASI.
+/// Prefix of WASI interfaces.
 const WASI: &str = "wasi:";
-/// The interfaces of WASI 0.2 that are served, to guests whose language links them whether they are used or not. `host/wasi.rs` links
-/// them, and says how little they do.
+/// Served interfaces of WASI 0.2, for guests whose language runtime always imports them. Linked by `wasi.rs`, where the
+/// restrictions are described.
 const WASI_SERVED: [&str; 27] = [
     "cli/environment",
     "cli/exit",
@@ -54,19 +55,19 @@ const WASI_SERVED: [&str; 27] = [
     "sockets/udp-create-socket",
 ];
 
-/// An interface of WASI 0.2 that is served.
+/// Checks whether a name is a served interface of WASI 0.2.
 fn is_served_wasi(name: &str) -> bool {
     let Some((interface, version)) = name.strip_prefix(WASI).and_then(|name| name.split_once('@')) else { return false };
     let patch = version.strip_prefix("0.2.").unwrap_or_default();
     WASI_SERVED.contains(&interface) && !patch.is_empty() && patch.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// The server calls it.
+/// Checks whether the server calls a hook.
 pub(crate) fn is_called(hook: Hook) -> bool {
     !HOOKS_TO_COME.contains(&hook.as_str())
 }
 
-/// A host interface that is served.
+/// Host interface of the contract that is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Interface {
     Log,
@@ -108,13 +109,13 @@ impl Interface {
         })
     }
 
-    /// The interface behind an import's full name, whatever its version.
+    /// Returns the interface of an import by full name, whatever the version.
     pub(crate) fn of_import(import: &str) -> Option<Self> {
         let rest = import.strip_prefix(PACKAGE)?;
         Self::from_name(rest.split_once('@').map_or(rest, |(name, _)| name))
     }
 
-    /// The line of configuration that is missing, if one is.
+    /// Returns the missing configuration line, if the interface is not granted.
     fn missing_grant(self, settings: &PluginSettings) -> Option<&'static str> {
         let grants = &settings.grants;
         match self {
@@ -133,17 +134,17 @@ impl Interface {
     }
 }
 
-/// What a component wants and offers, all of it granted and implemented.
+/// Imports and exports of a component, all granted and implemented.
 pub(crate) struct Interfaces {
     pub(crate) imports: Vec<Interface>,
     pub(crate) hooks: HookSet,
     pub(crate) on_load: bool,
     pub(crate) config: bool,
-    /// It imports some of WASI.
+    /// Whether the component imports any WASI interface.
     pub(crate) wasi: bool,
 }
 
-/// Reads and checks them.
+/// Reads and checks the imports and exports of a component.
 pub(crate) fn interfaces(engine: &Engine, component: &Component, settings: &PluginSettings) -> Result<Interfaces, LoadError> {
     let plugin = || settings.name.clone();
     let types = component.component_type();
@@ -159,13 +160,13 @@ pub(crate) fn interfaces(engine: &Engine, component: &Component, settings: &Plug
         let Some(interface) = of_contract(name, settings)? else {
             return Err(LoadError::UnknownImport { plugin: plugin(), import: name.to_owned() });
         };
-        // The words that all interfaces share: types, no functions.
+        // The interface `types` has no functions and needs no linking.
         if interface == "types" {
             continue;
         }
         match Interface::from_name(interface) {
-            Some(known) => match known.missing_grant(settings) {
-                None => imports.push(known),
+            Some(granted) => match granted.missing_grant(settings) {
+                None => imports.push(granted),
                 Some(line) => return Err(LoadError::NotGranted { plugin: plugin(), import: name.to_owned(), line }),
             },
             None if IMPORTS_TO_COME.contains(&interface) => {
@@ -206,8 +207,9 @@ pub(crate) fn interfaces(engine: &Engine, component: &Component, settings: &Plug
     Ok(Interfaces { imports, hooks, on_load, config, wasi })
 }
 
-/// The way by which componentize-py starts Python, when it makes the component: it leaves the door in what it makes. Nobody here goes
-/// through it. Only this very interface is let pass; any other that is no hook stays an error.
+/// Recognises the export `exports` with the function `init`, which componentize-py uses to start Python at build time and
+/// leaves in the component. The server never calls the function. Only this exact interface is accepted; any other export that
+/// is no hook is an error.
 fn is_of_componentize_py(engine: &Engine, name: &str, item: &ComponentItem) -> bool {
     let ComponentItem::ComponentInstance(interface) = item else { return false };
     let mut started = false;
@@ -227,8 +229,8 @@ fn is_of_componentize_py(engine: &Engine, name: &str, item: &ComponentItem) -> b
         && started
 }
 
-/// The interface's name if it is of the contract. Another version than ours is an error, unless it differs in nothing that counts: a
-/// 0.1 that is not younger.
+/// Returns the interface name if the import or export belongs to the contract. A version other than the server's is an error,
+/// except an older patch version of 0.1.
 fn of_contract<'n>(name: &'n str, settings: &PluginSettings) -> Result<Option<&'n str>, LoadError> {
     let Some(rest) = name.strip_prefix(PACKAGE) else { return Ok(None) };
     let Some((interface, version)) = rest.split_once('@') else { return Ok(Some(rest)) };

@@ -1,8 +1,9 @@
-//! Files and the network as WASI offers them: nothing is there, and whoever reaches for it is told so in the words of its language.
+//! Denied WASI access: file system and network of WASI, always refused with an error that the guest's language understands.
 //!
-//! Without any directory a language's library would answer by itself that there is no such file, and nobody would learn of the attempt.
-//! So there is a root directory that lets nobody in: an attempt is the error `access`, which is `PermissionError` in Python and
-//! `PermissionDenied` in Rust, a counter and a line in the trace. No file and no socket of the system stands behind any of it.
+//! Without any preopened directory, a language runtime would itself report a missing file, and the attempt would stay
+//! unnoticed. So a root directory is preopened that denies every access: an attempt returns the error `access`
+//! (`PermissionError` in Python, `PermissionDenied` in Rust), counts in the metrics and adds a line to the trace. No file or
+//! socket of the operating system is ever involved.
 
 use wasmtime::Result;
 use wasmtime::component::{HasSelf, Linker, Resource};
@@ -20,10 +21,10 @@ use wasmtime_wasi::p2::{
 
 use crate::state::State;
 
-/// The name of the only directory.
+/// Name of the only preopened directory.
 const ROOT: &str = "/";
 
-/// Puts these in place of what is linked already.
+/// Replaces the linked WASI interfaces of files and sockets by the denying versions.
 pub(crate) fn link(linker: &mut Linker<State>) -> Result<()> {
     linker.allow_shadowing(true);
     types::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
@@ -47,14 +48,14 @@ impl State {
     }
 }
 
-/// What is done to an open file: the root directory is none.
+/// Returns the error for an operation on an open file: the root is a directory.
 fn no_such_thing<T>() -> FsResult<T> {
     Err(ErrorCode::IsDirectory.into())
 }
 
 impl preopens::Host for State {
     fn get_directories(&mut self) -> Result<Vec<(Resource<Descriptor>, String)>> {
-        // Only a number to the guest: nothing is looked up by it.
+        // The handle is only a number for the guest and is never looked up.
         Ok(vec![(Resource::new_own(0), ROOT.to_owned())])
     }
 }
@@ -65,7 +66,7 @@ impl types::Host for State {
     }
 
     fn filesystem_error_code(&mut self, _: Resource<wasmtime::Error>) -> Result<Option<ErrorCode>> {
-        // No stream of a file ever fails, since there is none.
+        // No file stream exists, so none can fail.
         Ok(None)
     }
 }
@@ -125,7 +126,7 @@ impl HostDescriptor for State {
         self.no_file("wasi.change", ROOT)
     }
 
-    // What a library asks of a directory before it takes it for one.
+    // Operations that a language runtime performs on a directory before use.
 
     async fn get_flags(&mut self, _: Dir) -> FsResult<DescriptorFlags> {
         Ok(DescriptorFlags::READ)

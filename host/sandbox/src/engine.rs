@@ -1,4 +1,4 @@
-//! The engine: one for the process, with one pool of instances for all plugins.
+//! Wasmtime engine: one for the process, with one instance pool for all plugins.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -15,33 +15,33 @@ use crate::meter::Meter;
 use crate::ticker::Ticker;
 use crate::{Limits, LoadError};
 
-/// Octets of each linear memory that stay in RAM when an instance ends: set back by hand, which is cheaper than page faults. A plugin made by
-/// our SDK has its stack, its data and the first piece of its heap in less.
+/// Number of bytes of each linear memory that stay resident after an instance ends: cleared by hand, which is cheaper than page
+/// faults. A plugin built with the SDK needs less for stack, data and the first part of the heap.
 const KEEP_RESIDENT_BYTES: usize = 256 << 10;
-/// Slots of the pool that may stay warm for a plugin while they are not in use.
+/// Maximum number of unused pool slots kept warm for a plugin.
 const UNUSED_WARM_SLOTS_MAX: u32 = 16;
-/// Core modules, memories and tables that one component may have: one from Python is made of 38. Modules only count, and cost the pool
-/// nothing beforehand.
+/// Maximum number of core modules, memories and tables of one component: a component from Python has 38. The number costs the
+/// pool nothing in advance.
 const PARTS_PER_COMPONENT_MAX: u32 = 64;
 
-/// Instances beyond the limit: for plugins that are loaded while all others are at work, and for calls that were cut off and are about to
-/// end when their place is taken.
+/// Instances over the configured limit: for plugins loaded while all instances are busy, and for aborted calls that are about
+/// to end when the permit is reused.
 const SPARE_INSTANCES: u32 = 64;
 
-/// Bounds of all plugins together.
+/// Limits shared by all plugins.
 #[derive(Clone, Debug)]
 pub struct SandboxSettings {
-    /// Where compiled plugins are kept; none compiles them at each start.
+    /// Directory of compiled plugins; none compiles plugins at each start.
     pub cache_directory: Option<PathBuf>,
-    /// Instances of all plugins at a time: the sum of their limits. With less, transactions that hold an instance of one plugin and wait
-    /// for one of another could stand in each other's way. Each reserves 4 GiB of address space (not of memory), which spares every access its
-    /// bounds check.
+    /// Maximum number of instances of all plugins: the sum of the plugin limits. With a lower limit, transactions that hold an
+    /// instance of one plugin and wait for an instance of another could deadlock. Each instance reserves 4 GiB of address space
+    /// (not of memory), which saves the bounds check of memory accesses.
     pub instances_max: u32,
-    /// Octets of linear memory that any plugin's limit may allow.
+    /// Maximum linear memory in bytes that a plugin's limit may allow.
     pub memory_bytes_max: usize,
-    /// Threads for guests that compute for longer than a tick.
+    /// Number of threads of the pool for slow calls.
     pub slow_threads: usize,
-    /// Counts what calls cost, fuel among it, which makes guests slower; none in a server.
+    /// Meter for the cost of calls, including fuel, which slows down guests; none in a server.
     pub meter: Option<Arc<Meter>>,
 }
 
@@ -51,7 +51,7 @@ impl Default for SandboxSettings {
     }
 }
 
-/// Where plugins are loaded and run.
+/// Engine that loads and runs plugins.
 pub struct Sandbox {
     pub(crate) engine: Engine,
     pub(crate) ticker: Arc<Ticker>,
@@ -59,12 +59,12 @@ pub struct Sandbox {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) cache: Option<Cache>,
     pub(crate) settings: SandboxSettings,
-    /// Of each plugin by name, as long as some version of it is loaded.
+    /// Instance limiters by plugin name, as long as a version of the plugin is loaded.
     pub(crate) gates: Mutex<HashMap<String, Weak<Gate>>>,
 }
 
 impl Sandbox {
-    /// Starts the engine and its ticker. The cache directory is made if it is not there.
+    /// Starts the engine and the ticker. The cache directory is created if missing.
     pub fn new(settings: SandboxSettings, clock: Arc<dyn Clock>) -> Result<Arc<Self>, LoadError> {
         let engine = Engine::new(&config(&settings)).map_err(|e| LoadError::Engine(format!("{e:#}")))?;
         let ticker = Ticker::start(&engine)?;
@@ -75,7 +75,7 @@ impl Sandbox {
 }
 
 impl Sandbox {
-    /// The gate that all versions of a plugin share; the version that is loaded last has the word on its limits.
+    /// Returns the limiter shared by all versions of a plugin; the most recently loaded version sets the limits.
     pub(crate) fn gate_of(&self, name: &str, limits: &Limits) -> Arc<Gate> {
         let mut gates = self.gates.lock();
         gates.retain(|_, gate| gate.strong_count() > 0);
@@ -105,14 +105,14 @@ fn config(settings: &SandboxSettings) -> Config {
         .max_unused_warm_slots(UNUSED_WARM_SLOTS_MAX)
         .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
         .table_keep_resident(KEEP_RESIDENT_BYTES)
-        // Only the pages that were written, where the kernel can tell (Linux 6.7).
+        // Resets only written pages, where the kernel reports them (Linux 6.7).
         .pagemap_scan(Enabled::Auto);
     let mut config = Config::new();
     config
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
         .epoch_interruption(true)
         .consume_fuel(settings.meter.is_some())
-        // Unfinished in this version of wasmtime, and it doubles the cost of a call.
+        // Incomplete in this version of wasmtime, and doubles the cost of a call.
         .concurrency_support(false)
         .memory_init_cow(true)
         .cranelift_opt_level(OptLevel::Speed);

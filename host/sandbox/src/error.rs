@@ -1,180 +1,180 @@
-//! Why a plugin is not loaded, each in a sentence for the operator.
+//! Load errors of plugins, each with a message for the operator.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why a plugin is not loaded. An error keeps the version in service that was there before.
+/// Failure to load a plugin. On an error the version in service stays in service.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The engine does not start.
+    /// Engine failed to start.
     #[error("the WebAssembly engine does not start: {0}")]
     Engine(String),
-    /// The directory of compiled plugins cannot be trusted: loading from it would run what others wrote.
+    /// Cache directory untrusted: loading from the directory would execute code written by other users.
     #[error("the directory of compiled plugins {path} cannot be used: {reason}", path = path.display())]
     CacheDirectory {
-        /// The directory.
+        /// Path of the directory.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Reason of the refusal.
         reason: String,
     },
-    /// The directory of compiled plugins cannot be read or written.
+    /// Cache directory unreadable or unwritable.
     #[error("the directory of compiled plugins {path}: {source}", path = path.display())]
     CacheFile {
-        /// The file or directory.
+        /// Path of the file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// Not a component, or one that does not compile.
+    /// File that is not a component, or does not compile.
     #[error("plugin \"{plugin}\" is not a component that can be run: {reason}")]
     NotAComponent {
-        /// The plugin.
+        /// Name of the plugin.
         plugin: String,
-        /// What the compiler said.
+        /// Message of the compiler.
         reason: String,
     },
-    /// Text, an archive, a program.
+    /// File that is not WebAssembly: text, an archive, a native program.
     #[error("plugin \"{plugin}\" is not a WebAssembly file; give the component that the build has made, usually a file .wasm")]
     NotWebAssembly {
-        /// The plugin.
+        /// Name of the plugin.
         plugin: String,
     },
-    /// What compilers make before it is wrapped.
+    /// Core module, the compiler output before `wasm-tools component new`.
     #[error(
         "plugin \"{plugin}\" is a core module, not a component; wrap it with the contract's types, as `wasm-tools component new` does"
     )]
     CoreModule {
-        /// The plugin.
+        /// Name of the plugin.
         plugin: String,
     },
-    /// Built for another version of the contract.
+    /// Component built for another version of the contract.
     #[error(
         "plugin \"{plugin}\" was built for version {theirs} of waxwing:mail (it names {name}), and this server speaks version {ours}; \
          build it again with the contract of this server"
     )]
     OtherVersion {
-        /// The plugin.
+        /// Name of the plugin.
         plugin: String,
-        /// The import or export that says so.
+        /// Import or export with the version.
         name: String,
-        /// Its version.
+        /// Version of the plugin.
         theirs: String,
-        /// Ours.
+        /// Version of the server.
         ours: &'static str,
     },
-    /// An import that the configuration does not grant.
+    /// Import that the configuration does not grant.
     #[error("plugin \"{plugin}\" imports {import}, which is not granted; add {line} under [plugins.{plugin}.grants]")]
     NotGranted {
-        /// The plugin.
+        /// Name of the plugin.
         plugin: String,
-        /// The import.
+        /// Name of the import.
         import: String,
-        /// The line of configuration that would grant it.
+        /// Configuration line that grants the import.
         line: &'static str,
     },
-    /// A hook that the configuration does not grant.
+    /// Hook that the configuration does not grant.
     #[error("plugin \"{plugin}\" exports {hook}, which is not granted; add {line} under [plugins.{plugin}.grants]")]
     HookNotGranted {
-        /// The plugin.
+        /// Name of the plugin.
         plugin: String,
-        /// The hook.
+        /// Name of the hook.
         hook: String,
-        /// The line of configuration that would grant it.
+        /// Configuration line that grants the hook.
         line: &'static str,
     },
-    /// An import of the contract that this version of the server does not serve.
+    /// Import of the contract that this server does not implement yet.
     #[error(
         "plugin \"{plugin}\" imports {import}, which this version of the server has not implemented yet; build it without that, or use a \
          later server"
     )]
     ImportNotImplemented {
-        /// The plugin.
+        /// Name of the plugin.
         plugin: String,
-        /// The import.
+        /// Name of the import.
         import: String,
     },
-    /// An interface of WASI that is not served.
+    /// WASI interface that is not served.
     #[error(
         "plugin \"{plugin}\" imports {import}, which is not served: of WASI there are io, clocks, random, cli, filesystem and sockets, \
          version 0.2; for HTTP import waxwing:mail/http"
     )]
     WasiNotServed {
-        /// The plugin.
+        /// Name of the plugin.
         plugin: String,
-        /// The import.
+        /// Name of the import.
         import: String,
     },
-    /// An import that is not of the contract.
+    /// Import outside the contract.
     #[error("plugin \"{plugin}\" imports {import}, which is part of neither waxwing:mail nor WASI: plugins get nothing else")]
     UnknownImport {
-        /// The plugin.
+        /// Name of the plugin.
         plugin: String,
-        /// The import.
+        /// Name of the import.
         import: String,
     },
-    /// An export of the contract that this version of the server does not call.
+    /// Hook of the contract that this server does not implement yet.
     #[error(
         "plugin \"{plugin}\" exports {hook}, and the hook {hook} is not implemented yet in this version of the server; \
          build it without that hook, or use a later server"
     )]
     HookNotImplemented {
-        /// The plugin.
+        /// Name of the plugin.
         plugin: String,
-        /// The hook.
+        /// Name of the hook.
         hook: String,
     },
-    /// An export that no hook has.
+    /// Export that is no hook of the contract.
     #[error("plugin \"{plugin}\" exports {export}, which is no hook of waxwing:mail; correct its name, or leave it out")]
     UnknownExport {
-        /// The plugin.
+        /// Name of the plugin.
         plugin: String,
-        /// The export.
+        /// Name of the export.
         export: String,
     },
-    /// Nothing would ever be called.
+    /// Component without a hook, which would never be called.
     #[error("plugin \"{plugin}\" exports no hook, so it would never be called; export one of waxwing:mail, as on-message")]
     NoHook {
-        /// The plugin.
+        /// Name of the plugin.
         plugin: String,
     },
-    /// A table is granted that is not there.
+    /// Grant of a table that does not exist.
     #[error("plugin \"{plugin}\" is granted the table \"{table}\", and the server has no such table")]
     NoSuchTable {
-        /// The plugin.
+        /// Name of the plugin.
         plugin: String,
-        /// The table.
+        /// Name of the table.
         table: String,
     },
-    /// The imports or exports have other types than the contract.
+    /// Imports or exports with other types than the contract.
     #[error("plugin \"{plugin}\" does not fit the contract: {reason}; build it again with the contract of this server")]
     Mismatch {
-        /// The plugin.
+        /// Name of the plugin.
         plugin: String,
-        /// What the engine said.
+        /// Message of the engine.
         reason: String,
     },
-    /// `on-load` said no.
+    /// Plugin refused by its own `on-load`.
     #[error("plugin \"{plugin}\" does not want to be loaded: {reason}")]
     Refused {
-        /// The plugin.
+        /// Name of the plugin.
         plugin: String,
-        /// Its words.
+        /// Reason given by `on-load`.
         reason: String,
     },
-    /// The first instance or `on-load` ended in a fault.
+    /// Fault in the first instance or in `on-load`.
     #[error("plugin \"{plugin}\" failed while it was loaded: {reason}")]
     Failed {
-        /// The plugin.
+        /// Name of the plugin.
         plugin: String,
-        /// The fault.
+        /// Description of the fault.
         reason: String,
     },
-    /// Keys of the plugin's table that `on-load` did not read.
+    /// Configuration keys of the plugin that `on-load` did not read.
     #[error("plugin \"{plugin}\" does not know the key {keys} under [plugins.{plugin}.config]", keys = quoted(keys))]
     UnreadKeys {
-        /// The plugin.
+        /// Name of the plugin.
         plugin: String,
-        /// The keys.
+        /// Names of the keys.
         keys: Vec<String>,
     },
 }

@@ -1,8 +1,8 @@
-//! How many instances there may be, and who waits for one.
+//! Instance limiter: bounds the number of instances of a plugin and queues waiting calls fairly.
 //!
-//! There is a gate for each plugin, which all its versions share. Of those who wait the one is served next whose client has the fewest
-//! places, and of equals the first that came. A transaction that a slow plugin keeps holds its places of all the others meanwhile; in the
-//! order of their coming, a few clients with such mail would make everybody else wait as long as they do.
+//! One limiter per plugin, shared by all versions. The next permit goes to the waiting call whose client holds the fewest
+//! permits; equal counts are served in order of arrival. A transaction delayed by a slow plugin holds permits of all other
+//! plugins meanwhile; in plain arrival order, a few clients with such mail would delay everybody else as long.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -15,30 +15,30 @@ use tokio::time::timeout;
 use waxwing_pipeline::Context;
 use waxwing_types::client_of;
 
-/// Calls that wait at one gate; more are refused at once.
+/// Maximum number of calls that wait at one limiter; more are refused at once.
 const WAITERS_MAX: usize = 10_000;
 
-/// Whom an instance counts for: the address of an IPv4 client, the /64 network of an IPv6 client.
+/// Client that an instance counts for: an IPv4 address, or the /64 network of an IPv6 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ClientKey(IpAddr);
 
 impl ClientKey {
-    /// None for mail that no client sends at the moment.
+    /// Returns the client of a context; none for mail without a connected client.
     pub(crate) fn of(context: &Context) -> Option<Self> {
         Some(Self(client_of(context.client.as_ref()?.peer.ip())))
     }
 }
 
-/// Why there is no place.
+/// Limit that refused a permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoPlace {
-    /// All are taken.
+    /// All permits of the plugin are in use.
     All,
-    /// The client has its share.
+    /// The client holds the maximum number of permits per client.
     Client,
 }
 
-/// Counts what is taken, and holds the queue of those who wait.
+/// Counter of permits with a queue of waiting calls.
 #[derive(Debug)]
 pub(crate) struct Gate {
     inner: Mutex<Inner>,
@@ -59,7 +59,7 @@ struct Waiter {
     give: oneshot::Sender<Place>,
 }
 
-/// A place behind a gate; it is free again when this is dropped.
+/// Permit for one instance; returned to the limiter on drop.
 #[derive(Debug)]
 pub(crate) struct Place {
     gate: Arc<Gate>,
@@ -78,7 +78,7 @@ impl Gate {
         Arc::new(Self { inner: Mutex::new(Inner { places_max, per_client_max, taken: 0, clients, waiters }) })
     }
 
-    /// A new version of the plugin has other limits.
+    /// Sets the limits of a new version of the plugin.
     pub(crate) fn set_limits(self: &Arc<Self>, places_max: u32, per_client_max: u32) {
         let mut inner = self.inner.lock();
         inner.places_max = places_max;
@@ -87,12 +87,13 @@ impl Gate {
         self.admit();
     }
 
-    /// A place, at once or within this time.
+    /// Waits for a permit, at most for the given time.
     pub(crate) async fn enter(self: &Arc<Self>, client: Option<ClientKey>, wait: Duration) -> Result<Place, NoPlace> {
         let (give, taken) = oneshot::channel();
         {
             let mut inner = self.inner.lock();
-            // Whoever may enter does not pass those who wait: each of them is kept out by its own share, or there is no place at all.
+            // A free permit may bypass the queue: every waiting call is blocked by the per-client limit, or no permit is free
+            // at all.
             let refusal = match inner.refusal(client) {
                 None => {
                     inner.take(client);
@@ -109,20 +110,20 @@ impl Gate {
             Ok(Ok(place)) => Ok(place),
             Ok(Err(_)) | Err(_) => {
                 let mut inner = self.inner.lock();
-                // The receiver is gone: this one and others that gave up leave the queue.
+                // The receiver is dropped: removes this call and other abandoned calls from the queue.
                 inner.waiters.retain(|waiter| !waiter.give.is_closed());
                 Err(inner.refusal(client).unwrap_or(NoPlace::All))
             }
         }
     }
 
-    /// A place for the server's own purposes, over the limit if need be.
+    /// Takes a permit for the server's own use, over the limit if necessary.
     pub(crate) fn enter_always(self: &Arc<Self>) -> Place {
         self.inner.lock().take(None);
         Place { gate: Arc::clone(self), client: None }
     }
 
-    /// Somebody waits who could have a place that becomes free.
+    /// Checks whether calls are waiting for a permit.
     pub(crate) fn is_awaited(&self) -> bool {
         !self.inner.lock().waiters.is_empty()
     }
@@ -141,7 +142,7 @@ impl Gate {
         self.admit();
     }
 
-    /// Gives what is free to those who wait.
+    /// Grants free permits to waiting calls.
     fn admit(self: &Arc<Self>) {
         loop {
             let mut inner = self.inner.lock();
@@ -155,19 +156,19 @@ impl Gate {
             }
             inner.take(client);
             drop(inner);
-            // One that gives up in this moment drops the place, which gives it to the next.
+            // A receiver abandoned at this moment drops the permit, which then goes to the next waiting call.
             let _ = give.send(Place { gate: Arc::clone(self), client });
         }
     }
 }
 
 impl Inner {
-    /// Places that this client has; what no client sent has none.
+    /// Number of permits held by a client; 0 for mail without a client.
     fn held_by(&self, client: Option<ClientKey>) -> u32 {
         client.and_then(|client| self.clients.get(&client)).copied().unwrap_or_default()
     }
 
-    /// Who is let in next, if there is a place.
+    /// Returns the index of the waiting call to serve next, if a permit is free.
     fn next(&self) -> Option<usize> {
         let mut best = None;
         for (at, waiter) in self.waiters.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! One conversation with a plugin: which instance answers.
+//! Session of a WebAssembly plugin: selects the instance for each call.
 
 use std::sync::Arc;
 
@@ -12,12 +12,13 @@ use crate::plugin::WasmPlugin;
 use crate::settings::InstanceMode;
 use crate::state::Watch;
 
-/// A conversation. A fresh instance lives as long as it; a reused one is borrowed for each call.
+/// Plugin session. A fresh instance lives as long as the session; a reused instance is borrowed for each call.
 pub(crate) struct Conversation {
     plugin: Arc<WasmPlugin>,
     own: Option<Live>,
-    /// That of the fresh instance. It is kept when a fault ends the instance: a transaction that had to wait for another one, while it holds
-    /// those of other plugins, would stand in the way of those who hold this plugin's and wait for the others'.
+    /// Permit of the fresh instance. Kept after a fault ends the instance: a transaction that had to wait for a new permit,
+    /// while holding permits of other plugins, could deadlock with transactions that hold this plugin's permits and wait for
+    /// the others.
     place: Option<Arc<Place>>,
 }
 
@@ -32,25 +33,25 @@ impl Guest for Conversation {
     async fn call(&mut self, event: &Event, context: &Context) -> Result<Outcome, Fault> {
         match self.plugin.instance {
             InstanceMode::Fresh => {
-                let place = match &self.place {
-                    Some(place) => Arc::clone(place),
+                let permit = match &self.place {
+                    Some(permit) => Arc::clone(permit),
                     None => Arc::clone(self.place.insert(live::enter(&self.plugin.loaded, ClientKey::of(context)).await?)),
                 };
-                let live = self.own.take().ok_or(place);
-                let (live, outcome) = ask(&self.plugin, live, event, context).await?;
-                self.own = Some(live);
+                let instance = self.own.take().ok_or(permit);
+                let (instance, outcome) = ask(&self.plugin, instance, event, context).await?;
+                self.own = Some(instance);
                 Ok(outcome)
             }
             InstanceMode::Reuse { recycle_calls } => {
                 let idle = self.plugin.idle.lock().pop();
-                // It serves many clients, each for the length of a call, and counts for none.
-                let live = match idle {
-                    Some(live) => Ok(live),
+                // A reused instance serves many clients, each for one call, and counts for none.
+                let instance = match idle {
+                    Some(instance) => Ok(instance),
                     None => Err(live::enter(&self.plugin.loaded, None).await?),
                 };
-                let (live, outcome) = ask(&self.plugin, live, event, context).await?;
-                if live.calls < recycle_calls {
-                    self.plugin.put_back(live);
+                let (instance, outcome) = ask(&self.plugin, instance, event, context).await?;
+                if instance.calls < recycle_calls {
+                    self.plugin.put_back(instance);
                 }
                 Ok(outcome)
             }
@@ -58,32 +59,33 @@ impl Guest for Conversation {
     }
 }
 
-/// One call within its limits, by this instance or by a new one in this place. The instance comes back only if it is fit for the next call.
+/// Performs one call within the limits, with the given instance or a new instance under the given permit. Returns the instance
+/// only if fit for another call.
 async fn ask(
     plugin: &Arc<WasmPlugin>,
-    live: Result<Live, Arc<Place>>,
+    instance: Result<Live, Arc<Place>>,
     event: &Event,
     context: &Context,
 ) -> Result<(Live, Outcome), Fault> {
-    let watch = live.as_ref().map_or_else(|_| Watch::default(), Live::watch);
+    let monitor = instance.as_ref().map_or_else(|_| Watch::default(), Live::watch);
     let hook = event.hook();
     let (event, context) = (event.clone(), context.clone());
-    let (theirs, their_watch) = (Arc::clone(plugin), watch.clone());
+    let (job_plugin, job_monitor) = (Arc::clone(plugin), monitor.clone());
     let job = Box::pin(async move {
-        let loaded = &theirs.loaded;
-        let mut live = match live {
-            Ok(live) => live,
-            Err(place) => Live::new(loaded, place, their_watch).await?,
+        let loaded = &job_plugin.loaded;
+        let mut instance = match instance {
+            Ok(instance) => instance,
+            Err(permit) => Live::new(loaded, permit, job_monitor).await?,
         };
-        let outcome = live.call(loaded, &event, context).await?;
-        Ok((live, outcome))
+        let outcome = instance.call(loaded, &event, context).await?;
+        Ok((instance, outcome))
     });
     let wall = plugin.loaded.shared.limits.wall;
-    lane::run(&plugin.loaded.lane, plugin.loaded.habits.of(hook), wall, &watch, job).await.unwrap_or_else(|cut| {
-        let (kind, text) = match cut {
+    lane::run(&plugin.loaded.lane, plugin.loaded.habits.of(hook), wall, &monitor, job).await.unwrap_or_else(|aborted| {
+        let (kind, text) = match aborted {
             Cut::TooLong => (FaultKind::TimeLimit, format!("took longer than {} ms", wall.as_millis())),
             Cut::Lost => (FaultKind::Host, "the server failed while it served the plugin".to_owned()),
         };
-        Err(Fault { kind, text, log: watch.take_log() })
+        Err(Fault { kind, text, log: monitor.take_log() })
     })
 }

@@ -1,4 +1,4 @@
-//! The hooks that a component exports, and how each is called.
+//! Hooks exported by a component, and the call of each hook.
 
 use wasmtime::Store;
 use wasmtime::component::{Instance, InstancePre};
@@ -18,15 +18,15 @@ use crate::words;
 
 macro_rules! hooks {
     ($($field:ident $module:ident $hook:ident;)*) => {
-        /// Where each exported hook is found in an instance.
+        /// Export indices of each exported hook, resolved once per component.
         #[derive(Clone)]
-        pub(crate) struct Exports {
+        pub(crate) struct HookExports {
             pub(crate) load: Option<on_load::GuestIndices>,
             $($field: Option<$module::GuestIndices>,)*
         }
 
-        impl Exports {
-            /// Finds the hooks in a component; their types are checked by [`Exports::check`].
+        impl HookExports {
+            /// Resolves the hooks of a component; types are checked by [`HookExports::check`].
             pub(crate) fn find(pre: &InstancePre<State>, hooks: HookSet, load: bool) -> wasmtime::Result<Self> {
                 Ok(Self {
                     load: load.then(|| on_load::GuestIndices::new(pre)).transpose()?,
@@ -46,14 +46,14 @@ macro_rules! hooks {
             }
         }
 
-        /// The hooks of one instance, each looked up when it is first called.
+        /// Hook functions of one instance, each resolved at the first call.
         #[derive(Default)]
-        pub(crate) struct Found {
+        pub(crate) struct ResolvedExports {
             $($field: Option<$module::Guest>,)*
         }
 
-        impl Found {
-            $(fn $field(&mut self, exports: &Exports, store: &mut Store<State>, instance: &Instance) -> wasmtime::Result<&$module::Guest> {
+        impl ResolvedExports {
+            $(fn $field(&mut self, exports: &HookExports, store: &mut Store<State>, instance: &Instance) -> wasmtime::Result<&$module::Guest> {
                 if self.$field.is_none() {
                     let indices = exports.$field.as_ref().ok_or_else(|| missing(Hook::$hook))?;
                     self.$field = Some(indices.load(&mut *store, instance)?);
@@ -104,10 +104,10 @@ fn missing(hook: Hook) -> wasmtime::Error {
     wasmtime::Error::msg(format!("the plugin does not export {hook}"))
 }
 
-/// A component's instance: what is needed to call into it.
+/// Exports and instance needed for a hook call.
 pub(crate) struct Callee<'a> {
-    pub(crate) exports: &'a Exports,
-    pub(crate) found: &'a mut Found,
+    pub(crate) exports: &'a HookExports,
+    pub(crate) found: &'a mut ResolvedExports,
     pub(crate) instance: Instance,
 }
 
@@ -116,7 +116,7 @@ pub(crate) struct Callee<'a> {
     reason = "each function has its share of the hooks; one that none has is an error of the call"
 )]
 impl Callee<'_> {
-    /// Calls the hook of an event. The outer error is the engine's, the inner one says what is wrong with the answer.
+    /// Calls the hook of an event. The outer error comes from the engine; the inner error describes an invalid answer.
     pub(crate) async fn call(&mut self, store: &mut Store<State>, event: &Event) -> wasmtime::Result<Checked<Answer>> {
         if let Some(verdict) = self.session(store, event).await? {
             return Ok(answer::verdict(verdict, event.hook(), &store.data().shared.limits));
@@ -133,7 +133,7 @@ impl Callee<'_> {
         self.queue(store, event).await?.ok_or_else(|| missing(event.hook()))
     }
 
-    /// The hooks with a verdict before the message is there.
+    /// Calls hooks with a verdict before the message is complete.
     async fn session(&mut self, store: &mut Store<State>, event: &Event) -> wasmtime::Result<Option<Verdict>> {
         let (exports, instance) = (self.exports, &self.instance);
         Ok(Some(match event {
@@ -163,7 +163,7 @@ impl Callee<'_> {
         }))
     }
 
-    /// The hooks with a verdict about a message.
+    /// Calls hooks with a verdict on a message.
     async fn content(&mut self, store: &mut Store<State>, event: &Event) -> wasmtime::Result<Option<Verdict>> {
         let (exports, instance) = (self.exports, &self.instance);
         Ok(Some(match event {
@@ -185,7 +185,7 @@ impl Callee<'_> {
         }))
     }
 
-    /// The hooks that only hear of something; false if this is none of them.
+    /// Calls notification hooks; returns false for any other event.
     async fn hears(&mut self, store: &mut Store<State>, event: &Event) -> wasmtime::Result<bool> {
         let (exports, instance) = (self.exports, &self.instance);
         match event {
@@ -206,7 +206,7 @@ impl Callee<'_> {
         Ok(true)
     }
 
-    /// The hooks that are asked about a user, a command, a key, an address or a message.
+    /// Calls lookup and content hooks whose answer is not a verdict: users, commands, tables, scores, addresses.
     async fn asked(&mut self, store: &mut Store<State>, event: &Event) -> wasmtime::Result<Option<Checked<Answer>>> {
         let (exports, instance) = (self.exports, &self.instance);
         Ok(Some(match event {
@@ -217,16 +217,16 @@ impl Callee<'_> {
             Event::Auth { protocol, user, secret } => {
                 let secret = words::secret(secret);
                 let guest = self.found.auth(exports, store, instance)?;
-                let said = guest.call_auth(&mut *store, protocol, user, &secret).await?;
-                more::auth(said, &store.data().shared.limits)
+                let auth = guest.call_auth(&mut *store, protocol, user, &secret).await?;
+                more::auth(auth, &store.data().shared.limits)
             }
             Event::Command { verb, argument } => {
                 let guest = self.found.command(exports, store, instance)?;
                 more::command(guest.call_command(&mut *store, verb, argument).await?)
             }
             Event::Table(key) => {
-                let found = self.found.table(exports, store, instance)?.call_get(&mut *store, key).await?;
-                more::found(found, &store.data().shared.limits)
+                let lookup = self.found.table(exports, store, instance)?.call_get(&mut *store, key).await?;
+                more::found(lookup, &store.data().shared.limits)
             }
             Event::Score => {
                 let symbols = self.found.score(exports, store, instance)?.call_score(&mut *store).await?;
@@ -248,7 +248,7 @@ impl Callee<'_> {
         }))
     }
 
-    /// The hooks of the queue and of delivery.
+    /// Calls hooks of the queue and of delivery.
     async fn queue(&mut self, store: &mut Store<State>, event: &Event) -> wasmtime::Result<Option<Checked<Answer>>> {
         let (exports, instance) = (self.exports, &self.instance);
         Ok(Some(match event {
@@ -271,9 +271,9 @@ impl Callee<'_> {
             }
             Event::Dsn(kind) => Ok(Answer::Report(self.found.dsn(exports, store, instance)?.call_dsn(&mut *store, kind).await?)),
             Event::Deliver { hop, recipients } => {
-                let said: Vec<_> = recipients.iter().map(words::recipient).collect();
+                let wit_recipients: Vec<_> = recipients.iter().map(words::recipient).collect();
                 let guest = self.found.deliver(exports, store, instance)?;
-                let list = guest.call_deliver(&mut *store, &hop.to_string(), &said).await?;
+                let list = guest.call_deliver(&mut *store, &hop.to_string(), &wit_recipients).await?;
                 let shared = &store.data().shared;
                 answer::dispositions(list, recipients, &*shared.clock, &shared.limits)
             }

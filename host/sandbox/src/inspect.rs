@@ -1,4 +1,4 @@
-//! What a component is, told without running it: for those who write plugins.
+//! Inspection of a component without running any code, for plugin authors.
 
 use std::sync::Arc;
 
@@ -14,39 +14,39 @@ use crate::settings::{Grants, MessageGrant, PluginSettings};
 use crate::state::State;
 use crate::wasi;
 
-/// The first octets of every WebAssembly file.
+/// First bytes of every WebAssembly file.
 const MAGIC: &[u8] = b"\0asm";
-/// What follows in a core module.
+/// Version and layer bytes of a core module.
 const CORE_MODULE: &[u8] = &[1, 0, 0, 0];
-/// What a configuration has until the operator names a table.
+/// Placeholder for a table name in a proposed configuration.
 const SOME_TABLE: &str = "NAME-OF-A-TABLE";
-/// What a configuration has until the operator names a server.
+/// Placeholder for a server URL in a proposed configuration.
 const SOME_URL: &str = "https://HOST/PATH/";
-/// Octets of a store in the configuration that is proposed.
+/// Size in bytes of the store in a proposed configuration.
 const SOME_BYTES: u64 = 64 << 20;
 
-/// Hooks that need `credentials = true`, as they stand in the name of an export.
+/// Export names of hooks that need `credentials = true`.
 const CREDENTIAL_HOOKS: [&str; 2] = ["/on-auth@", "/on-credentials@"];
 
-/// What a component offers and wants.
+/// Imports, exports and required grants of a component.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspection {
-    /// The hooks that it exports, in the order of a message's way.
+    /// Exported hooks, in the order of the path of a message.
     pub hooks: Vec<Hook>,
-    /// It has a say when it is loaded.
+    /// Whether the component exports `on-load`.
     pub on_load: bool,
-    /// What it imports, by full names.
+    /// Full names of all imports.
     pub imports: Vec<String>,
-    /// The least grants that it can be loaded with; a table's name is a placeholder.
+    /// Minimal grants for loading; a table name is a placeholder.
     pub grants: Grants,
-    /// The version of the contract that it was built for.
+    /// Contract version that the component was built for.
     pub contract: String,
-    /// Octets of the component.
+    /// Size of the component in bytes.
     pub size: usize,
 }
 
 impl Inspection {
-    /// The lines of configuration under `[plugins.NAME.grants]`; none if it needs no grant.
+    /// Returns the configuration lines under `[plugins.NAME.grants]`; empty if no grant is needed.
     #[must_use]
     pub fn grant_lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
@@ -77,12 +77,13 @@ impl Inspection {
     }
 }
 
-/// Reads a component and compares it with the contract. Nothing of it runs: what only shows in an instance (the types of exports,
-/// what `on-load` says) is left to [`Sandbox::load`](crate::Sandbox::load). `name` is the plugin's in the errors.
+/// Reads a component and compares imports and exports with the contract, without running any code. Checks that need an instance
+/// (types of exports, result of `on-load`) are left to [`Sandbox::load`](crate::Sandbox::load). `name` is the plugin name for
+/// error messages. Returns the first load error.
 pub fn inspect(name: &str, source: &[u8]) -> Result<Inspection, LoadError> {
     is_component(name, source)?;
     let mut config = Config::new();
-    // Compiled only to be looked at.
+    // Compiled only for inspection, hence without optimisation.
     config.cranelift_opt_level(OptLevel::None).concurrency_support(false);
     let engine = Engine::new(&config).map_err(|e| LoadError::Engine(format!("{e:#}")))?;
     let broken = |e: wasmtime::Error| LoadError::NotAComponent { plugin: name.to_owned(), reason: format!("{e:#}") };
@@ -114,7 +115,7 @@ pub fn inspect(name: &str, source: &[u8]) -> Result<Inspection, LoadError> {
     })
 }
 
-/// Tells the usual wrong files from components, before the engine does so in its own words.
+/// Detects common wrong file types before the engine does, with clearer messages.
 fn is_component(name: &str, source: &[u8]) -> Result<(), LoadError> {
     let plugin = || name.to_owned();
     match source.strip_prefix(MAGIC) {
@@ -145,7 +146,7 @@ fn least_grants(imports: &[String], exports: &[String]) -> Grants {
     grants
 }
 
-/// Compares the types of all imports with the host's.
+/// Compares the types of all imports with the host's types.
 fn fits(engine: &Engine, component: &Component, interfaces: &Interfaces) -> wasmtime::Result<()> {
     let mut linker: Linker<State> = Linker::new(engine);
     for interface in &interfaces.imports {
@@ -157,7 +158,7 @@ fn fits(engine: &Engine, component: &Component, interfaces: &Interfaces) -> wasm
     linker.instantiate_pre(component).map(drop)
 }
 
-/// Stands for a table of the operator's; nobody asks it.
+/// Placeholder for a configured table; never queried.
 struct NoTable;
 
 #[async_trait]

@@ -1,9 +1,10 @@
-//! Where a call runs: on the thread that asks, as long as it is quick; else on the slow lane.
+//! Executor of plugin calls: on the calling thread while a call is short, otherwise on a separate thread pool.
 //!
-//! Nearly every call is over within microseconds, and moving it to another thread would cost more than the call. But the thread that
-//! asks also serves all sessions: a guest lets them have their turn at each tick, and one that is still computing after a few goes to
-//! threads of its own. The sessions see delays of one tick and no more, however many guests loop. A hook that went there goes there from
-//! the start for its next calls: a few ticks of each call would be most of the sessions' time when many clients cause such calls.
+//! Nearly every call ends within microseconds, and moving such a call to another thread would cost more than the call. But the
+//! calling thread also serves all sessions: a guest yields to the sessions at each tick, and a guest that still computes after
+//! a few ticks moves to the pool. Sessions see delays of one tick at most, however many guests loop. After a move, the next
+//! calls of the same hook start on the pool: a few ticks of each call would take most of the sessions' time if many clients
+//! caused such calls.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -17,18 +18,17 @@ use tokio::task::JoinHandle;
 use crate::LoadError;
 use crate::state::Watch;
 
-/// How far the slow lane's threads stand back behind the others (nice): guests that compute take the processors' rest, not the
-/// sessions' share.
+/// Nice value of the pool's threads: guests that compute use spare processor time, not the sessions' share.
 const NICE: i32 = 5;
 
-/// Ticks that a call may see on the thread that asks. The first says little, since each call that happens to run when the clock
-/// ticks sees one: such a call is nearly over, and has no need to queue with those that loop.
+/// Maximum number of ticks of a call on the calling thread. The first tick says little, since each call that happens to run at
+/// a tick sees one: such a call is nearly finished and should not queue behind looping calls.
 const QUICK_TICKS: u32 = 2;
 
-/// Quick calls in a row, on the slow lane, after which a hook is tried on the thread that asks again.
+/// Number of consecutive quick calls on the pool after which a hook is tried on the calling thread again.
 const QUICK_CALLS: u8 = 4;
 
-/// Where the calls of one hook begin. Shared by all instances of a version.
+/// Recent call durations of one hook, which determine the thread of the next call. Shared by all instances of a version.
 #[derive(Debug, Default)]
 pub(crate) struct Habit(AtomicU8);
 
@@ -37,7 +37,8 @@ impl Habit {
         self.0.load(Ordering::Relaxed) > 0
     }
 
-    /// A call has ended after so many ticks. Calls at the same time may each miss what the other says, which does no harm.
+    /// Records a call that ended after the given number of ticks. Concurrent calls may miss each other's update, which is
+    /// harmless.
     fn note(&self, ticks: u32) {
         let quick_calls_to_go = self.0.load(Ordering::Relaxed);
         let now = if ticks > QUICK_TICKS { QUICK_CALLS } else { quick_calls_to_go.saturating_sub(1) };
@@ -47,13 +48,13 @@ impl Habit {
     }
 }
 
-/// The slow lane: threads that run nothing but guests.
+/// Thread pool that runs only guests.
 pub(crate) struct SlowLane {
     runtime: Option<Runtime>,
     handle: Handle,
 }
 
-/// A call that owns all it needs.
+/// Future of a call that owns all data of the call.
 pub(crate) type Job<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl SlowLane {
@@ -67,23 +68,24 @@ impl SlowLane {
     }
 }
 
-/// Linux counts the priority by thread, and to lower it needs no right. Without it guests run all the same.
+/// Lowers the priority of the current thread. Linux keeps the priority by thread, and lowering needs no privilege. On failure
+/// the pool runs at normal priority.
 fn stand_back() {
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-        tracing::warn!(target: "plugins", %error, "the priority of a thread for guests can't be lowered");
+        tracing::warn!(target: "plugins", %error, "cannot lower the priority of a plugin thread");
     }
 }
 
 impl Drop for SlowLane {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // A runtime may not be waited for on a thread of another.
+            // A runtime must not be waited for on a thread of another runtime.
             runtime.shutdown_background();
         }
     }
 }
 
-/// Ends a call on the slow lane when nobody waits for it any more.
+/// Aborts a call on the pool when the caller is dropped.
 struct AbortOnDrop<T>(JoinHandle<T>);
 
 impl<T> Drop for AbortOnDrop<T> {
@@ -92,41 +94,41 @@ impl<T> Drop for AbortOnDrop<T> {
     }
 }
 
-/// Why a job has no result.
+/// Reason for an aborted call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cut {
-    /// The wall-time limit.
+    /// Wall-time limit exceeded.
     TooLong,
-    /// The host panicked while it served the guest, or is going down.
+    /// Panic of the host during the call, or shutdown of the pool.
     Lost,
 }
 
-/// The result of a job, unless it takes longer than `wall`. `watch` sees the job; `habit` is that of its hook.
+/// Runs a call, at most for `wall`. `monitor` observes the call; `history` belongs to the hook.
 pub(crate) async fn run<T: Send + 'static>(
-    lane: &SlowLane,
-    habit: &Habit,
+    pool: &SlowLane,
+    history: &Habit,
     wall: Duration,
-    watch: &Watch,
+    monitor: &Watch,
     job: Job<T>,
 ) -> Result<T, Cut> {
-    let result = if habit.is_slow() { there(lane, wall, job).await } else { here(lane, wall, watch, job).await };
+    let result = if history.is_slow() { there(pool, wall, job).await } else { here(pool, wall, monitor, job).await };
     match result {
-        // It had no time to show what it is.
-        Err(Cut::TooLong) if watch.ticks() <= QUICK_TICKS => {}
-        _ => habit.note(watch.ticks()),
+        // A call aborted within the first ticks says nothing about the speed of the hook.
+        Err(Cut::TooLong) if monitor.ticks() <= QUICK_TICKS => {}
+        _ => history.note(monitor.ticks()),
     }
     result
 }
 
-/// On the thread that asks, until it goes on computing.
-async fn here<T: Send + 'static>(lane: &SlowLane, wall: Duration, watch: &Watch, mut job: Job<T>) -> Result<T, Cut> {
-    // Most calls are over at their first poll and need no timer.
+/// Runs the call on the calling thread until too many ticks have passed.
+async fn here<T: Send + 'static>(pool: &SlowLane, wall: Duration, monitor: &Watch, mut job: Job<T>) -> Result<T, Cut> {
+    // Most calls end at the first poll and need no timer.
     if let Poll::Ready(result) = poll_fn(|cx| Poll::Ready(job.as_mut().poll(cx))).await {
         return Ok(result);
     }
     let mut timer = Box::pin(tokio::time::sleep(wall));
     let waited = poll_fn(|cx| {
-        if watch.ticks() > QUICK_TICKS {
+        if monitor.ticks() > QUICK_TICKS {
             return Poll::Ready(Waited::Computing);
         }
         match (job.as_mut().poll(cx), timer.as_mut().poll(cx)) {
@@ -140,18 +142,18 @@ async fn here<T: Send + 'static>(lane: &SlowLane, wall: Duration, watch: &Watch,
         Waited::TooLong => Err(Cut::TooLong),
         Waited::Computing => {
             let left = timer.deadline().saturating_duration_since(tokio::time::Instant::now());
-            there(lane, left, job).await
+            there(pool, left, job).await
         }
     }
 }
 
-/// On the slow lane.
-async fn there<T: Send + 'static>(lane: &SlowLane, wall: Duration, job: Job<T>) -> Result<T, Cut> {
-    let mut bounded = AbortOnDrop(lane.handle.spawn(tokio::time::timeout(wall, job)));
+/// Runs the call on the pool.
+async fn there<T: Send + 'static>(pool: &SlowLane, wall: Duration, job: Job<T>) -> Result<T, Cut> {
+    let mut bounded = AbortOnDrop(pool.handle.spawn(tokio::time::timeout(wall, job)));
     (&mut bounded.0).await.map_err(|_| Cut::Lost)?.map_err(|_| Cut::TooLong)
 }
 
-/// What became of a job on the thread that asks.
+/// Result of a call on the calling thread.
 enum Waited<T> {
     Done(T),
     Computing,

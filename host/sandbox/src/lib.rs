@@ -1,11 +1,11 @@
-//! Runs plugins: a component goes in, a [`Plugin`](waxwing_pipeline::Plugin) comes out.
+//! Plugin sandbox: loads WebAssembly components and runs them as [`Plugin`](waxwing_pipeline::Plugin)s.
 //!
-//! Owns: the wasmtime engine and its pool, the compile cache, what a plugin may import, the limits of time and memory, the
-//! lives of instances, what a call stages, the words of load errors and faults.
-//! Uses: bindings, pipeline, message, types.
-//! Used by: daemon (loads), tool (looks), tests.
+//! Owns: the wasmtime engine and the instance pool, the compile cache, the import check, limits of time and memory, the life
+//! cycle of instances, the changes staged by a call, the texts of load errors and faults.
+//! Uses: bindings, message, pipeline, types.
+//! Used by: daemon, tool. The daemon loads plugins, tool inspects and tests plugins.
 //! Never: decides about mail, applies an edit, knows a transport.
-//! Start reading at: [`Sandbox`], then `plugin.rs`, then `live.rs`.
+//! Start reading at: [`Sandbox`], then `plugin.rs`, then `instance.rs`.
 #![deny(unsafe_code)]
 
 mod answer;

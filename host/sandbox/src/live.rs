@@ -1,4 +1,4 @@
-//! One instance and its calls.
+//! Plugin instance: creation, calls and metering.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,24 +9,24 @@ use wasmtime::{PoolConcurrencyLimitError, Store, UpdateDeadline};
 use waxwing_pipeline::{Context, Event, Fault, FaultKind, Hook, Outcome};
 
 use crate::gate::{ClientKey, NoPlace, Place};
-use crate::hooks::{Callee, Exports, Found};
+use crate::hooks::{Callee, HookExports, ResolvedExports};
 use crate::meter::{Meter, Metered};
 use crate::plugin::Loaded;
 use crate::state::{Call, State, Watch};
 
-/// Waits for the right to make an instance, as long as the limits of the plugin allow.
+/// Waits for a permit to create an instance, as long as the limits of the plugin allow.
 pub(crate) async fn enter(loaded: &Loaded, client: Option<ClientKey>) -> Result<Arc<Place>, Fault> {
     let limits = &loaded.shared.limits;
     loaded.gate.enter(client, limits.instance_wait).await.map(Arc::new).map_err(|refusal| {
         let text = match refusal {
-            NoPlace::All => format!("all {} instances of the plugin are at work", limits.instances_max),
+            NoPlace::All => format!("all {} instances of the plugin are busy", limits.instances_max),
             NoPlace::Client => format!("{} instances of the plugin serve this client already", limits.instances_per_client),
         };
         Fault::new(FaultKind::PoolExhausted, text)
     })
 }
 
-/// Counted as long as it lives.
+/// Guard that counts an instance until dropped.
 struct Counted(Arc<AtomicU32>);
 
 impl Counted {
@@ -42,62 +42,61 @@ impl Drop for Counted {
     }
 }
 
-/// An instance that can be called. It is moved into each call and comes back with the outcome: one that met a fault, or was cut off, is
-/// gone.
+/// Instance ready for a call. Moved into each call and returned with the outcome; dropped after a fault or an abort.
 pub(crate) struct Live {
     store: Box<Store<State>>,
     instance: Instance,
-    found: Box<Found>,
-    /// Calls so far.
+    found: Box<ResolvedExports>,
+    /// Number of calls so far.
     pub(crate) calls: u32,
-    /// What was left of the fuel before the next call, where it is counted.
+    /// Remaining fuel before the next call, if metered.
     fuel: u64,
     _counted: Counted,
     _place: Arc<Place>,
 }
 
 impl Live {
-    /// Makes an instance. `watch` sees what it does, here and in all its calls.
-    pub(crate) async fn new(loaded: &Loaded, place: Arc<Place>, watch: Watch) -> Result<Self, Fault> {
+    /// Creates an instance. `monitor` observes the instantiation and all later calls.
+    pub(crate) async fn new(loaded: &Loaded, permit: Arc<Place>, monitor: Watch) -> Result<Self, Fault> {
         let counted = Counted::one(&loaded.count);
-        let mut state = State::new(Arc::clone(&loaded.shared), watch);
+        let mut state = State::new(Arc::clone(&loaded.shared), monitor);
         state.host_calls = loaded.meter.as_ref().map(|_| BTreeMap::new());
         let mut store = Box::new(Store::new(loaded.pre.engine(), state));
         if loaded.meter.is_some() {
-            // Counted, not limited: time is what is limited.
+            // Fuel is counted, not limited: the limit is time.
             store.set_fuel(u64::MAX).map_err(|e| Fault::new(FaultKind::Host, e.to_string()))?;
         }
         store.limiter(|state| &mut state.memory);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut context| {
             context.data_mut().tick()?;
-            // Not wasmtime's own yield: that one is ready again at once, and would keep the runtime from looking at its sockets.
+            // Wasmtime's built-in yield is ready again at once, and would keep the runtime from polling the sockets.
             Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
         });
         let _running = loaded.ticker.call();
         match loaded.pre.instantiate_async(&mut *store).await {
             Ok(instance) => {
-                Ok(Self { store, instance, found: Box::default(), calls: 0, fuel: u64::MAX, _counted: counted, _place: place })
+                Ok(Self { store, instance, found: Box::default(), calls: 0, fuel: u64::MAX, _counted: counted, _place: permit })
             }
-            // Plugins of several parts may use up the pool before the number of instances does.
+            // Components with several core instances may exhaust the pool before the instance limit is reached.
             Err(error) if error.is::<PoolConcurrencyLimitError>() => {
-                Err(Fault::new(FaultKind::PoolExhausted, "all instances of the server are at work"))
+                Err(Fault::new(FaultKind::PoolExhausted, "all instances of the server are busy"))
             }
             Err(error) => Err(store.data_mut().fault(&error)),
         }
     }
 
-    /// Sees its current or next call.
+    /// Returns the monitor of the current or next call.
     pub(crate) fn watch(&self) -> Watch {
         self.store.data().watch.clone()
     }
 
     /// Compares the types of the exports with the contract.
-    pub(crate) fn check(&mut self, exports: &Exports) -> wasmtime::Result<()> {
+    pub(crate) fn check(&mut self, exports: &HookExports) -> wasmtime::Result<()> {
         exports.check(&mut self.store, &self.instance)
     }
 
-    /// Calls `on-load`, if it is there: its own error inside, a fault outside.
+    /// Calls `on-load`, if exported: the inner error comes from the plugin, the outer error is a fault.
     pub(crate) async fn load(&mut self, loaded: &Loaded) -> Result<Result<(), String>, Fault> {
         let Some(indices) = &loaded.exports.load else { return Ok(Ok(())) };
         self.begin(Call::none());
@@ -113,7 +112,7 @@ impl Live {
         called.map_err(|error| state.fault(&error))
     }
 
-    /// Calls a hook. What it staged is in the outcome.
+    /// Calls a hook and returns the answer with the staged changes.
     pub(crate) async fn call(&mut self, loaded: &Loaded, event: &Event, context: Context) -> Result<Outcome, Fault> {
         let deadline = loaded.shared.clock.monotonic() + loaded.shared.limits.wall;
         self.begin(Call::new(Some(event.hook()), context, deadline));
@@ -142,7 +141,7 @@ impl Live {
         }
     }
 
-    /// Tells the meter of the call that has just ended.
+    /// Records the finished call in the meter.
     fn count(&mut self, meter: &Meter, hook: Hook) {
         let before = std::mem::replace(&mut self.fuel, self.store.get_fuel().unwrap_or_default());
         let state = self.store.data_mut();

@@ -1,4 +1,4 @@
-//! What calls cost and ask, counted for whoever tries a plugin out. A server does not: fuel makes guests slower.
+//! Metering of calls for plugin tests. Not used by a server, since fuel slows down guests.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,28 +6,29 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use waxwing_pipeline::Hook;
 
-/// One call as it was counted.
+/// Cost of one call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metered {
-    /// The plugin.
+    /// Name of the plugin.
     pub plugin: Arc<str>,
-    /// Its hook.
+    /// Hook of the call.
     pub hook: Hook,
-    /// Units of wasmtime's fuel, about one for each WebAssembly instruction; the first call of an instance includes the making of it.
-    /// The same call of the same component takes the same fuel on every machine.
+    /// Fuel units of wasmtime, about one for each WebAssembly instruction; the first call of an instance includes the
+    /// instantiation. The same call of the same component uses the same fuel on every machine.
     pub fuel: u64,
-    /// Host functions that it called (`interface.function`) and how often.
+    /// Host functions called (`interface.function`), with the number of calls.
     pub host_calls: BTreeMap<&'static str, u64>,
-    /// Octets of linear memory of the instance after the call.
+    /// Linear memory of the instance in bytes after the call.
     pub memory_bytes: u64,
 }
 
-/// Gathers what calls cost. One for each [`Sandbox`](crate::Sandbox) that counts.
+/// Collector of call costs, one for each [`Sandbox`](crate::Sandbox) with metering.
 #[derive(Debug, Default)]
 pub struct Meter(Mutex<Vec<Metered>>);
 
 impl Meter {
-    /// The calls since the last time, in the order in which they ended. A call that ran into its time limit is not among them.
+    /// Returns and removes the calls since the previous call of `take`, in the order of completion. Calls aborted at the time
+    /// limit are not included.
     #[must_use]
     pub fn take(&self) -> Vec<Metered> {
         std::mem::take(&mut *self.0.lock())
@@ -54,7 +55,7 @@ mod tests {
         ];
         let mut counted = 0;
         for source in sources {
-            let hosts = source.split("\n}\n").filter(|item| item.contains("Host for State {"));
+            let hosts = source.split("\n}\n").filter(|item| item.contains("Host for "));
             for item in hosts {
                 let lines: Vec<&str> = item.lines().collect();
                 for pair in lines.windows(2) {

@@ -1,4 +1,4 @@
-//! The answers that are no verdict, in the host's words: of users and keys, of scoring, of the queue.
+//! Conversion of guest answers other than verdicts: users and table lookups, commands, queue and delivery.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use crate::answer::Checked;
 use crate::settings::Limits;
 use crate::state::one_line;
 
-/// Octets of a transport's name.
+/// Maximum length of a transport name in bytes.
 const TRANSPORT_BYTES_MAX: usize = 64;
-/// Octets of a host of a next hop: a domain name (RFC 1035 section 2.3.4) with brackets.
+/// Maximum length of a next-hop host in bytes: a domain name (RFC 1035 section 2.3.4) with brackets.
 const HOST_BYTES_MAX: usize = 257;
 
 pub(crate) fn stored(stored: on_credentials::Stored, limits: &Limits) -> Checked<Answer> {
@@ -33,20 +33,20 @@ pub(crate) fn auth(answer: on_auth::Answer, limits: &Limits) -> Checked<Answer> 
     }))
 }
 
-/// Any final reply of a command: 2yz, 4yz or 5yz, but not those that end the session.
+/// Converts the reply to a command: any final reply 2yz, 4yz or 5yz, except 221 and 421, which end the session.
 pub(crate) fn command(reply: Option<wit::Reply>) -> Checked<Answer> {
-    let Some(said) = reply else { return Ok(Answer::Reply(None)) };
-    if !matches!(said.code, 200..=299 | 400..=599) || matches!(said.code, 221 | 421) {
+    let Some(reply) = reply else { return Ok(Answer::Reply(None)) };
+    if !matches!(reply.code, 200..=299 | 400..=599) || matches!(reply.code, 221 | 421) {
         return Err(format!(
             "the reply to a command has the code {}; 2yz, 4yz and 5yz are possible, 221 and 421 are not",
-            said.code
+            reply.code
         ));
     }
-    if said.text.contains(['\r', '\n', '\0']) {
+    if reply.text.contains(['\r', '\n', '\0']) {
         return Err("the reply to a command has a line end or NUL in its text".to_owned());
     }
-    let enhanced = said.enhanced.map(|text| text.parse()).transpose().map_err(|e| format!("the reply to a command: {e}"))?;
-    let reply = Reply::new(said.code, enhanced, said.text).map_err(|e| format!("the reply to a command: {e}"))?;
+    let enhanced = reply.enhanced.map(|text| text.parse()).transpose().map_err(|e| format!("the reply to a command: {e}"))?;
+    let reply = Reply::new(reply.code, enhanced, reply.text).map_err(|e| format!("the reply to a command: {e}"))?;
     Ok(Answer::Reply(Some(reply)))
 }
 
@@ -69,7 +69,8 @@ pub(crate) fn placement(placement: on_enqueue::Placement, limits: &Limits) -> Ch
     }))
 }
 
-/// The policy of TLS cannot be chosen by a plugin yet: asking for one is an error rather than silently less than was asked for.
+/// Converts a next hop. A TLS policy is not supported yet: a policy in the answer is an error, since ignoring the policy would
+/// silently weaken security.
 pub(crate) fn route(hop: Option<on_route::NextHop>) -> Checked<Answer> {
     let Some(hop) = hop else { return Ok(Answer::Route(None)) };
     let transport = word(hop.transport, "a transport", TRANSPORT_BYTES_MAX)?;
@@ -82,7 +83,7 @@ pub(crate) fn route(hop: Option<on_route::NextHop>) -> Checked<Answer> {
         return Err(format!("a next hop has the host {host:?} and the port {:?}", hop.port));
     }
     if hop.tls.is_some() {
-        return Err("a next hop names a policy of TLS, which plugins can't choose".to_owned());
+        return Err("a next hop has a TLS policy, which is not supported".to_owned());
     }
     Ok(Answer::Route(Some(NextHop { transport, host, port: hop.port })))
 }
@@ -104,7 +105,7 @@ pub(crate) fn next_try(next: on_retry::NextTry) -> NextTry {
     }
 }
 
-/// Text that is there, has no control characters and is not longer than this.
+/// Checks a text: not empty, no control characters, at most `bytes_max` bytes.
 fn word(text: String, what: &str, bytes_max: usize) -> Checked<String> {
     if text.is_empty() || text.len() > bytes_max || text.contains(char::is_control) {
         return Err(format!("{what} is empty, longer than {bytes_max} octets or has control characters"));

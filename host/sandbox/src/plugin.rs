@@ -1,4 +1,4 @@
-//! A plugin that is loaded.
+//! Loaded plugins: compilation, linking, `on-load` and idle instances.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::engine::Sandbox;
 use crate::error::LoadError;
 use crate::gate::Gate;
 use crate::guest::Conversation;
-use crate::hooks::Exports;
+use crate::hooks::HookExports;
 use crate::lane::{Habit, SlowLane};
 use crate::live::Live;
 use crate::meter::Meter;
@@ -24,14 +24,14 @@ use crate::state::{Setting, Shared, State, Watch};
 use crate::ticker::Ticker;
 use crate::{check, host, wasi};
 
-/// Hexadecimal digits of the version that logs and traces show.
+/// Number of hexadecimal digits of the version in logs and traces.
 const VERSION_DIGITS: usize = 12;
 
-/// What is needed to make and call instances.
+/// Data needed to create and call instances of a plugin.
 pub(crate) struct Loaded {
     pub(crate) shared: Arc<Shared>,
     pub(crate) pre: InstancePre<State>,
-    pub(crate) exports: Exports,
+    pub(crate) exports: HookExports,
     pub(crate) ticker: Arc<Ticker>,
     pub(crate) lane: Arc<SlowLane>,
     pub(crate) count: Arc<AtomicU32>,
@@ -40,7 +40,7 @@ pub(crate) struct Loaded {
     pub(crate) habits: Habits,
 }
 
-/// Where the calls of each hook begin: in the order of [`Hook::ALL`], and one that no hook has.
+/// Call history of each hook, in the order of [`Hook::ALL`], and a spare history for an unknown hook.
 pub(crate) struct Habits([Habit; Hook::ALL.len()], Habit);
 
 impl Default for Habits {
@@ -55,45 +55,45 @@ impl Habits {
     }
 }
 
-/// A component with its grants, limits and instances.
+/// WebAssembly component with grants, limits and instances.
 pub struct WasmPlugin {
     version: String,
     hooks: HookSet,
     pub(crate) instance: InstanceMode,
     pub(crate) loaded: Loaded,
     pub(crate) idle: Mutex<Vec<Live>>,
-    /// Out of service: chains that began with it still call it, and no instance waits for more.
+    /// Whether the version is out of service: open hook sessions still call the plugin, and no idle instance is kept.
     is_retired: AtomicBool,
 }
 
-/// A component as the engine runs it, not yet bound to grants and limits.
+/// Compiled component, not yet bound to grants and limits.
 pub struct Compiled {
     component: Component,
     version: String,
 }
 
 impl Sandbox {
-    /// Loads a component: [`Self::compile`] and [`Self::load_compiled`].
+    /// Loads a component: [`Self::compile`] followed by [`Self::load_compiled`].
     pub async fn load(&self, source: &[u8], settings: PluginSettings) -> Result<Arc<WasmPlugin>, LoadError> {
         let compiled = self.compile(&settings.name, source)?;
         self.load_compiled(compiled, settings).await
     }
 
-    /// Compiles a component or takes it from the cache. A large one takes seconds, and this does not give way meanwhile.
+    /// Compiles a component, or reads the compiled form from the cache. Blocks the thread: a large component takes seconds.
     pub fn compile(&self, name: &str, source: &[u8]) -> Result<Compiled, LoadError> {
         let component = self.component(name, source)?;
         let version = hex(blake3::hash(source).as_bytes()).chars().take(VERSION_DIGITS).collect();
         Ok(Compiled { component, version })
     }
 
-    /// Compares what a component imports with what is granted, makes an instance, runs `on-load`.
+    /// Checks imports against grants, creates an instance and runs `on-load`.
     pub async fn load_compiled(&self, compiled: Compiled, settings: PluginSettings) -> Result<Arc<WasmPlugin>, LoadError> {
         let Compiled { component, version } = compiled;
         let name = settings.name.clone();
         let interfaces = check::interfaces(&self.engine, &component, &settings)?;
         let pre = self.link(&component, &settings, &interfaces)?;
         let mismatch = |e: wasmtime::Error| LoadError::Mismatch { plugin: name.clone(), reason: format!("{e:#}") };
-        let exports = Exports::find(&pre, interfaces.hooks, interfaces.on_load).map_err(mismatch)?;
+        let exports = HookExports::find(&pre, interfaces.hooks, interfaces.on_load).map_err(mismatch)?;
         let instance = settings.instance;
         let gate = self.gate_of(&name, &settings.limits);
         let loaded = Loaded {
@@ -147,7 +147,7 @@ impl Sandbox {
         if let Some(cache) = &self.cache
             && let Err(error) = component.serialize().map_err(std::io::Error::other).and_then(|code| cache.put(source, &code))
         {
-            tracing::warn!(plugin = name, %error, "the compiled plugin could not be kept; it is compiled again at the next start");
+            tracing::warn!(plugin = name, %error, "cannot store the compiled plugin in the cache; the next start compiles again");
         }
         Ok(component)
     }
@@ -189,7 +189,7 @@ impl Sandbox {
     }
 }
 
-/// A fault and the last words of the guest, which are those of its panic.
+/// Formats a fault with the last log line of the guest, usually the panic message.
 fn reason(fault: &Fault) -> String {
     match fault.log.last() {
         Some(line) => format!("{fault} ({line})"),
@@ -198,7 +198,7 @@ fn reason(fault: &Fault) -> String {
 }
 
 impl WasmPlugin {
-    /// Keeps an instance for the next call, unless somebody waits for its place.
+    /// Keeps an instance for the next call, unless calls are waiting for a permit.
     pub(crate) fn put_back(&self, live: Live) {
         if self.loaded.gate.is_awaited() {
             return drop(live);
@@ -226,7 +226,7 @@ impl Plugin for WasmPlugin {
     fn retire(&self, is_retired: bool) {
         self.is_retired.store(is_retired, Ordering::Relaxed);
         if is_retired {
-            // Taken out first: an instance is not dropped under the lock.
+            // Removed from the list first: an instance must not be dropped under the lock.
             let idle = std::mem::take(&mut *self.idle.lock());
             drop(idle);
         }

@@ -1,11 +1,11 @@
-//! What may be done at which hook: one table, for the checks and for the documentation.
+//! Permission table: the operations allowed at each hook, for the runtime checks and for the documentation.
 
 use waxwing_pipeline::Hook;
 use waxwing_types::Verdict;
 
 use crate::check::is_called;
 
-/// Something that a plugin may want to do.
+/// Operation of a plugin that depends on the hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each is the function or case of that name in the contract")]
 pub enum Act {
@@ -35,23 +35,23 @@ use Hook::{
     OnRcptResolved, OnRecipientMessage, OnRefuse, OnRetry, OnRewriteAddress, OnRoute, OnScan, OnScore, OnSend, OnTick, OnTls,
 };
 
-/// Before MAIL.
+/// Hooks before MAIL.
 const SESSION: &[Hook] = &[OnConnect, OnTls, OnHelo];
-/// From MAIL to the reply to DATA.
+/// Hooks from MAIL to the reply to DATA.
 const ENVELOPE: &[Hook] = &[OnMail, OnRcpt, OnRcptResolved, OnData];
-/// While the client waits for the reply to its message. At on-headers there is a header, and no body yet: `content` has nothing to say
-/// there.
+/// Hooks while the client waits for the reply to the message. At on-headers only the header block is available; `content`
+/// returns `not-here`.
 const INCOMING: &[Hook] = &[OnHeaders, OnMessage, OnDecide];
-/// What else has a verdict before the commit. At on-refuse it is what a refusal may be softened to.
+/// Other hooks with a verdict before the commit. The verdict of on-refuse replaces a refusal.
 const ENDING: &[Hook] = &[OnRefuse, OnRecipientMessage, OnCleanup];
-/// Where a message is whole and may still be changed.
+/// Hooks at which the complete message may still be changed.
 const CONTENT: &[Hook] = &[OnMessage, OnDecide, OnCleanup];
-/// Where a settlement follows.
+/// Hooks before a settlement.
 const SETTLING: &[Hook] = &[OnScan, OnSend, OnRetry, OnOutcome, OnDsn];
 
-/// The table: what, how the documentation calls it, and where.
+/// Permission table: operation, name in the documentation, and hooks.
 const TABLE: &[(Act, &str, Where)] = &[
-    // Not the hooks after the commit: there is none behind them that an `accept` could pass over.
+    // Excludes hooks after the commit, which no later hook follows that an `accept` could skip.
     (Act::Accept, "verdict `accept`", &[SESSION, ENVELOPE, INCOMING, ENDING]),
     (Act::Reject, "verdict `reject`", &[SESSION, ENVELOPE, INCOMING, ENDING, &[OnScan, OnSend]]),
     (Act::Defer, "verdict `defer`", &[SESSION, ENVELOPE, INCOMING, ENDING, &[OnScan, OnSend]]),
@@ -74,7 +74,7 @@ const TABLE: &[(Act, &str, Where)] = &[
         "`message`, `content`: anything but `not-here`",
         &[INCOMING, SETTLING, &[OnScore, OnRecipientMessage, OnCleanup, OnRewriteAddress, OnEnqueue, OnRoute, OnDeliver]],
     ),
-    // Where a commit or a settlement follows that new mail goes with.
+    // Limited to hooks before a commit or settlement, which includes the new message.
     (Act::Submit, "`submit`: send", &[ENVELOPE, INCOMING, SETTLING, &[OnScore, OnCleanup, OnTick]]),
 ];
 
@@ -86,12 +86,12 @@ fn is_among(groups: Where, hook: Hook) -> bool {
 }
 
 impl Act {
-    /// May be done at this hook.
+    /// Checks whether the operation is allowed at a hook.
     pub(crate) fn allowed_at(self, hook: Hook) -> bool {
         TABLE.iter().any(|(act, _, groups)| *act == self && is_among(groups, hook))
     }
 
-    /// What a verdict is; going on is always allowed.
+    /// Returns the operation of a verdict; `Next` is always allowed and has none.
     pub(crate) fn of(verdict: &Verdict) -> Option<Self> {
         match verdict {
             Verdict::Continue => None,
@@ -105,7 +105,7 @@ impl Act {
     }
 }
 
-/// The table as it stands in the documentation.
+/// Returns the permission table in Markdown, as in HOOKS.md.
 #[must_use]
 pub fn reference() -> String {
     let hooks: Vec<Hook> = Hook::ALL.into_iter().filter(|hook| is_called(*hook)).collect();

@@ -1,4 +1,4 @@
-//! What the configuration says of one plugin.
+//! Settings of a plugin: grants, limits, instance mode and host services.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,119 +8,123 @@ use serde_json::Value;
 use waxwing_pipeline::{KvStore, Metrics, Resolver, Table, Web};
 use waxwing_types::QueueId;
 
-/// How much of a message a plugin may read.
+/// Extent of a plugin's access to the message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MessageGrant {
-    /// Nothing: it sees the envelope alone.
+    /// No access: envelope only.
     #[default]
     None,
-    /// The header: interface `message`.
+    /// Header block: interface `message`.
     Headers,
-    /// The header and the body: interfaces `message` and `content`.
+    /// Header block and body: interfaces `message` and `content`.
     Full,
 }
 
-/// The interfaces that are linked beside `log`, `config`, `transaction`, `action` and `metrics`.
+/// Granted interfaces, besides `log`, `config`, `transaction`, `action` and `metrics`, which every plugin may import.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grants {
-    /// `message = "headers"` or `"full"`.
+    /// Access to the message: `message = "headers"` or `"full"`.
     pub message: MessageGrant,
-    /// `edit = true`.
+    /// Changes of the message: `edit = true`.
     pub edit: bool,
-    /// `lookup = ["alias_maps"]`: names of tables.
+    /// Names of tables: `lookup = ["alias_maps"]`.
     pub lookup: Vec<String>,
-    /// `credentials = true`: the hooks `on-auth` and `on-credentials`.
+    /// Hooks `on-auth` and `on-credentials`: `credentials = true`.
     pub credentials: bool,
-    /// `kv = "64MiB"`: octets of all its pairs.
+    /// Quota in bytes of all key-value entries: `kv = "64MiB"`.
     pub kv: Option<u64>,
-    /// `dns = ["*.zen.example"]`: names, with `*.` before them whatever lies below; `*` is any name.
+    /// Names for DNS queries: `dns = ["*.zen.example"]`; `*.` before a name matches all subdomains, `*` matches any name.
     pub dns: Vec<String>,
-    /// `http = ["POST https://api.example/v1/"]`: what URLs begin with, as [`Web::fetch`] takes them.
+    /// URL prefixes for requests, as accepted by [`HttpClient::fetch`]: `http = ["POST https://api.example/v1/"]`.
     pub http: Vec<String>,
-    /// `submit = true`: new mail.
+    /// Submission of new messages: `submit = true`.
     pub submit: bool,
-    /// `clock = true`: the time of day; without it a component's WASI clocks stand still.
+    /// Time of day: `clock = true`. Without the grant, the WASI clocks of a component stand still.
     pub clock: bool,
-    /// `random = true`: unpredictable octets; without it a component's WASI random octets are the same for the same call.
+    /// Unpredictable random bytes: `random = true`. Without the grant, the WASI random bytes of a component are the same for
+    /// the same call.
     pub random: bool,
 }
 
-/// A new queue id, from the spool that will keep the message.
+/// Function that returns a new queue id, from the spool that will store the message.
 pub type NewId = Arc<dyn Fn() -> QueueId + Send + Sync>;
 
-/// What serves the interfaces that reach beyond the message. What is not there is `unavailable` or `failed` to the guest.
+/// Host services behind the interfaces that reach beyond the message. A missing service is `unavailable` or `failed` for the
+/// guest.
 #[derive(Clone, Default)]
 pub struct Ports {
-    /// For `kv`.
+    /// Store of interface `kv`.
     pub kv: Option<Arc<dyn KvStore>>,
-    /// For `dns`.
+    /// Resolver of interface `dns`.
     pub resolver: Option<Arc<dyn Resolver>>,
-    /// For `http`.
+    /// HTTP client of interface `http`.
     pub web: Option<Arc<dyn Web>>,
-    /// For `metrics`, and for what the host counts of each plugin.
+    /// Sink of interface `metrics`, and of the host's own counters per plugin.
     pub metrics: Option<Arc<dyn Metrics>>,
-    /// For `submit`.
+    /// Source of queue ids for interface `submit`.
     pub new_id: Option<NewId>,
 }
 
-/// Bounds of one plugin.
+/// Limits of one plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// From the beginning of a call to its end, waiting for the host included.
+    /// Wall time from the start of a call to the end, including waits for the host.
     pub wall: Duration,
-    /// In the guest's own code, counted in ticks of a millisecond.
+    /// CPU time in the guest's own code, measured in ticks of one millisecond.
     pub cpu: Duration,
-    /// Octets of linear memory of one instance.
+    /// Maximum linear memory of one instance in bytes.
     pub memory_bytes_max: usize,
-    /// Instances at a time, of all versions of the plugin together. A call that needs one more waits.
+    /// Maximum number of instances of all versions of the plugin together. A call that needs one more waits.
     pub instances_max: u32,
-    /// Fresh instances at a time that serve one client: an IPv4 address, or a /64 network of IPv6. A call that needs one more waits.
+    /// Maximum number of fresh instances for one client: an IPv4 address, or a /64 network of IPv6. A call that needs one more
+    /// waits.
     pub instances_per_client: u32,
-    /// How long a call waits for an instance before it ends in the fault `pool-exhausted`.
+    /// Time for which a call waits for an instance before the fault `pool-exhausted`.
     pub instance_wait: Duration,
-    /// Instances that wait for the next call, for a plugin whose instances are reused.
+    /// Maximum number of idle instances, for a plugin with reused instances.
     pub idle_max: usize,
-    /// Lines that one call may log.
+    /// Maximum number of log lines per call.
     pub log_lines_max: usize,
-    /// Octets of one line; the rest is cut off.
+    /// Maximum length of a log line in bytes; the remainder is cut off.
     pub log_line_bytes_max: usize,
-    /// Edits, actions and tags that one call may stage.
+    /// Maximum number of edits, actions and tags staged per call.
     pub edits_max: usize,
-    /// Octets of header values, addresses and tags that one call may stage; bodies and parts have a limit of their own.
+    /// Maximum size in bytes of header values, addresses and tags staged per call; bodies and parts have a limit of their own.
     pub edit_bytes_max: usize,
-    /// Octets of a new body, and of the content of all new parts of one call.
+    /// Maximum size in bytes of a new body, and of the content of all new parts per call.
     pub body_bytes_max: usize,
-    /// Octets of one read of the message.
+    /// Maximum number of bytes of one read of the message.
     pub read_bytes_max: usize,
-    /// Octets of a message that is taken apart for `parts` and edits of parts; it is whole in memory for the length of the call.
+    /// Maximum size in bytes of a message parsed for `parts` and part edits; the complete message is in memory for the duration
+    /// of the call.
     pub parts_bytes_max: u64,
-    /// Octets of the reason in `discard`, `hold` and `quarantine`.
+    /// Maximum length in bytes of the reason in `discard`, `hold` and `quarantine`.
     pub reason_bytes_max: usize,
-    /// Symbols of one call of on-score.
+    /// Maximum number of symbols per call of on-score.
     pub symbols_max: usize,
-    /// Octets of a password hash, and of a value of a table.
+    /// Maximum size in bytes of a password hash, and of a table value.
     pub value_bytes_max: usize,
-    /// Targets of one resolution.
+    /// Maximum number of targets of one resolution.
     pub targets_max: usize,
-    /// Questions to the DNS of one call.
+    /// Maximum number of DNS queries per call.
     pub dns_queries_max: u32,
-    /// Octets of the records of one answer.
+    /// Maximum size in bytes of the records of one DNS answer.
     pub dns_answer_bytes_max: usize,
-    /// HTTP requests of one call.
+    /// Maximum number of HTTP requests per call.
     pub http_requests_max: u32,
-    /// Octets of the body of one request.
+    /// Maximum size in bytes of the body of one request.
     pub http_request_bytes_max: usize,
-    /// Octets of one response.
+    /// Maximum size in bytes of one response.
     pub http_response_bytes_max: usize,
-    /// New messages of one call.
+    /// Maximum number of new messages per call.
     pub submissions_max: u32,
-    /// Recipients of one new message.
+    /// Maximum number of recipients of one new message.
     pub submission_recipients_max: usize,
-    /// Octets of all new messages of one call.
+    /// Maximum total size in bytes of all new messages per call.
     pub submission_bytes_max: usize,
-    /// Names of metrics of one plugin; more are dropped and counted.
+    /// Maximum number of metric names of one plugin; more are dropped and counted.
     pub metric_names_max: usize,
-    /// Resources of WASI (streams, pollables) that one instance holds.
+    /// Maximum number of WASI resources (streams, pollables) of one instance.
     pub wasi_resources_max: usize,
 }
 
@@ -159,42 +163,42 @@ impl Default for Limits {
     }
 }
 
-/// How long an instance lives.
+/// Lifetime of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InstanceMode {
-    /// One for the hooks before MAIL, one for each transaction: nothing leaks to the next.
+    /// One instance for the hooks before MAIL, one for each transaction: no state leaks to the next transaction.
     Fresh,
-    /// Taken from a list for each call and put back; dropped after this many calls, and after any fault.
+    /// Instance taken from a list for each call and returned afterwards; dropped after a number of calls, and after any fault.
     Reuse {
-        /// Calls that one instance serves.
+        /// Maximum number of calls of one instance.
         recycle_calls: u32,
     },
 }
 
-/// Everything about one plugin but its octets.
+/// Settings of one plugin, without the component itself.
 #[derive(Clone)]
 pub struct PluginSettings {
-    /// Its name in the configuration.
+    /// Name of the plugin in the configuration.
     pub name: String,
-    /// What it may do.
+    /// Granted interfaces.
     pub grants: Grants,
-    /// Its bounds.
+    /// Limits of time, memory and sizes.
     pub limits: Limits,
-    /// How long an instance lives.
+    /// Lifetime of an instance.
     pub instance: InstanceMode,
-    /// Its own table. A key that `on-load` does not read is a load error.
+    /// Configuration table of the plugin. A key that `on-load` does not read is a load error.
     pub config: BTreeMap<String, Value>,
-    /// Values that the server offers to every plugin under `config` (`myorigin`, `mydestination`, …); the plugin's own table goes
-    /// before them, and nobody has to read them.
+    /// Values offered by the server to every plugin under `config` (`myorigin`, `mydestination`, …); the plugin's own table
+    /// takes precedence, and unread values are no error.
     pub server: Arc<BTreeMap<String, Value>>,
-    /// The tables that [`Grants::lookup`] names.
+    /// Tables named by [`PluginGrants::lookup`].
     pub tables: BTreeMap<String, Arc<dyn Table>>,
-    /// What serves the interfaces that reach outside.
+    /// Host services of the interfaces that reach beyond the message.
     pub ports: Ports,
 }
 
 impl PluginSettings {
-    /// A plugin with no grants and usual limits, fresh for each transaction.
+    /// Creates settings without grants, with default limits and a fresh instance for each transaction.
     #[must_use]
     pub fn new(name: &str) -> Self {
         Self {

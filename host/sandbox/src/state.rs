@@ -1,4 +1,4 @@
-//! What stands behind an instance: the plugin it belongs to, the call it serves, what it has used.
+//! State of an instance: the plugin, the current call, and the resources used.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use crate::rules::Act;
 use crate::settings::{Grants, Limits, Ports};
 use crate::wasi::Wasi;
 
-/// A key of the plugin's table.
+/// Configuration key of the plugin.
 #[derive(Debug)]
 pub(crate) struct Setting {
     pub(crate) json: String,
     pub(crate) read: AtomicBool,
 }
 
-/// What all instances of a plugin share.
+/// Data shared by all instances of a plugin.
 pub(crate) struct Shared {
     pub(crate) name: Arc<str>,
     pub(crate) grants: Grants,
@@ -31,14 +31,14 @@ pub(crate) struct Shared {
     pub(crate) tables: BTreeMap<String, Arc<dyn Table>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ports: Ports,
-    /// The component imports some of WASI.
+    /// Whether the component imports any WASI interface.
     pub(crate) wasi: bool,
-    /// Names of its metrics so far.
+    /// Metric names used so far.
     pub(crate) metric_names: Mutex<BTreeSet<String>>,
 }
 
 impl Shared {
-    /// A key of the plugin's table as JSON, else what the server offers under that name.
+    /// Returns the value of a configuration key as JSON: from the plugin's table, otherwise from the values of the server.
     pub(crate) fn setting(&self, key: &str) -> Option<String> {
         match self.config.get(key) {
             Some(setting) => {
@@ -49,29 +49,29 @@ impl Shared {
         }
     }
 
-    /// Keys of the plugin's table that nobody read.
+    /// Returns the keys of the plugin's table that the plugin never read.
     pub(crate) fn unread(&self) -> Vec<String> {
         self.config.iter().filter(|(_, s)| !s.read.load(Ordering::Relaxed)).map(|(key, _)| key.clone()).collect()
     }
 }
 
-/// What a call has had of what is counted.
+/// Usage of counted resources by one call.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Used {
     pub(crate) dns_queries: u32,
     pub(crate) http_requests: u32,
     pub(crate) submissions: u32,
     pub(crate) submitted_bytes: usize,
-    /// Files and hosts that it reached for by its language's library.
+    /// Number of attempts to access files and hosts through the language runtime.
     pub(crate) reached: u32,
 }
 
-/// How many of those are lines of the trace.
+/// Maximum number of system accesses logged in the trace per call.
 const REACHED_TOLD_MAX: u32 = 10;
 
-/// One call, from its beginning to its end.
+/// State of one call, from start to end.
 pub(crate) struct Call {
-    /// None for `on-load`.
+    /// Hook of the call; none for `on-load`.
     pub(crate) hook: Option<Hook>,
     pub(crate) context: Context,
     pub(crate) deadline: Monotonic,
@@ -81,13 +81,13 @@ pub(crate) struct Call {
     staged: usize,
     staged_bytes: usize,
     head: Option<Bytes>,
-    /// The parts, once asked for.
+    /// MIME parts, after the first use.
     pub(crate) parts: Option<Arc<Parts>>,
-    /// The content of those that were read.
+    /// Decoded content of the parts read so far.
     pub(crate) contents: BTreeMap<u32, Bytes>,
-    /// Edits of parts, once there is one.
+    /// Staged edits of parts, after the first edit.
     pub(crate) part_edits: Option<StagedParts>,
-    /// Octets of the content of new parts.
+    /// Total size in bytes of the content of new parts.
     pub(crate) part_bytes: usize,
 }
 
@@ -110,7 +110,7 @@ impl Call {
         }
     }
 
-    /// No call: what an instance holds between calls, so that it keeps no message alive.
+    /// Creates the state between calls, which keeps no message alive.
     pub(crate) fn none() -> Self {
         Self::new(None, Context::new(Via::Api, None), Monotonic::default())
     }
@@ -119,7 +119,7 @@ impl Call {
         self.hook.is_some_and(|hook| act.allowed_at(hook))
     }
 
-    /// Octets before the body, made once for a call.
+    /// Returns the bytes before the body, encoded once per call.
     pub(crate) fn head_bytes(&mut self) -> Option<Bytes> {
         if self.head.is_none() {
             let body_is_empty = self.context.body.as_ref().is_none_or(|b| b.size() == 0);
@@ -128,8 +128,8 @@ impl Call {
         self.head.clone()
     }
 
-    /// Everything that the call staged, the new body last. Edits of parts were checked one by one; if they can't be made together,
-    /// the host is at fault.
+    /// Returns and removes all staged changes, the new body last. Edits of parts were checked one by one; a failure to combine
+    /// them is a fault of the host.
     pub(crate) fn take_changes(&mut self) -> Result<Changes, PartEditError> {
         let mut changes = std::mem::take(&mut self.changes);
         if let Some(body) = self.body.take() {
@@ -142,23 +142,23 @@ impl Call {
     }
 }
 
-/// Why the host ended a call.
+/// Reason for a call ended by the host.
 #[derive(Debug)]
 pub(crate) struct Stop {
     pub(crate) kind: FaultKind,
     pub(crate) text: String,
 }
 
-/// How much linear memory an instance may have.
+/// Limit and usage of the linear memory of an instance.
 #[derive(Debug)]
 pub(crate) struct Memory {
     pub(crate) bytes_max: usize,
     pub(crate) bytes: usize,
-    /// More was asked for than there may be.
+    /// Whether an allocation exceeded the limit.
     pub(crate) denied: bool,
 }
 
-/// Table elements of one instance: a Rust plugin has some hundred, JavaScript engines some ten thousand.
+/// Maximum number of table elements of one instance: a Rust plugin has some hundred, JavaScript engines some ten thousand.
 const TABLE_ELEMENTS_MAX: usize = 100_000;
 
 impl wasmtime::ResourceLimiter for Memory {
@@ -177,19 +177,19 @@ impl wasmtime::ResourceLimiter for Memory {
     }
 }
 
-/// What those who wait for a call see of it, also when it never comes back.
+/// Monitor of a call, readable from outside even if the call never returns.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Watch(Arc<Watched>);
 
 #[derive(Debug, Default)]
 struct Watched {
-    /// Ticks that the call has used.
+    /// Ticks used by the call.
     ticks: AtomicU32,
-    /// Lines that it has logged, as far as they are kept.
+    /// Log lines of the call, within the limits.
     log: Mutex<Vec<String>>,
-    /// How many it wanted to.
+    /// Number of attempted log lines.
     lines: AtomicUsize,
-    /// The message that it is about; 0: none.
+    /// Queue id of the message; 0 for none.
     id: AtomicU64,
 }
 
@@ -202,7 +202,7 @@ impl Watch {
         self.0.ticks.load(Ordering::Relaxed)
     }
 
-    /// A line that the limits let through; none if it is dropped.
+    /// Adds a log line within the limits; returns none if the line is dropped.
     fn line(&self, limits: &Limits, text: &str) -> Option<String> {
         let number = self.0.lines.fetch_add(1, Ordering::Relaxed);
         if number >= limits.log_lines_max {
@@ -220,7 +220,7 @@ impl Watch {
         std::mem::take(&mut *self.0.log.lock())
     }
 
-    /// A new call begins, about this message.
+    /// Resets the monitor for a new call on a message.
     pub(crate) fn begin(&self, id: Option<QueueId>) {
         self.0.ticks.store(0, Ordering::Relaxed);
         self.0.lines.store(0, Ordering::Relaxed);
@@ -229,7 +229,7 @@ impl Watch {
     }
 }
 
-/// Keeps a line for the trace and writes it to the server's log, within the limits.
+/// Adds a log line to the trace and to the server's log, within the limits.
 pub(crate) fn say(shared: &Shared, watch: &Watch, level: tracing::Level, text: &str) {
     let Some(line) = watch.line(&shared.limits, text) else { return };
     let plugin = &*shared.name;
@@ -245,18 +245,18 @@ pub(crate) fn say(shared: &Shared, watch: &Watch, level: tracing::Level, text: &
     }
 }
 
-/// The data of a store.
+/// Data of a wasmtime store.
 pub(crate) struct State {
     pub(crate) shared: Arc<Shared>,
     pub(crate) call: Call,
     pub(crate) memory: Memory,
-    /// Ticks and log lines of the current call.
+    /// Monitor with the ticks and log lines of the current call.
     pub(crate) watch: Watch,
-    /// Set before a host function or the ticker ends a call.
+    /// Reason set before a host function or the ticker ends a call.
     pub(crate) stop: Option<Stop>,
-    /// Of an instance that links WASI, once it asked.
+    /// WASI state, created at the first use by an instance that links WASI.
     pub(crate) wasi: Option<Box<Wasi>>,
-    /// Host functions that the current call has called; none where nobody counts.
+    /// Host functions called by the current call; none without a meter.
     pub(crate) host_calls: Option<BTreeMap<&'static str, u64>>,
 }
 
@@ -267,7 +267,7 @@ impl State {
         Self { shared, call: Call::none(), memory, watch, stop: None, wasi: None, host_calls: None }
     }
 
-    /// Ends the call as a fault. The error only unwinds the guest; the reason stays here.
+    /// Ends the call with a fault. The returned error only unwinds the guest; the reason is kept in `stop`.
     pub(crate) fn end(&mut self, kind: FaultKind, text: impl Into<String>) -> wasmtime::Error {
         let text = text.into();
         let error = wasmtime::Error::msg(text.clone());
@@ -275,14 +275,14 @@ impl State {
         error
     }
 
-    /// The guest calls a host function: counted, if somebody counts.
+    /// Counts a call of a host function, if metered.
     pub(crate) fn called(&mut self, function: &'static str) {
         if let Some(calls) = &mut self.host_calls {
             *calls.entry(function).or_default() += 1;
         }
     }
 
-    /// A tick of a guest that computes.
+    /// Counts a tick of a computing guest. Returns an error over the CPU limit.
     pub(crate) fn tick(&mut self) -> wasmtime::Result<()> {
         let ticks = self.watch.tick();
         let cpu = self.shared.limits.cpu;
@@ -292,7 +292,7 @@ impl State {
         Err(self.end(FaultKind::CpuLimit, format!("computed for more than {} ms", cpu.as_millis())))
     }
 
-    /// Counts a staged change; false when there are too many.
+    /// Counts a staged change; false over the limits.
     pub(crate) fn may_stage(&mut self, octets: usize) -> bool {
         let limits = &self.shared.limits;
         self.call.staged += 1;
@@ -300,30 +300,30 @@ impl State {
         self.call.staged <= limits.edits_max && self.call.staged_bytes <= limits.edit_bytes_max
     }
 
-    /// Keeps a line for the trace and writes it to the server's log, within the limits.
+    /// Adds a log line to the trace and to the server's log, within the limits.
     pub(crate) fn log(&self, level: tracing::Level, text: &str) {
         say(&self.shared, &self.watch, level, text);
     }
 
-    /// A line of the host's own about this call.
+    /// Adds a log line of the host about this call.
     pub(crate) fn host_line(&self, text: &str) {
         self.log(tracing::Level::INFO, &format!("(host) {text}"));
     }
 
-    /// A host function says no: counted, and a line of the trace. The guest gets its typed error.
+    /// Records a denied host call: a counter and a line of the trace. The guest receives the typed error.
     pub(crate) fn refused(&self, call: &'static str, reason: &'static str) {
         self.count_refused(call, reason);
         self.host_line(&format!("{call}: {reason}"));
     }
 
-    /// The guest's library reaches for something of the system: counted, and a line of the trace, unless the call has many of them
-    /// already. An interpreter that looks for a module tries many names, and they must not fill its author's log.
+    /// Records a denied system access of a language runtime: a counter and a line of the trace, unless the call has many
+    /// already. An interpreter tries many file names for a module, which must not flood the author's log.
     pub(crate) fn refused_what(&mut self, call: &'static str, what: &str) {
         self.count_refused(call, "not-granted");
         self.call.used.reached += 1;
         match self.call.used.reached {
             ..=REACHED_TOLD_MAX => self.host_line(&format!("{call}: not-granted: {what}")),
-            n if n == REACHED_TOLD_MAX + 1 => self.host_line("more that is not granted; it is only counted"),
+            n if n == REACHED_TOLD_MAX + 1 => self.host_line("further denials are counted only"),
             _ => {}
         }
     }
@@ -335,7 +335,7 @@ impl State {
         }
     }
 
-    /// The fault that ended a call, from what the state knows and what the engine says.
+    /// Builds the fault of an ended call from the recorded reason and the engine's error.
     pub(crate) fn fault(&mut self, error: &wasmtime::Error) -> Fault {
         let log = self.watch.take_log();
         if let Some(stop) = self.stop.take() {
@@ -350,7 +350,7 @@ impl State {
     }
 }
 
-/// The engine's words for a trap, without the backtrace of the host.
+/// Returns the engine's text for a trap, without the backtrace of the host.
 fn trap_text(error: &wasmtime::Error) -> String {
     match error.downcast_ref::<wasmtime::Trap>() {
         Some(trap) => trap.to_string(),
@@ -358,7 +358,7 @@ fn trap_text(error: &wasmtime::Error) -> String {
     }
 }
 
-/// Every line end as CRLF, where one is something else; a body goes over the wire as it is stored.
+/// Converts bare CR and LF to CRLF; a body is sent as stored.
 pub(crate) fn with_crlf(body: impl Into<Bytes>) -> Bytes {
     let body: Bytes = body.into();
     let bare = |i: usize, b: u8| match b {
@@ -376,7 +376,7 @@ pub(crate) fn with_crlf(body: impl Into<Bytes>) -> Bytes {
     out.into()
 }
 
-/// Control characters out, at most so many octets.
+/// Replaces control characters by spaces and truncates to `bytes_max` bytes.
 pub(crate) fn one_line(text: &str, bytes_max: usize) -> String {
     let end = text.floor_char_boundary(bytes_max);
     let text = text.get(..end).unwrap_or(text);

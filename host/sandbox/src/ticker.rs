@@ -1,7 +1,7 @@
-//! The clock of guests: one thread that moves the engine's epoch on each millisecond while a call runs.
+//! Ticker: a thread that increments the engine's epoch each millisecond while a call runs.
 //!
-//! Nearly all calls begin and end between two ticks. So the thread rests longer while it finds none under way when it wakes: the first tick of a
-//! call may come [`REST_TICKS_MAX`] milliseconds late, those after it come on time.
+//! Nearly all calls start and end between two ticks. So the thread sleeps longer while no call is running at a wake-up: the
+//! first tick of a call may come [`SLEEP_TICKS_MAX`] milliseconds late, later ticks come on time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -12,15 +12,15 @@ use wasmtime::Engine;
 
 use crate::LoadError;
 
-/// One tick: the grain of CPU limits.
+/// Duration of one tick: the granularity of CPU limits.
 pub(crate) const TICK: Duration = Duration::from_millis(1);
-/// How long the thread rests at most when no call was under way, while calls come.
+/// Maximum sleep in ticks when no call was running, while calls come.
 const REST_TICKS_MAX: u32 = 4;
-/// Rests without a call after which the thread sleeps until there is one. Waking it costs a system call, so it stays awake between
-/// calls that come often.
+/// Number of sleeps without a call after which the thread parks until the next call. Waking a parked thread costs a system
+/// call, so the thread stays awake between frequent calls.
 const IDLE_RESTS: u32 = 125;
 
-/// Counts running calls, so that an idle server's thread sleeps.
+/// Counter of running calls, so that the thread of an idle server sleeps.
 #[derive(Debug)]
 pub(crate) struct Ticker {
     running: AtomicU32,
@@ -30,7 +30,7 @@ pub(crate) struct Ticker {
 }
 
 impl Ticker {
-    /// Starts the thread; it ends with the engine.
+    /// Starts the thread, which ends with the engine.
     pub(crate) fn start(engine: &Engine) -> Result<Arc<Self>, LoadError> {
         let ticker = Arc::new(Self {
             running: AtomicU32::new(0),
@@ -38,10 +38,10 @@ impl Ticker {
             asleep: AtomicBool::new(false),
             thread: std::sync::OnceLock::new(),
         });
-        let (weak, theirs) = (engine.weak(), Arc::downgrade(&ticker));
+        let (weak_engine, weak_ticker) = (engine.weak(), Arc::downgrade(&ticker));
         let body = move || {
             let (mut idle, mut rest, mut seen) = (0, 1, 0);
-            while let (Some(engine), Some(ticker)) = (weak.upgrade(), theirs.upgrade()) {
+            while let (Some(engine), Some(ticker)) = (weak_engine.upgrade(), weak_ticker.upgrade()) {
                 engine.increment_epoch();
                 drop(engine);
                 rest = if ticker.runs() { 1 } else { REST_TICKS_MAX.min(rest * 2) };
@@ -61,7 +61,7 @@ impl Ticker {
         Ok(ticker)
     }
 
-    /// A call begins; it ends when the guard is dropped.
+    /// Registers a call; dropping the guard ends the call.
     pub(crate) fn call(self: &Arc<Self>) -> Running {
         self.running.fetch_add(1, Ordering::SeqCst);
         self.begun.fetch_add(1, Ordering::SeqCst);
@@ -80,23 +80,24 @@ impl Ticker {
         news || self.runs()
     }
 
-    /// A call is under way.
+    /// Checks whether a call is running.
     fn runs(&self) -> bool {
         self.running.load(Ordering::SeqCst) > 0
     }
 
-    /// Says that it sleeps before it looks once more: a call that begins in between sees one or is seen.
+    /// Parks the thread. The flag `asleep` is set before the second check: a call that starts in between sees the flag or is
+    /// seen.
     fn sleep(&self, seen: &mut u64) {
         self.asleep.store(true, Ordering::SeqCst);
         if !self.is_busy(seen) {
-            // Wakes now and then to see whether the engine is gone.
+            // The thread wakes periodically to check whether the engine is gone.
             thread::park_timeout(Duration::from_secs(5));
         }
         self.asleep.store(false, Ordering::SeqCst);
     }
 }
 
-/// A call under way.
+/// Guard of a running call.
 #[derive(Debug)]
 pub(crate) struct Running(Arc<Ticker>);
 

@@ -1,7 +1,7 @@
-//! WASI 0.2 for guests whose language links it whether it is used or not. It is a world with nothing in it: no files, no network, no
-//! arguments, no environment. What is written to standard output and error are lines of the plugin's log. Time stands still at the
-//! arrival of the message and random octets are those of the call, unless `clock` and `random` are granted: two runs of the same call
-//! are the same.
+//! WASI 0.2 for guests whose language runtime always imports WASI. The environment is empty: no files, no network, no
+//! arguments, no environment variables. Lines written to standard output and error go to the plugin's log. Unless `clock` and
+//! `random` are granted, time stands still at the arrival of the message and random bytes depend only on the call, so two runs
+//! of the same call are identical.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -22,23 +22,23 @@ use waxwing_types::{Clock, Timestamp};
 use crate::denied;
 use crate::state::{Shared, State, Watch, say};
 
-/// Octets of random data in one answer.
+/// Maximum number of random bytes in one answer.
 const RANDOM_BYTES_MAX: u64 = 64 << 10;
-/// Octets that a guest may write to its output at once.
+/// Maximum number of bytes that a guest may write to an output at once.
 const WRITE_BYTES_MAX: usize = 64 << 10;
 
-/// Offers it to a component. Sockets and files are linked, because some languages link them always; nothing can be opened, and who
-/// tries is counted.
+/// Links WASI for a component. Sockets and files are linked because some language runtimes always import them; every attempt to
+/// open one is denied and counted.
 pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     denied::link(linker)
 }
 
-/// What stands behind an instance that links WASI.
+/// WASI state of an instance.
 pub(crate) struct Wasi {
     ctx: WasiCtx,
     table: ResourceTable,
-    /// When the current message came, in milliseconds since 1970.
+    /// Arrival time of the current message in milliseconds since 1970.
     time: Arc<AtomicU64>,
     random: Arc<Mutex<blake3::OutputReader>>,
     lines: [Lines; 2],
@@ -69,20 +69,20 @@ impl Wasi {
         Self { ctx: builder.build(), table, time, random, lines }
     }
 
-    /// A call begins, about a message that came then. `about` names it: its hook and its message.
+    /// Starts a call for a message received at the given time. `about` seeds the random bytes: hook and queue id.
     pub(crate) fn begin(&self, shared: &Shared, arrived: Timestamp, about: &str) {
         self.time.store(arrived.as_millis(), Ordering::Relaxed);
         *self.random.lock() = seed(shared, about);
     }
 
-    /// A call has ended: a line without end is one.
+    /// Ends a call and logs an unterminated last line.
     pub(crate) fn end(&self) {
         self.lines.iter().for_each(Lines::end);
     }
 }
 
 impl State {
-    /// A call begins.
+    /// Prepares the WASI state for a new call.
     pub(crate) fn begin_wasi(&mut self) {
         if !self.shared.wasi {
             return;
@@ -104,7 +104,7 @@ impl WasiView for State {
     }
 }
 
-/// Octets that look random and are the same for the same plugin and call.
+/// Returns a deterministic stream of bytes for a plugin and a call.
 fn seed(shared: &Shared, about: &str) -> blake3::OutputReader {
     let mut hasher = blake3::Hasher::new_derive_key("waxwing 0.1 random octets of a call");
     hasher.update(shared.name.as_bytes()).update(&[0]).update(about.as_bytes());
@@ -182,12 +182,12 @@ impl HostMonotonicClock for Real {
     }
 }
 
-/// Standard output or error: each line is one of the log.
+/// Standard output or error, logged line by line.
 #[derive(Clone)]
 struct Lines {
     shared: Arc<Shared>,
     watch: Watch,
-    /// A line whose end has not come yet.
+    /// Unterminated line so far.
     begun: Arc<Mutex<Vec<u8>>>,
 }
 
@@ -197,8 +197,8 @@ impl Lines {
         let mut begun = self.begun.lock();
         for piece in octets.split_inclusive(|b| *b == b'\n') {
             let (text, ends) = piece.strip_suffix(b"\n").map_or((piece, false), |text| (text, true));
-            let room = max.saturating_sub(begun.len());
-            begun.extend_from_slice(text.get(..room.min(text.len())).unwrap_or_default());
+            let remaining = max.saturating_sub(begun.len());
+            begun.extend_from_slice(text.get(..remaining.min(text.len())).unwrap_or_default());
             if ends {
                 self.say(&std::mem::take(&mut *begun));
             }
@@ -246,7 +246,7 @@ impl IsTerminal for Lines {
 }
 
 impl StdoutStream for Lines {
-    /// Of WASI 0.3, which is not served.
+    /// Part of WASI 0.3, which is not served.
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
         Box::new(tokio::io::sink())
     }

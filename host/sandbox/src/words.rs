@@ -1,4 +1,4 @@
-//! The host's words in the words of the contract.
+//! Conversion of pipeline types to WIT types, for the arguments of hooks.
 
 use waxwing_bindings::exports::{on_auth, on_outcome, on_retry};
 use waxwing_bindings::imports::types as wit;
@@ -32,7 +32,7 @@ pub(crate) fn symbol(symbol: &Symbol) -> wit::Symbol {
     wit::Symbol { name: symbol.name.clone(), score: symbol.score, detail: symbol.detail.clone() }
 }
 
-/// No flag stands for a client that said nothing.
+/// Converts NOTIFY (RFC 3461 §4.1); empty flags mean a client without the parameter.
 fn notify(notify: Notify) -> wit::Notify {
     let flag = |on: bool, flag: wit::Notify| if on { flag } else { wit::Notify::empty() };
     match notify {

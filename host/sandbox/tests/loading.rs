@@ -186,8 +186,8 @@ fn a_directory_of_somebody_else_is_refused() {
 #[test]
 fn the_table_of_the_documentation_is_that_of_the_code() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("HOOKS.md");
-    let intro = "# What is possible at which hook\n\nGenerated from `src/rules.rs`. Anything else is an error of the host function, or \
-        makes the call a fault.\n\n";
+    let intro = "# What is possible at which hook\n\nGenerated from `src/permissions.rs`. Anything else is an error of the host function, \
+        or makes the call a fault.\n\n";
     let expected = format!("{intro}{}", waxwing_sandbox::reference());
     if std::env::var_os("WAXWING_UPDATE").is_some() {
         fs::write(&path, &expected).unwrap();

@@ -229,7 +229,7 @@ async fn a_store_that_fails_is_an_error_a_counter_and_a_line() {
         }
     }
     let world = world("get a");
-    assert!(answer(&world.at_message().await, "get a").contains("keeps no pairs"));
+    assert!(answer(&world.at_message().await, "get a").contains("has no key-value store"));
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! `action`: consequences beside the verdict, staged until the call returns.
+//! Interface `action`: consequences besides the verdict, staged until the call returns.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use crate::state::{State, one_line};
 
 type Acted = Result<std::result::Result<(), ActionError>>;
 
-/// A reply can be delayed so long.
+/// Maximum delay of a reply.
 const DELAY_MAX: Duration = Duration::from_secs(30);
-/// Capabilities that can be hidden.
+/// Maximum number of hidden EHLO keywords.
 const HIDDEN_MAX: usize = 32;
 
 impl State {

@@ -1,4 +1,4 @@
-//! `clock` and `random`: what would make two runs of the same call differ.
+//! Interfaces `clock` and `random`: the sources of difference between two runs of the same call.
 
 use wasmtime::Result;
 use waxwing_bindings::imports::{clock, random};
@@ -6,7 +6,7 @@ use waxwing_pipeline::FaultKind;
 
 use crate::state::State;
 
-/// Octets of one answer.
+/// Maximum number of bytes in one answer.
 const RANDOM_BYTES_MAX: u32 = 64 << 10;
 
 impl clock::Host for State {
@@ -17,7 +17,7 @@ impl clock::Host for State {
 }
 
 impl random::Host for State {
-    /// Fewer octets than asked for would be taken for all of them.
+    /// A request over the limit ends the call: a shorter answer could be mistaken for the requested length.
     fn bytes(&mut self, length: u32) -> Result<Vec<u8>> {
         self.called("random.bytes");
         if length > RANDOM_BYTES_MAX {
@@ -26,7 +26,7 @@ impl random::Host for State {
         let mut octets = vec![0; length as usize];
         match getrandom::fill(&mut octets) {
             Ok(()) => Ok(octets),
-            Err(error) => Err(self.end(FaultKind::Host, format!("the system gives no random octets: {error}"))),
+            Err(error) => Err(self.end(FaultKind::Host, format!("no system randomness: {error}"))),
         }
     }
 }

@@ -1,11 +1,11 @@
-//! `config`, `log` and `metrics`: what every plugin has.
+//! Interfaces `config`, `log` and `metrics`, available to every plugin.
 
 use wasmtime::Result;
 use waxwing_bindings::imports::{config, log, metrics};
 
 use crate::state::State;
 
-/// Octets of the name of a metric.
+/// Maximum length of a metric name in bytes.
 const METRIC_NAME_BYTES_MAX: usize = 64;
 
 impl config::Host for State {
@@ -30,7 +30,7 @@ impl log::Host for State {
 }
 
 impl State {
-    /// The name that the operator sees; none if the plugin has too many.
+    /// Returns the full metric name; none if the plugin uses too many names.
     fn metric(&self, name: &str) -> Option<String> {
         let mut names = self.shared.metric_names.lock();
         if !names.contains(name) {
@@ -49,7 +49,7 @@ impl State {
     }
 }
 
-/// Nothing is refused here: a plugin that counts too much must not fail for it.
+/// No call fails: excess metrics are dropped, since a metric must not make a plugin fail.
 impl metrics::Host for State {
     fn count(&mut self, name: String, delta: u64) -> Result<()> {
         self.called("metrics.count");

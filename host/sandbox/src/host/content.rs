@@ -1,4 +1,4 @@
-//! `content`: body and parts, read as far as asked.
+//! Interface `content`: body and MIME parts, read on demand.
 
 use std::sync::Arc;
 
@@ -13,7 +13,8 @@ use crate::state::{Call, State};
 type Read<T> = std::result::Result<T, ReadError>;
 
 impl State {
-    /// At most `length` octets of the whole message. A failure ends the call: it never looks like the end.
+    /// Reads at most `length` bytes of the message. A read failure ends the call, so a failure is never mistaken for the end of
+    /// the message.
     pub(crate) async fn read_message(&mut self, offset: u64, length: usize) -> Result<Option<Vec<u8>>> {
         let (Some(head), Some(body)) = (self.call.head_bytes(), self.call.context.body.clone()) else { return Ok(None) };
         let head_size = head.len() as u64;
@@ -30,7 +31,7 @@ impl State {
         Ok(Some(octets))
     }
 
-    /// The whole body. The message is known not to be larger than may be.
+    /// Reads the complete body. The size was checked before.
     async fn read_body(&mut self) -> Result<Option<Bytes>> {
         let Some(body) = self.call.context.body.clone() else { return Ok(None) };
         if let Some(octets) = body.in_memory() {
@@ -48,7 +49,7 @@ impl State {
         Ok(Some(octets.freeze()))
     }
 
-    /// The decoded content of a part.
+    /// Returns the decoded content of a part.
     pub(crate) async fn part(&mut self, index: u32) -> Result<Read<Bytes>> {
         Ok(match self.take_apart().await? {
             Err(why) => Err(why.into()),
@@ -56,7 +57,7 @@ impl State {
         })
     }
 
-    /// The parts, made at the first question of a call.
+    /// Parses the message into parts, once per call.
     pub(crate) async fn take_apart(&mut self) -> Result<std::result::Result<Arc<Parts>, Whole>> {
         if let Some(parts) = &self.call.parts {
             return Ok(Ok(Arc::clone(parts)));
@@ -76,7 +77,8 @@ impl State {
 }
 
 impl Call {
-    /// The content of a part; decoded once, or a plugin that reads in small pieces would have it decoded for each.
+    /// Returns the content of a part, decoded once per call: a plugin that reads in small pieces would otherwise decode for
+    /// each piece.
     fn content_of(&mut self, parts: &Parts, index: u32) -> Option<Bytes> {
         if let Some(content) = self.contents.get(&index) {
             return Some(content.clone());
@@ -87,13 +89,13 @@ impl Call {
     }
 }
 
-/// Why a message is not taken apart.
+/// Failure to parse the message into parts.
 pub(crate) enum Whole {
-    /// It is not complete, or not of this hook.
+    /// Message not complete, or not available at this hook.
     NotHere,
-    /// It has more octets than this.
+    /// Message larger than the limit in bytes.
     TooLarge(u64),
-    /// It has more parts than are looked at.
+    /// More parts than the limit.
     TooMany(TooManyParts),
 }
 

@@ -1,4 +1,4 @@
-//! `dns`: records of granted names, through the server's resolver and its cache.
+//! Interface `dns`: records of granted names, through the server's resolver and cache.
 
 use std::sync::Arc;
 
@@ -8,15 +8,16 @@ use waxwing_pipeline::DnsError as PortError;
 
 use crate::state::State;
 
-/// Octets of a domain name in text (RFC 1035 section 2.3.4), escapes aside.
+/// Maximum length of a domain name in bytes (RFC 1035 section 2.3.4), escapes aside.
 const NAME_BYTES_MAX: usize = 255;
 
-/// Not the types of questions and of the protocol itself (RFC 6895 section 3.1): a question for ANY or AXFR asks for a whole zone.
+/// Checks whether a type is a record type, excluding query and meta types (RFC 6895 section 3.1): a query for ANY or AXFR asks
+/// for a complete zone.
 fn is_record_type(rrtype: u16) -> bool {
     !matches!(rrtype, 0 | 41 | 128..=255 | u16::MAX)
 }
 
-/// A pattern is `*`, a name, or `*.` and what lies above.
+/// Checks a name against patterns: `*`, a name, or `*.` and a parent domain.
 fn is_granted(patterns: &[String], name: &str) -> bool {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
     patterns.iter().any(|pattern| {
@@ -46,7 +47,7 @@ impl Host for State {
             return Ok(self.dns_refused("not-granted", DnsError::NotGranted));
         }
         if name.len() > NAME_BYTES_MAX || name.contains(char::is_control) || !is_record_type(rrtype) {
-            return Ok(self.dns_refused("malformed", failed("this is no name, or no type of records")));
+            return Ok(self.dns_refused("malformed", failed("invalid name, or no type of records")));
         }
         self.call.used.dns_queries += 1;
         if self.call.used.dns_queries > queries_max {
@@ -64,7 +65,7 @@ impl Host for State {
                 ttl_seconds: records.ttl,
                 authentic: records.authentic,
             }),
-            // Not there is an answer.
+            // A missing name or record is a valid answer, not a denial to be counted.
             Err(PortError::NoSuchName) => Err(DnsError::NoSuchName),
             Err(PortError::NoData | PortError::NullMx) => Err(DnsError::NoData),
             Err(PortError::Temporary(why)) => self.dns_refused("failed", DnsError::Failed(why)),

@@ -1,4 +1,4 @@
-//! `edit`: changes to message and envelope, staged until the call returns.
+//! Interface `edit`: changes of message and envelope, staged until the call returns.
 
 use wasmtime::Result;
 use waxwing_bindings::imports::edit::{Address, EditError, Host, ReversePath};
@@ -12,11 +12,11 @@ use crate::state::State;
 
 type Edited = Result<std::result::Result<(), EditError>>;
 
-/// ESMTP parameters of one address that a guest may give.
+/// Maximum number of ESMTP parameters of one address.
 const PARAMETERS_MAX: usize = 20;
 
 impl State {
-    /// Stages an edit that is well formed and allowed here.
+    /// Stages an edit that is well formed and allowed at this hook.
     fn stage(&mut self, act: Act, octets: usize, make: impl FnOnce(&Self) -> std::result::Result<Edit, EditError>) -> Edited {
         if let Err(refusal) = self.may_edit(act, octets) {
             return Ok(Err(refusal));
@@ -44,7 +44,7 @@ fn well_formed(name: &str, value: &[u8]) -> std::result::Result<(), EditError> {
     waxwing_message::Field::new(name, value).map(drop).map_err(malformed)
 }
 
-/// The name of the field that a header edit is about.
+/// Returns the field name of a header edit.
 fn field_of(edit: &Edit) -> Option<&str> {
     match edit {
         Edit::AddHeader { name, .. }
@@ -180,8 +180,8 @@ impl Host for State {
     async fn add_part(&mut self, content_type: String, filename: Option<String>, content: Vec<u8>) -> Edited {
         self.called("edit.add-part");
         let part = NewPart { content_type, filename, content: content.into() };
-        let words = part.content_type.len() + part.filename.as_ref().map_or(0, String::len);
-        self.stage_part(words, part.content.len(), PartEdit::Add(part)).await
+        let description_bytes = part.content_type.len() + part.filename.as_ref().map_or(0, String::len);
+        self.stage_part(description_bytes, part.content.len(), PartEdit::Add(part)).await
     }
 
     fn write_body(&mut self, chunk: Vec<u8>) -> Edited {
@@ -203,10 +203,10 @@ impl Host for State {
 }
 
 impl State {
-    /// Stages an edit of parts, taking the message apart if that was not done yet. `words` and `octets`: the sizes of what describes
-    /// the new part, and of its content.
-    async fn stage_part(&mut self, words: usize, octets: usize, edit: PartEdit) -> Edited {
-        let refusal = self.may_edit(Act::EditBody, words).and_then(|()| self.may_edit_parts(octets));
+    /// Stages an edit of parts, parsing the message first if necessary. `description_bytes` and `content_bytes`: size in bytes
+    /// of the part's description and of the part's content.
+    async fn stage_part(&mut self, description_bytes: usize, content_bytes: usize, edit: PartEdit) -> Edited {
+        let refusal = self.may_edit(Act::EditBody, description_bytes).and_then(|()| self.may_edit_parts(content_bytes));
         if let Err(refusal) = refusal {
             return Ok(Err(refusal));
         }
@@ -218,14 +218,15 @@ impl State {
         let mut staged = self.call.part_edits.take().unwrap_or_else(|| StagedParts::new(head, parts));
         let pushed = staged.push(edit);
         if pushed.is_ok() {
-            self.call.part_bytes += octets;
+            self.call.part_bytes += content_bytes;
         }
         self.call.part_edits = Some(staged).filter(|staged| !staged.is_empty());
         Ok(pushed.map_err(part_error))
     }
 
-    /// One call gives the message a new body, or edits its parts; and who edits parts leaves the fields that describe them alone.
-    fn may_edit_parts(&self, octets: usize) -> std::result::Result<(), EditError> {
+    /// Checks that a call either replaces the body or edits parts, and that a call that edits parts leaves the MIME header
+    /// fields unchanged.
+    fn may_edit_parts(&self, content_bytes: usize) -> std::result::Result<(), EditError> {
         let max = self.shared.limits.body_bytes_max;
         if self.call.body.is_some() {
             return Err(EditError::NotHere("write-body was called in this call".to_owned()));
@@ -233,7 +234,7 @@ impl State {
         if self.call.changes.edits.iter().any(|edit| field_of(edit).is_some_and(is_content_field_name)) {
             return Err(EditError::NotHere("a Content-... or MIME-Version field was edited in this call".to_owned()));
         }
-        if self.call.part_bytes.saturating_add(octets) > max { Err(EditError::TooLarge(max as u64)) } else { Ok(()) }
+        if self.call.part_bytes.saturating_add(content_bytes) > max { Err(EditError::TooLarge(max as u64)) } else { Ok(()) }
     }
 
     fn may_edit_field(&self, name: &str) -> std::result::Result<(), EditError> {
@@ -249,7 +250,7 @@ impl State {
     }
 
     fn recipient_exists(&self, index: u32) -> std::result::Result<(), EditError> {
-        let found = self.call.context.recipients.iter().any(|r| r.index == index);
-        if found { Ok(()) } else { Err(malformed(format!("there is no recipient {index}"))) }
+        let exists = self.call.context.recipients.iter().any(|r| r.index == index);
+        if exists { Ok(()) } else { Err(malformed(format!("there is no recipient {index}"))) }
     }
 }

@@ -1,4 +1,4 @@
-//! `http`: one request at a time to granted URLs.
+//! Interface `http`: one request at a time to granted URLs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use waxwing_pipeline::{HttpError as PortError, HttpRequest};
 use crate::host::payload::PayloadError;
 use crate::state::State;
 
-/// Fields of a request.
+/// Maximum number of header fields of a request.
 const HEADERS_MAX: usize = 64;
-/// Octets of their names and values, and of the URL.
+/// Maximum total size in bytes of field names, field values and the URL.
 const HEADER_BYTES_MAX: usize = 16 << 10;
-/// What a request leaves of the call's time, so that the guest can still say what follows from it.
+/// Time reserved from the call's limit after a request, for the guest to return an answer.
 const TIME_LEFT_AFTER: Duration = Duration::from_millis(5);
 
 type Fetched = std::result::Result<Response, HttpError>;
@@ -47,7 +47,7 @@ impl Host for State {
             Err(PayloadError::NotHere(why)) => return Ok(self.http_refused("malformed", failed(why))),
         };
         let Some(web) = self.shared.ports.web.as_ref().map(Arc::clone) else {
-            return Ok(self.http_refused("unavailable", failed("this server makes no requests".to_owned())));
+            return Ok(self.http_refused("unavailable", failed("this server has no HTTP client".to_owned())));
         };
         let left = self.call.deadline.since(self.shared.clock.monotonic()).saturating_sub(TIME_LEFT_AFTER);
         let wanted = Duration::from_millis(u64::from(timeout_ms));

@@ -1,4 +1,4 @@
-//! `kv`: the plugin's own pairs. What is set is there at once, whatever becomes of the call.
+//! Interface `kv`: the key-value entries of a plugin. Writes take effect at once, whatever the result of the call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +12,9 @@ use crate::state::State;
 type Kept<T> = Result<std::result::Result<T, KvError>>;
 
 impl State {
-    /// The store and the limit of the plugin's octets.
+    /// Returns the store and the plugin's quota in bytes.
     fn store(&self) -> std::result::Result<(Arc<dyn KvStore>, u64), PortError> {
-        let none = || PortError::Unavailable("this server keeps no pairs".to_owned());
+        let none = || PortError::Unavailable("this server has no key-value store".to_owned());
         let store = self.shared.ports.kv.as_ref().map(Arc::clone).ok_or_else(none)?;
         Ok((store, self.shared.grants.kv.unwrap_or_default()))
     }

@@ -1,4 +1,4 @@
-//! `message`: the header as the hooks before left it.
+//! Interface `message`: the header block, with the changes of earlier hooks.
 
 use wasmtime::Result;
 use waxwing_bindings::imports::message::{AuthResults, Check, Field, Host};
@@ -9,7 +9,7 @@ fn field(field: &waxwing_message::Field) -> Field {
     Field { name: field.name().to_owned(), value: field.value().to_vec() }
 }
 
-/// A field's value with its encoded words (RFC 2047) decoded.
+/// Decodes the encoded words (RFC 2047) of a field value.
 fn decoded(value: &str) -> String {
     if !value.contains("=?") {
         return value.to_owned();
@@ -52,7 +52,7 @@ impl Host for State {
         Ok(self.fields().iter().map(field).collect())
     }
 
-    /// Nothing is checked in this version.
+    /// No authentication checks exist in this version, so all results are `none`.
     fn authentication(&mut self) -> Result<AuthResults> {
         self.called("message.authentication");
         Ok(AuthResults { spf: Check::None, dmarc: Check::None, dkim: Vec::new(), arc: Check::None })

@@ -1,4 +1,4 @@
-//! The host interfaces, one file each, linked only where granted.
+//! Host imports: one file for each interface of the contract, linked only if granted.
 
 mod action;
 mod clock;
@@ -20,7 +20,7 @@ use waxwing_bindings::imports as wit;
 use crate::check::Interface;
 use crate::state::State;
 
-/// Offers one interface to a component.
+/// Links one interface for a component.
 pub(crate) fn link(linker: &mut Linker<State>, interface: Interface) -> wasmtime::Result<()> {
     match interface {
         Interface::Log => wit::log::add_to_linker::<State, HasSelf<State>>(linker, |s| s),
@@ -41,5 +41,5 @@ pub(crate) fn link(linker: &mut Linker<State>, interface: Interface) -> wasmtime
     }
 }
 
-/// Nothing of its own.
+/// The interface `types` has no functions.
 impl wit::types::Host for State {}

@@ -1,4 +1,4 @@
-//! Octets that a guest hands over: its own, or those of the message, which then need no copy through it.
+//! Payloads of host calls: bytes of the guest, or bytes of the message without a copy through the guest.
 
 use bytes::Bytes;
 use wasmtime::Result;
@@ -7,25 +7,25 @@ use waxwing_bindings::imports::types::Payload;
 use crate::settings::MessageGrant;
 use crate::state::State;
 
-/// Why there are none.
+/// Failure to provide a payload.
 pub(crate) enum PayloadError {
-    /// It may not read the message.
+    /// Plugin without the grant to read the message.
     NotGranted,
-    /// More than allowed.
+    /// Payload larger than the limit.
     TooLarge,
-    /// There is no message at this hook, no such part, or it can't be read.
+    /// No message at this hook, no such part, or part unreadable.
     NotHere(String),
 }
 
 impl State {
-    /// At most `bytes_max` octets. A message that can't be read ends the call.
+    /// Returns a payload of at most `bytes_max` bytes. A read failure of the message ends the call.
     pub(crate) async fn payload(
         &mut self,
         payload: Payload,
         bytes_max: usize,
     ) -> Result<std::result::Result<Bytes, PayloadError>> {
         let full = self.shared.grants.message == MessageGrant::Full;
-        let found = match payload {
+        let content = match payload {
             Payload::Bytes(octets) => Bytes::from(octets),
             Payload::Message | Payload::Part(_) if !full => return Ok(Err(PayloadError::NotGranted)),
             Payload::Message => {
@@ -42,6 +42,6 @@ impl State {
                 Err(error) => return Ok(Err(PayloadError::NotHere(format!("part {index}: {error}")))),
             },
         };
-        Ok(if found.len() > bytes_max { Err(PayloadError::TooLarge) } else { Ok(found) })
+        Ok(if content.len() > bytes_max { Err(PayloadError::TooLarge) } else { Ok(content) })
     }
 }

@@ -1,4 +1,4 @@
-//! `submit`: new mail, staged. Whoever commits what caused it commits it, too.
+//! Interface `submit`: new messages, staged and committed together with the message that caused them.
 
 use std::sync::Arc;
 
@@ -19,14 +19,14 @@ impl State {
         Err(error)
     }
 
-    /// Why no more can be sent here and now.
+    /// Returns the reason for refusing another submission.
     fn may_submit(&mut self) -> std::result::Result<(), (&'static str, SubmitError)> {
         let unavailable = |why: String| SubmitError::Unavailable(why);
         if !self.call.allows(Act::Submit) {
             let hook = self.call.hook.map_or("on-load", waxwing_pipeline::Hook::as_str);
             return Err(("not-here", unavailable(format!("not possible at {hook}"))));
         }
-        // Each submission passes the hooks again: a plugin that answers its own mail would go on for ever.
+        // Each submission passes the hooks again, so a plugin that answers its own mail would loop for ever.
         if self.call.context.authors().count() >= AUTHORS_MAX {
             return Err(("too-many", unavailable(format!("{AUTHORS_MAX} submissions led to this message already"))));
         }
@@ -65,17 +65,16 @@ impl Host for State {
             Ok(envelope) => envelope,
             Err(why) => return Ok(self.submit_refused("malformed", SubmitError::Unavailable(why))),
         };
-        let room = self.shared.limits.submission_bytes_max.saturating_sub(self.call.used.submitted_bytes);
-        let content = match self.payload(message, room).await? {
+        let remaining = self.shared.limits.submission_bytes_max.saturating_sub(self.call.used.submitted_bytes);
+        let content = match self.payload(message, remaining).await? {
             Ok(content) => content,
             Err(PayloadError::NotGranted) => return Ok(self.submit_refused("not-granted", SubmitError::NotGranted)),
             Err(PayloadError::TooLarge) => return Ok(self.submit_refused("too-large", SubmitError::TooLarge)),
             Err(PayloadError::NotHere(why)) => return Ok(self.submit_refused("malformed", SubmitError::Unavailable(why))),
         };
         let Some(new_id) = self.shared.ports.new_id.as_ref().map(Arc::clone) else {
-            return Ok(
-                self.submit_refused("unavailable", SubmitError::Unavailable("this server takes no mail of plugins".to_owned()))
-            );
+            return Ok(self
+                .submit_refused("unavailable", SubmitError::Unavailable("this server accepts no mail from plugins".to_owned())));
         };
         let content = with_crlf(content);
         self.call.used.submitted_bytes += content.len();

@@ -1,4 +1,4 @@
-//! `transaction`: what is known of the session and the envelope, and the tags.
+//! Interface `transaction`: session, envelope and tags.
 
 use std::sync::Arc;
 
@@ -11,9 +11,9 @@ use crate::rules::Act;
 use crate::state::State;
 use crate::words;
 
-/// Octets of a tag's name.
+/// Maximum length of a tag name in bytes.
 const TAG_NAME_BYTES_MAX: usize = 64;
-/// Octets of a tag's value.
+/// Maximum length of a tag value in bytes.
 const TAG_VALUE_BYTES_MAX: usize = 1024;
 
 impl Host for State {
@@ -22,7 +22,7 @@ impl Host for State {
         Ok(self.call.context.id.map(|id| id.to_string()).unwrap_or_default())
     }
 
-    /// The id is made when the transaction begins, and holds the time.
+    /// The queue id is assigned at the start of the transaction and contains the time.
     fn received_at_ms(&mut self) -> Result<u64> {
         self.called("transaction.received-at-ms");
         let began = self.call.context.id.map(waxwing_types::QueueId::created_at);
@@ -125,7 +125,7 @@ impl Host for State {
     }
 }
 
-/// A parameter without value is there, and empty.
+/// Returns the value of a parameter; an empty string for a parameter without a value.
 fn parameter(list: &[Parameter], name: &str) -> Option<String> {
     list.iter().find(|(keyword, _)| keyword.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone().unwrap_or_default())
 }
