@@ -1,9 +1,10 @@
-//! Input that came with the octets that opened a question, kept until its answer.
+//! Buffer for input received while a question is open.
 
-/// Capacity that an empty backlog keeps, so that an idle session costs little.
+/// Capacity in octets retained by an empty buffer, so that an idle session costs little memory.
 const KEPT_BYTES_MAX: usize = 4096;
 
-/// Never longer than what the loop gave in one input, since it gives none while a question is open.
+/// Input waiting for an answer of the host. Never longer than one input of the session loop: the loop reads nothing
+/// while a question is open.
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
     bytes: Vec<u8>,
@@ -11,12 +12,12 @@ pub(crate) struct Backlog {
 }
 
 impl Backlog {
-    /// Octets not taken yet.
+    /// Returns the octets not yet consumed.
     pub(crate) fn rest(&self) -> &[u8] {
         self.bytes.get(self.taken..).unwrap_or_default()
     }
 
-    /// Adds octets behind those that wait.
+    /// Appends octets to the unread octets.
     pub(crate) fn keep(&mut self, rest: &[u8]) {
         self.bytes.extend_from_slice(rest);
     }

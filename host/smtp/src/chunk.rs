@@ -1,4 +1,4 @@
-//! The octets of a message that comes in chunks (BDAT, RFC 3030): their number is known, no dot is stuffed.
+//! Reader for message octets in chunks (BDAT, RFC 3030): sizes are known in advance, no dot is stuffed.
 
 use memchr::memchr2;
 
@@ -9,39 +9,41 @@ use crate::server::BareNewline;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ChunkReader {
     bare_newline: BareNewline,
-    /// A CR was the last octet and is held back.
+    /// The last octet was a CR, not yet emitted.
     cr: bool,
     octets: u64,
     octets_max: u64,
 }
 
 impl ChunkReader {
-    /// `octets_max` bounds the message. A message with BODY=BINARYMIME may have any octets: [`BareNewline::No`].
+    /// Creates a reader. `octets_max` bounds the message. A message with BODY=BINARYMIME may have any octets:
+    /// [`BareNewline::No`].
     pub(crate) fn new(octets_max: u64, bare_newline: BareNewline) -> Self {
         Self { bare_newline, cr: false, octets: 0, octets_max }
     }
 
-    /// Octets of the message so far.
+    /// Number of octets of the message so far.
     pub(crate) fn octets(&self) -> u64 {
         self.octets + u64::from(self.cr)
     }
 
-    /// Takes a piece, and adds to `runs` what belongs to the message. A refused message is to be read no further.
-    pub(crate) fn read<'i>(&mut self, input: &'i [u8], runs: &mut Runs<'i>) -> Result<(), Refusal> {
+    /// Reads a piece of a chunk, and adds the octets of the message to `slices`. After a refusal the reader must not be
+    /// used again.
+    pub(crate) fn read<'i>(&mut self, input: &'i [u8], slices: &mut Runs<'i>) -> Result<(), Refusal> {
         if self.bare_newline == BareNewline::No {
-            return self.give(input, runs);
+            return self.give(input, slices);
         }
-        // `start..pos` is text seen and not given out.
+        // `start..pos` is text scanned and not yet emitted.
         let (mut start, mut pos) = (0, 0);
         if self.cr
             && let Some(first) = input.first()
         {
             self.cr = false;
             if *first == b'\n' {
-                self.give(b"\r\n", runs)?;
+                self.give(b"\r\n", slices)?;
                 (start, pos) = (1, 1);
             } else {
-                self.bare(runs)?;
+                self.bare(slices)?;
             }
         }
         while let Some(end) = memchr2(b'\r', b'\n', input.get(pos..).unwrap_or_default()).map(|n| pos + n) {
@@ -49,40 +51,40 @@ impl ChunkReader {
                 (Some(b'\r'), Some(b'\n')) => end + 2,
                 (Some(b'\r'), None) => {
                     self.cr = true;
-                    return self.give(input.get(start..end).unwrap_or_default(), runs);
+                    return self.give(input.get(start..end).unwrap_or_default(), slices);
                 }
                 (_, _) => {
-                    self.give(input.get(start..end).unwrap_or_default(), runs)?;
-                    self.bare(runs)?;
+                    self.give(input.get(start..end).unwrap_or_default(), slices)?;
+                    self.bare(slices)?;
                     start = end + 1;
                     start
                 }
             };
         }
-        self.give(input.get(start..).unwrap_or_default(), runs)
+        self.give(input.get(start..).unwrap_or_default(), slices)
     }
 
-    /// The last chunk is read.
-    pub(crate) fn end(&mut self, runs: &mut Runs<'_>) -> Result<(), Refusal> {
-        if std::mem::take(&mut self.cr) { self.bare(runs) } else { Ok(()) }
+    /// Ends the message after the last chunk.
+    pub(crate) fn end(&mut self, slices: &mut Runs<'_>) -> Result<(), Refusal> {
+        if std::mem::take(&mut self.cr) { self.bare(slices) } else { Ok(()) }
     }
 
-    fn bare(&mut self, runs: &mut Runs<'_>) -> Result<(), Refusal> {
+    fn bare(&mut self, slices: &mut Runs<'_>) -> Result<(), Refusal> {
         match self.bare_newline {
             BareNewline::Reject => Err(Refusal::BareLineEnd),
-            BareNewline::Normalize | BareNewline::No => self.give(b"\r\n", runs),
+            BareNewline::Normalize | BareNewline::No => self.give(b"\r\n", slices),
         }
     }
 
-    fn give<'i>(&mut self, run: &'i [u8], runs: &mut Runs<'i>) -> Result<(), Refusal> {
-        let room = self.octets_max.saturating_sub(self.octets);
-        let taken = usize::try_from(room).map_or(run.len(), |room| room.min(run.len()));
-        let given = run.get(..taken).unwrap_or_default();
+    fn give<'i>(&mut self, slice: &'i [u8], slices: &mut Runs<'i>) -> Result<(), Refusal> {
+        let remaining = self.octets_max.saturating_sub(self.octets);
+        let taken = usize::try_from(remaining).map_or(slice.len(), |remaining| remaining.min(slice.len()));
+        let given = slice.get(..taken).unwrap_or_default();
         self.octets += given.len() as u64;
         if !given.is_empty() {
-            runs.push(given, 0);
+            slices.push(given, 0);
         }
-        if taken < run.len() { Err(Refusal::TooLarge) } else { Ok(()) }
+        if taken < slice.len() { Err(Refusal::TooLarge) } else { Ok(()) }
     }
 }
 

@@ -1,4 +1,4 @@
-//! SMTP commands: read by the server, printed by the client (RFC 5321 §4.1.1).
+//! SMTP commands: parsed by the server, written by the client (RFC 5321 §4.1.1).
 
 use std::fmt;
 
@@ -10,16 +10,16 @@ use waxwing_types::{Address, Parameter, ReversePath};
 use crate::path::{PathError, parse_parameters, split_path};
 use crate::xtext;
 
-/// Octets of the name after HELO or EHLO (RFC 5321 §4.5.3.1.2).
+/// Maximum length in octets of the name after HELO or EHLO (RFC 5321 §4.5.3.1.2).
 const HELO_NAME_BYTES_MAX: usize = 255;
-/// Octets of a mechanism's name (RFC 4422 §3.1).
+/// Maximum length in octets of the name of a SASL mechanism (RFC 4422 §3.1).
 const MECHANISM_BYTES_MAX: usize = 20;
-/// Octets of a value of XCLIENT, xtext undone (XCLIENT_README, "The XCLIENT protocol").
+/// Maximum length in octets of an XCLIENT value after xtext decoding (XCLIENT_README, "The XCLIENT protocol").
 const XCLIENT_VALUE_BYTES_MAX: usize = 255;
-/// What XCLIENT may say.
+/// Attribute names allowed in XCLIENT.
 pub(crate) const XCLIENT_ATTRIBUTES: [&str; 8] = ["NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT"];
 
-/// A command that the server knows. Printing one and reading it again gives the same.
+/// Parsed SMTP command. Writing a command and parsing the result gives the same command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// HELO with the client's name.
@@ -32,67 +32,68 @@ pub enum Command {
     StartTls,
     /// AUTH (RFC 4954).
     Auth {
-        /// In upper case.
+        /// Name of the SASL mechanism, in upper case.
         mechanism: String,
-        /// The initial response if one came.
+        /// Initial response, if the client sent one.
         initial: Option<Response>,
     },
-    /// MAIL FROM.
+    /// MAIL FROM (RFC 5321 §4.1.1.2).
     Mail {
-        /// The reverse-path, source route taken off.
+        /// Reverse-path without source route.
         sender: ReversePath,
-        /// Its parameters, keywords in upper case.
+        /// Parameters of the command, keywords in upper case.
         parameters: Vec<Parameter>,
     },
-    /// RCPT TO.
+    /// RCPT TO (RFC 5321 §4.1.1.3).
     Rcpt {
-        /// The forward-path, source route taken off.
+        /// Forward-path without source route.
         recipient: Address,
-        /// Its parameters, keywords in upper case.
+        /// Parameters of the command, keywords in upper case.
         parameters: Vec<Parameter>,
     },
-    /// DATA.
+    /// DATA (RFC 5321 §4.1.1.4).
     Data,
-    /// BDAT; its octets follow the line (RFC 3030 §2).
+    /// BDAT; the octets of the chunk follow the line (RFC 3030 §2).
     Bdat {
-        /// How many.
+        /// Number of octets in the chunk.
         size: u64,
-        /// The message ends with them.
+        /// LAST was given: the message ends with the chunk.
         last: bool,
     },
-    /// RSET.
+    /// RSET (RFC 5321 §4.1.1.5).
     Rset,
-    /// NOOP; its argument is ignored.
+    /// NOOP; the argument is ignored.
     Noop,
     /// VRFY with a mailbox or a user name.
     Vrfy(Address),
-    /// HELP; its argument is ignored.
+    /// HELP; the argument is ignored.
     Help,
-    /// XCLIENT (Postfix's XCLIENT_README): attributes in upper case, xtext undone. None: the value is not known.
+    /// XCLIENT (Postfix XCLIENT_README): attribute names in upper case, values xtext-decoded. A value of `None` is
+    /// unknown to the proxy.
     Xclient(Vec<(String, Option<String>)>),
-    /// QUIT.
+    /// QUIT (RFC 5321 §4.1.1.10).
     Quit,
 }
 
-/// What a client sends in AUTH, base64 undone.
+/// Client response of an AUTH exchange, base64-decoded.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Response(pub Vec<u8>);
 
 impl fmt::Debug for Response {
-    /// Without what is secret.
+    /// Omits the secret octets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Response")
     }
 }
 
 impl Response {
-    /// Undoes base64. `None`: it is none.
+    /// Decodes base64; `None` if the text is not base64.
     pub(crate) fn read(text: &[u8]) -> Option<Self> {
         BASE64.decode(text).ok().map(Self)
     }
 }
 
-/// The first word of a command.
+/// Verb: the first word of a command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each is the command of that name")]
 pub enum Verb {
@@ -114,7 +115,7 @@ pub enum Verb {
 }
 
 impl Verb {
-    /// All of them, in the order in which HELP names them.
+    /// All verbs, in the order of the HELP reply.
     pub const ALL: [Self; 15] = [
         Self::Helo,
         Self::Ehlo,
@@ -133,7 +134,7 @@ impl Verb {
         Self::Quit,
     ];
 
-    /// As it stands on the wire.
+    /// Returns the verb as written in a command line.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -156,46 +157,46 @@ impl Verb {
     }
 }
 
-/// Why a line is not a command that we take.
+/// Reason for rejecting a command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
-    /// Not a word of SMTP.
+    /// Verb unknown to SMTP.
     #[error("not a command")]
     Unknown,
-    /// A command that exists elsewhere.
+    /// SMTP command known from RFCs but not implemented here.
     #[error("a command that is not implemented")]
     NotImplemented,
-    /// BDAT without a size: an unknown number of message octets follows, so the connection can't go on.
-    #[error("BDAT, whose octets would be taken as commands")]
+    /// BDAT without a valid size: an unknown number of message octets follows, so the connection must close.
+    #[error("BDAT without a valid size")]
     BadChunk,
     /// The initial response of AUTH is not base64.
     #[error("not base64")]
     BadBase64,
-    /// A request of another protocol.
+    /// First line of another protocol, such as HTTP.
     #[error("not a mail client")]
     OtherProtocol,
-    /// The arguments are missing, too many or malformed.
+    /// Arguments missing, malformed, or too many.
     #[error("wrong arguments of {}", .0.as_str())]
     Arguments(Verb),
-    /// The sender is not an address.
+    /// MAIL FROM without a valid reverse-path.
     #[error("not a reverse-path")]
     BadSender,
-    /// The recipient is not an address.
+    /// RCPT TO or VRFY without a valid address.
     #[error("not a forward-path")]
     BadRecipient,
-    /// An address has octets above 127, and SMTPUTF8 was not said.
+    /// Address with octets above 127 in a command without SMTPUTF8.
     #[error("an address that needs SMTPUTF8")]
     NonAsciiAddress,
 }
 
 impl Command {
-    /// Reads a line without its CRLF, in a transaction without SMTPUTF8.
+    /// Parses a line without CRLF, outside a transaction with SMTPUTF8.
     pub fn parse(line: &[u8]) -> Result<Self, CommandError> {
         Self::parse_in(line, false)
     }
 
-    /// Reads a line without its CRLF. `utf8`: MAIL had the parameter SMTPUTF8, so that RCPT may have an address beyond ASCII. MAIL and VRFY
-    /// bring the parameter themselves (RFC 6531 §3.4, §3.7.4.2).
+    /// Parses a line without CRLF. `utf8` says whether MAIL had the parameter SMTPUTF8, so that RCPT may have an
+    /// address beyond ASCII. MAIL and VRFY carry the parameter themselves (RFC 6531 §3.4, §3.7.4.2).
     pub fn parse_in(line: &[u8], utf8: bool) -> Result<Self, CommandError> {
         let line = line.trim_ascii_end();
         let (word, rest) = line.split_at(memchr::memchr(b' ', line).unwrap_or(line.len()));
@@ -223,9 +224,9 @@ impl Command {
     }
 }
 
-/// The word, in upper case, and what stands behind it, of a line whose answer is a matter of policy: of commands that nobody here knows,
-/// and of those that servers leave to their operators. AUTH and STARTTLS are none of them, nor is what another protocol begins with.
-/// `known` are the words of this listener.
+/// Splits a line into verb (in upper case) and argument if the reply is a matter of policy: for verbs unknown here and
+/// for commands left to the operator, such as VRFY. `None` for all other commands, AUTH and STARTTLS included, and for
+/// the first line of another protocol. `known` says whether the listener supports a verb.
 #[must_use]
 pub(crate) fn left_to_policy(line: &[u8], known: impl Fn(Verb) -> bool) -> Option<(String, Bytes)> {
     let line = line.trim_ascii_end();
@@ -240,15 +241,15 @@ pub(crate) fn left_to_policy(line: &[u8], known: impl Fn(Verb) -> bool) -> Optio
     }
 }
 
-/// The line's first word.
+/// Finds the verb of the first word of a line.
 pub(crate) fn find_verb(word: &[u8]) -> Result<Verb, CommandError> {
     let known = Verb::ALL.into_iter().find(|verb| word.eq_ignore_ascii_case(verb.as_str().as_bytes()));
     let is_one_of = |words: &[&str]| words.iter().any(|w| word.eq_ignore_ascii_case(w.as_bytes()));
     match known {
         Some(verb) => Ok(verb),
-        // smtpd_forbidden_commands: a browser that is led to post to us must not get to send mail.
+        // smtpd_forbidden_commands: a browser tricked into posting to an SMTP port must not get to send mail.
         None if is_one_of(&["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "POST", "PUT"]) => Err(CommandError::OtherProtocol),
-        // ETRN too: 458 and 459 are words of a server that offers it (RFC 1985 §4), and would have the client ask again.
+        // ETRN too: 458 and 459 come from a server with ETRN support (RFC 1985 §4), and would make the client retry.
         None if is_one_of(&["ATRN", "ETRN", "EXPN", "SAML", "SEND", "SOML", "TURN"]) => Err(CommandError::NotImplemented),
         None => Err(CommandError::Unknown),
     }
@@ -259,10 +260,10 @@ fn helo_name(argument: &[u8]) -> Option<String> {
     std::str::from_utf8(argument).ok().filter(|_| ok).map(str::to_owned)
 }
 
-/// What follows `FROM:` or `TO:`; white space there is no syntax of RFC 5321, but common.
+/// Returns the rest behind `FROM:` or `TO:`. White space there is not in the syntax of RFC 5321, but common.
 fn after_keyword<'a>(argument: &'a [u8], keyword: &[u8]) -> Option<&'a [u8]> {
-    let (head, rest) = argument.split_at_checked(keyword.len())?;
-    head.eq_ignore_ascii_case(keyword).then(|| rest.trim_ascii_start())
+    let (prefix, rest) = argument.split_at_checked(keyword.len())?;
+    prefix.eq_ignore_ascii_case(keyword).then(|| rest.trim_ascii_start())
 }
 
 fn parse_mail(argument: &[u8]) -> Result<Command, CommandError> {
@@ -276,11 +277,11 @@ fn parse_mail(argument: &[u8]) -> Result<Command, CommandError> {
     Ok(Command::Mail { sender: sender.map_or(ReversePath::Null, ReversePath::Of), parameters })
 }
 
-fn parse_rcpt(argument: &[u8], utf8_said: bool) -> Result<Command, CommandError> {
+fn parse_rcpt(argument: &[u8], smtputf8: bool) -> Result<Command, CommandError> {
     let wrong = CommandError::Arguments(Verb::Rcpt);
     let path = after_keyword(argument, b"TO:").ok_or(wrong)?;
     let (recipient, rest, utf8) = split_path(path).map_err(|e| path_error(e, wrong, CommandError::BadRecipient))?;
-    if utf8 && !utf8_said {
+    if utf8 && !smtputf8 {
         return Err(CommandError::NonAsciiAddress);
     }
     let recipient = recipient.ok_or(CommandError::BadRecipient)?;
@@ -298,7 +299,7 @@ fn parse_vrfy(argument: &[u8]) -> Result<Command, CommandError> {
     }
 }
 
-/// `mechanism [initial-response]`; `=` is a response of no octets (RFC 4954 §4).
+/// Parses `mechanism [initial-response]`; `=` is a response of no octets (RFC 4954 §4).
 fn parse_auth(argument: &[u8]) -> Result<Command, CommandError> {
     let wrong = CommandError::Arguments(Verb::Auth);
     let (mechanism, rest) = argument.split_at(memchr::memchr(b' ', argument).unwrap_or(argument.len()));
@@ -313,7 +314,7 @@ fn parse_auth(argument: &[u8]) -> Result<Command, CommandError> {
     Ok(Command::Auth { mechanism, initial })
 }
 
-/// `size [LAST]` (RFC 3030 §2); a size beyond 64 bits is none.
+/// Parses `size [LAST]` (RFC 3030 §2); a size beyond 64 bits is an error.
 fn parse_bdat(argument: &[u8]) -> Option<Command> {
     let mut words = std::str::from_utf8(argument).ok()?.split(' ').filter(|word| !word.is_empty());
     let size = words.next().filter(|word| word.len() <= 20 && word.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()?;
@@ -325,24 +326,24 @@ fn parse_bdat(argument: &[u8]) -> Option<Command> {
     words.next().is_none().then_some(Command::Bdat { size, last })
 }
 
-/// `NAME=xtext` and its like, each once.
+/// Parses a list of `NAME=xtext`, each name at most once.
 fn parse_xclient(argument: &[u8]) -> Option<Vec<(String, Option<String>)>> {
-    let mut found: Vec<(String, Option<String>)> = Vec::new();
+    let mut attributes: Vec<(String, Option<String>)> = Vec::new();
     for word in std::str::from_utf8(argument).ok()?.split(' ').filter(|word| !word.is_empty()) {
         let (name, value) = word.split_once('=')?;
         let name = XCLIENT_ATTRIBUTES.iter().find(|known| name.eq_ignore_ascii_case(known))?;
-        if found.iter().any(|(before, _)| before == name) {
+        if attributes.iter().any(|(before, _)| before == name) {
             return None;
         }
         let value = String::from_utf8(xtext::decode(value)?).ok()?;
         let plain = (1..=XCLIENT_VALUE_BYTES_MAX).contains(&value.len()) && !value.chars().any(char::is_control);
         let unknown = ["[UNAVAILABLE]", "[TEMPUNAVAIL]"].iter().any(|word| value.eq_ignore_ascii_case(word));
         match plain {
-            true => found.push(((*name).to_owned(), Some(value).filter(|_| !unknown))),
+            true => attributes.push(((*name).to_owned(), Some(value).filter(|_| !unknown))),
             false => return None,
         }
     }
-    Some(found).filter(|found| !found.is_empty())
+    Some(attributes).filter(|attributes| !attributes.is_empty())
 }
 
 fn path_error(error: PathError, brackets: CommandError, address: CommandError) -> CommandError {
@@ -353,7 +354,7 @@ fn path_error(error: PathError, brackets: CommandError, address: CommandError) -
 }
 
 impl fmt::Display for Command {
-    /// Without CRLF.
+    /// Writes the command line without CRLF.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Helo(name) => write!(f, "HELO {name}"),

@@ -1,107 +1,108 @@
-//! The octets of a message on their way in: where they end, and dot-stuffing undone (RFC 5321 §4.5.2).
+//! Reader for message octets after DATA: finds the end of the message and removes dot-stuffing (RFC 5321 §4.5.2).
 //!
-//! Only CR LF . CR LF ends a message. A CR or LF that stands alone refuses it, since servers differ on what such a line end
-//! means, and an end that only one of two servers sees smuggles mail past the other. Where the operator wants such messages
-//! ([`BareNewline`]), it is no end all the same.
+//! Only CR LF . CR LF ends a message. A bare CR or LF causes a refusal: servers differ on the meaning of such a line
+//! end, and an end of data seen by only one of two servers lets mail be smuggled past the other. Where the operator
+//! accepts bare line ends ([`BareNewline`]), they still never end the message.
 
 use bytes::Bytes;
 use memchr::memchr2;
 
 use crate::server::BareNewline;
 
-/// Why a message is refused while it comes in. It is read to its end all the same.
+/// Reason for refusing a message during DATA or BDAT. The rest of the message is read nevertheless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Longer than allowed.
+    /// Message longer than the limit.
     TooLarge,
-    /// A bare CR or LF.
+    /// Message with a bare CR or LF.
     BareLineEnd,
 }
 
-/// What a call of [`DataReader::read`] met.
+/// Result of a call of [`DataReader::read`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DataEvent {
-    /// All input is taken; the message goes on.
+    /// All input is consumed; the message continues.
     More,
-    /// The message is refused from here on; input may be left. Said once.
+    /// The message is refused from here on; input may remain. Returned once per message.
     Refused(Refusal),
-    /// The message is over; input may be left.
+    /// End of the message; input may remain.
     End(Option<Refusal>),
-    /// A refused message goes on beyond what is read of such a one.
+    /// A refused message exceeds the number of octets read after a refusal.
     Runaway,
 }
 
-/// The octets that one call gave: one slice of the input where possible, else one copy.
+/// Message octets produced by one call: a slice of the input where possible, else one copy.
 #[derive(Debug, Default)]
 pub enum Runs<'i> {
-    /// None yet.
+    /// No octets yet.
     #[default]
     Empty,
-    /// One stretch of the input.
+    /// One contiguous slice of the input.
     One(&'i [u8]),
-    /// Several, put together.
+    /// Several slices, copied into one buffer.
     Many(Vec<u8>),
 }
 
 impl<'i> Runs<'i> {
-    /// Adds a stretch; `more_max` bounds what may still come, for one allocation.
-    pub(crate) fn push(&mut self, run: &'i [u8], more_max: usize) {
+    /// Adds a slice; `more_max` bounds the octets still to come, so that one allocation is enough.
+    pub(crate) fn push(&mut self, slice: &'i [u8], more_max: usize) {
         match self {
-            Self::Empty => *self = Self::One(run),
+            Self::Empty => *self = Self::One(slice),
             Self::One(first) => {
-                let mut all = Vec::with_capacity(first.len() + run.len() + more_max);
+                let mut all = Vec::with_capacity(first.len() + slice.len() + more_max);
                 all.extend_from_slice(first);
-                all.extend_from_slice(run);
+                all.extend_from_slice(slice);
                 *self = Self::Many(all);
             }
-            Self::Many(all) => all.extend_from_slice(run),
+            Self::Many(all) => all.extend_from_slice(slice),
         }
     }
 
-    /// The octets, if there are any.
+    /// Returns the octets, or `None` if there are none.
     #[must_use]
     pub fn into_bytes(self) -> Option<Bytes> {
         match self {
             Self::Empty => None,
-            Self::One(run) => Some(Bytes::copy_from_slice(run)),
+            Self::One(slice) => Some(Bytes::copy_from_slice(slice)),
             Self::Many(all) => Some(Bytes::from(all)),
         }
     }
 }
 
-/// Where in a line the next octet stands.
+/// Position of the next octet within a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
-    /// At its beginning.
+    /// At the start of a line.
     LineStart,
-    /// At its beginning, behind a line end that was none: a dot is dropped, but ends nothing.
+    /// After a bare line end turned into CRLF: a leading dot is dropped, but never ends the message.
     BareStart,
-    /// Behind a dot at its beginning, which is dropped or ends the message.
+    /// After a dot at the start of a line; the dot is dropped or ends the message.
     Dot,
-    /// Behind dot and CR at its beginning.
+    /// After dot and CR at the start of a line.
     DotCr,
-    /// Within it.
+    /// Within the text of a line.
     Text,
-    /// Behind a CR that is held back.
+    /// After a CR not yet emitted.
     Cr,
 }
 
-/// Reads one message. Holds no octets.
+/// Reads one message after DATA. Holds no octets.
 #[derive(Debug)]
 pub struct DataReader {
     at: At,
     bare_newline: BareNewline,
     refused: Option<Refusal>,
-    /// Octets given out.
+    /// Octets emitted so far.
     octets: u64,
     octets_max: u64,
-    /// Octets of input taken, dots and end included.
+    /// Octets of input consumed, dots and end of data included.
     taken: u64,
     taken_max: u64,
 }
 
 impl DataReader {
-    /// `octets_max` bounds the message; of a refused one `octets_max + refused_bytes_max` octets of input are read.
+    /// Creates a reader. `octets_max` bounds the message; of a refused message `octets_max + refused_bytes_max` octets
+    /// of input are read.
     #[must_use]
     pub fn new(octets_max: u64, refused_bytes_max: u64) -> Self {
         let taken_max = octets_max.saturating_add(refused_bytes_max);
@@ -109,21 +110,22 @@ impl DataReader {
         Self { at: At::LineStart, bare_newline, refused: None, octets: 0, octets_max, taken: 0, taken_max }
     }
 
-    /// What becomes of bare CR and LF, in place of [`BareNewline::Reject`].
+    /// Sets the handling of bare CR and LF; the default is [`BareNewline::Reject`].
     #[must_use]
     pub fn with_bare_newline(self, bare_newline: BareNewline) -> Self {
         Self { bare_newline, ..self }
     }
 
-    /// Takes octets from the front of `input` and adds to `runs` what belongs to the message.
-    pub fn read<'i>(&mut self, input: &mut &'i [u8], runs: &mut Runs<'i>) -> DataEvent {
+    /// Consumes octets from the front of `input` and adds the octets of the message to `slices`.
+    pub fn read<'i>(&mut self, input: &mut &'i [u8], slices: &mut Runs<'i>) -> DataEvent {
         let all = *input;
         let refused_before = self.refused;
-        let (taken, ended) = self.scan(all, runs);
+        let (taken, ended) = self.scan(all, slices);
         *input = all.get(taken..).unwrap_or_default();
         self.taken = self.taken.saturating_add(taken as u64);
         match self.refused {
-            // The position of this event must not depend on how the input was cut: it comes before any check of `taken`.
+            // The position of the refusal must not depend on the chunking of the input, so the refusal precedes any
+            // check of the octets consumed.
             Some(refusal) if refused_before.is_none() => DataEvent::Refused(refusal),
             Some(_) if self.is_runaway() => DataEvent::Runaway,
             Some(_) | None if ended => DataEvent::End(self.refused),
@@ -131,22 +133,22 @@ impl DataReader {
         }
     }
 
-    /// A refused message that is too long to be read to its end. To be asked behind [`DataEvent::Refused`], which comes first
-    /// also where one input passed both limits.
+    /// Returns whether a refused message is too long to be read to the end. To be checked after [`DataEvent::Refused`]:
+    /// one input may pass both limits, and the refusal is reported first.
     #[must_use]
     pub fn is_runaway(&self) -> bool {
         self.refused.is_some() && self.taken > self.taken_max
     }
 
-    /// Returns the octets taken, and whether the message ended there.
-    fn scan<'i>(&mut self, input: &'i [u8], runs: &mut Runs<'i>) -> (usize, bool) {
+    /// Returns the number of octets consumed, and whether the message ended there.
+    fn scan<'i>(&mut self, input: &'i [u8], slices: &mut Runs<'i>) -> (usize, bool) {
         let refused_before = self.refused;
-        // `start..pos` is text seen and not given out.
+        // `start..pos` is text scanned and not yet emitted.
         let (mut start, mut pos) = (0, 0);
         while let Some(&byte) = input.get(pos) {
             match (self.at, byte) {
                 (At::LineStart, b'.') => {
-                    self.give(input, start..pos, runs);
+                    self.give(input, start..pos, slices);
                     self.at = At::Dot;
                     pos += 1;
                     start = pos;
@@ -158,31 +160,31 @@ impl DataReader {
                 }
                 (At::DotCr, b'\n') => return (pos + 1, true),
                 (At::Cr, b'\n') => {
-                    // Its CR was the last octet of an earlier input.
-                    self.give(b"\r\n", 0..2, runs);
+                    // The CR was the last octet of an earlier input.
+                    self.give(b"\r\n", 0..2, slices);
                     self.at = At::LineStart;
                     pos += 1;
                     start = pos;
                 }
                 (At::BareStart, b'.') => {
-                    self.give(input, start..pos, runs);
+                    self.give(input, start..pos, slices);
                     self.at = At::Text;
                     pos += 1;
                     start = pos;
                 }
-                (At::Cr | At::DotCr, _) => self.bare(b"\r", runs),
-                (At::LineStart | At::BareStart | At::Dot | At::Text, _) => pos = self.text(input, &mut start, pos, runs),
+                (At::Cr | At::DotCr, _) => self.bare(b"\r", slices),
+                (At::LineStart | At::BareStart | At::Dot | At::Text, _) => pos = self.text(input, &mut start, pos, slices),
             }
             if self.refused != refused_before {
                 return (pos, false);
             }
         }
-        self.give(input, start..pos, runs);
+        self.give(input, start..pos, slices);
         (pos, false)
     }
 
-    /// Goes from `pos` within a line to the next line, a lone CR or LF, or the end of the input.
-    fn text<'i>(&mut self, input: &'i [u8], start: &mut usize, pos: usize, runs: &mut Runs<'i>) -> usize {
+    /// Scans from `pos` within a line to the next line, a bare CR or LF, or the end of the input.
+    fn text<'i>(&mut self, input: &'i [u8], start: &mut usize, pos: usize, slices: &mut Runs<'i>) -> usize {
         let rest = input.get(pos..).unwrap_or_default();
         self.at = At::Text;
         let Some(end) = memchr2(b'\r', b'\n', rest).map(|n| pos + n) else { return input.len() };
@@ -192,60 +194,60 @@ impl DataReader {
                 end + 2
             }
             (Some(b'\r'), None) => {
-                self.give(input, *start..end, runs);
+                self.give(input, *start..end, slices);
                 self.at = At::Cr;
                 *start = end + 1;
                 end + 1
             }
             (Some(b'\r'), _) => {
-                self.give(input, *start..end, runs);
-                self.bare(b"\r", runs);
+                self.give(input, *start..end, slices);
+                self.bare(b"\r", slices);
                 *start = end + 1;
                 end + 1
             }
             (_, _) => {
-                self.give(input, *start..end, runs);
-                self.bare(b"\n", runs);
+                self.give(input, *start..end, slices);
+                self.bare(b"\n", slices);
                 *start = end + 1;
                 end + 1
             }
         }
     }
 
-    /// A CR or LF that stands alone.
-    fn bare(&mut self, octet: &'static [u8], runs: &mut Runs<'_>) {
+    /// Handles a bare CR or LF.
+    fn bare(&mut self, octet: &'static [u8], slices: &mut Runs<'_>) {
         self.at = At::Text;
         match self.bare_newline {
             BareNewline::Reject => self.refuse(Refusal::BareLineEnd),
-            BareNewline::No => self.give(octet, 0..octet.len(), runs),
+            BareNewline::No => self.give(octet, 0..octet.len(), slices),
             BareNewline::Normalize => {
-                self.give(b"\r\n", 0..2, runs);
+                self.give(b"\r\n", 0..2, slices);
                 self.at = At::BareStart;
             }
         }
     }
 
-    fn give<'i>(&mut self, input: &'i [u8], range: std::ops::Range<usize>, runs: &mut Runs<'i>) {
+    fn give<'i>(&mut self, input: &'i [u8], range: std::ops::Range<usize>, slices: &mut Runs<'i>) {
         let more_max = input.len().saturating_sub(range.end);
-        let run = input.get(range).unwrap_or_default();
-        if self.refused.is_some() || run.is_empty() {
+        let slice = input.get(range).unwrap_or_default();
+        if self.refused.is_some() || slice.is_empty() {
             return;
         }
-        let room = self.octets_max.saturating_sub(self.octets);
-        let run = match usize::try_from(room) {
-            Ok(room) if room < run.len() => {
+        let remaining = self.octets_max.saturating_sub(self.octets);
+        let slice = match usize::try_from(remaining) {
+            Ok(remaining) if remaining < slice.len() => {
                 self.refuse(Refusal::TooLarge);
-                run.get(..room).unwrap_or_default()
+                slice.get(..remaining).unwrap_or_default()
             }
-            Ok(_) | Err(_) => run,
+            Ok(_) | Err(_) => slice,
         };
-        self.octets += run.len() as u64;
-        if !run.is_empty() {
-            runs.push(run, more_max);
+        self.octets += slice.len() as u64;
+        if !slice.is_empty() {
+            slices.push(slice, more_max);
         }
     }
 
-    /// The first reason stands.
+    /// Records a refusal; an earlier refusal wins.
     fn refuse(&mut self, refusal: Refusal) {
         self.refused.get_or_insert(refusal);
     }

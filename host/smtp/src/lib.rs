@@ -1,10 +1,12 @@
-//! SMTP (RFC 5321) as bytes in, actions out.
+//! SMTP (RFC 5321) as a protocol without I/O: bytes in, actions out.
 //!
-//! Owns: the grammar of commands and replies, dot-stuffing, the server's and the client's states, their limits.
-//! Uses: `types` ([`waxwing_types::Session`], addresses, replies, the line splitter); idna for domains beyond ASCII.
-//! Used by: `intake` (server), `delivery` (client); `net` drives both.
+//! Owns: the grammar of commands and replies, dot-stuffing, the states of the server and of the client, and the limits
+//! of both.
+//! Uses: types (the trait [`waxwing_types::Session`], addresses, replies, the line splitter). From outside the
+//! workspace: idna for domains beyond ASCII.
+//! Used by: daemon, delivery, intake.
 //! Never: I/O, a clock, randomness; a decision on mail (the host is asked).
-//! Start reading at: [`server::Question`], then [`server::ServerSession`]; [`client::Question`], then
+//! Start reading at: [`server::ServerQuestion`], then [`server::ServerSession`]; [`client::ClientQuestion`], then
 //! [`client::ClientSession`].
 #![forbid(unsafe_code)]
 

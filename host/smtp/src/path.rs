@@ -1,25 +1,26 @@
-//! The paths and parameters of MAIL and RCPT (RFC 5321 §4.1.2).
+//! Paths and parameters of MAIL and RCPT (RFC 5321 §4.1.2).
 
 use waxwing_types::{Address, AddressError, Parameter};
 
-/// Parameters of one command.
+/// Maximum number of parameters of one command.
 const PARAMETERS_MAX: usize = 16;
 
-/// Why a path is not one.
+/// Syntax error in a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PathError {
-    /// No `<`, no `>`, or junk behind it.
+    /// Missing `<` or `>`, or junk after `>`.
     Brackets,
     /// Octets above 127 that are not UTF-8 (RFC 6531 §3.3).
     NotUtf8,
-    /// Not an address.
+    /// Invalid mailbox address.
     Address(AddressError),
-    /// The source route is not `@domain,@domain:`.
+    /// Source route not of the form `@domain,@domain:`.
     Route,
 }
 
-/// Splits `<path> parameters`, or `path parameters` as old clients have it, and reads the path. `None`: the null path. Also tells whether
-/// the path has octets above 127, so that SMTPUTF8 must have been said; its domain is in A-labels then.
+/// Splits `<path> parameters`, or `path parameters` as sent by old clients, and parses the path. The address is `None`
+/// for the null path. The flag says whether the path has octets above 127: SMTPUTF8 is then required, and the domain
+/// has been converted to A-labels.
 pub(crate) fn split_path(text: &[u8]) -> Result<(Option<Address>, &str, bool), PathError> {
     let end = path_end(text)?;
     let (path, rest) = text.split_at(end);
@@ -38,15 +39,15 @@ pub(crate) fn split_path(text: &[u8]) -> Result<(Option<Address>, &str, bool), P
     Ok((Some(address.map_err(PathError::Address)?), rest, utf8))
 }
 
-/// Reads a mailbox beyond ASCII (RFC 6531 §3.3). Its domain becomes A-labels here, at the edge, so that nothing behind compares a
-/// domain in two forms. A label must be the U-label of what it becomes: full-width letters, ideographic dots and the like, which
-/// would turn into another name, are refused.
+/// Parses a mailbox beyond ASCII (RFC 6531 §3.3). The domain is converted to A-labels here, at the edge, so that no
+/// later code compares a domain in two forms. Each label must be the U-label of its A-label: full-width letters,
+/// ideographic dots and the like would turn into another name and are refused.
 fn international(mailbox: &str) -> Result<Address, AddressError> {
     let address = Address::parse(mailbox)?;
     if address.local().chars().any(char::is_control) {
         return Err(AddressError::BadLocalPart);
     }
-    // As it was given: reading it made capitals small, and some capitals look-alikes.
+    // The domain as given by the client: parsing maps capitals, and some look-alikes of capitals, to lower case.
     let given = mailbox.rsplit_once('@').map_or("", |(_, domain)| domain);
     if given.is_ascii() {
         return Ok(address);
@@ -66,7 +67,8 @@ fn international(mailbox: &str) -> Result<Address, AddressError> {
     }
 }
 
-/// Where the path ends: behind the `>` that no quotes hold, or before the first such space.
+/// Finds the end of the path: after the first unquoted `>`, or before the first unquoted space of a path without
+/// brackets.
 fn path_end(text: &[u8]) -> Result<usize, PathError> {
     let bracketed = match text.first() {
         None | Some(b' ') => return Err(PathError::Brackets),
@@ -86,7 +88,8 @@ fn path_end(text: &[u8]) -> Result<usize, PathError> {
     if bracketed { Err(PathError::Brackets) } else { Ok(text.len()) }
 }
 
-/// Takes `@a,@b:` off: servers must accept and should ignore source routes (RFC 5321 §4.1.2, appendix C).
+/// Removes the source route `@a,@b:`: servers must accept and should ignore source routes (RFC 5321 §4.1.2, appendix
+/// C).
 fn strip_route(path: &str) -> Result<&str, PathError> {
     if !path.starts_with('@') {
         return Ok(path);
@@ -108,7 +111,8 @@ fn strip_route(path: &str) -> Result<&str, PathError> {
     if route.split(',').all(hop_is_domain) { Ok(mailbox.get(1..).unwrap_or_default()) } else { Err(PathError::Route) }
 }
 
-/// Reads ` KEYWORD=value KEYWORD` (RFC 5321 §4.1.1.11). `None`: not such a list, a keyword twice, or too many.
+/// Parses ` KEYWORD=value KEYWORD` (RFC 5321 §4.1.1.11). `None` for a malformed list, a repeated keyword, or too many
+/// parameters.
 pub(crate) fn parse_parameters(text: &str) -> Option<Vec<Parameter>> {
     let mut parameters: Vec<Parameter> = Vec::new();
     for word in text.split(' ').filter(|word| !word.is_empty()) {

@@ -1,28 +1,28 @@
-//! A server's replies as the client reads them (RFC 5321 §4.2).
+//! Server replies as read by the client (RFC 5321 §4.2).
 
 use waxwing_types::{EnhancedCode, Line, LineError, LineSplitter, Reply};
 
-/// Octets of text that are kept of a reply; the rest of a longer one is dropped.
+/// Maximum number of octets kept of the text of a reply; further text is dropped.
 const TEXT_BYTES_MAX: usize = 2048;
 
-/// Why something is not a reply.
+/// Error in the syntax or size of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplyFault {
-    /// Not three digits from 200 to 599 with a space, a hyphen or nothing behind them.
+    /// Line without three digits from 200 to 599 followed by a space, a hyphen or nothing.
     #[error("not a reply")]
     NotAReply,
-    /// The lines of one reply have different codes.
+    /// Lines of one reply with different codes.
     #[error("the lines of the reply have different codes")]
     CodesDiffer,
-    /// A line is longer than allowed.
+    /// Line longer than the limit.
     #[error("a line of the reply is too long")]
     LineTooLong,
-    /// More lines than allowed.
+    /// More lines than the limit.
     #[error("the reply has too many lines")]
     TooManyLines,
 }
 
-/// Puts replies together from octets. Holds at most one line and [`TEXT_BYTES_MAX`] octets.
+/// Assembles replies from octets. Holds at most one line and [`TEXT_BYTES_MAX`] octets.
 #[derive(Debug)]
 pub struct ReplyReader {
     lines: LineSplitter,
@@ -39,24 +39,24 @@ struct Begun {
 }
 
 impl ReplyReader {
-    /// Limits: octets of a line, CRLF included, and lines of a reply.
+    /// Creates a reader. `line_bytes_max` counts the octets of a line, CRLF included; `lines_max` the lines of a reply.
     #[must_use]
     pub fn new(line_bytes_max: usize, lines_max: usize) -> Self {
         Self { lines: LineSplitter::new(line_bytes_max), lines_max, begun: None }
     }
 
-    /// Octets held.
+    /// Returns the number of octets held.
     #[must_use]
     pub fn held(&self) -> usize {
         self.lines.held() + self.begun.as_ref().map_or(0, |begun| begun.text.len())
     }
 
-    /// Takes octets up to the end of the next reply. `None`: all input is taken.
+    /// Consumes octets up to the end of the next reply. `None` if all input is consumed.
     pub fn next(&mut self, input: &mut &[u8]) -> Option<Result<Reply, ReplyFault>> {
         while !input.is_empty() {
             let line = match self.lines.next(input)? {
                 Ok(Line(line)) => line,
-                // Servers that end lines in LF exist; a reply is not a message, and nobody is smuggled past anyone.
+                // Some servers end lines in LF; a bare LF in a reply can't smuggle anything, unlike in a message.
                 Err(LineError::BareLineEnd) => return Some(Err(ReplyFault::NotAReply)),
                 Err(LineError::TooLong) => return Some(Err(ReplyFault::LineTooLong)),
             };
@@ -70,7 +70,7 @@ impl ReplyReader {
     }
 }
 
-/// Adds a line to a reply, or begins one; `true`: it was the last.
+/// Adds a line to a reply, or starts a reply; the flag says whether the line was the last.
 fn add_line(begun: Option<Begun>, line: &[u8], lines_max: usize) -> Result<(Begun, bool), ReplyFault> {
     let (code, last, text) = split_line(line).ok_or(ReplyFault::NotAReply)?;
     let mut begun = match begun {
@@ -90,15 +90,15 @@ fn add_line(begun: Option<Begun>, line: &[u8], lines_max: usize) -> Result<(Begu
 
 impl Begun {
     fn push(&mut self, text: &str) {
-        let own = match self.enhanced {
-            Some(enhanced) if leading_enhanced(text) == Some(enhanced) => text.split_once(' ').map_or("", |(_, own)| own),
+        let rest = match self.enhanced {
+            Some(enhanced) if leading_enhanced(text) == Some(enhanced) => text.split_once(' ').map_or("", |(_, rest)| rest),
             Some(_) | None => text,
         };
         if self.lines > 0 {
             self.text.push('\n');
         }
         self.lines += 1;
-        self.text.push_str(own);
+        self.text.push_str(rest);
         let end = self.text.floor_char_boundary(TEXT_BYTES_MAX);
         self.text.truncate(end);
     }
@@ -108,7 +108,7 @@ impl Begun {
     }
 }
 
-/// Code, whether it is the last line, and the text without octets that a reply must not have.
+/// Splits a line into code, last-line flag, and text with forbidden octets replaced.
 fn split_line(line: &[u8]) -> Option<(u16, bool, String)> {
     let (digits, rest) = line.split_at_checked(3)?;
     let code: u16 = std::str::from_utf8(digits).ok().filter(|d| d.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()?;

@@ -1,20 +1,20 @@
-//! The octets of a message on their way out: CRLF at every line's end, dots stuffed (RFC 5321 §4.5.2, §2.3.8).
+//! Dot-stuffing of outgoing messages: CRLF at the end of every line, leading dots doubled (RFC 5321 §4.5.2, §2.3.8).
 
 use bytes::Bytes;
 use memchr::memchr2;
 
-/// What came last.
+/// Kind of the last octet processed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Last {
-    /// Nothing of a line yet.
+    /// Line end, or start of the message.
     LineEnd,
-    /// Text of a line.
+    /// Text within a line.
     Text,
-    /// A CR at the end of a chunk, held back until it is known what it becomes.
+    /// CR at the end of a piece, held back until the next octet decides about the line end.
     Cr,
 }
 
-/// Stuffs one message. Octets that need no change are passed on without a copy.
+/// Dot-stuffs one message. Octets in no need of change are passed on without a copy.
 #[derive(Debug)]
 pub struct DotStuffer {
     last: Last,
@@ -27,15 +27,15 @@ impl Default for DotStuffer {
 }
 
 impl DotStuffer {
-    /// A message begins.
+    /// Creates a stuffer at the start of a message.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The next octets as they go over the wire.
+    /// Returns the next octets in wire format.
     pub fn stuff(&mut self, chunk: Bytes) -> Bytes {
-        // Octets of `chunk` before `done` are in `fixed`; `fixed` stays empty while nothing had to change.
+        // Octets of `chunk` before `done` are in `fixed`; `fixed` stays empty as long as nothing changes.
         let (mut fixed, mut done, mut pos) = (Vec::new(), 0, 0);
         let mut insert = |at: usize, octets: &[u8], skip: usize| {
             fixed.extend_from_slice(chunk.get(done..at).unwrap_or_default());
@@ -78,7 +78,7 @@ impl DotStuffer {
         Bytes::from(fixed)
     }
 
-    /// What ends the message: the last line's end if it lacks one, and the final dot.
+    /// Returns the end of the message: a missing last line end, and the final dot.
     #[must_use]
     pub fn end(self) -> Bytes {
         Bytes::from_static(match self.last {

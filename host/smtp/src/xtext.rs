@@ -1,6 +1,6 @@
-//! xtext (RFC 3461 §4): `+` and two upper-case hexadecimal digits stand for an octet.
+//! Encoding xtext (RFC 3461 §4): an octet as `+` and two upper-case hexadecimal digits.
 
-/// Undoes it. `None`: not xtext.
+/// Decodes xtext; `None` if the text is malformed.
 pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -19,7 +19,7 @@ pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// Does it.
+/// Encodes text as xtext.
 pub(crate) fn encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -31,7 +31,7 @@ pub(crate) fn encode(text: &str) -> String {
     out
 }
 
-/// Lower case is no xtext, but some send it.
+/// Value of a hexadecimal digit. Lower case is not valid xtext, but sent by some clients.
 fn hex(digit: u8) -> Option<u8> {
     match digit {
         b'0'..=b'9' => Some(digit - b'0'),

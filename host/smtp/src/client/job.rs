@@ -1,4 +1,4 @@
-//! One message for one connection: what it needs of the server, and how its commands are written.
+//! Message to be sent on one connection: requirements on the server, and the text of the commands.
 
 use std::io::Write as _;
 
@@ -6,70 +6,72 @@ use waxwing_types::{BodyType, Notify, Recipient, Return, ReversePath};
 
 use super::{JobResult, ServerInfo, SizeLimit};
 
-/// One message for one connection.
+/// Message to be sent on one connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
-    /// The host's name for it.
+    /// Identifier of the job, chosen by the host.
     pub id: u64,
-    /// MAIL FROM.
+    /// Reverse-path for MAIL FROM.
     pub sender: ReversePath,
-    /// RCPT TO, in order; never empty. Their DSN parameters are said to a server that offers DSN.
+    /// Recipients for RCPT TO, in order; never empty. Servers with DSN also get the DSN parameters.
     pub recipients: Vec<Recipient>,
-    /// Octets of head and body.
+    /// Octets of header and body.
     pub size: u64,
-    /// What the body is: with [`BodyType::BinaryMime`] it goes by BDAT, octet for octet.
+    /// Type of the body; [`BodyType::BinaryMime`] is sent by BDAT without any change.
     pub body: BodyType,
-    /// An address or the header has UTF-8 in it, and the sender declared it (RFC 6531).
+    /// An address or the header contains UTF-8, as declared by the sender (RFC 6531).
     pub smtputf8: bool,
-    /// It leaves only over verified TLS, and only to a server that promises the same (RFC 8689).
+    /// The message may leave only over verified TLS, and only to a server with REQUIRETLS (RFC 8689).
     pub require_tls: bool,
     /// RET, for a server that offers DSN.
     pub ret: Option<Return>,
     /// ENVID as xtext, for a server that offers DSN.
     pub envid: Option<String>,
-    /// Only to learn what the server says to MAIL and RCPT: no message follows, and nobody is asked for one.
+    /// Address probe: only the replies to MAIL and RCPT are wanted; no message follows, and the host is never asked for
+    /// a body.
     pub probe: bool,
 }
 
-/// What a server lacks that a job needs.
+/// Extension needed by a job and missing on the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
-    /// 8BITMIME.
+    /// 8BITMIME (RFC 6152) missing.
     EightBitMime,
-    /// BINARYMIME, or CHUNKING.
+    /// BINARYMIME or CHUNKING (RFC 3030) missing.
     BinaryMime,
-    /// SMTPUTF8.
+    /// SMTPUTF8 (RFC 6531) missing.
     SmtpUtf8,
-    /// REQUIRETLS, or the connection is not encrypted with a certificate that was verified.
+    /// REQUIRETLS missing, or the connection has no TLS with a verified certificate.
     RequireTls,
 }
 
 impl Job {
-    /// A message of ASCII, without wishes.
+    /// Creates a job for an ASCII message without optional parameters.
     #[must_use]
     pub fn new(id: u64, sender: ReversePath, recipients: Vec<Recipient>, size: u64) -> Self {
         let (smtputf8, require_tls, ret, envid, probe) = (false, false, None, None, false);
         Self { id, sender, recipients, size, body: BodyType::SevenBit, smtputf8, require_tls, ret, envid, probe }
     }
 
-    /// DATA follows RCPT at once.
+    /// Returns whether DATA follows RCPT at once.
     pub(super) fn asks_for_data(&self) -> bool {
         !self.probe && !self.is_chunked()
     }
 
-    /// It goes by BDAT.
+    /// Returns whether the message is sent by BDAT.
     pub(super) fn is_chunked(&self) -> bool {
         self.body == BodyType::BinaryMime
     }
 
-    /// Why it can't be sent to this server. `verified`: the connection is encrypted and the server is who we meant.
+    /// Returns the result of a job that can't be sent to the server, else `None`. `verified`: the connection is
+    /// encrypted and the certificate of the server verified.
     pub(super) fn refused_by(&self, server: &ServerInfo, verified: bool) -> Option<JobResult> {
         let size_limit = match server.size {
             Some(SizeLimit::Octets(limit)) => limit,
             Some(SizeLimit::Unstated) | None => u64::MAX,
         };
         let recipients_max = server.limits.rcpt_max.unwrap_or(usize::MAX);
-        let missing = |what| Some(JobResult::Unsupported(what));
+        let missing = |extension| Some(JobResult::Unsupported(extension));
         if self.recipients.is_empty() {
             Some(JobResult::Replied(Vec::new()))
         } else if self.require_tls && !(verified && server.require_tls) {
@@ -89,7 +91,7 @@ impl Job {
         }
     }
 
-    /// MAIL with the parameters that this server understands.
+    /// Writes MAIL with the parameters supported by the server.
     pub(super) fn write_mail(&self, server: &ServerInfo, out: &mut Vec<u8>) {
         let _ = write!(out, "MAIL FROM:<{}>", self.sender);
         if server.size.is_some() {
@@ -121,9 +123,9 @@ impl Job {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// RCPT for the recipient at this place; false if there is none.
-    pub(super) fn write_rcpt(&self, place: usize, server: &ServerInfo, out: &mut Vec<u8>) -> bool {
-        let Some(recipient) = self.recipients.get(place) else { return false };
+    /// Writes RCPT for the recipient with the given index; `false` if there is none.
+    pub(super) fn write_rcpt(&self, index: usize, server: &ServerInfo, out: &mut Vec<u8>) -> bool {
+        let Some(recipient) = self.recipients.get(index) else { return false };
         let _ = write!(out, "RCPT TO:<{}>", recipient.address);
         if server.dsn {
             write_notify(recipient.notify, out);
@@ -137,7 +139,7 @@ impl Job {
 }
 
 impl Job {
-    /// An original that has no type is the address that an alias replaced (RFC 3461 §4.2).
+    /// Writes ORCPT. An original recipient without address type is the address replaced by an alias (RFC 3461 §4.2).
     fn write_original(&self, original: &str, out: &mut Vec<u8>) {
         match original.split_once(';') {
             Some((kind, address)) if is_word(kind) && (is_xtext(address) || self.smtputf8 && is_line(address)) => {
@@ -170,7 +172,8 @@ fn write_notify(notify: Notify, out: &mut Vec<u8>) {
     }
 }
 
-/// What may stand in a command as the value of a parameter: nothing of what is stored may begin a command of its own.
+/// Returns whether a stored text may be written as a parameter value. Guards against command injection from stored
+/// data.
 fn is_xtext(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && b != b'=')
 }
@@ -179,7 +182,7 @@ fn is_word(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
-/// `utf-8` addresses may have UTF-8 in them (RFC 6533 §3).
+/// Returns whether a text may be a `utf-8` address, with UTF-8 allowed (RFC 6533 §3).
 fn is_line(text: &str) -> bool {
     !text.is_empty() && !text.chars().any(|c| c.is_control() || c.is_whitespace())
 }

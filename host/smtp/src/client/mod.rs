@@ -1,4 +1,4 @@
-//! The client's side: settings, questions, answers and outcomes; the states are in [`ClientSession`].
+//! Client side: settings, questions, answers and outcomes; [`ClientSession`] holds the states.
 
 mod job;
 mod server_info;
@@ -14,45 +14,45 @@ pub use job::{Job, Missing};
 pub use server_info::{Limits, ServerInfo, SizeLimit};
 pub use session::ClientSession;
 
-/// Limits and words of a client session. Times are Postfix's `smtp_*_timeout`.
+/// Limits and texts of a client session. Times are those of Postfix, `smtp_*_timeout`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientSettings {
-    /// What we call ourselves in EHLO (`smtp_helo_name`).
+    /// Name sent in EHLO (`smtp_helo_name`).
     pub helo_name: String,
-    /// Whether the connection is to be encrypted (`smtp_tls_security_level`).
+    /// TLS security level (`smtp_tls_security_level`).
     pub tls: TlsLevel,
-    /// All messages of this connection need REQUIRETLS (RFC 8689).
+    /// All messages of the connection need REQUIRETLS (RFC 8689).
     pub require_tls: bool,
     /// LMTP (RFC 2033): LHLO, and a final reply for each recipient.
     pub lmtp: bool,
-    /// Until the greeting (`smtp_helo_timeout`).
+    /// Timeout for the greeting (`smtp_helo_timeout`).
     pub greeting_timeout: Duration,
-    /// For EHLO and HELO (`smtp_helo_timeout`).
+    /// Timeout for the reply to EHLO and HELO (`smtp_helo_timeout`).
     pub helo_timeout: Duration,
-    /// For STARTTLS and for the handshake (`smtp_starttls_timeout`).
+    /// Timeout for the reply to STARTTLS and for the TLS handshake (`smtp_starttls_timeout`).
     pub starttls_timeout: Duration,
-    /// For MAIL (`smtp_mail_timeout`).
+    /// Timeout for the reply to MAIL (`smtp_mail_timeout`).
     pub mail_timeout: Duration,
-    /// For each RCPT (`smtp_rcpt_timeout`).
+    /// Timeout for the reply to each RCPT (`smtp_rcpt_timeout`).
     pub rcpt_timeout: Duration,
-    /// For 354 (`smtp_data_init_timeout`).
+    /// Timeout for 354, the reply to DATA (`smtp_data_init_timeout`).
     pub data_init_timeout: Duration,
-    /// For each piece of the message to leave (`smtp_data_xfer_timeout`).
+    /// Timeout for sending each piece of the message (`smtp_data_xfer_timeout`).
     pub data_xfer_timeout: Duration,
-    /// For the reply to the final dot (`smtp_data_done_timeout`).
+    /// Timeout for the reply to the final dot (`smtp_data_done_timeout`).
     pub data_done_timeout: Duration,
-    /// For the reply to RSET (`smtp_rset_timeout`).
+    /// Timeout for the reply to RSET (`smtp_rset_timeout`).
     pub rset_timeout: Duration,
-    /// For the reply to QUIT (`smtp_quit_timeout`).
+    /// Timeout for the reply to QUIT (`smtp_quit_timeout`).
     pub quit_timeout: Duration,
-    /// Octets of one line of a reply.
+    /// Maximum octets of one line of a reply.
     pub reply_line_bytes_max: usize,
-    /// Lines of one reply.
+    /// Maximum number of lines of one reply.
     pub reply_lines_max: usize,
 }
 
 impl ClientSettings {
-    /// Postfix's defaults.
+    /// Settings with the defaults of Postfix.
     #[must_use]
     pub fn new(helo_name: impl Into<String>) -> Self {
         let five_minutes = Duration::from_secs(300);
@@ -77,85 +77,86 @@ impl ClientSettings {
     }
 }
 
-/// What a client session asks its host. The first is [`Question::Next`] with `idle`, before the greeting is read: a
-/// connection is opened for a job.
+/// Question of a client session to the host. The first question is [`ClientQuestion::Next`] with `idle`, before the
+/// greeting is read: a connection is opened for a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
-    /// The next job.
+    /// Requests the next job.
     Next {
-        /// `true`: nothing is under way; the host may wait for a job, within its own limit, or say [`Answer::Quit`].
-        /// `false`: the current body has just ended; a job given at once goes out in the same write.
+        /// `true`: no job is in progress; the host may wait for a job, within a limit of the host, or answer
+        /// [`ClientAnswer::Quit`]. `false`: the current body has just ended; a job given at once goes out in the same
+        /// write.
         idle: bool,
     },
-    /// The next piece of this job's octets: head, then body, not dot-stuffed.
+    /// Requests the next piece of the message of a job: header, then body, not dot-stuffed.
     Body {
-        /// Which job.
+        /// Identifier of the job.
         job: u64,
     },
-    /// What became of a job; each job has exactly one.
+    /// Reports the outcome of a job; each job has exactly one outcome.
     Outcome(Outcome),
 }
 
-/// What the host answers. An answer that does not fit the question ends the session: QUIT when idle, else a close.
+/// Answer of the host to a [`ClientQuestion`]. An answer not fitting the question ends the session: by QUIT when idle,
+/// else by a close.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// To [`Question::Next`].
+    /// For [`ClientQuestion::Next`]: the next job.
     Job(Job),
-    /// To [`Question::Next`] without `idle`: none at present.
+    /// For [`ClientQuestion::Next`] without `idle`: no job at present.
     Nothing,
-    /// To [`Question::Next`]: no more; the session says QUIT.
+    /// For [`ClientQuestion::Next`]: no further jobs; the session sends QUIT.
     Quit,
-    /// To [`Question::Body`].
+    /// For [`ClientQuestion::Body`]: the next piece of the message.
     Body {
-        /// Any octets; a line end that is not CRLF becomes one.
+        /// Any octets; with DATA, bare CR and LF become CRLF.
         chunk: Bytes,
-        /// Nothing follows.
+        /// The piece is the last.
         last: bool,
     },
-    /// To [`Question::Body`]: it can't be read. The connection closes without the end of the message.
+    /// For [`ClientQuestion::Body`]: the message can't be read. The connection closes without the end of the message.
     Abort,
-    /// To [`Question::Outcome`].
+    /// Acknowledges the report of [`ClientQuestion::Outcome`].
     Done,
 }
 
-/// What became of a job.
+/// Outcome of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// Which job.
+    /// Identifier of the job.
     pub job: u64,
-    /// The result.
+    /// Result of the job.
     pub result: JobResult,
-    /// The server offers DSN: it has been told which reports the sender wants, and makes them.
+    /// The server offers DSN: the server knows the DSN parameters of the sender, and sends the DSNs.
     pub dsn: bool,
 }
 
-/// The result of a job.
+/// Result of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobResult {
-    /// One reply for each recipient, in order: RCPT's refusal, else the final reply, or that to MAIL or DATA if that was
-    /// refused.
+    /// One reply for each recipient, in order: a refusal of RCPT, else the final reply, or a refusal of MAIL or DATA.
     Replied(Vec<Reply>),
-    /// The server lacks what the job needs; nothing was sent.
+    /// The server lacks an extension needed by the job; nothing was sent.
     Unsupported(Missing),
-    /// The server takes fewer recipients in one transaction (RFC 9422 RCPTMAX); nothing was sent.
+    /// The server allows fewer recipients in one transaction (RFC 9422 RCPTMAX); nothing was sent.
     TooManyRecipients {
-        /// How many it takes, at least one.
+        /// Number of recipients allowed, at least one.
         server_limit: usize,
     },
-    /// Larger than the server's SIZE; nothing was sent.
+    /// The message is larger than the SIZE of the server; nothing was sent.
     TooLarge {
-        /// The server's limit, octets.
+        /// Limit of the server, in octets.
         server_limit: u64,
     },
-    /// The connection ended first.
+    /// The connection ended before the job.
     Lost {
-        /// What was awaited.
+        /// Stage of the session at the end of the connection.
         stage: Stage,
-        /// Something of this job was sent.
+        /// Some command of the job was sent.
         sent_anything: bool,
-        /// The final dot was sent: the server may have taken the message.
+        /// The final dot was sent: the server may have accepted the message.
         final_dot_sent: bool,
-        /// Why.
+        /// Reason for the end of the connection.
         reason: LostReason,
     },
     /// The greeting, EHLO or HELO was refused; nothing was sent.
@@ -164,53 +165,53 @@ pub enum JobResult {
     NoTls(NoTls),
 }
 
-/// Why a connection is not encrypted as it must be.
+/// Reason for the lack of required TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoTls {
     /// EHLO did not offer STARTTLS.
     NotOffered,
-    /// The reply to STARTTLS.
+    /// STARTTLS was refused with the given reply.
     Refused(Reply),
-    /// The certificate is not one for this server, or nobody whom we trust vouches for it.
+    /// The certificate is not valid for the server, or not issued by a trusted authority.
     NotVerified,
-    /// The encrypted connection offers no REQUIRETLS, and all that it would carry needs it.
+    /// The server offers no REQUIRETLS over TLS, and all messages of the connection need REQUIRETLS.
     NoRequireTls,
 }
 
-/// What a session waits for.
+/// Stage of a client session, named by the reply awaited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
-    /// The 220.
+    /// The 220 greeting.
     Greeting,
     /// The reply to EHLO or HELO.
     Helo,
     /// The reply to STARTTLS, or the end of the handshake.
     StartTls,
-    /// The reply to MAIL; with a job that has not begun, also its turn.
+    /// The reply to MAIL; for a job not yet begun, also the wait before MAIL.
     Mail,
     /// A reply to RCPT.
     Rcpt,
-    /// The 354.
+    /// The 354 after DATA.
     DataInit,
-    /// The message is going out.
+    /// Transfer of the message.
     DataTransfer,
     /// The reply to the final dot.
     DataDone,
 }
 
-/// Why a connection was lost.
+/// Reason for the loss of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LostReason {
-    /// The server closed.
+    /// The server closed the connection.
     Eof,
-    /// Nothing came in time, or the server did not take our octets in time.
+    /// No reply in time, or the server did not read in time.
     TimedOut,
-    /// Not a reply, or one that can't stand here.
+    /// Invalid reply, or reply out of sequence.
     Garbage(String),
-    /// 421 before the transaction began: try another connection.
+    /// 421 before the transaction began: another connection may be tried.
     Closing(Reply),
     /// The host could not read the body.
     Aborted,
-    /// We are shutting down.
+    /// The mail server is shutting down.
     Shutdown,
 }

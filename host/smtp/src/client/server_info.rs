@@ -1,16 +1,16 @@
-//! What a server says of itself in its reply to EHLO.
+//! Server capabilities from the reply to EHLO.
 
 use waxwing_types::Reply;
 
-/// Mechanisms of AUTH that are kept.
+/// Maximum number of AUTH mechanisms kept.
 const MECHANISMS_MAX: usize = 32;
 
-/// What the server said of itself.
+/// Capabilities announced by a server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerInfo {
     /// First word of the reply to EHLO or HELO, else of the greeting.
     pub name: String,
-    /// It took EHLO.
+    /// EHLO was accepted.
     pub esmtp: bool,
     /// PIPELINING (RFC 2920).
     pub pipelining: bool,
@@ -34,20 +34,20 @@ pub struct ServerInfo {
     pub auth: Vec<String>,
     /// LIMITS (RFC 9422).
     pub limits: Limits,
-    /// SIZE (RFC 1870): offered, and the limit if there is one.
+    /// SIZE (RFC 1870): offered, with the limit if there is one.
     pub size: Option<SizeLimit>,
 }
 
-/// What SIZE offers.
+/// Value of SIZE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SizeLimit {
     /// No number, or 0.
     Unstated,
-    /// Octets.
+    /// Limit in octets.
     Octets(u64),
 }
 
-/// What LIMITS says (RFC 9422 §4); a limit of 0 is none.
+/// Values of LIMITS (RFC 9422 §4); a limit of 0 is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// MAILMAX: transactions of one connection.
@@ -57,7 +57,7 @@ pub struct Limits {
 }
 
 impl ServerInfo {
-    /// What the reply to EHLO or LHLO says. Keywords that we have no use for are passed over.
+    /// Parses the reply to EHLO or LHLO. Unknown keywords are ignored.
     pub(super) fn of(reply: &Reply) -> Self {
         let mut server = Self { name: first_word(reply), esmtp: true, ..Self::default() };
         for line in reply.text().split('\n').skip(1) {

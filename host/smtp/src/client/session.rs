@@ -1,4 +1,4 @@
-//! The states of a client session.
+//! State machine of a client session.
 
 mod losses;
 mod opening;
@@ -22,31 +22,31 @@ use crate::stuff::DotStuffer;
 
 type Actions = Vec<Action<Question>>;
 
-/// One connection to a server, for any number of jobs, of which at most two are under way: one whose body or final reply is
-/// on its way, and one whose commands were sent behind that body.
+/// SMTP or LMTP client session on one connection, for any number of jobs. At most two jobs are in progress: one sending
+/// a body or awaiting the final reply, and one with commands pipelined behind the body.
 ///
-/// Memory: a reply, what one input held behind the octets that opened a question, and the jobs as the host gave them.
+/// Memory: a reply, the rest of the input that led to an open question, and the jobs as given by the host.
 #[derive(Debug)]
 pub struct ClientSession {
     settings: Arc<ClientSettings>,
     phase: Phase,
     asked: Option<Asked>,
     server: ServerInfo,
-    /// What protects the connection.
+    /// TLS session of an encrypted connection.
     tls: Option<TlsSession>,
-    /// The handshake was asked for and is not done.
+    /// The TLS handshake was requested and is not complete.
     shaking_hands: bool,
-    /// Transactions begun.
+    /// Number of transactions begun.
     mails: usize,
     replies: ReplyReader,
     backlog: Backlog,
-    /// Commands sent and not answered.
+    /// Replies expected for the commands sent, in order.
     awaited: VecDeque<Awaited>,
     jobs: VecDeque<Transaction>,
     outcomes: VecDeque<Outcome>,
-    /// What ended the connection while a question was open.
+    /// Reason for the end of the connection, recorded while a question was open.
     doomed: Option<LostReason>,
-    /// The server has a transaction open that came to nothing.
+    /// The server has an unfinished transaction open: RSET must precede the next MAIL.
     must_reset: bool,
     deadline: Monotonic,
     deadline_told: Monotonic,
@@ -54,14 +54,14 @@ pub struct ClientSession {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Before the server has taken EHLO or HELO.
+    /// Before the server has accepted EHLO or HELO.
     Opening,
     Ready,
-    /// No more jobs: QUIT once nothing is under way.
+    /// No more jobs: QUIT follows once nothing is in progress.
     Leaving,
     /// QUIT was sent.
     Quitting,
-    /// Closes once every outcome was told.
+    /// Closes once every outcome is reported.
     Ending,
     Closed,
 }
@@ -85,7 +85,7 @@ enum Awaited {
     Data,
     /// The reply to BDAT without LAST.
     Chunk,
-    /// The reply to the message; with LMTP that of one recipient.
+    /// The reply to the message; in LMTP, to the message for one recipient.
     FinalDot,
     Quit,
 }
@@ -117,7 +117,7 @@ impl Session for ClientSession {
 }
 
 impl ClientSession {
-    /// A session before its first input.
+    /// Creates a session before the first input.
     #[must_use]
     pub fn new(settings: Arc<ClientSettings>) -> Self {
         Self {
@@ -140,25 +140,25 @@ impl ClientSession {
         }
     }
 
-    /// What the server said of itself.
+    /// Returns the capabilities announced by the server.
     #[must_use]
     pub fn server(&self) -> &ServerInfo {
         &self.server
     }
 
-    /// What protects the connection, if it is encrypted.
+    /// Returns the TLS session, if the connection is encrypted.
     #[must_use]
     pub fn tls(&self) -> Option<&TlsSession> {
         self.tls.as_ref()
     }
 
-    /// Octets of input that are held: less than a reply and one input together.
+    /// Octets of input held in memory: less than a reply and one input together.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.replies.held() + self.backlog.rest().len()
     }
 
-    /// Goes on until a question is open or input is wanted. Each turn does the first thing that is due.
+    /// Advances the session until a question is open or more input is needed.
     fn pump(&mut self, now: Monotonic, fresh: &[u8], actions: &mut Actions) {
         let mut backlog = mem::take(&mut self.backlog);
         if !backlog.rest().is_empty() {
@@ -176,7 +176,7 @@ impl ClientSession {
         }
     }
 
-    /// One turn; `false` when nothing more can be done.
+    /// Performs the first step due; `false` if no step is possible.
     fn turn(&mut self, now: Monotonic, input: &mut &[u8], actions: &mut Actions) -> bool {
         if let Some(outcome) = self.outcomes.pop_front() {
             self.ask(Question::Outcome(outcome), Asked::Outcome, actions);
@@ -191,7 +191,7 @@ impl ClientSession {
         let body_of = self.jobs.front().filter(|t| matches!(t.state, Progress::Body(_))).map(|t| t.job.id);
         let idle = self.jobs.is_empty() && self.awaited.is_empty();
         match (self.doomed.take(), body_of) {
-            // Replies that came before the end of the connection still count.
+            // Replies received before the end of the connection still count.
             (Some(LostReason::Eof), None) if !idle => match self.replies.next(input) {
                 Some(reply) => {
                     self.doomed = Some(LostReason::Eof);
@@ -210,7 +210,7 @@ impl ClientSession {
                 return false;
             }
             (None, None) => match self.replies.next(input) {
-                // What stands behind the reply to STARTTLS was not encrypted: somebody put it there (RFC 3207 §6).
+                // Input behind the reply to STARTTLS was not encrypted: possibly injected (RFC 3207 §6).
                 Some(Ok(reply))
                     if reply.is_positive() && self.awaited.front() == Some(&Awaited::StartTls) && !input.is_empty() =>
                 {
@@ -246,7 +246,7 @@ impl ClientSession {
         }
     }
 
-    /// Sends the newest job's commands, or tells at once why not.
+    /// Sends the commands of the newest job, or reports at once a job the server can't take.
     fn begin(&mut self, now: Monotonic, actions: &mut Actions) {
         let Some(mut transaction) = self.jobs.pop_back() else { return };
         let job = &transaction.job;
@@ -264,11 +264,11 @@ impl ClientSession {
         if self.server.pipelining {
             job.write_mail(&self.server, &mut out);
             self.awaited.push_back(Awaited::Mail);
-            for place in 0..job.recipients.len() {
-                job.write_rcpt(place, &self.server, &mut out);
+            for index in 0..job.recipients.len() {
+                job.write_rcpt(index, &self.server, &mut out);
                 self.awaited.push_back(Awaited::Rcpt);
             }
-            // A chunk must not go before somebody is known to get it (RFC 3030 §2).
+            // A chunk must not be sent before a recipient is known to be accepted (RFC 3030 §2).
             if job.asks_for_data() {
                 out.extend_from_slice(b"DATA\r\n");
                 self.awaited.push_back(Awaited::Data);
@@ -278,7 +278,7 @@ impl ClientSession {
             self.awaited.push_back(Awaited::Mail);
         }
         self.mails += 1;
-        // RFC 9422 §4.1: a server that counts transactions gets no more than it takes.
+        // RFC 9422 §4.1: no more transactions than the server allows.
         if self.phase == Phase::Ready && self.server.limits.mail_max.is_some_and(|max| self.mails >= max) {
             self.phase = Phase::Leaving;
         }
@@ -319,13 +319,13 @@ impl ClientSession {
         }
         *state = Progress::FinalDot;
         self.await_final(now);
-        // RFC 2920 §3.1: the next commands may stand in one group with the end of a message.
+        // RFC 2920 §3.1: the next commands may share a group with the end of a message.
         if self.server.pipelining && self.phase == Phase::Ready && self.doomed.is_none() {
             self.ask(Question::Next { idle: false }, Asked::Next { idle: false }, actions);
         }
     }
 
-    /// The replies to the end of a message: one, or with LMTP one for each recipient that was taken (RFC 2033 §4.2).
+    /// Expects the replies to the end of a message: one, or in LMTP one for each accepted recipient (RFC 2033 §4.2).
     fn await_final(&mut self, now: Monotonic) {
         let replies = match self.jobs.front() {
             Some(transaction) if self.settings.lmtp => transaction.taken().max(1),
@@ -342,7 +342,7 @@ impl ClientSession {
             Err(fault) => return self.lose(&LostReason::Garbage(fault.to_string())),
         };
         let Some(awaited) = self.awaited.pop_front() else {
-            return self.lose(&LostReason::Garbage(format!("a reply that nothing asked for: {reply}")));
+            return self.lose(&LostReason::Garbage(format!("unsolicited reply: {reply}")));
         };
         if reply.code() == 421 {
             self.closing(awaited, reply);
@@ -390,7 +390,7 @@ impl ClientSession {
                 self.finish(&reply);
             }
             (Awaited::FinalDot, 2 | 4 | 5) => self.final_answered(reply),
-            // Whatever it says: if it failed, MAIL fails too.
+            // Any reply will do: after a failed RSET, MAIL fails too.
             (Awaited::Rset, _) => self.next_single(Awaited::Rset, actions),
             (Awaited::Quit, _) => self.phase = Phase::Ending,
             (_, _) => {
@@ -420,12 +420,12 @@ impl ClientSession {
         let Some(transaction) = self.jobs.front_mut() else { return };
         transaction.recipients.push((!reply.is_positive()).then(|| reply.clone()));
         if transaction.job.probe && reply.is_positive() {
-            // The last word about this recipient.
+            // A probe has no later reply for the recipient.
             transaction.finals.push_back(reply.clone());
         }
         let all = transaction.all_answered();
-        let nobody = !transaction.has_recipient() && (!self.server.pipelining || transaction.job.is_chunked());
-        if all && (nobody || transaction.job.probe) {
+        let no_recipient = !transaction.has_recipient() && (!self.server.pipelining || transaction.job.is_chunked());
+        if all && (no_recipient || transaction.job.probe) {
             self.must_reset = transaction.mail_refused.is_none();
             return self.finish(&reply);
         }
@@ -436,14 +436,14 @@ impl ClientSession {
         self.next_single(Awaited::Rcpt, actions);
     }
 
-    /// The server has taken a chunk: the next may go.
+    /// Continues with the next chunk after a positive reply to BDAT.
     fn next_chunk(&mut self) {
         if let Some(transaction) = self.jobs.front_mut() {
             transaction.state = Progress::Body(Wire::Chunks);
         }
     }
 
-    /// With LMTP the last of the replies ends the job.
+    /// Handles a final reply. In LMTP the last of the final replies ends the job.
     fn final_answered(&mut self, reply: Reply) {
         if self.awaited.front() == Some(&Awaited::FinalDot)
             && let Some(transaction) = self.jobs.front_mut()
@@ -454,7 +454,7 @@ impl ClientSession {
         }
     }
 
-    /// Without PIPELINING: the command that follows the one that was answered.
+    /// Without PIPELINING: sends the command following the command just answered.
     fn next_single(&mut self, answered: Awaited, actions: &mut Actions) {
         if self.server.pipelining {
             return;
@@ -485,7 +485,7 @@ impl ClientSession {
         }
     }
 
-    /// The front job is through.
+    /// Completes the front job with its last reply.
     fn finish(&mut self, last: &Reply) {
         if let Some(transaction) = self.jobs.pop_front() {
             let (job, result) = transaction.replied(last);
@@ -503,12 +503,12 @@ impl ClientSession {
         self.await_reply(now, Awaited::Quit);
     }
 
-    /// The connection is of no more use; with a question open the session goes on at its answer.
+    /// Records the reason for the end of the connection; with a question open the session continues after the answer.
     fn ended(&mut self, reason: LostReason) {
         self.doomed.get_or_insert(reason);
     }
 
-    /// Finishes what may have reached the server, begins nothing.
+    /// Shuts down: completes a message possibly received by the server, begins no other.
     fn shut_down(&mut self) {
         let reached = self.jobs.front().is_some_and(|t| !matches!(t.state, Progress::Waiting | Progress::Commands));
         match self.phase {
@@ -523,7 +523,7 @@ impl ClientSession {
         self.arm(now);
     }
 
-    /// Sets the deadline for what is awaited first.
+    /// Sets the deadline for the first reply expected.
     fn arm(&mut self, now: Monotonic) {
         let settings = &self.settings;
         let in_body = self.jobs.front().is_some_and(|t| matches!(t.state, Progress::Body(_)));

@@ -1,4 +1,4 @@
-//! One job on its way through one connection.
+//! Progress of one job on one connection.
 
 use std::collections::VecDeque;
 
@@ -7,41 +7,41 @@ use waxwing_types::Reply;
 use super::{Job, JobResult, Stage};
 use crate::stuff::DotStuffer;
 
-/// A job and what the server has said to it so far.
+/// Job and the replies of the server so far.
 #[derive(Debug)]
 pub(super) struct Transaction {
     pub(super) job: Job,
     pub(super) state: Progress,
-    /// The server's refusal of MAIL, which stands for every recipient.
+    /// Refusal of MAIL by the server; applies to every recipient.
     pub(super) mail_refused: Option<Reply>,
-    /// One for each RCPT that has been answered: its refusal, if it was refused.
+    /// One entry for each answered RCPT: the refusal, or `None` if accepted.
     pub(super) recipients: Vec<Option<Reply>>,
-    /// LMTP: the final replies so far, one for each recipient that was not refused.
+    /// LMTP: the final replies so far, one for each accepted recipient.
     pub(super) finals: VecDeque<Reply>,
 }
 
 #[derive(Debug)]
 pub(super) enum Progress {
-    /// Nothing of it was sent.
+    /// No command of the job was sent.
     Waiting,
-    /// MAIL, RCPT and DATA.
+    /// MAIL, RCPT and DATA sent.
     Commands,
-    /// The message goes out.
+    /// The message is being sent.
     Body(Wire),
-    /// A chunk that is not the last was sent (BDAT).
+    /// A chunk other than the last was sent (BDAT).
     ChunkSent,
     /// The final dot, or the last chunk, was sent.
     FinalDot,
-    /// A lone final dot was sent, since DATA was let through without a recipient.
+    /// A lone final dot was sent: the server accepted DATA without an accepted recipient.
     EmptyBody,
 }
 
-/// How the octets of a message go.
+/// Transfer mode of the message octets.
 #[derive(Debug)]
 pub(super) enum Wire {
-    /// DATA.
+    /// DATA with dot-stuffing.
     Dots(DotStuffer),
-    /// BDAT.
+    /// BDAT chunks (RFC 3030).
     Chunks,
 }
 
@@ -50,27 +50,28 @@ impl Transaction {
         Self { job, state: Progress::Waiting, mail_refused: None, recipients: Vec::new(), finals: VecDeque::new() }
     }
 
-    /// Someone is to get the message.
+    /// Returns whether at least one recipient was accepted.
     pub(super) fn has_recipient(&self) -> bool {
         self.mail_refused.is_none() && self.recipients.iter().any(Option::is_none)
     }
 
-    /// Recipients that were not refused.
+    /// Number of accepted recipients.
     pub(super) fn taken(&self) -> usize {
         self.recipients.iter().filter(|refused| refused.is_none()).count()
     }
 
-    /// Every RCPT has its reply.
+    /// Returns whether every RCPT has a reply.
     pub(super) fn all_answered(&self) -> bool {
         self.recipients.len() == self.job.recipients.len()
     }
 
-    /// The result once `last` (the reply to MAIL, DATA or the final dot) stands for those that were not refused before.
+    /// Makes the result; `last` (the reply to MAIL, DATA or the final dot) applies to all recipients not refused
+    /// before.
     pub(super) fn replied(self, last: &Reply) -> (u64, JobResult) {
         let Self { job, mail_refused, recipients, mut finals, .. } = self;
         let for_all = mail_refused.as_ref().unwrap_or(last);
-        let mut own = recipients.into_iter();
-        let reply = |_| match (&mail_refused, own.next().flatten()) {
+        let mut refusals = recipients.into_iter();
+        let reply = |_| match (&mail_refused, refusals.next().flatten()) {
             (None, Some(refused)) => refused,
             (None, None) => finals.pop_front().unwrap_or_else(|| for_all.clone()),
             (Some(_), _) => for_all.clone(),
@@ -78,7 +79,7 @@ impl Transaction {
         (job.id, JobResult::Replied(job.recipients.iter().map(reply).collect()))
     }
 
-    /// The stage that `awaited` means for this job.
+    /// Stage of the job, where `awaited` is the stage of the session.
     pub(super) fn stage(&self, awaited: Stage) -> Stage {
         match self.state {
             Progress::Waiting | Progress::Commands => awaited,

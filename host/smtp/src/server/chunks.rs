@@ -1,4 +1,5 @@
-//! CHUNKING (RFC 3030): BDAT, and the octets behind it. Whatever becomes of a chunk, its octets are read, and never as commands.
+//! CHUNKING (RFC 3030): BDAT and the octets of chunks. The octets of a refused chunk are read too, and never taken for
+//! commands.
 
 use waxwing_types::{Action, Reply};
 
@@ -11,7 +12,7 @@ use crate::data::Runs;
 impl ServerSession {
     pub(super) fn bdat(&mut self, size: u64, last: bool, actions: &mut Actions) {
         if !self.settings.chunking {
-            // Its octets could be read; but who sends what was not offered will not wait for the answer either.
+            // The octets could be read, but a client sending BDAT without an offer will not wait for the reply either.
             return self.close(&replies::CHUNKING_NOT_OFFERED, actions);
         }
         let transaction = match self.may_begin() {
@@ -35,14 +36,14 @@ impl ServerSession {
         Chunk { size, left: size, last, ends_at: self.now + self.settings.data_total, fate: Fate::Taken }
     }
 
-    /// A chunk that comes at the wrong time: `reply` when its octets have come.
+    /// Refuses a chunk sent at the wrong time: `reply` follows the octets of the chunk.
     pub(super) fn refuse_chunk(&mut self, size: u64, last: bool, reply: Reply, actions: &mut Actions) {
         let mut chunk = self.chunk_of(size, last);
         chunk.fate = Fate::Dropped(reply);
         self.begin_chunk(chunk, actions);
     }
 
-    /// The host drops the transaction; the rest of the chunk is read, and those that are under way.
+    /// Makes the host drop the transaction; the rest of the chunk is read, and of chunks already sent.
     fn drop_message(&mut self, transaction: Transaction, chunk: Chunk, actions: &mut Actions) {
         let taken = transaction.chunks.map_or(0, |chunks| chunks.octets());
         self.progress = Progress::ChunksRefused { replies: self.end_replies(transaction), taken };
@@ -69,7 +70,7 @@ impl ServerSession {
         }
     }
 
-    /// Reads it, or closes if it is dropped and too long to be read.
+    /// Starts reading a chunk, or closes the connection if a discarded chunk is too long to be read.
     pub(super) fn begin_chunk(&mut self, chunk: Chunk, actions: &mut Actions) {
         if let Fate::Dropped(reply) = &chunk.fate {
             let taken = match &mut self.progress {
@@ -99,9 +100,9 @@ impl ServerSession {
         if let (Fate::Taken, Progress::Transaction(transaction)) = (&chunk.fate, &mut self.progress)
             && let Some(reader) = &mut transaction.chunks
         {
-            let mut runs = Runs::default();
-            let result = reader.read(piece, &mut runs);
-            actions.extend(runs.into_bytes().map(Action::Body));
+            let mut slices = Runs::default();
+            let result = reader.read(piece, &mut slices);
+            actions.extend(slices.into_bytes().map(Action::Body));
             if let Err(refusal) = result {
                 let transaction = *transaction;
                 chunk.fate = Fate::Dropped(replies::for_refusal(refusal));
@@ -130,9 +131,9 @@ impl ServerSession {
             return self.close(&replies::INTERNAL_CLOSING, actions);
         };
         let transaction_now = *transaction;
-        let mut runs = Runs::default();
-        let result = transaction.chunks.as_mut().map_or(Ok(()), |reader| reader.end(&mut runs));
-        actions.extend(runs.into_bytes().map(Action::Body));
+        let mut slices = Runs::default();
+        let result = transaction.chunks.as_mut().map_or(Ok(()), |reader| reader.end(&mut slices));
+        actions.extend(slices.into_bytes().map(Action::Body));
         match result {
             Ok(()) => self.ask(Question::EndOfData, Asked::EndOfData, actions),
             Err(refusal) => {
@@ -142,7 +143,7 @@ impl ServerSession {
         }
     }
 
-    /// The last chunk ends a transaction that was refused; before it each chunk under way has a reply.
+    /// Replies to a discarded chunk. The LAST chunk ends the refused transaction; each earlier chunk gets a reply too.
     fn dropped_chunk_ended(&mut self, last: bool, reply: &Reply, actions: &mut Actions) {
         match self.progress {
             Progress::ChunksRefused { replies, .. } if last => {

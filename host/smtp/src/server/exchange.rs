@@ -1,4 +1,4 @@
-//! AUTH (RFC 4954): the frame around a mechanism's messages. What they mean is the host's matter.
+//! AUTH (RFC 4954): framing of the messages of SASL mechanisms. The host interprets the messages.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -9,7 +9,7 @@ use super::state::{Asked, Progress, State};
 use super::{Answer, AuthStep, Question, ServerSettings, replies};
 use crate::command::Response;
 
-/// What the client sent within an exchange.
+/// Line sent by the client within an AUTH exchange.
 pub(super) enum ResponseLine {
     Response(Response),
     Cancel,
@@ -74,7 +74,7 @@ impl ServerSession {
             }
             Answer::Reply(reply) if is_negative(&reply) => self.refuse(&reply, actions),
             Answer::Close(reply) => self.close(&closing(reply), actions),
-            // The host did not understand: nobody is let in by mistake.
+            // Answers not valid for AUTH: authentication must never succeed by mistake.
             Answer::Ok
             | Answer::OkWithout(_)
             | Answer::Done

@@ -1,4 +1,4 @@
-//! How a session begins, once or anew: the greeting, HELO, STARTTLS, XCLIENT.
+//! Start of a session, and restart after STARTTLS or XCLIENT: greeting, HELO, EHLO, STARTTLS, XCLIENT.
 
 use waxwing_types::{Action, Reply, TlsSession};
 
@@ -7,7 +7,7 @@ use super::state::{Asked, Begins, Progress, State, Then};
 use super::{Answer, Protocol, Question, replies};
 use crate::command::XCLIENT_ATTRIBUTES;
 
-/// The highest number that LIMITS can name (RFC 9422 §4).
+/// Maximum number allowed in a value of LIMITS (RFC 9422 §4).
 const LIMIT_VALUE_MAX: usize = 999_999;
 
 impl ServerSession {
@@ -22,7 +22,8 @@ impl ServerSession {
         }
     }
 
-    /// A refusal can't be told as a reply to anything: behind STARTTLS the client reads it as the reply to its EHLO.
+    /// Handles the answer to [`ServerQuestion::Secured`]. A refusal has no command to reply to: after STARTTLS the
+    /// client takes the refusal for the reply to EHLO.
     pub(super) fn secured_answered(&mut self, begins: Begins, answer: Answer, actions: &mut Actions) {
         match (said(answer), begins) {
             (Said::Yes(_), Begins::Greeting(reply)) => self.greet(reply, actions),
@@ -40,7 +41,7 @@ impl ServerSession {
 
     pub(super) fn helo(&mut self, name: String, esmtp: bool, actions: &mut Actions) {
         match self.progress {
-            // RFC 5321 §4.1.4: EHLO in a transaction resets it.
+            // RFC 5321 §4.1.4: EHLO within a transaction resets the transaction.
             Progress::Transaction(_) => self.ask(Question::Reset, Asked::Reset(Then::Helo { name, esmtp }), actions),
             Progress::NoHelo | Progress::Greeted | Progress::ChunksRefused { .. } => {
                 if let Progress::ChunksRefused { .. } = self.progress {
@@ -62,7 +63,7 @@ impl ServerSession {
         }
     }
 
-    /// HELO or EHLO was accepted; `hidden` are keywords that EHLO's answer leaves out.
+    /// Replies to an accepted HELO or EHLO; `hidden` are keywords left out of the EHLO reply.
     fn greeted(&mut self, esmtp: bool, hidden: &[String], actions: &mut Actions) {
         self.progress = Progress::Greeted;
         let hostname = &self.settings.hostname;
@@ -73,7 +74,8 @@ impl ServerSession {
         self.junk(replies::wire(&reply), actions);
     }
 
-    /// For EHLO (RFC 5321 §4.1.1.1): only what is true of this session as it stands.
+    /// Extensions for the EHLO reply (RFC 5321 §4.1.1.1), limited to extensions usable in the present state of the
+    /// session.
     fn extensions(&self) -> Vec<String> {
         let settings = &self.settings;
         let mechanisms = if self.authenticated { &[] } else { self.mechanisms() };
@@ -99,7 +101,7 @@ impl ServerSession {
         lines
     }
 
-    /// What AUTH takes as the connection stands.
+    /// Mechanisms accepted by AUTH in the present state of the connection.
     pub(super) fn mechanisms(&self) -> &[String] {
         match self.tls {
             true => &self.settings.auth,
@@ -108,7 +110,7 @@ impl ServerSession {
         }
     }
 
-    /// RFC 3207 §4. The loop shakes hands next.
+    /// Handles STARTTLS (RFC 3207 §4). The session loop performs the handshake next.
     pub(super) fn start_tls(&mut self, actions: &mut Actions) {
         if !self.settings.starttls && !self.tls {
             return self.refuse(&replies::NOT_IMPLEMENTED, actions);
@@ -136,7 +138,7 @@ impl ServerSession {
         }
     }
 
-    /// The session begins anew, as another client's. What is under way behind the command stays: it came the same way.
+    /// Restarts the session for another client. Input behind the command stays valid: it came from the same proxy.
     pub(super) fn xclient_answered(&mut self, login: bool, answer: Answer, actions: &mut Actions) {
         match said(answer) {
             Said::Yes(reply) => {

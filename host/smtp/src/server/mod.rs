@@ -1,4 +1,4 @@
-//! The server's side: settings, questions and answers; the states are in [`ServerSession`].
+//! Server side: settings, questions and answers; [`ServerSession`] holds the states.
 
 mod chunks;
 mod exchange;
@@ -18,107 +18,110 @@ use waxwing_types::{Address, BodyType, Notify, Parameter, Reply, Return, Reverse
 pub use session::ServerSession;
 pub use settings::{BareNewline, Protocol, ServerSettings};
 
-/// What a server session asks its host. The transaction ends with the answer to [`Question::EndOfData`], whatever it is, with
-/// [`Question::Reset`], and with the session.
+/// Question of a server session to the host. A transaction ends with any answer to [`ServerQuestion::EndOfData`], with
+/// [`ServerQuestion::Reset`], and with the session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
-    /// A client has come. [`Answer::Ok`] greets; a 220 reply greets with its own words; a negative one closes.
+    /// A client has connected. [`ServerAnswer::Ok`] sends the greeting of the settings; a 220 reply replaces the
+    /// greeting; a negative reply closes the connection.
     Connect,
-    /// HELO or EHLO. The session adds the extensions to a positive answer.
+    /// HELO or EHLO received. The session adds the extensions to a positive answer.
     Helo {
-        /// What the client calls itself.
+        /// Host name given by the client.
         name: String,
-        /// EHLO.
+        /// EHLO was used, not HELO.
         esmtp: bool,
     },
-    /// A transaction begins.
+    /// MAIL received: a transaction begins.
     Mail {
-        /// MAIL FROM.
+        /// Reverse-path of MAIL FROM.
         sender: ReversePath,
-        /// All parameters as given, also those that the next two fields hold.
+        /// All parameters as given, including those parsed into `size` and `options`.
         parameters: Vec<Parameter>,
-        /// SIZE, octets.
+        /// SIZE parameter, in octets.
         size: Option<u64>,
-        /// What the parameters mean.
+        /// Parsed parameters of MAIL.
         options: MailOptions,
     },
-    /// One more recipient.
+    /// RCPT received: another recipient.
     Rcpt {
-        /// RCPT TO.
+        /// Forward-path of RCPT TO.
         recipient: Address,
         /// All parameters as given.
         parameters: Vec<Parameter>,
-        /// What the parameters mean.
+        /// Parsed parameters of RCPT.
         options: RcptOptions,
     },
-    /// The connection is encrypted now, by STARTTLS or, right after [`Question::Connect`]'s turn, from its beginning. The client begins anew
-    /// with EHLO (RFC 3207 §4.2). [`Answer::Ok`] goes on.
+    /// TLS is established: by STARTTLS, or from the start of the connection, right after [`ServerQuestion::Connect`].
+    /// After STARTTLS the client starts again with EHLO (RFC 3207 §4.2). [`ServerAnswer::Ok`] continues the session.
     Secured(TlsSession),
-    /// AUTH, or the next step of its exchange (RFC 4954). [`Answer::Challenge`] asks for another, [`Answer::Authenticated`] ends it, a negative
-    /// reply ends it too.
+    /// AUTH, or the next step of an AUTH exchange (RFC 4954). [`ServerAnswer::Challenge`] continues the exchange;
+    /// [`ServerAnswer::Authenticated`] and a negative reply end the exchange.
     Auth(AuthStep),
-    /// XCLIENT (Postfix's XCLIENT_README): another's name and address for this session. A positive answer begins the session anew with a
-    /// greeting.
+    /// XCLIENT (Postfix XCLIENT_README): name and address of another client for the session. A positive answer restarts
+    /// the session with a greeting.
     Xclient(Vec<(String, Option<String>)>),
-    /// A command that the server does not know or that is a matter of policy: VRFY, EXPN, ETRN. [`Answer::Ok`] leaves it to the session's
-    /// usual words.
+    /// Command unknown to the server, or left to policy: VRFY, EXPN, ETRN. [`ServerAnswer::Ok`] selects the default
+    /// reply of the session.
     Command {
-        /// In upper case.
+        /// Verb in upper case.
         verb: String,
-        /// What stood behind it.
+        /// Argument behind the verb.
         argument: Bytes,
     },
-    /// May the message begin? A positive answer becomes 354.
+    /// DATA or the first BDAT received. A positive answer to DATA becomes 354.
     Data,
-    /// The message is whole; in BDAT, its LAST chunk is. Every [`waxwing_types::Action::Body`] was given before. Only [`Answer::Committed`],
-    /// [`Answer::CommittedEach`] and [`Answer::Discarded`] become a positive reply.
+    /// The message is complete; with BDAT, after the LAST chunk. All [`waxwing_types::Action::Body`] actions were given
+    /// before. Only [`ServerAnswer::Committed`], [`ServerAnswer::CommittedPerRecipient`] and
+    /// [`ServerAnswer::Discarded`] become a positive reply.
     EndOfData,
-    /// The transaction ended without commit: RSET, HELO again, or a message that the session refuses itself. The host
-    /// drops what it has of it.
+    /// The transaction ended without commit: by RSET, by a repeated HELO, or by a refusal of the message within the
+    /// session. The host drops the data of the transaction.
     Reset,
 }
 
-/// What the parameters of MAIL mean.
+/// Parsed parameters of MAIL.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MailOptions {
-    /// BODY (RFC 6152, RFC 3030).
+    /// BODY parameter (RFC 6152, RFC 3030).
     pub body: BodyType,
-    /// SMTPUTF8 (RFC 6531).
+    /// SMTPUTF8 was given (RFC 6531).
     pub smtputf8: bool,
-    /// REQUIRETLS (RFC 8689).
+    /// REQUIRETLS was given (RFC 8689).
     pub require_tls: bool,
-    /// RET (RFC 3461 §4.3).
+    /// RET parameter (RFC 3461 §4.3).
     pub ret: Option<Return>,
     /// ENVID, as xtext (RFC 3461 §4.4).
     pub envid: Option<String>,
-    /// AUTH, decoded; `<>` is no mailbox (RFC 4954 §5).
+    /// AUTH parameter, decoded; `<>` stands for no mailbox (RFC 4954 §5).
     pub auth: Option<String>,
-    /// PRDR (draft-hall-prdr): the client wants a reply for each recipient.
+    /// PRDR was given (draft-hall-prdr): the client requests a reply for each recipient.
     pub each_recipient: bool,
 }
 
-/// What the parameters of RCPT mean.
+/// Parsed parameters of RCPT.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RcptOptions {
-    /// NOTIFY (RFC 3461 §4.1).
+    /// NOTIFY parameter (RFC 3461 §4.1).
     pub notify: Notify,
-    /// ORCPT, `type;xtext` (RFC 3461 §4.2).
+    /// ORCPT as `type;xtext` (RFC 3461 §4.2).
     pub original: Option<String>,
 }
 
-/// A step of an AUTH exchange.
+/// Step of an AUTH exchange.
 #[derive(Clone, PartialEq, Eq)]
 pub enum AuthStep {
-    /// The mechanism, in upper case, and the initial response if one came; base64 is undone.
+    /// Mechanism in upper case, and the initial response, if present, base64-decoded.
     Begin(String, Option<Vec<u8>>),
-    /// The client's next response, base64 undone.
+    /// Next client response, base64-decoded.
     Response(Vec<u8>),
-    /// The client gave up (`*`), or its base64 was none: the host drops the exchange and answers [`Answer::Done`].
+    /// Exchange cancelled by the client (`*`) or by invalid base64: the host drops the exchange and answers
+    /// [`ServerAnswer::Done`].
     Cancel,
 }
 
 impl fmt::Debug for AuthStep {
-    /// Without what is secret.
+    /// Omits the secret octets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Begin(mechanism, _) => write!(f, "Begin({mechanism})"),
@@ -128,29 +131,30 @@ impl fmt::Debug for AuthStep {
     }
 }
 
-/// What the host answers.
+/// Answer of the host to a [`ServerQuestion`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Yes, in the session's usual words.
+    /// Accepts with the default reply of the session.
     Ok,
-    /// To [`Question::Helo`]: yes, and EHLO's answer leaves out the extensions with these keywords, in upper case. To other
-    /// questions the same as [`Answer::Ok`].
+    /// For [`ServerQuestion::Helo`]: accepts, and leaves the extensions with the given keywords (upper case) out of the
+    /// EHLO reply. For other questions the same as [`ServerAnswer::Ok`].
     OkWithout(Vec<String>),
-    /// Yes or no in these words. A code that does not fit the question becomes the usual words, or 451 at the end of data.
+    /// Accepts or rejects with the given reply. A code not fitting the question is replaced by the default reply, or by
+    /// 451 at the end of data.
     Reply(Reply),
-    /// No; and the connection closes behind this reply.
+    /// Rejects, and closes the connection after the reply.
     Close(Reply),
-    /// The message is safe in the queue, synced.
+    /// The message is in the queue and synced to disk.
     Committed(Reply),
-    /// As [`Answer::Committed`], where the client asked for a reply for each recipient or the protocol is LMTP (RFC 2033): one for each
-    /// accepted RCPT, in order. At least one is positive.
+    /// As [`ServerAnswer::Committed`], with PRDR or in LMTP (RFC 2033): a reply for each accepted RCPT, in order. At
+    /// least one reply is positive.
     CommittedEach(Vec<Reply>),
-    /// To [`Question::Auth`]: what the client is sent, base64 not done.
+    /// For [`ServerQuestion::Auth`]: challenge for the client, not yet base64-encoded.
     Challenge(Vec<u8>),
-    /// To [`Question::Auth`]: it is who it says.
+    /// For [`ServerQuestion::Auth`]: the client is authenticated.
     Authenticated,
-    /// The message is thrown away on purpose, and the client is told that all is well.
+    /// The message was discarded on purpose, with a positive reply to the client.
     Discarded(Reply),
-    /// To [`Question::Reset`].
+    /// Acknowledges [`ServerQuestion::Reset`] and [`AuthStep::Cancel`].
     Done,
 }

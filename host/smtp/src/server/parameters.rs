@@ -1,29 +1,29 @@
-//! The parameters of MAIL and RCPT: which are offered, and what they mean.
+//! Parser for the parameters of MAIL and RCPT, limited to offered extensions.
 
 use waxwing_types::{Address, BodyType, Notify, Parameter, Return};
 
 use super::{MailOptions, RcptOptions, ServerSettings};
 use crate::xtext;
 
-/// Octets of ENVID (RFC 3461 §4.4).
+/// Maximum length of ENVID in octets (RFC 3461 §4.4).
 const ENVID_BYTES_MAX: usize = 100;
-/// Octets of ORCPT (RFC 3461 §4.2).
+/// Maximum length of ORCPT in octets (RFC 3461 §4.2).
 const ORCPT_BYTES_MAX: usize = 500;
-/// Octets of MAIL's AUTH (RFC 4954 §3).
+/// Maximum length of the AUTH parameter of MAIL in octets (RFC 4954 §3).
 const AUTH_BYTES_MAX: usize = 500;
 
-/// Why a parameter is refused.
+/// Reason for refusing a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ParameterError {
-    /// We did not offer it.
+    /// Parameter of an extension not offered.
     Unsupported,
-    /// Offered, but not with this value.
+    /// Invalid value of an offered parameter.
     BadValue,
-    /// REQUIRETLS, which is offered once the connection is encrypted.
+    /// REQUIRETLS before TLS; offered only on an encrypted connection.
     NeedsTls,
 }
 
-/// What is offered beyond the settings.
+/// State of the connection on which offers depend, beyond the settings.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Standing {
     pub(super) tls: bool,
@@ -31,11 +31,11 @@ pub(super) struct Standing {
     pub(super) authenticated: bool,
 }
 
-/// Reads what stands behind MAIL FROM; also SIZE (RFC 1870).
+/// Parses the parameters behind MAIL FROM; returns SIZE (RFC 1870) separately.
 pub(super) fn mail(
     parameters: &[Parameter],
     settings: &ServerSettings,
-    standing: Standing,
+    context: Standing,
 ) -> Result<(Option<u64>, MailOptions), ParameterError> {
     use ParameterError::{BadValue, NeedsTls, Unsupported};
     let (mut size, mut options) = (None, MailOptions::default());
@@ -46,14 +46,14 @@ pub(super) fn mail(
             "SIZE" => size = Some(read_size(text).ok_or(BadValue)?),
             "BODY" => options.body = read_body(text, settings.chunking).ok_or(BadValue)?,
             "SMTPUTF8" if settings.smtputf8 => options.smtputf8 = flag(value)?,
-            "REQUIRETLS" if settings.requiretls && standing.tls => options.require_tls = flag(value)?,
+            "REQUIRETLS" if settings.requiretls && context.tls => options.require_tls = flag(value)?,
             "REQUIRETLS" if settings.requiretls && settings.starttls => return Err(NeedsTls),
             "RET" if settings.dsn => options.ret = Some(read_return(text).ok_or(BadValue)?),
             "ENVID" if settings.dsn => options.envid = Some(read_envid(text).ok_or(BadValue)?),
-            "AUTH" if standing.auth_offered || standing.authenticated => {
+            "AUTH" if context.auth_offered || context.authenticated => {
                 let auth = read_auth(text).ok_or(BadValue)?;
-                // RFC 4954 §5: a client that is nobody may not say who somebody was.
-                options.auth = Some(if standing.authenticated { auth } else { "<>".to_owned() });
+                // RFC 4954 §5: an unauthenticated client must not assert an identity.
+                options.auth = Some(if context.authenticated { auth } else { "<>".to_owned() });
             }
             "PRDR" if settings.prdr => options.each_recipient = flag(value)?,
             _ => return Err(Unsupported),
@@ -62,7 +62,7 @@ pub(super) fn mail(
     Ok((size, options))
 }
 
-/// Reads what stands behind RCPT TO.
+/// Parses the parameters behind RCPT TO.
 pub(super) fn rcpt(parameters: &[Parameter], settings: &ServerSettings) -> Result<RcptOptions, ParameterError> {
     let mut options = RcptOptions::default();
     for (keyword, value) in parameters {
@@ -76,7 +76,7 @@ pub(super) fn rcpt(parameters: &[Parameter], settings: &ServerSettings) -> Resul
     Ok(options)
 }
 
-/// One to twenty digits (RFC 1870 §4); a number beyond 64 bits is beyond every limit.
+/// Parses one to twenty digits (RFC 1870 §4); a number beyond 64 bits exceeds every limit.
 fn read_size(value: &str) -> Option<u64> {
     let ok = (1..=20).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_digit());
     ok.then(|| value.parse().unwrap_or(u64::MAX))
@@ -99,7 +99,7 @@ fn read_return(value: &str) -> Option<Return> {
     }
 }
 
-/// It stands in reports, so that what it decodes to must be printable too.
+/// Parses ENVID. DSNs repeat the value, so the decoded form must be printable too.
 fn read_envid(value: &str) -> Option<String> {
     let ok = (1..=ENVID_BYTES_MAX).contains(&value.len()) && is_printable(&xtext::decode(value)?);
     ok.then(|| value.to_owned())
@@ -109,7 +109,7 @@ fn is_printable(octets: &[u8]) -> bool {
     octets.iter().all(|b| (b' '..=b'~').contains(b))
 }
 
-/// `NEVER`, alone, or a list (RFC 3461 §4.1).
+/// Parses `NEVER`, alone, or a list of conditions (RFC 3461 §4.1).
 fn read_notify(value: &str) -> Option<Notify> {
     if value.eq_ignore_ascii_case("NEVER") {
         return Some(Notify::Never);
@@ -126,8 +126,9 @@ fn read_notify(value: &str) -> Option<Notify> {
     Some(Notify::On { success, failure, delay })
 }
 
-/// `type;xtext` (RFC 3461 §4.2); the address type is an atom. The xtext may stand for UTF-8 whatever the type is: Postfix sends a recipient
-/// of SMTPUTF8 as `rfc822;gr+C3+BC...`, and refusing that would lose the mail. Reports show it as it was sent.
+/// Parses `type;xtext` (RFC 3461 §4.2); the address type is an atom. The xtext may decode to UTF-8 for any type:
+/// Postfix sends a recipient with SMTPUTF8 as `rfc822;gr+C3+BC...`, and a refusal would lose the mail. DSNs show the
+/// value as sent.
 fn read_original(value: &str) -> Option<String> {
     let (kind, address) = value.split_once(';')?;
     let kind_ok = !kind.is_empty() && kind.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.+".contains(&b));
@@ -136,7 +137,7 @@ fn read_original(value: &str) -> Option<String> {
     (kind_ok && address_ok && value.len() <= ORCPT_BYTES_MAX).then(|| value.to_owned())
 }
 
-/// `<>`, or a mailbox as xtext (RFC 4954 §5).
+/// Parses `<>`, or a mailbox as xtext (RFC 4954 §5).
 fn read_auth(value: &str) -> Option<String> {
     let decoded = String::from_utf8(xtext::decode(value)?).ok()?;
     let ok = value.len() <= AUTH_BYTES_MAX && (decoded == "<>" || Address::parse(&decoded).is_ok());

@@ -1,4 +1,4 @@
-//! The words of the server session's own replies. Codes: RFC 5321 §4.2.3, RFC 3463, RFC 5248.
+//! Texts of the replies made by the server session. Codes: RFC 5321 §4.2.3, RFC 3463, RFC 5248.
 
 use bytes::Bytes;
 use waxwing_types::Reply;
@@ -25,11 +25,11 @@ pub(super) const BARE_LINE_END: Reply = Reply::fixed(500, (5, 5, 2), "Lines end 
 pub(super) const DONE: Reply = Reply::fixed(250, (2, 0, 0), "Ok");
 pub(super) const NOT_IMPLEMENTED: Reply = Reply::fixed(502, (5, 5, 1), "Command not implemented");
 pub(super) const IN_TRANSACTION: Reply = Reply::fixed(503, (5, 5, 1), "Not within a transaction");
-// STARTTLS: RFC 3207 §4.
+// Replies to STARTTLS (RFC 3207 §4).
 pub(super) const START_TLS: Reply = Reply::fixed(220, (2, 0, 0), "Ready to start TLS");
 pub(super) const TLS_FIRST: Reply = Reply::fixed(530, (5, 7, 0), "Must issue a STARTTLS command first");
 pub(super) const TLS_ALREADY: Reply = Reply::fixed(503, (5, 5, 1), "The connection is encrypted already");
-// AUTH: RFC 4954 §4, §6.
+// Replies to AUTH (RFC 4954 §4, §6).
 pub(super) const AUTHENTICATED: Reply = Reply::fixed(235, (2, 7, 0), "Authentication successful");
 pub(super) const AUTHENTICATED_ALREADY: Reply = Reply::fixed(503, (5, 5, 1), "Authenticated already");
 pub(super) const AUTH_FIRST: Reply = Reply::fixed(530, (5, 7, 0), "Authentication required");
@@ -39,12 +39,12 @@ pub(super) const AUTH_CANCELLED: Reply = Reply::fixed(501, (5, 7, 0), "Authentic
 pub(super) const AUTH_LINE_TOO_LONG: Reply = Reply::fixed(500, (5, 5, 6), "Authentication line too long");
 pub(super) const MECHANISM_UNKNOWN: Reply = Reply::fixed(504, (5, 5, 4), "Unrecognized authentication mechanism");
 pub(super) const NOT_BASE64: Reply = Reply::fixed(501, (5, 5, 2), "Not base64");
-// BDAT: RFC 3030.
+// Replies to BDAT (RFC 3030).
 pub(super) const CHUNKING_NOT_OFFERED: Reply = Reply::fixed(502, (5, 5, 1), "BDAT not implemented, closing");
 pub(super) const CHUNKS_BEGUN: Reply = Reply::fixed(503, (5, 5, 1), "The message has begun with BDAT");
 pub(super) const CHUNKS_REFUSED: Reply = Reply::fixed(503, (5, 5, 1), "A chunk was refused, send RSET");
 pub(super) const BINARY_NEEDS_CHUNKS: Reply = Reply::fixed(503, (5, 5, 1), "BODY=BINARYMIME needs BDAT");
-// LMTP: RFC 2033. PRDR: draft-hall-prdr.
+// Replies of LMTP (RFC 2033).
 pub(super) const LHLO_ONLY: Reply = Reply::fixed(500, (5, 5, 1), "This is LMTP, send LHLO");
 pub(super) const LHLO_FIRST: Reply = Reply::fixed(503, (5, 5, 1), "Send LHLO first");
 pub(super) const NO_RECIPIENTS_LMTP: Reply = Reply::fixed(503, (5, 5, 1), "No valid recipients");
@@ -56,12 +56,14 @@ pub(super) const TOO_MANY_RECIPIENTS: Reply = Reply::fixed(452, (4, 5, 3), "Too 
 pub(super) const SIZE_TOO_LARGE: Reply = Reply::fixed(552, (5, 3, 4), "Message size exceeds limit");
 pub(super) const RUNAWAY: Reply = Reply::fixed(552, (5, 3, 4), "Message size far exceeds limit, closing");
 
-/// Before the replies for each recipient; has no enhanced code, as there is none for 3yz (RFC 2034 §4).
+/// PRDR (draft-hall-prdr): reply before the replies for each recipient. Has no enhanced code: RFC 2034 §4 defines none
+/// for 3yz.
 pub(super) fn each_recipient() -> Reply {
     Reply::plain(353, "Replies for each recipient follow")
 }
 
-/// What a line that is no command gets, and whether the connection closes behind it. `utf8`: SMTPUTF8 is offered.
+/// Returns the reply to an invalid command line, and whether the connection closes afterwards. `utf8`: SMTPUTF8 is
+/// offered.
 pub(super) fn for_command(error: CommandError, utf8: bool) -> (Reply, bool) {
     let reply = match error {
         CommandError::Unknown => Reply::fixed(500, (5, 5, 1), "Command not recognized"),
@@ -113,7 +115,7 @@ pub(super) fn for_refusal(refusal: Refusal) -> Reply {
     }
 }
 
-/// The commands that are offered.
+/// Reply to HELP, with the offered commands.
 pub(super) fn help(offered: impl Fn(Verb) -> bool) -> Reply {
     let mut text = String::from("Commands:");
     for verb in Verb::ALL.into_iter().filter(|verb| offered(*verb)) {
@@ -123,7 +125,7 @@ pub(super) fn help(offered: impl Fn(Verb) -> bool) -> Reply {
     Reply::plain(214, text)
 }
 
-/// EHLO's answer: our name and these lines, without those whose keyword the host hides.
+/// EHLO reply: host name and extension lines, without the keywords hidden by the host.
 pub(super) fn with_lines(hostname: &str, lines: &[String], hidden: &[String]) -> Reply {
     let mut text = hostname.to_owned();
     for line in lines {
@@ -136,7 +138,7 @@ pub(super) fn with_lines(hostname: &str, lines: &[String], hidden: &[String]) ->
     Reply::plain(250, text)
 }
 
-/// A reply as it goes over the wire. Its text may come from the host; what would break the line is replaced.
+/// Encodes a reply in wire format. Control characters from the host, which would break a line, are replaced.
 pub(super) fn wire(reply: &Reply) -> Bytes {
     let breaks_line = |c: char| c.is_ascii_control() && c != '\n' && c != '\t';
     let mut out = Vec::with_capacity(reply.text().len() + 16);

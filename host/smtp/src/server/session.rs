@@ -1,4 +1,5 @@
-//! The session itself: what each input does in each state, and the ways out of it. What commands do is in the files beside it.
+//! State machine of the server session: handling of each input in each state, and the ways a session ends. Sibling
+//! files handle the commands.
 
 use std::mem;
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use crate::command::{Command, CommandError, Verb, find_verb, left_to_policy};
 
 pub(super) type Actions = Vec<Action<Question>>;
 
-/// One client's connection. Memory: a line, and what one input held behind the octets that opened a question.
+/// SMTP or LMTP session of one client connection. Memory: one line, and the rest of the input that led to an open
+/// question.
 #[derive(Debug)]
 pub struct ServerSession {
     pub(super) settings: Arc<ServerSettings>,
@@ -21,20 +23,20 @@ pub struct ServerSession {
     pub(super) progress: Progress,
     /// The connection is encrypted.
     pub(super) tls: bool,
-    /// AUTH, or XCLIENT's LOGIN, has succeeded.
+    /// AUTH has succeeded, or XCLIENT has named a LOGIN.
     pub(super) authenticated: bool,
     pub(super) ending: Ending,
     lines: LineSplitter,
     backlog: Backlog,
     errors: u32,
     junk_commands: u32,
-    /// The time of the present input.
+    /// Time of the current input.
     pub(super) now: Monotonic,
     pub(super) deadline: Monotonic,
     deadline_told: Monotonic,
 }
 
-/// An answer as most questions understand it.
+/// Answer of the host, reduced to the cases common to most questions.
 pub(super) enum Said {
     Yes(Option<Reply>),
     No(Reply),
@@ -49,7 +51,7 @@ impl Session for ServerSession {
         self.now = now;
         match input {
             Input::Start if matches!(self.state, State::New) => self.ask(Question::Connect, Asked::Connect(None), actions),
-            // Input that the loop never gives.
+            // Never given by the session loop in other states.
             Input::Start => {}
             Input::Bytes(bytes) => self.bytes(bytes, actions),
             Input::Answer(answer) if matches!(self.state, State::Asked(_)) => {
@@ -67,7 +69,7 @@ impl Session for ServerSession {
 }
 
 impl ServerSession {
-    /// A session before its first input.
+    /// Creates a session before the first input.
     #[must_use]
     pub fn new(settings: Arc<ServerSettings>) -> Self {
         Self {
@@ -87,7 +89,7 @@ impl ServerSession {
         }
     }
 
-    /// Octets of input that are held: less than a line and one input together.
+    /// Octets of input held in memory: less than a line and one input together.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.lines.held() + self.backlog.rest().len()
@@ -97,7 +99,7 @@ impl ServerSession {
         match &self.state {
             State::Closed => {}
             State::New | State::Asked(_) => self.backlog.keep(bytes),
-            // No handshake, and whatever it is, it was not encrypted.
+            // Octets outside a TLS handshake are unencrypted.
             State::Handshake => self.close_silently(actions),
             State::Command | State::Data(_) | State::Chunk(_) | State::Exchange => {
                 let ends_at = match &self.state {
@@ -136,7 +138,7 @@ impl ServerSession {
                 self.tls = true;
                 self.ask(Question::Secured(tls.clone()), Asked::Secured(Begins::Silently), actions);
             }
-            // Input that the loop never gives.
+            // Never given by the session loop in other states.
             State::New
             | State::Asked(_)
             | State::Command
@@ -161,7 +163,7 @@ impl ServerSession {
         match self.state {
             State::Closed => {}
             State::Asked(_) => self.ending = Ending::Shutdown,
-            // A reply in plain text would break the handshake in a way that looks like an attack.
+            // A reply in plain text would break the handshake and look like an attack.
             State::Handshake => self.close_silently(actions),
             State::New | State::Command | State::Data(_) | State::Chunk(_) | State::Exchange => {
                 self.close(&replies::SHUTTING_DOWN, actions);
@@ -169,7 +171,7 @@ impl ServerSession {
         }
     }
 
-    /// What the client said is void: it begins anew. Its errors are not forgotten.
+    /// Discards all knowledge obtained from the client (RFC 3207 §4.2). The error count stays.
     pub(super) fn forget(&mut self) {
         self.progress = Progress::NoHelo;
         self.authenticated = false;
@@ -177,10 +179,10 @@ impl ServerSession {
         self.backlog = Backlog::default();
     }
 
-    /// Takes up what came while a question was open.
+    /// Processes the input received while a question was open.
     fn go_on(&mut self, actions: &mut Actions) {
         if self.ending == Ending::Shutdown {
-            // 421 in place of whatever was next; an answer that closed or asked again is not disturbed.
+            // 421 replaces the next reply; an answer leading to a close or to another question is not disturbed.
             match self.state {
                 State::Command | State::Data(_) | State::Chunk(_) | State::Exchange | State::Handshake => self.shutdown(actions),
                 State::New | State::Asked(_) | State::Closed => {}
@@ -210,7 +212,7 @@ impl ServerSession {
         }
     }
 
-    /// Reads until the input is used up or a question is open.
+    /// Processes input until all is consumed or a question is open.
     fn run(&mut self, input: &mut &[u8], actions: &mut Actions) {
         while !input.is_empty() {
             match mem::replace(&mut self.state, State::Command) {
@@ -231,7 +233,7 @@ impl ServerSession {
                 }
                 State::Data(incoming) => self.message(incoming, input, actions),
                 State::Chunk(chunk) => self.chunk(chunk, input, actions),
-                // What stands behind STARTTLS was not encrypted (RFC 3207 §6, CVE-2011-0411).
+                // Input behind STARTTLS in the same packet was not encrypted (RFC 3207 §6, CVE-2011-0411).
                 State::Handshake => {
                     actions.retain(|action| !matches!(action, Action::StartTls));
                     self.close_silently(actions);
@@ -250,8 +252,8 @@ impl ServerSession {
 
     fn line(&mut self, line: Result<Read, LineError>, actions: &mut Actions) {
         match line {
-            Ok(Read::Policy { verb, argument, usual }) => {
-                self.ask(Question::Command { verb, argument }, Asked::Command(usual), actions);
+            Ok(Read::Policy { verb, argument, default_action }) => {
+                self.ask(Question::Command { verb, argument }, Asked::Command(default_action), actions);
             }
             Ok(Read::Command(command)) => self.command(command, actions),
             Ok(Read::Fault(error)) => self.refuse_command(error, actions),
@@ -295,7 +297,7 @@ impl ServerSession {
         }
     }
 
-    /// HELP names it.
+    /// Returns whether HELP lists the verb.
     fn offers(&self, verb: Verb) -> bool {
         let lmtp = self.settings.protocol == Protocol::Lmtp;
         match verb {
@@ -329,13 +331,14 @@ impl ServerSession {
             Asked::Chunk(chunk) => self.first_chunk_answered(chunk, answer, actions),
             Asked::EndOfData => self.message_answered(answer, actions),
             Asked::Reset(then) => self.reset_answered(then, answer, actions),
-            Asked::Command(usual) => self.command_answered(usual, answer, actions),
+            Asked::Command(default_action) => self.command_answered(default_action, answer, actions),
         }
     }
 
-    /// 221 and 3yz would have the client wait for what does not come.
-    fn command_answered(&mut self, usual: Result<Command, CommandError>, answer: Answer, actions: &mut Actions) {
-        match (said(answer), usual) {
+    /// Handles the answer to [`ServerQuestion::Command`]. With 221 or 3yz the client would wait for further action, so
+    /// both are replaced.
+    fn command_answered(&mut self, default_action: Result<Command, CommandError>, answer: Answer, actions: &mut Actions) {
+        match (said(answer), default_action) {
             (Said::No(reply), _) => self.refuse(&reply, actions),
             (Said::Close(reply), _) => self.close(&reply, actions),
             (Said::Yes(Some(reply)), _) if reply.code() < 300 && reply.code() != 221 => {
@@ -355,20 +358,20 @@ impl ServerSession {
         actions.push(Action::Send(replies::wire(reply)));
     }
 
-    /// The host's own words if they fit, else the usual ones.
-    pub(super) fn accept(&mut self, reply: Option<Reply>, usual: &'static [u8], actions: &mut Actions) {
+    /// Sends the reply of the host if the code fits, else the default reply.
+    pub(super) fn accept(&mut self, reply: Option<Reply>, default_reply: &'static [u8], actions: &mut Actions) {
         match reply.filter(|r| (250..253).contains(&r.code())) {
             Some(reply) => self.send(&reply, actions),
-            None => actions.push(Action::Send(Bytes::from_static(usual))),
+            None => actions.push(Action::Send(Bytes::from_static(default_reply))),
         }
     }
 
-    /// A message was accepted.
+    /// Resets the error counters after an accepted message.
     pub(super) fn forgive(&mut self) {
         (self.errors, self.junk_commands) = (0, 0);
     }
 
-    /// A positive reply to a command that brings mail no further; too many of them are errors.
+    /// Sends a positive reply to a junk command (`smtpd_junk_command_limit`), and counts an error above the limit.
     pub(super) fn junk(&mut self, reply: Bytes, actions: &mut Actions) {
         actions.push(Action::Send(reply));
         self.junk_commands = self.junk_commands.saturating_add(1);
@@ -377,11 +380,11 @@ impl ServerSession {
         }
     }
 
-    /// A negative reply.
+    /// Sends a negative reply and counts an error.
     pub(super) fn refuse(&mut self, reply: &Reply, actions: &mut Actions) {
         self.send(reply, actions);
         if reply.code() == 421 {
-            return self.close_silently(actions); // RFC 5321 §3.8: 421 says that we close
+            return self.close_silently(actions); // RFC 5321 §3.8: 421 announces the close
         }
         self.count_error(actions);
     }
@@ -404,7 +407,8 @@ impl ServerSession {
         actions.push(Action::Close);
     }
 
-    /// Once in a step at most, and only if it changed: the loop's timer is lazy, but not free.
+    /// Sends the deadline to the session loop, at most once per step and only after a change: setting the timer has a
+    /// cost.
     fn tell_deadline(&mut self, actions: &mut Actions) {
         let runs = match self.state {
             State::Command | State::Data(_) | State::Chunk(_) | State::Exchange | State::Handshake => true,
@@ -412,20 +416,20 @@ impl ServerSession {
         };
         if runs && self.deadline != self.deadline_told {
             self.deadline_told = self.deadline;
-            // Behind StartTls the loop looks at nothing more.
+            // The session loop ignores actions after StartTls.
             let at = actions.len() - usize::from(matches!(actions.last(), Some(Action::StartTls)));
             actions.insert(at, Action::WakeAt(self.deadline));
         }
     }
 }
 
-/// A line that came whole.
+/// Complete line, parsed.
 enum Read {
-    /// The host is asked first.
+    /// Command left to policy: the host is asked first.
     Policy {
         verb: String,
         argument: Bytes,
-        usual: Result<Command, CommandError>,
+        default_action: Result<Command, CommandError>,
     },
     Command(Command),
     Fault(CommandError),
@@ -434,7 +438,7 @@ enum Read {
 
 fn read(line: &[u8], settings: &ServerSettings, progress: Progress) -> Read {
     let verb = find_verb(line.trim_ascii_end().split(|octet| *octet == b' ').next().unwrap_or_default());
-    // Only AUTH has the longer lines that the splitter lets through.
+    // Only AUTH may have the longer lines let through by the splitter.
     let line_bytes_max = match verb {
         Ok(Verb::Auth) => settings.command_line_bytes_max.max(settings.auth_line_bytes_max),
         Ok(_) | Err(_) => settings.command_line_bytes_max,
@@ -443,18 +447,18 @@ fn read(line: &[u8], settings: &ServerSettings, progress: Progress) -> Read {
         return Read::TooLong;
     }
     let utf8 = matches!(progress, Progress::Transaction(transaction) if transaction.utf8);
-    let usual = match verb {
+    let default_action = match verb {
         Ok(verb) if !is_known(verb, settings) => Err(CommandError::Unknown),
         Ok(_) | Err(_) => Command::parse_in(line, utf8),
     };
-    match (left_to_policy(line, |verb| is_known(verb, settings)), usual) {
-        (Some((verb, argument)), usual) => Read::Policy { verb, argument, usual },
+    match (left_to_policy(line, |verb| is_known(verb, settings)), default_action) {
+        (Some((verb, argument)), default_action) => Read::Policy { verb, argument, default_action },
         (None, Ok(command)) => Read::Command(command),
         (None, Err(error)) => Read::Fault(error),
     }
 }
 
-/// A word of this listener: others are left to policy, as if we had never heard them.
+/// Returns whether the listener supports a verb; unsupported verbs are left to policy like unknown verbs.
 fn is_known(verb: Verb, settings: &ServerSettings) -> bool {
     match verb {
         Verb::Lhlo => settings.protocol == Protocol::Lmtp,
@@ -464,7 +468,7 @@ fn is_known(verb: Verb, settings: &ServerSettings) -> bool {
     }
 }
 
-/// RFC 3207 §4: all but NOOP, EHLO, STARTTLS and QUIT, and HELP.
+/// RFC 3207 §4: all commands but NOOP, EHLO, STARTTLS, QUIT and HELP.
 fn needs_tls(command: &Command) -> bool {
     match command {
         Command::Helo(_) | Command::Ehlo(_) | Command::Lhlo(_) | Command::StartTls => false,
@@ -499,7 +503,7 @@ pub(super) fn said(answer: Answer) -> Said {
     }
 }
 
-/// A reply that goes with the end of the connection.
+/// Returns the reply sent before closing; a non-negative reply is replaced.
 pub(super) fn closing(reply: Reply) -> Reply {
     if is_negative(&reply) { reply } else { replies::INTERNAL_CLOSING }
 }

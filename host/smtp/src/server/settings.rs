@@ -1,77 +1,77 @@
-//! What a listener's sessions are set to.
+//! Settings of the sessions of a listener.
 
 use std::time::Duration;
 
-/// Which protocol a listener speaks.
+/// Protocol spoken by a listener.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Protocol {
     /// SMTP (RFC 5321).
     #[default]
     Smtp,
-    /// LMTP (RFC 2033): LHLO in place of EHLO, and at the end of a message one reply for each recipient.
+    /// LMTP (RFC 2033): LHLO in place of EHLO, and one reply for each recipient at the end of data.
     Lmtp,
 }
 
-/// What becomes of a message with a CR or LF that stands alone (`smtpd_forbid_bare_newline`). In each mode only CR LF . CR LF ends a
-/// message: what is no such end on one server and is one on another smuggles mail.
+/// Handling of messages with bare CR or LF (`smtpd_forbid_bare_newline`). In each mode only CR LF . CR LF ends a
+/// message: an end of data recognised by only one of two servers allows SMTP smuggling.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BareNewline {
-    /// It is refused.
+    /// Refuses the message.
     #[default]
     Reject,
-    /// Each becomes CR LF.
+    /// Replaces each bare CR or LF by CR LF.
     Normalize,
-    /// Each stays as it is, and is no line end to us.
+    /// Keeps each bare CR or LF unchanged, without treating either as a line end.
     No,
 }
 
-/// Limits, words and extensions of a server session. Names in brackets are Postfix's. A session keeps those that it began with: what
-/// changes under load is another set for the sessions that begin then.
+/// Limits, texts and extensions of a server session; Postfix parameter names in brackets. A session keeps the settings
+/// of its start; settings changed under load apply to sessions started later.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerSettings {
-    /// Our name in replies (`myhostname`).
+    /// Host name of the server in replies (`myhostname`).
     pub hostname: String,
-    /// The text of the 220 greeting; begins with the host name (`smtpd_banner`).
+    /// Text of the 220 greeting; begins with the host name (`smtpd_banner`).
     pub greeting: String,
-    /// SMTP or LMTP.
+    /// Protocol of the listener: SMTP or LMTP.
     pub protocol: Protocol,
-    /// Octets of a message, dot-stuffing undone (`message_size_limit`); offered as SIZE.
+    /// Maximum octets of a message after removal of dot-stuffing (`message_size_limit`); offered as SIZE.
     pub message_size_max: u64,
-    /// Octets that are still read of a message that is refused already, beyond `message_size_max`, before the connection
-    /// is closed instead.
+    /// Octets read of a refused message beyond `message_size_max` before the connection is closed.
     pub refused_bytes_max: u64,
-    /// Accepted recipients of one message; more get 452 (`smtpd_recipient_limit`). Offered in LIMITS as RCPTMAX.
+    /// Maximum accepted recipients of one message; more get 452 (`smtpd_recipient_limit`). Offered in LIMITS as
+    /// RCPTMAX.
     pub recipients_max: usize,
-    /// Recipients over the limit that do not count as errors yet (`smtpd_recipient_overshoot_limit`).
+    /// Recipients over the limit not yet counted as errors (`smtpd_recipient_overshoot_limit`).
     pub recipients_overshoot_max: usize,
-    /// Octets of a command line, CRLF included (`line_length_limit`).
+    /// Maximum octets of a command line, CRLF included (`line_length_limit`).
     pub command_line_bytes_max: usize,
-    /// Octets of an AUTH command and of each response in its exchange, CRLF included (RFC 4954 §4: 12288).
+    /// Maximum octets of an AUTH command and of each response in the exchange, CRLF included (RFC 4954 §4: 12288).
     pub auth_line_bytes_max: usize,
-    /// Negative replies since the last accepted message before 421 (`smtpd_hard_error_limit`).
+    /// Negative replies since the last accepted message until 421 (`smtpd_hard_error_limit`).
     pub errors_max: u32,
-    /// HELO, RSET, NOOP, VRFY, HELP and empty chunks since the last accepted message before each counts as an error
-    /// (`smtpd_junk_command_limit`).
+    /// Number of HELO, RSET, NOOP, VRFY, HELP and empty chunks since the last accepted message before each further such
+    /// command counts as an error (`smtpd_junk_command_limit`).
     pub junk_commands_max: u32,
-    /// From one reply to the end of the next command (`smtpd_timeout`).
+    /// Maximum time from a reply to the end of the next command (`smtpd_timeout`).
     pub command_idle: Duration,
-    /// From one piece of a message to the next (`smtpd_timeout`).
+    /// Maximum time between two pieces of a message (`smtpd_timeout`).
     pub data_idle: Duration,
-    /// From 354, or from one BDAT command, to the end of the message or chunk.
+    /// Maximum time from 354, or from a BDAT command, to the end of the message or chunk.
     pub data_total: Duration,
-    /// MAIL needs HELO or EHLO first (`smtpd_helo_required`).
+    /// MAIL requires HELO or EHLO (`smtpd_helo_required`).
     pub helo_required: bool,
-    /// STARTTLS is offered, until the connection is encrypted.
+    /// STARTTLS is offered until the connection is encrypted.
     pub starttls: bool,
-    /// Mail only over an encrypted connection (`smtpd_tls_security_level = encrypt`).
+    /// Mail is accepted only over an encrypted connection (`smtpd_tls_security_level = encrypt`).
     pub tls_required: bool,
-    /// Mechanisms that AUTH takes over an encrypted connection, in upper case. None: AUTH is not offered there.
+    /// AUTH mechanisms on an encrypted connection, in upper case. Empty: AUTH is not offered there.
     pub auth: Vec<String>,
-    /// Mechanisms that AUTH takes over a plain connection, in upper case.
+    /// AUTH mechanisms on a plaintext connection, in upper case.
     pub auth_plaintext: Vec<String>,
-    /// MAIL needs AUTH first, as on a submission port.
+    /// MAIL requires AUTH, as on a submission port.
     pub auth_required: bool,
-    /// XCLIENT is offered (`smtpd_authorized_xclient_hosts` names this client).
+    /// XCLIENT is offered to the client (`smtpd_authorized_xclient_hosts`).
     pub xclient: bool,
     /// SMTPUTF8 is offered (`smtputf8_enable`, RFC 6531).
     pub smtputf8: bool,
@@ -79,16 +79,16 @@ pub struct ServerSettings {
     pub chunking: bool,
     /// DSN is offered (RFC 3461).
     pub dsn: bool,
-    /// REQUIRETLS is offered, over an encrypted connection (RFC 8689).
+    /// REQUIRETLS is offered on an encrypted connection (RFC 8689).
     pub requiretls: bool,
-    /// PRDR is offered (draft-hall-prdr): to be said only where the host can answer for each recipient.
+    /// PRDR is offered (draft-hall-prdr): only where the host can answer for each recipient.
     pub prdr: bool,
-    /// What becomes of bare CR and LF in a message.
+    /// Handling of bare CR and LF in a message.
     pub bare_newline: BareNewline,
 }
 
 impl ServerSettings {
-    /// Postfix's defaults for this host name, without what needs certificates, users or trust.
+    /// Postfix defaults for the given host name, with all features off that need certificates, users or trust.
     #[must_use]
     pub fn new(hostname: impl Into<String>) -> Self {
         let hostname = hostname.into();
@@ -123,7 +123,7 @@ impl ServerSettings {
         }
     }
 
-    /// AUTH exists on this listener, be it only over an encrypted connection.
+    /// Returns whether AUTH exists on the listener, possibly only over TLS.
     pub(super) fn has_auth(&self) -> bool {
         !self.auth.is_empty() || !self.auth_plaintext.is_empty()
     }

@@ -1,4 +1,4 @@
-//! What a server session is in the midst of.
+//! States of a server session.
 
 use waxwing_types::{Monotonic, Reply, TlsSession};
 
@@ -8,28 +8,28 @@ use crate::data::DataReader;
 
 #[derive(Debug)]
 pub(super) enum State {
-    /// Before [`waxwing_types::Input::Start`].
+    /// Before the first input, [`waxwing_types::Input::Start`].
     New,
     /// A question is open.
     Asked(Asked),
-    /// Reads commands.
+    /// Reading command lines.
     Command,
-    /// Reads a message that DATA began.
+    /// Reading a message after DATA.
     Data(Incoming),
-    /// Reads the octets behind BDAT.
+    /// Reading the octets behind BDAT.
     Chunk(Chunk),
-    /// Reads the client's next response of an AUTH exchange.
+    /// Reading the next client response of an AUTH exchange.
     Exchange,
-    /// The loop shakes hands.
+    /// TLS handshake in the session loop.
     Handshake,
-    /// Nothing follows.
+    /// Connection closed; no further input or output.
     Closed,
 }
 
-/// The open question, with what its answer needs.
+/// Open question, with the data needed by the handler of the answer.
 #[derive(Debug)]
 pub(super) enum Asked {
-    /// With the handshake that came before the greeting, if one did.
+    /// With the TLS session of a handshake completed before the greeting.
     Connect(Option<TlsSession>),
     Secured(Begins),
     Helo {
@@ -38,31 +38,31 @@ pub(super) enum Asked {
     Mail(Transaction),
     Rcpt,
     Data,
-    /// As [`Asked::Data`], by the first BDAT.
+    /// As [`PendingServerQuestion::Data`], for the first BDAT.
     Chunk(Chunk),
-    /// With what is answered if the host has nothing to say.
+    /// With the default action for an answer without reply.
     Command(Result<Command, CommandError>),
     EndOfData,
     Reset(Then),
     Auth,
-    /// The exchange is over; the host drops it, and the client hears this.
+    /// Exchange cancelled; the host drops the exchange, and the client gets the given reply.
     AuthOver(Reply),
-    /// Whether it names a user.
+    /// Says whether the attributes contain a LOGIN.
     Xclient {
         login: bool,
     },
 }
 
-/// How a session goes on that is encrypted from now on.
+/// Continuation of a session after the start of TLS.
 #[derive(Debug)]
 pub(super) enum Begins {
-    /// Behind STARTTLS: the client speaks first.
+    /// After STARTTLS: the client sends the next command.
     Silently,
-    /// Encrypted from its beginning: with the greeting, in these words if the host had some.
+    /// Implicit TLS: the greeting follows, with the text of the host if given.
     Greeting(Option<Reply>),
 }
 
-/// What goes on when the host has dropped a transaction.
+/// Continuation after the host has dropped a transaction.
 #[derive(Debug)]
 pub(super) enum Then {
     Rset,
@@ -70,9 +70,9 @@ pub(super) enum Then {
         name: String,
         esmtp: bool,
     },
-    /// Reads the refused message to its end.
+    /// Reads a refused message to the end.
     Skip(Incoming),
-    /// Reads the refused chunk to its end.
+    /// Reads a refused chunk to the end.
     SkipChunk(Chunk),
 }
 
@@ -82,11 +82,11 @@ pub(super) struct Incoming {
     pub(super) ends_at: Monotonic,
 }
 
-/// Octets behind BDAT.
+/// Chunk behind a BDAT command.
 #[derive(Debug)]
 pub(super) struct Chunk {
     pub(super) size: u64,
-    /// Octets that are still to come.
+    /// Octets still to come.
     pub(super) left: u64,
     pub(super) last: bool,
     pub(super) ends_at: Monotonic,
@@ -95,49 +95,50 @@ pub(super) struct Chunk {
 
 #[derive(Debug)]
 pub(super) enum Fate {
-    /// The octets are the message's.
+    /// The octets belong to the message.
     Taken,
-    /// They are dropped, and this is answered when all have come.
+    /// The octets are discarded; the given reply follows the last of them.
     Dropped(Reply),
 }
 
-/// How far the client has come.
+/// Progress of the client through the command sequence.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Progress {
     NoHelo,
     Greeted,
     Transaction(Transaction),
-    /// A chunk was refused and the host has dropped the transaction. More chunks may be under way; their last one or RSET ends it.
+    /// A chunk was refused and the host has dropped the transaction. More chunks may follow by pipelining; the LAST
+    /// chunk or RSET ends the state.
     ChunksRefused {
-        /// Replies to the last chunk: more than one only in LMTP.
+        /// Number of replies to the last chunk: more than 1 only in LMTP.
         replies: usize,
         /// Octets of chunks so far.
         taken: u64,
     },
 }
 
-/// What MAIL began.
+/// Transaction begun by MAIL.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Transaction {
-    /// Recipients.
+    /// Number of accepted recipients.
     pub(super) accepted: usize,
-    /// Recipients refused for being too many.
+    /// Number of recipients refused by the recipient limit.
     pub(super) overshoot: usize,
-    /// SMTPUTF8 was said.
+    /// MAIL had SMTPUTF8.
     pub(super) utf8: bool,
-    /// BODY=BINARYMIME was said.
+    /// MAIL had BODY=BINARYMIME.
     pub(super) binary: bool,
-    /// PRDR was said.
+    /// MAIL had PRDR.
     pub(super) each_recipient: bool,
-    /// BDAT was said, and its octets go here.
+    /// Reader of the chunks, once BDAT was used.
     pub(super) chunks: Option<ChunkReader>,
 }
 
-/// What waits for the open question's answer.
+/// End of the session deferred until the open question is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
     No,
-    /// The peer sends no more: what it has sent is answered, then we close.
+    /// End of input from the peer: received commands are answered, then the connection closes.
     Eof,
     Shutdown,
 }

@@ -1,4 +1,4 @@
-//! MAIL, RCPT, DATA, and what is said at the end of a message.
+//! MAIL, RCPT, DATA, and the replies at the end of a message.
 
 use bytes::Bytes;
 use waxwing_types::{Action, Address, BodyType, Parameter, Reply, ReversePath};
@@ -19,9 +19,9 @@ impl ServerSession {
         if self.settings.auth_required && !self.authenticated {
             return self.refuse(&replies::AUTH_FIRST, actions);
         }
-        let standing = Standing { tls: self.tls, auth_offered: !self.mechanisms().is_empty(), authenticated: self.authenticated };
-        let (size, options) = match parameters::mail(&parameters, &self.settings, standing) {
-            Ok(known) => known,
+        let context = Standing { tls: self.tls, auth_offered: !self.mechanisms().is_empty(), authenticated: self.authenticated };
+        let (size, options) = match parameters::mail(&parameters, &self.settings, context) {
+            Ok(parsed) => parsed,
             Err(error) => return self.refuse(&replies::for_parameter(error), actions),
         };
         if size.is_some_and(|size| size > self.settings.message_size_max) {
@@ -89,7 +89,7 @@ impl ServerSession {
         }
     }
 
-    /// The transaction, if a message may begin in it. RFC 2033 §4.2: DATA without a recipient has 503 in LMTP.
+    /// Returns the transaction if a message may begin. RFC 2033 §4.2: DATA without a recipient gets 503 in LMTP.
     pub(super) fn may_begin(&self) -> Result<Transaction, Reply> {
         match self.progress {
             Progress::NoHelo | Progress::Greeted => Err(replies::MAIL_FIRST),
@@ -106,7 +106,7 @@ impl ServerSession {
         match self.may_begin() {
             Err(reply) => self.refuse(&reply, actions),
             Ok(transaction) if transaction.chunks.is_some() => self.refuse(&replies::CHUNKS_BEGUN, actions),
-            // RFC 3030 §3: lines may have any length and end there.
+            // RFC 3030 §3: binary content has lines of any length and needs BDAT.
             Ok(transaction) if transaction.binary => self.refuse(&replies::BINARY_NEEDS_CHUNKS, actions),
             Ok(_) => self.ask(Question::Data, Asked::Data, actions),
         }
@@ -122,7 +122,7 @@ impl ServerSession {
 
     fn begin_data(&mut self, actions: &mut Actions) {
         if self.ending == Ending::Shutdown {
-            return; // 421 follows in place of 354
+            return; // 421 replaces 354
         }
         actions.push(Action::Send(Bytes::from_static(replies::START_DATA)));
         let reader = DataReader::new(self.settings.message_size_max, self.settings.refused_bytes_max)
@@ -133,9 +133,9 @@ impl ServerSession {
     }
 
     pub(super) fn message(&mut self, mut incoming: Incoming, input: &mut &[u8], actions: &mut Actions) {
-        let mut runs = Runs::default();
-        let event = incoming.reader.read(input, &mut runs);
-        actions.extend(runs.into_bytes().map(Action::Body));
+        let mut slices = Runs::default();
+        let event = incoming.reader.read(input, &mut slices);
+        actions.extend(slices.into_bytes().map(Action::Body));
         match event {
             DataEvent::More => self.state = State::Data(incoming),
             DataEvent::Refused(_) => self.ask(Question::Reset, Asked::Reset(Then::Skip(incoming)), actions),
@@ -151,7 +151,7 @@ impl ServerSession {
         self.refuse_each(replies, &replies::for_refusal(refusal), actions);
     }
 
-    /// The transaction is over: what it was, and how many replies the end of its message has.
+    /// Ends the transaction; returns its data and the number of replies at the end of the message.
     fn end_transaction(&mut self) -> (Transaction, usize) {
         let transaction = match self.progress {
             Progress::Transaction(transaction) => transaction,
@@ -161,7 +161,7 @@ impl ServerSession {
         (transaction, self.end_replies(transaction))
     }
 
-    /// RFC 2033 §4.2: one for each RCPT that was accepted.
+    /// Number of final replies. RFC 2033 §4.2: one for each accepted RCPT.
     pub(super) fn end_replies(&self, transaction: Transaction) -> usize {
         match self.settings.protocol {
             Protocol::Smtp => 1,
@@ -169,7 +169,7 @@ impl ServerSession {
         }
     }
 
-    /// One error, however many replies it has.
+    /// Refuses with the given number of replies, counted as one error.
     pub(super) fn refuse_each(&mut self, replies: usize, reply: &Reply, actions: &mut Actions) {
         if reply.code() != 421 {
             (1..replies).for_each(|_| self.send(reply, actions));
@@ -190,7 +190,7 @@ impl ServerSession {
             }
             Answer::CommittedEach(each) => self.committed_each(transaction, each, actions),
             Answer::Close(reply) => self.close(&closing(reply), actions),
-            // Anything else would be a positive reply without a commit.
+            // All other answers would give a positive reply without a commit.
             Answer::Ok
             | Answer::OkWithout(_)
             | Answer::Done
@@ -202,7 +202,8 @@ impl ServerSession {
         }
     }
 
-    /// LMTP: as it is. PRDR: 353, each, and the whole. Otherwise: the message was taken if anybody took it.
+    /// Sends the final replies. LMTP: the replies as given. PRDR: 353, a reply for each recipient, and a reply for the
+    /// message. Otherwise: positive if any recipient accepted the message.
     fn committed_each(&mut self, transaction: Transaction, mut each: Vec<Reply>, actions: &mut Actions) {
         for reply in &mut each {
             if reply.code() == 421 || (!is_negative(reply) && reply.code() != 250) {
@@ -211,7 +212,7 @@ impl ServerSession {
         }
         each.resize(transaction.accepted, replies::INTERNAL);
         let taken = each.iter().find(|reply| !is_negative(reply)).cloned();
-        let Some(whole) = taken.clone().or_else(|| each.last().cloned()) else {
+        let Some(overall) = taken.clone().or_else(|| each.last().cloned()) else {
             return self.refuse(&replies::INTERNAL, actions);
         };
         if taken.is_some() {
@@ -230,8 +231,8 @@ impl ServerSession {
                     each.iter().for_each(|reply| self.send(reply, actions));
                 }
                 match taken {
-                    Some(_) => self.send(&whole, actions),
-                    None => self.refuse(&whole, actions),
+                    Some(_) => self.send(&overall, actions),
+                    None => self.refuse(&overall, actions),
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! The end of a connection that was not ours to choose, and what it means for the jobs under way.
+//! Unplanned end of a connection, and the results of the jobs in progress.
 
 use std::mem;
 
@@ -8,13 +8,13 @@ use super::{Awaited, ClientSession, Phase};
 use crate::client::transaction::Progress;
 use crate::client::{JobResult, LostReason, Stage};
 
-/// Octets that somebody put between STARTTLS and the handshake.
+/// Reason for plaintext octets between STARTTLS and the handshake: possibly injected.
 pub(super) fn in_the_clear() -> LostReason {
-    LostReason::Garbage("octets in the clear behind the reply to STARTTLS".to_owned())
+    LostReason::Garbage("plaintext octets after the reply to STARTTLS".to_owned())
 }
 
 impl ClientSession {
-    /// 421: the server closes. Before the transaction it says nothing about the message.
+    /// Handles 421: the server closes. Before the transaction a 421 says nothing about the message.
     pub(super) fn closing(&mut self, awaited: Awaited, reply: Reply) {
         match awaited {
             Awaited::Greeting | Awaited::Ehlo | Awaited::Helo | Awaited::StartTls => self.refuse_session(&reply),
@@ -31,8 +31,8 @@ impl ClientSession {
         self.phase = Phase::Ending;
         for (nth, transaction) in mem::take(&mut self.jobs).into_iter().enumerate() {
             if matches!(transaction.state, Progress::EmptyBody) || !transaction.finals.is_empty() {
-                // Every recipient has its refusal, so that it does not matter what became of the empty message; or, with LMTP, some
-                // have their final reply, which stands.
+                // With an empty message every recipient has a refusal, so the result of the message does not matter; in
+                // LMTP some recipients have a final reply, and the reply stands.
                 let (job, result) = transaction.replied(&Reply::fixed(451, (4, 4, 2), "Connection lost"));
                 self.tell(job, result);
                 continue;

@@ -1,4 +1,4 @@
-//! From the greeting to the first job: EHLO or LHLO, STARTTLS, and the end where one of them is refused.
+//! Session setup before the first job: greeting, EHLO or LHLO, STARTTLS, and the failure of each.
 
 use std::mem;
 
@@ -19,7 +19,7 @@ impl ClientSession {
         self.await_reply(now, awaited);
     }
 
-    /// The server has taken EHLO: STARTTLS if it is to be, and then the first job.
+    /// Continues after an accepted EHLO: with STARTTLS if wanted, else with the first job.
     pub(super) fn greeted(&mut self, now: Monotonic, actions: &mut Actions) {
         match (self.settings.tls, &self.tls) {
             (_, Some(_)) if self.settings.require_tls && !self.server.require_tls => self.no_tls(&NoTls::NoRequireTls, actions),
@@ -33,7 +33,7 @@ impl ClientSession {
         }
     }
 
-    /// The handshake is done: nothing that was said before counts (RFC 3207 §4.2).
+    /// Restarts the session after the handshake: all knowledge obtained before is discarded (RFC 3207 §4.2).
     pub(super) fn secured(&mut self, now: Monotonic, tls: &TlsSession, actions: &mut Actions) {
         if !mem::take(&mut self.shaking_hands) || self.doomed.is_some() {
             return;
