@@ -1,5 +1,5 @@
-//! Stores of plugins in a keyspace of their own. What is set is seen at once and reaches the disk with the next commits: no plugin's
-//! counter makes mail wait for a sync.
+//! Key-value stores of plugins in a separate keyspace. Writes are visible at once and reach the disk with later commits: no
+//! plugin counter delays mail by a sync.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::Future;
@@ -16,31 +16,31 @@ use waxwing_pipeline::{KvError, KvPair, KvStore};
 use waxwing_store::{Batch, Completion, Keyspace, Permit, Store, StoreError, Urgency};
 use waxwing_types::{Clock, Timestamp};
 
-/// The keyspace that the store must be opened with.
+/// Name of the required keyspace of the store.
 pub const KV_KEYSPACE: &str = "kv";
-/// Octets of a namespace's name.
+/// Maximum octets of a namespace name.
 pub const KV_NAMESPACE_BYTES_MAX: usize = 64;
-/// Octets of a key.
+/// Maximum octets of a key.
 pub const KV_KEY_BYTES_MAX: usize = 512;
-/// Octets of a value.
+/// Maximum octets of a value.
 pub const KV_VALUE_BYTES_MAX: usize = 1 << 20;
-/// Octets that each pair is counted with beside its key and value.
+/// Octets charged for each kv entry in addition to key and value.
 pub const KV_PAIR_BYTES: u64 = 32;
-/// Pairs of one scan.
+/// Maximum number of kv entries in one scan.
 pub const KV_SCAN_MAX: usize = 1000;
-/// Octets of the keys and values of one scan; a pair that passes it is the last.
+/// Octets of keys and values in one scan; the entry crossing the limit is the last.
 pub const KV_SCAN_BYTES_MAX: usize = 1 << 20;
 
-/// Rows that are read at once.
+/// Rows read at once.
 const PAGE_ROWS: usize = 512;
-/// Rows that one sweep looks at; the next goes on behind them.
+/// Rows visited by one sweep; the next sweep continues behind.
 const SWEEP_ROWS_MAX: usize = 20_000;
-/// Octets of the time before each value.
+/// Octets of the expiry time before each value.
 const TIME_BYTES: usize = 8;
-/// Octets of a batch beside key and value, generously.
+/// Upper bound of the octets of a batch besides key and value.
 const BATCH_BYTES: usize = 128;
 
-/// A value with its time: octets of the row, the first eight when it is over (milliseconds since 1970, 0: never).
+/// Row octets: eight for the expiry time (milliseconds since 1970, 0: never), then the value.
 #[derive(Clone)]
 struct Row(Bytes);
 
@@ -65,26 +65,26 @@ impl Row {
     }
 }
 
-/// A write that the store has not finished: what reads see meanwhile.
+/// Write not yet finished by the store, visible to reads meanwhile.
 struct Pending {
     number: u64,
-    /// None: removed.
+    /// New row; none: removed.
     row: Option<Row>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Octets of each namespace that was written to in this run.
+    /// Octets of each namespace written in the current run.
     bytes: HashMap<String, u64>,
     pending: BTreeMap<Bytes, Pending>,
-    /// In the order of the writes.
+    /// Writes in order of submission.
     unfinished: VecDeque<(Completion, u64, Vec<Bytes>)>,
     number: u64,
-    /// Where the next sweep begins.
+    /// Start of the next sweep.
     swept: Bytes,
 }
 
-/// The stores of all plugins.
+/// Key-value stores of all plugins.
 #[derive(Clone)]
 pub struct KvStores(Arc<Inner>);
 
@@ -96,14 +96,15 @@ struct Inner {
 }
 
 impl KvStores {
-    /// Opens the stores of a database that has [`KV_KEYSPACE`]. Nothing is read yet: the first write to a namespace counts it.
+    /// Opens the stores of a database with [`KV_KEYSPACE`]. Reads nothing: the first write to a namespace counts its octets.
+    /// Errors if the keyspace is missing.
     pub fn open(store: &Store, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         let rows = store.keyspace(KV_KEYSPACE)?;
         Ok(Self(Arc::new(Inner { store: store.clone(), rows, clock, state: Mutex::default() })))
     }
 
-    /// Removes pairs whose time is over, and says how many. It looks at some thousand pairs and goes on behind them the next time. To
-    /// be called every few seconds, by one caller.
+    /// Removes expired kv entries; returns their number. Visits up to 20,000 entries and continues behind on the next call. For a
+    /// single caller, every few seconds.
     pub async fn sweep(&self) -> Result<u64, KvError> {
         let (mut seen, mut removed) = (0, 0);
         while seen < SWEEP_ROWS_MAX {
@@ -118,7 +119,7 @@ impl KvStores {
         Ok(removed)
     }
 
-    /// Octets of a namespace as its limit counts them; 0 if it was not written to in this run.
+    /// Octets charged to a namespace; 0 if not written in the current run.
     #[must_use]
     pub fn bytes(&self, namespace: &str) -> u64 {
         self.0.state.lock().bytes.get(namespace).copied().unwrap_or_default()
@@ -174,8 +175,8 @@ impl KvStore for KvStores {
     async fn scan(&self, namespace: &str, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<KvPair>, KvError> {
         let prefix = row_key(namespace, prefix)?;
         let after = after.map(|after| row_key(namespace, after)).transpose()?;
-        let own = 1 + namespace.len();
-        self.blocking(move |inner| inner.scan(&prefix, after, limit.min(KV_SCAN_MAX), own)).await
+        let key_offset = 1 + namespace.len();
+        self.blocking(move |inner| inner.scan(&prefix, after, limit.min(KV_SCAN_MAX), key_offset)).await
     }
 }
 
@@ -184,7 +185,7 @@ impl Inner {
         ttl.map_or(0, |ttl| (self.clock.now() + ttl).as_millis())
     }
 
-    /// A pair whose time is not over.
+    /// Reads an entry before its expiry.
     fn get(&self, key: &Bytes) -> Result<Option<Row>, KvError> {
         let pending = self.state.lock().pending.get(key).map(|pending| pending.row.clone());
         let row = match pending {
@@ -198,7 +199,7 @@ impl Inner {
         Ok(self.rows.get(key).map_err(unavailable)?.map(Row))
     }
 
-    /// What the store will have under a key when all writes have come to it, its time over or not.
+    /// Row of a key after all pending writes, expired or not.
     fn latest(&self, state: &State, key: &Bytes) -> Result<Option<Row>, KvError> {
         match state.pending.get(key) {
             Some(pending) => Ok(pending.row.clone()),
@@ -221,7 +222,7 @@ impl Inner {
         Ok(sum)
     }
 
-    /// Hands a write to the store, in the order of the lock, and shows it to readers.
+    /// Submits a write to the store in lock order and makes the write visible to readers.
     fn write(
         &self,
         state: &mut State,
@@ -231,8 +232,8 @@ impl Inner {
         key: Bytes,
         row: Option<Row>,
     ) -> Result<(), KvError> {
-        let own = 1 + namespace.len();
-        let weight = |row: &Row| (key.len() - own + row.value().len()) as u64 + KV_PAIR_BYTES;
+        let key_offset = 1 + namespace.len();
+        let weight = |row: &Row| (key.len() - key_offset + row.value().len()) as u64 + KV_PAIR_BYTES;
         let before = self.latest(state, &key)?;
         if before.is_none() && row.is_none() {
             return Ok(());
@@ -243,7 +244,7 @@ impl Inner {
         };
         let rest = bytes.saturating_sub(before.as_ref().map_or(0, weight));
         let bytes = rest + row.as_ref().map_or(0, weight);
-        // What makes the namespace no larger is let through: a limit may have been lowered.
+        // Writes without growth pass: the limit may have been lowered.
         if row.is_some() && bytes > bytes_max && before.as_ref().map_or(0, weight) < row.as_ref().map_or(0, weight) {
             return Err(KvError::Full);
         }
@@ -270,7 +271,7 @@ impl Inner {
         state.unfinished.push_back((completion, number, keys));
     }
 
-    /// Writes that have come to the store need not be shown from here any more. One that failed has poisoned the store.
+    /// Drops finished writes from the pending set; the store shows them now. A failed write has poisoned the store.
     fn forget_finished(state: &mut State) {
         let mut context = Context::from_waker(Waker::noop());
         while let Some((completion, _, _)) = state.unfinished.front_mut() {
@@ -286,11 +287,11 @@ impl Inner {
         }
     }
 
-    /// Octets of a namespace: what is stored, with what is pending laid over it.
+    /// Octets of a namespace: stored rows overlaid with pending writes.
     fn count(&self, state: &State, namespace: &str) -> Result<u64, KvError> {
         let prefix = row_key(namespace, &[])?;
-        let own = prefix.len();
-        let weight = |key: &Bytes, row: &Row| (key.len() - own + row.value().len()) as u64 + KV_PAIR_BYTES;
+        let key_offset = prefix.len();
+        let weight = |key: &Bytes, row: &Row| (key.len() - key_offset + row.value().len()) as u64 + KV_PAIR_BYTES;
         let pending = state.pending.range(prefix.clone()..).take_while(|(key, _)| key.starts_with(&prefix));
         let mut bytes: u64 = pending.filter_map(|(key, pending)| Some(weight(key, pending.row.as_ref()?))).sum();
         self.each_row(&prefix, Bound::Included(prefix.clone()), |key, row| {
@@ -302,7 +303,7 @@ impl Inner {
         Ok(bytes)
     }
 
-    /// Stored rows whose keys begin with `prefix`, until `visit` says false.
+    /// Visits stored rows with keys under `prefix`, until `visit` returns false.
     fn each_row(&self, prefix: &[u8], mut from: Bound<Bytes>, mut visit: impl FnMut(Bytes, Row) -> bool) -> Result<(), KvError> {
         loop {
             let page = self.rows.range(from.as_ref().map(|key| &key[..]), Bound::Unbounded, PAGE_ROWS).map_err(unavailable)?;
@@ -320,39 +321,39 @@ impl Inner {
         }
     }
 
-    fn scan(&self, prefix: &Bytes, after: Option<Bytes>, limit: usize, own: usize) -> Result<Vec<KvPair>, KvError> {
+    fn scan(&self, prefix: &Bytes, after: Option<Bytes>, limit: usize, key_offset: usize) -> Result<Vec<KvPair>, KvError> {
         let now = self.clock.now();
         let from = match after {
             Some(after) if after >= *prefix => Bound::Excluded(after),
             Some(_) | None => Bound::Included(prefix.clone()),
         };
-        // Writes under way first: whatever reaches the store after this is among them.
+        // Pending writes first: later changes of the store are among them.
         let pending: BTreeMap<Bytes, Option<Row>> = {
             let state = self.state.lock();
             let range = state.pending.range((from.clone(), Bound::Unbounded)).take_while(|(key, _)| key.starts_with(prefix));
             range.map(|(key, pending)| (key.clone(), pending.row.clone())).collect()
         };
-        let mut found: BTreeMap<Bytes, Row> = BTreeMap::new();
+        let mut rows: BTreeMap<Bytes, Row> = BTreeMap::new();
         if limit > 0 {
             self.each_row(prefix, from, |key, row| {
                 if !pending.contains_key(&key) && !row.is_over(now) {
-                    found.insert(key, row);
+                    rows.insert(key, row);
                 }
-                found.len() < limit
+                rows.len() < limit
             })?;
         }
-        found.extend(pending.into_iter().filter_map(|(key, row)| Some((key, row.filter(|row| !row.is_over(now))?))));
+        rows.extend(pending.into_iter().filter_map(|(key, row)| Some((key, row.filter(|row| !row.is_over(now))?))));
         let mut octets = 0;
-        let in_room = |(key, row): &(Bytes, Row)| {
+        let within_limit = |(key, row): &(Bytes, Row)| {
             let fits = octets < KV_SCAN_BYTES_MAX;
             octets += key.len() + row.value().len();
             fits
         };
-        let pairs = found.into_iter().take(limit).take_while(in_room);
-        Ok(pairs.map(|(key, row)| (key.get(own..).unwrap_or_default().to_vec(), row.value().to_vec())).collect())
+        let entries = rows.into_iter().take(limit).take_while(within_limit);
+        Ok(entries.map(|(key, row)| (key.get(key_offset..).unwrap_or_default().to_vec(), row.value().to_vec())).collect())
     }
 
-    /// Rows seen, and removed.
+    /// Sweeps one page; returns rows visited and removed.
     fn sweep_page(&self, permit: Permit) -> Result<(usize, u64), KvError> {
         let from = self.state.lock().swept.clone();
         let bound = if from.is_empty() { Bound::Unbounded } else { Bound::Excluded(&from[..]) };
@@ -363,7 +364,7 @@ impl Inner {
         let full = page.len() == PAGE_ROWS;
         state.swept = page.last().filter(|_| full).map_or_else(Bytes::new, |(key, _)| key.clone());
         let seen = page.len();
-        // A pair that is written at this moment is looked at the next time; one that was set anew between the read and the lock, too.
+        // Entries pending at the moment wait for the next sweep, as do entries renewed between the read and the lock.
         let is_over = |key: &Bytes| self.stored(key).ok().flatten().is_some_and(|row| row.is_over(now));
         let rows = page.into_iter().map(|(key, row)| (key, Row(row)));
         let over: Vec<(Bytes, Row)> =
@@ -372,9 +373,9 @@ impl Inner {
             return Ok((seen, 0));
         }
         for (key, row) in &over {
-            let Some((namespace, own)) = namespace_of(key) else { continue };
+            let Some((namespace, key_offset)) = namespace_of(key) else { continue };
             if let Some(bytes) = state.bytes.get_mut(namespace) {
-                *bytes = bytes.saturating_sub((key.len() - own + row.value().len()) as u64 + KV_PAIR_BYTES);
+                *bytes = bytes.saturating_sub((key.len() - key_offset + row.value().len()) as u64 + KV_PAIR_BYTES);
             }
         }
         let removed = over.len() as u64;
@@ -383,17 +384,17 @@ impl Inner {
     }
 }
 
-/// The namespace of a row's key, and the octets before the plugin's own key.
+/// Splits a row key: namespace, and the octets before the plugin's key.
 fn namespace_of(key: &[u8]) -> Option<(&str, usize)> {
     let (length, rest) = key.split_first()?;
     let name = rest.get(..usize::from(*length))?;
     Some((std::str::from_utf8(name).ok()?, 1 + name.len()))
 }
 
-/// The length of the namespace, the namespace, the key: so that no key of one is a key of another.
+/// Builds a row key from length of the namespace, namespace and key: keys of different namespaces never collide.
 fn row_key(namespace: &str, key: &[u8]) -> Result<Bytes, KvError> {
     let length = u8::try_from(namespace.len()).ok().filter(|n| usize::from(*n) <= KV_NAMESPACE_BYTES_MAX);
-    let Some(length) = length else { return Err(KvError::Unavailable(format!("the name {namespace} is too long for a store"))) };
+    let Some(length) = length else { return Err(KvError::Unavailable(format!("namespace name too long: {namespace}"))) };
     if key.len() > KV_KEY_BYTES_MAX {
         return Err(KvError::TooLarge);
     }

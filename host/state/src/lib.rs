@@ -1,11 +1,10 @@
-//! What the server remembers beside the mail: the traces of transactions, recordings of them where the operator wants that, the
-//! stores of plugins, users, the counters of this run.
+//! Server state besides mail: transaction traces, optional recordings, key-value stores of plugins, users, metrics.
 //!
-//! Owns: how traces and recordings are stored, found, bounded and kept free of secrets; how a plugin's pairs are kept, counted and
-//! forgotten; how users are kept; the registry of metrics.
-//! Uses: store (keyspaces), pipeline (the traits Trace, Recorder, KvStore, UserStore and Metrics), message (to redact headers).
-//! Used by: intake, delivery and sandbox by the traits; daemon opens, sweeps and shows.
-//! Never: a wait on the mail's way; a sync for a trace or a pair.
+//! Owns: storage, queries, limits and redaction of traces and recordings; storage, accounting and expiry of kv entries; storage of users;
+//! the metrics registry.
+//! Uses: message, pipeline, store, types.
+//! Used by: daemon.
+//! Never: a delay on the mail path; a sync for a trace or a kv entry.
 //! Start reading at: [`TraceStore`], then [`RecordingStore`], [`KvStores`], [`StoredUsers`], [`MetricsRegistry`].
 #![forbid(unsafe_code)]
 

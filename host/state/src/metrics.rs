@@ -1,4 +1,4 @@
-//! Counters and distributions for the operator, bounded in names and label sets, and their text for Prometheus.
+//! Metrics registry: counters and summaries bounded in names and label sets, with Prometheus text output.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -6,21 +6,21 @@ use std::fmt::Write;
 use parking_lot::Mutex;
 use waxwing_pipeline::Metrics;
 
-/// Names that a registry keeps; values of further names are dropped and counted.
+/// Metric names kept by a registry; values of further names are dropped and counted.
 pub const METRIC_NAMES_MAX: usize = 1000;
 /// Label sets of one name; values of further sets are dropped and counted.
 pub const METRIC_LABEL_SETS_MAX: usize = 200;
-/// Octets of a name, and of a label's name.
+/// Maximum octets of a metric name or label name.
 pub const METRIC_NAME_BYTES_MAX: usize = 100;
-/// Octets of a label's value.
+/// Maximum octets of a label value.
 pub const METRIC_LABEL_BYTES_MAX: usize = 200;
-/// Labels of one value.
+/// Maximum number of labels of one value.
 pub const METRIC_LABELS_MAX: usize = 8;
 
-/// The counter of what was dropped because a bound was passed, or because its name is none.
+/// Counter of values dropped for exceeded bounds or invalid names.
 const DROPPED: &str = "waxwing_metrics_dropped_total";
 
-/// All numbers of this run. They begin at nothing when the server starts, as Prometheus expects of counters.
+/// Metrics of the current run, from zero at start as Prometheus expects of counters.
 #[derive(Default)]
 pub struct MetricsRegistry {
     state: Mutex<State>,
@@ -32,7 +32,7 @@ struct State {
     dropped: u64,
 }
 
-/// One name is either a counter or a distribution, as its first value said.
+/// Metric family: counter or summary, as set by the first value.
 enum Family {
     Counter(BTreeMap<String, u64>),
     Distribution(BTreeMap<String, Summary>),
@@ -47,29 +47,29 @@ struct Summary {
 impl Metrics for MetricsRegistry {
     fn count(&self, name: &str, labels: &[(&str, &str)], delta: u64) {
         let mut state = self.state.lock();
-        let taken = match state.family(name, labels, || Family::Counter(BTreeMap::new())) {
+        let stored = match state.family(name, labels, || Family::Counter(BTreeMap::new())) {
             Some((Family::Counter(values), labels)) => slot(values, labels).map(|v| *v = v.saturating_add(delta)),
             Some((Family::Distribution(_), _)) | None => None,
         };
-        state.note(taken);
+        state.note(stored);
     }
 
     fn observe(&self, name: &str, labels: &[(&str, &str)], value: f64) {
         let mut state = self.state.lock();
         let family = value.is_finite().then(|| state.family(name, labels, || Family::Distribution(BTreeMap::new())));
-        let taken = match family.flatten() {
+        let stored = match family.flatten() {
             Some((Family::Distribution(values), labels)) => slot(values, labels).map(|v| {
                 v.count = v.count.saturating_add(1);
                 v.sum += value;
             }),
             Some((Family::Counter(_), _)) | None => None,
         };
-        state.note(taken);
+        state.note(stored);
     }
 }
 
 impl State {
-    /// The family of a name, made if there is room, and the text of the labels; none if either may not be.
+    /// Returns the family of a name, created within the limits, and the label text; none for invalid or excess names or labels.
     fn family(&mut self, name: &str, labels: &[(&str, &str)], new: fn() -> Family) -> Option<(&mut Family, String)> {
         let labels = label_text(labels)?;
         if !is_name(name) || name == DROPPED {
@@ -81,8 +81,8 @@ impl State {
         Some((self.families.entry(name.to_owned()).or_insert_with(new), labels))
     }
 
-    fn note(&mut self, taken: Option<()>) {
-        if taken.is_none() {
+    fn note(&mut self, stored: Option<()>) {
+        if stored.is_none() {
             self.dropped = self.dropped.saturating_add(1);
         }
     }
@@ -95,7 +95,7 @@ fn slot<V: Default>(values: &mut BTreeMap<String, V>, labels: String) -> Option<
     Some(values.entry(labels).or_default())
 }
 
-/// `a="1",b="2"`, sorted and escaped, so that one set has one text.
+/// Formats labels as `a="1",b="2"`, sorted and escaped, so that equal sets have equal text.
 fn label_text(labels: &[(&str, &str)]) -> Option<String> {
     let fits = |(name, value): &(&str, &str)| is_name(name) && value.len() <= METRIC_LABEL_BYTES_MAX;
     if labels.len() > METRIC_LABELS_MAX || !labels.iter().all(fits) {
@@ -111,7 +111,7 @@ fn label_text(labels: &[(&str, &str)]) -> Option<String> {
     Some(texts.join(","))
 }
 
-/// A name that Prometheus takes for metrics and for labels alike.
+/// Checks a name against the Prometheus syntax common to metrics and labels.
 fn is_name(name: &str) -> bool {
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     name.len() <= METRIC_NAME_BYTES_MAX
@@ -120,13 +120,13 @@ fn is_name(name: &str) -> bool {
 }
 
 impl MetricsRegistry {
-    /// Values that were dropped: too many names or label sets, or a name of another kind.
+    /// Number of dropped values: too many names or label sets, or a name of another kind.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.state.lock().dropped
     }
 
-    /// Everything in the text format of Prometheus, version 0.0.4, sorted by name.
+    /// Renders all metrics in the Prometheus text format 0.0.4, sorted by name.
     #[must_use]
     pub fn render(&self) -> String {
         let state = self.state.lock();

@@ -1,4 +1,4 @@
-//! A trace record as octets.
+//! Trace codec: trace records to octets and back.
 
 use std::borrow::Cow;
 
@@ -7,27 +7,27 @@ use waxwing_pipeline::{TraceEntry, TraceRecord};
 
 use crate::redact;
 
-/// The first octet of a record. Whoever changes the form of a record gives it the next number; records of other numbers are
-/// passed over, since a trace is worth a week at most.
+/// First octet of a record. Any change of the format takes the next number; records of other versions are skipped, since a trace
+/// is worth a week at most.
 pub const RECORD_VERSION: u8 = 2;
-/// Octets of one stored record; of a longer one the last steps are dropped.
+/// Maximum octets of one stored record; longer records lose their last steps.
 pub const RECORD_BYTES_MAX: usize = 64 * 1024;
 
-/// Octets that most records have room in.
+/// Initial capacity in octets, enough for most records.
 const USUAL_BYTES: usize = 768;
 
-/// Why a stored record cannot be read.
+/// Error of decoding a stored record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
-    /// Written by another version.
+    /// Record of another version.
     #[error("the trace record has version {0}, this server reads {RECORD_VERSION}")]
     Version(u8),
-    /// Not a record.
+    /// Octets without a valid record.
     #[error("the trace record is damaged")]
     Damaged,
 }
 
-/// Redacts, and keeps within [`RECORD_BYTES_MAX`].
+/// Encodes a redacted record, shortened to [`TRACE_RECORD_BYTES_MAX`].
 pub(crate) fn encode(mut record: TraceRecord) -> Bytes {
     clean(&mut record.result);
     record.entries.iter_mut().for_each(clean_entry);
@@ -41,7 +41,7 @@ pub(crate) fn encode(mut record: TraceRecord) -> Bytes {
 }
 
 fn to_octets(record: &TraceRecord) -> Bytes {
-    // Serialising into memory fails only for types without a form in this encoding, of which a record has none.
+    // Serialising into memory fails only for types without a form in the encoding; records have none.
     let mut octets = Vec::with_capacity(USUAL_BYTES);
     octets.push(RECORD_VERSION);
     postcard::to_extend(record, octets).unwrap_or_default().into()
@@ -55,14 +55,14 @@ fn shorten(record: &mut TraceRecord) {
         let at = record.at;
         record.entries.truncate(steps / 2);
         if let Some(last) = record.entries.last_mut() {
-            *last = TraceEntry::step(at, "trace", "dropped", "", "the rest of this trace was too long");
+            *last = TraceEntry::step(at, "trace", "dropped", "", "trace too long: remaining steps dropped");
         }
     } else if names > 1 {
         record.recipients.truncate(names / 2);
     } else {
-        // One giant step or name: nothing of it can be kept in part.
+        // A single huge step or name: nothing can be kept in part.
         let TraceRecord { id, at, part, size, .. } = std::mem::replace(record, empty());
-        *record = TraceRecord { id, at, part, size, result: "the trace was too long".to_owned(), ..empty() };
+        *record = TraceRecord { id, at, part, size, result: "trace too long".to_owned(), ..empty() };
     }
 }
 

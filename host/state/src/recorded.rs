@@ -1,4 +1,4 @@
-//! A recording as octets, and what is left out of it.
+//! Recording codec: recordings to octets and back, with redaction.
 
 use bytes::{Bytes, BytesMut};
 use waxwing_message::HeaderBlock;
@@ -7,21 +7,21 @@ use waxwing_pipeline::{REDACTED, RecordedBody, Recording};
 use crate::RecordError;
 use crate::record::{clean, clean_entry};
 
-/// The first octet of a recording; another form gets the next number, and recordings of other numbers are passed over.
+/// First octet of a recording; any change of the format takes the next number, and recordings of other versions are skipped.
 pub const RECORDING_VERSION: u8 = 2;
-/// ESMTP parameters whose values are never written: the identity behind a submission (RFC 4954 §5).
+/// ESMTP parameters with values never written: the identity behind a submission (RFC 4954 §5).
 const SECRET_PARAMETERS: [&str; 1] = ["AUTH"];
 
-/// What of a transaction is not recorded.
+/// Parts of a transaction excluded from recordings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Redaction {
-    /// No body.
+    /// True to leave out the body.
     pub body: bool,
-    /// Values of header fields with these names.
+    /// Header field names with hidden values.
     pub headers: Vec<String>,
 }
 
-/// Redacts.
+/// Encodes a recording after redaction.
 pub(crate) fn encode(mut recording: Recording, redaction: &Redaction) -> Bytes {
     if let (true, RecordedBody::Whole(body)) = (redaction.body, &recording.body) {
         recording.body = RecordedBody::Redacted { size: body.len() as u64 };
@@ -41,7 +41,7 @@ pub(crate) fn encode(mut recording: Recording, redaction: &Redaction) -> Bytes {
         clean_entry(entry);
         entry.edits.iter_mut().for_each(|edit| redact_edit(edit, &redaction.headers));
     }
-    // Serialising into memory fails only for types without a form in this encoding, of which a recording has none.
+    // Serialising into memory fails only for types without a form in the encoding; recordings have none.
     postcard::to_extend(&recording, vec![RECORDING_VERSION]).unwrap_or_default().into()
 }
 
@@ -68,12 +68,12 @@ fn redact_head(head: &Bytes, redaction: &Redaction, redacted: &mut Vec<String>) 
             out.extend_from_slice(field.raw());
         }
     }
-    // The empty line.
+    // Empty line after the header.
     out.extend_from_slice(head.get(taken..).unwrap_or_default());
     out.freeze()
 }
 
-/// A plugin may have written such a field: `+Name: value`, `~Name[0]: value`, `+[0]Name: value`.
+/// Redacts a header edit of a plugin: `+Name: value`, `~Name[0]: value`, `+[0]Name: value`.
 fn redact_edit(edit: &mut String, hidden: &[String]) {
     let Some((before, _)) = edit.split_once(": ") else { return };
     let name = before.trim_start_matches(['+', '~', '-']);

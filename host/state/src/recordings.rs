@@ -1,5 +1,5 @@
-//! Recorded transactions in a keyspace of their own: bounded by octets and age, redacted before they are written, written without a sync
-//! by a task of their own, so that no session waits for them.
+//! Store of recorded transactions in a separate keyspace: bounded by octets and age, redacted before the write, written without a
+//! sync by a separate task so that no session waits.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -17,46 +17,46 @@ use waxwing_types::{Clock, QueueId, Timestamp};
 use crate::TraceError;
 use crate::recorded::{Redaction, decode, encode};
 
-/// The keyspace that the store must be opened with.
+/// Name of the required keyspace of the store.
 pub const RECORDING_KEYSPACE: &str = "recording";
-/// Recordings that wait to be written; more are dropped. Each holds at most a header and a body that is in memory.
+/// Recordings waiting for the writer; more are dropped. Each holds at most a header and a body in memory.
 const WAITING_MAX: usize = 64;
-/// Between two looks for what is too old.
+/// Period of the removal of expired recordings.
 const SWEEP_PERIOD: Duration = Duration::from_secs(5);
-/// Rows that are read at once when a store is opened.
+/// Rows read at once on opening.
 const COUNT_ROWS: usize = 256;
-/// Octets of a key.
+/// Octets of a key: the queue id.
 const KEY_BYTES: u64 = 8;
 
-/// How much is kept, and what of it.
+/// Limits and redaction of recordings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordingLimits {
-    /// Octets of keys and recordings.
+    /// Maximum octets of keys and recordings.
     pub bytes_max: u64,
-    /// Age of a recording, from the beginning of its transaction.
+    /// Maximum age of a recording, from the start of its transaction.
     pub age_max: Duration,
-    /// What is never written.
+    /// Parts never written.
     pub redaction: Redaction,
 }
 
-/// A page of recordings, the newest first.
+/// Page of recordings, newest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecordingPage {
-    /// What was found and can be read.
+    /// Readable recordings of the page.
     pub recordings: Vec<Recording>,
-    /// Recordings of another version, or damaged.
+    /// Number of recordings of another version or damaged.
     pub unreadable: u64,
-    /// The next page ends before this id; none: there are no more.
+    /// Id before which the next page starts; none on the last page.
     pub next: Option<QueueId>,
 }
 
-/// The recordings.
+/// Store of recordings.
 pub struct RecordingStore {
     store: Store,
     rows: Keyspace,
     limits: RecordingLimits,
     clock: Arc<dyn Clock>,
-    /// Id to octets of what is stored.
+    /// Stored octets by queue id.
     index: Mutex<BTreeMap<u64, u64>>,
     bytes: AtomicU64,
     line: mpsc::Sender<Job>,
@@ -66,15 +66,15 @@ pub struct RecordingStore {
 
 enum Job {
     Write(Box<Recording>),
-    /// Everything before it is written.
+    /// Signals the end of all writes queued before.
     Answer(oneshot::Sender<()>),
 }
 
-/// What waits to be written; [`RecordingStore::run`] takes it.
+/// Receiver of the writer queue, for [`RecordingStore::run`].
 pub struct Waiting(mpsc::Receiver<Job>);
 
 impl RecordingStore {
-    /// Opens the recordings of a store that has [`RECORDING_KEYSPACE`]. Nothing is read yet.
+    /// Opens the recordings of a store with [`RECORDING_KEYSPACE`]. Reads nothing. Errors if the keyspace is missing.
     pub fn open(store: &Store, limits: RecordingLimits, clock: Arc<dyn Clock>) -> Result<(Arc<Self>, Waiting), TraceError> {
         let (line, waiting) = mpsc::channel(WAITING_MAX);
         let this = Self {
@@ -91,7 +91,8 @@ impl RecordingStore {
         Ok((Arc::new(this), Waiting(waiting)))
     }
 
-    /// Reads what earlier runs have left, then writes what comes and removes what is too old or too much, for ever.
+    /// Indexes recordings of earlier runs, then writes new ones and enforces the limits. Returns only at shutdown or on an error
+    /// of the store.
     pub async fn run(self: Arc<Self>, mut waiting: Waiting) -> Result<(), TraceError> {
         let this = Arc::clone(&self);
         tokio::task::spawn_blocking(move || this.count()).await.map_err(|_| TraceError::Stopped)??;
@@ -108,7 +109,7 @@ impl RecordingStore {
         }
     }
 
-    /// The recording of a transaction. Blocks for a read.
+    /// Returns the recording of a transaction. Blocks for a read; errors if the store fails.
     pub fn get(&self, id: QueueId) -> Result<RecordingPage, TraceError> {
         let mut page = RecordingPage::default();
         if !self.is_old(id) && self.index.lock().contains_key(&id.as_u64()) {
@@ -117,7 +118,8 @@ impl RecordingStore {
         Ok(page)
     }
 
-    /// At most `limit` recordings before the id `before`, or the last ones, of at most about `bytes_max` octets. Blocks for some reads.
+    /// Returns at most `limit` recordings before the id `before`, or the latest, of about `bytes_max` octets at most. Blocks for
+    /// reads; errors if the store fails.
     pub fn last(&self, before: Option<QueueId>, limit: usize, bytes_max: u64) -> Result<RecordingPage, TraceError> {
         let end = before.map_or(Bound::Unbounded, |id| Bound::Excluded(id.as_u64()));
         let (mut ids, mut more, mut bytes) = (Vec::new(), None, 0u64);
@@ -139,7 +141,7 @@ impl RecordingStore {
         Ok(page)
     }
 
-    /// Resolves when what was recorded before can be read.
+    /// Waits until earlier recordings are readable. Errors if the writer has stopped or the store fails.
     pub async fn settled(&self) -> Result<(), TraceError> {
         let (answer, written) = oneshot::channel();
         self.line.send(Job::Answer(answer)).await.map_err(|_| TraceError::Stopped)?;
@@ -147,13 +149,13 @@ impl RecordingStore {
         Ok(self.store.commit(Batch::default()).await?)
     }
 
-    /// Octets stored.
+    /// Octets of stored keys and recordings.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Recordings that were dropped because too many waited.
+    /// Number of recordings dropped because of a full queue.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
@@ -203,7 +205,7 @@ impl RecordingStore {
         }
     }
 
-    /// Removes the oldest until the limits hold.
+    /// Removes the oldest recordings until the limits hold.
     fn shrink(&self, batch: &mut Batch) {
         let mut index = self.index.lock();
         while let Some((&id, &size)) = index.first_key_value() {
@@ -238,7 +240,7 @@ impl Recorder for RecordingStore {
         if self.line.try_send(Job::Write(Box::new(recording))).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             if !self.told.swap(true, Ordering::Relaxed) {
-                tracing::warn!("more transactions end than can be recorded; some recordings are missing");
+                tracing::warn!("recording queue full: recordings dropped");
             }
         }
     }

@@ -1,14 +1,14 @@
-//! Takes passwords out of text that may quote a client.
+//! Redaction of passwords in text with quotes from clients.
 
 use std::borrow::Cow;
 
-/// In place of a secret.
+/// Replacement text of a secret.
 const REDACTED: &str = "(redacted)";
-/// SASL mechanisms whose initial response is a secret, and what else may stand behind AUTH.
+/// AUTH command with its space, in lower case; a mechanism and an initial response may follow.
 const AUTH: &[u8] = b"auth ";
 
-/// The same text, where whatever follows `AUTH mechanism` is replaced. A trace records no commands and so no secrets, but
-/// replies and plugins' log lines may quote what a client sent.
+/// Replaces the initial response after `AUTH mechanism`. Traces record no commands and so no secrets, but replies and plugin log
+/// lines may quote a client.
 #[must_use]
 pub fn redact(text: &str) -> Cow<'_, str> {
     let Some(first) = find_auth(text, 0) else { return Cow::Borrowed(text) };
@@ -36,7 +36,7 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The next `AUTH ` in any case that begins a word.
+/// Finds the next `AUTH `, in any case, at the start of a word.
 fn find_auth(text: &str, from: usize) -> Option<usize> {
     let bytes = text.as_bytes();
     let tail = bytes.get(from..)?;
@@ -46,7 +46,7 @@ fn find_auth(text: &str, from: usize) -> Option<usize> {
     })
 }
 
-/// SASL's names (RFC 4422 §3.1): up to 20 upper-case letters, digits, hyphens, underscores; clients write them in any case.
+/// SASL mechanism names (RFC 4422 §3.1): up to 20 upper-case letters, digits, hyphens, underscores; clients use any case.
 fn is_mechanism(word: &str) -> bool {
     (1..=20).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }

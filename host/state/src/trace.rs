@@ -1,4 +1,4 @@
-//! Traces in a keyspace of their own: written without a sync and without a wait, found by queue id, bounded by octets and age.
+//! Trace store in a separate keyspace: written without sync or wait, found by queue id, bounded by octets and age.
 
 use std::collections::VecDeque;
 use std::ops::Bound;
@@ -14,75 +14,76 @@ use waxwing_types::{QueueId, Timestamp};
 
 use crate::record::{decode, encode};
 
-/// The keyspace that the store must be opened with.
+/// Name of the required keyspace of the store.
 pub const TRACE_KEYSPACE: &str = "trace";
-/// Transactions whose ids are kept at hand for [`TraceStore::last`].
+/// Number of transaction ids remembered for [`TraceStore::last`].
 pub const LAST_MAX: usize = 100;
 
-/// Octets of a key: queue id, time of the record, and a number that keeps two records of one millisecond apart.
+/// Octets of a key: queue id, time of the record, and a number to separate records of one millisecond.
 const KEY_BYTES: usize = 20;
-/// Rows that a sweep reads or removes at once.
+/// Rows read or removed at once by a sweep.
 const SWEEP_ROWS: usize = 512;
-/// Records of one transaction that are shown.
+/// Maximum number of records returned for one transaction.
 const RECORDS_SHOWN_MAX: usize = 1000;
 
-/// How much is kept.
+/// Limits of the trace store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceLimits {
-    /// Octets of keys and records.
+    /// Maximum octets of keys and records.
     pub bytes_max: u64,
-    /// Age of a record.
+    /// Maximum age of a record.
     pub age_max: Duration,
 }
 
-/// Why traces cannot be read or swept.
+/// Error of reading or sweeping traces.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum TraceError {
-    /// The store failed.
+    /// Failure of the store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The runtime ended while the traces were read.
+    /// Shutdown of the runtime during a read.
     #[error("the server is shutting down")]
     Stopped,
 }
 
-/// What a sweep did.
+/// Result of a sweep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Records removed.
+    /// Number of records removed.
     pub records: u64,
-    /// Octets removed.
+    /// Octets removed from the store.
     pub bytes: u64,
 }
 
-/// What was found of a transaction.
+/// Result of a trace query.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// In the order of time.
+    /// Trace records in order of time.
     pub records: Vec<TraceRecord>,
-    /// Records that cannot be read: of another version, or damaged.
+    /// Number of unreadable records: of another version, or damaged.
     pub unreadable: u64,
 }
 
-/// The traces of all transactions, refused ones too.
+/// Traces of all transactions, rejected ones included.
 pub struct TraceStore {
     store: Store,
     rows: Keyspace,
     limits: TraceLimits,
-    /// Keeps records of one millisecond apart.
+    /// Counter to separate records of one millisecond.
     number: AtomicU32,
-    /// What earlier runs left has been counted.
+    /// True after counting the octets of earlier runs.
     counted: AtomicBool,
-    /// Octets stored, as far as they are counted.
+    /// Octets stored, as far as counted.
     bytes: AtomicU64,
-    /// No record has a smaller queue id. Removed keys make a scan slow, so the sweep begins here.
+    /// Lower bound of all queue ids. Removed keys slow a scan, so the sweep starts here.
     low: AtomicU64,
-    /// The latest transactions of this run, the oldest first.
+    /// Latest transactions of the current run, oldest first.
     latest: Mutex<VecDeque<QueueId>>,
 }
 
 impl TraceStore {
-    /// Opens the traces of a store that has [`TRACE_KEYSPACE`]. Nothing is read yet: the first sweep counts.
+    /// Opens the traces of a store with [`TRACE_KEYSPACE`]. Reads nothing: the first sweep counts. Errors if the keyspace is
+    /// missing.
     pub fn open(store: &Store, limits: TraceLimits) -> Result<Self, TraceError> {
         Ok(Self {
             rows: store.keyspace(TRACE_KEYSPACE)?,
@@ -96,28 +97,28 @@ impl TraceStore {
         })
     }
 
-    /// Resolves when what was recorded before can be read: records wait for a commit to ride with.
+    /// Waits until earlier records are readable: trace writes wait for another commit. Errors if the store fails.
     pub async fn settled(&self) -> Result<(), TraceError> {
         Ok(self.store.commit(Batch::default()).await?)
     }
 
-    /// Everything known of a transaction. Blocks for a read.
+    /// Returns all records of a transaction, up to 1000. Blocks for a read; errors if the store fails.
     pub fn get(&self, id: QueueId) -> Result<Found, TraceError> {
         let from = id.to_key();
         let to = id.as_u64().checked_add(1).map(|next| QueueId::from_u64(next).to_key());
         let end = to.as_ref().map_or(Bound::Unbounded, |to| Bound::Excluded(&to[..]));
-        let mut found = Found::default();
+        let mut result = Found::default();
         for (_, value) in self.rows.range(Bound::Included(&from), end, RECORDS_SHOWN_MAX)? {
             match decode(&value) {
-                Ok(record) => found.records.push(record),
-                Err(_) => found.unreadable += 1,
+                Ok(record) => result.records.push(record),
+                Err(_) => result.unreadable += 1,
             }
         }
-        Ok(found)
+        Ok(result)
     }
 
-    /// The records of the latest transactions, the oldest first: at most [`LAST_MAX`] of this run, or the last one of the run
-    /// before. Blocks for some reads.
+    /// Returns the records of the latest transactions, oldest first: at most [`LAST_TRANSACTIONS_MAX`] of the current run, or the
+    /// last transaction of the run before. Blocks for reads; errors if the store fails.
     pub fn last(&self, transactions: usize) -> Result<Found, TraceError> {
         let mut ids: Vec<QueueId> = {
             let latest = self.latest.lock();
@@ -128,20 +129,20 @@ impl TraceStore {
         }
         let mut all = Found::default();
         for id in ids {
-            let found = self.get(id)?;
-            all.records.extend(found.records);
-            all.unreadable += found.unreadable;
+            let result = self.get(id)?;
+            all.records.extend(result.records);
+            all.unreadable += result.unreadable;
         }
         Ok(all)
     }
 
-    /// Octets stored, as far as they are counted.
+    /// Octets stored, as far as counted.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Removes the oldest records until the limits hold. The first call counts what is stored. To be called every few seconds,
-    /// by one caller.
+    /// Removes the oldest records until the limits hold. The first call counts the stored octets. For a single caller, every few
+    /// seconds. Errors if the store fails.
     pub async fn sweep(self: &Arc<Self>, now: Timestamp) -> Result<Swept, TraceError> {
         let mut swept = Swept::default();
         loop {
@@ -161,7 +162,7 @@ impl TraceStore {
         }
     }
 
-    /// Finds what is to be removed next. Takes `low`, which the caller puts back: a record that comes meanwhile lowers it.
+    /// Selects the next rows for removal. Takes `lowest_id`, restored by the caller; a record added meanwhile lowers the value.
     fn step(&self, now: Timestamp) -> Result<Step, TraceError> {
         if !self.counted.load(Ordering::Relaxed) {
             self.count()?;
@@ -191,7 +192,7 @@ impl TraceStore {
         Ok(step)
     }
 
-    /// Counts what earlier runs have left.
+    /// Counts the octets of earlier runs.
     fn count(&self) -> Result<(), TraceError> {
         let recorded = self.bytes();
         let mut bytes = 0;
@@ -205,7 +206,7 @@ impl TraceStore {
                 Some(_) | None => break,
             }
         }
-        // What was recorded before this count is among the rows, but for the few that still wait to be written.
+        // Records made before the count are among the rows, except a few still waiting for their write.
         self.bytes.fetch_add(bytes.saturating_sub(recorded), Ordering::Relaxed);
         self.counted.store(true, Ordering::Relaxed);
         Ok(())
@@ -213,7 +214,7 @@ impl TraceStore {
 
     fn remember(&self, id: QueueId) {
         let mut latest = self.latest.lock();
-        if latest.iter().rev().take(8).all(|known| *known != id) {
+        if latest.iter().rev().take(8).all(|other| *other != id) {
             if latest.len() == LAST_MAX {
                 latest.pop_front();
             }
@@ -224,7 +225,7 @@ impl TraceStore {
 
 impl Trace for TraceStore {
     fn record(&self, record: TraceRecord) {
-        // A transaction that got no name has nothing to be found by.
+        // Without a queue id no query can find the record.
         let Ok(id) = record.id.parse::<QueueId>() else { return };
         let key = Key { id, at: record.at, number: self.number.fetch_add(1, Ordering::Relaxed) };
         let value = encode(record);
@@ -237,7 +238,7 @@ impl Trace for TraceStore {
     }
 }
 
-/// A part of a sweep.
+/// Batch of one sweep step.
 struct Step {
     batch: Batch,
     records: u64,

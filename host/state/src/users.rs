@@ -1,4 +1,5 @@
-//! Users in a keyspace of their own. All of them are in memory too, so that a login reads no disk and nobody can tell by the time of an answer who is there.
+//! User store in a separate keyspace, with a full copy in memory: a login reads no disk, and response times do not reveal the
+//! existence of a user.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -11,62 +12,62 @@ use waxwing_pipeline::{SCRAM_SCHEME, UserChange, UserStore, UserStoreError};
 use waxwing_store::{Batch, Keyspace, Store, StoreError};
 use waxwing_types::hex;
 
-/// The keyspace that the store must be opened with.
+/// Name of the required keyspace of the store.
 pub const USERS_KEYSPACE: &str = "user";
-/// Users that are kept.
+/// Maximum number of stored users.
 pub const STORED_USERS_MAX: usize = 100_000;
-/// Octets of a user's name.
+/// Maximum octets of a user name.
 pub const STORED_NAME_BYTES_MAX: usize = 255;
-/// Octets of all records of a user.
+/// Maximum octets of all records of a user.
 pub const STORED_RECORDS_BYTES_MAX: usize = 8192;
 
-/// The first octet of a row. Whoever changes the form of a row gives it the next number and reads both: users are kept for years.
+/// First octet of a row. Any change of the format takes the next number and keeps reading the old: users are kept for years.
 const ROW_VERSION: u8 = 1;
-/// Octets of the version and the checksum before the records.
+/// Octets of version and checksum before the records.
 const ROW_HEAD_BYTES: usize = 5;
-/// The row of the secret; no user has such a name.
+/// Key of the row with the secret; not a valid user name.
 const SECRET_NAME: &str = "\0secret";
-/// Rows that are read at once.
+/// Rows read at once.
 const PAGE_ROWS: usize = 512;
 
 #[derive(Default)]
 struct Known {
     users: BTreeMap<String, Vec<String>>,
-    /// How many of them have no keys for SCRAM.
+    /// Number of users without SCRAM keys.
     without_keys: usize,
 }
 
 impl Known {
-    /// None: the user goes.
+    /// Sets the records of a user; an empty list removes the user.
     fn put(&mut self, name: &str, records: Vec<String>) {
-        let lacks = |records: &Vec<String>| usize::from(!records.iter().any(|record| record.starts_with(SCRAM_SCHEME)));
-        let (gone, come) = match records.is_empty() {
+        let without_keys = |records: &Vec<String>| usize::from(!records.iter().any(|record| record.starts_with(SCRAM_SCHEME)));
+        let (old, new_without) = match records.is_empty() {
             true => (self.users.remove(name), 0),
             false => {
-                let come = lacks(&records);
-                (self.users.insert(name.to_owned(), records), come)
+                let new_without = without_keys(&records);
+                (self.users.insert(name.to_owned(), records), new_without)
             }
         };
-        self.without_keys = self.without_keys + come - gone.as_ref().map_or(0, lacks);
+        self.without_keys = self.without_keys + new_without - old.as_ref().map_or(0, without_keys);
     }
 }
 
-/// The users.
+/// Users in the store.
 pub struct StoredUsers {
     store: Store,
     rows: Keyspace,
     known: RwLock<Known>,
     secret: [u8; 32],
-    /// One change at a time: what it was decided by holds until it is written.
+    /// Lock for one change at a time: the state behind a decision holds until the write.
     turn: tokio::sync::Mutex<()>,
 }
 
 impl StoredUsers {
-    /// Reads the users of a database that has [`USERS_KEYSPACE`]. Blocks. A row that is damaged is left out, and the log says so.
-    /// `fresh`: the secret of a database that has none yet.
-    pub fn open(store: &Store, fresh: [u8; 32]) -> Result<Arc<Self>, StoreError> {
+    /// Reads the users of a database with [`USERS_KEYSPACE`]. Blocks. Damaged rows are skipped and logged. `new_secret` becomes
+    /// the secret of a database without one. Errors if the store fails.
+    pub fn open(store: &Store, new_secret: [u8; 32]) -> Result<Arc<Self>, StoreError> {
         let rows = store.keyspace(USERS_KEYSPACE)?;
-        let (mut known, mut secret) = (Known::default(), None);
+        let (mut index, mut secret) = (Known::default(), None);
         let mut from = Bound::Unbounded;
         loop {
             let page = rows.range(from.as_ref().map(|key: &Bytes| &key[..]), Bound::Unbounded, PAGE_ROWS)?;
@@ -75,41 +76,41 @@ impl StoredUsers {
             for (key, row) in page {
                 match std::str::from_utf8(&key).ok().zip(read(&row)) {
                     Some((SECRET_NAME, text)) => secret = text.first().and_then(|text| from_hex(text)),
-                    Some((name, records)) => known.put(name, records),
+                    Some((name, records)) => index.put(name, records),
                     None => {
-                        tracing::error!(user = %String::from_utf8_lossy(&key), "the records of a user are damaged: add it anew")
+                        tracing::error!(user = %String::from_utf8_lossy(&key), "damaged user records skipped: add the user again")
                     }
                 }
             }
         }
         if secret.is_none() {
             let mut batch = Batch::with_capacity(1);
-            batch.put(&rows, SECRET_NAME, write(&[hex(&fresh)]));
-            // If it should not come to the disk, the next start makes another: nobody's login depends on it.
+            batch.put(&rows, SECRET_NAME, write(&[hex(&new_secret)]));
+            // If lost before reaching the disk, the next start makes another: no login depends on the secret.
             store.put_unsynced(batch);
         }
-        let (known, turn) = (RwLock::new(known), tokio::sync::Mutex::new(()));
-        Ok(Arc::new(Self { store: store.clone(), rows, known, secret: secret.unwrap_or(fresh), turn }))
+        let (index, change_lock) = (RwLock::new(index), tokio::sync::Mutex::new(()));
+        Ok(Arc::new(Self { store: store.clone(), rows, known: index, secret: secret.unwrap_or(new_secret), turn: change_lock }))
     }
 
-    /// What is this server's alone, and the same after each start: from it comes what users who are not there seem to have.
+    /// Secret of the server, stable across restarts: seed of the dummy records of unknown users.
     #[must_use]
     pub fn secret(&self) -> [u8; 32] {
         self.secret
     }
 
-    /// What the user will have after the change; none: it is gone.
+    /// Returns the records of the user after the change; empty: removed.
     fn decide(&self, name: &str, change: UserChange) -> Result<Vec<String>, UserStoreError> {
-        let known = self.known.read();
-        let has = known.users.get(name);
-        let records = match (change, has) {
+        let index = self.known.read();
+        let current = index.users.get(name);
+        let records = match (change, current) {
             (UserChange::Add(_), Some(_)) => return Err(UserStoreError::Exists),
             (UserChange::Replace(_) | UserChange::Renew { .. } | UserChange::Delete, None) => {
                 return Err(UserStoreError::Unknown);
             }
-            (UserChange::Renew { expected, .. }, Some(has)) if expected != *has => return Err(UserStoreError::Changed),
+            (UserChange::Renew { expected, .. }, Some(current)) if expected != *current => return Err(UserStoreError::Changed),
             (UserChange::Delete, Some(_)) => return Ok(Vec::new()),
-            (UserChange::Add(_), None) if known.users.len() >= STORED_USERS_MAX => {
+            (UserChange::Add(_), None) if index.users.len() >= STORED_USERS_MAX => {
                 return Err(UserStoreError::Full("100,000 users"));
             }
             (UserChange::Add(records), None) => records,
@@ -135,19 +136,19 @@ impl UserStore for StoredUsers {
     }
 
     fn page(&self, after: Option<&str>, limit: usize) -> Vec<(String, Vec<String>)> {
-        let known = self.known.read();
+        let index = self.known.read();
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let users = known.users.range::<str, _>((from, Bound::Unbounded)).take(limit);
+        let users = index.users.range::<str, _>((from, Bound::Unbounded)).take(limit);
         users.map(|(name, records)| (name.clone(), records.clone())).collect()
     }
 
     fn counts(&self) -> (usize, usize) {
-        let known = self.known.read();
-        (known.users.len(), known.without_keys)
+        let index = self.known.read();
+        (index.users.len(), index.without_keys)
     }
 
     async fn change(&self, name: &str, change: UserChange) -> Result<(), UserStoreError> {
-        let _turn = self.turn.lock().await;
+        let _guard = self.turn.lock().await;
         let records = self.decide(name, change)?;
         let mut batch = Batch::with_capacity(1);
         match records.is_empty() {
@@ -160,7 +161,7 @@ impl UserStore for StoredUsers {
     }
 }
 
-/// The version, the checksum of what follows, the records with LF between.
+/// Encodes a row: version, checksum of the rest, records separated by LF.
 fn write(records: &[String]) -> Bytes {
     let text = records.join("\n");
     let mut row = BytesMut::with_capacity(ROW_HEAD_BYTES + text.len());
@@ -173,8 +174,8 @@ fn write(records: &[String]) -> Bytes {
 fn read(row: &[u8]) -> Option<Vec<String>> {
     let (head, text) = row.split_first_chunk::<ROW_HEAD_BYTES>()?;
     let [version, checksum @ ..] = *head;
-    let whole = version == ROW_VERSION && u32::from_be_bytes(checksum) == crc32fast::hash(text);
-    let text = std::str::from_utf8(text).ok().filter(|text| whole && !text.is_empty())?;
+    let is_intact = version == ROW_VERSION && u32::from_be_bytes(checksum) == crc32fast::hash(text);
+    let text = std::str::from_utf8(text).ok().filter(|text| is_intact && !text.is_empty())?;
     Some(text.split('\n').map(str::to_owned).collect())
 }
 
