@@ -1,19 +1,19 @@
-//! A set of writes that become durable together or not at all.
+//! Batch of writes that become durable together or not at all.
 
 use bytes::Bytes;
 
 use crate::engine::{Change, Op};
 use crate::store::Keyspace;
 
-/// Octets of a key.
+/// Maximum octets of a key.
 pub const BATCH_KEY_BYTES_MAX: usize = 1024;
-/// Octets of a value: larger things belong into files, since the engine holds values in memory.
+/// Maximum octets of a value; larger data belongs in files, since the engine keeps values in memory.
 pub const BATCH_VALUE_BYTES_MAX: usize = 16 << 20;
 
-/// Octets of bookkeeping that each write is counted with.
+/// Octets of overhead counted per write.
 const OP_OVERHEAD_BYTES: usize = 64;
 
-/// Writes in order; of two writes to one key the later one counts.
+/// Ordered writes; the later of two writes to the same key wins.
 #[derive(Debug, Default)]
 pub struct Batch {
     pub(crate) ops: Vec<Op>,
@@ -21,19 +21,19 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// With room for that many writes.
+    /// Creates a batch with capacity for `ops` writes.
     #[must_use]
     pub fn with_capacity(ops: usize) -> Self {
         Self { ops: Vec::with_capacity(ops), bytes: 0 }
     }
 
-    /// Sets a key. The value is kept as it is, not copied: it should not be a small part of a large buffer.
+    /// Sets a key. The value is stored without a copy and should not be a small part of a large buffer.
     pub fn put(&mut self, keyspace: &Keyspace, key: impl Into<Bytes>, value: Bytes) {
         assert!(value.len() <= BATCH_VALUE_BYTES_MAX, "a value has {} octets: larger things belong into files", value.len());
         self.push(keyspace, key.into(), Change::Put(value));
     }
 
-    /// Removes a key; it need not be there.
+    /// Removes a key; a missing key is no error.
     pub fn delete(&mut self, keyspace: &Keyspace, key: impl Into<Bytes>) {
         self.push(keyspace, key.into(), Change::Delete);
     }
@@ -44,13 +44,13 @@ impl Batch {
         self.bytes += other.bytes;
     }
 
-    /// No writes in it.
+    /// Returns whether the batch has no writes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ops.is_empty()
     }
 
-    /// Octets of keys and values with the bookkeeping, as limits count them.
+    /// Octets of keys and values with overhead, as counted by limits.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes

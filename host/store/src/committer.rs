@@ -1,6 +1,8 @@
-//! The one thread that writes: it takes what waits, writes it as one synced batch, and answers each waiter.
+//! Committer thread, the single writer: merges all pending batches, writes them as a synced batch, and completes each
+//! waiter.
 //!
-//! It never waits to gather more: while one batch is being synced, the next one gathers by itself.
+//! The committer never delays a commit to collect more batches: while a commit is being synced, further batches queue up
+//! anyway.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,24 +19,24 @@ use crate::engine::{Durability, Engine, Op};
 use crate::store::{PERMIT_BYTES, Urgency};
 use crate::{StoreError, StoreOptions};
 
-/// Times that the watchdog looks within the time after which a commit counts as stuck.
+/// Number of watchdog checks within the stuck-commit timeout.
 const WATCHDOG_LOOKS: u32 = 4;
 
-/// One batch in the queue. Without a waiter nobody asked for its sync.
+/// Batch in the queue. Without a waiter no sync was requested.
 pub(crate) struct Waiting {
     pub(crate) batch: Batch,
     pub(crate) waiter: Option<Waiter>,
     pub(crate) permits: u32,
 }
 
-/// What the committer does when it has nothing to do.
+/// Idle state of the committer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rest {
-    /// Not resting.
+    /// Awake and writing.
     Awake,
-    /// Wakes by itself after the ride delay: what rides need not wake it.
+    /// Waiting with a timeout of `lazy_delay`; lazy writes need no wake-up.
     Dozing,
-    /// Sleeps until something comes.
+    /// Waiting without a timeout until a batch arrives.
     Asleep,
 }
 
@@ -45,21 +47,21 @@ struct Queue {
     closing: bool,
 }
 
-/// What the committer, the watchdog and the writers share.
+/// State shared by committer, watchdog and writers.
 pub(crate) struct Shared {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) completions: Completions,
-    /// Room in the queue, in units of [`PERMIT_BYTES`].
+    /// Free queue space, in units of [`PERMIT_BYTES`].
     pub(crate) room: Arc<Semaphore>,
     pub(crate) poison: watch::Sender<Option<Arc<str>>>,
     pub(crate) counters: Counters,
-    /// All of `room`.
+    /// Total of `queue_permits`.
     pub(crate) permits_max: u32,
     queue: Mutex<Queue>,
     wake: Condvar,
-    /// Waiters of the batch that is being written: the watchdog can answer them if it gets stuck.
+    /// Waiters of the commit in progress; the watchdog completes them if the commit is stuck.
     inflight: Mutex<Vec<Waiter>>,
-    /// Even: no commit under way. Grows by one at each begin and end.
+    /// Commit sequence, incremented at the start and at the end of each commit; even while no commit is in progress.
     turn: AtomicU64,
     stop_watchdog: (Mutex<bool>, Condvar),
     ride_delay: Duration,
@@ -100,7 +102,7 @@ impl Shared {
         }
     }
 
-    /// Appends to the queue. The order of calls is the order of writes.
+    /// Appends to the queue. Writes happen in the order of calls.
     pub(crate) fn push(&self, waiting: Waiting, urgency: Urgency) -> Result<(), Waiting> {
         let mut queue = self.queue.lock();
         if queue.closing || self.poison.borrow().is_some() {
@@ -126,7 +128,7 @@ impl Shared {
         self.poison.borrow().as_ref().map_or(StoreError::Closed, |reason| StoreError::Poisoned(reason.clone()))
     }
 
-    /// Waits for work; `false` when the store closes and everything is written.
+    /// Waits for work; returns `false` once the store is closing and everything is written.
     fn next(&self, taken: &mut Vec<Waiting>) -> bool {
         let mut queue = self.queue.lock();
         let mut idle = false;
@@ -161,7 +163,7 @@ impl Shared {
             queue.urgent = 0;
         } else {
             taken.extend(queue.waiting.drain(..count));
-            // Perhaps the rest only rides; a commit more than needed does no harm.
+            // The remaining batches may all be lazy; an extra commit does no harm.
             queue.urgent = queue.waiting.len();
         }
         true
@@ -216,7 +218,7 @@ impl Shared {
         self.completions.finish(inflight.drain(..), outcome);
     }
 
-    /// Ends all writing: whoever waits gets an error, since nobody knows any more what is durable.
+    /// Stops all writes: every waiter gets an error, since durability is unknown.
     fn poison(&self, reason: &str) {
         let reason: Arc<str> = reason.into();
         let waiting = {
@@ -234,14 +236,14 @@ impl Shared {
     fn watch(&self) {
         let (stop, changed) = &self.stop_watchdog;
         let mut stop = stop.lock();
-        let (mut seen, mut looks) = (0, 0);
+        let (mut last_sequence, mut stuck_checks) = (0, 0);
         while !*stop {
             changed.wait_for(&mut stop, self.commit_stuck / WATCHDOG_LOOKS);
-            let turn = self.turn.load(Ordering::Relaxed);
-            let stuck = turn == seen && turn % 2 == 1;
-            looks = if stuck { looks + 1 } else { 0 };
-            seen = turn;
-            if looks == WATCHDOG_LOOKS {
+            let sequence = self.turn.load(Ordering::Relaxed);
+            let stuck = sequence == last_sequence && sequence % 2 == 1;
+            stuck_checks = if stuck { stuck_checks + 1 } else { 0 };
+            last_sequence = sequence;
+            if stuck_checks == WATCHDOG_LOOKS {
                 self.poison(&format!("a commit takes longer than {} s", self.commit_stuck.as_secs_f32()));
                 return;
             }
@@ -254,7 +256,7 @@ impl Shared {
     }
 }
 
-/// The running threads. To drop it writes what waits and ends them.
+/// Running threads of the store. Dropping writes pending batches and ends the threads.
 pub(crate) struct Committer {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
@@ -280,7 +282,7 @@ impl Drop for Committer {
                 *self.shared.stop_watchdog.0.lock() = true;
                 self.shared.stop_watchdog.1.notify_one();
             }
-            // A thread that hangs in a stuck commit is left behind: the process is about to end.
+            // A thread hanging in a stuck commit is not joined: the process is about to end.
             if !stuck || nth == 1 {
                 drop(thread.join());
             }

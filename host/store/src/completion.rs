@@ -1,4 +1,4 @@
-//! How waiters learn that their write is durable, with one wake-up of the reactor for a whole merged batch.
+//! Completion of writes: wakes the waiters with a single wake-up of the runtime per commit.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,7 +13,8 @@ use crate::StoreError;
 pub(crate) type Outcome = Result<(), StoreError>;
 pub(crate) type Waiter = oneshot::Sender<Outcome>;
 
-/// Resolves when the write is durable, or when that has become unknown. To drop it does not take the write back.
+/// Future of a submitted write; resolves when the write is durable or when durability has become unknown. Dropping does not
+/// cancel the write.
 #[derive(Debug)]
 pub struct Completion(oneshot::Receiver<Outcome>);
 
@@ -23,7 +24,7 @@ impl Completion {
         (waiter, Self(receiver))
     }
 
-    /// Waits on a thread that is not part of a runtime.
+    /// Waits on a thread outside the async runtime.
     pub fn wait_blocking(self) -> Result<(), StoreError> {
         self.0.blocking_recv().unwrap_or(Err(StoreError::Closed))
     }
@@ -39,19 +40,19 @@ impl Future for Completion {
 
 #[derive(Default)]
 struct Finished {
-    /// A [`Pump`] exists and will be polled.
+    /// Whether a [`CompletionDispatcher`] exists and will be polled.
     pumped: bool,
     closed: bool,
     waker: Option<Waker>,
     waiters: Vec<(Waiter, Outcome)>,
 }
 
-/// Where the committer leaves finished waiters for the pump.
+/// Queue of finished waiters between committer and dispatcher.
 #[derive(Clone, Default)]
 pub(crate) struct Completions(Arc<Mutex<Finished>>);
 
 impl Completions {
-    /// Hands over waiters. Without a pump each is woken from here, at the price of one wake-up of the reactor for each.
+    /// Queues finished waiters. Without a dispatcher each waiter is woken directly, at the cost of a runtime wake-up each.
     pub(crate) fn finish(&self, waiters: impl Iterator<Item = Waiter>, outcome: &Outcome) {
         let mut finished = self.0.lock();
         if finished.pumped {
@@ -85,8 +86,8 @@ impl Completions {
     }
 }
 
-/// Wakes waiters from inside the runtime on which it is spawned: the committer wakes the pump once for a merged batch. It
-/// ends when the store has closed. There is one at most; without one the store works too.
+/// Task that wakes waiters from inside the async runtime: the committer wakes the dispatcher once per commit. Ends when the
+/// store is closed. At most one exists; the store works without a dispatcher too.
 pub struct Pump {
     completions: Completions,
     batch: Vec<(Waiter, Outcome)>,

@@ -1,7 +1,7 @@
-//! Named places where a test ends the process.
+//! Crash points: named code positions at which a test ends the process.
 
-/// Ends the process at once, as a kill would, if `WAXWING_CRASH_POINT` names this place and it is passed for the
-/// `WAXWING_CRASH_AFTER`th time (1 if not set). Does nothing without the feature `crash-points`.
+/// Aborts the process, as a kill would, if `WAXWING_CRASH_POINT` equals `name` and the crash point is reached for the
+/// `WAXWING_CRASH_AFTER`th time (default 1). No effect without the feature `crash-points`.
 #[inline]
 pub fn crash_point(name: &str) {
     #[cfg(feature = "crash-points")]

@@ -1,4 +1,4 @@
-//! What the committer needs of a storage engine: atomic ordered writes, one sync, reads.
+//! Interface of a storage engine as used by the committer: atomic ordered writes, a single sync, reads.
 
 use std::ops::Bound;
 
@@ -8,58 +8,58 @@ use bytes::Bytes;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyspaceId(pub u16);
 
-/// Key and value.
+/// Row of a keyspace: key and value.
 pub type Row = (Bytes, Bytes);
 
-/// What happens to a key.
+/// Change of a single key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It gets this value.
+    /// Sets the key to a value.
     Put(Bytes),
-    /// It goes.
+    /// Removes the key and value.
     Delete,
 }
 
-/// One write.
+/// Single write of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Op {
-    /// Where.
+    /// Keyspace of the key.
     pub keyspace: KeyspaceId,
-    /// Never empty.
+    /// Key of the row; never empty.
     pub key: Bytes,
-    /// What.
+    /// Change of the key.
     pub change: Change,
 }
 
-/// How far a write must have come when [`Engine::apply`] returns.
+/// Required durability when [`Engine::apply`] returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// It survives a power cut.
+    /// Survives a power cut.
     Synced,
-    /// It survives the end of the process.
+    /// Survives the end of the process.
     Buffered,
 }
 
-/// A storage engine. Errors are texts: nothing above the committer tells one from another.
+/// Storage engine. Errors are texts: no code above the committer distinguishes them.
 pub trait Engine: Send + Sync {
-    /// Writes all of `ops` or none, in order: of two writes to one key the later one counts. Drains `ops`. Readers see
-    /// them only when they are as durable as asked. After an error the engine is not written to again.
+    /// Writes all of `ops` or none, in order; the later of two writes to the same key wins. Drains `ops`. Readers see the
+    /// writes only once they have the requested durability. After an error the engine gets no further writes.
     fn apply(&self, ops: &mut Vec<Op>, durability: Durability) -> Result<(), String>;
 
-    /// The value of a key.
+    /// Returns the value of a key.
     fn get(&self, keyspace: KeyspaceId, key: &[u8]) -> Result<Option<Bytes>, String>;
 
-    /// Whether a key is there.
+    /// Returns whether a key exists.
     fn contains(&self, keyspace: KeyspaceId, key: &[u8]) -> Result<bool, String> {
         Ok(self.get(keyspace, key)?.is_some())
     }
 
-    /// At most `limit` rows in the order of their keys.
+    /// Returns at most `limit` rows in key order.
     fn range(&self, keyspace: KeyspaceId, from: Bound<&[u8]>, to: Bound<&[u8]>, limit: usize) -> Result<Vec<Row>, String>;
 
-    /// The row with the greatest key.
+    /// Returns the row with the greatest key.
     fn last(&self, keyspace: KeyspaceId) -> Result<Option<Row>, String>;
 
-    /// Frees the space of removed rows. What is left is written anew meanwhile. Blocks for as long as that takes.
+    /// Frees the space of removed rows by rewriting the remaining rows. Blocks until done.
     fn reclaim(&self, keyspace: KeyspaceId) -> Result<(), String>;
 }

@@ -1,23 +1,23 @@
-//! What can go wrong with the store.
+//! Errors of the store.
 
 use std::sync::Arc;
 
-/// Why a read or a write failed. Cheap to clone: one failed commit answers many waiters.
+/// Reason for a failed read or write. Cheap to clone: a failed commit fails many waiters.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The store could not be opened.
+    /// Failure to open the store.
     #[error("the store cannot be opened: {0}")]
     Open(Arc<str>),
-    /// A read failed.
+    /// Failure of a read.
     #[error("reading the store failed: {0}")]
     Read(Arc<str>),
-    /// The space of removed rows could not be freed; nothing is lost by that.
-    #[error("tidying the store failed: {0}")]
+    /// Failure to free the space of removed rows; no data is lost.
+    #[error("compacting the store failed: {0}")]
     Reclaim(Arc<str>),
-    /// A commit failed or got stuck: whether the write is durable is unknown, and nothing will be written any more.
+    /// Commit failed or stuck: durability of the write is unknown, and all later writes fail.
     #[error("the store takes no more writes: {0}")]
     Poisoned(Arc<str>),
-    /// The store is shutting down.
+    /// Store is shutting down.
     #[error("the store is closed")]
     Closed,
 }

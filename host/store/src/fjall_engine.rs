@@ -1,4 +1,4 @@
-//! fjall behind [`Engine`]: the only file that knows it.
+//! Storage engine on fjall; the only file that uses the fjall crate.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,25 +11,25 @@ use fjall::{Database, KeyspaceCreateOptions, PersistMode};
 use crate::StoreOptions;
 use crate::engine::{Change, Durability, Engine, KeyspaceId, Op, Row};
 
-/// Threads that flush and compact: with one, a long compaction would hold up the flushes that writers wait for.
+/// Threads that flush and compact. With a single thread, a long compaction would delay the flushes that writers wait for.
 const WORKER_THREADS: usize = 2;
 
-/// The file that fjall writes when a database is whole.
+/// File that fjall writes when a new database is complete.
 const MARKER: &str = "version";
 
-/// A key that nobody has: to remove it changes nothing.
+/// Key that never exists, so that a removal changes nothing.
 const NO_KEY: &[u8] = &[0];
 
-/// A fjall database with its keyspaces in the order of the options.
+/// Database of fjall with keyspaces in the order of the options.
 pub(crate) struct FjallEngine {
     keyspaces: Vec<fjall::Keyspace>,
-    /// Last: keyspaces must be gone before the database stops its threads.
+    /// Declared last: keyspaces must be dropped before the database stops its threads.
     database: Database,
 }
 
 impl FjallEngine {
-    /// Opens the database in `path`. A new one is made beside it and renamed: fjall takes one that a crash left half made for a
-    /// journal in the way, and would refuse it at every start.
+    /// Opens the database in `path`. A new database is created in a sibling directory and renamed: fjall takes a database
+    /// left incomplete by a crash for an unexpected journal, and would refuse to open at every start.
     pub(crate) fn open(path: &Path, options: &StoreOptions) -> Result<Self, String> {
         if !path.join(MARKER).exists() {
             let staged = path.with_extension("new");
@@ -67,7 +67,8 @@ impl FjallEngine {
 impl Engine for FjallEngine {
     fn apply(&self, ops: &mut Vec<Op>, durability: Durability) -> Result<(), String> {
         let mode = match durability {
-            // Commit with durability syncs the journal before the memtable shows the writes; persist() afterwards would not.
+            // Commit with durability syncs the journal before the memtable shows the writes; persist() afterwards would
+            // not.
             Durability::Synced => Some(PersistMode::SyncData),
             Durability::Buffered => Some(PersistMode::Buffer),
         };
@@ -80,8 +81,9 @@ impl Engine for FjallEngine {
             }
         }
         batch.commit().map_err(|error| {
-            // What a failed write left in the journal's buffer would be written when the database is dropped, if the disk has
-            // room again by then: mail that was refused would be in the queue. So it is not dropped; the process ends anyway.
+            // Dropping the database would write the data of the failed write left in the journal buffer, if the disk has
+            // free space again by then, and refused mail would be in the queue. Therefore the database is leaked; the
+            // process ends anyway.
             std::mem::forget(self.database.clone());
             text(error)
         })
@@ -107,11 +109,11 @@ impl Engine for FjallEngine {
 
     fn reclaim(&self, keyspace: KeyspaceId) -> Result<(), String> {
         let keyspace = self.keyspace(keyspace)?;
-        // These two are not in fjall's documentation, which is one reason more for its exact version. Removals are in the memtable: only
-        // when it is a table, too, do they meet what they remove.
+        // The two functions are missing from fjall's documentation, another reason for the exact version. Removals stay in
+        // the memtable until flushed to a table; only then does compaction match removals with the removed rows.
         keyspace.rotate_memtable_and_wait().map_err(text)?;
         keyspace.major_compact().map_err(text)?;
-        // The old tables go when a later memtable does, and only those from before the write before the last.
+        // Old tables are deleted when a later memtable is, and only tables from before the second-to-last write.
         for _ in 0..2 {
             keyspace.remove(NO_KEY).map_err(text)?;
         }

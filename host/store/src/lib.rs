@@ -1,13 +1,13 @@
-//! One durable database: named keyspaces, one committer thread, group commit.
+//! Durable database: named keyspaces, a single committer thread, group commit.
 //!
 //! Owns: the engine (fjall), the order of writes, the moment at which a write is durable, poison and watchdog.
 //! Uses: nothing of ours.
-//! Used by: queue, state, mailbox; the daemon opens it and watches [`Store::poisoned`].
-//! Never: what the records mean; a commit that is acknowledged before its sync; a delay to gather more.
+//! Used by: daemon, queue, state.
+//! Never: the meaning of records; a commit acknowledged before its sync; a delay to collect more writes.
 //! Start reading at: [`Store::commit`], then `committer.rs`.
 //!
-//! A failed or stuck commit poisons the store for good: every later write fails, [`Store::poisoned`] resolves, and the
-//! daemon ends so that its supervisor starts it again. What was acknowledged before stays.
+//! A failed or stuck commit poisons the store permanently: every later write fails, [`Store::poisoned`] resolves, and the
+//! daemon ends so that its supervisor restarts the process. Writes acknowledged before stay durable.
 #![forbid(unsafe_code)]
 
 mod batch;

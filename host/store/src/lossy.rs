@@ -1,4 +1,4 @@
-//! An engine for tests that forgets everything unsynced when it is killed, as a power cut would.
+//! Engine for tests that loses everything unsynced when killed, as in a power cut.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -13,40 +13,40 @@ type Rows = BTreeMap<(KeyspaceId, Bytes), Bytes>;
 
 #[derive(Default)]
 struct State {
-    /// What readers see.
+    /// Rows visible to readers.
     seen: Rows,
-    /// What a power cut leaves.
+    /// Rows that survive a power cut.
     synced: Rows,
-    /// What was written since the last sync.
+    /// Writes since the last sync.
     unsynced: Vec<Op>,
-    /// Syncs that still succeed; the next one after them kills the engine before it has synced anything.
+    /// Remaining successful syncs; the next sync after them kills the engine before any data is synced.
     syncs_left: Option<u64>,
     killed: bool,
 }
 
-/// Keeps all in memory. Clones share it.
+/// In-memory engine; clones share the rows.
 #[derive(Clone, Default)]
 pub struct LossyEngine(Arc<Mutex<State>>);
 
 impl LossyEngine {
-    /// Dies in the middle of the sync after the next `syncs` ones: that batch is lost.
+    /// Kills the engine during the sync after the next `syncs` successful syncs: the batch of the failing sync is lost.
     pub fn kill_after(&self, syncs: u64) {
         self.0.lock().syncs_left = Some(syncs);
     }
 
-    /// Dies now.
+    /// Kills the engine now.
     pub fn kill(&self) {
         self.0.lock().killed = true;
     }
 
-    /// Another engine that has what this one has synced; this one lives on.
+    /// Returns a new engine with the synced rows of this engine, which stays alive.
     #[must_use]
     pub fn fork(&self) -> Self {
         let rows = self.0.lock().synced.clone();
         Self(Arc::new(Mutex::new(State { seen: rows.clone(), synced: rows, ..State::default() })))
     }
 
-    /// What is found after the restart: only what had been synced.
+    /// Kills the engine and returns a new engine with only the synced rows, as after a restart.
     #[must_use]
     pub fn restart(&self) -> Self {
         self.kill();
@@ -100,7 +100,7 @@ impl Engine for LossyEngine {
         Ok(state.seen.iter().rfind(|((k, _), _)| *k == keyspace).map(|((_, key), value)| (key.clone(), value.clone())))
     }
 
-    /// Removed rows take no space here.
+    /// Does nothing: removed rows take no space.
     fn reclaim(&self, _: KeyspaceId) -> Result<(), String> {
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The handle that everyone holds.
+//! Store handle, keyspaces and options.
 
 use std::ops::Bound;
 use std::path::Path;
@@ -16,35 +16,36 @@ use crate::engine::{Engine, KeyspaceId, Row};
 use crate::error::StoreError;
 use crate::fjall_engine::FjallEngine;
 
-/// Room in the committer's queue is counted in units of so many octets.
+/// Octets per permit of the committer's queue.
 pub(crate) const PERMIT_BYTES: usize = 256;
 
-/// How a store is opened.
+/// Options for opening a store.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
-    /// Names of the keyspaces; new ones are created.
+    /// Names of the keyspaces; missing keyspaces are created.
     pub keyspaces: Vec<&'static str>,
-    /// Octets of all journals, at least 64 MiB.
+    /// Maximum octets of all journals, at least 64 MiB.
     pub journal_bytes_max: u64,
-    /// Octets of a keyspace's memtable before it is flushed.
+    /// Octets of a keyspace's memtable before a flush.
     pub memtable_bytes: u64,
     /// Octets of the block cache.
     pub cache_bytes: u64,
-    /// Octets that may wait for the committer; whoever has more waits.
+    /// Maximum octets queued for the committer; further writers wait.
     pub queue_bytes_max: usize,
-    /// Octets of one merged batch.
+    /// Maximum octets of a merged batch.
     pub merged_bytes_max: usize,
-    /// How long a write that rides waits for a commit to ride with.
+    /// Maximum time that a lazy write waits for another commit.
     pub ride_delay: Duration,
-    /// A commit that takes longer is stuck and poisons the store.
+    /// Commit time after which the store counts as stuck and is poisoned.
     pub commit_stuck: Duration,
-    /// The defect that the crash tests must notice. Never set it elsewhere; it has no effect without `test-engine`.
+    /// Acknowledges writes before the sync: the defect that crash tests must detect. Never set otherwise; no effect without
+    /// `test-engine`.
     #[doc(hidden)]
     pub ack_before_sync: bool,
 }
 
 impl StoreOptions {
-    /// The defaults for these keyspaces.
+    /// Returns the default options for the given keyspaces.
     #[must_use]
     pub fn new(keyspaces: &[&'static str]) -> Self {
         Self {
@@ -61,31 +62,31 @@ impl StoreOptions {
     }
 }
 
-/// Whether a write wakes the committer.
+/// Urgency of a write: whether the committer is woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Urgency {
-    /// It is written as soon as the committer is free.
+    /// Written as soon as the committer is free.
     Now,
-    /// It goes with the next one that is urgent, or after the ride delay.
+    /// Written with the next urgent commit, or after `lazy_delay`.
     Ride,
 }
 
 /// Counters since the store was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreStats {
-    /// Batches that were handed in and written.
+    /// Number of submitted batches written.
     pub batches: u64,
-    /// Merged batches that were written.
+    /// Number of merged batches written.
     pub merged: u64,
-    /// Merged batches that were synced.
+    /// Number of merged batches synced.
     pub synced: u64,
-    /// Octets of keys and values, with the bookkeeping.
+    /// Octets of keys and values, with overhead.
     pub bytes: u64,
-    /// Unsynced batches that were dropped because the queue was full.
+    /// Unsynced batches dropped because the queue was full.
     pub dropped: u64,
 }
 
-/// Room in the committer's queue for one batch.
+/// Space for a single batch in the committer's queue.
 #[derive(Debug)]
 pub struct Permit(OwnedSemaphorePermit);
 
@@ -95,46 +96,47 @@ struct Inner {
     _committer: Committer,
 }
 
-/// A database and its committer. Cheap to clone; the last one that is dropped writes what waits and closes it.
+/// Handle of a database and its committer. Cheap to clone; dropping the last handle writes pending batches and closes the
+/// database.
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
 
 impl Store {
-    /// Opens the database in the directory `path`, or makes one. Blocks.
+    /// Opens the database in the directory `path`; creates a missing database. Blocking.
     pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
         let engine = FjallEngine::open(path, options).map_err(|e| StoreError::Open(format!("{}: {e}", path.display()).into()))?;
         Self::with_engine(Arc::new(engine), options)
     }
 
-    /// Runs the committer over another engine; tests use it.
+    /// Runs the committer over another engine; used by tests.
     pub fn with_engine(engine: Arc<dyn Engine>, options: &StoreOptions) -> Result<Self, StoreError> {
         let shared = Arc::new(Shared::new(engine, options));
         let committer = Committer::start(&shared).map_err(|e| StoreError::Open(e.to_string().into()))?;
         Ok(Self(Arc::new(Inner { keyspaces: options.keyspaces.clone(), shared, _committer: committer })))
     }
 
-    /// The keyspace of that name, which must be among those that the store was opened with.
+    /// Returns the keyspace with the given name; fails unless the store was opened with the name.
     pub fn keyspace(&self, name: &str) -> Result<Keyspace, StoreError> {
-        let index = self.0.keyspaces.iter().position(|known| *known == name).and_then(|index| u16::try_from(index).ok());
+        let index = self.0.keyspaces.iter().position(|declared| *declared == name).and_then(|index| u16::try_from(index).ok());
         let index = index.ok_or_else(|| StoreError::Open(format!("keyspace {name} was not declared").into()))?;
         Ok(Keyspace { id: KeyspaceId(index), engine: self.0.shared.engine.clone() })
     }
 
-    /// Writes the batch; resolves when it is durable. Dropping the future before it was polled to the queue writes
-    /// nothing, later it takes nothing back.
+    /// Writes the batch; resolves when durable. Dropping the future before the batch is queued writes nothing; dropping
+    /// later does not cancel the write.
     pub async fn commit(&self, batch: Batch) -> Result<(), StoreError> {
         let permit = self.reserve(batch.bytes()).await?;
         self.submit(permit, batch, Urgency::Now).await
     }
 
-    /// Like [`Store::commit`], but does not hurry the committer: the batch goes with the next commit, or after the ride
-    /// delay. The promise is the same: durable when it resolves.
+    /// Writes the batch like [`Store::commit`] without waking the committer: the batch joins the next commit, or is written
+    /// after `lazy_delay`. Durable when resolved.
     pub async fn ride(&self, batch: Batch) -> Result<(), StoreError> {
         let permit = self.reserve(batch.bytes()).await?;
         self.submit(permit, batch, Urgency::Ride).await
     }
 
-    /// Writes the batch some time, without a promise; dropped, and counted, when the queue is full.
+    /// Writes the batch later, without a durability guarantee; dropped, and counted, when the queue is full.
     pub fn put_unsynced(&self, batch: Batch) {
         let shared = &self.0.shared;
         let permits = permits(shared, batch.bytes());
@@ -150,7 +152,7 @@ impl Store {
         }
     }
 
-    /// Waits until the committer's queue has room for that many octets.
+    /// Waits until the committer's queue has space for `bytes` octets.
     pub async fn reserve(&self, bytes: usize) -> Result<Permit, StoreError> {
         let shared = &self.0.shared;
         match shared.room.clone().acquire_many_owned(permits(shared, bytes)).await {
@@ -159,8 +161,8 @@ impl Store {
         }
     }
 
-    /// Puts a batch into the queue at once: the order of these calls is the order of writes, so that a caller can decide
-    /// and submit under its own lock.
+    /// Queues a batch immediately: writes happen in the order of calls, so that a caller can decide and submit under its
+    /// own lock.
     pub fn submit(&self, permit: Permit, batch: Batch, urgency: Urgency) -> Completion {
         let shared = &self.0.shared;
         let (waiter, completion) = Completion::new();
@@ -173,13 +175,13 @@ impl Store {
         completion
     }
 
-    /// To be spawned once on the reactor: see [`Pump`].
+    /// Returns the task to spawn once on the runtime: see [`CompletionDispatcher`].
     #[must_use]
     pub fn pump(&self) -> Pump {
         self.0.shared.completions.pump()
     }
 
-    /// Resolves when the store takes no more writes: the process should end, with the reason in its log.
+    /// Resolves when the store is poisoned: the process should end and log the reason.
     pub async fn poisoned(&self) -> StoreError {
         let mut poison = self.0.shared.poison.subscribe();
         match poison.wait_for(Option::is_some).await {
@@ -188,13 +190,13 @@ impl Store {
         }
     }
 
-    /// The store takes no more writes.
+    /// Returns whether the store is poisoned.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
         self.0.shared.poison.borrow().is_some()
     }
 
-    /// Counters.
+    /// Returns the counters since the store was opened.
     #[must_use]
     pub fn stats(&self) -> StoreStats {
         let counters = &self.0.shared.counters;
@@ -214,12 +216,12 @@ impl std::fmt::Debug for Store {
     }
 }
 
-/// A batch larger than the whole queue takes all of it instead of waiting for ever.
+/// Number of permits for a batch. A batch larger than the whole queue takes all permits instead of waiting for ever.
 fn permits(shared: &Shared, bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX).clamp(1, shared.permits_max)
 }
 
-/// A named part of the database. All reads block, mostly for microseconds, sometimes for a disk's time.
+/// Named part of the database. All reads block, mostly for microseconds, sometimes for a disk access.
 #[derive(Clone)]
 pub struct Keyspace {
     id: KeyspaceId,
@@ -231,27 +233,28 @@ impl Keyspace {
         self.id
     }
 
-    /// The value of a key.
+    /// Returns the value of a key.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         self.engine.get(self.id, key).map_err(read_error)
     }
 
-    /// Whether the key is there.
+    /// Returns whether the key exists.
     pub fn contains(&self, key: &[u8]) -> Result<bool, StoreError> {
         self.engine.contains(self.id, key).map_err(read_error)
     }
 
-    /// At most `limit` rows in the order of their keys. A scan walks over removed keys too: begin behind them.
+    /// Returns at most `limit` rows in key order. A scan walks over removed keys too: start behind them.
     pub fn range(&self, from: Bound<&[u8]>, to: Bound<&[u8]>, limit: usize) -> Result<Vec<Row>, StoreError> {
         self.engine.range(self.id, from, to, limit).map_err(read_error)
     }
 
-    /// Frees the space of removed rows. What is left is written anew meanwhile, so that much must be free. Blocks for seconds.
+    /// Frees the space of removed rows by rewriting the remaining rows, so that equal free space is needed. Blocks for
+    /// seconds.
     pub fn reclaim(&self) -> Result<(), StoreError> {
         self.engine.reclaim(self.id).map_err(|reason| StoreError::Reclaim(reason.into()))
     }
 
-    /// The row with the greatest key.
+    /// Returns the row with the greatest key.
     pub fn last(&self) -> Result<Option<Row>, StoreError> {
         self.engine.last(self.id).map_err(read_error)
     }
