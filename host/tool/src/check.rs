@@ -1,4 +1,4 @@
-//! `waxwing plugin check`: what a component offers and wants, without a server.
+//! Command `waxwing plugin check`: exports, imports and required grants of a component, without a server.
 
 use std::io::Write;
 
@@ -10,13 +10,13 @@ use crate::component::{Builtin, Source};
 use crate::queue::print_json;
 use crate::text::clean;
 
-/// Looks at a component and prints what it found. What does not fit is the error, and with `--json` an object as well.
+/// Inspects a component and prints the result. An unusable component is an error, and with `--json` an object as well.
 pub(crate) fn check(source: &Source, builtin: Builtin, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
     let name = source.name();
-    let found = inspect(&name, &source.read(builtin)?);
-    match (found, json) {
-        (Ok(found), true) => print_json(&as_json(&found), out),
-        (Ok(found), false) => print(&name, source, &found, out),
+    let inspection = inspect(&name, &source.read(builtin)?);
+    match (inspection, json) {
+        (Ok(inspection), true) => print_json(&as_json(&inspection), out),
+        (Ok(inspection), false) => print(&name, source, &inspection, out),
         (Err(problem), true) => {
             print_json(&json!({ "fits": false, "problem": problem.to_string() }), out)?;
             Err(problem.into())
@@ -25,34 +25,35 @@ pub(crate) fn check(source: &Source, builtin: Builtin, json: bool, out: &mut dyn
     }
 }
 
-fn as_json(found: &Inspection) -> serde_json::Value {
+fn as_json(inspection: &Inspection) -> serde_json::Value {
     json!({
         "fits": true,
-        "hooks": found.hooks.iter().map(|hook| hook.as_str()).collect::<Vec<_>>(),
-        "on_load": found.on_load,
-        "imports": found.imports,
-        "grants": found.grant_lines(),
-        "contract": found.contract,
-        "size": found.size,
+        "hooks": inspection.hooks.iter().map(|hook| hook.as_str()).collect::<Vec<_>>(),
+        "on_load": inspection.on_load,
+        "imports": inspection.imports,
+        "grants": inspection.grant_lines(),
+        "contract": inspection.contract,
+        "size": inspection.size,
     })
 }
 
-fn print(name: &str, source: &Source, found: &Inspection, out: &mut dyn Write) -> Result<(), ToolError> {
-    let hooks: Vec<&str> = found.on_load.then_some("on-load").into_iter().chain(found.hooks.iter().map(|h| h.as_str())).collect();
-    let place = match source {
+fn print(name: &str, source: &Source, inspection: &Inspection, out: &mut dyn Write) -> Result<(), ToolError> {
+    let hooks: Vec<&str> =
+        inspection.on_load.then_some("on-load").into_iter().chain(inspection.hooks.iter().map(|h| h.as_str())).collect();
+    let location = match source {
         Source::Builtin(name) => format!("builtin:{name}"),
         Source::File(file) => file.display().to_string(),
     };
-    writeln!(out, "{}: a plugin for version {} of waxwing:mail", clean(&place), clean(&found.contract))?;
-    writeln!(out, "  size     {} octets", found.size)?;
+    writeln!(out, "{}: a plugin for version {} of waxwing:mail", clean(&location), clean(&inspection.contract))?;
+    writeln!(out, "  size     {} octets", inspection.size)?;
     writeln!(out, "  exports  {}", hooks.join(", "))?;
-    let imports: Vec<_> = found.imports.iter().map(|import| clean(import)).collect();
+    let imports: Vec<_> = inspection.imports.iter().map(|import| clean(import)).collect();
     writeln!(out, "  imports  {}", if imports.is_empty() { "nothing".to_owned() } else { imports.join(", ") })?;
     if matches!(source, Source::Builtin(_)) {
         return Ok(writeln!(out, "\nIt is built in, with the grants that it needs.")?);
     }
-    writeln!(out, "\nTo use it, add to the configuration:\n\n[plugins.{name}]\nfile = {place:?}")?;
-    let lines = found.grant_lines();
+    writeln!(out, "\nTo use it, add to the configuration:\n\n[plugins.{name}]\nfile = {location:?}")?;
+    let lines = inspection.grant_lines();
     if !lines.is_empty() {
         writeln!(out, "[plugins.{name}.grants]\n{}", lines.join("\n"))?;
     }

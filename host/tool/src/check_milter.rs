@@ -1,4 +1,4 @@
-//! `waxwing plugin check milter:…`: whether a milter is there, and what it wants.
+//! Command `waxwing plugin check milter:…`: reachability and negotiated options of a milter.
 
 use std::io::Write;
 use std::time::Duration;
@@ -10,25 +10,25 @@ use waxwing_types::Endpoint;
 use crate::ToolError;
 use crate::queue::print_json;
 
-/// What comes before the place of a milter.
+/// Prefix of a milter address in the arguments.
 const PREFIX: &str = "milter:";
-/// For connecting, and for the negotiation.
+/// Timeout of connection and option negotiation.
 const PROBE_TIME: Duration = Duration::from_secs(5);
 
-/// The place of a milter, where the argument names one.
+/// Returns the address of a milter argument; `None` for other arguments.
 pub(crate) fn place(argument: &str) -> Option<&str> {
     argument.strip_prefix(PREFIX)
 }
 
-/// Connects, negotiates, and prints what was said. With `--json` a milter that is of no use is an object as well as an error.
-pub(crate) fn check(place: &str, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
+/// Connects, negotiates and prints the milter's options. With `--json` an unusable milter is an object as well as an error.
+pub(crate) fn check(address: &str, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
     let endpoint: Endpoint =
-        place.parse().map_err(|error| ToolError::Milter(format!("\"{place}\" is no place of a milter: {error}")))?;
+        address.parse().map_err(|error| ToolError::Milter(format!("\"{address}\" is not a milter address: {error}")))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let found = runtime.block_on(probe(&endpoint, PROBE_TIME));
-    match (found, json) {
-        (Ok(found), true) => print_json(&as_json(&endpoint, &found), out),
-        (Ok(found), false) => print(&endpoint, &found, out),
+    let options = runtime.block_on(probe(&endpoint, PROBE_TIME));
+    match (options, json) {
+        (Ok(options), true) => print_json(&as_json(&endpoint, &options), out),
+        (Ok(options), false) => print(&endpoint, &options, out),
         (Err(error), true) => {
             print_json(&json!({ "fits": false, "milter": endpoint.to_string(), "problem": error.to_string() }), out)?;
             Err(failed(&error))
@@ -41,23 +41,23 @@ fn failed(error: &ProbeError) -> ToolError {
     ToolError::Milter(error.to_string())
 }
 
-fn as_json(endpoint: &Endpoint, found: &Probe) -> serde_json::Value {
+fn as_json(endpoint: &Endpoint, options: &Probe) -> serde_json::Value {
     json!({
         "fits": true,
         "milter": endpoint.to_string(),
-        "protocol": found.version,
-        "changes": found.actions.words(),
-        "steps": found.steps.words(),
-        "macros": found.macros.iter().map(|(stage, names)| json!({ "stage": format!("{stage:?}"), "names": names })).collect::<Vec<_>>(),
+        "protocol": options.version,
+        "changes": options.actions.words(),
+        "steps": options.steps.words(),
+        "macros": options.macros.iter().map(|(stage, names)| json!({ "stage": format!("{stage:?}"), "names": names })).collect::<Vec<_>>(),
     })
 }
 
-fn print(endpoint: &Endpoint, found: &Probe, out: &mut dyn Write) -> Result<(), ToolError> {
+fn print(endpoint: &Endpoint, options: &Probe, out: &mut dyn Write) -> Result<(), ToolError> {
     let list = |words: String| if words.is_empty() { "nothing".to_owned() } else { words };
-    writeln!(out, "{endpoint}: a milter, which speaks version {} of the protocol", found.version)?;
-    writeln!(out, "  may      {}", list(found.actions.to_string()))?;
-    writeln!(out, "  wants    {}", list(found.steps.to_string()))?;
-    for (stage, names) in &found.macros {
+    writeln!(out, "{endpoint}: a milter, which speaks version {} of the protocol", options.version)?;
+    writeln!(out, "  may      {}", list(options.actions.to_string()))?;
+    writeln!(out, "  wants    {}", list(options.steps.to_string()))?;
+    for (stage, names) in &options.macros {
         writeln!(out, "  macros   {stage:?}: {}", crate::text::clean(&names.join(" ")))?;
     }
     writeln!(out, "\nTo use it, add to the configuration:\n\n[plugins.NAME]\nmilter = \"{endpoint}\"")?;

@@ -1,4 +1,4 @@
-//! Asks a running server over its control socket.
+//! Client of the control socket of a running server.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -10,12 +10,12 @@ use waxwing_types::QueueId;
 
 use crate::ToolError;
 
-/// How long one read or write on the control socket may take: a walk over a large queue takes the server a while.
+/// Timeout of a read or write on the control socket; the listing of a large queue takes the server a while.
 const SOCKET_TIMEOUT: Duration = Duration::from_secs(30);
-/// Octets of one read.
+/// Bytes per read call on the socket.
 const READ_BYTES: usize = 64 * 1024;
 
-/// A connection to a running server.
+/// Connection to the control socket of a running server.
 pub struct Client {
     stream: UnixStream,
     socket: PathBuf,
@@ -23,7 +23,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects.
+    /// Connects to the control socket. Errors: `NoServer`, `PermissionDenied`.
     pub fn connect(socket: &Path) -> Result<Self, ToolError> {
         let connected = UnixStream::connect(socket).and_then(|stream| {
             stream.set_read_timeout(Some(SOCKET_TIMEOUT))?;
@@ -37,7 +37,7 @@ impl Client {
         }
     }
 
-    /// Asks and waits for the answer; a [`Response::Problem`] becomes the error.
+    /// Sends a request and waits for the response; a [`Response::Problem`] becomes an error.
     pub fn ask(&mut self, request: &Request) -> Result<Response, ToolError> {
         self.stream.write_all(&frame(request)?).map_err(|error| self.broke_off(error))?;
         let mut buffer = vec![0; READ_BYTES];
@@ -54,19 +54,19 @@ impl Client {
         }
     }
 
-    /// Who answers.
+    /// Returns version and state of the server.
     pub fn ping(&mut self) -> Result<ServerInfo, ToolError> {
         let Response::Pong(info) = self.ask(&Request::Ping)? else { return Err(ToolError::OtherAnswer) };
         Ok(info)
     }
 
-    /// A page of the queue.
+    /// Fetches a page of the queue listing, starting after the cursor `after`.
     pub fn queue_list(&mut self, after: Option<String>, limit: u32) -> Result<QueuePage, ToolError> {
         let Response::Queue(page) = self.ask(&Request::QueueList { after, limit })? else { return Err(ToolError::OtherAnswer) };
         Ok(page)
     }
 
-    /// All about one message.
+    /// Fetches the details of a message, with the message header.
     pub fn queue_show(&mut self, id: QueueId) -> Result<Box<ShownMessage>, ToolError> {
         let Response::Message(message) = self.ask(&Request::QueueShow { id })? else { return Err(ToolError::OtherAnswer) };
         Ok(message)

@@ -1,4 +1,4 @@
-//! The commands and their arguments.
+//! Command line of the administration commands.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -16,48 +16,48 @@ use crate::try_out::{self, TestArgs};
 use crate::user::UserCommand;
 use crate::{Client, ToolError, check, check_milter, config, locate, new, plugin, queue, reload, tls, trace, user};
 
-/// Options of every command.
+/// Options common to all commands.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Options {
-    /// The configuration file [default: /etc/waxwing/waxwing.toml, else that of `waxwing dev`]
+    /// Configuration file [default: /etc/waxwing/waxwing.toml, else the file of `waxwing dev`]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// The control socket of the running server [default: the one of the configuration]
+    /// Control socket of the running server [default: from the configuration]
     #[arg(long, global = true, value_name = "PATH")]
     pub socket: Option<PathBuf>,
-    /// Print JSON, one object for each line
+    /// Print JSON, one object per line
     #[arg(long, global = true)]
     pub json: bool,
 }
 
-/// The commands that look, and those that change what runs.
+/// Administration commands.
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
-    /// Look at the messages in the queue
+    /// Show the messages in the queue
     #[command(subcommand)]
     Queue(QueueCommand),
-    /// Show what every hook did to a message, delivered or refused
+    /// Show the actions of every hook on a message, delivered or refused
     Trace {
-        /// The queue id, from the server's reply or the log
+        /// Queue id, from the server's reply or the log
         #[arg(required_unless_present = "last")]
         id: Option<QueueId>,
         /// Show the latest transactions instead
         #[arg(long, value_name = "NUMBER", conflicts_with = "id", value_parser = clap::value_parser!(u32).range(1..=i64::from(TRACE_LAST_MAX)))]
         last: Option<u32>,
     },
-    /// Take recorded transactions through another version of a plugin, and show what differs
+    /// Replay recorded transactions with another version of a plugin, and show the differences
     Replay(Box<ReplayArgs>),
-    /// Look at the plugins and change their versions
+    /// Show the plugins and change their versions
     #[command(subcommand)]
     Plugin(PluginCommand),
-    /// Print the counters of the running server, as Prometheus reads them
+    /// Print the counters of the running server in the format of Prometheus
     Metrics,
-    /// Have the running server read its configuration again, while mail goes on
+    /// Reload the configuration of the running server without an interruption of mail
     Reload,
     /// Check and show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Look at the certificates
+    /// Show the TLS certificates
     #[command(subcommand)]
     Tls(TlsCommand),
     /// Add and remove users, change their passwords
@@ -65,103 +65,103 @@ pub enum Command {
     User(UserCommand),
 }
 
-/// `waxwing tls …`
+/// Subcommands of `waxwing tls`.
 #[derive(Subcommand, Clone, Debug)]
 pub enum TlsCommand {
-    /// Show what each port serves and when it expires; fails if something is broken or expires soon
+    /// Show the certificate and expiry of each port; fails for a broken or soon expiring certificate
     Show {
-        /// What expires within so many days is a failure
+        /// Fail for certificates with an expiry within the given days
         #[arg(long, value_name = "NUMBER", default_value_t = 14)]
         days: u32,
     },
 }
 
-/// `waxwing queue …`
+/// Subcommands of `waxwing queue`.
 #[derive(Subcommand, Clone, Debug)]
 pub enum QueueCommand {
-    /// List what waits, with the last words of each attempt
+    /// List the queued messages, with the last status of each recipient
     List {
-        /// Stop after so many entries
+        /// Stop after the given number of entries
         #[arg(long, value_name = "NUMBER")]
         limit: Option<u64>,
     },
-    /// Show all about one message, with its header
+    /// Show the details of a message, with the message header
     Show {
-        /// The queue id
+        /// Queue id of the message
         id: QueueId,
     },
 }
 
-/// `waxwing plugin …`
+/// Subcommands of `waxwing plugin`.
 #[derive(Subcommand, Clone, Debug)]
 pub enum PluginCommand {
-    /// List the loaded plugins, each hook and how often it ran
+    /// List the loaded plugins, with the number of calls of each hook
     List,
-    /// Load the files of the plugins again, if they have changed; mail goes on
+    /// Reload changed plugin files without an interruption of mail
     Reload {
-        /// Only this plugin
+        /// Reload only the named plugin
         name: Option<String>,
     },
-    /// Undo the last change: take the plugin's canary away, or else put the version before back
+    /// Undo the last change: remove the plugin's canary, or else restore the previous version
     Rollback {
-        /// The plugin's name in the configuration
+        /// Name of the plugin in the configuration
         name: String,
     },
-    /// Put the plugin's canary in its place
+    /// Make the plugin's canary the version in service
     Promote {
-        /// The plugin's name in the configuration
+        /// Name of the plugin in the configuration
         name: String,
     },
-    /// Look into a plugin's file: its hooks, what it imports, the grants that it needs
+    /// Inspect a plugin file: hooks, imports, required grants
     Check {
-        /// The component; or builtin:NAME; or milter:inet:PORT@HOST, milter:unix:PATH
+        /// Component file; or builtin:NAME; or milter:inet:PORT@HOST, milter:unix:PATH
         file: String,
     },
-    /// Take one message through a plugin as a server would, and show what it did
+    /// Send a message through a plugin as a server would, and show the result
     Test(Box<TestArgs>),
-    /// Run a server to try things out, as `waxwing dev` does, with a plugin in it
+    /// Run a test server with a plugin, like `waxwing dev`
     Run(Box<RunArgs>),
-    /// Make a folder with a small plugin that builds with one command
+    /// Create a folder with a small plugin, ready for a build with one command
     New(new::Args),
-    /// Make a component of the module that a compiler wrote, as the build scripts of plugins in Rust and C do
+    /// Convert a compiled core module to a component, as in the build scripts of plugins in Rust and C
     Component {
-        /// The module
+        /// Core module to convert
         module: PathBuf,
-        /// The component to write
+        /// Component file to write
         component: PathBuf,
     },
 }
 
-/// `waxwing config …`
+/// Subcommands of `waxwing config`.
 #[derive(Subcommand, Clone, Debug)]
 pub enum ConfigCommand {
-    /// Find every mistake in the file
+    /// Report every mistake in the file
     Check,
-    /// Print the values in effect, secrets left out
+    /// Print the values in effect, without secrets
     Show {
-        /// Only what the file gives
+        /// Print only the values set in the file
         #[arg(long)]
         given: bool,
-        /// What the running server was started with, not what the file says now
+        /// Print the configuration of the running server instead of the current file
         #[arg(long, conflicts_with = "given")]
         running: bool,
     },
 }
 
-/// What commands need of the program.
+/// Dependencies of the commands on the program.
 pub struct Surroundings<'a> {
-    /// The time that ages count to.
+    /// Current time, for ages and expiry.
     pub now: Timestamp,
-    /// The plugins that are part of it.
+    /// Lookup of plugins built into the program.
     pub builtin: Builtin,
-    /// Where transactions are played.
+    /// Simulator of transactions.
     pub stage: &'a dyn Rehearse,
-    /// Who runs servers.
+    /// Runner of development servers.
     pub serve: &'a dyn Serve,
 }
 
 impl Command {
-    /// The exit code for an error: tests tell what is not as expected (1) from what could not be tried (2).
+    /// Returns the exit code of an error. `plugin test` returns 1 for an unexpected result and 2 for a failure of the test itself.
     #[must_use]
     pub fn exit_code(&self, error: &ToolError) -> u8 {
         if let ToolError::ServerEnded(code) = error {
@@ -171,16 +171,16 @@ impl Command {
         if tries && !matches!(error, ToolError::NotAsExpected(_)) { 2 } else { 1 }
     }
 
-    /// Does it and prints to `out`.
-    pub fn run(&self, options: &Options, around: &Surroundings<'_>, out: &mut dyn Write) -> Result<(), ToolError> {
-        let now = around.now;
+    /// Runs the command and prints to `out`.
+    pub fn run(&self, options: &Options, context: &Surroundings<'_>, out: &mut dyn Write) -> Result<(), ToolError> {
+        let now = context.now;
         let client = || Client::connect(&locate::socket(options)?);
         match self {
             Self::Queue(QueueCommand::List { limit }) => queue::list(&mut client()?, *limit, options.json, now, out),
             Self::Queue(QueueCommand::Show { id }) => queue::show(&mut client()?, *id, options.json, now, out),
             Self::Trace { id: Some(id), last: _ } => trace::of(&mut client()?, *id, options.json, out),
             Self::Trace { id: None, last } => trace::last(&mut client()?, last.unwrap_or(1), options.json, out),
-            Self::Replay(args) => replay::replay(&mut client()?, args, around.builtin, around.stage, options.json, out),
+            Self::Replay(args) => replay::replay(&mut client()?, args, context.builtin, context.stage, options.json, out),
             Self::Plugin(PluginCommand::List) => plugin::list(&mut client()?, options.json, out),
             Self::Reload => reload::reload(&mut client()?, options.json, out),
             Self::Metrics => plugin::metrics(&mut client()?, options.json, out),
@@ -193,12 +193,12 @@ impl Command {
             Self::Plugin(PluginCommand::Promote { name }) => {
                 plugin::change(&mut client()?, &Request::PluginPromote { name: name.clone() }, options.json, out)
             }
-            Self::Plugin(PluginCommand::Check { file }) if let Some(place) = check_milter::place(file) => {
-                check_milter::check(place, options.json, out)
+            Self::Plugin(PluginCommand::Check { file }) if let Some(address) = check_milter::place(file) => {
+                check_milter::check(address, options.json, out)
             }
-            Self::Plugin(PluginCommand::Check { file }) => check::check(&Source::parse(file), around.builtin, options.json, out),
-            Self::Plugin(PluginCommand::Test(args)) => try_out::test(args, options, around.builtin, around.stage, out),
-            Self::Plugin(PluginCommand::Run(args)) => run::run(args, options, around.builtin, around.serve),
+            Self::Plugin(PluginCommand::Check { file }) => check::check(&Source::parse(file), context.builtin, options.json, out),
+            Self::Plugin(PluginCommand::Test(args)) => try_out::test(args, options, context.builtin, context.stage, out),
+            Self::Plugin(PluginCommand::Run(args)) => run::run(args, options, context.builtin, context.serve),
             Self::Plugin(PluginCommand::New(args)) => new::run(args, out),
             Self::Plugin(PluginCommand::Component { module, component }) => new::component(module, component),
             Self::Config(ConfigCommand::Check) => {

@@ -1,23 +1,23 @@
-//! The plugin that a command is about: a file, or one that is part of the program.
+//! Component named by a command: a file, or a plugin built into the program.
 
 use std::path::{Path, PathBuf};
 
 use crate::ToolError;
 
-/// The components that are part of the program, by name.
+/// Lookup of built-in components by name.
 pub type Builtin = fn(&str) -> Option<&'static [u8]>;
 
-/// In front of the name of a plugin that is part of the program.
+/// Prefix of the name of a built-in plugin.
 const BUILTIN_PREFIX: &str = "builtin:";
-/// Octets of a component; the server loads no larger one.
+/// Maximum size of a component in bytes, as in the server.
 const COMPONENT_BYTES_MAX: u64 = 64 << 20;
 
-/// Where a component is. Whatever else can be bound to hooks gets a prefix of its own.
+/// Source of a component. Other kinds of hook targets have a prefix of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// `builtin:NAME`.
+    /// Built-in plugin, given as `builtin:NAME`.
     Builtin(String),
-    /// Anything else.
+    /// Path of a component file.
     File(PathBuf),
 }
 
@@ -29,7 +29,7 @@ impl Source {
         }
     }
 
-    /// The name under which the plugin could stand in a configuration.
+    /// Returns a plugin name suitable for the configuration.
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Builtin(name) => name.clone(),
@@ -45,14 +45,11 @@ impl Source {
     }
 }
 
-/// A whole file that is not larger than may be.
+/// Reads a file of at most `bytes_max` bytes.
 pub(crate) fn read_file(file: &Path, bytes_max: u64) -> Result<Vec<u8>, ToolError> {
     let failed = |error| ToolError::File { file: file.to_owned(), error };
     if std::fs::metadata(file).map_err(failed)?.len() > bytes_max {
-        return Err(failed(std::io::Error::other(format!(
-            "larger than {} MiB, which the server does not take",
-            bytes_max >> 20
-        ))));
+        return Err(failed(std::io::Error::other(format!("larger than {} MiB, the limit of the server", bytes_max >> 20))));
     }
     std::fs::read(file).map_err(failed)
 }

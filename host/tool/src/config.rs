@@ -1,4 +1,4 @@
-//! `waxwing config check` and `waxwing config show`.
+//! Commands `waxwing config check` and `waxwing config show`.
 
 use std::io::Write;
 use std::path::Path;
@@ -11,16 +11,16 @@ use crate::locate::load;
 use crate::queue::print_json;
 use crate::{Client, ToolError};
 
-/// Finds the mistakes of a file. They are the error; as JSON they are printed as well, one object for each.
-pub(crate) fn check(file: &Path, facts: &Facts, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
-    match Config::load(file, facts) {
+/// Reports the mistakes of a configuration file as an error; with `--json` also as objects, one for each mistake.
+pub(crate) fn check(file: &Path, environment: &Facts, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
+    match Config::load(file, environment) {
         Ok(_) if json => Ok(()),
         Ok(_) => Ok(writeln!(out, "{}: no mistakes", file.display())?),
         Err(LoadError::Mistakes(mistakes)) => {
             for mistake in mistakes.list().iter().filter(|_| json) {
-                let place = &mistake.position;
+                let position = &mistake.position;
                 let object = json!({
-                    "file": &*place.file, "line": place.line, "column": place.column,
+                    "file": &*position.file, "line": position.line, "column": position.column,
                     "message": mistake.message, "advice": mistake.advice,
                 });
                 print_json(&object, out)?;
@@ -33,16 +33,16 @@ pub(crate) fn check(file: &Path, facts: &Facts, json: bool, out: &mut dyn Write)
 
 /// Prints the values in effect.
 pub(crate) fn show(file: &Path, given: bool, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
-    // Paths of the file are shown as they are in truth, wherever the reader stands.
+    // An absolute file path makes all printed paths absolute.
     let config = load(&std::path::absolute(file)?)?;
-    let shown = if given { Shown::Given } else { Shown::All };
+    let visibility = if given { Shown::Given } else { Shown::All };
     match json {
-        true => print_json(&config.show_json(shown), out),
-        false => Ok(out.write_all(config.show_toml(shown).as_bytes())?),
+        true => print_json(&config.show_json(visibility), out),
+        false => Ok(out.write_all(config.show_toml(visibility).as_bytes())?),
     }
 }
 
-/// Prints what the running server was started with.
+/// Prints the configuration of the running server.
 pub(crate) fn running(client: &mut Client, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
     let Response::Config { file, text } = client.ask(&Request::ConfigShow)? else { return Err(ToolError::OtherAnswer) };
     match json {

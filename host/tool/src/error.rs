@@ -1,4 +1,4 @@
-//! Why a command failed, in sentences for the person who typed it.
+//! Errors of the commands, as sentences for the user.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,91 +8,91 @@ use crate::user::UserCommandError;
 use waxwing_config::LoadError;
 use waxwing_control::{FrameError, Problem};
 
-/// Why a command failed.
+/// Reason for the failure of a command.
 #[derive(Debug, thiserror::Error)]
 pub enum ToolError {
-    /// Neither an option nor a usual place names a configuration.
+    /// Missing configuration: neither an option nor a default location.
     #[error("no configuration: give --config FILE (there is none at {})", tried.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(" or "))]
     NoConfig {
-        /// The usual places.
+        /// Default locations of the configuration.
         tried: Vec<PathBuf>,
     },
-    /// The configuration cannot be used.
+    /// Invalid or unreadable configuration.
     #[error("{0}")]
     Config(#[from] LoadError),
-    /// Nobody answers.
+    /// Connection refused, or no socket.
     #[error("no server answers at {}: {error} (is it running? --config or --socket choose another)", socket.display())]
     NoServer {
-        /// The control socket.
+        /// Path of the control socket.
         socket: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         error: io::Error,
     },
-    /// The socket is another user's.
+    /// Control socket of another user.
     #[error("the server at {} answers only root and its mail_owner", .0.display())]
     NotAllowed(PathBuf),
-    /// The conversation broke off.
-    #[error("the server at {} broke off: {error}", socket.display())]
+    /// Connection lost during a request.
+    #[error("the connection to the server at {} was lost: {error}", socket.display())]
     BrokeOff {
-        /// The control socket.
+        /// Path of the control socket.
         socket: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         error: io::Error,
     },
-    /// The server speaks another language: another version?
+    /// Malformed frame, probably from another version of the server.
     #[error("{0}")]
     Frame(#[from] FrameError),
-    /// The server answered something else than what was asked.
-    #[error("the server gave an answer to another question; is it of another version?")]
+    /// Response of an unexpected kind.
+    #[error("unexpected response of the server; do the versions of command and server differ?")]
     OtherAnswer,
-    /// The server said no.
+    /// Error response of the server.
     #[error(transparent)]
     Problem(#[from] Problem),
-    /// A change was not made; what is in service is what was.
+    /// Failed change; the previous version stays in service.
     #[error("{0}")]
     NotChanged(String),
-    /// A file cannot be read or written.
+    /// I/O error of a file.
     #[error("{}: {error}", file.display())]
     File {
-        /// The file.
+        /// Path of the file.
         file: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         error: io::Error,
     },
-    /// A plugin would not be loaded.
+    /// Component refused by the sandbox.
     #[error(transparent)]
     Plugin(#[from] waxwing_sandbox::LoadError),
-    /// A milter is not there, or of no use.
+    /// Unreachable or unusable milter.
     #[error("{0}")]
     Milter(String),
-    /// `builtin:` with a name that is not.
+    /// Unknown name after `builtin:`.
     #[error("no plugin \"{0}\" is built in")]
     NoBuiltin(String),
-    /// A transaction could not be played.
+    /// Failure of a simulated transaction.
     #[error("{0}")]
     Rehearsal(String),
-    /// It was played, and what was seen is not what was expected.
+    /// Unexpected result of a simulated transaction.
     #[error("{0}")]
     NotAsExpected(String),
-    /// A server that this command ran ended by itself, with this exit code.
+    /// Exit of a server run by the command, with the exit code.
     #[error("the server ended; its log says why")]
     ServerEnded(u8),
-    /// A new plugin cannot be made.
+    /// Failure to create a new plugin.
     #[error(transparent)]
     New(#[from] NewError),
-    /// Users can't be changed or listed.
+    /// Failure to change or list users.
     #[error(transparent)]
     User(#[from] UserCommandError),
-    /// The output went away or failed.
+    /// Write error of the output.
     #[error("output: {0}")]
     Output(#[from] io::Error),
-    /// What is printed cannot be JSON.
+    /// Failure to encode or decode JSON.
     #[error("JSON: {0}")]
     Json(#[from] serde_json::Error),
 }
 
 impl ToolError {
-    /// The reader of the output has gone, as `head` does: nothing to complain about.
+    /// True if the reader of the output has gone, like `head`; not worth an error message.
     #[must_use]
     pub fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)

@@ -1,13 +1,11 @@
-//! The commands of `waxwing` beside those that serve: they look at the queue, at traces, at plugins (and try them out), at the
-//! configuration; one begins a plugin, and one changes the users.
+//! Administration commands of `waxwing`: queue, traces, metrics, plugins, configuration, TLS certificates, users.
 //!
-//! Owns: their arguments, how they find the server, how a person and a script (`--json`) read what they print; the files of a new plugin.
-//! Uses: accounts (files of users, records of passwords), config, control, pipeline (the form of traces), sandbox (to look at a plugin), message (to compare headers), milter (to ask one
-//! what it wants), the plugins' builder, types.
-//! Used by: daemon, whose binary they are part of.
-//! Never: a runtime (but for one question to a milter), the store (the server holds it and answers for it), a change of anything that the
-//! server has, but for files of users. What is tried out is played by the daemon's parts, through [`Rehearse`].
-//! Start reading at: [`Command::run`].
+//! Owns: the arguments of the commands, the search for the server, output as text and as JSON (`--json`); the files of a new plugin.
+//! Uses: accounts, builder, config, control, message, milter, net, pipeline, sandbox, types.
+//! Used by: daemon.
+//! Never: a runtime (except for the probe of a milter), the store (only the server opens the store), a change of server data except user
+//! files. Simulated transactions run in the daemon, behind [`Simulate`].
+//! Start reading at: [`ToolCommand::run`].
 #![forbid(unsafe_code)]
 
 mod check;

@@ -1,4 +1,4 @@
-//! Where the configuration and the control socket are.
+//! Paths of the configuration and of the control socket.
 
 use std::path::{Path, PathBuf};
 
@@ -6,17 +6,17 @@ use waxwing_config::{Config, Facts};
 
 use crate::{Options, ToolError};
 
-/// The configuration of a server that was installed.
+/// Configuration file of an installed server.
 pub const SYSTEM_CONFIG: &str = "/etc/waxwing/waxwing.toml";
-/// The name of the configuration that `waxwing dev` writes into its directory.
+/// Name of the configuration file written by `waxwing dev`.
 pub const CONFIG_FILE: &str = "waxwing.toml";
 
-/// Where `waxwing dev` keeps everything when root starts it.
+/// Data directory of `waxwing dev` for root.
 pub const ROOT_DEV_DIR: &str = "/var/lib/waxwing-dev";
 
-/// Where `waxwing dev` keeps everything: `$XDG_DATA_HOME/waxwing-dev` or `~/.local/share/waxwing-dev`; without a home, in the
-/// directory for temporary files. For root it is [`ROOT_DEV_DIR`], since the user that the server becomes may not enter root's
-/// home.
+/// Returns the data directory of `waxwing dev`: `$XDG_DATA_HOME/waxwing-dev` or `~/.local/share/waxwing-dev`; without a home directory,
+/// below the directory for temporary files. For root [`ROOT_DEV_DIR`], since the run-as user of the server may not enter the home directory
+/// of root.
 #[must_use]
 pub fn dev_dir() -> PathBuf {
     if Facts::from_system().root {
@@ -27,7 +27,7 @@ pub fn dev_dir() -> PathBuf {
     data.unwrap_or_else(std::env::temp_dir).join("waxwing-dev")
 }
 
-/// The configuration that a command means: that of the option, else the system's, else that of `waxwing dev`.
+/// Returns the configuration file: the `--config` option, else the system's file, else the file of `waxwing dev`. Error: `NoConfig`.
 pub fn config_file(options: &Options) -> Result<PathBuf, ToolError> {
     match &options.config {
         Some(file) => Ok(file.clone()),
@@ -42,7 +42,7 @@ fn first_there(tried: Vec<PathBuf>) -> Result<PathBuf, ToolError> {
     }
 }
 
-/// The control socket that a command means: that of the option, else that of the configuration.
+/// Returns the control socket: the `--socket` option, else from the configuration. Errors: `NoConfig`, `Config`.
 pub fn socket(options: &Options) -> Result<PathBuf, ToolError> {
     match &options.socket {
         Some(socket) => Ok(socket.clone()),
@@ -50,7 +50,7 @@ pub fn socket(options: &Options) -> Result<PathBuf, ToolError> {
     }
 }
 
-/// For a command that looks it is no mistake that the server could not be started by this user.
+/// Loads the configuration without the checks of the run-as user, since a command only reads and does not start the server.
 pub(crate) fn load(file: &Path) -> Result<Config, ToolError> {
     Ok(Config::load(file, &Facts { root: false, ..Facts::from_system() })?)
 }

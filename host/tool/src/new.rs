@@ -1,7 +1,7 @@
-//! `waxwing plugin new`: the folder that a plugin begins with.
+//! Command `waxwing plugin new`: the source folder of a new plugin.
 //!
-//! It is the worked example of `plugins/examples`, which the tests build and run, under another name: so what a person begins with is
-//! what is known to work. The contract, and for Rust the SDK, come along: a plugin is built without this repository.
+//! The folder is a copy of the tested example in `plugins/examples` under another name. The copy includes the contract, and for Rust the
+//! SDK: a plugin builds without the repository of Waxwing.
 
 mod files;
 
@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 
 use crate::ToolError;
 
-/// Octets of a plugin's name.
+/// Maximum length of a plugin name, in bytes.
 const NAME_BYTES_MAX: usize = 40;
-/// The name of the example, in its files and in their names.
+/// Name of the example, in file contents and file names.
 const EXAMPLE: &str = "checker";
-/// The file with the lines of configuration that bind it.
+/// File with the configuration lines of the new plugin.
 const BINDING: &str = "binding.toml";
-/// What cargo takes no package for, or the compiler no crate.
+/// Names refused by cargo for packages or by the compiler for crates.
 const RUST_WORDS: &[&str] = &[
     "abstract",
     "alloc",
@@ -83,17 +83,17 @@ const RUST_WORDS: &[&str] = &[
 /// Arguments of `waxwing plugin new`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// The plugin's name: lower case letters, digits and dashes. A folder of that name is made here
+    /// Name of the plugin and of the new folder: lower case letters, digits and dashes
     name: String,
-    /// The language
+    /// Programming language of the plugin
     #[arg(long, value_name = "LANGUAGE")]
     lang: Language,
-    /// Make the folder here
+    /// Parent of the new folder
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     dir: PathBuf,
 }
 
-/// A language with an example.
+/// Programming language with an example plugin.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Language {
     Rust,
@@ -102,39 +102,39 @@ pub(crate) enum Language {
     C,
 }
 
-/// Why a plugin cannot be begun, or its component not be made.
+/// Reason for the failure to create a plugin or a component.
 #[derive(Debug, thiserror::Error)]
 pub enum NewError {
-    /// Not a name.
-    #[error("{name:?} is no name for a plugin: {reason}")]
+    /// Invalid name of a plugin.
+    #[error("{name:?} is not a valid plugin name: {reason}")]
     Name {
-        /// As it was given.
+        /// Name given by the user.
         name: String,
-        /// What is wrong with it.
+        /// Violated rule for names.
         reason: String,
     },
-    /// Nothing is overwritten.
+    /// Existing target folder; nothing is overwritten.
     #[error("{} is there already; nothing was changed", .0.display())]
     Exists(PathBuf),
-    /// A file cannot be read or written.
+    /// I/O error of a file.
     #[error("{}: {error}", path.display())]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         error: io::Error,
     },
-    /// Not a module of the contract.
+    /// Core module without the plugin contract.
     #[error("{}: {reason}", module.display())]
     Component {
-        /// The module.
+        /// Path of the core module.
         module: PathBuf,
-        /// Why no component can be made of it.
+        /// Error of the component builder.
         reason: String,
     },
 }
 
-/// Makes the folder and says what comes next.
+/// Creates the folder and prints the next steps.
 pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<(), ToolError> {
     let name = name(&args.name, args.lang)?;
     let folder = args.dir.join(name);
@@ -158,12 +158,12 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<(), ToolError> {
     Ok(())
 }
 
-/// Makes a component of a core module.
+/// Converts a core module to a component.
 pub(crate) fn component(module: &Path, component: &Path) -> Result<(), ToolError> {
     let octets = fs::read(module).map_err(|error| NewError::File { path: module.to_owned(), error })?;
-    let made =
+    let bytes =
         waxwing_builder::componentize(&octets).map_err(|reason| NewError::Component { module: module.to_owned(), reason })?;
-    fs::write(component, made).map_err(|error| NewError::File { path: component.to_owned(), error })?;
+    fs::write(component, bytes).map_err(|error| NewError::File { path: component.to_owned(), error })?;
     Ok(())
 }
 
@@ -177,11 +177,11 @@ impl Language {
         }
     }
 
-    /// The lines that an interpreter needs beside the usual limits.
+    /// Returns configuration lines with the higher limits of interpreted languages.
     fn limits(self, name: &str) -> String {
         match self {
             Self::Rust | Self::C => String::new(),
-            // The first call of a fresh instance warms an interpreter up, and on a busy machine that takes its time.
+            // The first call in a fresh instance starts the interpreter, slow on a busy machine.
             Self::Js | Self::Python => {
                 format!("\n[plugins.{name}.limits]\ntime = \"2s\"\ncpu = \"500ms\"\nmemory = \"64MiB\"\n")
             }
@@ -189,7 +189,7 @@ impl Language {
     }
 }
 
-/// What binds the plugin: all that its world imports is granted.
+/// Returns the configuration lines of the plugin, with grants for all imports of the example's world.
 fn binding(name: &str, file: &Path, language: Language) -> String {
     format!(
         "\n[plugins.{name}]\nfile = {file:?}\n\n[plugins.{name}.grants]\nmessage = \"full\"\nedit = true\n{limits}",
@@ -198,19 +198,19 @@ fn binding(name: &str, file: &Path, language: Language) -> String {
     )
 }
 
-/// A name that is one in a path, in TOML, in all package managers and in a header field alike.
+/// Checks a name for use in paths, TOML, all package managers and header fields.
 fn name(name: &str, language: Language) -> Result<&str, NewError> {
     let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let reason = if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(letters) {
         "it has lower case letters, digits and dashes, and begins with a letter".to_owned()
     } else if name.ends_with('-') || name.contains("--") {
-        "a dash stands between two others".to_owned()
+        "a dash is allowed only between letters or digits".to_owned()
     } else if name.len() > NAME_BYTES_MAX {
         format!("it has at most {NAME_BYTES_MAX} letters")
     } else if name.starts_with("waxwing-") || matches!(name, "cleanup" | "aliases") {
-        "the server's own have it".to_owned()
+        "reserved for plugins of the server".to_owned()
     } else if language == Language::Rust && RUST_WORDS.contains(&name) {
-        "in Rust the word means something else".to_owned()
+        "reserved in Rust".to_owned()
     } else {
         return Ok(name);
     };
@@ -222,7 +222,7 @@ fn write(path: &Path, content: &[u8], runs: bool) -> io::Result<()> {
         fs::create_dir_all(folder)?;
     }
     let mode = if runs { 0o777 } else { 0o666 };
-    // Never an existing file: the folder was made by us, but it is not ours alone.
+    // Never overwrites a file: other processes may write to the new folder, too.
     OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?.write_all(content)
 }
 

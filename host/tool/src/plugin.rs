@@ -1,4 +1,4 @@
-//! `waxwing plugin list`, `reload`, `rollback` and `promote`, and `waxwing metrics`.
+//! Commands `waxwing plugin list`, `reload`, `rollback` and `promote`, and `waxwing metrics`.
 
 use std::io::Write;
 
@@ -8,7 +8,7 @@ use crate::queue::print_json;
 use crate::text::{clean, clean_lines, count, micros, time};
 use crate::{Client, ToolError};
 
-/// Lists the bound plugins with every hook.
+/// Lists the loaded plugins with all hooks.
 pub(crate) fn list(client: &mut Client, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
     let Response::Plugins { plugins } = client.ask(&Request::PluginList)? else { return Err(ToolError::OtherAnswer) };
     if json {
@@ -20,7 +20,7 @@ pub(crate) fn list(client: &mut Client, json: bool, out: &mut dyn Write) -> Resu
     print(&plugins, out)
 }
 
-/// Prints all counters.
+/// Prints all counters in the text format of Prometheus.
 pub(crate) fn metrics(client: &mut Client, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
     let Response::Metrics { text } = client.ask(&Request::Metrics)? else { return Err(ToolError::OtherAnswer) };
     match json {
@@ -29,7 +29,7 @@ pub(crate) fn metrics(client: &mut Client, json: bool, out: &mut dyn Write) -> R
     }
 }
 
-/// Asks for a change and says what became of it; a change that failed is the error.
+/// Requests a change of plugin versions and prints the result. A failed change is an error.
 pub(crate) fn change(client: &mut Client, request: &Request, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
     let Response::PluginChanges { changes } = client.ask(request)? else { return Err(ToolError::OtherAnswer) };
     if json {

@@ -1,4 +1,4 @@
-//! `waxwing queue list` and `waxwing queue show`.
+//! Commands `waxwing queue list` and `waxwing queue show`.
 
 use std::io::Write;
 
@@ -8,7 +8,7 @@ use waxwing_types::{QueueId, Timestamp};
 use crate::text::{clean, clean_lines, count, path, size, span, time};
 use crate::{Client, ToolError};
 
-/// Lists every unit, page by page, or the first `limit`.
+/// Lists all delivery units, page by page, or the first `limit`.
 pub(crate) fn list(
     client: &mut Client,
     limit: Option<u64>,
@@ -16,11 +16,11 @@ pub(crate) fn list(
     now: Timestamp,
     out: &mut dyn Write,
 ) -> Result<(), ToolError> {
-    let mut left = limit.unwrap_or(u64::MAX);
+    let mut remaining = limit.unwrap_or(u64::MAX);
     let mut after = None;
     let mut shown = 0u64;
     loop {
-        let wanted = u32::try_from(left).unwrap_or(QUEUE_PAGE_MAX).min(QUEUE_PAGE_MAX);
+        let wanted = u32::try_from(remaining).unwrap_or(QUEUE_PAGE_MAX).min(QUEUE_PAGE_MAX);
         let page = client.queue_list(after, wanted)?;
         for unit in &page.units {
             match json {
@@ -29,15 +29,15 @@ pub(crate) fn list(
             }
             shown += 1;
         }
-        left = left.saturating_sub(page.units.len() as u64);
-        if page.next.is_none() || left == 0 {
+        remaining = remaining.saturating_sub(page.units.len() as u64);
+        if page.next.is_none() || remaining == 0 {
             return if json { Ok(()) } else { print_totals(&page.totals, shown, out) };
         }
         after = page.next;
     }
 }
 
-/// Shows one message.
+/// Prints the details of a message.
 pub(crate) fn show(client: &mut Client, id: QueueId, json: bool, now: Timestamp, out: &mut dyn Write) -> Result<(), ToolError> {
     let message = client.queue_show(id)?;
     match json {
@@ -86,13 +86,13 @@ fn due(at: Timestamp, now: Timestamp) -> String {
     if at <= now { "due now".to_owned() } else { format!("in {}", span(at.since(now))) }
 }
 
-/// As the log has it: who said it, code, enhanced code, words.
+/// Formats a status as in the log: remote host, reply code, enhanced status code, text.
 fn status(last: &LastStatus) -> String {
     let code = last.code.map_or(String::new(), |code| format!("{code} "));
-    let words = format!("{code}{} {}", last.enhanced, clean(&last.text));
+    let text = format!("{code}{} {}", last.enhanced, clean(&last.text));
     match &last.remote {
-        Some(remote) => format!("{} said: {words}", clean(remote)),
-        None => words,
+        Some(remote) => format!("{} said: {text}", clean(remote)),
+        None => text,
     }
 }
 
@@ -102,8 +102,8 @@ fn print_totals(totals: &QueueTotals, shown: u64, out: &mut dyn Write) -> Result
         return Ok(writeln!(out, "The queue is empty.")?);
     }
     let QueueTotals { incoming, deferred, hold, corrupt } = totals;
-    let whole = format!("{incoming} incoming, {deferred} deferred, {hold} on hold, {corrupt} corrupt");
-    Ok(writeln!(out, "-- {} in the queue: {whole}; {shown} shown", count(sum, "unit"))?)
+    let counts = format!("{incoming} incoming, {deferred} deferred, {hold} on hold, {corrupt} corrupt");
+    Ok(writeln!(out, "-- {} in the queue: {counts}; {shown} shown", count(sum, "unit"))?)
 }
 
 fn print_message(message: &ShownMessage, now: Timestamp, out: &mut dyn Write) -> Result<(), ToolError> {

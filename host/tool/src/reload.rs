@@ -1,4 +1,4 @@
-//! `waxwing reload`.
+//! Command `waxwing reload`: reload of the configuration.
 
 use std::io::Write;
 
@@ -9,7 +9,7 @@ use crate::queue::print_json;
 use crate::text::clean;
 use crate::{Client, ToolError};
 
-/// Has the server read its configuration again, and says what changed. That it could not is the error.
+/// Makes the server reload the configuration and prints the changes. A refused reload is an error.
 pub(crate) fn reload(client: &mut Client, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
     let Response::Reloaded(reloaded) = client.ask(&Request::Reload)? else { return Err(ToolError::OtherAnswer) };
     if json { print_json(&reloaded, out) } else { print(&reloaded, out) }
@@ -17,8 +17,8 @@ pub(crate) fn reload(client: &mut Client, json: bool, out: &mut dyn Write) -> Re
 
 fn print(reloaded: &Reloaded, out: &mut dyn Write) -> Result<(), ToolError> {
     writeln!(out, "{} is in service.", clean(&reloaded.file))?;
-    for (words, listeners) in [("listens on", &reloaded.opened), ("listens no more on", &reloaded.closed)] {
-        listeners.iter().try_for_each(|name| writeln!(out, "{words} {}", clean(name)))?;
+    for (label, listeners) in [("listens on", &reloaded.opened), ("listens no more on", &reloaded.closed)] {
+        listeners.iter().try_for_each(|name| writeln!(out, "{label} {}", clean(name)))?;
     }
     reloaded.plugins.iter().try_for_each(|change| print_change(change, out))?;
     if !reloaded.next_start.is_empty() {

@@ -1,4 +1,4 @@
-//! `waxwing replay`: recorded transactions again, with another version of a plugin.
+//! Command `waxwing replay`: recorded transactions with another version of a plugin.
 
 mod compare;
 
@@ -22,31 +22,31 @@ use crate::text::{clean, count, exact_time, path, size};
 use crate::{Client, ToolError};
 use compare::Comparison;
 
-/// Recordings that one command replays.
+/// Maximum number of recordings per command.
 pub(crate) const LAST_MAX: u32 = 10_000;
 
-/// `waxwing replay`
+/// Arguments of `waxwing replay`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ReplayArgs {
-    /// The queue id
+    /// Queue id of the recorded transaction
     #[arg(required_unless_present = "last")]
     id: Option<QueueId>,
     /// Replay the latest recorded transactions instead
     #[arg(long, value_name = "NUMBER", conflicts_with = "id", value_parser = clap::value_parser!(u32).range(1..=i64::from(LAST_MAX)))]
     last: Option<u32>,
-    /// The component that takes the place of the one in service; or builtin:NAME
+    /// Component in place of the version in service; or builtin:NAME
     #[arg(long, value_name = "NEW.wasm")]
     plugin: String,
     #[command(flatten)]
     section: PluginArgs,
 }
 
-/// Asks for the recordings, plays each, and prints what differs.
+/// Fetches the recordings, simulates each, and prints the differences.
 pub(crate) fn replay(
     client: &mut Client,
     args: &ReplayArgs,
     builtin: Builtin,
-    stage: &dyn Rehearse,
+    simulator: &dyn Rehearse,
     json: bool,
     out: &mut dyn Write,
 ) -> Result<(), ToolError> {
@@ -59,11 +59,12 @@ pub(crate) fn replay(
             "nothing is recorded; [recording] enabled = true records transactions from then on".to_owned(),
         ));
     }
-    let cast = cast(running_config(client)?, args, builtin)?;
-    let plugin = cast.plugin.clone();
-    let scenes: Vec<Scene> = recordings.iter().map(scene).collect();
-    let seen = stage.rehearse(cast, &scenes)?;
-    let compared: Vec<Comparison> = recordings.iter().zip(&seen).map(|(then, now)| Comparison::of(&plugin, then, now)).collect();
+    let setup = cast(running_config(client)?, args, builtin)?;
+    let plugin = setup.plugin.clone();
+    let test_cases: Vec<Scene> = recordings.iter().map(scene).collect();
+    let results = simulator.rehearse(setup, &test_cases)?;
+    let compared: Vec<Comparison> =
+        recordings.iter().zip(&results).map(|(then, now)| Comparison::of(&plugin, then, now)).collect();
     for (recording, comparison) in recordings.iter().zip(&compared) {
         match json {
             true => print_json(&comparison.as_json(recording), out)?,
@@ -80,7 +81,7 @@ fn one(client: &mut Client, id: QueueId) -> Result<Vec<Recording>, ToolError> {
     recordings.into_iter().map(|value| Ok(serde_json::from_value(value)?)).collect()
 }
 
-/// The latest ones, the oldest first.
+/// Fetches the latest recordings, oldest first.
 fn last(client: &mut Client, wanted: u32) -> Result<Vec<Recording>, ToolError> {
     let mut all: Vec<Recording> = Vec::new();
     let mut before = None;
@@ -100,20 +101,20 @@ fn last(client: &mut Client, wanted: u32) -> Result<Vec<Recording>, ToolError> {
     }
 }
 
-/// What the server was started with, whatever its file says now.
+/// Fetches the configuration of the running server, independent of the current file.
 fn running_config(client: &mut Client) -> Result<Config, ToolError> {
     let Response::Config { file, text } = client.ask(&Request::ConfigShow)? else { return Err(ToolError::OtherAnswer) };
     let facts = Facts { root: false, ..Facts::from_system() };
     Ok(Config::parse(Path::new(&file), &text, &facts).map_err(LoadError::from)?)
 }
 
-/// The server's plugins, with the new version in the place of the one of its name, or of the only one that is no built-in.
+/// Replaces a plugin in the server's configuration: the plugin of the given name, or else the only plugin loaded from a file.
 fn cast(config: Config, args: &ReplayArgs, builtin: Builtin) -> Result<Cast, ToolError> {
     let source = Source::parse(&args.plugin);
-    let is_own = |plugin: &&Plugin| plugin.enabled && matches!(plugin.source(), PluginSource::File(_));
-    let own: Vec<&Plugin> = config.plugins.iter().filter(is_own).collect();
+    let is_from_file = |plugin: &&Plugin| plugin.enabled && matches!(plugin.source(), PluginSource::File(_));
+    let from_files: Vec<&Plugin> = config.plugins.iter().filter(is_from_file).collect();
     let wanted = args.section.name.clone().unwrap_or_else(|| source.name());
-    let name = match (config.plugins.iter().any(|plugin| plugin.name == wanted), own.as_slice()) {
+    let name = match (config.plugins.iter().any(|plugin| plugin.name == wanted), from_files.as_slice()) {
         (true, _) => wanted,
         (false, [only]) if args.section.name.is_none() => only.name.clone(),
         (false, _) => {
@@ -134,7 +135,7 @@ fn scene(recording: &Recording) -> Scene {
         helo: recording.helo.clone(),
         esmtp: recording.esmtp,
         sender: recording.sender.clone(),
-        // A redacted value is none that the server would take.
+        // The server would refuse a redacted AUTH value.
         mail_parameters: recording.mail_parameters.iter().filter(|(keyword, _)| keyword != "AUTH").cloned().collect(),
         recipients: recording.recipients.clone(),
         content: recording.head.as_ref().map(|head| content(head, &recording.body)),
@@ -142,9 +143,9 @@ fn scene(recording: &Recording) -> Scene {
     }
 }
 
-/// The message; in the place of a body that is not there stands a line that says so.
-fn content(head: &Bytes, body: &RecordedBody) -> Bytes {
-    let mut out = BytesMut::from(&head[..]);
+/// Rebuilds the message; a placeholder line stands for a missing body.
+fn content(header: &Bytes, body: &RecordedBody) -> Bytes {
+    let mut out = BytesMut::from(&header[..]);
     match body {
         RecordedBody::None => {}
         RecordedBody::Whole(body) => out.extend_from_slice(body),
@@ -155,7 +156,7 @@ fn content(head: &Bytes, body: &RecordedBody) -> Bytes {
     out.freeze()
 }
 
-/// What of a recording is not there, in words.
+/// Describes the missing parts of a recording.
 fn left_out(recording: &Recording) -> Vec<String> {
     let body = match &recording.body {
         RecordedBody::None | RecordedBody::Whole(_) => None,

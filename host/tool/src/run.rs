@@ -1,4 +1,4 @@
-//! `waxwing plugin run`: a server to try things out, with one plugin in it.
+//! Command `waxwing plugin run`: a test server with one plugin.
 
 use std::path::PathBuf;
 
@@ -10,26 +10,25 @@ use crate::command::Options;
 use crate::component::{Builtin, Source};
 use crate::rehearsal::cast::{self, PluginArgs};
 
-/// The submission port stands so far above the SMTP port, unless it is given.
+/// Default distance between the SMTP port and the submission port.
 const SUBMISSION_ABOVE_SMTP: u16 = 62;
 
 /// Arguments of `waxwing dev`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct DevArgs {
-    /// Keep everything in this directory [default: $XDG_DATA_HOME/waxwing-dev or ~/.local/share/waxwing-dev; for root
-    /// /var/lib/waxwing-dev]
+    /// Directory for all data [default: $XDG_DATA_HOME/waxwing-dev or ~/.local/share/waxwing-dev; for root /var/lib/waxwing-dev]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-    /// Port for mail from other servers; 0 takes any free one
+    /// Port for mail from other servers; 0 takes any free port
     #[arg(long, value_name = "PORT", default_value_t = DevPorts::default().smtp)]
     pub smtp_port: u16,
-    /// Port for mail from users [default: 62 above --smtp-port, which is 2587; any free one for 0]
+    /// Port for mail from users [default: 62 above --smtp-port, by default 2587; any free port for 0]
     #[arg(long, value_name = "PORT")]
     pub submission_port: Option<u16>,
 }
 
 impl DevArgs {
-    /// The ports, as they move together.
+    /// Returns the ports; the default submission port follows the SMTP port.
     #[must_use]
     pub fn ports(&self) -> DevPorts {
         let beside = if self.smtp_port == 0 { 0 } else { self.smtp_port.saturating_add(SUBMISSION_ABOVE_SMTP) };
@@ -37,12 +36,12 @@ impl DevArgs {
     }
 }
 
-/// `waxwing plugin run`
+/// Arguments of `waxwing plugin run`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct RunArgs {
-    /// The component; or builtin:NAME
+    /// Component file; or builtin:NAME
     file: String,
-    /// Load the component again when its file changes, which a server does by itself: the option only says so
+    /// Reload the component when the file changes; the default, so the option has no effect
     #[arg(long)]
     watch: bool,
     #[command(flatten)]
@@ -51,20 +50,20 @@ pub struct RunArgs {
     dev: DevArgs,
 }
 
-/// Runs servers.
+/// Runner of development servers.
 pub trait Serve {
-    /// Runs `waxwing dev` with these lines at the end of its configuration until a signal comes; what the process ends with.
-    fn dev(&self, args: &DevArgs, more: &str) -> Result<u8, ToolError>;
+    /// Runs `waxwing dev` with `extra_config` appended to the configuration until a signal arrives. Returns the exit code of the process.
+    fn dev(&self, args: &DevArgs, extra_config: &str) -> Result<u8, ToolError>;
 }
 
-/// Runs it until a signal comes.
+/// Runs the server until a signal arrives.
 pub(crate) fn run(args: &RunArgs, options: &Options, builtin: Builtin, serve: &dyn Serve) -> Result<(), ToolError> {
     if options.config.is_some() {
         let text = "plugin run makes a configuration of its own; add the plugin to yours and run `waxwing serve`";
         return Err(ToolError::Rehearsal(text.to_owned()));
     }
     let source = Source::parse(&args.file);
-    // Found out before the start, in a sentence.
+    // Inspected before the start, for an error message of one sentence.
     waxwing_sandbox::inspect(&source.name(), &source.read(builtin)?)?;
     match serve.dev(&args.dev, &lines(&source, &args.plugin, builtin)?)? {
         0 => Ok(()),

@@ -1,16 +1,16 @@
-//! How values look to a person.
+//! Text formatting of values for terminals.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use waxwing_types::Timestamp;
 
-/// Text of strangers without what would steer a terminal.
+/// Replaces control characters in untrusted text, against terminal escape sequences.
 pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     clean_but(text, &[])
 }
 
-/// The same for text of several lines.
+/// Replaces control characters, except line ends and tabs.
 pub(crate) fn clean_lines(text: &str) -> Cow<'_, str> {
     clean_but(text, &['\n', '\t'])
 }
@@ -20,30 +20,30 @@ fn clean_but<'t>(text: &'t str, allowed: &[char]) -> Cow<'t, str> {
     if text.contains(bad) { Cow::Owned(text.replace(bad, "\u{fffd}")) } else { Cow::Borrowed(text) }
 }
 
-/// Marks that turn the direction of text, so that it shows another thing than it says.
+/// True for bidirectional control characters, capable of disguising the displayed text.
 fn is_direction(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// `2026-11-24 05:00:00Z`.
+/// Formats a time in UTC: `2026-11-24 05:00:00Z`.
 pub(crate) fn time(at: Timestamp) -> String {
     at_time(at, 0)
 }
 
-/// `2026-11-24 05:00:00.123Z`.
+/// Formats a time in UTC with milliseconds: `2026-11-24 05:00:00.123Z`.
 pub(crate) fn exact_time(at: Timestamp) -> String {
     at_time(at, 3)
 }
 
 fn at_time(at: Timestamp, digits: usize) -> String {
-    let whole = if digits == 0 { at.as_secs().saturating_mul(1000) } else { at.as_millis() };
-    match i64::try_from(whole).ok().and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok()) {
+    let total_millis = if digits == 0 { at.as_secs().saturating_mul(1000) } else { at.as_millis() };
+    match i64::try_from(total_millis).ok().and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok()) {
         Some(time) => format!("{time:.digits$}").replace('T', " "),
-        None => format!("{whole} ms"),
+        None => format!("{total_millis} ms"),
     }
 }
 
-/// Three digits and a unit: `999 B`, `4.2 KB`, `52 MB`.
+/// Formats a size with two or three digits and a unit: `999 B`, `4.2 KB`, `52 MB`.
 pub(crate) fn size(octets: u64) -> String {
     let mut value = octets as f64;
     for unit in ["B", "KB", "MB", "GB"] {
@@ -55,7 +55,7 @@ pub(crate) fn size(octets: u64) -> String {
     format!("{octets} B")
 }
 
-/// `870 µs`, `1.2 ms`, `3.4 s`.
+/// Formats microseconds: `870 µs`, `1.2 ms`, `3.4 s`.
 pub(crate) fn micros(micros: u64) -> String {
     match micros {
         0..=999 => format!("{micros} µs"),
@@ -64,7 +64,7 @@ pub(crate) fn micros(micros: u64) -> String {
     }
 }
 
-/// `45 s`, `12 min`, `3 h`, `5 d`.
+/// Formats a duration: `45 s`, `12 min`, `3 h`, `5 d`.
 pub(crate) fn span(span: Duration) -> String {
     match span.as_secs() {
         s @ 0..=119 => format!("{s} s"),
@@ -74,12 +74,12 @@ pub(crate) fn span(span: Duration) -> String {
     }
 }
 
-/// `<>` or `<a@b>`.
+/// Formats an address as an SMTP path: `<>` or `<a@b>`.
 pub(crate) fn path(address: &str) -> String {
     format!("<{}>", clean(address))
 }
 
-/// `1 message`, `2 messages`.
+/// Formats a count with a noun: `1 message`, `2 messages`.
 pub(crate) fn count(n: u64, word: &str) -> String {
     if n == 1 { format!("{n} {word}") } else { format!("{n} {word}s") }
 }

@@ -1,4 +1,4 @@
-//! `waxwing tls show`: what each port shows its clients, and for how long that will do.
+//! Command `waxwing tls show`: TLS settings of each port, and certificates with expiry.
 
 use std::io::Write;
 use std::path::Path;
@@ -14,8 +14,8 @@ use crate::queue::print_json;
 use crate::text::clean;
 use crate::{Client, ToolError};
 
-/// Prints the listeners and the certificates of the configuration. The error names what is broken, what expires within `days`, and what the
-/// running server has not taken up.
+/// Prints listeners and certificates of the configuration. The error lists broken certificates, certificates with an expiry within `days`,
+/// and certificates not in use by the running server.
 pub(crate) fn show(
     file: &Path,
     client: Result<Client, ToolError>,
@@ -25,7 +25,7 @@ pub(crate) fn show(
     out: &mut dyn Write,
 ) -> Result<(), ToolError> {
     let config = load(file)?;
-    let mut troubles = Vec::new();
+    let mut problems = Vec::new();
     for listen in &config.listen {
         print_listener(&config, listen, json, out)?;
     }
@@ -36,12 +36,12 @@ pub(crate) fn show(
         return Ok(());
     }
     match Certificates::load(&config.smtpd_tls_chain_files) {
-        Err(error) => troubles.push(error.to_string()),
+        Err(error) => problems.push(error.to_string()),
         Ok(certificates) => {
             let served = served(client)?;
             for (index, info) in certificates.infos().enumerate() {
                 let in_use = served.as_ref().map(|served| served.contains(&info.fingerprint));
-                troubles.extend(trouble(info, in_use, days, now));
+                problems.extend(trouble(info, in_use, days, now));
                 print_certificate(info, index == 0, in_use, now, json, out)?;
             }
             if served.is_none() && !json {
@@ -52,7 +52,7 @@ pub(crate) fn show(
     if let Some(file) = &config.smtpd_tls_CAfile
         && let Err(error) = authorities(file)
     {
-        troubles.push(error.to_string());
+        problems.push(error.to_string());
     }
     for (file, mode) in readable_by_others(&config.smtpd_tls_chain_files) {
         if !json {
@@ -63,10 +63,10 @@ pub(crate) fn show(
             )?;
         }
     }
-    if troubles.is_empty() { Ok(()) } else { Err(ToolError::NotAsExpected(troubles.join("\n"))) }
+    if problems.is_empty() { Ok(()) } else { Err(ToolError::NotAsExpected(problems.join("\n"))) }
 }
 
-/// Fingerprints of what the running server shows; `None`: nobody answers.
+/// Returns the fingerprints of certificates in use; `None` without a running server.
 fn served(client: Result<Client, ToolError>) -> Result<Option<Vec<String>>, ToolError> {
     let mut client = match client {
         Ok(client) => client,
@@ -138,7 +138,7 @@ fn print_certificate(
     Ok(())
 }
 
-/// What a person must see to.
+/// Returns the problems of a certificate for the administrator.
 fn trouble(info: &CertificateInfo, in_use: Option<bool>, days: u32, now: Timestamp) -> Vec<String> {
     let names = clean(&info.names.join(", ")).into_owned();
     let mut all = Vec::new();
@@ -157,7 +157,7 @@ fn trouble(info: &CertificateInfo, in_use: Option<bool>, days: u32, now: Timesta
     all
 }
 
-/// Whole days, rounded down: -1 from the first second after the end.
+/// Returns full days until expiry, rounded down: -1 from the first second after the end.
 fn days_left(info: &CertificateInfo, now: Timestamp) -> i64 {
     let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     info.not_after.saturating_sub(now).div_euclid(86_400)

@@ -1,4 +1,4 @@
-//! `waxwing trace`.
+//! Command `waxwing trace`: the hook calls of transactions.
 
 use std::io::Write;
 
@@ -10,12 +10,12 @@ use crate::queue::print_json;
 use crate::text::{clean, exact_time, micros, path, size};
 use crate::{Client, ToolError};
 
-/// Shows every part of one message's trace.
+/// Prints every part of the trace of a message.
 pub(crate) fn of(client: &mut Client, id: QueueId, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
     print(client.ask(&Request::Trace { id })?, json, out)
 }
 
-/// Shows the latest transactions.
+/// Prints the traces of the latest transactions.
 pub(crate) fn last(client: &mut Client, limit: u32, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
     print(client.ask(&Request::TraceLast { limit })?, json, out)
 }
@@ -56,7 +56,7 @@ fn print_part(record: &TraceRecord, out: &mut dyn Write) -> Result<(), ToolError
     print_entries(&record.entries, out)
 }
 
-/// The steps of a transaction, one or more lines each.
+/// Prints the steps of a transaction, with one or more lines each.
 pub(crate) fn print_entries(entries: &[TraceEntry], out: &mut dyn Write) -> Result<(), ToolError> {
     let width = |column: fn(&TraceEntry) -> &str| entries.iter().map(|e| column(e).chars().count()).max().unwrap_or(0);
     let widths = [width(|e| &e.step), width(|e| &e.who), width(|e| &e.version)];

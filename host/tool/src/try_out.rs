@@ -1,4 +1,4 @@
-//! `waxwing plugin test`: one message through a plugin, as a server would take it.
+//! Command `waxwing plugin test`: a message through a plugin, as in a server.
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,19 +15,19 @@ use crate::rehearsal::cast::{self, PluginArgs};
 use crate::rehearsal::{Ending, Rehearse, Scene, golden, report};
 use crate::text::clean;
 
-/// Octets of a message.
+/// Maximum size of a test message, in bytes.
 const MESSAGE_BYTES_MAX: u64 = 64 << 20;
-/// The client's port, which no plugin should care about.
+/// Port of the simulated client.
 const CLIENT_PORT: u16 = 40_000;
-/// When messages come whose report is compared with a golden file: 2027-01-15 08:00:00 UTC.
+/// Fixed time for comparisons with a golden file: 2027-01-15 08:00:00 UTC.
 const GOLDEN_TIME: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
-/// `waxwing plugin test`
+/// Arguments of `waxwing plugin test`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct TestArgs {
-    /// The component; or builtin:NAME
+    /// Component file; or builtin:NAME
     file: String,
-    /// The message
+    /// Message file in the format of RFC 5322
     #[arg(long, value_name = "FILE")]
     eml: PathBuf,
     /// Envelope sender; empty for <>
@@ -36,69 +36,69 @@ pub struct TestArgs {
     /// Envelope recipient; may be given more than once
     #[arg(long, value_name = "ADDRESS", default_value = "recipient@example.net")]
     rcpt: Vec<String>,
-    /// Where the client is
+    /// IP address of the client
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)))]
     client: IpAddr,
-    /// The client's name by reverse lookup
+    /// Name of the client by reverse lookup
     #[arg(long, value_name = "NAME")]
     client_name: Option<String>,
-    /// What the client says after EHLO
+    /// Name of the client in EHLO
     #[arg(long, value_name = "NAME", default_value = "client.example.org")]
     helo: String,
-    /// The listener that it comes to
+    /// Name of the listener
     #[arg(long, value_name = "NAME", default_value = "smtp")]
     listener: String,
     #[command(flatten)]
     plugin: PluginArgs,
-    /// How it has to end; otherwise the exit code is 1
+    /// Expected outcome; any other gives the exit code 1
     #[arg(long, value_name = "VERDICT")]
     expect: Option<Ending>,
-    /// Compare the report, without times and ids, with this file; a difference gives the exit code 1
+    /// Compare the report, without times and ids, with a golden file; a difference gives the exit code 1
     #[arg(long, value_name = "FILE")]
     golden: Option<PathBuf>,
-    /// Write the golden file
+    /// Write the golden file instead of a comparison
     #[arg(long, requires = "golden")]
     update: bool,
 }
 
-/// Plays it and prints what was seen.
+/// Simulates the transaction and prints the report.
 pub(crate) fn test(
     args: &TestArgs,
     options: &Options,
     builtin: Builtin,
-    stage: &dyn Rehearse,
+    simulator: &dyn Rehearse,
     out: &mut dyn Write,
 ) -> Result<(), ToolError> {
     let source = Source::parse(&args.file);
-    let cast = match &options.config {
+    let setup = match &options.config {
         Some(file) => cast::among(&source, &args.plugin, file, builtin)?,
         None => cast::alone(&source, &args.plugin, &args.rcpt, builtin)?,
     };
-    let plugin = cast.plugin.clone();
-    let scene = scene(args)?;
-    let seen = stage.rehearse(cast, std::slice::from_ref(&scene))?;
-    let [seen] = seen.as_slice() else { return Err(ToolError::Rehearsal("nothing was played".to_owned())) };
-    let mut json = report::as_json(&plugin, &scene, seen)?;
+    let plugin = setup.plugin.clone();
+    let test_case = scene(args)?;
+    let result = simulator.rehearse(setup, std::slice::from_ref(&test_case))?;
+    let [result] = result.as_slice() else { return Err(ToolError::Rehearsal("no transaction was simulated".to_owned())) };
+    let mut json = report::as_json(&plugin, &test_case, result)?;
     if let Some(map) = json.as_object_mut() {
         map.insert("expected".to_owned(), serde_json::json!(args.expect));
     }
     match options.json {
         true => print_json(&json, out)?,
-        false => report::print(&plugin, &scene, seen, out)?,
+        false => report::print(&plugin, &test_case, result, out)?,
     }
-    let mut unlike = Vec::new();
+    let mut failures = Vec::new();
     if let Some(file) = &args.golden {
-        let lines = golden::compare(file, &golden::steady(&json, seen.id.as_deref())?, args.update)?;
+        let lines = golden::compare(file, &golden::steady(&json, result.id.as_deref())?, args.update)?;
         if !lines.is_empty() {
             let lines: Vec<_> = lines.iter().map(|line| clean(line)).collect();
-            unlike.push(format!("the report differs from {} (--update writes it anew):\n{}", file.display(), lines.join("\n")));
+            failures.push(format!("the report differs from {} (--update writes it anew):\n{}", file.display(), lines.join("\n")));
         }
     }
-    if let Some(expected) = args.expect.filter(|expected| *expected != seen.ending) {
-        let reply = clean(&seen.reply).into_owned();
-        unlike.push(format!("expected {}, and it was {}: {reply}", expected.as_str(), seen.ending.as_str()));
+    if let Some(expected) = args.expect.filter(|expected| *expected != result.ending) {
+        let reply = clean(&result.reply).into_owned();
+        failures.push(format!("expected {}, and it was {}: {reply}", expected.as_str(), result.ending.as_str()));
     }
-    if unlike.is_empty() { Ok(()) } else { Err(ToolError::NotAsExpected(unlike.join("\n"))) }
+    if failures.is_empty() { Ok(()) } else { Err(ToolError::NotAsExpected(failures.join("\n"))) }
 }
 
 fn scene(args: &TestArgs) -> Result<Scene, ToolError> {
@@ -114,12 +114,12 @@ fn scene(args: &TestArgs) -> Result<Scene, ToolError> {
         mail_parameters: Vec::new(),
         recipients: args.rcpt.iter().map(|address| (address.clone(), Vec::new())).collect(),
         content: Some(content),
-        // Dates that a plugin writes must be the same in each run that is compared.
+        // A fixed time makes dates written by plugins equal in each compared run.
         at: args.golden.as_ref().map(|_| GOLDEN_TIME),
     })
 }
 
-/// A message as a client sends it: files usually end their lines with LF alone.
+/// Converts bare LF to CRLF, as an SMTP client would, since files usually have LF line ends.
 fn with_crlf(octets: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(octets.len() + octets.len() / 32 + 2);
     let mut before = 0;

@@ -1,4 +1,4 @@
-//! `waxwing user`.
+//! Commands `waxwing user add`, `passwd`, `list` and `delete`.
 
 use std::io::{self, BufRead, IsTerminal as _, Read as _, Write};
 use std::path::{Path, PathBuf};
@@ -18,110 +18,110 @@ use crate::queue::print_json;
 use crate::text::clean;
 use place::Place;
 
-/// Why a command about users failed.
+/// Reason for the failure of a user command.
 #[derive(Debug, thiserror::Error)]
 pub enum UserCommandError {
-    /// Nothing says where users are.
-    #[error("{} names no place for users: add users = [\"file:/path\"] or [\"store:\"], or give --in", .0.display())]
+    /// Configuration without user sources.
+    #[error("{} has no user sources: add users = [\"file:/path\"] or [\"store:\"], or give --in", .0.display())]
     NoPlace(PathBuf),
-    /// `--in` with something else than a place.
-    #[error("\"{0}\" is no place for users: write file:/path or store:")]
+    /// Invalid value of `--in`.
+    #[error("\"{0}\" is not a user source: write file:/path or store:")]
     NotAPlace(String),
-    /// The password is none, or one that no client could say.
+    /// Empty or too long password, or a password with control characters.
     #[error("a password has 1 to {SECRET_BYTES_MAX} octets and no control characters")]
     BadPassword,
-    /// The second time it was another one.
+    /// Different text at the second prompt.
     #[error("the two passwords differ; nothing was changed")]
     Differ,
-    /// It can't be read.
+    /// Read error of the password.
     #[error("the password can't be read: {0}")]
     Input(io::Error),
-    /// No record can be made.
-    #[error("no record can be made of the password: the system has no random octets, or argon2 can't cost what is configured")]
+    /// Failure to compute a password record.
+    #[error("the password cannot be hashed: no system randomness, or an invalid cost in password_argon2_*")]
     NoRecord,
-    /// The name is none.
+    /// Invalid name of a user.
     #[error(transparent)]
     Name(#[from] UserNameError),
-    /// The users stay as they were.
+    /// Failed change or listing of users.
     #[error(transparent)]
     Users(#[from] UserError),
 }
 
-/// `waxwing user …`
+/// Subcommands of `waxwing user`.
 #[derive(Subcommand, Clone, Debug)]
 pub enum UserCommand {
-    /// Add a user, and ask for the password
+    /// Add a user, with a prompt for the password
     #[command(after_help = PASSWORD_HELP)]
     Add(ChangeArgs),
-    /// Give a user another password; the old one is refused from then on
+    /// Change the password of a user; the old password is refused from then on
     #[command(after_help = PASSWORD_HELP)]
     Passwd(ChangeArgs),
-    /// List the users and the schemes of their records, never the records
+    /// List the users and the schemes of their password records, never the records
     List {
-        /// Where.
+        /// User source to list.
         #[command(flatten)]
-        place: PlaceArgs,
+        source: PlaceArgs,
     },
     /// Remove a user
     Delete {
-        /// The user's name
+        /// Name of the user
         name: String,
-        /// Where.
+        /// User source to change.
         #[command(flatten)]
-        place: PlaceArgs,
+        source: PlaceArgs,
     },
 }
 
 const PASSWORD_HELP: &str = "The password is asked for twice on the terminal, without an echo. Where standard input is no terminal, it is one line of it.";
 
-/// Who gets a password, and what is kept of it.
+/// Arguments of the commands `add` and `passwd`.
 #[derive(Args, Clone, Debug)]
 pub struct ChangeArgs {
-    /// The user's name
+    /// Name of the user
     name: String,
-    /// Make no record for SCRAM-SHA-256, even if password_scram says so
+    /// Create no record for SCRAM-SHA-256, even with password_scram = true
     #[arg(long)]
     no_scram: bool,
     #[command(flatten)]
-    place: PlaceArgs,
+    source: PlaceArgs,
 }
 
-/// Where the users are.
+/// Argument for a user source.
 #[derive(Args, Clone, Debug)]
 pub struct PlaceArgs {
-    /// Where the users are: file:/path, or store: for the store of the running server [default: what `users` says in the configuration]
+    /// User source: file:/path, or store: for the store of the running server [default: `users` of the configuration]
     #[arg(long = "in", value_name = "PLACE")]
-    place: Option<String>,
+    source: Option<String>,
 }
 
-/// Does it.
+/// Runs a user command.
 pub(crate) fn run(command: &UserCommand, options: &Options, out: &mut dyn Write) -> Result<(), ToolError> {
     match command {
-        UserCommand::List { place } => list(&mut Places::of(place, options)?, options.json, out),
+        UserCommand::List { source } => list(&mut Places::of(source, options)?, options.json, out),
         UserCommand::Add(args) => {
-            let (name, mut places) = (name(&args.name)?, Places::of(&args.place, options)?);
-            // Said before somebody types a password.
-            if let Some(place) = places.that_knows(&name)? {
-                return Err(exists(&name, &place.shown).into());
+            let (name, mut backends) = (name(&args.name)?, Places::of(&args.source, options)?);
+            // Checked before the prompt for a password.
+            if let Some(backend) = backends.that_knows(&name)? {
+                return Err(exists(&name, &backend.shown).into());
             }
-            let records = places.records(&ask(&name)?, args.no_scram)?;
-            let place = &mut places.first;
-            place.add(&name, &records)?;
-            told("added", &name, place, options.json, out)
+            let records = backends.records(&ask(&name)?, args.no_scram)?;
+            let backend = &mut backends.first;
+            backend.add(&name, &records)?;
+            told("added", &name, backend, options.json, out)
         }
         UserCommand::Passwd(args) => {
-            let (name, mut places) = (name(&args.name)?, Places::of(&args.place, options)?);
-            places.with(&name)?;
-            let records = places.records(&ask(&name)?, args.no_scram)?;
-            let place = places.with(&name)?;
-            place.replace(&name, &records)?;
-            told("changed", &name, place, options.json, out)
+            let (name, mut backends) = (name(&args.name)?, Places::of(&args.source, options)?);
+            backends.with(&name)?;
+            let records = backends.records(&ask(&name)?, args.no_scram)?;
+            let backend = backends.with(&name)?;
+            backend.replace(&name, &records)?;
+            told("changed", &name, backend, options.json, out)
         }
-        UserCommand::Delete { name: text, place } => {
-            let (name, mut places) = (name(text)?, Places::of(place, options)?);
-            let place = places.with(&name)?;
-            place.delete(&name)?;
-            told("deleted", &name, place, options.json, out)
+        UserCommand::Delete { name: text, source } => {
+            let (name, mut backends) = (name(text)?, Places::of(source, options)?);
+            let backend = backends.with(&name)?;
+            backend.delete(&name)?;
+            told("deleted", &name, backend, options.json, out)
         }
     }
 }
@@ -130,7 +130,7 @@ fn name(text: &str) -> Result<UserName, UserCommandError> {
     Ok(UserName::parse(text)?)
 }
 
-/// Where the users are, and how their passwords are kept.
+/// User sources in lookup order, and the password policy.
 struct Places {
     first: Place,
     others: Vec<Place>,
@@ -139,21 +139,21 @@ struct Places {
 
 impl Places {
     fn of(args: &PlaceArgs, options: &Options) -> Result<Self, ToolError> {
-        let config = match (&args.place, config_file(options)) {
+        let config = match (&args.source, config_file(options)) {
             (_, Ok(file)) => Some((load(&file)?, file)),
-            // A file can be made before there is a configuration.
+            // A user file can be created before the configuration.
             (Some(_), Err(_)) => None,
             (None, Err(error)) => return Err(error),
         };
-        let named = match (&args.place, &config) {
-            (Some(place), _) => vec![parse_place(place)?],
+        let named = match (&args.source, &config) {
+            (Some(source), _) => vec![parse_place(source)?],
             (None, Some((config, _))) => config.users.clone(),
             (None, None) => Vec::new(),
         };
         let owner = config.as_ref().and_then(|(config, _)| owner_of(config));
         let no_place = || UserCommandError::NoPlace(config.as_ref().map(|(_, file)| file.clone()).unwrap_or_default());
         let (first, others) = named.split_first().ok_or_else(no_place)?;
-        let open = |place: &UserPlace| Place::open(place, owner, options);
+        let open = |source: &UserPlace| Place::open(source, owner, options);
         let others = others.iter().map(open).collect::<Result<_, _>>()?;
         let default = Keeping { cost: PasswordCost::default(), scram: true };
         let keeping = config.as_ref().map_or(default, |(config, _)| Keeping::of(config));
@@ -164,19 +164,19 @@ impl Places {
         std::iter::once(&mut self.first).chain(&mut self.others)
     }
 
-    /// The place where such a user is looked up.
+    /// Returns the first user source with the user.
     fn that_knows(&mut self, name: &UserName) -> Result<Option<&mut Place>, ToolError> {
-        for place in self.all() {
-            if place.has(name)? {
-                return Ok(Some(place));
+        for backend in self.all() {
+            if backend.has(name)? {
+                return Ok(Some(backend));
             }
         }
         Ok(None)
     }
 
     fn with(&mut self, name: &UserName) -> Result<&mut Place, ToolError> {
-        let shown: Vec<String> = self.all().map(|place| place.shown.clone()).collect();
-        let unknown = || UserCommandError::from(UserError::Unknown { name: name.to_string(), place: shown.join(" or ") });
+        let shown: Vec<String> = self.all().map(|backend| backend.shown.clone()).collect();
+        let unknown = || UserCommandError::from(UserError::Unknown { name: name.to_string(), location: shown.join(" or ") });
         Ok(self.that_knows(name)?.ok_or_else(unknown)?)
     }
 
@@ -186,11 +186,11 @@ impl Places {
     }
 }
 
-fn exists(name: &UserName, place: &str) -> UserCommandError {
-    UserError::Exists { name: name.to_string(), place: place.to_owned() }.into()
+fn exists(name: &UserName, location: &str) -> UserCommandError {
+    UserError::Exists { name: name.to_string(), location: location.to_owned() }.into()
 }
 
-/// On the command line a relative path is taken from where its reader stands.
+/// Parses a user source; relative paths start at the working directory.
 fn parse_place(text: &str) -> Result<UserPlace, ToolError> {
     match text.split_once(':') {
         Some(("file", path)) if !path.is_empty() => Ok(UserPlace::File(std::path::absolute(Path::new(path))?)),
@@ -199,18 +199,18 @@ fn parse_place(text: &str) -> Result<UserPlace, ToolError> {
     }
 }
 
-/// What root makes must be readable by whom the server becomes.
+/// Returns the owner of a new file created by root: the run-as user of the server must be able to read the file.
 fn owner_of(config: &Config) -> Option<(u32, u32)> {
     let name = config.mail_owner.as_deref().filter(|_| geteuid().is_root())?;
     let user = User::from_name(name).ok().flatten()?;
     Some((user.uid.as_raw(), user.gid.as_raw()))
 }
 
-fn list(places: &mut Places, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
-    for place in places.all() {
-        for UserEntry { name, schemes } in place.list()? {
+fn list(backends: &mut Places, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
+    for backend in backends.all() {
+        for UserEntry { name, schemes } in backend.list()? {
             match json {
-                true => print_json(&json!({ "user": name, "schemes": schemes, "place": place.shown }), out)?,
+                true => print_json(&json!({ "user": name, "schemes": schemes, "place": backend.shown }), out)?,
                 false => writeln!(out, "{}  {}", clean(&name), schemes.join(", "))?,
             }
         }
@@ -218,20 +218,20 @@ fn list(places: &mut Places, json: bool, out: &mut dyn Write) -> Result<(), Tool
     Ok(())
 }
 
-fn told(what: &str, name: &UserName, place: &Place, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
+fn told(what: &str, name: &UserName, backend: &Place, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
     match json {
-        true => print_json(&json!({ "user": name.as_str(), "done": what, "place": place.shown }), out),
-        false => Ok(writeln!(out, "{what} {} in {}", clean(name.as_str()), place.shown)?),
+        true => print_json(&json!({ "user": name.as_str(), "done": what, "place": backend.shown }), out),
+        false => Ok(writeln!(out, "{what} {} in {}", clean(name.as_str()), backend.shown)?),
     }
 }
 
-/// The password: from the terminal, twice, or a line of standard input.
+/// Reads the password: twice from the terminal, or one line of standard input.
 fn ask(name: &UserName) -> Result<String, UserCommandError> {
     let stdin = io::stdin();
     if !stdin.is_terminal() {
         return piped(&mut stdin.lock());
     }
-    let prompt = |words: &str| rpassword::prompt_password(format!("{words} for {name}: ")).map_err(UserCommandError::Input);
+    let prompt = |label: &str| rpassword::prompt_password(format!("{label} for {name}: ")).map_err(UserCommandError::Input);
     let password = checked(prompt("Password")?)?;
     if password != prompt("Once more, the password")? {
         return Err(UserCommandError::Differ);
@@ -263,7 +263,7 @@ mod tests {
     }
 
     fn places(options: &Options, place: Option<&str>) -> Result<Places, ToolError> {
-        Places::of(&PlaceArgs { place: place.map(str::to_owned) }, options)
+        Places::of(&PlaceArgs { source: place.map(str::to_owned) }, options)
     }
 
     #[test]
@@ -291,7 +291,7 @@ mod tests {
         }
         let (_dir, options) = site("");
         let error = places(&options, None).err().unwrap().to_string();
-        assert!(error.contains("names no place") && error.contains("--in"), "{error}");
+        assert!(error.contains("has no user sources") && error.contains("--in"), "{error}");
     }
 
     #[test]
@@ -305,7 +305,7 @@ mod tests {
         assert!(found.with(&UserName::parse("bob").unwrap()).err().unwrap().to_string().contains("/one or file:"));
         let mut out = Vec::new();
         list(&mut found, false, &mut out).unwrap();
-        run(&UserCommand::Delete { name: "Anna".into(), place: PlaceArgs { place: None } }, &options, &mut out).unwrap();
+        run(&UserCommand::Delete { name: "Anna".into(), source: PlaceArgs { source: None } }, &options, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(text.starts_with("anna  PLAIN\ndeleted Anna in file:"), "{text}");
         assert_eq!(std::fs::read_to_string(dir.path().join("two")).unwrap(), "");

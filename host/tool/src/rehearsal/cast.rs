@@ -1,5 +1,5 @@
-//! The configuration that a rehearsal is played with: the server's own with one plugin exchanged, or one in which everybody has a mailbox
-//! and nothing else is bound.
+//! Configuration of a simulation: the server's configuration with one plugin replaced, or a minimal configuration with a mailbox for every
+//! address and no other plugin.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,25 +13,25 @@ use super::Cast;
 use crate::ToolError;
 use crate::component::{Builtin, Source, read_file};
 
-/// What the plugin's section says.
+/// Arguments for the configuration section of the plugin.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct PluginArgs {
-    /// The plugin's name [default: that of the file]
+    /// Name of the plugin [default: from the file name]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
-    /// A key of the plugin's own settings; the value is TOML, or else text
+    /// Setting of the plugin; the value is TOML, or else text
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
-    /// A TOML file with the plugin's own settings
+    /// TOML file with the settings of the plugin
     #[arg(long, value_name = "FILE")]
     pub(crate) settings: Option<PathBuf>,
-    /// A grant, as under [plugins.NAME.grants]: message=headers, edit; `none` for none at all [default: what the plugin imports]
+    /// Grant, as under [plugins.NAME.grants]: message=headers, edit; `none` for no grants [default: the imports of the plugin]
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) grant: Vec<String>,
-    /// A limit, as under [plugins.NAME.limits]: time=1s
+    /// Limit, as under [plugins.NAME.limits]: time=1s
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) limit: Vec<String>,
-    /// A table that the plugin may look up: a={ key = "value" }, or a=texthash:/path; those that it is granted are empty otherwise
+    /// Table for lookups of the plugin: a={ key = "value" }, or a=texthash:/path; other granted tables are empty
     #[arg(long, value_name = "NAME=TABLE")]
     pub(crate) table: Vec<String>,
 }
@@ -42,7 +42,7 @@ impl PluginArgs {
     }
 }
 
-/// Alone on the stage: every client may write to everybody, the domains of `recipients` are ours, and all their users exist.
+/// Builds a minimal configuration: all clients may relay, the domains of `recipients` are local, and all of their addresses exist.
 pub(crate) fn alone(source: &Source, args: &PluginArgs, recipients: &[String], builtin: Builtin) -> Result<Cast, ToolError> {
     let (name, section, tables) = own_section(source, args, builtin)?;
     let mut plugins = Table::new();
@@ -79,7 +79,7 @@ pub(crate) fn alone(source: &Source, args: &PluginArgs, recipients: &[String], b
     Ok(Cast { config, plugin: name })
 }
 
-/// The plugin's name, its section, and the tables that it may look up.
+/// Returns the plugin's name, configuration section and lookup tables.
 pub(crate) fn own_section(source: &Source, args: &PluginArgs, builtin: Builtin) -> Result<(String, Table, Table), ToolError> {
     let name = args.name.clone().unwrap_or_else(|| source.name());
     let section = section(source, &name, args, builtin)?;
@@ -87,13 +87,13 @@ pub(crate) fn own_section(source: &Source, args: &PluginArgs, builtin: Builtin) 
     Ok((name, section, tables))
 }
 
-/// In the place of the plugin of that name in the server's configuration, or after all of its plugins.
+/// Loads the server's configuration and replaces the plugin of the same name, or appends the plugin.
 pub(crate) fn among(source: &Source, args: &PluginArgs, file: &Path, builtin: Builtin) -> Result<Cast, ToolError> {
     let config = Config::load(file, &facts())?;
     exchanged(source, args, config, builtin)
 }
 
-/// The same with a configuration that is at hand.
+/// Replaces the plugin of the same name in a loaded configuration, or appends the plugin.
 pub(crate) fn exchanged(source: &Source, args: &PluginArgs, mut config: Config, builtin: Builtin) -> Result<Cast, ToolError> {
     let name = args.name.clone().unwrap_or_else(|| source.name());
     match config.plugins.iter_mut().find(|plugin| plugin.name == name) {
@@ -112,7 +112,7 @@ pub(crate) fn exchanged(source: &Source, args: &PluginArgs, mut config: Config, 
     Ok(Cast { config, plugin: name })
 }
 
-/// What the arguments say goes before what the configuration says; the rest stays.
+/// Overrides the configuration of a plugin by the given arguments.
 fn change(plugin: &mut Plugin, given: Plugin, args: &PluginArgs) {
     if args.settings.is_some() {
         plugin.config.clear();
@@ -126,12 +126,12 @@ fn change(plugin: &mut Plugin, given: Plugin, args: &PluginArgs) {
     }
 }
 
-/// The plugin that a section of its own makes.
+/// Builds the plugin configuration from the arguments alone.
 fn one(source: &Source, args: &PluginArgs, name: &str, builtin: Builtin) -> Result<Plugin, ToolError> {
     let args = PluginArgs { name: Some(name.to_owned()), ..args.clone() };
-    let cast = alone(source, &args, &[], builtin)?;
-    let found = cast.config.plugins.into_iter().find(|plugin| plugin.name == name);
-    found.ok_or_else(|| ToolError::Rehearsal(format!("\"{name}\" is no plugin's name")))
+    let setup = alone(source, &args, &[], builtin)?;
+    let plugin_config = setup.config.plugins.into_iter().find(|plugin| plugin.name == name);
+    plugin_config.ok_or_else(|| ToolError::Rehearsal(format!("\"{name}\" is not a valid plugin name")))
 }
 
 fn section(source: &Source, name: &str, args: &PluginArgs, builtin: Builtin) -> Result<Table, ToolError> {
@@ -152,19 +152,19 @@ fn section(source: &Source, name: &str, args: &PluginArgs, builtin: Builtin) -> 
         section.insert("grants".to_owned(), grants.into());
     }
     section.insert("limits".to_owned(), pairs("--limit", &args.limit, false)?.into());
-    let mut own = match &args.settings {
+    let mut settings = match &args.settings {
         Some(file) => {
             let text = String::from_utf8_lossy(&read_file(file, CONFIG_BYTES_MAX)?).into_owned();
             text.parse::<Table>().map_err(|e| ToolError::Rehearsal(format!("{}: {}", file.display(), e.message())))?
         }
         None => Table::new(),
     };
-    own.extend(pairs("--set", &args.set, false)?);
-    section.insert("config".to_owned(), own.into());
+    settings.extend(pairs("--set", &args.set, false)?);
+    section.insert("config".to_owned(), settings.into());
     Ok(section)
 }
 
-/// Those that are given, and an empty one for each other name that the plugin is granted.
+/// Returns the given tables, and an empty table for each other table granted to the plugin.
 fn tables(section: &Table, args: &PluginArgs) -> Result<Table, ToolError> {
     let mut tables = pairs("--table", &args.table, false)?;
     let granted = section.get("grants").and_then(|grants| grants.get("lookup")).and_then(Value::as_array);
@@ -174,17 +174,17 @@ fn tables(section: &Table, args: &PluginArgs) -> Result<Table, ToolError> {
     Ok(tables)
 }
 
-/// What the component imports. A built-in plugin has its grants from the configuration's defaults.
+/// Returns grants for all imports of the component. A built-in plugin has default grants in the configuration.
 fn least_grants(source: &Source, name: &str, builtin: Builtin) -> Result<Table, ToolError> {
     if matches!(source, Source::Builtin(_)) {
         return Ok(Table::new());
     }
-    let found = inspect(name, &source.read(builtin)?).map_err(|e| ToolError::Rehearsal(e.to_string()))?;
-    let lines = found.grant_lines().join("\n");
+    let inspection = inspect(name, &source.read(builtin)?).map_err(|e| ToolError::Rehearsal(e.to_string()))?;
+    let lines = inspection.grant_lines().join("\n");
     lines.parse::<Table>().map_err(|e| ToolError::Rehearsal(e.to_string()))
 }
 
-/// `key=value`; a word alone is a key that is true, where that is allowed.
+/// Parses `key=value` arguments; with `flags`, a key alone has the value `true`.
 fn pairs(option: &str, given: &[String], flags: bool) -> Result<Table, ToolError> {
     given
         .iter()
@@ -196,7 +196,7 @@ fn pairs(option: &str, given: &[String], flags: bool) -> Result<Table, ToolError
         .collect()
 }
 
-/// TOML if it is that, else text.
+/// Parses a TOML value; other text becomes a string.
 fn value_of(text: &str) -> Value {
     let read = format!("value = {text}\n").parse::<Table>().ok().and_then(|mut table| table.remove("value"));
     read.unwrap_or_else(|| Value::String(text.to_owned()))

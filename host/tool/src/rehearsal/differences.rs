@@ -1,12 +1,12 @@
-//! What became of a header.
+//! Differences between two message headers.
 
 use bytes::Bytes;
 use waxwing_message::{HeadSplitter, HeaderBlock, Split};
 
-/// Fields of a header that are compared one by one; of a longer one only the sum is told.
+/// Maximum number of header fields for a comparison field by field; for more fields only the counts are printed.
 const FIELDS_MAX: usize = 2000;
 
-/// A message as header and body.
+/// Splits a message into header block and body.
 pub(crate) fn split(content: &Bytes) -> (HeaderBlock, Bytes) {
     let mut splitter = HeadSplitter::new(content.len());
     match splitter.push(content.clone()) {
@@ -16,7 +16,7 @@ pub(crate) fn split(content: &Bytes) -> (HeaderBlock, Bytes) {
     }
 }
 
-/// The fields that went (`-`) and came (`+`), in the order of the header, as one line each.
+/// Returns removed (`-`) and added (`+`) fields in header order, each as one unfolded line.
 pub(crate) fn header_lines(before: &HeaderBlock, after: &HeaderBlock) -> Vec<String> {
     let texts =
         |block: &HeaderBlock| block.fields().iter().map(|f| format!("{}: {}", f.name(), f.unfolded())).collect::<Vec<_>>();
@@ -36,7 +36,7 @@ pub(crate) fn header_lines(before: &HeaderBlock, after: &HeaderBlock) -> Vec<Str
     lines
 }
 
-/// The places of a longest common subsequence.
+/// Returns the index pairs of a longest common subsequence.
 pub(crate) fn common<T: PartialEq>(old: &[T], new: &[T]) -> Vec<(usize, usize)> {
     let width = new.len() + 1;
     let mut lengths = vec![0u32; (old.len() + 1) * width];

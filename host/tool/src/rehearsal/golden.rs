@@ -1,4 +1,4 @@
-//! Golden files: what a rehearsal showed, without what differs from run to run.
+//! Golden files: the report of a simulation without the values of a single run.
 
 use std::path::Path;
 
@@ -8,16 +8,16 @@ use super::differences::common;
 use crate::ToolError;
 use crate::component::read_file;
 
-/// Octets of a golden file.
+/// Maximum size of a golden file, in bytes.
 const GOLDEN_BYTES_MAX: u64 = 16 << 20;
-/// Lines that are compared one by one.
+/// Maximum number of lines for a comparison line by line.
 const LINES_MAX: usize = 4000;
-/// Keys that hold times, or what another build of the same plugin changes.
+/// Keys with times, or with values changed by another build of the same plugin.
 const UNSTEADY: [&str; 4] = ["micros", "fuel", "memory_bytes", "expected"];
-/// In place of a queue id.
+/// Placeholder for a queue id.
 const SOME_ID: &str = "QUEUE-ID";
 
-/// The text of a golden file.
+/// Formats a report as the text of a golden file.
 pub(crate) fn steady(report: &Value, id: Option<&str>) -> Result<String, ToolError> {
     let mut steady = report.clone();
     leave_out(&mut steady);
@@ -40,7 +40,7 @@ fn leave_out(value: &mut Value) {
     }
 }
 
-/// Writes the file, or compares it: the lines that differ.
+/// Writes the golden file with `update`; otherwise returns the differing lines.
 pub(crate) fn compare(file: &Path, now: &str, update: bool) -> Result<Vec<String>, ToolError> {
     if update {
         let failed = |error| ToolError::File { file: file.to_owned(), error };

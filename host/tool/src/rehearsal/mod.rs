@@ -1,5 +1,5 @@
-//! A transaction with plugins on the bench: what is played, who plays, and what was seen. The server itself plays it, in this process
-//! and over a queue in a temporary directory; the daemon implements [`Rehearse`].
+//! Simulated transactions with plugins: test case, configuration and result. The server code runs in the same process with a queue in a
+//! temporary directory; the daemon implements [`Simulate`].
 
 pub(crate) mod cast;
 pub(crate) mod differences;
@@ -17,64 +17,64 @@ use waxwing_types::{Parameter, Tags, Timestamp, Via};
 
 use crate::ToolError;
 
-/// One transaction as a client makes it.
+/// Transaction of a client, the input of a simulation.
 #[derive(Clone, Debug)]
 pub struct Scene {
-    /// Where the client is.
+    /// Address of the client.
     pub peer: SocketAddr,
-    /// Its name by reverse lookup.
+    /// Name of the client by reverse lookup.
     pub client_name: Option<String>,
-    /// The listener that it came to.
+    /// Name of the listener.
     pub listener: String,
-    /// By which door.
+    /// Source of the message (SMTP or submission).
     pub via: Via,
-    /// What it says after EHLO or HELO.
+    /// Parameter of EHLO or HELO.
     pub helo: String,
-    /// EHLO.
+    /// True for EHLO, false for HELO.
     pub esmtp: bool,
     /// Envelope sender; empty for `<>`.
     pub sender: String,
-    /// Parameters of MAIL.
+    /// Parameters of the MAIL command.
     pub mail_parameters: Vec<Parameter>,
     /// Recipients with the parameters of RCPT.
     pub recipients: Vec<(String, Vec<Parameter>)>,
-    /// The message, CRLF line ends; none: the client goes after its recipients.
+    /// Message with CRLF line ends; `None`: the client disconnects after the recipients.
     pub content: Option<Bytes>,
-    /// The time that the server believes it is; none: the time that it is.
+    /// Fixed time of the server's clock; `None`: the system clock.
     pub at: Option<Timestamp>,
 }
 
-/// Who plays.
+/// Configuration under test.
 #[derive(Clone, Debug)]
 pub struct Cast {
-    /// Names, limits, tables and plugins.
+    /// Server configuration with names, limits, tables and plugins.
     pub config: Config,
-    /// The plugin that it is about.
+    /// Name of the plugin under test.
     pub plugin: String,
 }
 
-/// How a transaction ended.
+/// Outcome of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Ending {
-    /// 250, and it is in the queue.
+    /// Reply 250, and the message is in the queue.
     Accept,
-    /// 5xx.
+    /// Reply 5xx to a command or the message.
     Reject,
-    /// 4xx.
+    /// Reply 4xx to a command or the message.
     Defer,
-    /// A negative reply, and the connection is closed.
+    /// Negative reply with a disconnection by the server.
     Disconnect,
-    /// 250, and it is nowhere.
+    /// Reply 250, but the message is not in the queue.
     Discard,
-    /// 250, and it is in the hold queue.
+    /// Reply 250, and the message is in the hold queue.
     Hold,
-    /// The client left while nothing had been refused: what would have been said of its message is not known.
+    /// Disconnection by the client before any refusal: the verdict on the message is unknown.
     Open,
 }
 
 impl Ending {
-    /// The word in reports.
+    /// Returns the name used in reports.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -89,72 +89,72 @@ impl Ending {
     }
 }
 
-/// A command and its reply.
+/// SMTP command with the server's reply.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Exchange {
-    /// What the client sent; empty for the greeting, `.` for the message.
+    /// Command line; empty for the greeting, `.` for the message.
     pub command: String,
-    /// What it heard, several lines joined by spaces.
+    /// Reply text, with multiple lines joined by spaces.
     pub reply: String,
 }
 
-/// What is in the queue afterwards.
+/// Message in the queue after a transaction.
 #[derive(Clone, Debug)]
 pub struct Queued {
-    /// Envelope sender.
+    /// Envelope sender; empty for `<>`.
     pub sender: String,
-    /// Envelope recipients, aliases expanded.
+    /// Envelope recipients after alias expansion.
     pub recipients: Vec<String>,
-    /// The header block, without the Received field of this server.
+    /// Header block without the Received field of this server.
     pub head: Bytes,
-    /// The body.
+    /// Message body in bytes.
     pub body: Bytes,
-    /// What plugins said about it.
+    /// Tags set by plugins.
     pub tags: Tags,
-    /// Why it is held.
+    /// Reason for the hold queue, if held.
     pub hold: Option<String>,
 }
 
-/// What a plugin's calls of one hook cost.
+/// Resource use of a plugin in one hook.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Cost {
-    /// The plugin.
+    /// Name of the plugin.
     pub plugin: String,
-    /// The hook.
+    /// Name of the hook.
     pub hook: String,
-    /// Calls that ended by themselves.
+    /// Number of completed calls.
     pub calls: u64,
-    /// Units of fuel, about one for each WebAssembly instruction.
+    /// Units of fuel, about one per WebAssembly instruction.
     pub fuel: u64,
-    /// Octets of the largest instance.
+    /// Memory of the largest instance, in bytes.
     pub memory_bytes: u64,
-    /// Host functions and how often each was called.
+    /// Number of calls of each host function.
     pub host_calls: BTreeMap<String, u64>,
 }
 
-/// What was seen of one transaction.
+/// Result of a simulated transaction.
 #[derive(Clone, Debug)]
 pub struct Performance {
-    /// Its queue id; none if it got none.
+    /// Queue id of the transaction, if assigned.
     pub id: Option<String>,
-    /// How it ended.
+    /// Outcome of the transaction.
     pub ending: Ending,
-    /// The reply that says so.
+    /// Reply with the outcome.
     pub reply: String,
-    /// The command that it answers: `connect`, `EHLO`, `MAIL`, `RCPT`, `DATA`, or `.` for the message.
+    /// Command with the outcome: `connect`, `EHLO`, `MAIL`, `RCPT`, `DATA`, or `.` for the message.
     pub stage: String,
     /// All commands and replies.
     pub dialogue: Vec<Exchange>,
-    /// Each step.
+    /// Trace entries of all steps.
     pub entries: Vec<TraceEntry>,
-    /// What is in the queue afterwards.
+    /// Message in the queue afterwards.
     pub queued: Option<Queued>,
-    /// What it cost.
+    /// Resource use by plugin and hook.
     pub costs: Vec<Cost>,
 }
 
-/// Plays transactions as the server would.
+/// Simulator of transactions with the code of the server.
 pub trait Rehearse {
-    /// Loads the plugins once and plays each scene in a session of its own.
-    fn rehearse(&self, cast: Cast, scenes: &[Scene]) -> Result<Vec<Performance>, ToolError>;
+    /// Loads the plugins once and runs each test case in a separate session. Error: a configuration or plugin unfit for use.
+    fn rehearse(&self, setup: Cast, test_cases: &[Scene]) -> Result<Vec<Performance>, ToolError>;
 }

@@ -1,4 +1,4 @@
-//! What was seen of a transaction, as JSON with keys that stay and as a person reads it.
+//! Report of a simulated transaction, as JSON with stable keys and as text.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -12,32 +12,32 @@ use crate::ToolError;
 use crate::text::{clean, micros, path};
 use crate::trace::print_entries;
 
-/// The report as JSON. Its keys are described in `docs/plugin-commands.md`.
-pub(crate) fn as_json(plugin: &str, scene: &Scene, seen: &Performance) -> Result<Value, ToolError> {
-    let recipients: Vec<&String> = scene.recipients.iter().map(|(address, _)| address).collect();
+/// Builds the JSON report, with the keys described in `docs/plugin-commands.md`.
+pub(crate) fn as_json(plugin: &str, test_case: &Scene, result: &Performance) -> Result<Value, ToolError> {
+    let recipients: Vec<&String> = test_case.recipients.iter().map(|(address, _)| address).collect();
     let mut report = json!({
         "plugin": plugin,
-        "verdict": seen.ending,
-        "stage": seen.stage,
-        "reply": seen.reply,
-        "dialogue": seen.dialogue,
-        "hooks": seen.entries.iter().map(entry_json).collect::<Vec<_>>(),
-        "cost": seen.costs,
-        "micros": seen.entries.iter().map(|entry| entry.micros).sum::<u64>(),
-        "sender": { "before": scene.sender },
+        "verdict": result.ending,
+        "stage": result.stage,
+        "reply": result.reply,
+        "dialogue": result.dialogue,
+        "hooks": result.entries.iter().map(entry_json).collect::<Vec<_>>(),
+        "cost": result.costs,
+        "micros": result.entries.iter().map(|entry| entry.micros).sum::<u64>(),
+        "sender": { "before": test_case.sender },
         "recipients": { "before": recipients },
         "header": null,
         "body": null,
         "tags": null,
         "hold": null,
     });
-    if let (Some(queued), Some(content), Some(map)) = (&seen.queued, &scene.content, report.as_object_mut()) {
+    if let (Some(queued), Some(content), Some(map)) = (&result.queued, &test_case.content, report.as_object_mut()) {
         let (head, body) = split(content);
         let lines = header_lines(&head, &split(&queued.head).0);
         map.insert("header".to_owned(), json!(lines));
         let changed = body != queued.body;
         map.insert("body".to_owned(), json!({ "before": body.len(), "after": queued.body.len(), "changed": changed }));
-        map.insert("sender".to_owned(), json!({ "before": scene.sender, "after": queued.sender }));
+        map.insert("sender".to_owned(), json!({ "before": test_case.sender, "after": queued.sender }));
         map.insert("recipients".to_owned(), json!({ "before": recipients, "after": queued.recipients }));
         map.insert("tags".to_owned(), json!(queued.tags));
         map.insert("hold".to_owned(), json!(queued.hold));
@@ -60,29 +60,29 @@ fn entry_json(entry: &TraceEntry) -> Value {
     })
 }
 
-/// As a person reads it.
-pub(crate) fn print(plugin: &str, scene: &Scene, seen: &Performance, out: &mut dyn Write) -> Result<(), ToolError> {
-    let time: u64 = seen.entries.iter().filter(|entry| *entry.who == *plugin).map(|entry| entry.micros).sum();
-    let at = if seen.stage == "." { "the end of the message".to_owned() } else { seen.stage.clone() };
-    writeln!(out, "{}: {} at {at}: {}", clean(plugin), seen.ending.as_str(), clean(&seen.reply))?;
+/// Prints the report as text.
+pub(crate) fn print(plugin: &str, test_case: &Scene, result: &Performance, out: &mut dyn Write) -> Result<(), ToolError> {
+    let time: u64 = result.entries.iter().filter(|entry| *entry.who == *plugin).map(|entry| entry.micros).sum();
+    let at = if result.stage == "." { "the end of the message".to_owned() } else { result.stage.clone() };
+    writeln!(out, "{}: {} at {at}: {}", clean(plugin), result.ending.as_str(), clean(&result.reply))?;
     writeln!(out, "  {} in the plugin", micros(time))?;
     writeln!(out, "\nWhat the client said and heard:")?;
-    let width = seen.dialogue.iter().map(|e| e.command.chars().count()).max().unwrap_or(0);
-    for exchange in &seen.dialogue {
-        writeln!(out, "  {:<width$}  {}", clean(&exchange.command), clean(&exchange.reply))?;
+    let width = result.dialogue.iter().map(|e| e.command.chars().count()).max().unwrap_or(0);
+    for command in &result.dialogue {
+        writeln!(out, "  {:<width$}  {}", clean(&command.command), clean(&command.reply))?;
     }
     writeln!(out, "\nWhat the plugins did:")?;
-    if seen.entries.is_empty() {
+    if result.entries.is_empty() {
         writeln!(out, "  nothing: none was called")?;
     }
-    print_entries(&seen.entries, out)?;
-    print_changes(scene, seen, out)?;
-    print_costs(seen, out)
+    print_entries(&result.entries, out)?;
+    print_changes(test_case, result, out)?;
+    print_costs(result, out)
 }
 
-fn print_changes(scene: &Scene, seen: &Performance, out: &mut dyn Write) -> Result<(), ToolError> {
-    let (Some(queued), Some(content)) = (&seen.queued, &scene.content) else {
-        return match seen.ending {
+fn print_changes(test_case: &Scene, result: &Performance, out: &mut dyn Write) -> Result<(), ToolError> {
+    let (Some(queued), Some(content)) = (&result.queued, &test_case.content) else {
+        return match result.ending {
             Ending::Accept | Ending::Hold => Ok(()),
             Ending::Reject | Ending::Defer | Ending::Disconnect | Ending::Discard | Ending::Open => {
                 Ok(writeln!(out, "\nNo message is in the queue, so there is nothing that changed.")?)
@@ -95,10 +95,10 @@ fn print_changes(scene: &Scene, seen: &Performance, out: &mut dyn Write) -> Resu
     if body != queued.body {
         lines.push(format!("~ body: {} octets became {}", body.len(), queued.body.len()));
     }
-    if scene.sender != queued.sender {
-        lines.push(format!("~ sender: {} became {}", path(&scene.sender), path(&queued.sender)));
+    if test_case.sender != queued.sender {
+        lines.push(format!("~ sender: {} became {}", path(&test_case.sender), path(&queued.sender)));
     }
-    let before: Vec<&String> = scene.recipients.iter().map(|(address, _)| address).collect();
+    let before: Vec<&String> = test_case.recipients.iter().map(|(address, _)| address).collect();
     lines.extend(before.iter().filter(|a| !queued.recipients.contains(a)).map(|a| format!("- recipient {}", path(a))));
     lines.extend(queued.recipients.iter().filter(|a| !before.contains(a)).map(|a| format!("+ recipient {}", path(a))));
     lines.extend(queued.tags.iter().map(|(k, v)| format!("+ tag {k} = {v}")));
@@ -109,12 +109,12 @@ fn print_changes(scene: &Scene, seen: &Performance, out: &mut dyn Write) -> Resu
     lines.iter().try_for_each(|line| Ok(writeln!(out, "  {}", clean(line))?))
 }
 
-fn print_costs(seen: &Performance, out: &mut dyn Write) -> Result<(), ToolError> {
-    if seen.costs.is_empty() {
+fn print_costs(result: &Performance, out: &mut dyn Write) -> Result<(), ToolError> {
+    if result.costs.is_empty() {
         return Ok(());
     }
     writeln!(out, "\nWhat it cost (fuel: about one for each WebAssembly instruction):")?;
-    for cost in &seen.costs {
+    for cost in &result.costs {
         let mut calls: BTreeMap<&str, u64> = BTreeMap::new();
         for (function, count) in &cost.host_calls {
             *calls.entry(function).or_default() += count;

@@ -1,4 +1,4 @@
-//! One transaction, then and now.
+//! Comparison of a recorded transaction with the replay.
 
 use serde_json::{Value, json};
 use waxwing_pipeline::{Recording, TraceEntry};
@@ -7,45 +7,45 @@ use super::left_out;
 use crate::rehearsal::Performance;
 use crate::rehearsal::differences::common;
 
-/// In place of a queue id.
+/// Placeholder for a queue id.
 const SOME_ID: &str = "ID";
 
-/// How it ended, and what the plugin did.
+/// Outcome of a transaction and the steps of the plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Side {
     pub(super) verdict: String,
     pub(super) reply: String,
-    /// The plugin's answers, edits and faults, one line each, times and ids left out. Log lines decide nothing.
+    /// Answers, edits and faults of the plugin, one per line, without times, ids and log lines.
     pub(super) steps: Vec<String>,
 }
 
 impl Side {
-    /// The verdict and the reply as one text.
+    /// Returns verdict and reply as one text.
     pub(super) fn said(&self) -> String {
         if self.reply.is_empty() { self.verdict.clone() } else { format!("{}: {}", self.verdict, self.reply) }
     }
 }
 
-/// Both, and the lines that differ.
+/// Recorded and replayed outcome, with the differing lines.
 pub(super) struct Comparison {
     pub(super) then: Side,
     pub(super) now: Side,
-    /// `- ` then, `+ ` now.
+    /// Lines with `- ` from the recording, with `+ ` from the replay.
     pub(super) differences: Vec<String>,
 }
 
 impl Comparison {
-    pub(super) fn of(plugin: &str, recording: &Recording, seen: &Performance) -> Self {
+    pub(super) fn of(plugin: &str, recording: &Recording, result: &Performance) -> Self {
         let then = Side {
             verdict: recording.ending.clone(),
             reply: recording.reply.replace(&recording.id, SOME_ID),
             steps: steps(plugin, &recording.entries, &recording.id),
         };
-        let id = seen.id.as_deref().unwrap_or(SOME_ID);
+        let id = result.id.as_deref().unwrap_or(SOME_ID);
         let now = Side {
-            verdict: seen.ending.as_str().to_owned(),
-            reply: seen.reply.replace(id, SOME_ID),
-            steps: steps(plugin, &seen.entries, id),
+            verdict: result.ending.as_str().to_owned(),
+            reply: result.reply.replace(id, SOME_ID),
+            steps: steps(plugin, &result.entries, id),
         };
         let (mut i, mut j, mut differences) = (0, 0, Vec::new());
         for (a, b) in common(&then.steps, &now.steps).into_iter().chain([(then.steps.len(), now.steps.len())]) {
@@ -56,7 +56,8 @@ impl Comparison {
         Self { then, now, differences }
     }
 
-    /// Nobody outside can tell them apart: the same verdict, the same reply (an end by the client has none), the same steps.
+    /// True for the same verdict, the same steps and the same reply (a disconnection by the client has no reply): no difference visible
+    /// from outside.
     pub(super) fn is_same(&self) -> bool {
         let replies = self.then.reply.is_empty() || self.then.reply == self.now.reply;
         self.then.verdict == self.now.verdict && replies && self.differences.is_empty()
@@ -78,10 +79,10 @@ impl Comparison {
     }
 }
 
-/// What the plugin did, without what differs in each run.
+/// Returns the steps of the plugin, without the values of a single run.
 fn steps(plugin: &str, entries: &[TraceEntry], id: &str) -> Vec<String> {
-    let own = entries.iter().filter(|entry| *entry.who == *plugin);
-    let lines = own.flat_map(|entry| {
+    let plugin_entries = entries.iter().filter(|entry| *entry.who == *plugin);
+    let lines = plugin_entries.flat_map(|entry| {
         let subject = if entry.subject.is_empty() { String::new() } else { format!(" ({})", entry.subject) };
         let shadow = if entry.shadow { " [shadow]" } else { "" };
         let head = format!("{}{subject}: {}{shadow}", entry.step, entry.result);

@@ -1,4 +1,4 @@
-//! One place where users are: a file, or the store of the running server.
+//! User source of a command: a file, or the store of the running server.
 
 use std::path::PathBuf;
 
@@ -17,18 +17,18 @@ pub(super) struct Place {
 
 enum Means {
     File(UserFile),
-    /// The server's control socket: only it may open the store.
+    /// Control socket of the server; only the server may open the store.
     Socket(PathBuf),
 }
 
 impl Place {
-    /// `owner`: to whom a file is given that is made.
-    pub(super) fn open(place: &UserPlace, owner: Option<(u32, u32)>, options: &Options) -> Result<Self, ToolError> {
-        let means = match place {
+    /// Opens a user source. `owner`: user id and group id of a new file.
+    pub(super) fn open(source: &UserPlace, owner: Option<(u32, u32)>, options: &Options) -> Result<Self, ToolError> {
+        let means = match source {
             UserPlace::File(path) => Means::File(UserFile::new(path, owner)),
             UserPlace::Store => Means::Socket(locate::socket(options)?),
         };
-        Ok(Self { shown: place.to_string(), means })
+        Ok(Self { shown: source.to_string(), means })
     }
 
     pub(super) fn has(&self, name: &UserName) -> Result<bool, ToolError> {
