@@ -1,46 +1,46 @@
-//! A mailbox address and how it is read and printed (RFC 5321 §4.1.2).
+//! Mailbox addresses: parsing and printing (RFC 5321 §4.1.2).
 
 use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 
-/// Octets of a local part (RFC 5321 §4.5.3.1.1).
+/// Maximum octets of a local part (RFC 5321 §4.5.3.1.1).
 pub const LOCAL_PART_BYTES_MAX: usize = 64;
-/// Octets of a domain (RFC 5321 §4.5.3.1.2).
+/// Maximum octets of a domain (RFC 5321 §4.5.3.1.2).
 pub const DOMAIN_BYTES_MAX: usize = 255;
-/// Octets of a whole address as it stands between `<` and `>` (RFC 5321 §4.5.3.1.3, with room for a quoted local part).
+/// Maximum octets of an address between `<` and `>` (RFC 5321 §4.5.3.1.3, plus space for a quoted local part).
 pub const ADDRESS_BYTES_MAX: usize = 2 * LOCAL_PART_BYTES_MAX + DOMAIN_BYTES_MAX + 3;
 
-/// A mailbox: the local part without quotes, the domain in lower case. A domain may be empty: such a *bare* address is
-/// completed with `myorigin` by the cleanup stage. A domain literal keeps its brackets.
+/// Mailbox address: the local part without quotes, the domain in lower case. The domain may be empty; the cleanup stage
+/// completes such addresses with `myorigin`. A domain literal keeps its brackets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Address {
     local: String,
     domain: String,
 }
 
-/// Why a text is not an address.
+/// Reason why a text is not an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// Nothing before the `@`, or nothing at all.
+    /// Local part missing before the `@`, or empty text.
     #[error("the local part is empty")]
     EmptyLocalPart,
-    /// Longer than [`LOCAL_PART_BYTES_MAX`].
+    /// Local part longer than [`LOCAL_PART_BYTES_MAX`].
     #[error("the local part is longer than 64 octets")]
     LocalPartTooLong,
-    /// Longer than [`DOMAIN_BYTES_MAX`].
+    /// Domain longer than [`DOMAIN_BYTES_MAX`].
     #[error("the domain is longer than 255 octets")]
     DomainTooLong,
-    /// A character that needs quotes stands outside them, or the quotes do not close.
+    /// Local part with an unquoted special character, or with an unclosed quote.
     #[error("the local part is not a dot-string or a quoted string")]
     BadLocalPart,
-    /// Not a host name, not a literal in brackets.
+    /// Domain that is neither a host name nor a literal in brackets.
     #[error("the domain is neither a host name nor an address in brackets")]
     BadDomain,
 }
 
 impl Address {
-    /// Makes an address from a local part without quotes and a domain; an empty domain makes a bare address.
+    /// Creates an address from a local part without quotes and a domain; the domain may be empty.
     pub fn new(local: impl Into<String>, domain: &str) -> Result<Self, AddressError> {
         let local = local.into();
         if local.is_empty() {
@@ -55,7 +55,7 @@ impl Address {
         Ok(Self { local, domain: parse_domain(domain)? })
     }
 
-    /// Reads `local@domain`, `"quoted local"@domain` or a bare `local`, without angle brackets.
+    /// Parses `local@domain`, `"quoted local"@domain` or a local part alone, without angle brackets.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         let (local, rest) = split_local(text)?;
         match rest {
@@ -67,30 +67,30 @@ impl Address {
         }
     }
 
-    /// The local part, quotes undone.
+    /// Returns the local part without quotes.
     #[must_use]
     pub fn local(&self) -> &str {
         &self.local
     }
 
-    /// The domain in lower case; empty for a bare address.
+    /// Returns the domain in lower case; empty for an address without domain.
     #[must_use]
     pub fn domain(&self) -> &str {
         &self.domain
     }
 
-    /// Has no domain yet.
+    /// Returns whether the domain is empty.
     #[must_use]
     pub fn is_bare(&self) -> bool {
         self.domain.is_empty()
     }
 
-    /// The same local part at `domain`.
+    /// Returns the same local part at `domain`.
     pub fn with_domain(&self, domain: &str) -> Result<Self, AddressError> {
         Self::new(self.local.clone(), domain)
     }
 
-    /// `local@domain` with the local part in lower case, as table keys are.
+    /// Returns `local@domain` with the local part in lower case, as in table keys.
     #[must_use]
     pub fn lookup_key(&self) -> String {
         let mut key = String::with_capacity(self.text_bytes());
@@ -105,13 +105,13 @@ impl Address {
         key
     }
 
-    /// Octets of the text, but for quotes within the local part.
+    /// Octets of the text, apart from quotes within the local part.
     fn text_bytes(&self) -> usize {
         self.local.len() + self.domain.len() + 3
     }
 }
 
-/// What [`fmt::Display`] writes, in one piece of memory: the way of a message makes many.
+/// Formats as [`fmt::Display`] does, in a single allocation: message processing formats many addresses.
 impl From<&Address> for String {
     fn from(address: &Address) -> Self {
         let mut text = Self::with_capacity(address.text_bytes());
@@ -167,7 +167,7 @@ fn split_local(text: &str) -> Result<(String, &str), AddressError> {
     Err(AddressError::BadLocalPart)
 }
 
-/// RFC 5321 `Dot-string`, and RFC 6531's wider letters.
+/// Checks RFC 5321 `Dot-string`, extended by the characters of RFC 6531.
 fn is_dot_string(text: &str) -> bool {
     !text.is_empty()
         && text.split('.').all(|atom| {
@@ -189,7 +189,7 @@ fn parse_domain(text: &str) -> Result<String, AddressError> {
     if ok { Ok(text.to_lowercase()) } else { Err(AddressError::BadDomain) }
 }
 
-/// A host name's label; `_` is let through because the world has it, U-labels because RFC 6531 does.
+/// Checks a label of a host name. `_` is accepted because such names exist in practice, U-labels because of RFC 6531.
 fn is_label(label: &str) -> bool {
     (1..=63).contains(&label.len())
         && !label.starts_with('-')

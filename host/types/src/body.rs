@@ -1,4 +1,4 @@
-//! A stored body and the handle that reads it.
+//! Stored bodies and the trait for reading them.
 
 use std::io;
 
@@ -8,34 +8,35 @@ use serde::{Deserialize, Serialize};
 
 use crate::QueueId;
 
-/// Which stored body a message has: never modified, removed with its last reference.
+/// Reference to a stored body: never modified, removed with its last reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Body {
-    /// The id under which the spool keeps it.
+    /// Queue id of the body in the spool.
     pub id: QueueId,
-    /// Octets, not dot-stuffed.
+    /// Octets of the body, not dot-stuffed.
     pub size: u64,
 }
 
-/// Reads a body piece by piece; nobody holds a large message whole.
+/// Reads a body in pieces; large messages are never fully in memory.
 #[async_trait]
 pub trait BodyRead: Send + Sync {
-    /// Octets in all.
+    /// Returns the total size in octets.
     fn size(&self) -> u64;
 
-    /// The whole body, where it is in memory already.
+    /// Returns the whole body, if already in memory.
     fn in_memory(&self) -> Option<&Bytes>;
 
-    /// At most `length` octets from `offset`; shorter only at the end, empty past it. An error never looks like the end.
+    /// Reads at most `length` octets from `offset`; shorter only at the end, empty past the end. Errors are never reported
+    /// as the end.
     async fn read(&self, offset: u64, length: usize) -> io::Result<Bytes>;
 }
 
-/// A body that is in memory.
+/// Body held in memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemoryBody(Bytes);
 
 impl MemoryBody {
-    /// Wraps the octets.
+    /// Wraps the octets as a body.
     #[must_use]
     pub fn new(bytes: Bytes) -> Self {
         Self(bytes)

@@ -1,4 +1,4 @@
-//! One try to hand a message on, and what became of each recipient.
+//! Delivery attempts and their result for each recipient.
 
 use std::fmt;
 
@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::{EnhancedCode, QueueId, Timestamp};
 
-/// Where a message goes next: a transport, and for those that connect somewhere, a host and a port. A host in brackets is
-/// taken as it is, without MX lookup.
+/// Next hop of a message: a transport, and for transports that connect, host and port. A host in brackets is used without
+/// MX lookup.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NextHop {
     /// Name of the transport.
     pub transport: String,
-    /// Domain or host; empty for transports that go nowhere.
+    /// Domain or host; empty for transports without a destination.
     pub host: String,
-    /// TCP port, where the transport has one.
+    /// TCP port, for transports with a port.
     pub port: Option<u16>,
 }
 
@@ -31,59 +31,59 @@ impl fmt::Display for NextHop {
     }
 }
 
-/// One message, one next hop, some of its recipients.
+/// Delivery attempt: a message, a next hop, and some of the recipients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// The message.
+    /// Queue id of the message.
     pub queue_id: QueueId,
-    /// Where to.
+    /// Next hop of the attempt.
     pub hop: NextHop,
     /// Indexes into the envelope's recipients.
     pub recipients: Vec<u32>,
-    /// Counts from 1.
+    /// Number of the attempt, counted from 1.
     pub number: u32,
-    /// When the attempt must have ended.
+    /// Time by which the attempt must have ended.
     pub deadline: Timestamp,
 }
 
-/// What a delivery agent or a remote server said.
+/// Status reported by a delivery agent or a remote server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// The SMTP reply code, if there was a reply.
+    /// SMTP reply code, if a reply was received.
     pub code: Option<u16>,
-    /// RFC 3463 status.
+    /// Enhanced status code (RFC 3463).
     pub enhanced: EnhancedCode,
-    /// Name and address of the server that spoke, or of the agent.
+    /// Name and address of the replying server, or name of the delivery agent.
     pub remote: Option<String>,
-    /// The words, one line; of a server's reply everything behind its code, an enhanced code too if it gave one.
+    /// Text in a single line; for server replies everything after the reply code, including any enhanced code.
     pub text: String,
 }
 
 impl Status {
-    /// A status of our own, without a remote server.
+    /// Creates a local status, without a remote server.
     pub fn local(enhanced: EnhancedCode, text: impl Into<String>) -> Self {
         Self { code: None, enhanced, remote: None, text: text.into() }
     }
 }
 
-/// What became of one recipient in one attempt.
+/// Result of an attempt for a single recipient.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Disposition {
-    /// Handed on: delivered here, or relayed to the next server.
+    /// Delivered to a mailbox, or relayed to the next server.
     Delivered(Status),
-    /// To be tried again, not before the given time if there is one.
+    /// Deferred for another attempt, with an optional earliest time.
     Deferred {
-        /// Why.
+        /// Reason for the deferral.
         status: Status,
-        /// The earliest next try.
+        /// Earliest time of the next attempt.
         not_before: Option<Timestamp>,
     },
-    /// Given up: the sender is told.
+    /// Failed permanently: the sender gets a failure DSN.
     Failed(Status),
 }
 
 impl Disposition {
-    /// The status inside.
+    /// Returns the contained status.
     #[must_use]
     pub fn status(&self) -> &Status {
         match self {

@@ -1,70 +1,70 @@
-//! Changes that a hook may make to a message and its envelope.
+//! Edits of a message and its envelope by hooks.
 
 use bytes::Bytes;
 
 use crate::{Address, Parameter, ReversePath};
 
-/// One staged change; edits are applied in order, when the call that made them has returned.
+/// Staged edit. Edits are applied in order after the call that staged them has returned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Edit {
-    /// A header field below all others.
+    /// Appends a header field after all others.
     AddHeader {
         /// Field name, without colon.
         name: String,
         /// Field value, unfolded or folded by LF or CRLF and white space; no trailing line end.
         value: Bytes,
     },
-    /// A header field above the one at this index; 0 is above all others.
+    /// Inserts a header field before the field with the given index; 0 is before all others.
     InsertHeader {
         /// Index among all fields.
         at: u32,
-        /// Field name.
+        /// Field name, without colon.
         name: String,
-        /// Field value.
+        /// Field value, as in [`Edit::AddHeader`].
         value: Bytes,
     },
-    /// A new value for the `nth` field of that name, counted from 0.
+    /// Replaces the value of the `nth` field of the given name, counted from 0.
     ReplaceHeader {
-        /// Field name, any case.
+        /// Field name, case-insensitive.
         name: String,
-        /// Which of that name.
+        /// Number among fields of the same name.
         nth: u32,
-        /// Field value.
+        /// Field value, as in [`Edit::AddHeader`].
         value: Bytes,
     },
-    /// Takes away the `nth` field of that name, counted from 0 among those that the call found.
+    /// Removes the `nth` field of the given name, counted from 0 among the fields before the call.
     RemoveHeader {
-        /// Field name, any case.
+        /// Field name, case-insensitive.
         name: String,
-        /// Which of that name.
+        /// Number among fields of the same name.
         nth: u32,
     },
-    /// Another envelope sender.
+    /// Replaces the envelope sender.
     SetSender(ReversePath, Vec<Parameter>),
-    /// One more envelope recipient.
+    /// Adds an envelope recipient.
     AddRecipient(Address, Vec<Parameter>),
-    /// Another address for a recipient, which keeps its index, ORCPT and NOTIFY.
+    /// Replaces the address of a recipient; index, ORCPT and NOTIFY stay.
     ChangeRecipient {
         /// Index of the recipient.
         index: u32,
-        /// The new address.
+        /// New recipient address.
         to: Address,
     },
-    /// Takes a recipient away.
+    /// Removes an envelope recipient.
     RemoveRecipient {
         /// Index of the recipient.
         index: u32,
     },
-    /// Everything after the header block; line ends are CRLF.
+    /// Replaces everything after the header block; line ends are CRLF.
     ReplaceBody(Bytes),
-    /// A word that travels with the message to every later hook.
+    /// Sets a tag, kept with the message for all later hooks.
     Tag {
         /// Name of the tag.
         name: String,
-        /// Its value; a later one of the same name replaces it.
+        /// Value of the tag; replaces an earlier value of the same name.
         value: String,
     },
 }
 
-/// The tags of a message, sorted by name.
+/// Tags of a message, sorted by name.
 pub type Tags = std::collections::BTreeMap<String, String>;

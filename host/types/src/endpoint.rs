@@ -1,4 +1,4 @@
-//! Where a program is reached that serves this server.
+//! Endpoints of auxiliary programs, such as milters.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,22 +6,22 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A place to connect to, as milters' configurations write it.
+/// Endpoint to connect to, in the notation of milter configurations.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum Endpoint {
-    /// A host, by name or address, and a port.
+    /// Host, by name or address, and TCP port.
     Inet {
-        /// Name, IPv4 address or IPv6 address without brackets.
+        /// Host name, IPv4 address or IPv6 address without brackets.
         host: String,
-        /// TCP port.
+        /// TCP port number.
         port: u16,
     },
-    /// The absolute path of a socket.
+    /// Absolute path of a Unix-domain socket.
     Unix(PathBuf),
 }
 
-/// Why a text names no such place.
+/// Error for a text that is not an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("write it as \"inet:PORT@HOST\" or \"unix:/path/of/socket\"")]
 pub struct EndpointError;
@@ -29,7 +29,7 @@ pub struct EndpointError;
 impl FromStr for Endpoint {
     type Err = EndpointError;
 
-    /// Reads `inet:PORT@HOST` and `unix:PATH`, and what others write for them: `inet6:PORT@HOST`, `inet:HOST:PORT`, `local:PATH`.
+    /// Parses `inet:PORT@HOST` and `unix:PATH`, and common variants: `inet6:PORT@HOST`, `inet:HOST:PORT`, `local:PATH`.
     fn from_str(text: &str) -> Result<Self, EndpointError> {
         let (kind, rest) = text.split_once(':').ok_or(EndpointError)?;
         match kind {

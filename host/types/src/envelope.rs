@@ -1,4 +1,4 @@
-//! The envelope: who sent it, to whom, and how it came.
+//! Envelope: sender, recipients, SMTP extensions and origin of a message.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -7,17 +7,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Address, Timestamp};
 
-/// The envelope sender (RFC 5321 §4.1.1.2).
+/// Envelope sender (RFC 5321 §4.1.1.2).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ReversePath {
-    /// `<>`, the sender of reports (RFC 5321 §4.5.5).
+    /// Null path `<>`, the sender of DSNs (RFC 5321 §4.5.5).
     Null,
-    /// A mailbox.
+    /// Address of a mailbox.
     Of(Address),
 }
 
 impl ReversePath {
-    /// The mailbox, unless it is the null path.
+    /// Returns the mailbox address; `None` for the null path.
     #[must_use]
     pub fn address(&self) -> Option<&Address> {
         match self {
@@ -28,7 +28,7 @@ impl ReversePath {
 }
 
 impl fmt::Display for ReversePath {
-    /// Without angle brackets; empty for the null path.
+    /// Formats without angle brackets; empty for the null path.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Null => Ok(()),
@@ -37,111 +37,111 @@ impl fmt::Display for ReversePath {
     }
 }
 
-/// What [`fmt::Display`] writes, in one piece of memory.
+/// Formats as [`fmt::Display`] does, in a single allocation.
 impl From<&ReversePath> for String {
     fn from(path: &ReversePath) -> Self {
         path.address().map(Self::from).unwrap_or_default()
     }
 }
 
-/// An ESMTP parameter of MAIL or RCPT: keyword in upper case, value if it has one.
+/// ESMTP parameter of MAIL or RCPT: keyword in upper case, optional value.
 pub type Parameter = (String, Option<String>);
 
-/// When the sender wants a report (RFC 3461 §4.1).
+/// Events for which the sender requests a DSN (RFC 3461 §4.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Notify {
-    /// The client said nothing: failures, and delays by local policy.
+    /// NOTIFY not given: failures, and delays by local policy.
     #[default]
     Default,
-    /// No report at all.
+    /// No DSN at all.
     Never,
-    /// The events that the client named.
+    /// Events listed in NOTIFY.
     On {
-        /// Delivered.
+        /// Successful delivery (SUCCESS).
         success: bool,
-        /// Given up.
+        /// Permanent failure (FAILURE).
         failure: bool,
-        /// Late.
+        /// Delayed delivery (DELAY).
         delay: bool,
     },
 }
 
-/// One envelope recipient.
+/// Envelope recipient with DSN options.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recipient {
-    /// Where it goes.
+    /// Address of the recipient.
     pub address: Address,
-    /// ORCPT (RFC 3461 §4.2), or the address as the client gave it where an alias changed it.
+    /// ORCPT (RFC 3461 §4.2), or the address given by the client before an alias changed the recipient.
     pub original: Option<String>,
-    /// Reports that the sender asked for.
+    /// DSN events requested by the sender.
     pub notify: Notify,
 }
 
 impl Recipient {
-    /// A recipient as a client without DSN gives it.
+    /// Creates a recipient without DSN options.
     #[must_use]
     pub fn new(address: Address) -> Self {
         Self { address, original: None, notify: Notify::Default }
     }
 }
 
-/// Postfix's address classes: they decide who may be written to and which agent delivers.
+/// Address classes of Postfix: decide relay permission and delivery agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum AddressClass {
-    /// A domain of `mydestination`.
+    /// Domain listed in `mydestination`.
     Local,
-    /// A domain of `virtual_alias_domains`.
+    /// Domain listed in `virtual_alias_domains`.
     VirtualAlias,
-    /// A domain of `virtual_mailbox_domains`.
+    /// Domain listed in `virtual_mailbox_domains`.
     VirtualMailbox,
-    /// A domain of `relay_domains`.
+    /// Domain listed in `relay_domains`.
     Relay,
-    /// Any other domain.
+    /// Remote domain, not listed in any table.
     Default,
 }
 
-/// What the client said of the body's octets (RFC 6152).
+/// Body type declared by the client (RFC 6152).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BodyType {
-    /// 7BIT, or nothing said.
+    /// Declared 7BIT, or no BODY parameter.
     #[default]
     SevenBit,
-    /// 8BITMIME.
+    /// Declared 8BITMIME (RFC 6152).
     EightBitMime,
-    /// BINARYMIME (RFC 3030): lines of any length, and line ends that are not CR LF.
+    /// Declared BINARYMIME (RFC 3030): lines of any length, and line ends other than CR LF.
     BinaryMime,
 }
 
-/// How much of the message a report returns (RFC 3461 §4.3).
+/// Part of the message returned in a DSN (RFC 3461 §4.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Return {
-    /// All of it.
+    /// Full message (FULL).
     Full,
-    /// The header only.
+    /// Header block only (HDRS).
     Headers,
 }
 
-/// By which door a message came in.
+/// Source of a message: the protocol or component that submitted the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Via {
     /// SMTP from another server.
     Smtp,
-    /// SMTP from a user.
+    /// SMTP submission by a user.
     Submission,
-    /// LMTP.
+    /// LMTP from a local client.
     Lmtp,
-    /// The maildrop directory.
+    /// Local submission through the maildrop directory.
     Pickup,
-    /// Made by a plugin or an alias.
+    /// Generated by a plugin or an alias.
     Forward,
-    /// A report of our own.
+    /// DSN generated by this server.
     Dsn,
-    /// The HTTP interface.
+    /// Submission through the HTTP interface.
     Api,
 }
 
 impl Via {
-    /// The word in logs and configuration.
+    /// Returns the name in logs and configuration.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -156,50 +156,50 @@ impl Via {
     }
 }
 
-/// Where a message came from.
+/// Origin of a message: client, user, source and time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
-    /// The client's address; none for mail made here.
+    /// Client address; none for locally generated mail.
     pub peer: Option<SocketAddr>,
-    /// The client's name by reverse and forward lookup.
+    /// Client name, verified by reverse and forward DNS lookup.
     pub client_name: Option<String>,
-    /// What it said after HELO or EHLO.
+    /// Argument of HELO or EHLO.
     pub helo: Option<String>,
-    /// It spoke ESMTP.
+    /// Whether the client sent EHLO.
     pub esmtp: bool,
-    /// The authenticated user.
+    /// Authenticated user name.
     pub user: Option<String>,
-    /// By which door.
+    /// Source of the message.
     pub via: Via,
-    /// When its transaction began.
+    /// Start time of the transaction.
     pub received_at: Timestamp,
 }
 
 impl Origin {
-    /// Mail that is made here.
+    /// Creates the origin of locally generated mail.
     #[must_use]
-    pub fn internal(via: Via, received_at: Timestamp) -> Self {
-        Self { peer: None, client_name: None, helo: None, esmtp: false, user: None, via, received_at }
+    pub fn internal(source: Via, received_at: Timestamp) -> Self {
+        Self { peer: None, client_name: None, helo: None, esmtp: false, user: None, via: source, received_at }
     }
 }
 
-/// Everything about a message that is not the message.
+/// Envelope of a message with SMTP options and origin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Envelope {
-    /// Who gets the reports.
+    /// Envelope sender, recipient of DSNs.
     pub sender: ReversePath,
-    /// Who gets the message; never empty once accepted.
+    /// Envelope recipients; never empty once accepted.
     pub recipients: Vec<Recipient>,
-    /// What the client declared about the octets.
+    /// Body type declared by the client.
     pub body_type: BodyType,
-    /// RET of MAIL.
+    /// Parameter RET of MAIL.
     pub ret: Option<Return>,
-    /// ENVID of MAIL, as xtext.
+    /// Parameter ENVID of MAIL, as xtext.
     pub envid: Option<String>,
-    /// SMTPUTF8 of MAIL (RFC 6531): an address or the header may hold UTF-8.
+    /// Parameter SMTPUTF8 of MAIL (RFC 6531): addresses and header may contain UTF-8.
     pub smtputf8: bool,
-    /// REQUIRETLS of MAIL (RFC 8689): it leaves only over verified TLS.
+    /// Parameter REQUIRETLS of MAIL (RFC 8689): relayed only over verified TLS.
     pub require_tls: bool,
-    /// How it came.
+    /// Origin of the message.
     pub origin: Origin,
 }

@@ -1,8 +1,8 @@
-//! Octets as hexadecimal digits.
+//! Hexadecimal encoding of octets.
 
 use std::fmt::Write as _;
 
-/// Small digits, two for each octet.
+/// Encodes octets as lower-case hexadecimal digits, two per octet.
 #[must_use]
 pub fn hex(octets: &[u8]) -> String {
     let mut text = String::with_capacity(octets.len() * 2);

@@ -1,10 +1,11 @@
-//! The words that every part of Waxwing shares.
+//! Basic types and traits shared by all crates of Waxwing.
 //!
 //! Owns: addresses, envelopes, queue ids, replies, verdicts, edits, dispositions; the traits [`Session`] and [`Clock`];
 //! the bounded line splitter.
 //! Uses: nothing of ours.
-//! Used by: everything.
-//! Never: I/O, a clock, randomness, a protocol's grammar beyond an address.
+//! Used by: accounts, config, control, daemon, delivery, intake, mailbox, message, milter, net, pipeline, queue, sandbox,
+//! smtp, state, tool.
+//! Never: I/O, a clock, randomness, the grammar of a protocol beyond addresses.
 //! Start reading at: [`Envelope`], then [`Session`].
 #![forbid(unsafe_code)]
 

@@ -1,8 +1,8 @@
-//! Cuts a stream into lines that end in CRLF, within a limit.
+//! Splits a stream into lines that end in CRLF, with a length limit.
 
 use memchr::memchr2;
 
-/// Collects octets until a line is whole. Memory never passes the limit given to [`LineSplitter::new`].
+/// Collects octets until a line is complete. Memory never exceeds the limit given to [`LineSplitter::new`].
 #[derive(Debug)]
 pub struct LineSplitter {
     held: Vec<u8>,
@@ -10,35 +10,36 @@ pub struct LineSplitter {
     overflowed: bool,
 }
 
-/// A line without its CRLF: borrowed from the input where it came whole, else from the splitter.
+/// Line without its CRLF: borrowed from the input if complete there, otherwise from the splitter.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Line<'a>(pub &'a [u8]);
 
-/// What is wrong with a line. The whole line has been consumed.
+/// Defect of a line. The whole line has been consumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LineError {
-    /// Longer than the limit, CRLF included.
+    /// Line longer than the limit, CRLF included.
     #[error("the line is too long")]
     TooLong,
-    /// A CR without LF or an LF without CR stands in it; RFC 5321 §2.3.8 forbids both.
+    /// Line with a CR without LF or an LF without CR, both forbidden by RFC 5321 §2.3.8.
     #[error("a line ends in CR LF, and neither stands alone")]
     BareLineEnd,
 }
 
 impl LineSplitter {
-    /// `line_bytes_max` counts the CRLF.
+    /// Creates a splitter for lines of at most `line_bytes_max` octets, CRLF included.
     #[must_use]
     pub fn new(line_bytes_max: usize) -> Self {
         Self { held: Vec::new(), line_bytes_max, overflowed: false }
     }
 
-    /// Octets held of a line that is not whole yet.
+    /// Returns the number of buffered octets of an incomplete line.
     #[must_use]
     pub fn held(&self) -> usize {
         self.held.len()
     }
 
-    /// Takes octets from the front of `input` up to and including the next LF. `None`: the line goes on, all input is taken.
+    /// Takes octets from the front of `input` up to and including the next LF. Returns `None` while the line is incomplete;
+    /// then the whole input has been taken.
     pub fn next<'s, 'i: 's>(&'s mut self, input: &mut &'i [u8]) -> Option<Result<Line<'s>, LineError>> {
         self.forget_finished();
         let (part, whole) = match memchr::memchr(b'\n', input) {

@@ -1,4 +1,4 @@
-//! A message as the queue keeps it.
+//! Queued message as seen by delivery and hooks.
 
 use std::sync::Arc;
 
@@ -6,23 +6,23 @@ use bytes::Bytes;
 
 use crate::{BodyRead, Envelope, QueueId, Tags};
 
-/// A stored message: delivered octets are `head` followed by `body`.
+/// Stored message: the delivered octets are `header` followed by `body`.
 #[derive(Clone)]
 pub struct Message {
-    /// Its name for life.
+    /// Queue id, constant for the life of the message.
     pub id: QueueId,
-    /// Who, to whom, how it came.
+    /// Envelope with sender, recipients and origin.
     pub envelope: Arc<Envelope>,
-    /// The header block and the empty line behind it, as edited before the commit.
+    /// Header block and final empty line, as edited before the commit.
     pub head: Bytes,
-    /// Everything after it.
+    /// Message body behind the header block.
     pub body: Arc<dyn BodyRead>,
-    /// What hooks noted for later hooks.
+    /// Tags set by earlier hooks.
     pub tags: Arc<Tags>,
 }
 
 impl Message {
-    /// Octets in all.
+    /// Returns the total size in octets.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.head.len() as u64 + self.body.size()

@@ -1,15 +1,15 @@
-//! Whom addresses belong to, as far as they say so.
+//! Network prefixes of client addresses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whom a client's address stands for in limits: itself, or its /64, since an IPv6 client has a whole one to come from. An IPv4 address in an
-/// IPv6 one is the IPv4 address.
+/// Returns the key of a client in rate limits: the IPv4 address, or the /64 prefix of an IPv6 address, since an IPv6 client
+/// usually controls a whole /64. IPv4-mapped addresses count as IPv4.
 #[must_use]
 pub fn client_of(address: IpAddr) -> IpAddr {
     prefix_of(address.to_canonical(), 32, 64)
 }
 
-/// The address with all bits behind the prefix cleared: so many bits of an IPv4 or of an IPv6 address.
+/// Clears all bits behind the prefix of `v4` bits (IPv4) or `v6` bits (IPv6).
 #[must_use]
 pub fn prefix_of(address: IpAddr, v4: u8, v6: u8) -> IpAddr {
     match address {

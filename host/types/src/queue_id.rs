@@ -1,4 +1,4 @@
-//! Names of messages: sortable by time, unique in one queue.
+//! Queue ids: names of messages, sortable by time and unique in a queue.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,37 +8,39 @@ use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 
-/// Digits that sort like their values and have no look-alikes.
+/// Digits that sort like their values, without look-alikes.
 const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-/// Printed digits: 13 × 5 bits hold 64.
+/// Number of printed digits: 13 × 5 bits hold 64 bits.
 const PRINTED: usize = 13;
 /// Low bits that count messages within a millisecond.
 const COUNTER_BITS: u32 = 20;
 
-/// 64 bits: milliseconds since 1970 above, a counter below. Printed in 13 digits of base 32 that sort alike.
+/// Queue id of 64 bits: milliseconds since 1970 in the high bits, a counter in the low bits. Printed in 13 base-32 digits
+/// with the same sort order.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct QueueId(u64);
 
 impl QueueId {
-    /// From its stored form.
+    /// Creates an id from the stored form.
     #[must_use]
     pub const fn from_u64(value: u64) -> Self {
         Self(value)
     }
 
-    /// Its stored form.
+    /// Returns the stored form.
     #[must_use]
     pub const fn as_u64(self) -> u64 {
         self.0
     }
 
-    /// The key under which stores keep it: big-endian, so that keys sort by time.
+    /// Returns the store key: big-endian, so that keys sort by time.
     #[must_use]
     pub const fn to_key(self) -> [u8; 8] {
         self.0.to_be_bytes()
     }
 
-    /// When it was made; later ids of a busy millisecond, or of a clock set back, may be a little ahead of the clock.
+    /// Returns the creation time. Later ids of a busy millisecond, or after a backward clock step, may be slightly ahead of
+    /// the clock.
     #[must_use]
     pub const fn created_at(self) -> Timestamp {
         Timestamp::from_millis(self.0 >> COUNTER_BITS)
@@ -63,7 +65,7 @@ impl fmt::Debug for QueueId {
     }
 }
 
-/// The text is not a queue id.
+/// Error for a text that is not a queue id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a queue id has 13 digits and letters, without i, l, o and u")]
 pub struct ParseQueueIdError;
@@ -84,26 +86,26 @@ impl FromStr for QueueId {
     }
 }
 
-/// Hands out queue ids that only grow, also when the clock is set back.
+/// Generates strictly increasing queue ids, even after a backward clock step.
 #[derive(Debug, Default)]
 pub struct QueueIds {
     last: AtomicU64,
 }
 
 impl QueueIds {
-    /// Begins above `last`, the greatest id in the store.
+    /// Creates a generator that starts above `last`, the greatest id in the store.
     #[must_use]
     pub fn after(last: QueueId) -> Self {
         Self { last: AtomicU64::new(last.0) }
     }
 
-    /// The next id.
+    /// Returns the next id.
     pub fn next(&self, now: Timestamp) -> QueueId {
         let base = now.as_millis() << COUNTER_BITS;
         let next = |last: u64| base.max(last.saturating_add(1));
         let mut last = self.last.load(Ordering::Relaxed);
-        while let Err(seen) = self.last.compare_exchange_weak(last, next(last), Ordering::Relaxed, Ordering::Relaxed) {
-            last = seen;
+        while let Err(current) = self.last.compare_exchange_weak(last, next(last), Ordering::Relaxed, Ordering::Relaxed) {
+            last = current;
         }
         QueueId(next(last))
     }

@@ -6,22 +6,22 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Octets of text in a reply that we make.
+/// Maximum octets of text in a generated reply.
 const REPLY_TEXT_BYTES_MAX: usize = 2048;
 
-/// `class.subject.detail` of RFC 3463.
+/// Enhanced status code `class.subject.detail` (RFC 3463).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct EnhancedCode {
-    /// 2, 4 or 5.
+    /// Class digit: 2, 4 or 5.
     pub class: u8,
-    /// 0 to 999.
+    /// Subject, 0 to 999.
     pub subject: u16,
-    /// 0 to 999.
+    /// Detail, 0 to 999.
     pub detail: u16,
 }
 
 impl EnhancedCode {
-    /// Makes one; `class` must be 2, 4 or 5.
+    /// Creates a status code; `class` must be 2, 4 or 5.
     #[must_use]
     pub const fn new(class: u8, subject: u16, detail: u16) -> Self {
         Self { class, subject, detail }
@@ -53,21 +53,21 @@ impl FromStr for EnhancedCode {
     }
 }
 
-/// Why something is not a reply.
+/// Reason why a reply is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplyError {
-    /// Not between 200 and 599, or the enhanced code is of another class.
+    /// Code outside 200 to 599, or enhanced code of another class.
     #[error("the reply code and the enhanced status code do not agree")]
     ClassMismatch,
-    /// Not `2|4|5.n.n`.
+    /// Enhanced code not of the form `2|4|5.n.n`.
     #[error("the enhanced status code is not of the form 2|4|5.number.number")]
     BadEnhancedCode,
-    /// CR, NUL or another control character stands in the text, or it is too long.
+    /// Text with a control character such as CR or NUL, or too long.
     #[error("the text has a control character or is longer than 2048 octets")]
     BadText,
 }
 
-/// What a server answers. Lines of the text are separated by LF.
+/// SMTP reply of a server. Lines of the text are separated by LF.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reply {
     code: u16,
@@ -76,18 +76,18 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// A reply of our own, whose text is written in the source.
+    /// Creates a reply with a constant text from the source code.
     #[must_use]
     pub const fn fixed(code: u16, enhanced: (u8, u16, u16), text: &'static str) -> Self {
         Self { code, enhanced: Some(EnhancedCode::new(enhanced.0, enhanced.1, enhanced.2)), text: Cow::Borrowed(text) }
     }
 
-    /// A reply without enhanced code: greeting, EHLO, 354 and HELP have none (RFC 2034 §4).
+    /// Creates a reply without enhanced code, as for the greeting, EHLO, 354 and HELP (RFC 2034 §4).
     pub fn plain(code: u16, text: impl Into<Cow<'static, str>>) -> Self {
         Self { code, enhanced: None, text: text.into() }
     }
 
-    /// A reply from elsewhere: a remote server's or a plugin's.
+    /// Creates a reply from external data: from a remote server or a plugin. Fails on invalid codes or text.
     pub fn new(code: u16, enhanced: Option<EnhancedCode>, text: impl Into<Cow<'static, str>>) -> Result<Self, ReplyError> {
         let text = text.into();
         if !(200..600).contains(&code) || enhanced.is_some_and(|e| u16::from(e.class) != code / 100) {
@@ -99,31 +99,31 @@ impl Reply {
         Ok(Self { code, enhanced, text })
     }
 
-    /// The three digits.
+    /// Returns the three-digit reply code.
     #[must_use]
     pub fn code(&self) -> u16 {
         self.code
     }
 
-    /// The enhanced status code, if it has one.
+    /// Returns the enhanced status code, if any.
     #[must_use]
     pub fn enhanced(&self) -> Option<EnhancedCode> {
         self.enhanced
     }
 
-    /// The words, lines separated by LF.
+    /// Returns the text, lines separated by LF.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// 2yz or 3yz.
+    /// Returns whether the code is 2yz or 3yz.
     #[must_use]
     pub fn is_positive(&self) -> bool {
         self.code < 400
     }
 
-    /// Appends the reply as it goes over the wire, each line with the code and the enhanced code.
+    /// Appends the reply in wire format, with code and enhanced code on each line.
     pub fn write_to(&self, out: &mut Vec<u8>) {
         let mut lines = self.text.split('\n').peekable();
         while let Some(line) = lines.next() {
@@ -146,7 +146,7 @@ fn itoa3(code: u16) -> [u8; 3] {
 }
 
 impl fmt::Display for Reply {
-    /// On one line, as logs show it.
+    /// Formats on a single line, for logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.code)?;
         if let Some(enhanced) = self.enhanced {

@@ -1,4 +1,4 @@
-//! Time as the parts without a clock see it.
+//! Time types and the clock trait, for code without access to a system clock.
 
 use std::ops::Add;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// From milliseconds since 1970.
+    /// Creates a timestamp from milliseconds since 1970.
     #[must_use]
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
@@ -29,7 +29,7 @@ impl Timestamp {
         self.0 / 1000
     }
 
-    /// The time from `earlier` to this; zero if the clock went back.
+    /// Returns the time elapsed since `earlier`; zero if the clock went back.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
@@ -44,24 +44,24 @@ impl Add<Duration> for Timestamp {
     }
 }
 
-/// Time that never goes back, in microseconds since the process began.
+/// Monotonic time in microseconds since the process started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Monotonic(u64);
 
 impl Monotonic {
-    /// From microseconds since the process began.
+    /// Creates a time from microseconds since the process started.
     #[must_use]
     pub const fn from_micros(micros: u64) -> Self {
         Self(micros)
     }
 
-    /// Microseconds since the process began.
+    /// Microseconds since the process started.
     #[must_use]
     pub const fn as_micros(self) -> u64 {
         self.0
     }
 
-    /// The time from `earlier` to this; zero if that lies in the future.
+    /// Returns the time elapsed since `earlier`; zero if `earlier` is in the future.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
@@ -76,22 +76,22 @@ impl Add<Duration> for Monotonic {
     }
 }
 
-/// Where time comes from. The real one exists only in the daemon.
+/// Source of time. The system clock is implemented only in the daemon.
 pub trait Clock: Send + Sync {
-    /// Wall time.
+    /// Returns wall time.
     fn now(&self) -> Timestamp;
-    /// Time that never goes back.
+    /// Returns monotonic time.
     fn monotonic(&self) -> Monotonic;
 }
 
-/// A clock that a test moves by hand.
+/// Clock for tests, advanced manually.
 #[derive(Debug, Default)]
 pub struct ManualClock {
     micros: AtomicU64,
 }
 
 impl ManualClock {
-    /// Moves time on.
+    /// Advances the time.
     pub fn advance(&self, by: Duration) {
         self.micros.fetch_add(u64::try_from(by.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
@@ -99,7 +99,7 @@ impl ManualClock {
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        // A date after 2026, so that queue ids look as they do in service.
+        // A date after 2026, so that queue ids look as in production.
         Timestamp::from_millis(1_800_000_000_000 + self.micros.load(Ordering::Relaxed) / 1000)
     }
 

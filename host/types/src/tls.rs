@@ -1,34 +1,36 @@
-//! What is known of an encrypted connection, and when one is wanted.
+//! Properties of TLS connections, and TLS security levels.
 
 use serde::{Deserialize, Serialize};
 
-/// The encrypted session, if a connection is one.
+/// Properties of an established TLS session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsSession {
-    /// `TLSv1.3`.
+    /// Protocol version, such as `TLSv1.3`.
     pub version: String,
-    /// By its IANA name.
+    /// Cipher suite, by IANA name.
     pub cipher: String,
-    /// The name that the client asked for.
+    /// Server name requested by the client (SNI).
     pub server_name: Option<String>,
-    /// SHA-256 of the client's certificate, in hexadecimal digits.
+    /// SHA-256 of the client certificate, in hexadecimal digits.
     pub client_fingerprint: Option<String>,
-    /// The peer's certificate was verified: the client's against our authorities, or the server's against its name.
+    /// Whether the peer certificate was verified: a client's against the configured authorities, a server's against its
+    /// name.
     pub verified: bool,
-    /// Keying material `EXPORTER-Channel-Binding`, 32 octets (RFC 9266); empty where the protocol has none that is safe.
+    /// Keying material `EXPORTER-Channel-Binding`, 32 octets (RFC 9266); empty for protocol versions without a safe
+    /// exporter.
     pub exporter: Vec<u8>,
 }
 
-/// Whether we encrypt a connection that we make, as Postfix's `smtp_tls_security_level` has it.
+/// TLS security level of outgoing connections, as in Postfix's `smtp_tls_security_level`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum TlsLevel {
-    /// Never.
+    /// No TLS at all.
     #[default]
     None,
-    /// If the server offers it and the handshake succeeds; certificates are not looked at.
+    /// Opportunistic: if offered and the handshake succeeds; certificates are not verified.
     May,
-    /// Always; certificates are not looked at.
+    /// Mandatory; certificates are not verified.
     Encrypt,
-    /// Always, and the certificate must be the server's.
+    /// Mandatory, with a verified certificate of the server.
     Verify,
 }

@@ -1,42 +1,42 @@
-//! What a hook decides.
+//! Verdicts of hooks.
 
 use serde::{Deserialize, Serialize};
 
 use crate::Reply;
 
-/// A hook's decision; the first decisive one ends the chain, in the order of the configuration.
+/// Verdict of a hook; the first decisive verdict ends the chain, in configuration order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
-    /// Go on to the next plugin.
+    /// Continue with the next plugin.
     Continue,
-    /// Accept at this hook: later plugins are not asked here.
+    /// Accept at the current hook without calling later plugins.
     Accept,
-    /// Answer with this 5yz reply.
+    /// Reject with a 5yz reply.
     Reject(Reply),
-    /// Answer with this 4yz reply.
+    /// Defer with a 4yz reply.
     Defer(Reply),
-    /// Answer with this reply and close the connection.
+    /// Send the reply and close the connection.
     Disconnect(Reply),
-    /// Say 250 and throw the message away.
+    /// Reply 250 and drop the message.
     Discard {
-        /// For the log.
+        /// Reason for the log.
         reason: String,
     },
     /// Accept into the hold queue.
     Hold {
-        /// For the operator.
+        /// Reason for the operator.
         reason: String,
     },
 }
 
 impl Verdict {
-    /// Ends the chain at its hook.
+    /// Returns whether the verdict ends the chain at its hook.
     #[must_use]
     pub fn is_decisive(&self) -> bool {
         !matches!(self, Self::Continue)
     }
 
-    /// The word in logs, traces and metrics.
+    /// Returns the name in logs, traces and metrics.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
