@@ -1,19 +1,19 @@
-//! Which addresses belong to the public Internet.
+//! Classification of IP addresses as public, private or forbidden.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// How far an address reaches.
+/// Scope of an IP address, in ascending order of reachability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Reach {
-    /// Nobody answers for a host there: link-local with the metadata services of clouds, multicast, reserved.
+    /// Forbidden for requests: link-local with the metadata services of clouds, multicast, reserved.
     Never,
-    /// This machine or a network of its own: loopback, RFC 1918, RFC 4193, RFC 6598.
+    /// Loopback and private networks: RFC 1918, RFC 4193, RFC 6598.
     Private,
-    /// Anyone.
+    /// Public Internet, reachable by every plugin with a URL grant.
     Public,
 }
 
-/// Addresses of IPv4 in those of IPv6 are what they stand for.
+/// Returns the scope of an address. IPv6 addresses with an embedded IPv4 address have the scope of the embedded address.
 pub(crate) fn reach(address: IpAddr) -> Reach {
     match address {
         IpAddr::V4(address) => reach_v4(address),
@@ -25,7 +25,7 @@ fn reach_v4(address: Ipv4Addr) -> Reach {
     let [a, b, c, _] = address.octets();
     match (a, b, c) {
         (127 | 10, _, _) | (172, 16..=31, _) | (192, 168, _) | (100, 64..=127, _) => Reach::Private,
-        // This network, link-local, protocol assignments, documentation, 6to4 relays, benchmarks, multicast and what is reserved.
+        // `0.0.0.0/8`, link-local, protocol assignments, documentation, 6to4 relays, benchmarks, multicast and reserved ranges.
         (0 | 224..=255, _, _)
         | (169, 254, _)
         | (192, 0, 0 | 2)
@@ -44,9 +44,9 @@ fn reach_v6(address: Ipv6Addr) -> Reach {
     let [a, b, c, d, e, f, g, h] = address.segments();
     let v4 = |high: u16, low: u16| reach_v4(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)));
     match (a, b, c, d, e, f) {
-        // Mapped, compatible (with the unspecified address), translated (RFC 2765), NAT64 (RFC 6052).
+        // IPv4-mapped, IPv4-compatible (with the unspecified address), IPv4-translated (RFC 2765), NAT64 (RFC 6052).
         (0, 0, 0, 0, 0, 0 | 0xffff) | (0, 0, 0, 0, 0xffff, 0) | (0x64, 0xff9b, 0, 0, 0, 0) => v4(g, h),
-        // 6to4 (RFC 3056) and Teredo, which hides its address: they lead who knows where.
+        // 6to4 (RFC 3056) and Teredo hide the embedded address: the destination is unknown.
         (0x2002, ..) | (0x2001, 0..=0x01ff | 0xdb8, ..) | (0x3fff, 0..=0x0fff, ..) => Reach::Never,
         (0xfc00..=0xfdff, ..) => Reach::Private,
         (0x2000..=0x3fff, ..) => Reach::Public,

@@ -1,4 +1,4 @@
-//! The client: one request, within its grant, its time and its octets.
+//! HTTP client for requests of plugins, limited by URL grants, time and size.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -19,22 +19,22 @@ use crate::address::Reach;
 use crate::grant::{Grant, request_url};
 use crate::names::{Checked, Unreachable};
 
-/// Octets of a URL.
+/// Maximum length of a URL, in bytes.
 pub const URL_BYTES_MAX: usize = 8 << 10;
-/// Octets of the names and values of a response's header.
+/// Maximum size of a response header, in bytes of names and values.
 pub const RESPONSE_HEADER_BYTES_MAX: usize = 64 << 10;
-/// Requests of all plugins at once; more wait, within their time.
+/// Maximum number of concurrent requests of all plugins; further requests wait within their timeout.
 pub const REQUESTS_MAX: usize = 100;
 
-/// Fields of a response.
+/// Maximum number of header fields in a response.
 const RESPONSE_HEADERS_MAX: usize = 100;
-/// Idle connections to one host.
+/// Maximum number of idle connections to one host.
 const IDLE_MAX: usize = 4;
-/// How long they are kept.
+/// Lifetime of an idle connection.
 const IDLE_TIME: Duration = Duration::from_secs(30);
-/// What plugins say who they are, unless they say another thing.
+/// Default `User-Agent` field of requests.
 const USER_AGENT: &str = concat!("Waxwing/", env!("CARGO_PKG_VERSION"));
-/// Fields that say how octets become a request, and where it goes: they are the client's own.
+/// Header fields with influence on framing and routing, reserved for the HTTP client.
 const OWN_HEADERS: [&str; 11] = [
     "host",
     "content-length",
@@ -49,22 +49,22 @@ const OWN_HEADERS: [&str; 11] = [
     "proxy-authorization",
 ];
 
-/// The client cannot be set up.
+/// Failure of the setup of the HTTP client.
 #[derive(Debug, thiserror::Error)]
 #[error("HTTP for plugins can't be set up: {0}")]
 pub struct WebError(String);
 
-/// Asks HTTP servers.
+/// HTTP client for plugins.
 pub struct WebClient {
-    /// Reaches public addresses.
+    /// Client for public addresses only.
     public: Client,
-    /// Reaches private ones, too. Connections of the two are kept apart.
+    /// Client for public and private addresses, with a connection pool of its own.
     private: Client,
     places: Semaphore,
 }
 
 impl WebClient {
-    /// Sets it up; asks nothing yet. Certificates are checked against the roots of the system.
+    /// Sets up the client without a request. Server certificates are verified against the system's root certificates.
     pub fn new(resolver: &Arc<dyn Resolver>) -> Result<Self, WebError> {
         let tls = tls().map_err(|error| WebError(error.to_string()))?;
         let client = |least| {
@@ -85,7 +85,7 @@ impl WebClient {
         Ok(Self { public: client(Reach::Public)?, private: client(Reach::Private)?, places: Semaphore::new(REQUESTS_MAX) })
     }
 
-    /// The client for a URL, if a line allows it.
+    /// Selects the client for a URL; `None` without a matching grant.
     fn client(&self, allowed: &[String], method: &str, url: &Url) -> Option<&Client> {
         let grants = allowed.iter().filter_map(|line| Grant::parse(line).ok());
         let fit: Vec<Grant> = grants.filter(|grant| grant.allows(method, url)).collect();
@@ -98,7 +98,7 @@ impl WebClient {
 
     async fn ask(&self, client: &Client, method: Method, url: Url, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let headers = headers(&request.headers)?;
-        let _place = self.places.acquire().await.map_err(|_| HttpError::Failed("the server is shutting down".to_owned()))?;
+        let _permit = self.places.acquire().await.map_err(|_| HttpError::Failed("the server is shutting down".to_owned()))?;
         let mut builder = client.request(method, url).headers(headers);
         if !request.body.is_empty() {
             builder = builder.body(request.body);
@@ -117,7 +117,7 @@ impl Web for WebClient {
         let url = request_url(&request.method, &request.url).map_err(not_granted)?;
         let client = self.client(allowed, &request.method, &url);
         let client = client.ok_or_else(|| not_granted("no line of the grant allows this method and URL"))?;
-        let method = Method::from_bytes(request.method.as_bytes()).map_err(|_| not_granted("this is no method"))?;
+        let method = Method::from_bytes(request.method.as_bytes()).map_err(|_| not_granted("invalid method"))?;
         let time = request.timeout;
         timeout(time, self.ask(client, method, url, request)).await.unwrap_or(Err(HttpError::Timeout))
     }
@@ -133,10 +133,10 @@ fn tls() -> Result<ClientConfig, rustls::Error> {
 fn headers(list: &[(String, String)]) -> Result<HeaderMap, HttpError> {
     let mut headers = HeaderMap::with_capacity(list.len());
     for (name, value) in list {
-        let wrong = |what: &str| HttpError::Failed(format!("the header field {name:?} {what}"));
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong("has no proper name"))?;
+        let wrong = |problem: &str| HttpError::Failed(format!("the header field {name:?} {problem}"));
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong("has an invalid name"))?;
         if OWN_HEADERS.contains(&name.as_str()) {
-            return Err(wrong("is the host's own"));
+            return Err(wrong("is reserved"));
         }
         headers.append(name.clone(), HeaderValue::from_bytes(value.as_bytes()).map_err(|_| wrong("has control characters"))?);
     }
@@ -162,7 +162,7 @@ async fn read(mut response: Response, bytes_max: usize) -> Result<HttpResponse, 
     Ok(HttpResponse { status, headers, body: Bytes::from(body) })
 }
 
-/// What went wrong, with its causes and without the URL, which may hold a secret.
+/// Converts an error, without the URL, since the URL may contain a secret.
 fn failure(error: &reqwest::Error) -> HttpError {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = cause {
@@ -174,11 +174,11 @@ fn failure(error: &reqwest::Error) -> HttpError {
     if error.is_timeout() { HttpError::Timeout } else { HttpError::Failed(chain(error)) }
 }
 
-/// The last cause says most.
+/// Describes an error by its kind and the innermost cause.
 fn chain(error: &reqwest::Error) -> String {
     let mut text = match error {
         error if error.is_connect() => "no connection".to_owned(),
-        error if error.is_builder() => "this is no request".to_owned(),
+        error if error.is_builder() => "invalid request".to_owned(),
         _ => "the request failed".to_owned(),
     };
     let mut cause = error.source();

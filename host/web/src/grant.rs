@@ -1,16 +1,16 @@
-//! What one line of a grant allows: `POST https://api.example/v1/`, `private http://intranet.example/`.
+//! URL grants, one per line: `POST https://api.example/v1/`, `private http://intranet.example/`.
 //!
-//! A URL is allowed whose scheme, host and port are those of the grant, and whose path is that of the grant or lies below it: below
-//! `/v1` is `/v1/x`, not `/v1evil`. The query is free. A host that the grant names as an address is reached at this address and no
-//! other. One that it names by name is reached at public addresses only; with the word `private`, at those of this machine and its own
-//! networks, too. Link-local addresses, where clouds keep their secrets, are reached by no name.
+//! A grant allows URLs with the same scheme, host and port, and with the same path or a path below: `/v1` allows `/v1/x`, not `/v1evil`.
+//! The query is free. A host given as an IP address is reached at exactly the given address. A host given by name is reached at public
+//! addresses only; with the keyword `private`, also at addresses of the local machine and of private networks. Link-local addresses, used
+//! by the metadata services of clouds, are never reached by name.
 
 use reqwest::Url;
 
-/// Not for plugins: a tunnel, and an echo of what a proxy has added.
+/// Permitted methods, without CONNECT (a tunnel) and TRACE (an echo of fields added by proxies).
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
-/// Why a line allows nothing.
+/// Reason for the refusal of a URL grant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("\"{line}\" allows no URL: {reason}")]
 pub struct GrantError {
@@ -18,17 +18,17 @@ pub struct GrantError {
     reason: &'static str,
 }
 
-/// One line.
+/// Parsed URL grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// None: any.
+    /// Permitted method; `None`: any.
     method: Option<String>,
     url: Url,
     private: bool,
 }
 
 impl Grant {
-    /// Reads a line: a method if only that is allowed, the word `private` if so, a URL.
+    /// Parses a grant: an optional method, the optional keyword `private`, a URL.
     pub fn parse(line: &str) -> Result<Self, GrantError> {
         let wrong = |reason| GrantError { line: line.to_owned(), reason };
         let mut words: Vec<&str> = line.split_whitespace().collect();
@@ -42,7 +42,7 @@ impl Grant {
             [method] if METHODS.contains(&method) => Some(method.to_owned()),
             _ => {
                 return Err(wrong(
-                    "before the URL there can be GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS, and the word private",
+                    "before the URL there can be GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS, and the keyword private",
                 ));
             }
         };
@@ -56,30 +56,30 @@ impl Grant {
         Ok(Self { method, url, private })
     }
 
-    /// The request is one of those that this line allows.
+    /// True if the grant allows the request.
     pub(crate) fn allows(&self, method: &str, url: &Url) -> bool {
-        let same_place = url.scheme() == self.url.scheme()
+        let same_origin = url.scheme() == self.url.scheme()
             && url.host() == self.url.host()
             && url.port_or_known_default() == self.url.port_or_known_default();
-        same_place && self.method.as_deref().is_none_or(|own| own == method) && is_below(url.path(), self.url.path())
+        same_origin && self.method.as_deref().is_none_or(|granted| granted == method) && is_below(url.path(), self.url.path())
     }
 
-    /// The host may have an address of a private network.
+    /// True if the host may have an address in a private network.
     pub(crate) fn is_private(&self) -> bool {
         self.private
     }
 }
 
-/// A request's URL, if it is one that cannot be read in two ways.
+/// Parses the URL of a request. Error: an ambiguous or unsupported URL.
 pub(crate) fn request_url(method: &str, text: &str) -> Result<Url, &'static str> {
     if !METHODS.contains(&method) {
         return Err("the method is none of GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS");
     }
-    // The parser would leave them out in silence.
+    // The URL parser would silently drop such characters.
     if text.contains(|c: char| c.is_control() || c.is_whitespace() || c == '\\') {
         return Err("the URL has white space, control characters or a backslash");
     }
-    let mut url = Url::parse(text).map_err(|_| "this is no URL")?;
+    let mut url = Url::parse(text).map_err(|_| "invalid URL")?;
     if !matches!(url.scheme(), "https" | "http") || url.host().is_none() {
         return Err("the URL does not begin with https:// or http:// and a host");
     }
@@ -98,16 +98,16 @@ fn has_user(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }
 
-/// `.` and `..` are gone when a URL is parsed, also encoded ones. What some servers would make of the rest: `%2f` a slash, `..;` a `..`,
-/// `%00` an end; `%25` another round of decoding.
+/// True for a path with different meanings on different servers. The URL parser resolves `.` and `..`, also in encoded form. Some servers
+/// read `%2f` as a slash, `..;` as `..`, `%00` as an end, and decode `%25` twice.
 fn is_ambiguous(path: &str) -> bool {
     let path = path.to_ascii_lowercase();
     ["%2f", "%5c", "%00", "%25", "\\", "..;", "%2e%2e", ".%2e", "%2e."].iter().any(|odd| path.contains(odd))
 }
 
-fn is_below(path: &str, own: &str) -> bool {
-    match path.strip_prefix(own) {
-        Some(rest) => rest.is_empty() || own.ends_with('/') || rest.starts_with('/'),
+fn is_below(path: &str, granted: &str) -> bool {
+    match path.strip_prefix(granted) {
+        Some(rest) => rest.is_empty() || granted.ends_with('/') || rest.starts_with('/'),
         None => false,
     }
 }

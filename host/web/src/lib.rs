@@ -1,10 +1,10 @@
-//! HTTP requests of plugins: to granted URLs, and to no address that the operator did not mean.
+//! HTTP client for plugins, limited to granted URLs and permitted addresses.
 //!
-//! Owns: what a grant allows, which addresses may be reached, the limits of requests and responses.
-//! Uses: pipeline (the traits Web and Resolver), reqwest.
-//! Used by: sandbox by the trait; daemon builds it.
-//! Never: a redirect, a proxy, a cookie; a connection to an address that was not checked.
-//! Start reading at: [`WebClient`], then `grant.rs`, then `address.rs`.
+//! Owns: URL grants, the permitted IP addresses, the limits of requests and responses.
+//! Uses: pipeline.
+//! Used by: daemon.
+//! Never: a redirect, a proxy, a cookie; a connection to an unchecked address.
+//! Start reading at: [`WebClient`], then `url_grant.rs`, then `address_scope.rs`.
 #![forbid(unsafe_code)]
 
 mod address;

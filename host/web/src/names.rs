@@ -1,4 +1,4 @@
-//! Names to addresses, for connections: only those that may be reached are handed on, so that what was checked is what is connected to.
+//! DNS resolver of the HTTP client. Only permitted addresses are returned, so that every connection goes to a checked address.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,17 +8,17 @@ use waxwing_pipeline::Resolver;
 
 use crate::address::{Reach, reach};
 
-/// A name led to addresses that may not be reached.
+/// Host name without a permitted address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{host} has no address that may be reached: a private one must be allowed by the word private in the grant")]
+#[error("{host} has no permitted address; private addresses need the keyword private in the grant")]
 pub(crate) struct Unreachable {
     host: String,
 }
 
-/// The resolver of a client.
+/// DNS resolver with a filter by address scope.
 pub(crate) struct Checked {
     pub(crate) resolver: Arc<dyn Resolver>,
-    /// The least reach that is connected to.
+    /// Minimum scope of permitted addresses.
     pub(crate) least: Reach,
 }
 
@@ -28,7 +28,7 @@ impl Resolve for Checked {
         Box::pin(async move {
             let host = name.as_str().to_owned();
             let addresses = resolver.addresses(&host).await?;
-            // The port is that of the URL.
+            // The HTTP client sets the port of the URL.
             let fit = addresses.into_iter().filter(|address| reach(*address) >= least);
             let fit: Vec<SocketAddr> = fit.map(|address| SocketAddr::new(address, 0)).collect();
             if fit.is_empty() {
