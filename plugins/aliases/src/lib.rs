@@ -1,10 +1,10 @@
-//! Standard plugin: what recipients stand for, by Postfix's tables `alias_maps` and `virtual_alias_maps`.
+//! Standard plugin `aliases`: expands recipients by Postfix's tables `alias_maps` and `virtual_alias_maps`.
 //!
-//! Owns: the right-hand sides of aliases, nested names, the owners of lists, the order of keys in which a table is asked.
-//! Uses: the SDK.
-//! Used by: `bundle`, which embeds it.
+//! Owns: right-hand sides of aliases, nested aliases, list owners, the order of lookup keys.
+//! Uses: sdk.
+//! Used by: no crate; bundle embeds the compiled component.
 //! Never: reads a file (the host indexes `/etc/aliases`), delivers.
-//! Start reading at: [`resolve`], then [`parse`].
+//! Start reading at: [`resolve`], then [`parse_alias`].
 
 mod parse;
 mod resolve;
@@ -20,21 +20,21 @@ pub use parse::{Entry, ParseError, parse};
 pub use resolve::{Resolver, Table, Tables, TablesFailed};
 pub use settings::Settings;
 
-/// What the host calls.
+/// Plugin type that implements the hooks.
 pub struct Aliases;
 
 thread_local! {
     static SETTINGS: OnceCell<Settings> = const { OnceCell::new() };
 }
 
-/// The server's tables.
+/// Lookup tables of the server, through the host function `lookup`.
 struct HostTables;
 
 impl Tables for HostTables {
     fn get(&self, table: Table, key: &str) -> Result<Option<String>, TablesFailed> {
         match lookup::get(table.name(), key) {
             Ok(found) => Ok(found),
-            // A table that is not granted is one that the server does not have.
+            // A table without a grant counts as not configured.
             Err(lookup::LookupError::NotGranted) => Ok(None),
             Err(lookup::LookupError::Unavailable(reason)) => Err(TablesFailed(format!("{}: {reason}", table.name()))),
         }
@@ -50,7 +50,7 @@ impl on_load::Guest for Aliases {
 impl on_resolve::Guest for Aliases {
     fn resolve(recipient: Address, verify: bool) -> Resolution {
         SETTINGS.with(|settings| {
-            // `load` has read them without error in an instance before this one.
+            // Cannot fail: `load` has validated the same settings in an earlier instance.
             let settings = settings.get_or_init(|| Settings::read().unwrap_or_default());
             let resolver = Resolver { settings, tables: &HostTables };
             let answer = if verify { resolver.verify(&recipient) } else { resolver.resolve(&recipient) };
@@ -59,7 +59,7 @@ impl on_resolve::Guest for Aliases {
     }
 }
 
-/// The recipient exists, and what it stands for was not asked.
+/// Resolution for a verify request: the recipient exists, targets not expanded.
 fn exists() -> Resolution {
     Resolution::Targets(Expansion { targets: Vec::new(), sender: None })
 }

@@ -1,27 +1,27 @@
-//! Right-hand sides of aliases, as aliases(5) and virtual(5) have them.
+//! Parser for the right-hand sides of aliases (aliases(5), virtual(5)).
 
 use std::fmt;
 
 use waxwing_sdk::Address;
 
-/// One of the things that an alias stands for.
+/// An entry of an alias's right-hand side.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Entry {
-    /// A mailbox; without domain, a name.
+    /// Mail address; a name, if without domain.
     Address(Address),
-    /// `\name`: the user, whatever the aliases say of the name.
+    /// `\name`: the user itself, without alias expansion.
     User(String),
-    /// `@domain` of virtual(5): the same local part there.
+    /// `@domain` of virtual(5): the same local part at another domain.
     Domain(String),
-    /// `|command`.
+    /// `|command`: delivery to a command.
     Command(String),
-    /// `/path`.
+    /// `/path`: delivery to a file.
     File(String),
-    /// `:include:/path`.
+    /// `:include:/path`: list of addresses in a file.
     Include(String),
 }
 
-/// What is no alias, and where.
+/// Syntax error of a right-hand side, with the text at fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseError {
     what: &'static str,
@@ -34,7 +34,7 @@ impl fmt::Display for ParseError {
     }
 }
 
-/// Reads a right-hand side: entries parted by commas.
+/// Parses a right-hand side: entries separated by commas.
 pub fn parse(text: &str) -> Result<Vec<Entry>, ParseError> {
     let mut entries = Vec::new();
     for item in split(text)? {
@@ -43,7 +43,7 @@ pub fn parse(text: &str) -> Result<Vec<Entry>, ParseError> {
     Ok(entries)
 }
 
-/// Cuts at commas outside quotes and comments; comments are left out.
+/// Splits at commas outside quotes and comments; drops comments.
 fn split(text: &str) -> Result<Vec<String>, ParseError> {
     let open = |what| ParseError { what, text: text.to_owned() };
     let (mut items, mut item) = (Vec::new(), String::new());
@@ -77,7 +77,7 @@ fn split(text: &str) -> Result<Vec<String>, ParseError> {
 
 fn entry(item: &str) -> Result<Entry, ParseError> {
     let bad = |what| ParseError { what, text: item.to_owned() };
-    // A command or file may be quoted as a whole, or behind its mark: "|cmd a, b" and |"cmd a, b".
+    // Commands and files may be quoted as a whole or after the mark: "|cmd a, b" and |"cmd a, b".
     let plain = unquote(item).unwrap_or_else(|| item.to_owned());
     if let Some(command) = plain.strip_prefix('|') {
         let command = unquote(command.trim()).unwrap_or_else(|| command.trim().to_owned());
@@ -102,7 +102,7 @@ fn entry(item: &str) -> Result<Entry, ParseError> {
     Address::parse(address).map(Entry::Address).ok_or_else(|| bad("not an address"))
 }
 
-/// The inside of an item that is quoted as a whole.
+/// Returns the content of an item quoted as a whole.
 fn unquote(item: &str) -> Option<String> {
     let inner = item.strip_prefix('"')?.strip_suffix('"')?;
     let mut text = String::new();

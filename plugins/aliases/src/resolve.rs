@@ -1,4 +1,4 @@
-//! From a recipient to what it stands for.
+//! Resolution of a recipient to its targets.
 
 use std::collections::HashSet;
 
@@ -7,17 +7,17 @@ use waxwing_sdk::hooks::on_resolve::{Expansion, Resolution, Target};
 
 use crate::{Entry, Settings, exists, parse};
 
-/// A table of the server.
+/// A lookup table of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Table {
-    /// Names of local users and lists: `root: ann`.
+    /// `alias_maps`: names of local users and lists, `root: ann`.
     Alias,
-    /// Addresses: `info@example.com: ann@example.org`, and `@example.com` for all others of a domain.
+    /// `virtual_alias_maps`: addresses, `info@example.com: ann@example.org`, and `@example.com` as the domain's catch-all.
     Virtual,
 }
 
 impl Table {
-    /// Its name in the configuration.
+    /// Returns the name in the configuration.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -27,39 +27,39 @@ impl Table {
     }
 }
 
-/// A table cannot be asked now.
+/// A table is temporarily unavailable; the text is for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TablesFailed(pub String);
 
-/// Where values come from.
+/// Source of table values.
 pub trait Tables {
-    /// The value of a key, which is in lower case.
+    /// Returns the value of a lower-case key, or `None`.
     fn get(&self, table: Table, key: &str) -> Result<Option<String>, TablesFailed>;
 }
 
-/// Answers for one recipient.
+/// Resolver for recipients, with settings and tables.
 pub struct Resolver<'a> {
-    /// The configuration.
+    /// Settings of the plugin.
     pub settings: &'a Settings,
-    /// The tables.
+    /// Lookup tables to query.
     pub tables: &'a dyn Tables,
 }
 
-/// An entry of the virtual table that was found.
+/// An entry found in the virtual table.
 struct Found {
     value: String,
-    /// What stood behind the delimiter and is handed on to targets.
+    /// Address extension to append to the targets.
     extension: Option<String>,
 }
 
-/// A name that is being expanded.
+/// State of the expansion of an alias.
 struct Expanding {
     seen: HashSet<String>,
     targets: Vec<Target>,
 }
 
 impl Resolver<'_> {
-    /// Whether a recipient exists as an alias.
+    /// Tells whether a recipient exists as an alias.
     pub fn verify(&self, recipient: &Address) -> Result<Resolution, TablesFailed> {
         if self.find_virtual(recipient)?.is_some() {
             return Ok(exists());
@@ -70,7 +70,7 @@ impl Resolver<'_> {
         Ok(self.not_found(recipient))
     }
 
-    /// What a recipient stands for.
+    /// Expands a recipient to its targets.
     pub fn resolve(&self, recipient: &Address) -> Result<Resolution, TablesFailed> {
         if let Some(found) = self.find_virtual(recipient)? {
             return Ok(self.virtual_targets(recipient, &found));
@@ -84,19 +84,19 @@ impl Resolver<'_> {
             return Ok(Resolution::Unavailable(problem));
         }
         if expanding.targets.is_empty() {
-            return Ok(Resolution::Unavailable(format!("alias {name} stands for nobody")));
+            return Ok(Resolution::Unavailable(format!("alias {name} has no targets")));
         }
         let sender = self.owner(&name)?.map(|owner| Address { local: owner, domain: self.domain_of(recipient) });
         Ok(Resolution::Targets(Expansion { targets: expanding.targets, sender }))
     }
 
-    /// A domain of nothing but aliases has no other recipients; elsewhere there may be a mailbox.
+    /// Domains in `virtual_alias_domains` have no other recipients; in other domains there may be a mailbox.
     fn not_found(&self, recipient: &Address) -> Resolution {
         let only_aliases = self.settings.virtual_alias_domains.contains(&recipient.domain);
         if only_aliases { Resolution::Unknown } else { Resolution::NotMine }
     }
 
-    /// In the order of virtual(5): the address with its extension, without it, the local part alone for our own domains, the domain.
+    /// Looks up the keys of virtual(5) in order: address with extension, without extension, local part alone for local domains, `@domain`.
     fn find_virtual(&self, recipient: &Address) -> Result<Option<Found>, TablesFailed> {
         let (local, domain) = (recipient.local.to_lowercase(), &recipient.domain);
         let (user, extension) = self.split(&local);
@@ -122,7 +122,7 @@ impl Resolver<'_> {
     fn virtual_targets(&self, recipient: &Address, found: &Found) -> Resolution {
         let problem = |text: String| Resolution::Unavailable(format!("virtual alias {recipient}: {text}"));
         let entries = match parse(&found.value) {
-            Ok(entries) if entries.is_empty() => return problem("stands for nobody".to_owned()),
+            Ok(entries) if entries.is_empty() => return problem("has no targets".to_owned()),
             Ok(entries) => entries,
             Err(error) => return problem(error.to_string()),
         };
@@ -133,7 +133,7 @@ impl Resolver<'_> {
                 Entry::Domain(domain) => Address { local: recipient.local.clone(), domain },
                 Entry::User(name) => Address { local: name, domain: String::new() },
                 Entry::Command(_) | Entry::File(_) | Entry::Include(_) => {
-                    return problem("a virtual alias stands for addresses alone".to_owned());
+                    return problem("a virtual alias may contain addresses only".to_owned());
                 }
             };
             targets.push(Target::Address(target));
@@ -141,7 +141,7 @@ impl Resolver<'_> {
         Resolution::Targets(Expansion { targets, sender: None })
     }
 
-    /// The name under which an alias was found, and its right-hand side.
+    /// Returns the matching alias name and its right-hand side.
     fn find_alias(&self, local: &str) -> Result<Option<(String, String)>, TablesFailed> {
         let local = local.to_lowercase();
         let (user, extension) = self.split(&local);
@@ -153,7 +153,7 @@ impl Resolver<'_> {
         Ok(None)
     }
 
-    /// Adds what an alias stands for; names within it are followed, each once. The inner error is for the operator.
+    /// Adds the targets of an alias; nested aliases are expanded, each once. The inner error is a text for the operator.
     fn expand(
         &self,
         recipient: &Address,
@@ -169,7 +169,7 @@ impl Resolver<'_> {
         };
         for entry in entries {
             if expanding.targets.len() >= self.settings.expansion_limit {
-                return problem(&format!("stands for more than {} targets", self.settings.expansion_limit));
+                return problem(&format!("expands to more than {} targets", self.settings.expansion_limit));
             }
             match entry {
                 Entry::Address(address) => match self.follow(recipient, address, name, depth, expanding)? {
@@ -182,14 +182,14 @@ impl Resolver<'_> {
                 Entry::Command(_) => return problem("a command, and allow_mail_to_commands does not have \"alias\""),
                 Entry::File(_) => return problem("a file, and allow_mail_to_files does not have \"alias\""),
                 Entry::Include(_) => return problem(":include: cannot be read in this version; put its addresses in the alias"),
-                Entry::Domain(_) => return problem("a domain stands in it without a local part"),
+                Entry::Domain(_) => return problem("a domain without a local part"),
             }
         }
         Ok(Ok(()))
     }
 
-    /// An address within an alias: another alias of ours is expanded here, everything else is a target. A list with an owner of its own
-    /// is left to the host, which asks about it again: its copies have another sender.
+    /// Handles an address within an alias: other local aliases are expanded here, everything else is a target. A list with an owner is
+    /// left to the host, to be resolved again with a different sender.
     fn follow(
         &self,
         recipient: &Address,
@@ -222,13 +222,13 @@ impl Resolver<'_> {
         self.expand(recipient, &name, &value, depth + 1, expanding)
     }
 
-    /// `owner-NAME`, if there is one; the owner of an owner is `owner-owner`.
+    /// Returns `owner-NAME`, if such an alias exists; the owner of an owner is `owner-owner`.
     fn owner(&self, name: &str) -> Result<Option<String>, TablesFailed> {
         let owner = if name.starts_with("owner-") { "owner-owner".to_owned() } else { format!("owner-{name}") };
         Ok(self.tables.get(Table::Alias, &owner)?.map(|_| owner).filter(|owner| owner != name))
     }
 
-    /// User and extension; `owner-x` and `x-request` are names, not extensions.
+    /// Splits user and extension; `owner-x` and `x-request` are names, not extensions.
     fn split<'l>(&self, local: &'l str) -> (&'l str, Option<&'l str>) {
         let delimiters = &self.settings.recipient_delimiter;
         let protected = local.starts_with("owner-") || local.ends_with("-request");
@@ -250,7 +250,7 @@ impl Resolver<'_> {
     }
 }
 
-/// Each target once.
+/// Adds a target unless already present.
 fn push(expanding: &mut Expanding, target: Target) {
     if !expanding.targets.iter().any(|t| same(t, &target)) {
         expanding.targets.push(target);

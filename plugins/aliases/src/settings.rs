@@ -1,26 +1,25 @@
-//! What the configuration says.
+//! Settings of the plugin, read from the configuration.
 
 use waxwing_sdk::settings::{number, string, strings};
 
-/// The plugin's settings; the names are Postfix's. Those marked *server* come from the server's own keys unless the plugin's table has
-/// them.
+/// Settings, named after Postfix parameters. Those marked *server* default to the server's own keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Domains whose local parts are names of `alias_maps`, lower case. Server.
+    /// Domains with local parts in `alias_maps`, lower case. Server.
     pub mydestination: Vec<String>,
-    /// Domains that have no mailboxes, only aliases, lower case. Server.
+    /// Domains with aliases only, without mailboxes, lower case. Server.
     pub virtual_alias_domains: Vec<String>,
-    /// Domain of a name without one. Server.
+    /// Domain appended to names without domain. Server.
     pub myorigin: String,
-    /// Parts a user's name from its extension; empty for none. Server.
+    /// Separators of user name and extension; empty for none. Server.
     pub recipient_delimiter: String,
-    /// Where `|command` may stand: `"alias"` allows it in `alias_maps`.
+    /// Allows `|command` in `alias_maps` (value `"alias"`).
     pub allow_mail_to_commands: bool,
-    /// Where `/file` may stand: `"alias"` allows it in `alias_maps`.
+    /// Allows `/file` in `alias_maps` (value `"alias"`).
     pub allow_mail_to_files: bool,
-    /// Targets of one recipient.
+    /// Targets of a recipient at most.
     pub expansion_limit: usize,
-    /// Names within names.
+    /// Depth of nested aliases at most.
     pub recursion_limit: usize,
 }
 
@@ -40,7 +39,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Reads all keys.
+    /// Reads all keys; the error text names the key.
     pub fn read() -> Result<Self, String> {
         let default = Self::default();
         let lower = |key: &str| Ok::<_, String>(strings(key)?.iter().map(|t| t.to_lowercase()).collect::<Vec<_>>());

@@ -80,7 +80,7 @@ fn nested_names_are_followed_once_each() {
     // A name in its own alias is the user; so it is when a circle of names comes back to it from nowhere else.
     assert_eq!(local(&[("ann", "ann, ann@x.example")], "ann@example.com"), "ann, ann@x.example");
     assert_eq!(local(&[("ann", "\\ann, ann@x.example")], "ann@example.com"), "ann@example.com, ann@x.example");
-    assert_eq!(local(&[("a", "b"), ("b", "a")], "a@example.com"), "unavailable: alias a stands for nobody");
+    assert_eq!(local(&[("a", "b"), ("b", "a")], "a@example.com"), "unavailable: alias a has no targets");
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn depth_and_number_have_limits() {
     assert_eq!(with(&settings, &[("a", "1, 2, 3")], &[], "a@example.com"), "1, 2, 3");
     assert_eq!(
         with(&settings, &[("a", "1, 2, 3, 4")], &[], "a@example.com"),
-        "unavailable: alias a: stands for more than 3 targets"
+        "unavailable: alias a: expands to more than 3 targets"
     );
 }
 
@@ -138,7 +138,7 @@ fn virtual_aliases_go_before_local_ones() {
     assert_eq!(ask("plain@elsewhere.example"), "not-mine");
     assert_eq!(
         ask("shell@virtual.example"),
-        "unavailable: virtual alias shell@virtual.example: a virtual alias stands for addresses alone"
+        "unavailable: virtual alias shell@virtual.example: a virtual alias may contain addresses only"
     );
     assert_eq!(with(&settings(), &[], &[], "any@virtual.example"), "unknown");
 }
@@ -161,5 +161,5 @@ fn extensions_follow_the_user() {
 #[test]
 fn a_broken_alias_waits_for_its_repair() {
     assert_eq!(local(&[("a", "ann bob")], "a@example.com"), "unavailable: alias a: not an address: ann bob");
-    assert_eq!(local(&[("a", "")], "a@example.com"), "unavailable: alias a stands for nobody");
+    assert_eq!(local(&[("a", "")], "a@example.com"), "unavailable: alias a has no targets");
 }
