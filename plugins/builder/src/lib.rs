@@ -1,9 +1,9 @@
-//! Compiles plugins to components, for build scripts and tests.
+//! Compiles plugins to WebAssembly components, for build scripts and tests.
 //!
-//! Owns: which toolchain compiles for WebAssembly, the nested cargo, the step from a core module to a component, and the
-//! promise that a component imports nothing but the contract.
-//! Uses: wit-component.
-//! Used by: `bundle` in its build script, `tool` (`waxwing plugin component`), tests of `sandbox`.
+//! Owns: choice of the toolchain for WebAssembly, the nested cargo, conversion of a core module to a component, and the guarantee that a
+//! component imports only interfaces of the contract.
+//! Uses: no crate of the workspace; wit-component.
+//! Used by: tool (`waxwing plugin component`); in the build script bundle; in tests daemon, sandbox.
 //! Never: installs anything.
 //! Start reading at: [`build`].
 #![forbid(unsafe_code)]
@@ -16,25 +16,25 @@ use wit_component::ComponentEncoder;
 
 pub use toolchain::{FORCE, Toolchain};
 
-/// The target of all plugins: it has no WASI, so that nothing of the system can be imported by accident.
+/// Target of all plugins: without WASI, so that no system function can be imported by accident.
 pub const TARGET: &str = "wasm32-unknown-unknown";
 
-/// What every import of a component must begin with.
+/// Prefix required of every import of a component.
 const CONTRACT: &str = "waxwing:mail/";
 
 /// A compiled plugin.
 #[derive(Debug)]
 pub struct Built {
-    /// The package.
+    /// Name of the cargo package.
     pub package: String,
-    /// The component.
+    /// Binary of the component.
     pub component: Vec<u8>,
 }
 
-/// Why there is no component.
+/// Error of a plugin build.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// No compiler for WebAssembly is here.
+    /// No toolchain for WebAssembly is installed.
     #[error(
         "plugins are compiled to WebAssembly, and no toolchain for that is installed. Run one of\n    \
          rustup target add wasm32-unknown-unknown\n    \
@@ -42,21 +42,21 @@ pub enum BuildError {
          and build again{0}"
     )]
     NoToolchain(String),
-    /// `cargo` could not be started or ended with an error; its own words stand above.
+    /// `cargo` could not be started or ended with an error; the text includes the output of cargo.
     #[error("{0}")]
     Cargo(String),
     /// The module could not be read or does not fit the contract.
     #[error("{package}: {reason}")]
     Component {
-        /// The package.
+        /// Name of the cargo package.
         package: String,
-        /// Why.
+        /// Reason, for the error text.
         reason: String,
     },
 }
 
-/// Compiles `packages` of the workspace of `manifest` with its profile `guest` and makes components of them. The nested cargo works in
-/// a directory of its own below `target`, one for each toolchain: the directory of a cargo that is waiting for us would deadlock.
+/// Compiles `packages` of the workspace of `manifest` with the profile `guest` and converts them to components. The nested cargo uses a
+/// separate directory below `target` for each toolchain: sharing the directory of the outer, waiting cargo would deadlock.
 pub fn build(manifest: &Path, packages: &[&str], target: &Path) -> Result<Vec<Built>, BuildError> {
     let toolchain = Toolchain::find()?;
     let directory = target.join(toolchain.directory());
@@ -68,8 +68,8 @@ pub fn build(manifest: &Path, packages: &[&str], target: &Path) -> Result<Vec<Bu
     }
     let output = command.output().map_err(|e| BuildError::Cargo(format!("cargo cannot be started: {e}")))?;
     if !output.status.success() {
-        let words = String::from_utf8_lossy(&output.stderr);
-        return Err(BuildError::Cargo(format!("compiling plugins with {toolchain} failed ({}):\n{words}", output.status)));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        return Err(BuildError::Cargo(format!("compiling plugins with {toolchain} failed ({}):\n{stderr}", output.status)));
     }
     packages.iter().map(|package| component(package, &directory)).collect()
 }
@@ -82,8 +82,8 @@ fn component(package: &str, directory: &Path) -> Result<Built, BuildError> {
     Ok(Built { package: package.to_owned(), component })
 }
 
-/// Makes a component of a core module that carries its world in a custom section, as wit-bindgen leaves it in Rust and in C. The error is
-/// a sentence for the person who builds a plugin.
+/// Converts a core module with an embedded world (custom section of wit-bindgen, in Rust and C) to a component. The error is a text for
+/// the plugin author.
 pub fn componentize(module: &[u8]) -> Result<Vec<u8>, String> {
     let mut encoder = ComponentEncoder::default().validate(true).module(module).map_err(|e| format!("{e:#}"))?;
     let component = encoder.encode().map_err(|e| format!("{e:#}"))?;
@@ -93,7 +93,7 @@ pub fn componentize(module: &[u8]) -> Result<Vec<u8>, String> {
     }
 }
 
-/// The imports of a component that are not of the contract, for instance those of WASI; the error says why it cannot be read.
+/// Returns the imports of a component outside the contract, for instance of WASI; fails if the component is not readable.
 pub fn foreign_imports(component: &[u8]) -> Result<Vec<String>, String> {
     use wit_component::DecodedWasm;
     let decoded = wit_component::decode(component).map_err(|e| format!("{e:#}"))?;
@@ -102,7 +102,7 @@ pub fn foreign_imports(component: &[u8]) -> Result<Vec<String>, String> {
     Ok(names.filter(|name| !name.starts_with(CONTRACT)).collect())
 }
 
-/// The target directory that a build script's `OUT_DIR` lies in.
+/// Returns the target directory that contains a build script's `OUT_DIR`.
 #[must_use]
 pub fn target_of(out_dir: &Path) -> PathBuf {
     let profile = out_dir.ancestors().find(|d| d.ends_with("build")).and_then(Path::parent);

@@ -1,4 +1,4 @@
-//! Which compiler makes WebAssembly here.
+//! Toolchain for WebAssembly: detection, environment and linker.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -7,18 +7,19 @@ use std::process::Command;
 
 use crate::{BuildError, TARGET};
 
-/// Environment variable that forces a way: `rustup` or `debian`. Without it the first that is there is taken, in this order.
+/// Environment variable that forces a toolchain, `rustup` or `debian`. Without the variable the first toolchain found is used, in this
+/// order.
 pub const FORCE: &str = "WAXWING_GUEST_TOOLCHAIN";
 
 /// Debian's second compiler (packages `rustc-web`, `cargo-web`, `rust-web-src`).
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 
-/// Octets of a guest's stack where rustc would give 1 MiB. All that most plugins touch then lies in the part of their memory that the server keeps
-/// resident, and a fresh instance costs a third.
+/// Stack of a guest in bytes, instead of rustc's 1 MiB. Most plugins then touch only memory that the server keeps resident, and a fresh
+/// instance costs a third.
 const STACK_BYTES: usize = 64 << 10;
 
-/// What of the outer cargo's environment must not reach the inner one: flags for another target, wrappers, directories.
+/// Variables of the outer cargo to hide from the nested cargo: flags for another target, wrappers, directories.
 const CLEARED: [&str; 12] = [
     "RUSTFLAGS",
     "CARGO_ENCODED_RUSTFLAGS",
@@ -34,19 +35,19 @@ const CLEARED: [&str; 12] = [
     "CLIPPY_ARGS",
 ];
 
-/// A way to compile for WebAssembly.
+/// A toolchain that compiles to WebAssembly.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Toolchain {
-    /// The compiler in use has the target's standard library.
+    /// The current compiler, with the standard library of the target installed.
     Installed {
-        /// Its cargo.
+        /// Path of cargo.
         cargo: OsString,
-        /// Itself.
+        /// Path of rustc.
         rustc: OsString,
     },
-    /// Debian's compiler builds the standard library from its source; it brings no linker for WebAssembly.
+    /// Debian's compiler, with the standard library built from source; comes without a linker for WebAssembly.
     Debian {
-        /// rustup's `rust-lld`, or `wasm-ld` of the package `lld`.
+        /// Linker: rustup's `rust-lld`, or `wasm-ld` of the package `lld`.
         linker: PathBuf,
     },
 }
@@ -61,7 +62,7 @@ impl fmt::Display for Toolchain {
 }
 
 impl Toolchain {
-    /// The one to use here.
+    /// Finds the toolchain to use on this machine.
     pub fn find() -> Result<Self, BuildError> {
         let missing = |why: &str| BuildError::NoToolchain(why.to_owned());
         match std::env::var(FORCE).as_deref() {
@@ -87,7 +88,7 @@ impl Toolchain {
         (source.is_file() && Path::new(DEBIAN_CARGO).is_file()).then_some(Self::Debian { linker })
     }
 
-    /// Below the target directory: mixing two compilers in one directory rebuilds everything each time.
+    /// Name of the directory below the target directory: two compilers in the same directory would rebuild everything each time.
     #[must_use]
     pub fn directory(&self) -> &'static str {
         match self {
@@ -96,7 +97,7 @@ impl Toolchain {
         }
     }
 
-    /// The nested cargo, without subcommand.
+    /// Returns the command of the nested cargo, without subcommand.
     #[must_use]
     pub fn cargo(&self) -> Command {
         let mut command = match self {
@@ -130,7 +131,7 @@ impl Toolchain {
     }
 }
 
-/// A linker for WebAssembly: that of any rustup toolchain, else of the package `lld`.
+/// Finds a linker for WebAssembly: of any rustup toolchain, or else of the package `lld`.
 fn linker() -> Option<PathBuf> {
     let sysroot = print(Path::new("rustc"), &["--print", "sysroot"]).map(PathBuf::from);
     let host = sysroot.as_ref().map(|s| s.join("lib/rustlib"));
