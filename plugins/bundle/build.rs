@@ -1,16 +1,16 @@
-//! Compiles the standard plugins and puts their components where `lib.rs` includes them from.
+//! Compiles the standard plugins and writes the components to `OUT_DIR`, for `include_bytes!` in `lib.rs`.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-/// The standard plugins: each a package `waxwing-plugin-NAME` in the directory of its name.
+/// Names of the standard plugins: package `waxwing-plugin-NAME` in directory NAME.
 const PLUGINS: [&str; 2] = ["cleanup", "aliases"];
 
 fn main() {
     let here = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
     let root = here.join("../..");
-    // Exactly what goes into a component, so that nothing else rebuilds one: not the rest of the workspace, not this crate.
+    // Only the sources of the components trigger a rebuild: not the rest of the workspace, not this crate.
     let sources = PLUGINS.iter().copied().chain(["sdk", "builder"]);
     for path in sources.flat_map(|p| [format!("plugins/{p}/src"), format!("plugins/{p}/Cargo.toml")]) {
         println!("cargo::rerun-if-changed={}", root.join(path).display());
@@ -20,7 +20,7 @@ fn main() {
     }
     println!("cargo::rerun-if-env-changed={}", waxwing_builder::FORCE);
     if let Err(error) = embed(&root, &out) {
-        // Cargo shows this line as it is, without the noise of a panic.
+        // Cargo prints error lines unchanged, without the noise of a panic.
         for line in error.lines() {
             println!("cargo::error={line}");
         }

@@ -1,28 +1,28 @@
-//! The standard plugins, compiled to components and embedded.
+//! Standard plugins, compiled to components and embedded in the program.
 //!
-//! Owns: the octets of the standard plugins. The build script compiles them; see CONTRIBUTING for the toolchain that it needs.
-//! Uses: builder, at build time alone.
-//! Used by: daemon, tests.
-//! Never: what a plugin is configured with.
-//! Start reading at: [`STANDARD`], then `build.rs`.
+//! Owns: binaries of the standard plugins, compiled by the build script; CONTRIBUTING names the required toolchain.
+//! Uses: no crate at run time; builder in the build script.
+//! Used by: daemon; in tests sandbox.
+//! Never: configuration of a plugin.
+//! Start reading at: [`STANDARD_PLUGINS`], then `build.rs`.
 #![forbid(unsafe_code)]
 
-/// A plugin that is part of the program.
+/// A plugin embedded in the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standard {
-    /// Its name in the configuration.
+    /// Plugin name in the configuration.
     pub name: &'static str,
-    /// The component.
+    /// Binary of the component.
     pub component: &'static [u8],
 }
 
-/// All of them.
+/// All standard plugins, in configuration order.
 pub const STANDARD: &[Standard] = &[
     Standard { name: "cleanup", component: include_bytes!(concat!(env!("OUT_DIR"), "/cleanup.wasm")) },
     Standard { name: "aliases", component: include_bytes!(concat!(env!("OUT_DIR"), "/aliases.wasm")) },
 ];
 
-/// The component of that name.
+/// Returns the component of a standard plugin by name.
 #[must_use]
 pub fn standard(name: &str) -> Option<&'static [u8]> {
     STANDARD.iter().find(|s| s.name == name).map(|s| s.component)
