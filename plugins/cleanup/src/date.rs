@@ -1,10 +1,10 @@
-//! A point in time as a Date field says it (RFC 5322 §3.3).
+//! Formatting of times for the Date field (RFC 5322 §3.3).
 
 const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 const DAY_SECONDS: u64 = 86_400;
 
-/// Year, month from 1 and day of a day since 1970, by counting years from 1 March 0000: the leap day is then the last of its year.
+/// Converts days since 1970 to year, month (from 1) and day; counts years from 1 March 0000, which puts the leap day last.
 fn civil(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, day) = (days / 146_097, days % 146_097);
@@ -20,7 +20,7 @@ fn clock(seconds: u64) -> (u64, u64, u64) {
     (seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
-/// Milliseconds since 1970 as `Fri, 15 Jan 2027 08:00:00 +0000`.
+/// Formats milliseconds since 1970 as `Fri, 15 Jan 2027 08:00:00 +0000`.
 #[must_use]
 pub fn rfc5322(millis: u64) -> String {
     let (days, seconds) = (millis / 1000 / DAY_SECONDS, millis / 1000 % DAY_SECONDS);
@@ -31,7 +31,7 @@ pub fn rfc5322(millis: u64) -> String {
     format!("{weekday}, {day} {month} {year} {hour:02}:{minute:02}:{second:02} +0000")
 }
 
-/// The same as fourteen digits.
+/// Formats milliseconds since 1970 as fourteen digits, `YYYYMMDDhhmmss`.
 pub(crate) fn digits(millis: u64) -> String {
     let (year, month, day) = civil(millis / 1000 / DAY_SECONDS);
     let (hour, minute, second) = clock(millis / 1000 % DAY_SECONDS);

@@ -1,11 +1,10 @@
-//! Standard plugin: makes messages complete, as Postfix's cleanup does.
+//! Standard plugin `cleanup`: completes messages, as Postfix's cleanup(8).
 //!
-//! Owns: the fields that a message must have, those that it must not have, the bound of a field, the domain of bare addresses,
-//! masquerading.
-//! Uses: the SDK.
-//! Used by: `bundle`, which embeds it.
+//! Owns: required header fields, header fields to drop, the size limit of a field, the domain of bare addresses, masquerading.
+//! Uses: sdk.
+//! Used by: no crate; bundle embeds the compiled component.
 //! Never: a table, the body, an address list (the host finds the addresses and asks about each).
-//! Start reading at: [`tidy()`], then [`rewrite()`].
+//! Start reading at: [`header_changes`], then [`rewrite_address`].
 
 mod date;
 mod rewrite;
@@ -22,7 +21,7 @@ pub use rewrite::rewrite;
 pub use settings::Settings;
 pub use tidy::{Change, Missing, tidy};
 
-/// What the host calls.
+/// Plugin type that implements the hooks.
 pub struct Cleanup;
 
 thread_local! {
@@ -30,7 +29,7 @@ thread_local! {
 }
 
 fn with_settings<T>(answer: impl FnOnce(&Settings) -> T) -> T {
-    // `load` has read them without error in an instance before this one.
+    // Cannot fail: `load` has validated the same settings in an earlier instance.
     SETTINGS.with(|settings| answer(settings.get_or_init(|| Settings::read().unwrap_or_default())))
 }
 
@@ -51,7 +50,7 @@ impl on_cleanup::Guest for Cleanup {
             });
             for change in changes {
                 if let Err(error) = stage(change) {
-                    log::write(log::Level::Warn, &format!("a field stays as it is: {error:?}"));
+                    log::write(log::Level::Warn, &format!("header field not changed: {error:?}"));
                 }
             }
         });

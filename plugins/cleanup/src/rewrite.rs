@@ -1,16 +1,16 @@
-//! Addresses: completed with `myorigin`, and host names hidden behind their domain.
+//! Address rewriting: completion with `myorigin`, and masquerading of host names.
 
 use waxwing_sdk::Address;
 use waxwing_sdk::hooks::on_rewrite_address::Role;
 
 use crate::Settings;
 
-/// What an address becomes; none if it stays.
+/// Returns the rewritten address, or `None` if unchanged.
 #[must_use]
 pub fn rewrite(settings: &Settings, address: &Address, role: Role) -> Option<Address> {
     let bare = address.domain.is_empty() && !settings.myorigin.is_empty();
     let domain = if bare { &settings.myorigin } else { &address.domain };
-    // As Postfix's masquerade_classes: an envelope recipient must reach the host that it names.
+    // As Postfix's `masquerade_classes`: an envelope recipient must reach the named host.
     let hidden = match role {
         Role::EnvelopeRecipient => None,
         Role::EnvelopeSender | Role::HeaderSender | Role::HeaderRecipient => masquerade(settings, &address.local, domain),
@@ -19,7 +19,7 @@ pub fn rewrite(settings: &Settings, address: &Address, role: Role) -> Option<Add
     (*domain != address.domain).then(|| Address::new(address.local.clone(), domain))
 }
 
-/// The first domain of the list that the address's domain is or lies below decides.
+/// Returns the replacement domain: the first match in `masquerade_domains`, by equality or as a parent domain.
 fn masquerade<'s>(settings: &'s Settings, local: &str, domain: &str) -> Option<&'s String> {
     if settings.masquerade_domains.is_empty() || settings.masquerade_exceptions.iter().any(|e| e.eq_ignore_ascii_case(local)) {
         return None;

@@ -1,30 +1,28 @@
-//! What the configuration says.
+//! Settings of the plugin, read from the configuration.
 
 use waxwing_sdk::settings::{boolean, number, string, strings};
 
-/// Octets of one header field, unless configured.
+/// Default limit of a header field in bytes (`header_size_limit`).
 const HEADER_SIZE_LIMIT: u64 = 102_400;
-/// Fields that are not delivered, unless configured.
+/// Default list of removed fields (`message_drop_headers`).
 const MESSAGE_DROP_HEADERS: [&str; 4] = ["bcc", "content-length", "resent-bcc", "return-path"];
 
-/// The plugin's settings; the names are Postfix's. Those marked *server* come from the server's own keys unless the plugin's table has
-/// them.
+/// Settings, named after Postfix parameters. Those marked *server* default to the server's own keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Name in Message-ID. Server.
+    /// Host name in Message-ID. Server.
     pub myhostname: String,
-    /// Domain that completes bare addresses; empty leaves them to the host. Server.
+    /// Domain that completes bare addresses; if empty, the host completes them. Server.
     pub myorigin: String,
-    /// Octets of one header field; the rest is cut off. Server.
+    /// Bytes of a header field at most; longer fields are truncated. Server.
     pub header_size_limit: usize,
-    /// Add missing fields to mail from other servers too, not only to what users and programs here send.
+    /// Adds missing fields to mail from other servers too, not only to mail of local users and programs.
     pub always_add_missing_headers: bool,
-    /// Names of fields that are removed, lower case.
+    /// Names of removed fields, lower case.
     pub message_drop_headers: Vec<String>,
-    /// Domains below which host names are hidden: `ann@host.example.com` becomes `ann@example.com`. One with `!` before it is left
-    /// alone.
+    /// Domains that hide the host names below: `ann@host.example.com` becomes `ann@example.com`. A leading `!` excludes a domain.
     pub masquerade_domains: Vec<String>,
-    /// Local parts that are not masqueraded, lower case.
+    /// Local parts excluded from masquerading, lower case.
     pub masquerade_exceptions: Vec<String>,
 }
 
@@ -43,7 +41,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Reads all keys.
+    /// Reads all keys; the error text names the key.
     pub fn read() -> Result<Self, String> {
         let default = Self::default();
         let lower = |list: Vec<String>| list.iter().map(|t| t.to_lowercase()).collect::<Vec<_>>();

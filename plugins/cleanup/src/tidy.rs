@@ -1,61 +1,65 @@
-//! The header block: what is missing, what must go, what is too long.
+//! Changes of the header block: missing, dropped and oversized fields.
 
 use waxwing_sdk::message::Field;
 use waxwing_sdk::{Address, Source};
 
 use crate::{Settings, date};
 
-/// A change of the header, by name and place among those of the name.
+/// A change of the header block; fields are addressed by name and index among fields of the same name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// A field below all others.
+    /// Appends a field below all others.
     Add {
-        /// Field name.
+        /// Name of the field.
         name: String,
-        /// Value.
+        /// Value of the field.
         value: String,
     },
-    /// A field away.
+    /// Removes a field.
     Remove {
-        /// Field name.
+        /// Name of the field.
         name: String,
-        /// Which of that name.
+        /// Index among fields of the same name.
         nth: u32,
     },
-    /// A field cut off at its limit.
+    /// Truncates a field to the size limit.
     Shorten {
-        /// Field name.
+        /// Name of the field.
         name: String,
-        /// Which of that name.
+        /// Index among fields of the same name.
         nth: u32,
-        /// What is left.
+        /// Value after the truncation.
         value: Vec<u8>,
     },
 }
 
-/// What missing fields are made of. Asked for only when one is missing.
+/// Transaction data for missing fields, requested only if a field is missing.
 #[derive(Clone, Debug)]
 pub struct Missing {
-    /// The transaction's id.
+    /// Id of the transaction.
     pub id: String,
-    /// When it began, in milliseconds since 1970.
+    /// Start of the transaction, in milliseconds since 1970.
     pub received_at_ms: u64,
-    /// The envelope sender; none for the null path.
+    /// Envelope sender; `None` for the null path.
     pub sender: Option<Address>,
 }
 
-/// The changes that a header needs.
+/// Returns the changes required for a header block.
 pub fn tidy(settings: &Settings, fields: &[Field], source: Source, missing: impl FnOnce() -> Missing) -> Vec<Change> {
     let mut changes = Vec::new();
-    // How many of each were met: a header may consist of nothing else.
+    // Occurrences so far by dropped name; a linear pass, since a header may consist of such fields only.
     let mut dropped: Vec<(&String, u32)> = settings.message_drop_headers.iter().map(|name| (name, 0)).collect();
     for (index, field) in fields.iter().enumerate() {
         if let Some((_, met)) = dropped.iter_mut().find(|(name, _)| name.eq_ignore_ascii_case(&field.name)) {
             changes.push(Change::Remove { name: field.name.clone(), nth: *met });
             *met += 1;
         } else if field.name.len() + field.value.len() + 4 > settings.header_size_limit {
-            let room = settings.header_size_limit.saturating_sub(field.name.len() + 4);
-            changes.push(Change::Shorten { name: field.name.clone(), nth: nth(fields, index), value: cut(&field.value, room) });
+            let value_bytes_max = settings.header_size_limit.saturating_sub(field.name.len() + 4);
+            changes.push(Change::Shorten {
+                name: field.name.clone(),
+                nth: nth(fields, index),
+                value: cut(&field.value, value_bytes_max),
+            });
         }
     }
     if settings.always_add_missing_headers || is_made_here(source) {
@@ -64,14 +68,15 @@ pub fn tidy(settings: &Settings, fields: &[Field], source: Source, missing: impl
     changes
 }
 
-/// How many fields of its name stand above a field.
+/// Number of fields of the same name above a field.
 fn nth(fields: &[Field], index: usize) -> u32 {
     let Some((field, above)) = fields.get(index).zip(fields.get(..index)) else { return 0 };
     let count = above.iter().filter(|f| f.name.eq_ignore_ascii_case(&field.name)).count();
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// Postfix asks whether the client is one of `local_header_rewrite_clients`; these doors are for users and programs of ours.
+/// Local sources of mail. Postfix decides by `local_header_rewrite_clients`; here the source tells local users and programs from other
+/// servers.
 fn is_made_here(source: Source) -> bool {
     match source {
         Source::Submission | Source::Pickup | Source::Forward | Source::Api | Source::Dsn => true,
@@ -79,7 +84,7 @@ fn is_made_here(source: Source) -> bool {
     }
 }
 
-/// Date, Message-ID and From, each if it is not there; those of a resent message by their Resent names (RFC 5322 §3.6.6).
+/// Returns Date, Message-ID and From, each if missing; for resent messages the Resent fields (RFC 5322 §3.6.6).
 fn additions(settings: &Settings, fields: &[Field], missing: impl FnOnce() -> Missing) -> Vec<Change> {
     let resent = fields.iter().any(|f| f.name.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("Resent-")));
     let prefix = if resent { "Resent-" } else { "" };
@@ -88,11 +93,11 @@ fn additions(settings: &Settings, fields: &[Field], missing: impl FnOnce() -> Mi
     if absent.iter().all(Option::is_none) {
         return Vec::new();
     }
-    let about = missing();
+    let context = missing();
     let values = [
-        date::rfc5322(about.received_at_ms),
-        format!("<{}.{}@{}>", date::digits(about.received_at_ms), about.id, settings.myhostname),
-        from(settings, about.sender),
+        date::rfc5322(context.received_at_ms),
+        format!("<{}.{}@{}>", date::digits(context.received_at_ms), context.id, settings.myhostname),
+        from(settings, context.sender),
     ];
     let named = absent.into_iter().zip(values);
     named.filter_map(|(name, value)| name.map(|name| Change::Add { name, value })).collect()
@@ -107,9 +112,9 @@ fn from(settings: &Settings, sender: Option<Address>) -> String {
     }
 }
 
-/// The beginning of a value that still is one: no cut within a line end or a character, nor blanks at its end.
-fn cut(value: &[u8], room: usize) -> Vec<u8> {
-    let mut end = room.min(value.len());
+/// Truncates a value, but not within a UTF-8 character, and trims trailing white space and line ends.
+fn cut(value: &[u8], value_bytes_max: usize) -> Vec<u8> {
+    let mut end = value_bytes_max.min(value.len());
     while end > 0 && value.get(end).is_some_and(|b| b & 0xc0 == 0x80) {
         end -= 1;
     }
