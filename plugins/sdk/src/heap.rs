@@ -1,7 +1,8 @@
-//! The allocator of plugins: that of the standard library, with a first piece that is there already.
+//! Allocator of plugins: dlmalloc, as in the standard library, with a statically reserved initial chunk.
 //!
-//! The standard library's asks for more memory at the first allocation, and the host has to change the protection of pages for that, and to
-//! change it back when the instance ends: about a tenth of what a fresh instance costs. Most calls never need more than the first piece.
+//! The standard library's allocator grows the memory at the first allocation. The host then has to change the protection of pages, and to
+//! change it back at the end of the instance: about a tenth of the cost of a fresh instance. Most calls never need more than the
+//! initial chunk.
 
 #![allow(unsafe_code, reason = "an allocator")]
 
@@ -12,27 +13,27 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use dlmalloc::Dlmalloc;
 
-/// Octets of the first piece. They cost nothing until they are written.
-const FIRST_BYTES: usize = 128 << 10;
-/// Octets of a page of WebAssembly.
+/// Bytes of the initial chunk. The chunk costs nothing until written to.
+const INITIAL_CHUNK_BYTES: usize = 128 << 10;
+/// Bytes of a WebAssembly page.
 const PAGE_BYTES: usize = 64 << 10;
 
 #[repr(C, align(16))]
-struct First(UnsafeCell<[u8; FIRST_BYTES]>);
+struct InitialChunk(UnsafeCell<[u8; INITIAL_CHUNK_BYTES]>);
 
-// SAFETY: a plugin has one thread; and the piece is handed out once.
-unsafe impl Sync for First {}
+// SAFETY: a plugin has a single thread, and the chunk is handed out once.
+unsafe impl Sync for InitialChunk {}
 
-static FIRST: First = First(UnsafeCell::new([0; FIRST_BYTES]));
-static FIRST_IS_TAKEN: AtomicBool = AtomicBool::new(false);
+static INITIAL_CHUNK: InitialChunk = InitialChunk(UnsafeCell::new([0; INITIAL_CHUNK_BYTES]));
+static INITIAL_CHUNK_USED: AtomicBool = AtomicBool::new(false);
 
-struct Pages;
+struct WasmPages;
 
-// SAFETY: each piece is handed out once, is zeroed, and is never taken back.
-unsafe impl dlmalloc::Allocator for Pages {
+// SAFETY: each chunk is handed out once, is zeroed, and is never taken back.
+unsafe impl dlmalloc::Allocator for WasmPages {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
-        if size <= FIRST_BYTES && !FIRST_IS_TAKEN.swap(true, Ordering::Relaxed) {
-            return (FIRST.0.get().cast(), FIRST_BYTES, 0);
+        if size <= INITIAL_CHUNK_BYTES && !INITIAL_CHUNK_USED.swap(true, Ordering::Relaxed) {
+            return (INITIAL_CHUNK.0.get().cast(), INITIAL_CHUNK_BYTES, 0);
         }
         let pages = size.div_ceil(PAGE_BYTES);
         match core::arch::wasm32::memory_grow(0, pages) {
@@ -66,33 +67,33 @@ unsafe impl dlmalloc::Allocator for Pages {
     }
 }
 
-struct Heap(UnsafeCell<Dlmalloc<Pages>>);
+struct PluginAllocator(UnsafeCell<Dlmalloc<WasmPages>>);
 
-// SAFETY: a plugin has one thread, and an allocation never allocates.
-unsafe impl Sync for Heap {}
+// SAFETY: a plugin has a single thread, and an allocation never allocates.
+unsafe impl Sync for PluginAllocator {}
 
-// SAFETY: everything is passed on to an allocator that keeps the same promises.
-unsafe impl GlobalAlloc for Heap {
+// SAFETY: all calls are passed on to an allocator with the same guarantees.
+unsafe impl GlobalAlloc for PluginAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: nobody else is in the allocator; the layout is the caller's promise.
+        // SAFETY: no other call is in the allocator; the layout is the caller's obligation.
         unsafe { (*self.0.get()).malloc(layout.size(), layout.align()) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: as above.
+        // SAFETY: no other call is in the allocator; the layout is the caller's obligation.
         unsafe { (*self.0.get()).calloc(layout.size(), layout.align()) }
     }
 
-    unsafe fn dealloc(&self, piece: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { (*self.0.get()).free(piece, layout.size(), layout.align()) }
+    unsafe fn dealloc(&self, chunk: *mut u8, layout: Layout) {
+        // SAFETY: no other call is in the allocator; pointer and layout are the caller's obligation.
+        unsafe { (*self.0.get()).free(chunk, layout.size(), layout.align()) }
     }
 
-    unsafe fn realloc(&self, piece: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: as above.
-        unsafe { (*self.0.get()).realloc(piece, layout.size(), layout.align(), size) }
+    unsafe fn realloc(&self, chunk: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: no other call is in the allocator; pointer and layout are the caller's obligation.
+        unsafe { (*self.0.get()).realloc(chunk, layout.size(), layout.align(), size) }
     }
 }
 
 #[global_allocator]
-static HEAP: Heap = Heap(UnsafeCell::new(Dlmalloc::new_with_allocator(Pages)));
+static ALLOCATOR: PluginAllocator = PluginAllocator(UnsafeCell::new(Dlmalloc::new_with_allocator(WasmPages)));

@@ -1,4 +1,4 @@
-//! One module for each hook: the trait `Guest` that a plugin implements, and the hook's own types.
+//! Hooks, a module for each: the trait `Guest` to implement, and the types of the hook.
 
 macro_rules! hooks {
     ($($module:ident $world:literal;)*) => {$(

@@ -1,13 +1,13 @@
-//! What the author of a Waxwing plugin uses.
+//! SDK for authors of Waxwing plugins.
 //!
-//! Owns: the words and the host functions of `wit/mail/0.1.0` in Rust, one trait for each hook, the macro [`export!`], the
-//! reader of settings, and a fake host under which a plugin's own tests run natively.
-//! Uses: wit-bindgen.
-//! Used by: plugins; nothing of the host.
+//! Owns: types and host functions of `wit/mail/0.1.0` in Rust, a trait for each hook, the macro [`export!`], the reader of settings, and
+//! a fake host for native tests of a plugin.
+//! Uses: no crate of the workspace; wit-bindgen.
+//! Used by: plugin-aliases, plugin-cleanup, and plugins outside the workspace; no crate of the host.
 //! Never: a decision about mail.
 //! Start reading at: [`export!`], then [`hooks`], then [`testing`].
 //!
-//! A whole plugin:
+//! Complete plugin:
 //!
 //! ```
 //! use waxwing_sdk::hooks::{on_load, on_message};
@@ -16,7 +16,7 @@
 //! struct Plugin;
 //!
 //! impl on_load::Guest for Plugin {
-//!     /// Every key of the plugin's table is read here; an error keeps the version in service that was there before.
+//!     /// Reads every key of the plugin's table; on error the previous version stays in service.
 //!     fn load() -> Result<(), String> {
 //!         settings::number("fields_max").map(drop)
 //!     }
@@ -30,7 +30,7 @@
 //!             log::write(log::Level::Info, &format!("{fields} fields"));
 //!             return Verdict::reject("5.6.0", "This message has too many header fields");
 //!         }
-//!         // What is not possible at a hook, or not granted, is an error and no fault.
+//!         // A call without a grant, or not allowed at the hook, is an error, not a fault.
 //!         if let Err(error) = edit::add_header("X-Fields", fields.to_string().as_bytes()) {
 //!             log::write(log::Level::Warn, &format!("not marked: {error:?}"));
 //!         }
@@ -40,7 +40,7 @@
 //!
 //! waxwing_sdk::export!(Plugin: on_load, on_message);
 //!
-//! // And its test, without WebAssembly and without a server:
+//! // Native test, without WebAssembly and without a server:
 //! use waxwing_sdk::testing::{Change, Host};
 //!
 //! let host = Host::new().config("fields_max", "2").header("From", "a@b.example").header("Subject", "hello");
@@ -82,14 +82,14 @@ pub use panic::report_panics as __report_panics;
 pub use wit_bindgen::rt as __rt;
 #[doc(hidden)]
 pub mod __runtime {
-    //! Where generated code finds its runtime, in the SDK and in plugins.
+    //! Runtime of the generated code, in the SDK and in plugins.
     pub use wit_bindgen::rt::*;
 }
 
 pub use generated::waxwing::mail::types;
 pub use types::{Address, AddressClass, Notify, Payload, Recipient, Reply, ReversePath, Source, Symbol, Verdict};
 
-// The same functions with the same types from two places: the host, and the fake one under which tests run.
+// The same functions and types from two sources: the real host for WebAssembly, the fake host for native tests.
 #[cfg(target_arch = "wasm32")]
 pub use generated::waxwing::mail::{clock, dns, http, kv, random, submit};
 #[cfg(not(target_arch = "wasm32"))]
@@ -100,8 +100,8 @@ pub use generated::waxwing::mail::{action, config, content, edit, log, lookup, m
 #[cfg(not(target_arch = "wasm32"))]
 pub use testing::host::{action, config, content, edit, log, lookup, message, metrics, transaction};
 
-/// Makes a plugin of a type: `export!(Plugin: on_load, on_message);`. The type implements `hooks::HOOK::Guest` for each hook that
-/// is named; exporting is subscribing. A panic's message goes to the host's log before the call ends as a fault.
+/// Exports a type as a plugin: `export!(Plugin: on_load, on_message);`. The type implements `hooks::HOOK::Guest` for each named hook;
+/// exporting subscribes the hook. A panic's message goes to the host's log before the call ends as a fault.
 ///
 /// ```
 /// use waxwing_sdk::hooks::on_rcpt;

@@ -1,5 +1,5 @@
-//! The plugin's table of the configuration, read as plain values. Read every key in `on-load`: the host refuses to load a plugin
-//! whose table has a key that was not read.
+//! Reader of the plugin's configuration table, as plain values. Read every key in `on-load`: the host refuses to load a plugin with
+//! unread keys in the table.
 //!
 //! ```
 //! use waxwing_sdk::{settings, testing::Host};
@@ -13,17 +13,17 @@
 
 use crate::config;
 
-/// Text, if the key is there. The error names the key and what it must be.
+/// Reads an optional string. The error names the key and the expected type.
 pub fn string(key: &str) -> Result<Option<String>, String> {
     read(key, "a string", |json| json.string())
 }
 
-/// A list of texts; empty if the key is not there.
+/// Reads a list of strings; empty if the key is missing.
 pub fn strings(key: &str) -> Result<Vec<String>, String> {
     Ok(read(key, "a list of strings", |json| json.strings())?.unwrap_or_default())
 }
 
-/// true or false, if the key is there.
+/// Reads an optional boolean, `true` or `false`.
 pub fn boolean(key: &str) -> Result<Option<bool>, String> {
     read(key, "true or false", |json| match json.rest {
         "true" => json.take("true").map(|()| true),
@@ -31,7 +31,7 @@ pub fn boolean(key: &str) -> Result<Option<bool>, String> {
     })
 }
 
-/// A whole number that is not negative, if the key is there.
+/// Reads an optional non-negative integer.
 pub fn number(key: &str) -> Result<Option<u64>, String> {
     read(key, "a whole number", |json| {
         let text = std::mem::take(&mut json.rest);
@@ -48,7 +48,7 @@ fn read<T>(key: &str, what: &str, parse: impl FnOnce(&mut Json<'_>) -> Option<T>
     }
 }
 
-/// As much of JSON (RFC 8259) as settings need; smaller than a library by far, and a plugin is fetched and compiled.
+/// Minimal JSON reader (RFC 8259) for settings: smaller than a library, since every plugin is downloaded and compiled.
 struct Json<'a> {
     rest: &'a str,
 }

@@ -1,9 +1,9 @@
-//! Shorter ways to say the common things.
+//! Constructors and conversions for contract types.
 
 use crate::{Address, Reply, Verdict};
 
 impl Reply {
-    /// A reply with its enhanced code, such as `Reply::new(550, "5.7.1", "no")`.
+    /// Creates a reply with an enhanced status code (RFC 3463), such as `Reply::new(550, "5.7.1", "no")`.
     #[must_use]
     pub fn new(code: u16, enhanced: &str, text: impl Into<String>) -> Self {
         Self { code, enhanced: Some(enhanced.to_owned()), text: text.into() }
@@ -11,13 +11,13 @@ impl Reply {
 }
 
 impl Verdict {
-    /// Refuse for good.
+    /// Creates a rejection with code 550, a permanent failure.
     #[must_use]
     pub fn reject(enhanced: &str, text: impl Into<String>) -> Self {
         Self::Reject(Reply::new(550, enhanced, text))
     }
 
-    /// Refuse for now.
+    /// Creates a deferral with code 451, a temporary failure.
     #[must_use]
     pub fn defer(enhanced: &str, text: impl Into<String>) -> Self {
         Self::Defer(Reply::new(451, enhanced, text))
@@ -25,13 +25,13 @@ impl Verdict {
 }
 
 impl Address {
-    /// `local@domain` in the given parts; the domain in lower case.
+    /// Creates `local@domain`, with the domain in lower case.
     #[must_use]
     pub fn new(local: impl Into<String>, domain: &str) -> Self {
         Self { local: local.into(), domain: domain.to_lowercase() }
     }
 
-    /// Reads `local@domain` or a bare `local`; a quoted local part may hold anything but control characters.
+    /// Parses `local@domain` or a bare `local`; a quoted local part may contain anything but control characters.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (local, domain) = match text.strip_prefix('"') {

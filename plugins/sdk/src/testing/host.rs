@@ -1,4 +1,4 @@
-//! The host functions of the contract, answered from the state of a test.
+//! Fake host functions of the contract, served from the state of a test.
 
 use super::{CURRENT, Change, State};
 
@@ -18,11 +18,11 @@ fn well_formed(octets: &[u8]) -> bool {
     !octets.iter().any(|b| matches!(b, b'\r' | b'\n' | 0))
 }
 
-/// One line in the server's log.
+/// Log of the server.
 pub mod log {
     pub use crate::generated::waxwing::mail::log::Level;
 
-    /// Writes it.
+    /// Writes a line to the log.
     pub fn write(level: Level, text: &str) {
         super::CURRENT.with_borrow_mut(|current| match current {
             Some(state) => state.log.push(format!("{}: {text}", word(level))),
@@ -40,161 +40,161 @@ pub mod log {
     }
 }
 
-/// The plugin's own table of the configuration.
+/// Configuration table of the plugin.
 pub mod config {
-    /// The value as JSON.
+    /// Returns the value of a key as JSON.
     #[must_use]
     pub fn get(key: &str) -> Option<String> {
         super::with(|s| s.config.get(key).cloned())
     }
 }
 
-/// The current transaction.
+/// Data of the current transaction.
 pub mod transaction {
     use super::{Change, with};
     use crate::{Recipient, ReversePath, Source};
 
     pub use crate::generated::waxwing::mail::transaction::{Client, TlsSession};
 
-    /// The transaction's id.
+    /// Returns the id of the transaction.
     #[must_use]
     pub fn id() -> String {
         with(|s| s.id.clone())
     }
 
-    /// When it began.
+    /// Returns the start of the transaction, in milliseconds since 1970.
     #[must_use]
     pub fn received_at_ms() -> u64 {
         with(|s| s.received_at_ms)
     }
 
-    /// By which door it came.
+    /// Returns the source of the message; SMTP by default.
     #[must_use]
     pub fn origin() -> Source {
         with(|s| s.source.unwrap_or(Source::Smtp))
     }
 
-    /// The client of the session.
+    /// Returns the client of the session.
     #[must_use]
     pub fn peer() -> Option<Client> {
         with(|s| s.peer.clone())
     }
 
-    /// The encrypted session.
+    /// Returns the TLS session, if encrypted.
     #[must_use]
     pub fn tls() -> Option<TlsSession> {
         with(|s| s.tls.clone())
     }
 
-    /// What the client called itself.
+    /// Returns the argument of HELO or EHLO.
     #[must_use]
     pub fn helo() -> Option<String> {
         with(|s| s.helo.clone())
     }
 
-    /// The authenticated user and the mechanism.
+    /// Returns the authenticated user and the SASL mechanism.
     #[must_use]
     pub fn user() -> Option<(String, String)> {
         with(|s| s.user.clone())
     }
 
-    /// The envelope sender.
+    /// Returns the envelope sender.
     #[must_use]
     pub fn sender() -> Option<ReversePath> {
         with(|s| s.sender.clone())
     }
 
-    /// The envelope recipients.
+    /// Returns the envelope recipients.
     #[must_use]
     pub fn recipients() -> Vec<Recipient> {
         with(|s| s.recipients.clone())
     }
 
-    /// A parameter of MAIL, by its name in upper case.
+    /// Returns a parameter of MAIL, by its name in upper case.
     #[must_use]
     pub fn mail_parameter(name: &str) -> Option<String> {
         with(|s| s.parameters.get(name).cloned())
     }
 
-    /// No parameters, here.
+    /// Returns `None`: recipient parameters are not simulated.
     #[must_use]
     pub fn recipient_parameter(_index: u32, _name: &str) -> Option<String> {
         None
     }
 
-    /// A tag that was there when the call began.
+    /// Returns a tag present at the start of the call.
     #[must_use]
     pub fn tag(name: &str) -> Option<String> {
         with(|s| s.tags.get(name).cloned())
     }
 
-    /// All of them.
+    /// Returns all tags present at the start of the call.
     #[must_use]
     pub fn tags() -> Vec<(String, String)> {
         with(|s| s.tags.clone().into_iter().collect())
     }
 
-    /// Stages a tag.
+    /// Stages the change of a tag.
     pub fn set_tag(name: &str, value: &str) {
         with(|s| s.changes.push(Change::Tag(name.into(), value.into())));
     }
 
-    /// A second, here.
+    /// Returns a constant 1000 milliseconds.
     #[must_use]
     pub fn time_left_ms() -> u32 {
         1000
     }
 }
 
-/// The header of the current message.
+/// Header of the current message.
 pub mod message {
     use super::{text, with};
 
     pub use crate::generated::waxwing::mail::message::{AuthResults, Check, Field};
 
-    /// Octets of the whole message.
+    /// Returns the size of the whole message in bytes.
     #[must_use]
     pub fn size() -> u64 {
         with(|s| (s.headers.iter().map(|f| f.name.len() + f.value.len() + 4).sum::<usize>() + 2 + s.body.len()) as u64)
     }
 
-    /// Number of fields.
+    /// Returns the number of header fields.
     #[must_use]
     pub fn header_count() -> u32 {
         with(|s| u32::try_from(s.headers.len()).unwrap_or(u32::MAX))
     }
 
-    /// One of them.
+    /// Returns the header field at an index.
     #[must_use]
     pub fn header_at(index: u32) -> Option<Field> {
         with(|s| s.headers.get(index as usize).cloned())
     }
 
-    /// The first of that name; unfolded, but encoded words are left.
+    /// Returns the first field of a name, unfolded; encoded words are not decoded.
     #[must_use]
     pub fn header_text(name: &str) -> Option<String> {
         let field = with(|s| s.headers.iter().find(|f| f.name.eq_ignore_ascii_case(name)).cloned())?;
         Some(text(&field.value).replace(['\r', '\n'], ""))
     }
 
-    /// All of them.
+    /// Returns all header fields.
     #[must_use]
     pub fn headers() -> Vec<Field> {
         with(|s| s.headers.clone())
     }
 
-    /// Nothing was checked, here.
+    /// Returns empty results: authentication is not simulated.
     #[must_use]
     pub fn authentication() -> AuthResults {
         AuthResults { spf: Check::None, dmarc: Check::None, dkim: Vec::new(), arc: Check::None }
     }
 }
 
-/// Body and parts.
+/// Body and MIME parts of the current message.
 pub mod content {
     pub use crate::generated::waxwing::mail::content::{MimePart, ReadError};
 
-    /// One part, the body as it is.
+    /// Returns the body as the only part.
     pub fn parts() -> Result<Vec<MimePart>, ReadError> {
         let size = super::with(|s| s.body.len() as u64);
         Ok(vec![MimePart {
@@ -208,12 +208,12 @@ pub mod content {
         }])
     }
 
-    /// A piece of it.
+    /// Reads a range of a part, in bytes.
     pub fn read_part(index: u32, offset: u64, length: u32) -> Result<Vec<u8>, ReadError> {
         if index == 0 { Ok(piece(&super::with(|s| s.body.clone()), offset, length)) } else { Err(ReadError::NoSuchPart) }
     }
 
-    /// A piece of the whole message.
+    /// Reads a range of the whole message, in bytes.
     pub fn read_raw(offset: u64, length: u32) -> Result<Vec<u8>, ReadError> {
         let whole = super::with(|s| {
             let mut all = Vec::new();
@@ -234,7 +234,7 @@ pub mod content {
     }
 }
 
-/// Changes to message and envelope.
+/// Edits of the message and the envelope.
 pub mod edit {
     use super::{Change, text, well_formed, with};
     use crate::{Address, ReversePath};
@@ -249,74 +249,74 @@ pub mod edit {
     }
 
     fn checked(value: &[u8], change: Change) -> Edited {
-        // Folded values are let through, as the host lets them.
+        // Folded values are accepted, as by the real host.
         let unfolded = text(value).replace("\r\n ", " ").replace("\r\n\t", " ").replace("\n ", " ").replace("\n\t", " ");
         if well_formed(unfolded.as_bytes()) { stage(change) } else { Err(EditError::Malformed("a control character".into())) }
     }
 
-    /// Below all others.
+    /// Appends a field below all others.
     pub fn add_header(name: &str, value: &[u8]) -> Edited {
         checked(value, Change::AddHeader(name.into(), text(value)))
     }
 
-    /// Above the field at `at`.
+    /// Inserts a field above the field at index `at`.
     pub fn insert_header(at: u32, name: &str, value: &[u8]) -> Edited {
         checked(value, Change::InsertHeader(at, name.into(), text(value)))
     }
 
-    /// Another value for the `nth` of that name.
+    /// Replaces the value of the `nth` field of a name.
     pub fn replace_header(name: &str, nth: u32, value: &[u8]) -> Edited {
         checked(value, Change::ReplaceHeader(name.into(), nth, text(value)))
     }
 
-    /// Away with the `nth` of that name.
+    /// Removes the `nth` field of a name.
     pub fn remove_header(name: &str, nth: u32) -> Edited {
         stage(Change::RemoveHeader(name.into(), nth))
     }
 
-    /// Another envelope sender.
+    /// Replaces the envelope sender.
     pub fn set_sender(sender: Option<&Address>, _parameters: &[(String, Option<String>)]) -> Edited {
         let sender: ReversePath = sender.cloned();
         stage(Change::SetSender(sender))
     }
 
-    /// One more recipient.
+    /// Adds a recipient to the envelope.
     pub fn add_recipient(recipient: &Address, _parameters: &[(String, Option<String>)]) -> Edited {
         stage(Change::AddRecipient(recipient.clone()))
     }
 
-    /// Another address for a recipient.
+    /// Replaces the address of a recipient.
     pub fn change_recipient(index: u32, to: &Address) -> Edited {
         stage(Change::ChangeRecipient(index, to.clone()))
     }
 
-    /// A recipient away.
+    /// Removes a recipient from the envelope.
     pub fn remove_recipient(index: u32) -> Edited {
         stage(Change::RemoveRecipient(index))
     }
 
-    /// A part away.
+    /// Removes a MIME part.
     pub fn drop_part(index: u32) -> Edited {
         stage(Change::DropPart(index))
     }
 
-    /// Another in the place of a part.
+    /// Replaces a MIME part.
     pub fn replace_part(index: u32, content_type: &str, content: &[u8]) -> Edited {
         stage(Change::ReplacePart(index, content_type.into(), content.to_vec()))
     }
 
-    /// One more part.
+    /// Appends a MIME part.
     pub fn add_part(content_type: &str, filename: Option<&str>, content: &[u8]) -> Edited {
         stage(Change::AddPart(content_type.into(), filename.map(Into::into), content.to_vec()))
     }
 
-    /// A new body, piece by piece.
+    /// Appends a chunk to the new body.
     pub fn write_body(chunk: &[u8]) -> Edited {
         stage(Change::WriteBody(text(chunk)))
     }
 }
 
-/// Consequences beside the verdict.
+/// Actions in addition to the verdict.
 pub mod action {
     use super::{Change, with};
     use crate::Address;
@@ -330,42 +330,42 @@ pub mod action {
         Ok(())
     }
 
-    /// No later hook of this plugin for this message.
+    /// Skips the later hooks of this plugin for the message.
     pub fn skip_rest() -> Acted {
         stage(Change::SkipRest)
     }
 
-    /// As junk, or held.
+    /// Quarantines the message: delivers to the junk mailbox, or holds.
     pub fn quarantine(reason: &str) -> Acted {
         stage(Change::Quarantine(reason.into()))
     }
 
-    /// All recipients become this one.
+    /// Replaces all recipients by a single address.
     pub fn redirect(to: &Address) -> Acted {
         stage(Change::Redirect(to.clone()))
     }
 
-    /// Later.
+    /// Delays the reply, in milliseconds.
     pub fn delay_reply(milliseconds: u32) -> Acted {
         stage(Change::DelayReply(milliseconds))
     }
 
-    /// Not in the EHLO answer.
+    /// Removes a capability from the EHLO reply.
     pub fn hide_capability(keyword: &str) -> Acted {
         stage(Change::HideCapability(keyword.into()))
     }
 
-    /// 250 to this one, and dropped.
+    /// Accepts a recipient with 250 and discards the copy.
     pub fn discard_recipient(index: u32, reason: &str) -> Acted {
         stage(Change::DiscardRecipient(index, reason.into()))
     }
 }
 
-/// The server's tables.
+/// Lookup tables of the server.
 pub mod lookup {
     pub use crate::generated::waxwing::mail::lookup::LookupError;
 
-    /// The value of a key.
+    /// Returns the value of a key.
     pub fn get(table: &str, key: &str) -> Result<Option<String>, LookupError> {
         super::with(|s| match s.tables.get(table) {
             _ if s.broken_tables.iter().any(|t| t == table) => Err(LookupError::Unavailable("cannot be read".into())),
@@ -375,11 +375,11 @@ pub mod lookup {
     }
 }
 
-/// Counters, which nobody reads here.
+/// Metrics of the plugin, ignored by the fake host.
 pub mod metrics {
-    /// Adds.
+    /// Adds to a counter.
     pub fn count(_name: &str, _delta: u64) {}
 
-    /// Observes.
+    /// Records an observation.
     pub fn observe(_name: &str, _value: f64) {}
 }

@@ -1,4 +1,4 @@
-//! A host that is not there: what a plugin's native tests run under.
+//! Fake host for native tests of a plugin.
 //!
 //! ```
 //! use waxwing_sdk::{edit, message, testing::{Change, Host}};
@@ -26,7 +26,7 @@ thread_local! {
     static CURRENT: RefCell<Option<State>> = const { RefCell::new(None) };
 }
 
-/// One staged consequence, in the order of the calls.
+/// A staged change, recorded in the order of the calls.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs, reason = "each is the host function of the same name, with its arguments")]
 pub enum Change {
@@ -49,7 +49,7 @@ pub enum Change {
     DelayReply(u32),
     HideCapability(String),
     DiscardRecipient(u32, String),
-    /// The sender, the recipients, the message; bytes only.
+    /// Submitted message: sender, recipients, content; empty content unless given as bytes.
     Submit(ReversePath, Vec<Address>, Vec<u8>),
 }
 
@@ -76,12 +76,12 @@ struct State {
     reach: reach::Reach,
 }
 
-/// The transaction that a test makes up, and what the plugin did to it.
+/// Fake host: a transaction set up by the test, and the changes staged by the plugin.
 #[derive(Debug, Default)]
 pub struct Host(RefCell<State>);
 
 impl Host {
-    /// An empty message from nowhere.
+    /// Creates a host with an empty message and no client.
     #[must_use]
     pub fn new() -> Self {
         Self(RefCell::new(State { id: "0000000000000".into(), ..State::default() }))
@@ -92,62 +92,62 @@ impl Host {
         self
     }
 
-    /// The transaction's id and when it began.
+    /// Sets id and start time (milliseconds since 1970) of the transaction.
     #[must_use]
     pub fn transaction(self, id: &str, received_at_ms: u64) -> Self {
         self.with(|s| (s.id, s.received_at_ms) = (id.into(), received_at_ms))
     }
 
-    /// By which door the message came; SMTP unless said.
+    /// Sets the source of the message; SMTP by default.
     #[must_use]
     pub fn source(self, source: Source) -> Self {
         self.with(|s| s.source = Some(source))
     }
 
-    /// The client of the session.
+    /// Sets the client of the session.
     #[must_use]
     pub fn peer(self, ip: &str, name: Option<&str>, listener: &str) -> Self {
         let client = Client { ip: ip.into(), port: 4242, name: name.map(Into::into), listener: listener.into() };
         self.with(|s| s.peer = Some(client))
     }
 
-    /// The session is encrypted.
+    /// Sets the TLS session of the client.
     #[must_use]
     pub fn tls(self, session: TlsSession) -> Self {
         self.with(|s| s.tls = Some(session))
     }
 
-    /// The name after HELO or EHLO.
+    /// Sets the argument of HELO or EHLO.
     #[must_use]
     pub fn helo(self, name: &str) -> Self {
         self.with(|s| s.helo = Some(name.into()))
     }
 
-    /// The authenticated user and the mechanism.
+    /// Sets the authenticated user and the SASL mechanism.
     #[must_use]
     pub fn user(self, name: &str, mechanism: &str) -> Self {
         self.with(|s| s.user = Some((name.into(), mechanism.into())))
     }
 
-    /// An ESMTP parameter of MAIL.
+    /// Adds an ESMTP parameter of MAIL.
     #[must_use]
     pub fn mail_parameter(self, name: &str, value: &str) -> Self {
         self.with(|s| drop(s.parameters.insert(name.to_uppercase(), value.into())))
     }
 
-    /// A tag that a hook before this one set.
+    /// Adds a tag set by an earlier hook.
     #[must_use]
     pub fn tag(self, name: &str, value: &str) -> Self {
         self.with(|s| drop(s.tags.insert(name.into(), value.into())))
     }
 
-    /// The envelope sender; `None` is the null path.
+    /// Sets the envelope sender; `None` is the null path.
     #[must_use]
     pub fn sender(self, sender: Option<Address>) -> Self {
         self.with(|s| s.sender = Some(sender))
     }
 
-    /// One more envelope recipient.
+    /// Adds an envelope recipient.
     #[must_use]
     pub fn recipient(self, address: Address) -> Self {
         self.with(|s| {
@@ -156,55 +156,55 @@ impl Host {
         })
     }
 
-    /// One more header field.
+    /// Adds a header field.
     #[must_use]
     pub fn header(self, name: &str, value: &str) -> Self {
         self.with(|s| s.headers.push(Field { name: name.into(), value: value.into() }))
     }
 
-    /// Everything after the header block.
+    /// Sets the body: everything after the header block.
     #[must_use]
     pub fn body(self, body: &str) -> Self {
         self.with(|s| s.body = body.into())
     }
 
-    /// A key of the plugin's table, its value as JSON.
+    /// Sets a key of the plugin's configuration table, with the value as JSON.
     #[must_use]
     pub fn config(self, key: &str, json: &str) -> Self {
         self.with(|s| drop(s.config.insert(key.into(), json.into())))
     }
 
-    /// An entry of a lookup table; naming a table grants it.
+    /// Adds an entry of a lookup table, and grants the table.
     #[must_use]
     pub fn table(self, table: &str, key: &str, value: &str) -> Self {
         self.with(|s| drop(s.tables.entry(table.into()).or_default().insert(key.into(), value.into())))
     }
 
-    /// A lookup table that cannot be read.
+    /// Adds a lookup table that fails.
     #[must_use]
     pub fn broken_table(self, table: &str) -> Self {
         self.with(|s| s.broken_tables.push(table.into()))
     }
 
-    /// Records of a name; what is not given is no such name.
+    /// Adds the DNS records of a name; other names do not exist.
     #[must_use]
     pub fn dns(self, name: &str, rrtype: u16, rdata: &[&[u8]]) -> Self {
         self.with(|s| drop(s.reach.records.insert((name.into(), rrtype), rdata.iter().map(|r| r.to_vec()).collect())))
     }
 
-    /// What a URL answers; what is not given is not granted.
+    /// Adds the HTTP response for a URL; other URLs are not granted.
     #[must_use]
     pub fn response(self, url: &str, status: u16, body: &[u8]) -> Self {
         self.with(|s| drop(s.reach.responses.insert(url.into(), (status, body.to_vec()))))
     }
 
-    /// A pair that is in the plugin's store already.
+    /// Adds an entry to the plugin's kv store.
     #[must_use]
     pub fn pair(self, key: &[u8], value: &[u8]) -> Self {
         self.with(|s| drop(s.reach.pairs.insert(key.into(), value.into())))
     }
 
-    /// Runs something of the plugin under this host.
+    /// Runs a function of the plugin under this host.
     pub fn run<T>(&self, plugin: impl FnOnce() -> T) -> T {
         CURRENT.set(Some(self.0.take()));
         let result = plugin();
@@ -212,13 +212,13 @@ impl Host {
         result
     }
 
-    /// What the plugin staged, in order.
+    /// Returns the staged changes, in order.
     #[must_use]
     pub fn changes(&self) -> Vec<Change> {
         self.0.borrow().changes.clone()
     }
 
-    /// What it logged, each line after its level.
+    /// Returns the logged lines, each prefixed by the level.
     #[must_use]
     pub fn log(&self) -> Vec<String> {
         self.0.borrow().log.clone()

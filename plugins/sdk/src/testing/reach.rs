@@ -1,4 +1,5 @@
-//! The host functions that reach beyond the message, answered from the state of a test. Times of pairs are not kept: nothing passes.
+//! Fake services beyond the message (kv, DNS, HTTP, submit, clock, random), served from the state of a test. The ttl of kv entries is
+//! ignored: no time passes.
 
 use std::collections::BTreeMap;
 
@@ -19,30 +20,30 @@ fn with<T>(answer: impl FnOnce(&mut State) -> T) -> T {
     })
 }
 
-/// The plugin's own pairs.
+/// Entries of the plugin's kv store.
 pub mod kv {
     use super::with;
 
     pub use crate::generated::waxwing::mail::kv::KvError;
 
-    /// The value of a key.
+    /// Returns the value of a key.
     pub fn get(key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
         Ok(with(|s| s.reach.pairs.get(key).cloned()))
     }
 
-    /// Sets it.
+    /// Sets the value of a key.
     pub fn set(key: &[u8], value: &[u8], _ttl_seconds: u32) -> Result<(), KvError> {
         with(|s| s.reach.pairs.insert(key.to_vec(), value.to_vec()));
         Ok(())
     }
 
-    /// Removes it.
+    /// Removes a key.
     pub fn delete(key: &[u8]) -> Result<(), KvError> {
         with(|s| s.reach.pairs.remove(key));
         Ok(())
     }
 
-    /// Adds to a number.
+    /// Adds to a number, stored as eight big-endian bytes; returns the sum.
     pub fn add(key: &[u8], delta: i64, _ttl_seconds: u32) -> Result<i64, KvError> {
         Ok(with(|s| {
             let number = s.reach.pairs.get(key).and_then(|value| <[u8; 8]>::try_from(&value[..]).ok()).map(i64::from_be_bytes);
@@ -54,7 +55,7 @@ pub mod kv {
 
     type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
-    /// Pairs in order.
+    /// Returns the entries of a prefix in the order of keys.
     pub fn scan(prefix: &[u8], after: Option<&[u8]>, limit: u32) -> Result<Pairs, KvError> {
         let fits = |key: &[u8]| key.starts_with(prefix) && after.is_none_or(|after| key > after);
         Ok(with(|s| {
@@ -64,36 +65,36 @@ pub mod kv {
     }
 }
 
-/// DNS.
+/// DNS queries, answered by the test.
 pub mod dns {
     pub use crate::generated::waxwing::mail::dns::{Answer, DnsError};
 
-    /// The records that the test gave.
+    /// Returns the records given by the test.
     pub fn lookup(name: &str, rrtype: u16) -> Result<Answer, DnsError> {
         let found = super::with(|s| s.reach.records.get(&(name.to_owned(), rrtype)).cloned());
         found.map(|rdata| Answer { rdata, ttl_seconds: 300, authentic: false }).ok_or(DnsError::NoSuchName)
     }
 }
 
-/// HTTP.
+/// HTTP requests, answered by the test.
 pub mod http {
     pub use crate::generated::waxwing::mail::http::{HttpError, Request, Response};
 
-    /// The response that the test gave.
+    /// Returns the response given by the test.
     pub fn fetch(request: &Request) -> Result<Response, HttpError> {
         let found = super::with(|s| s.reach.responses.get(&request.url).cloned());
         found.map(|(status, body)| Response { status, headers: Vec::new(), body }).ok_or(HttpError::NotGranted)
     }
 }
 
-/// New mail.
+/// Submission of new mail.
 pub mod submit {
     use super::{Change, with};
     use crate::{Address, Payload, ReversePath};
 
     pub use crate::generated::waxwing::mail::submit::SubmitError;
 
-    /// Stages it.
+    /// Stages the submission and returns a constant id.
     pub fn send(sender: &ReversePath, recipients: &[Address], message: &Payload) -> Result<String, SubmitError> {
         let octets = match message {
             Payload::Bytes(octets) => octets.clone(),
@@ -104,18 +105,18 @@ pub mod submit {
     }
 }
 
-/// The time of day.
+/// Time of day.
 pub mod clock {
-    /// The time at which the transaction began.
+    /// Returns the start time of the transaction, in milliseconds since 1970.
     #[must_use]
     pub fn now_ms() -> u64 {
         super::with(|s| s.received_at_ms)
     }
 }
 
-/// Random octets.
+/// Random bytes, deterministic in tests.
 pub mod random {
-    /// Always the same ones, so that a test can compare.
+    /// Returns the same bytes at every call, so that tests can compare.
     #[must_use]
     pub fn bytes(length: u32) -> Vec<u8> {
         (0..length).map(|n| (n % 251) as u8).collect()
