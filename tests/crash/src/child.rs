@@ -1,4 +1,4 @@
-//! The process that is killed.
+//! Child process that runs the workload and is killed.
 
 use std::io::Write;
 use std::path::Path;
@@ -12,7 +12,7 @@ use waxwing_types::{Clock, Monotonic, Timestamp};
 
 use crate::workload::{Active, Workload};
 
-/// The machine's clock.
+/// System clock of the machine.
 pub struct MachineClock(Instant);
 
 impl Default for MachineClock {
@@ -34,25 +34,25 @@ impl Clock for MachineClock {
     }
 }
 
-/// Small memtables, so that flushes and compactions fall under the kills too.
+/// Small memtables, so that kills also hit flushes and compactions.
 fn options() -> StoreOptions {
     StoreOptions { memtable_bytes: 2 << 20, ..StoreOptions::new(&KEYSPACES) }
 }
 
-/// Opens the spool in that directory.
+/// Opens the spool in the directory.
 pub async fn open(directory: &Path) -> Result<EmbeddedSpool> {
     let store = Store::open(&directory.join("store"), &options())?;
     let settings = SpoolSettings { queue_minfree: 0, ..SpoolSettings::new(1 << 20, Arc::new(MachineClock::default())) };
     Ok(EmbeddedSpool::open(&store, &directory.join("bodies"), settings).await?)
 }
 
-/// Runs the workload and reports on standard output, until it is killed or `messages` are through.
+/// Runs the workload and reports on standard output, until killed or until `messages` messages are processed.
 pub fn run(directory: &Path, messages: u64) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let spool = open(directory).await?;
         let report = Arc::new(|line: String| {
-            // One write each: what a pipe has taken survives the kill.
+            // A single write per line: bytes accepted by a pipe survive the kill.
             let mut out = std::io::stdout().lock();
             drop(out.write_all(format!("{line}\n").as_bytes()));
             drop(out.flush());

@@ -1,20 +1,20 @@
-//! Messages whose every octet follows from their id, so that nothing need be remembered to check them.
+//! Deterministic messages derived from the queue ID, so that checks need no stored copy.
 
 use bytes::Bytes;
 use waxwing_queue::UNIT_RECIPIENTS_MAX;
 use waxwing_types::{Address, BodyType, Envelope, Notify, Origin, QueueId, Recipient, ReversePath, Tags, Timestamp, Via};
 
-/// A small generator; its octets do not compress.
+/// Small random number generator with incompressible output.
 pub struct Dice(u64);
 
 impl Dice {
-    /// From a seed.
+    /// Creates a generator from a seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(seed ^ 0x9e37_79b9_7f4a_7c15)
     }
 
-    /// The next number (splitmix64).
+    /// Next number (splitmix64).
     pub fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -23,7 +23,7 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    /// Below `end`.
+    /// Random number below `end`.
     pub fn below(&mut self, end: u64) -> u64 {
         self.roll() % end.max(1)
     }
@@ -38,7 +38,7 @@ impl Dice {
     }
 }
 
-/// Octets of the body: mostly small, some around the limit of 256 KiB, some far above.
+/// Bytes of the body: mostly small, some near the limit of 256 KiB, some far above.
 #[must_use]
 pub fn body_size(id: QueueId) -> usize {
     let mut dice = Dice::new(id.as_u64());
@@ -52,19 +52,19 @@ pub fn body_size(id: QueueId) -> usize {
     (low + dice.below(high - low)) as usize
 }
 
-/// The body.
+/// Message body of the ID.
 #[must_use]
 pub fn body(id: QueueId) -> Bytes {
     Dice::new(!id.as_u64()).fill(body_size(id)).into()
 }
 
-/// The head.
+/// Header block of the ID.
 #[must_use]
 pub fn head(id: QueueId) -> Bytes {
     format!("Received: by crash.example with id {id}\r\nMessage-ID: <{id}@crash.example>\r\n\r\n").into()
 }
 
-/// How many recipients: mostly few, sometimes enough for several units.
+/// Number of recipients: mostly few, sometimes enough for several delivery units.
 #[must_use]
 pub fn recipient_count(id: QueueId) -> usize {
     let mut dice = Dice::new(id.as_u64().rotate_left(17));
@@ -74,13 +74,13 @@ pub fn recipient_count(id: QueueId) -> usize {
     }
 }
 
-/// How many units that makes.
+/// Number of delivery units of the message.
 #[must_use]
 pub fn unit_count(id: QueueId) -> u16 {
     recipient_count(id).div_ceil(UNIT_RECIPIENTS_MAX) as u16
 }
 
-/// The envelope, but for the time.
+/// Envelope of the ID, except for the time.
 #[must_use]
 pub fn envelope(id: QueueId, received_at: Timestamp) -> Envelope {
     let address = |n: usize| Address::new(format!("r{n}"), &format!("d{}.example", id.as_u64() % 97)).unwrap();
@@ -101,7 +101,7 @@ pub fn envelope(id: QueueId, received_at: Timestamp) -> Envelope {
     }
 }
 
-/// The tags.
+/// Tags of the ID.
 #[must_use]
 pub fn tags(id: QueueId) -> Tags {
     Tags::from([("id".to_owned(), id.to_string())])

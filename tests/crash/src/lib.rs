@@ -1,11 +1,11 @@
-//! Kills the spool in every way and looks for what was promised.
+//! Crash tests of the spool: end the process at any point and compare the spool with all acknowledgements.
 //!
-//! Owns: a workload that enqueues and settles from many tasks and reports each intent and each acknowledgement; a model of
-//! what may be in the spool after those reports; three ways to end the workload: SIGKILL at a random time, an abort at a
-//! named place, a power cut that takes everything unsynced.
+//! Owns: a workload that enqueues and settles from many tasks and reports each intent and each acknowledgement; a model of the permitted
+//! spool contents after such reports; three ways to end the workload: SIGKILL at a random time, an abort at a named crash point, a power
+//! cut with loss of all unsynced data.
 //! Uses: queue, store, types.
-//! Used by: its own tests, and `waxwing-crash --rounds N` by hand.
-//! Never: a check that could not fail: the model is tried against a committer that answers before its sync.
+//! Used by: no crate; run by its tests and by `waxwing-crash --rounds N`.
+//! Never: a check that cannot fail: the model is tried against a committer that answers before its sync.
 //! Start reading at: `model.rs`.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test program may panic")]
@@ -17,7 +17,7 @@ pub mod model;
 pub mod rounds;
 pub mod workload;
 
-/// All named places where a process may end, as `crash_point` in store and queue has them.
+/// All crash points of store and queue, as passed to `crash_point`.
 pub const CRASH_POINTS: [&str; 12] = [
     "store.before_sync",
     "store.after_sync",

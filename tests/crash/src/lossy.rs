@@ -1,4 +1,4 @@
-//! A power cut: everything unsynced is gone, in the store and in the files.
+//! Power cut: all unsynced data of the store and of the body files is lost.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,26 +12,26 @@ use crate::child::MachineClock;
 use crate::model::Model;
 use crate::workload::{Active, Workload};
 
-/// A defect that the comparison must find.
+/// Injected defect that the comparison must detect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Defect {
-    /// None: all is as in service.
+    /// No defect, as in production.
     None,
-    /// The committer answers before it syncs.
+    /// Committer answers before the sync.
     AckBeforeSync,
-    /// Body files are not synced before a record names them.
+    /// Body files are not synced before a record refers to a file.
     FilesNotSynced,
 }
 
-/// What lies on the disk.
+/// Simulated disk with store and body files.
 #[derive(Clone, Default)]
 pub struct Disk {
     engine: LossyEngine,
     files: LossyFiles,
 }
 
-/// Runs the workload until the power is cut in the sync after `syncs` ones, and compares what is left with the model: the
-/// inner result.
+/// Runs the workload until the power is cut in the sync after `syncs` syncs, and compares the remaining data with the model: the inner
+/// result.
 pub async fn power_cut(disk: &mut Disk, model: &mut Model, syncs: u64, defect: Defect) -> Result<Result<()>> {
     let spool = open(disk, defect).await?;
     disk.engine.kill_after(syncs);

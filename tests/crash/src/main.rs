@@ -1,4 +1,5 @@
-//! `waxwing-crash --rounds 50 [--millis 2500] [--seed N] [DIRECTORY]`: kills a spool at work again and again and compares.
+//! Command `waxwing-crash --rounds 50 [--millis 2500] [--seed N] [DIRECTORY]`: kills a spool under load repeatedly and compares the
+//! contents.
 #![forbid(unsafe_code)]
 
 use std::path::PathBuf;

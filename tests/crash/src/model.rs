@@ -1,4 +1,4 @@
-//! What may be in the spool, after the reports that came through.
+//! Model of the permitted spool contents after the received reports.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -9,31 +9,31 @@ use waxwing_types::{Message, QueueId};
 
 use crate::content;
 
-/// Octets of one read of a body.
+/// Bytes per read of a body.
 const READ_BYTES: usize = 100_000;
 
-/// Where a unit is.
+/// State of a delivery unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Never came, or has been dealt with.
+    /// Never enqueued, or finished.
     Absent,
-    /// Due, after so many attempts.
+    /// Due, after this number of attempts.
     Due(u32),
-    /// Held, after so many attempts.
+    /// On hold, after this number of attempts.
     Held(u32),
 }
 
 #[derive(Clone, Debug)]
 struct UnitModel {
-    /// As last acknowledged.
+    /// Last acknowledged state.
     acknowledged: State,
-    /// A settling that was begun: the state it leads to, and its report.
+    /// Unacknowledged settlement: resulting state, and ID of the DSN.
     begun: Option<(State, Option<QueueId>)>,
 }
 
 #[derive(Clone, Debug)]
 struct MessageModel {
-    /// Its enqueue was acknowledged, or something that follows from it.
+    /// Enqueue acknowledged, or a later operation reported.
     taken: bool,
     units: Vec<UnitModel>,
 }
@@ -45,18 +45,18 @@ impl MessageModel {
     }
 }
 
-/// All messages that were ever begun and are not known to be gone.
+/// All messages with a started enqueue and without an acknowledged removal.
 #[derive(Default)]
 pub struct Model {
     messages: HashMap<QueueId, MessageModel>,
-    /// Enqueues that were acknowledged.
+    /// Number of acknowledged enqueues.
     pub enqueued: u64,
-    /// Settlings that were acknowledged.
+    /// Number of acknowledged settlements.
     pub settled: u64,
 }
 
 impl Model {
-    /// Takes a whole line of a report.
+    /// Applies a complete report line.
     pub fn line(&mut self, line: &str) -> Result<()> {
         let words: Vec<&str> = line.split(' ').collect();
         self.words(&words).with_context(|| format!("line {line:?}"))
@@ -104,7 +104,7 @@ impl Model {
         Ok(())
     }
 
-    /// Compares the spool, just opened, with what may be in it, octet by octet. Afterwards the model is what was found.
+    /// Compares a newly opened spool with the permitted contents, byte by byte. Afterwards the model equals the contents found.
     pub async fn verify(&mut self, spool: &EmbeddedSpool, file_names: BTreeSet<String>) -> Result<()> {
         let found = Found::read(spool).await?;
         self.compare_units(&found)?;
@@ -164,20 +164,20 @@ impl Model {
         }
     }
 
-    /// Messages in the spool, as far as is known.
+    /// Number of messages known to be in the spool.
     #[must_use]
     pub fn len(&self) -> usize {
         self.messages.len()
     }
 
-    /// Nothing is known to be in the spool.
+    /// Returns whether no message is known to be in the spool.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.messages.is_empty()
     }
 }
 
-/// What the spool says it has.
+/// Contents listed by the spool.
 #[derive(Default)]
 struct Found {
     units: BTreeMap<QueueId, BTreeMap<u16, State>>,

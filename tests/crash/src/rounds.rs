@@ -1,4 +1,4 @@
-//! The process that kills, reopens and compares.
+//! Parent process: kills the child, reopens the spool and compares.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
@@ -12,16 +12,16 @@ use crate::child;
 use crate::content::Dice;
 use crate::model::Model;
 
-/// How a child ends.
+/// Way to end a child process.
 #[derive(Clone, Copy, Debug)]
 pub enum End<'a> {
-    /// By SIGKILL after that time.
+    /// SIGKILL after the given time.
     Kill(Duration),
-    /// By an abort when it passes the named place for the nth time.
+    /// Abort at the nth pass of the named crash point.
     At(&'a str, u64),
 }
 
-/// Runs a child to its end and feeds its reports to the model.
+/// Runs a child to the end and feeds the report lines to the model.
 pub fn run_child(program: &Path, directory: &Path, messages: u64, end: End<'_>, model: &mut Model) -> Result<ExitStatus> {
     let mut command = Command::new(program);
     command.arg("child").arg(directory).arg(messages.to_string()).stdin(Stdio::null()).stdout(Stdio::piped());
@@ -34,7 +34,7 @@ pub fn run_child(program: &Path, directory: &Path, messages: u64, end: End<'_>, 
         let mut lines = Vec::new();
         let mut out = BufReader::new(out);
         let mut line = String::new();
-        // A line that the kill cut short was not reported.
+        // A line truncated by the kill does not count as reported.
         while out.read_line(&mut line)? > 0 && line.ends_with('\n') {
             lines.push(line.trim_end().to_owned());
             line.clear();
@@ -51,7 +51,7 @@ pub fn run_child(program: &Path, directory: &Path, messages: u64, end: End<'_>, 
     Ok(status)
 }
 
-/// Opens the spool and compares it with the model.
+/// Opens the spool and compares the contents with the model.
 pub fn verify(directory: &Path, model: &mut Model) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -62,7 +62,7 @@ pub fn verify(directory: &Path, model: &mut Model) -> Result<()> {
     })
 }
 
-/// Kills a child at a random time, again and again, on one store.
+/// Kills a child at a random time, repeatedly on the same store.
 pub fn kill_rounds(program: &Path, directory: &Path, rounds: u32, longest: Duration, seed: u64) -> Result<Model> {
     let mut model = Model::default();
     let mut dice = Dice::new(seed);

@@ -1,8 +1,8 @@
-//! Many tasks that enqueue and settle, and say what they are about to do and what was acknowledged.
+//! Workload of many tasks that enqueue and settle, and report each intent and each acknowledgement.
 //!
-//! Lines: `e ID` before an enqueue and `E ID` after its acknowledgement; `s ID UNIT ATTEMPTS STATE [DSN-ID]` before a settling
-//! that brings the unit to that state (`gone`, `due`, `hold`) and `S ID UNIT ATTEMPTS` after its acknowledgement. ATTEMPTS are
-//! those after it.
+//! Lines: `e ID` before an enqueue and `E ID` after the acknowledgement; `s ID UNIT ATTEMPTS STATE [DSN-ID]` before a settlement that
+//! brings the unit to the state (`gone`, `due`, `hold`) and `S ID UNIT ATTEMPTS` after the acknowledgement. ATTEMPTS counts the attempts
+//! after the settlement.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -19,40 +19,40 @@ use waxwing_types::{Clock, EnhancedCode, QueueId, Status};
 
 use crate::content::{self, Dice};
 
-/// Tasks that enqueue.
+/// Number of enqueueing tasks.
 const PRODUCERS: u64 = 16;
-/// Settlings under way.
+/// Maximum number of concurrent settlements.
 const SETTLINGS: usize = 64;
-/// Units that may wait before producers pause.
+/// Number of waiting units above which producers pause.
 const BACKLOG_MAX: u64 = 1500;
-/// Pauses of a producer before it goes on all the same.
+/// Maximum number of consecutive pauses of a producer.
 const PAUSES_MAX: u32 = 40;
-/// Attempts after which a unit is done.
+/// Number of attempts after which a unit is finished.
 const ATTEMPTS_MAX: u32 = 3;
 
-/// Takes a line.
+/// Consumer of report lines.
 pub type Report = Arc<dyn Fn(String) + Send + Sync>;
 
-/// What runs.
+/// Workload and its dependencies.
 #[derive(Clone)]
 pub struct Workload {
-    /// The spool.
+    /// Spool under test.
     pub spool: EmbeddedSpool,
-    /// Where lines go.
+    /// Consumer of the report lines.
     pub report: Report,
-    /// Wall time.
+    /// Wall clock of the workload.
     pub clock: Arc<dyn Clock>,
-    /// Messages to enqueue.
+    /// Number of messages to enqueue.
     pub messages: u64,
-    /// Units that are being settled.
+    /// Units being settled.
     pub active: Active,
 }
 
-/// Units that are being settled.
+/// Set of units being settled.
 pub type Active = Arc<Mutex<HashSet<(QueueId, u16)>>>;
 
 impl Workload {
-    /// Runs until all messages are enqueued and all that is due has been settled, or until the spool fails.
+    /// Runs until all messages are enqueued and all due units are settled, or until the spool fails.
     pub async fn run(self) -> Result<(), SpoolError> {
         let lease = self.spool.acquire().await?;
         let left = Arc::new(AtomicU64::new(self.messages));
@@ -66,7 +66,7 @@ impl Workload {
             let _ = ended.send(false);
             result
         };
-        // All of them, so that every acknowledgement is reported: after an error none goes on for long.
+        // All tasks are awaited, so that every acknowledgement is reported: after an error the others end soon.
         let (produced, owned) = tokio::join!(producers, self.clone().own(lease, producing));
         produced.and(owned)
     }
@@ -113,7 +113,7 @@ impl Workload {
         })
     }
 
-    /// Settles what is fresh and what is due.
+    /// Settles new and due units.
     async fn own(self, lease: Lease, producing: watch::Receiver<bool>) -> Result<(), SpoolError> {
         let mut settlings = JoinSet::new();
         let result = self.dispatch(lease, producing, &mut settlings).await;
@@ -128,7 +128,7 @@ impl Workload {
     ) -> Result<(), SpoolError> {
         let mut fresh = self.spool.fresh();
         let slots = Arc::new(Semaphore::new(SETTLINGS));
-        // A unit comes by hint and by scan; each version of it is worked on once.
+        // Units arrive by notification and by scan; each version of a unit is processed once.
         let mut worked_on: HashMap<(QueueId, u16), u64> = HashMap::new();
         loop {
             let ending = !*producing.borrow();
@@ -187,7 +187,7 @@ impl Workload {
         Ok(())
     }
 
-    /// A report: small bodies inline, large ones through a writer, as reports with a whole message are.
+    /// DSN: small bodies inline, large bodies through a writer, as for DSNs that return the full message.
     async fn dsn(&self) -> Result<NewMessage, SpoolError> {
         let id = self.spool.ids().next(self.clock.now());
         match NewBody::inline(content::body(id)) {
@@ -197,7 +197,7 @@ impl Workload {
     }
 }
 
-/// Waits for all tasks; the first error, if there is one.
+/// Waits for all tasks; returns the first error, if any.
 async fn join(tasks: &mut JoinSet<Result<(), SpoolError>>) -> Result<(), SpoolError> {
     let mut result = Ok(());
     while let Some(done) = tasks.join_next().await {
