@@ -1,4 +1,4 @@
-//! Our client's side: the jobs that its scripted host has.
+//! Scripted SMTP client: delivery jobs for the client session.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use waxwing_types::{BodyType, Notify, Recipient, Return, ReversePath, TlsLevel};
 use crate::run::Side;
 use crate::script::{Transcript, unescape};
 
-/// Built from a transcript's `job:` and `B:` lines.
+/// Client script, built from the `job:` and `B:` lines of a transcript.
 #[derive(Clone, Debug, Default)]
 pub struct ClientStage {
     waiting: VecDeque<Given>,
@@ -20,18 +20,18 @@ pub struct ClientStage {
     lmtp: bool,
 }
 
-/// A job with what the host knows of it.
+/// Delivery job of the script.
 #[derive(Clone, Debug)]
 struct Given {
     job: Job,
-    /// Only when the session is idle.
+    /// Job starts only in an idle session.
     later: bool,
-    /// Pieces of its octets; `None`: they can't be read from here on.
+    /// Chunks of the message; `None` stands for a read error.
     pieces: VecDeque<Option<Vec<u8>>>,
 }
 
 impl ClientStage {
-    /// Reads the stage. The error says which line is wrong.
+    /// Reads the setup of a transcript. The error names the invalid line.
     pub fn new(transcript: &Transcript) -> Result<Self, String> {
         let mut waiting: VecDeque<Given> = VecDeque::new();
         let (mut tls, mut lmtp) = (TlsLevel::None, false);
@@ -128,7 +128,7 @@ fn read_job(text: &str) -> Result<Given, String> {
     Ok(Given { job, later, pieces: VecDeque::new() })
 }
 
-/// `notify=` and `orcpt=` are of the recipient before them.
+/// Parameters `notify=` and `orcpt=` apply to the preceding recipient.
 fn set(job: &mut Job, key: &str, value: &str) -> Option<()> {
     match key {
         "size" => job.size = value.parse().ok()?,

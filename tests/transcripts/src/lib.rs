@@ -1,9 +1,9 @@
-//! Conversations that a person who knows no Rust can read, run against the protocol sessions.
+//! Transcripts: SMTP dialogues readable without knowledge of Rust, run against the protocol sessions.
 //!
-//! Owns: the format of `server/*.txt` and `client/*.txt` (README.md beside them), and what runs it.
-//! Uses: types, smtp.
-//! Used by: nobody; its tests are the point.
-//! Never: I/O but reading those files.
+//! Owns: the format of `server/*.txt` and `client/*.txt` (README.md beside them), and the runner.
+//! Uses: smtp, types.
+//! Used by: fuzz-targets; the transcripts run as tests of this crate.
+//! Never: I/O except reading transcript files.
 //! Start reading at: README.md, then [`Transcript`].
 #![forbid(unsafe_code)]
 

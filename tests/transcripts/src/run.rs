@@ -1,42 +1,42 @@
-//! Runs a conversation against a session and compares.
+//! Runs a transcript against a session and compares the output.
 
 use waxwing_types::{Action, Input, Monotonic, Session, TlsSession};
 
 use crate::script::{Stimulus, Transcript, show};
 
-/// How the octets given are cut.
+/// Split of the input into chunks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
-    /// Each line of the transcript is one input.
+    /// A chunk for each line of the transcript.
     Lines,
-    /// As lines, and once more behind this many octets.
+    /// As `Lines`, with an additional split after this number of bytes.
     At(usize),
-    /// Octet by octet.
+    /// A chunk for each byte.
     Octets,
-    /// All that stands between two events is one input, before anything that was to come of it is looked at.
+    /// All input between two events as a single chunk, before any output is compared.
     Whole,
 }
 
-/// A session with its scripted host.
+/// Protocol session with scripted host.
 pub trait Side {
-    /// The session.
+    /// Type of the session.
     type Session: Session;
 
-    /// A session before its start.
+    /// Creates a session before its start.
     fn session(&self) -> Self::Session;
 
-    /// Answers, and may write down a line.
+    /// Answers a question of the session, and may append an output line.
     fn answer(
         &mut self,
         question: <Self::Session as Session>::Question,
         lines: &mut Vec<String>,
     ) -> <Self::Session as Session>::Answer;
 
-    /// Takes a piece of a message.
+    /// Consumes a chunk of message data.
     fn body(&mut self, octets: &[u8]);
 }
 
-/// Runs it. The error says where the two differ.
+/// Runs a transcript. The error describes the first difference.
 pub fn run<S: Side>(transcript: &Transcript, side: S, cut: Cut) -> Result<(), String> {
     let session = side.session();
     let mut stage = Stage {
@@ -86,11 +86,11 @@ struct Stage<S: Side> {
     session: S::Session,
     now: Monotonic,
     wake_at: Option<Monotonic>,
-    /// The session waits for a handshake.
+    /// Session waits for a TLS handshake.
     handshake: bool,
-    /// What was done, a line each.
+    /// Output lines so far.
     lines: Vec<String>,
-    /// Octets sent that are not a line yet.
+    /// Sent bytes of an incomplete line.
     unshown: Vec<u8>,
 }
 
@@ -126,7 +126,7 @@ impl<S: Side> Stage<S> {
         }
     }
 
-    /// As the loop does: where a connection is encrypted from its beginning, the session hears it right behind its start.
+    /// Same order as in the network loop: with implicit TLS, `Secured` follows directly after `Start`.
     fn start(&mut self, tls_first: bool) {
         let mut actions = Vec::new();
         self.session.step(self.now, Input::Start, &mut actions);
@@ -136,7 +136,7 @@ impl<S: Side> Stage<S> {
         self.act(actions);
     }
 
-    /// Octets in place of a handshake are a failed one.
+    /// Input bytes in place of a handshake count as a failed handshake.
     fn give(&mut self, input: Input<'_, <S::Session as Session>::Answer>) {
         let failed = matches!(input, Input::Bytes(_)) && std::mem::take(&mut self.handshake);
         let input = if failed { Input::Eof } else { input };

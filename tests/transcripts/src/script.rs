@@ -1,51 +1,51 @@
-//! Reads the files.
+//! Parser of transcript files.
 
 use std::fmt;
 use std::time::Duration;
 
-/// One conversation.
+/// Single SMTP dialogue of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transcript {
-    /// What it shows.
+    /// Behaviour shown by the dialogue.
     pub title: String,
-    /// Where that is written.
+    /// RFC sections with the required behaviour.
     pub sources: Vec<String>,
-    /// Lines that set the stage, key and rest: `set:`, `host:`, `job:`, `B:`, `B>`, `B`, `abort`.
+    /// Setup lines, key and rest: `set:`, `host:`, `job:`, `B:`, `B>`, `B`, `abort`.
     pub stage: Vec<(String, String)>,
-    /// The conversation.
+    /// Rounds of the dialogue.
     pub rounds: Vec<Round>,
 }
 
-/// What is given, and what must come of it.
+/// Input of a round, and expected output.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Round {
-    /// Given.
+    /// Input to the session.
     pub given: Vec<Stimulus>,
-    /// Expected, each in the form that the stage writes down.
+    /// Expected output lines, in the form written by the runner.
     pub expected: Vec<String>,
 }
 
-/// One thing that happens to a session.
+/// Input event of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stimulus {
-    /// Octets come.
+    /// Received bytes.
     Octets(Vec<u8>),
-    /// Time passes.
+    /// Passing of time.
     Wait(Duration),
-    /// The peer sends no more.
+    /// End of input from the peer.
     Eof,
-    /// The server stops.
+    /// Shutdown of the server.
     Shutdown,
-    /// The handshake is done: after STARTTLS, or first of all; whether the other side's certificate was verified.
+    /// Finished TLS handshake, after STARTTLS or before any input; `true` for a verified peer certificate.
     Handshake(bool),
 }
 
-/// A line that is none of the format.
+/// Error in a transcript file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScriptError {
-    /// Counted from 1.
+    /// Line number, from 1.
     pub line: usize,
-    /// Why.
+    /// Reason of the error.
     pub reason: String,
 }
 
@@ -57,7 +57,7 @@ impl fmt::Display for ScriptError {
 
 impl std::error::Error for ScriptError {}
 
-/// Reads a file whose `given` side (`C` or `S`) is given and whose other side is expected.
+/// Parses a file; lines of the `given` side (`C` or `S`) are input, lines of the other side are expected output.
 pub fn parse(text: &str, given: char) -> Result<Vec<Transcript>, ScriptError> {
     let mut transcripts: Vec<Transcript> = Vec::new();
     for (at, line) in text.lines().enumerate() {
@@ -118,7 +118,7 @@ fn give(transcript: &mut Transcript, stimulus: Stimulus) {
     }
 }
 
-/// Octets that are sent are written down escaped, so that the two compare as text.
+/// Sent bytes are recorded in escaped form, so that both sides compare as text.
 fn expect(transcript: &mut Transcript, line: &str) {
     if let Some(round) = transcript.rounds.last_mut() {
         round.expected.push(line.to_owned());
@@ -134,7 +134,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
     number.map(Duration::from_secs).ok_or_else(|| format!("not a time like 300s: {text}"))
 }
 
-/// `\r \n \0 \\ \xE9` and `{x*500}`; everything else stands for itself.
+/// Decodes `\r \n \0 \\ \xE9` and `{x*500}`; all other characters stand for themselves.
 pub(crate) fn unescape(text: &str) -> Result<Vec<u8>, String> {
     let mut out = Vec::new();
     let mut rest = text;
@@ -173,7 +173,7 @@ fn repeat(text: &str) -> Result<(Vec<u8>, usize), String> {
     Ok((unescape(what)?.repeat(times), end + 1))
 }
 
-/// The other way: printable ASCII and UTF-8 text stand for themselves.
+/// Inverse of [`unescape`]: printable ASCII stays unchanged, all other bytes are escaped.
 pub(crate) fn show(octets: &[u8]) -> String {
     let mut out = String::new();
     for octet in octets {

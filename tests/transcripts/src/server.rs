@@ -1,4 +1,4 @@
-//! Our server's side: its settings and its scripted host.
+//! Scripted SMTP server: settings and host of the server session.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,17 +10,17 @@ use waxwing_types::Reply;
 use crate::run::Side;
 use crate::script::{Transcript, show};
 
-/// Built from a transcript's `set:` and `host:` lines.
+/// Server script, built from the `set:` and `host:` lines of a transcript.
 #[derive(Clone, Debug)]
 pub struct ServerStage {
     settings: Arc<ServerSettings>,
-    /// Question and answer.
+    /// Questions and scripted answers.
     rules: Vec<(String, Answer)>,
     message: Vec<u8>,
 }
 
 impl ServerStage {
-    /// Reads the stage. The error says which line is wrong.
+    /// Reads the setup of a transcript. The error names the invalid line.
     pub fn new(transcript: &Transcript) -> Result<Self, String> {
         let mut settings = ServerSettings::new("mx.example");
         let mut rules = Vec::new();
@@ -99,7 +99,7 @@ fn rule(text: &str) -> Result<(String, Answer), String> {
     Ok((question.to_owned(), answer))
 }
 
-/// What the host hears besides the sender; nothing if there is nothing.
+/// Output line for MAIL options; `None` for default options.
 fn tell_mail(options: MailOptions) -> Option<String> {
     let MailOptions { body, smtputf8, require_tls, ret, envid, auth, each_recipient } = options.clone();
     let mut words = format!("Q: MAIL {body:?}");
