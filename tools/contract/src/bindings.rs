@@ -1,4 +1,4 @@
-//! The bindings for C.
+//! C bindings of the plugin contract.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use wit_bindgen_core::{Files, WorldGenerator};
 
 use crate::{C_FOLDER, C_WORLD, File};
 
-/// Header, source and the object file that carries the world's types.
+/// Generates header, source, and the object file with the world's type information.
 pub(crate) fn c(mut resolve: Resolve, package: PackageId) -> anyhow::Result<Vec<File>> {
     let world = resolve.select_world(&[package], Some(C_WORLD))?;
     let mut files = Files::default();

@@ -1,10 +1,10 @@
-//! What is made from the plugin contract and kept in the repository: the reference of the hooks, and the bindings for C.
+//! Generator of the files derived from the plugin contract and kept in the repository: the hook reference and the C bindings.
 //!
-//! Owns: how the comments of the WIT become a page for people; which world the C bindings are of.
-//! Uses: wit-parser, wit-bindgen's generator for C.
-//! Used by: its own test, which says whether the files are current and with `WAXWING_UPDATE=1` writes them.
-//! Never: a fact of its own: what is to be said about a hook is said in the WIT.
-//! Start reading at: [`generated`].
+//! Owns: conversion of the WIT comments to a page; choice of the world for the C bindings.
+//! Uses: no crate of the workspace; wit-parser and wit-bindgen's generator for C.
+//! Used by: no crate; its own test checks that the files are current, and writes them with `WAXWING_UPDATE=1`.
+//! Never: facts about hooks; all of them are stated in the WIT.
+//! Start reading at: [`generated_files`].
 #![forbid(unsafe_code)]
 
 mod bindings;
@@ -14,25 +14,25 @@ use std::path::{Path, PathBuf};
 
 use wit_bindgen_core::wit_parser::{PackageId, Resolve};
 
-/// The contract's folder below the root of the repository.
+/// Folder of the contract, below the root of the repository.
 pub const CONTRACT: &str = "wit/mail/0.1.0";
-/// The world of the C bindings: what a small filter with settings needs.
+/// World of the C bindings: the imports of a small filter with settings.
 pub const C_WORLD: &str = "configured-filter";
-/// Where the C bindings are.
+/// Folder of the C bindings.
 pub const C_FOLDER: &str = "plugins/examples/c/bindings";
-/// The reference of the hooks.
+/// Path of the hook reference.
 pub const REFERENCE: &str = "docs/hooks.md";
 
-/// A file that is made from the contract.
+/// A file generated from the contract.
 #[derive(Debug)]
 pub struct File {
-    /// Its path below the root of the repository.
+    /// Path below the root of the repository.
     pub path: PathBuf,
-    /// What is in it.
+    /// Content of the file.
     pub content: Vec<u8>,
 }
 
-/// All files that are made from the contract below `root`.
+/// Generates all files from the contract below `root`.
 pub fn generated(root: &Path) -> anyhow::Result<Vec<File>> {
     let (resolve, package) = contract(root)?;
     let mut files = vec![File { path: REFERENCE.into(), content: reference::page(&resolve, package)?.into_bytes() }];

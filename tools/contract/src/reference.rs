@@ -1,4 +1,4 @@
-//! The page about the hooks and what the host offers them.
+//! Hook reference: a Markdown page of the hooks and the host functions.
 
 use anyhow::Context;
 use wit_bindgen_core::wit_parser::{Docs, InterfaceId, PackageId, Resolve, WorldItem};
@@ -28,7 +28,7 @@ A world is what a plugin imports and exports. Guests in JavaScript and Python im
 write one of your own.
 ";
 
-/// The page as Markdown.
+/// Renders the page as Markdown.
 pub(crate) fn page(resolve: &Resolve, package: PackageId) -> anyhow::Result<String> {
     let package = resolve.packages.get(package).context("the package that was just read")?;
     let interfaces: Vec<InterfaceId> = package.interfaces.values().copied().collect();
@@ -57,16 +57,16 @@ pub(crate) fn page(resolve: &Resolve, package: PackageId) -> anyhow::Result<Stri
     Ok(text)
 }
 
-/// One interface: what is said of it, then its functions and types with what is said of each.
+/// Renders an interface: its documentation, then the functions and types as WIT.
 fn section(resolve: &Resolve, id: InterfaceId) -> anyhow::Result<String> {
     let interface = resolve.interfaces.get(id).context("an interface of the package")?;
     let name = interface.name.as_deref().unwrap_or_default();
     let mut printer = WitPrinter::<OutputToString>::default();
     printer.print_interface(resolve, id)?;
     let body = printer.output.to_string();
-    let words = prose(&interface.docs);
-    anyhow::ensure!(!words.is_empty(), "nothing is said of {name}");
-    Ok(format!("\n### {name}\n\n{words}\n```wit\n{}\n```\n", body.trim()))
+    let documentation = prose(&interface.docs);
+    anyhow::ensure!(!documentation.is_empty(), "no documentation of {name}");
+    Ok(format!("\n### {name}\n\n{documentation}\n```wit\n{}\n```\n", body.trim()))
 }
 
 fn prose(docs: &Docs) -> String {
