@@ -1,8 +1,8 @@
 //! `cargo dev` and `cargo gate`: the two commands of the README.
 //!
-//! Owns: what a fresh machine lacks and how it gets it; the order of the checks.
-//! Uses: cargo, rustup, and apt where root allows. No crate, ours or others': this compiles first, in a second.
-//! Used by: the aliases in `.cargo/config.toml`, `tests/run`, `.ci/run`.
+//! Owns: installation of missing tools on a fresh machine; order of the checks.
+//! Uses: no crate, neither of the workspace nor external, so that the tool compiles first, within a second; cargo, rustup, and apt as root.
+//! Used by: no crate; the aliases in `.cargo/config.toml`, `tests/run`, `.ci/run`.
 //! Never: start a system service, or install anything without root.
 //! Start reading at: [`main`].
 #![forbid(unsafe_code)]
@@ -38,13 +38,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// Builds the server in the dev profile and becomes `waxwing dev`.
+/// Builds the server in the dev profile and replaces the process with `waxwing dev`.
 ///
-/// The dev profile, because it is what the tests build too (the second command then starts warm), dependencies are
-/// optimised in it, and a rebuild after an edit takes seconds. For serving mail, build with `--release`.
+/// The tests build the dev profile too, so the second command starts warm; dependencies are optimised in the profile, and a rebuild
+/// after an edit takes seconds. For a production server, build with `--release`.
 fn dev(arguments: &[String]) -> Result<ExitCode, String> {
     prepare::compilers()?;
-    // With the features of the gate, so that neither compiles for itself what the other has.
+    // The same features as in the checks, so that both commands share the compiled dependencies.
     run::step("cargo", &["build", "--package", "waxwing-daemon", "--package", "waxwing-unify"])?;
     let server = target_folder()?.join("waxwing");
     let error = Command::new(&server).arg("dev").args(arguments).exec();
@@ -60,20 +60,20 @@ fn gate(stages: &[stages::Stage]) -> Result<ExitCode, String> {
         prepare::test_tools()?;
         match prepare::peers(&target) {
             Ok(peers) => had.peers = Some(peers),
-            Err(words) => had.untested.push(words),
+            Err(notice) => had.untested.push(notice),
         }
     }
     if stages.contains(&stages::Stage::Unit)
-        && let Some(words) = prepare::guest_compilers(&target)
+        && let Some(notice) = prepare::guest_compilers(&target)
     {
         had.without_languages = true;
-        had.untested.push(words);
+        had.untested.push(notice);
     }
     Ok(stages::run_all(stages, &had))
 }
 
-/// The folder that holds this binary and, after a build in the dev profile, `waxwing`.
+/// Folder of this binary and, after a build in the dev profile, of `waxwing`.
 fn target_folder() -> Result<PathBuf, String> {
-    let me = std::env::current_exe().map_err(|error| format!("own path: {error}"))?;
-    me.parent().map(PathBuf::from).ok_or_else(|| "own path has no folder".to_owned())
+    let program = std::env::current_exe().map_err(|error| format!("own path: {error}"))?;
+    program.parent().map(PathBuf::from).ok_or_else(|| "own path has no folder".to_owned())
 }

@@ -1,4 +1,4 @@
-//! Brings what a fresh machine lacks: the wasm toolchain, a linker, the tools of the end-to-end tests.
+//! Installation of missing tools: the wasm toolchain, a linker, the tools of the end-to-end tests.
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -6,14 +6,14 @@ use crate::run::{is_installed, output_of, step};
 
 const WASM_TARGET: &str = "wasm32-unknown-unknown";
 const WASI_TARGET: &str = "wasm32-wasip2";
-/// The build of the plugins reads it too: `rustup` or `debian`.
+/// Environment variable that forces a toolchain, `rustup` or `debian`; read by the build of the plugins too.
 const FORCE: &str = "WAXWING_GUEST_TOOLCHAIN";
-/// Debian's second way: a rustc with the sources of the standard library, which is then built for wasm.
+/// Debian packages of the fallback toolchain: a rustc with the sources of the standard library, to be built for wasm.
 const DEBIAN_WASM: &[&str] = &["rustc-web", "cargo-web", "rust-web-src", "lld"];
-/// Where `rust-web-src` puts the sources of the standard library.
+/// Lockfile of the standard library sources, as installed by `rust-web-src`.
 const DEBIAN_WASM_SOURCES: &str = "/usr/lib/rustlib/src/rust/library/Cargo.lock";
 
-/// A tool of the end-to-end tests and the Debian package that has it.
+/// Programs of the end-to-end tests, each with its Debian package.
 const TEST_TOOLS: &[(&str, &str)] = &[
     ("python3", "python3"),
     ("swaks", "swaks"),
@@ -33,23 +33,23 @@ const TEST_TOOLS: &[(&str, &str)] = &[
     ("opendkim-genkey", "opendkim-tools"),
 ];
 
-/// Forbids package scripts to start services while apt runs.
+/// Policy file that forbids package scripts to start services (policy-rc.d).
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
-/// A linker for Rust, and a Rust that compiles the standard plugins to WebAssembly.
+/// Installs a linker for Rust, and a Rust toolchain that compiles the standard plugins to WebAssembly.
 pub(crate) fn compilers() -> Result<(), String> {
     if !is_installed("cc") {
         apt(&["gcc", "libc6-dev"]).map_err(|error| format!("no C compiler (`cc`), which Rust needs as linker\n{error}"))?;
     }
     wasm()?;
-    // One test compiles a guest that links WASI, and is passed over without this target.
+    // A single test compiles a guest that links WASI, and is skipped without the target.
     if is_installed("rustup") && step("rustup", &["target", "add", WASI_TARGET]).is_err() {
-        eprintln!("without rustup's target {WASI_TARGET} the test of WASI is passed over");
+        eprintln!("without rustup's target {WASI_TARGET} the test of WASI is skipped");
     }
     Ok(())
 }
 
-/// Either toolchain will do; `WAXWING_GUEST_TOOLCHAIN` forces one, for the build as for us.
+/// Accepts either toolchain; `WAXWING_GUEST_TOOLCHAIN` forces a choice, as in the build.
 fn wasm() -> Result<(), String> {
     let forced = std::env::var(FORCE).unwrap_or_default();
     let (rustup, debian) = (forced != "debian", forced != "rustup");
@@ -77,7 +77,7 @@ fn wasm() -> Result<(), String> {
 
 fn missing_wasm(by_rustup: &str, by_apt: &str) -> String {
     format!(
-        "The plugins are compiled to WebAssembly, and nothing here can do that. One of these is enough:\n  \
+        "The plugins are compiled to WebAssembly, and no toolchain for that is installed. Either is enough:\n  \
          rustup target add {WASM_TARGET}\n    ({by_rustup})\n  \
          apt-get install {}\n    (Debian, as root; {by_apt})",
         DEBIAN_WASM.join(" ")
@@ -89,12 +89,12 @@ fn has_rustup_target() -> bool {
     libraries.is_some_and(|folder| Path::new(&folder).is_dir())
 }
 
-/// A compiler with the library's sources, and a linker: rustup's or the one of the package lld.
+/// Checks for Debian's compiler, the library sources, and a linker: rustup's or the package lld.
 fn has_debian_toolchain() -> bool {
-    let there = |path: &str| Path::new(path).is_file();
-    there(DEBIAN_WASM_SOURCES)
-        && there("/usr/bin/rustc")
-        && there("/usr/bin/cargo")
+    let exists = |path: &str| Path::new(path).is_file();
+    exists(DEBIAN_WASM_SOURCES)
+        && exists("/usr/bin/rustc")
+        && exists("/usr/bin/cargo")
         && (is_installed("wasm-ld") || has_rust_lld())
 }
 
@@ -104,26 +104,27 @@ fn has_rust_lld() -> bool {
     hosts.map(|host| host.path().join("bin/rust-lld")).any(|linker| linker.is_file())
 }
 
-/// The compilers of plugins in other languages, into the target directory. What could not be had is left out of the tests: the answer
-/// says so.
+/// Installs compilers for plugins in other languages into the target directory. Returns the notice of tests skipped for want of a
+/// compiler.
 pub(crate) fn guest_compilers(target: &Path) -> Option<String> {
     if !is_installed("clang") || !is_installed("wasm-ld") {
-        // Without them the script tries the clang of PyPI.
+        // Without clang and lld the script tries the clang of PyPI.
         let _ = apt(&["clang", "lld"]);
     }
     let folder = target.join("guest-compilers");
     if let Err(error) = step("plugins/examples/compilers", &[&folder.display().to_string()]) {
         eprintln!("{error}");
     }
-    let there = |path: &str| folder.join(path).exists();
-    let c = is_installed("clang") && is_installed("wasm-ld") || there("bin/zig-cc");
-    let javascript = is_installed("node") && there("js/node_modules/@bytecodealliance/componentize-js/src/componentize.js");
-    let all = [("C", c), ("JavaScript", javascript), ("Python", there("python/bin/componentize-py"))];
-    let missing: Vec<&str> = all.into_iter().filter(|(_, is_there)| !is_there).map(|(language, _)| language).collect();
-    (!missing.is_empty()).then(|| format!("NOT TESTED, no compiler could be had: plugins in {}", missing.join(", ")))
+    let exists = |path: &str| folder.join(path).exists();
+    let c = is_installed("clang") && is_installed("wasm-ld") || exists("bin/zig-cc");
+    let javascript = is_installed("node") && exists("js/node_modules/@bytecodealliance/componentize-js/src/componentize.js");
+    let all = [("C", c), ("JavaScript", javascript), ("Python", exists("python/bin/componentize-py"))];
+    let missing: Vec<&str> =
+        all.into_iter().filter(|(_, is_installed_here)| !is_installed_here).map(|(language, _)| language).collect();
+    (!missing.is_empty()).then(|| format!("NOT TESTED, no compiler available: plugins in {}", missing.join(", ")))
 }
 
-/// The programs that the end-to-end tests call.
+/// Installs the programs of the end-to-end tests.
 pub(crate) fn test_tools() -> Result<(), String> {
     let mut packages: Vec<&str> =
         TEST_TOOLS.iter().filter(|(program, _)| !is_installed(program)).map(|(_, package)| *package).collect();
@@ -131,8 +132,8 @@ pub(crate) fn test_tools() -> Result<(), String> {
     if packages.is_empty() { Ok(()) } else { apt(&packages) }
 }
 
-/// Debian's Exim and OpenSMTPD, unpacked beside the Postfix that their packages exclude; the folder for `PEERS`. If they could not be had
-/// they are left out of the tests: the answer says so.
+/// Unpacks Debian's Exim and OpenSMTPD beside Postfix, since their packages conflict with Postfix; returns the folder for `PEERS`, or the
+/// notice of the tests skipped.
 pub(crate) fn peers(target: &Path) -> Result<PathBuf, String> {
     let folder = target.join("peers");
     let name = folder.display().to_string();
@@ -146,7 +147,7 @@ pub(crate) fn peers(target: &Path) -> Result<PathBuf, String> {
     match fetched {
         Ok(()) if is_unpacked(&folder) => Ok(folder),
         Ok(()) => Err("NOT TESTED, not where they were expected: Exim and OpenSMTPD as peers".to_owned()),
-        Err(error) => Err(format!("NOT TESTED, could not be had: Exim and OpenSMTPD as peers ({error})")),
+        Err(error) => Err(format!("NOT TESTED, not available: Exim and OpenSMTPD as peers ({error})")),
     }
 }
 
@@ -154,18 +155,18 @@ fn is_unpacked(folder: &Path) -> bool {
     folder.join(".whole").is_file()
 }
 
-/// Installs packages as root, without starting any service; otherwise says what to install.
+/// Installs packages as root, without starting any service; as another user returns the command to run.
 fn apt(packages: &[&str]) -> Result<(), String> {
     let list = packages.join(" ");
     if !is_installed("apt-get") {
-        return Err(format!("missing, and there is no apt-get to install them: {list}"));
+        return Err(format!("missing, and apt-get is not available: {list}"));
     }
     if output_of("id", &["-u"]).as_deref() != Some("0") {
         return Err(format!("missing, and only root can install them: apt-get install {list}"));
     }
     let _guard = NoServices::hold()?;
     if packages.contains(&"postfix") {
-        // Without this answer the package's script would ask for one, or write a configuration of its own.
+        // Preseeds the package's question; otherwise the script would prompt, or write a configuration.
         let answer = "echo 'postfix postfix/main_mailer_type select No configuration' | debconf-set-selections";
         step("sh", &["-c", answer])?;
     }
@@ -191,7 +192,7 @@ fn install(packages: &[&str]) -> Result<(), String> {
     }
 }
 
-/// While held, invoke-rc.d starts nothing; a policy that the machine has of its own stays as it is.
+/// Blocks the start of services by invoke-rc.d while alive; an existing policy file stays unchanged.
 struct NoServices {
     ours: bool,
 }

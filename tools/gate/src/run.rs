@@ -1,12 +1,12 @@
-//! Runs other programs.
+//! Execution of external programs.
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 
-/// Lines that may wait between the program and us.
+/// Output lines that may wait between the reader threads and the consumer.
 const LINES_WAITING_MAX: usize = 1024;
 
-/// Runs a program that must succeed, its output shown.
+/// Runs a program that must succeed, with its output shown.
 pub(crate) fn step(program: &str, arguments: &[&str]) -> Result<(), String> {
     let shown = format!("{program} {}", arguments.join(" "));
     eprintln!("+ {shown}");
@@ -18,19 +18,19 @@ pub(crate) fn step(program: &str, arguments: &[&str]) -> Result<(), String> {
     }
 }
 
-/// What a program printed on its standard output, if it ran and succeeded.
+/// Returns the standard output of a program; `None` if the program is missing or fails.
 pub(crate) fn output_of(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Whether a program of that name is on the path, or where root's programs are.
+/// Tells whether a program is found in `PATH`, `/usr/sbin` or `/sbin`.
 pub(crate) fn is_installed(program: &str) -> bool {
     let path = std::env::var("PATH").unwrap_or_default();
     path.split(':').chain(["/usr/sbin", "/sbin"]).any(|folder| std::path::Path::new(folder).join(program).is_file())
 }
 
-/// Runs a program, shows every line it prints and hands each to `see`; says whether it succeeded.
+/// Runs a program, prints every output line and passes the line to `see`; returns whether the program succeeded.
 pub(crate) fn watched(command: &mut Command, mut see: impl FnMut(&str)) -> Result<bool, String> {
     let mut child = command
         .stdin(Stdio::null())

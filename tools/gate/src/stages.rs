@@ -1,11 +1,11 @@
-//! The checks, in order: cheap ones first, each run to its end so that one run shows all that is wrong.
+//! Checks in order, cheap checks first. Each check runs to its end, so that a single run shows all failures.
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use crate::run::{is_installed, watched};
 
-/// A part of the gate.
+/// Stage of the checks, selected by `--stage`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
     Static,
@@ -13,7 +13,7 @@ pub(crate) enum Stage {
     EndToEnd,
 }
 
-/// Reads `--stage NAME` (repeatable); none means all.
+/// Parses `--stage NAME` (repeatable); no argument selects all stages.
 pub(crate) fn wanted(mut arguments: impl Iterator<Item = String>) -> Result<Vec<Stage>, String> {
     let mut stages = Vec::new();
     while let Some(argument) = arguments.next() {
@@ -33,20 +33,20 @@ pub(crate) fn wanted(mut arguments: impl Iterator<Item = String>) -> Result<Vec<
     Ok(if stages.is_empty() { vec![Stage::Static, Stage::Unit, Stage::EndToEnd] } else { stages })
 }
 
-/// What the machine has for the tests, and what could not be had.
+/// Test environment of the machine: folders found and tests skipped.
 #[derive(Debug, Default)]
 pub(crate) struct Had {
-    /// The folder of `waxwing`.
+    /// Folder of `waxwing`.
     pub(crate) programs: PathBuf,
-    /// The folder of other mail servers.
+    /// Folder of the other mail servers (`PEERS`).
     pub(crate) peers: Option<PathBuf>,
-    /// A compiler of plugins in other languages is missing.
+    /// A compiler for plugins in other languages is missing.
     pub(crate) without_languages: bool,
-    /// What is left out, a sentence each.
+    /// Notices of skipped tests, a sentence each.
     pub(crate) untested: Vec<String>,
 }
 
-/// How a check ended, and how many tests it says it ran (a check without tests counts as one).
+/// Result of a check, with the number of tests reported (a check without tests counts as one).
 struct Outcome {
     name: &'static str,
     passed: usize,
@@ -54,7 +54,7 @@ struct Outcome {
     took: Duration,
 }
 
-/// Runs the stages, prints a table, what is left out of it, and as the last line `N passed, N failed`.
+/// Runs the stages; prints a table, the notices of skipped tests, and as the last line `N passed, N failed`.
 pub(crate) fn run_all(stages: &[Stage], had: &Had) -> ExitCode {
     let mut outcomes = Vec::new();
     for stage in stages {
@@ -71,8 +71,8 @@ pub(crate) fn run_all(stages: &[Stage], had: &Had) -> ExitCode {
     }
     let passed: usize = outcomes.iter().map(|outcome| outcome.passed).sum();
     let failed: usize = outcomes.iter().map(|outcome| outcome.failed).sum();
-    for words in &had.untested {
-        println!("{words}");
+    for notice in &had.untested {
+        println!("{notice}");
     }
     println!("{passed} passed, {failed} failed");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -88,7 +88,7 @@ fn cargo(arguments: &[&str]) -> Command {
 
 fn static_checks() -> Vec<Check> {
     let mut documentation = cargo(&["doc", "--workspace", "--no-deps", "--quiet"]);
-    // Room cards may point at modules that are not public.
+    // Crate headers may link to private modules.
     documentation.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links");
     let mut checks = vec![
         ("format", cargo(&["fmt", "--all", "--check"])),
@@ -169,8 +169,8 @@ fn shown(command: &Command) -> String {
     words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
 
-/// Reads the closing line of a test runner: ours (`3 passed, 0 failed`), libtest's (`test result: ok. 3 passed;
-/// 0 failed; …`) or nextest's (`Summary [1.0s] 3 tests run: 3 passed, 0 skipped`).
+/// Parses the closing line of a test runner: ours (`3 passed, 0 failed`), libtest's (`test result: ok. 3 passed; 0 failed; …`) or
+/// nextest's (`Summary [1.0s] 3 tests run: 3 passed, 0 skipped`).
 fn counts(line: &str) -> Option<(usize, usize)> {
     let line = line.trim();
     let words: Vec<&str> = line.split([' ', ',', ';', '.']).filter(|word| !word.is_empty()).collect();
