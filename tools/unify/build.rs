@@ -1,3 +1,3 @@
-//! Makes cargo take up the build dependencies: what runs while other crates are built has features of its own.
+//! Makes cargo resolve the build dependencies: build-time crates have a feature set of their own.
 
 fn main() {}

@@ -1,9 +1,9 @@
-//! Nothing but features: built beside the server it has the libraries below it compiled as the tests have them, so that the gate compiles the
-//! WebAssembly runtime once and not twice.
+//! Feature unification: built together with the server, so that shared libraries compile with the same features as for the tests and the
+//! WebAssembly runtime is compiled once instead of twice.
 //!
-//! Owns: the features that only the tests' crates ask of what the runtime and its tools stand on.
-//! Uses: those libraries, and nothing of them.
-//! Used by: the gate's build of the server. The server itself does not know it.
-//! Never: code. Where `server build` compiles wasmtime again, a feature is missing here.
+//! Owns: features requested only by the test crates for libraries below the WebAssembly runtime and tools.
+//! Uses: no crate of the workspace; the shared libraries, without calling them.
+//! Used by: no crate; built with the server by `cargo gate` and `cargo dev`.
+//! Never: code. If `server build` compiles wasmtime again, a feature is missing here.
 //! Start reading at: `Cargo.toml`.
 #![forbid(unsafe_code)]
