@@ -18,7 +18,7 @@ fn main() {
     for path in ["plugins/sdk/wit", "wit/mail/0.1.0", "plugins/bundle/build.rs"] {
         println!("cargo::rerun-if-changed={}", root.join(path).display());
     }
-    println!("cargo::rerun-if-env-changed={}", waxwing_builder::FORCE);
+    println!("cargo::rerun-if-env-changed={}", waxwing_builder::TOOLCHAIN_VARIABLE);
     if let Err(error) = embed(&root, &out) {
         // Cargo prints error lines unchanged, without the noise of a panic.
         for line in error.lines() {
@@ -30,7 +30,7 @@ fn main() {
 fn embed(root: &Path, out: &Path) -> Result<(), String> {
     let packages: Vec<String> = PLUGINS.iter().map(|name| format!("waxwing-plugin-{name}")).collect();
     let names: Vec<&str> = packages.iter().map(String::as_str).collect();
-    let target = waxwing_builder::target_of(out);
+    let target = waxwing_builder::target_directory(out);
     let built = waxwing_builder::build(&root.join("Cargo.toml"), &names, &target).map_err(|e| e.to_string())?;
     for (name, plugin) in PLUGINS.iter().zip(built) {
         let file = out.join(name).with_extension("wasm");

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use waxwing_config::Config;
-use waxwing_pipeline::{ClassOf, Directory, Table, TableError};
+use waxwing_pipeline::{AddressClassifier, RecipientDirectory, Table, TableError};
 use waxwing_types::{Address, AddressClass, Clock};
 
-use crate::classes::Classes;
-use crate::mailbox_path::{mailbox_path, user_path};
-use crate::tables::TableList;
+use crate::domain_classes::DomainClasses;
+use crate::mailbox_path::{mailbox_path, spool_mailbox_path};
+use crate::table_list::TableList;
 
 /// Configuration keys whose values are lookup tables.
 const TABLE_KEYS: [&str; 5] =
@@ -21,16 +21,16 @@ const POSTMASTER: &str = "postmaster";
 
 /// Recipient directory over the lookup tables of the configuration.
 pub struct Accounts {
-    classes: Classes,
+    classes: DomainClasses,
     aliases: TableList,
     virtual_aliases: TableList,
-    mailboxes: TableList,
-    local_users: TableList,
+    mailbox_tables: TableList,
+    local_user_tables: TableList,
     mailbox_base: PathBuf,
     spool_directory: PathBuf,
     /// First character of `recipient_delimiter`; separates a user name from an address extension.
     delimiter: Option<char>,
-    named: HashMap<String, TableList>,
+    tables_by_name: HashMap<String, TableList>,
 }
 
 impl Accounts {
@@ -38,34 +38,34 @@ impl Accounts {
     pub fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Self, TableError> {
         let mut named = HashMap::new();
         for name in TABLE_KEYS.into_iter().chain(config.tables.keys().map(String::as_str)) {
-            named.insert(name.to_owned(), TableList::open(config.tables_named(name).unwrap_or_default(), clock)?);
+            named.insert(name.to_owned(), TableList::open(config.lookup_tables(name).unwrap_or_default(), clock)?);
         }
         let list = |name: &str| named.get(name).cloned().unwrap_or_default();
         Ok(Self {
-            classes: Classes::new(config),
+            classes: DomainClasses::new(config),
             aliases: list("alias_maps"),
             virtual_aliases: list("virtual_alias_maps"),
-            mailboxes: list("virtual_mailbox_maps"),
-            local_users: list("local_recipient_maps"),
+            mailbox_tables: list("virtual_mailbox_maps"),
+            local_user_tables: list("local_recipient_maps"),
             mailbox_base: config.virtual_mailbox_base.clone(),
             spool_directory: config.mail_spool_directory.clone(),
             delimiter: config.recipient_delimiter.chars().next(),
-            named,
+            tables_by_name: named,
         })
     }
 
     /// Returns a table by the name used in plugin grants: a `..._maps` key, or a table of `[tables]`.
     #[must_use]
     pub fn table(&self, name: &str) -> Option<Arc<dyn Table>> {
-        self.named.get(name).map(|list| Arc::new(list.clone()) as Arc<dyn Table>)
+        self.tables_by_name.get(name).map(|list| Arc::new(list.clone()) as Arc<dyn Table>)
     }
 
     /// Checks whether an address is acceptable as a recipient. Unknown recipients of local domains are refused, so that no bounce becomes
     /// necessary later; recipients in relayed and remote domains always pass. `postmaster` exists in every local domain.
-    pub async fn exists(&self, address: &Address) -> Result<bool, TableError> {
+    pub async fn recipient_exists(&self, address: &Address) -> Result<bool, TableError> {
         let class = self.class_of(address);
         match class {
-            AddressClass::Relay | AddressClass::Default => return Ok(true),
+            AddressClass::Relay | AddressClass::Remote => return Ok(true),
             AddressClass::Local | AddressClass::VirtualAlias | AddressClass::VirtualMailbox => {}
         }
         if is_postmaster(address) || self.is_virtual_alias(address, class).await? {
@@ -73,11 +73,13 @@ impl Accounts {
         }
         match class {
             AddressClass::Local => {
-                let names = self.local_names(address);
-                Ok(self.aliases.first_of(&names).await?.is_some() || self.local_users.first_of(&names).await?.is_some())
+                let names = self.local_lookup_keys(address);
+                Ok(self.aliases.get_first(&names).await?.is_some() || self.local_user_tables.get_first(&names).await?.is_some())
             }
-            AddressClass::VirtualMailbox => Ok(self.mailboxes.first_of(&self.address_keys(address)).await?.is_some()),
-            AddressClass::VirtualAlias | AddressClass::Relay | AddressClass::Default => Ok(false),
+            AddressClass::VirtualMailbox => {
+                Ok(self.mailbox_tables.get_first(&self.address_lookup_keys(address)).await?.is_some())
+            }
+            AddressClass::VirtualAlias | AddressClass::Relay | AddressClass::Remote => Ok(false),
         }
     }
 
@@ -86,7 +88,7 @@ impl Accounts {
     pub async fn mailbox(&self, address: &Address) -> Result<Option<PathBuf>, TableError> {
         match self.class_of(address) {
             AddressClass::VirtualMailbox => {
-                if let Some(value) = self.mailboxes.first_of(&self.address_keys(address)).await? {
+                if let Some(value) = self.mailbox_tables.get_first(&self.address_lookup_keys(address)).await? {
                     let bad = |error| TableError {
                         table: "virtual_mailbox_maps".to_owned(),
                         reason: format!("the value \"{value}\" of {address} is not a mailbox path: {error:?}"),
@@ -95,41 +97,41 @@ impl Accounts {
                 }
             }
             AddressClass::Local => {
-                let names = self.local_names(address);
+                let names = self.local_lookup_keys(address);
                 if let Some(user) = names.last()
-                    && self.local_users.first_of(&names).await?.is_some()
+                    && self.local_user_tables.get_first(&names).await?.is_some()
                 {
-                    return Ok(user_path(&self.spool_directory, user));
+                    return Ok(spool_mailbox_path(&self.spool_directory, user));
                 }
             }
             AddressClass::VirtualAlias => {}
-            AddressClass::Relay | AddressClass::Default => return Ok(None),
+            AddressClass::Relay | AddressClass::Remote => return Ok(None),
         }
-        Ok(is_postmaster(address).then(|| user_path(&self.spool_directory, POSTMASTER)).flatten())
+        Ok(is_postmaster(address).then(|| spool_mailbox_path(&self.spool_directory, POSTMASTER)).flatten())
     }
 
     async fn is_virtual_alias(&self, address: &Address, class: AddressClass) -> Result<bool, TableError> {
-        let mut keys = self.address_keys(address);
+        let mut keys = self.address_lookup_keys(address);
         if class == AddressClass::Local {
-            keys.extend(self.local_names(address));
+            keys.extend(self.local_lookup_keys(address));
         }
-        Ok(self.virtual_aliases.first_of(&keys).await?.is_some())
+        Ok(self.virtual_aliases.get_first(&keys).await?.is_some())
     }
 
     /// Lookup keys `user+ext@domain`, `user@domain`, `@domain` (virtual(5)).
-    fn address_keys(&self, address: &Address) -> Vec<String> {
+    fn address_lookup_keys(&self, address: &Address) -> Vec<String> {
         let mut keys = vec![address.lookup_key()];
         if let Some(user) = self.without_extension(address) {
             keys.push(format!("{user}@{}", address.domain()));
         }
-        if !address.is_bare() {
+        if !address.has_no_domain() {
             keys.push(format!("@{}", address.domain()));
         }
         keys
     }
 
     /// Lookup keys `user+ext`, `user`; the last key is the user name.
-    fn local_names(&self, address: &Address) -> Vec<String> {
+    fn local_lookup_keys(&self, address: &Address) -> Vec<String> {
         let mut names = vec![address.local().to_lowercase()];
         names.extend(self.without_extension(address));
         names
@@ -142,17 +144,17 @@ impl Accounts {
 }
 
 #[async_trait]
-impl Directory for Accounts {
+impl RecipientDirectory for Accounts {
     async fn exists(&self, recipient: &Address) -> Result<bool, TableError> {
-        Self::exists(self, recipient).await
+        Self::recipient_exists(self, recipient).await
     }
 
-    async fn mailbox_of(&self, recipient: &Address) -> Result<Option<PathBuf>, TableError> {
+    async fn maildir_path(&self, recipient: &Address) -> Result<Option<PathBuf>, TableError> {
         self.mailbox(recipient).await
     }
 }
 
-impl ClassOf for Accounts {
+impl AddressClassifier for Accounts {
     fn class_of(&self, address: &Address) -> AddressClass {
         self.classes.class_of(address)
     }

@@ -1,20 +1,20 @@
 //! Aliases files: a name, a colon, a list (aliases(5)). The right-hand side stays text; the plugin `aliases` parses the list.
 
-use crate::file_table::Entries;
-use crate::lines::{logical_lines, quoted_key};
+use crate::file_table::TableEntries;
+use crate::logical_lines::{logical_lines, split_quoted_key};
 
 /// Parses the text of an aliases file. Names are folded to lower case; of two equal names the first counts.
 #[must_use]
-pub fn parse_aliases(text: &str) -> Entries {
-    let mut entries = Entries::default();
+pub fn parse_aliases(text: &str) -> TableEntries {
+    let mut entries = TableEntries::default();
     for (number, line) in logical_lines(text) {
-        let split = match quoted_key(&line) {
+        let split = match split_quoted_key(&line) {
             Some((name, rest)) => rest.trim_start().strip_prefix(':').map(|value| (name, value)),
             None => line.split_once(':').map(|(name, value)| (name.trim().to_owned(), value)),
         };
         match split {
             Some((name, value)) if !name.is_empty() && !value.trim().is_empty() => entries.insert(number, &name, value.trim()),
-            Some(_) | None => entries.problem(number, "a line has a name, a colon and a list of addresses"),
+            Some(_) | None => entries.add_problem(number, "a line has a name, a colon and a list of addresses"),
         }
     }
     entries

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use waxwing_pipeline::{Table, TableError};
 use waxwing_types::Clock;
 
-use crate::watched::{TABLE_INTERVAL, WatchedFile};
+use crate::watched_file::{TABLE_CHECK_INTERVAL, WatchedFile};
 use crate::{parse_aliases, parse_texthash};
 
 /// Maximum number of syntax problems kept for one file.
@@ -17,12 +17,12 @@ const PROBLEMS_MAX: usize = 100;
 
 /// Keys and values of a table file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Entries {
+pub struct TableEntries {
     map: HashMap<String, String>,
     problems: Vec<String>,
 }
 
-impl Entries {
+impl TableEntries {
     /// Returns the value of a key, compared without case.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
@@ -50,11 +50,11 @@ impl Entries {
     pub(crate) fn insert(&mut self, number: usize, key: &str, value: &str) {
         match self.map.entry(key.to_lowercase()) {
             Entry::Vacant(entry) => _ = entry.insert(value.to_owned()),
-            Entry::Occupied(_) => self.problem(number, &format!("duplicate key \"{key}\"; the first counts")),
+            Entry::Occupied(_) => self.add_problem(number, &format!("duplicate key \"{key}\"; the first counts")),
         }
     }
 
-    pub(crate) fn problem(&mut self, number: usize, text: &str) {
+    pub(crate) fn add_problem(&mut self, number: usize, text: &str) {
         if self.problems.len() < PROBLEMS_MAX {
             self.problems.push(format!("line {number}: {text}"));
         }
@@ -63,7 +63,7 @@ impl Entries {
 
 /// Syntax of a table file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum TableFormat {
     /// Syntax of postmap(1) input files.
     Texthash,
     /// Syntax of aliases(5) files.
@@ -71,23 +71,23 @@ pub enum Format {
 }
 
 /// Lookup table stored in a file.
-pub struct FileTable(WatchedFile<Entries>);
+pub struct FileTable(WatchedFile<TableEntries>);
 
 impl FileTable {
     /// Reads the file. Error: a missing, unreadable or too large file.
-    pub fn open(path: &Path, format: Format, clock: Arc<dyn Clock>) -> Result<Self, TableError> {
+    pub fn open(path: &Path, format: TableFormat, clock: Arc<dyn Clock>) -> Result<Self, TableError> {
         let name = path.display().to_string();
         let parse = move |text: &str| {
             let entries = match format {
-                Format::Texthash => parse_texthash(text),
-                Format::Aliases => parse_aliases(text),
+                TableFormat::Texthash => parse_texthash(text),
+                TableFormat::Aliases => parse_aliases(text),
             };
             for problem in entries.problems() {
                 tracing::warn!(table = name, "{problem}");
             }
             entries
         };
-        Ok(Self(WatchedFile::open(path, TABLE_INTERVAL, clock, parse)?))
+        Ok(Self(WatchedFile::open(path, TABLE_CHECK_INTERVAL, clock, parse)?))
     }
 
     /// Syntax problems of skipped lines in the current content.
@@ -119,7 +119,7 @@ mod tests {
         let path = dir.path().join("table");
         std::fs::write(&path, "a 1\n").unwrap();
         let clock = Arc::new(ManualClock::default());
-        let table = FileTable::open(&path, Format::Texthash, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+        let table = FileTable::open(&path, TableFormat::Texthash, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
         let get = async || table.get("a").await.unwrap().unwrap_or_default();
         std::fs::write(&path, "a two\n").unwrap();
         assert_eq!(get().await, "1", "not looked at yet");
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn a_missing_file_is_an_error_at_start() {
         let clock = Arc::new(ManualClock::default());
-        let error = FileTable::open(Path::new("/no/such"), Format::Aliases, clock).err().unwrap();
+        let error = FileTable::open(Path::new("/no/such"), TableFormat::Aliases, clock).err().unwrap();
         assert_eq!(error.table, "/no/such");
     }
 }

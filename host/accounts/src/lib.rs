@@ -10,30 +10,31 @@
 
 mod accounts;
 mod aliases;
-mod classes;
+mod authenticator;
+mod domain_classes;
 mod file_table;
-mod lines;
-mod login;
+mod logical_lines;
 mod mailbox_path;
-mod passwords;
-mod tables;
+mod password_policy;
+mod table_list;
 mod texthash;
 mod user_file;
 mod users;
-mod watched;
+mod watched_file;
 
 pub use accounts::Accounts;
 pub use aliases::parse_aliases;
-pub use classes::Classes;
-pub use file_table::{Entries, FileTable, Format};
-pub use login::{
-    FAILURE_CLIENTS_MAX, HASH_WAIT, HASHES_MAX, LoginDesk, LoginMemory, LoginSettings, RENEWALS_MAX, VERIFIED_AGE, VERIFIED_MAX,
+pub use authenticator::{
+    FAILURE_CLIENTS_MAX, HASH_WAIT, HASHES_MAX, LoginCache, LoginSettings, REHASH_QUEUE_MAX, SaslAuthenticator, VERIFIED_AGE,
+    VERIFIED_MAX,
 };
-pub use mailbox_path::{PathError, mailbox_path};
-pub use passwords::{Keeping, random};
-pub use tables::{InlineTable, TableList};
+pub use domain_classes::DomainClasses;
+pub use file_table::{FileTable, TableEntries, TableFormat};
+pub use mailbox_path::{MailboxPathError, mailbox_path};
+pub use password_policy::{PasswordPolicy, random_bytes};
+pub use table_list::{InlineTable, TableList};
 pub use texthash::parse_texthash;
 pub use user_file::{LOCK_WAIT, UserEntry, UserError, UserFile, UserName, UserNameError};
-pub use users::{Found, Users};
-pub use watched::TABLE_BYTES_MAX;
-pub use waxwing_auth::{PasswordCost, Record, SECRET_BYTES_MAX};
+pub use users::{UserRecords, Users};
+pub use watched_file::TABLE_BYTES_MAX;
+pub use waxwing_auth::{PasswordCost, SECRET_BYTES_MAX, StoredPassword};

@@ -3,43 +3,43 @@
 use std::path::{Component, Path, PathBuf};
 
 /// Maximum length of a path component, in bytes.
-const NAME_BYTES_MAX: usize = 255;
+const COMPONENT_BYTES_MAX: usize = 255;
 
 /// Reason for the refusal of a mailbox path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PathError {
+pub enum MailboxPathError {
     /// Path without components, such as an empty text, slashes or dots.
     Empty,
     /// Path with a `..` component.
-    Upwards,
+    ParentComponent,
     /// Path with a control character.
-    Control,
+    ControlCharacter,
     /// Path component of more than 255 bytes.
     TooLong,
 }
 
 /// Joins the value of a table to `base`. A leading slash does not leave `base`; `..` is refused.
-pub fn mailbox_path(base: &Path, value: &str) -> Result<PathBuf, PathError> {
+pub fn mailbox_path(base: &Path, value: &str) -> Result<PathBuf, MailboxPathError> {
     if value.chars().any(char::is_control) {
-        return Err(PathError::Control);
+        return Err(MailboxPathError::ControlCharacter);
     }
     let mut path = base.to_owned();
     for component in Path::new(value).components() {
         match component {
-            Component::Normal(part) if part.len() > NAME_BYTES_MAX => return Err(PathError::TooLong),
+            Component::Normal(part) if part.len() > COMPONENT_BYTES_MAX => return Err(MailboxPathError::TooLong),
             Component::Normal(part) => path.push(part),
-            Component::ParentDir => return Err(PathError::Upwards),
+            Component::ParentDir => return Err(MailboxPathError::ParentComponent),
             Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
         }
     }
-    if path == base { Err(PathError::Empty) } else { Ok(path) }
+    if path == base { Err(MailboxPathError::Empty) } else { Ok(path) }
 }
 
 /// Joins the name of a local user to `mail_spool_directory`; `None` for an unsuitable name. A leading dot would hide the directory, a slash
 /// would form a path.
-pub(crate) fn user_path(base: &Path, user: &str) -> Option<PathBuf> {
+pub(crate) fn spool_mailbox_path(base: &Path, user: &str) -> Option<PathBuf> {
     let plain = !user.is_empty()
-        && user.len() <= NAME_BYTES_MAX
+        && user.len() <= COMPONENT_BYTES_MAX
         && !user.starts_with('.')
         && !user.contains(['/', '\\'])
         && !user.chars().any(char::is_control);
@@ -57,22 +57,22 @@ mod tests {
         let base = Path::new("/mail");
         assert_eq!(mailbox_path(base, "example/demo/"), Ok(PathBuf::from("/mail/example/demo")));
         assert_eq!(mailbox_path(base, "/etc/./x"), Ok(PathBuf::from("/mail/etc/x")));
-        assert_eq!(mailbox_path(base, "a/../../b"), Err(PathError::Upwards));
+        assert_eq!(mailbox_path(base, "a/../../b"), Err(MailboxPathError::ParentComponent));
         for empty in ["", "/", ".", "./"] {
-            assert_eq!(mailbox_path(base, empty), Err(PathError::Empty), "{empty}");
+            assert_eq!(mailbox_path(base, empty), Err(MailboxPathError::Empty), "{empty}");
         }
-        assert_eq!(mailbox_path(base, "a\0b"), Err(PathError::Control));
+        assert_eq!(mailbox_path(base, "a\0b"), Err(MailboxPathError::ControlCharacter));
         for user in ["", "..", ".", "../x", "a/b", "/etc", ".hidden", "a\0", "a\\b"] {
-            assert_eq!(user_path(base, user), None, "{user}");
+            assert_eq!(spool_mailbox_path(base, user), None, "{user}");
         }
-        assert_eq!(user_path(base, "a..b"), Some(PathBuf::from("/mail/a..b")));
+        assert_eq!(spool_mailbox_path(base, "a..b"), Some(PathBuf::from("/mail/a..b")));
     }
 
     proptest! {
         #[test]
         fn no_text_leads_out(text in r"([./\\ab~]|\.\.|\PC){0,12}") {
             let base = Path::new("/mail/base");
-            for path in [mailbox_path(base, &text).ok(), user_path(base, &text)].into_iter().flatten() {
+            for path in [mailbox_path(base, &text).ok(), spool_mailbox_path(base, &text)].into_iter().flatten() {
                 prop_assert!(path.starts_with(base) && path != base);
                 prop_assert!(path.components().all(|c| !matches!(c, Component::ParentDir | Component::CurDir)));
             }

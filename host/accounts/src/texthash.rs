@@ -1,19 +1,19 @@
 //! `texthash:` files: a key, white space, a value (postmap(1)).
 
-use crate::file_table::Entries;
-use crate::lines::{logical_lines, quoted_key};
+use crate::file_table::TableEntries;
+use crate::logical_lines::{logical_lines, split_quoted_key};
 
 /// Parses the text of a `texthash:` file. Keys are folded to lower case; of two equal keys the first counts.
 #[must_use]
-pub fn parse_texthash(text: &str) -> Entries {
-    let mut entries = Entries::default();
+pub fn parse_texthash(text: &str) -> TableEntries {
+    let mut entries = TableEntries::default();
     for (number, line) in logical_lines(text) {
-        let (key, value) = match quoted_key(&line) {
+        let (key, value) = match split_quoted_key(&line) {
             Some((key, rest)) => (key, rest.trim()),
             None => line.split_once([' ', '\t']).map_or((line.clone(), ""), |(key, value)| (key.to_owned(), value.trim())),
         };
         if key.is_empty() || value.is_empty() {
-            entries.problem(number, "a line has a key, white space and a value");
+            entries.add_problem(number, "a line has a key, white space and a value");
         } else {
             entries.insert(number, &key, value);
         }

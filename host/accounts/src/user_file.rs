@@ -6,14 +6,14 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use waxwing_auth::{NAME_BYTES_MAX, Record};
+use waxwing_auth::{NAME_BYTES_MAX, StoredPassword};
 
-use crate::watched::TABLE_BYTES_MAX;
+use crate::watched_file::TABLE_BYTES_MAX;
 
 /// Maximum wait of a change for the lock on the file.
 pub const LOCK_WAIT: Duration = Duration::from_secs(10);
 /// Interval between two attempts to take the lock.
-const LOCK_PAUSE: Duration = Duration::from_millis(50);
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Reason for the refusal of a user name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -118,11 +118,11 @@ impl UserFile {
 
     /// Lists the users in the order of their first lines. Error: a missing or unreadable file.
     pub fn list(&self) -> Result<Vec<UserEntry>, UserError> {
-        let mut file = File::open(&self.path).map_err(|error| self.failed(error))?;
-        let text = read(&mut file).map_err(|error| self.failed(error))?;
+        let mut file = File::open(&self.path).map_err(|error| self.file_error(error))?;
+        let text = read_bounded(&mut file).map_err(|error| self.file_error(error))?;
         let mut users: Vec<UserEntry> = Vec::new();
-        for line in lines(&text).filter_map(Line::of) {
-            let scheme = match Record::parse(&String::from_utf8_lossy(line.stored), true) {
+        for line in lines(&text).filter_map(UserLine::parse) {
+            let scheme = match StoredPassword::parse(&String::from_utf8_lossy(line.stored), true) {
                 Ok(record) => record.scheme().to_owned(),
                 Err(error) => format!("({error})"),
             };
@@ -136,40 +136,45 @@ impl UserFile {
     }
 
     /// Checks for lines of a user. A missing file has no users.
-    pub fn has(&self, name: &UserName) -> Result<bool, UserError> {
-        match File::open(&self.path).and_then(|mut file| read(&mut file)) {
-            Ok(text) => Ok(has(&text, name)),
+    pub fn contains(&self, name: &UserName) -> Result<bool, UserError> {
+        match File::open(&self.path).and_then(|mut file| read_bounded(&mut file)) {
+            Ok(text) => Ok(contains_user(&text, name)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(self.failed(error)),
+            Err(error) => Err(self.file_error(error)),
         }
     }
 
     /// Adds a user. Creates a missing file with mode 0600.
-    pub fn add(&self, name: &UserName, records: &[Record]) -> Result<(), UserError> {
-        self.make().map_err(|error| self.failed(error))?;
-        self.change(|text| match has(text, name) {
-            true => Err(UserError::Exists { name: name.to_string(), location: self.place() }),
-            false => Ok(Some(with_records(text, name, records))),
+    pub fn add(&self, name: &UserName, records: &[StoredPassword]) -> Result<(), UserError> {
+        self.create_if_missing().map_err(|error| self.file_error(error))?;
+        self.change(|text| match contains_user(text, name) {
+            true => Err(UserError::Exists { name: name.to_string(), location: self.display_path() }),
+            false => Ok(Some(with_user_records(text, name, records))),
         })
     }
 
     /// Replaces the records of a user. Further fields after the record are kept.
-    pub fn replace(&self, name: &UserName, records: &[Record]) -> Result<(), UserError> {
-        self.change(|text| match has(text, name) {
-            true => Ok(Some(with_records(text, name, records))),
-            false => Err(self.unknown(name)),
+    pub fn replace(&self, name: &UserName, records: &[StoredPassword]) -> Result<(), UserError> {
+        self.change(|text| match contains_user(text, name) {
+            true => Ok(Some(with_user_records(text, name, records))),
+            false => Err(self.unknown_user(name)),
         })
     }
 
     /// Replaces the records of a user if all `expected` records are still present. Returns whether the file changed.
-    pub fn renew(&self, name: &UserName, expected: &[Record], records: &[Record]) -> Result<bool, UserError> {
+    pub fn replace_if_unchanged(
+        &self,
+        name: &UserName,
+        expected: &[StoredPassword],
+        records: &[StoredPassword],
+    ) -> Result<bool, UserError> {
         let mut same = false;
         self.change(|text| {
-            let of_user = lines(text).filter_map(Line::of).filter(|line| line.is_of(name));
-            let stored = of_user.map(|line| Record::parse(&String::from_utf8_lossy(line.stored), true));
-            let stored: Vec<Record> = stored.filter_map(Result::ok).collect();
+            let of_user = lines(text).filter_map(UserLine::parse).filter(|line| line.is_for(name));
+            let stored = of_user.map(|line| StoredPassword::parse(&String::from_utf8_lossy(line.stored), true));
+            let stored: Vec<StoredPassword> = stored.filter_map(Result::ok).collect();
             same = expected.iter().all(|record| stored.contains(record));
-            Ok(same.then(|| with_records(text, name, records)))
+            Ok(same.then(|| with_user_records(text, name, records)))
         })?;
         Ok(same)
     }
@@ -179,19 +184,19 @@ impl UserFile {
         self.replace(name, &[])
     }
 
-    fn place(&self) -> String {
+    fn display_path(&self) -> String {
         self.path.display().to_string()
     }
 
-    fn unknown(&self, name: &UserName) -> UserError {
-        UserError::Unknown { name: name.to_string(), location: self.place() }
+    fn unknown_user(&self, name: &UserName) -> UserError {
+        UserError::Unknown { name: name.to_string(), location: self.display_path() }
     }
 
-    fn failed(&self, error: io::Error) -> UserError {
+    fn file_error(&self, error: io::Error) -> UserError {
         UserError::File { path: self.path.clone(), error }
     }
 
-    fn make(&self) -> io::Result<()> {
+    fn create_if_missing(&self) -> io::Result<()> {
         match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path) {
             Ok(file) => match self.owner {
                 Some((user, group)) => std::os::unix::fs::fchown(&file, Some(user), Some(group)),
@@ -204,11 +209,11 @@ impl UserFile {
 
     /// Changes the text under the lock of the file. `None` from `change` leaves the file as is.
     fn change(&self, change: impl FnOnce(&[u8]) -> Result<Option<Vec<u8>>, UserError>) -> Result<(), UserError> {
-        let path = resolved(&self.path).map_err(|error| self.failed(error))?;
+        let path = resolve_symlinks(&self.path).map_err(|error| self.file_error(error))?;
         let mut file = self.lock(&path)?;
-        let text = read(&mut file).map_err(|error| self.failed(error))?;
+        let text = read_bounded(&mut file).map_err(|error| self.file_error(error))?;
         match change(&text)? {
-            Some(new) => write(&path, &new, &file).map_err(|error| self.failed(error)),
+            Some(new) => replace_file(&path, &new, &file).map_err(|error| self.file_error(error)),
             None => Ok(()),
         }
     }
@@ -217,21 +222,21 @@ impl UserFile {
     fn lock(&self, path: &Path) -> Result<File, UserError> {
         let mut waited = Duration::ZERO;
         loop {
-            let file = File::open(path).map_err(|error| self.failed(error))?;
+            let file = File::open(path).map_err(|error| self.file_error(error))?;
             match file.try_lock() {
-                Ok(()) if is_at(&file, path).map_err(|error| self.failed(error))? => return Ok(file),
+                Ok(()) if is_same_file(&file, path).map_err(|error| self.file_error(error))? => return Ok(file),
                 Ok(()) | Err(TryLockError::WouldBlock) if waited >= LOCK_WAIT => return Err(UserError::Locked(path.to_owned())),
                 Ok(()) | Err(TryLockError::WouldBlock) => {}
-                Err(TryLockError::Error(error)) => return Err(self.failed(error)),
+                Err(TryLockError::Error(error)) => return Err(self.file_error(error)),
             }
-            std::thread::sleep(LOCK_PAUSE);
-            waited += LOCK_PAUSE;
+            std::thread::sleep(LOCK_RETRY_INTERVAL);
+            waited += LOCK_RETRY_INTERVAL;
         }
     }
 }
 
 /// Resolves symbolic links. A link created by another user is refused, since the target could be a file of root.
-fn resolved(path: &Path) -> io::Result<PathBuf> {
+fn resolve_symlinks(path: &Path) -> io::Result<PathBuf> {
     let metadata = std::fs::symlink_metadata(path)?;
     if metadata.is_symlink() && metadata.uid() != nix::unistd::geteuid().as_raw() {
         return Err(io::Error::new(
@@ -246,12 +251,12 @@ fn resolved(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+fn is_same_file(file: &File, path: &Path) -> io::Result<bool> {
     let (open, named) = (file.metadata()?, std::fs::symlink_metadata(path)?);
     Ok((open.dev(), open.ino()) == (named.dev(), named.ino()))
 }
 
-fn read(file: &mut File) -> io::Result<Vec<u8>> {
+fn read_bounded(file: &mut File) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     file.take(TABLE_BYTES_MAX + 1).read_to_end(&mut text)?;
     match text.len() as u64 > TABLE_BYTES_MAX {
@@ -261,20 +266,20 @@ fn read(file: &mut File) -> io::Result<Vec<u8>> {
 }
 
 /// Replaces an open file by a new file with this text, the same owner and the same mode.
-fn write(path: &Path, text: &[u8], before: &File) -> io::Result<()> {
+fn replace_file(path: &Path, text: &[u8], before: &File) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let before = before.metadata()?;
     // Created with mode 0600, and removed automatically after an error.
     let mut file = tempfile::Builder::new().prefix(".users-").tempfile_in(folder)?;
     file.write_all(text)?;
-    keep_owner(file.as_file(), &before)?;
+    copy_owner(file.as_file(), &before)?;
     file.as_file().set_permissions(PermissionsExt::from_mode(before.mode() & 0o777))?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|failed| failed.error)?;
     File::open(folder)?.sync_all()
 }
 
-fn keep_owner(file: &File, before: &Metadata) -> io::Result<()> {
+fn copy_owner(file: &File, before: &Metadata) -> io::Result<()> {
     let current = file.metadata()?;
     let differs = |current: u32, before: u32| (current != before).then_some(before);
     match (differs(current.uid(), before.uid()), differs(current.gid(), before.gid())) {
@@ -289,25 +294,25 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Line `user:record`, optionally with further fields after another colon.
-struct Line<'t> {
+struct UserLine<'t> {
     name: &'t [u8],
     stored: &'t [u8],
     /// Further fields with the leading colon, or empty.
-    rest: &'t [u8],
+    further_fields: &'t [u8],
 }
 
-impl<'t> Line<'t> {
-    fn of(line: &'t [u8]) -> Option<Self> {
+impl<'t> UserLine<'t> {
+    fn parse(line: &'t [u8]) -> Option<Self> {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let colon = |text: &[u8]| text.iter().position(|octet| *octet == b':');
         let (name, stored) = line.split_at_checked(colon(line)?)?;
         let stored = stored.get(1..)?;
         let (stored, rest) = stored.split_at_checked(colon(stored).unwrap_or(stored.len()))?;
-        (!name.is_empty() && !name.starts_with(b"#")).then_some(Self { name, stored, rest })
+        (!name.is_empty() && !name.starts_with(b"#")).then_some(Self { name, stored, further_fields: rest })
     }
 
-    fn is_of(&self, name: &UserName) -> bool {
+    fn is_for(&self, name: &UserName) -> bool {
         self.name.eq_ignore_ascii_case(name.0.as_bytes())
     }
 
@@ -316,23 +321,23 @@ impl<'t> Line<'t> {
     }
 }
 
-fn has(text: &[u8], name: &UserName) -> bool {
-    lines(text).filter_map(Line::of).any(|line| line.is_of(name))
+fn contains_user(text: &[u8], name: &UserName) -> bool {
+    lines(text).filter_map(UserLine::parse).any(|line| line.is_for(name))
 }
 
 /// Returns the text with new records for the user, at the position of the user's first line or at the end.
-fn with_records(text: &[u8], name: &UserName, records: &[Record]) -> Vec<u8> {
-    let user_lines: Vec<Line<'_>> = lines(text).filter_map(Line::of).filter(|line| line.is_of(name)).collect();
+fn with_user_records(text: &[u8], name: &UserName, records: &[StoredPassword]) -> Vec<u8> {
+    let user_lines: Vec<UserLine<'_>> = lines(text).filter_map(UserLine::parse).filter(|line| line.is_for(name)).collect();
     let written = user_lines.first().map_or(name.0.as_bytes(), |line| line.name);
     let mut new = Vec::new();
     for record in records {
-        let scram = matches!(record, Record::Scram(_));
-        let rest = user_lines.iter().find(|line| line.is_scram() == scram).map_or(&[][..], |line| line.rest);
+        let scram = matches!(record, StoredPassword::Scram(_));
+        let rest = user_lines.iter().find(|line| line.is_scram() == scram).map_or(&[][..], |line| line.further_fields);
         new.extend([written, b":", record.to_text().as_bytes(), rest, b"\n"].concat());
     }
     let mut out = Vec::with_capacity(text.len() + new.len());
     for line in lines(text) {
-        match Line::of(line).is_some_and(|line| line.is_of(name)) {
+        match UserLine::parse(line).is_some_and(|line| line.is_for(name)) {
             true => out.append(&mut new),
             false => out.extend_from_slice(line),
         }

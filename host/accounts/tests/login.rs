@@ -8,26 +8,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use waxwing_accounts::{Keeping, LoginDesk, LoginMemory, LoginSettings, PasswordCost, Users};
-use waxwing_auth::{ARGON2_SALT_BYTES, Record, ScramKeys};
-use waxwing_config::UserPlace;
-use waxwing_pipeline::{AuthProgress, Authenticator as _, ClassOf, Context, Pipeline};
-use waxwing_types::{Address, AddressClass, Clock, ManualClock, TlsSession, Via};
+use waxwing_accounts::{LoginCache, LoginSettings, PasswordCost, PasswordPolicy, SaslAuthenticator, Users};
+use waxwing_auth::{ARGON2_SALT_BYTES, ScramKeys, StoredPassword};
+use waxwing_config::UserSourceConfig;
+use waxwing_pipeline::{AddressClassifier, AuthProgress, Authenticator as _, Context, Pipeline};
+use waxwing_types::{Address, AddressClass, Clock, ManualClock, Source, TlsSession};
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const CHEAP: PasswordCost = PasswordCost { memory_kib: 64, passes: 1, lanes: 1 };
 
 struct Nowhere;
 
-impl ClassOf for Nowhere {
+impl AddressClassifier for Nowhere {
     fn class_of(&self, _: &Address) -> AddressClass {
-        AddressClass::Default
+        AddressClass::Remote
     }
 }
 
 struct Site {
-    desk: LoginDesk,
-    memory: Arc<LoginMemory>,
+    desk: SaslAuthenticator,
+    memory: Arc<LoginCache>,
     pipeline: Arc<Pipeline>,
     dir: TempDir,
 }
@@ -36,8 +36,8 @@ const FAILURES: u32 = 3;
 
 fn settings() -> LoginSettings {
     LoginSettings {
-        plaintext: Vec::new(),
-        keeping: Keeping { cost: CHEAP, scram: false },
+        plaintext_networks: Vec::new(),
+        password_policy: PasswordPolicy { cost: CHEAP, scram: false },
         rehash: false,
         failure_delay: Duration::ZERO,
         failure_limit: FAILURES,
@@ -47,8 +47,8 @@ fn settings() -> LoginSettings {
 
 /// `anna` with the password "right".
 fn anna(scram: bool) -> String {
-    let record = Record::make("right", &[1; ARGON2_SALT_BYTES], CHEAP).unwrap().to_text();
-    let keys = Record::Scram(ScramKeys::of("right", b"salt", 4096).unwrap()).to_text();
+    let record = StoredPassword::new_argon2id("right", &[1; ARGON2_SALT_BYTES], CHEAP).unwrap().to_text();
+    let keys = StoredPassword::Scram(ScramKeys::from_password("right", b"salt", 4096).unwrap()).to_text();
     let keys = if scram { format!("anna:{keys}\n") } else { String::new() };
     format!("# users\nAnna:{record}\n{keys}")
 }
@@ -62,10 +62,10 @@ fn site_of(users: &str, settings: LoginSettings) -> Site {
     let file = dir.path().join("users");
     std::fs::write(&file, users).unwrap();
     let clock = Arc::new(ManualClock::default()) as Arc<dyn Clock>;
-    let users = Users::open(&[UserPlace::File(file)], None, true, &clock).unwrap();
+    let users = Users::open(&[UserSourceConfig::File(file)], None, true, &clock).unwrap();
     let pipeline = Arc::new(Pipeline::new(Vec::new(), Arc::new(Nowhere), Arc::clone(&clock)));
-    let memory = LoginMemory::new(clock, [7; 32]).unwrap();
-    let desk = LoginDesk::new(users, settings, &memory, Arc::clone(&pipeline)).unwrap();
+    let memory = LoginCache::new(clock, [7; 32]).unwrap();
+    let desk = SaslAuthenticator::new(users, settings, &memory, Arc::clone(&pipeline)).unwrap();
     Site { desk, memory, pipeline, dir }
 }
 
@@ -96,7 +96,7 @@ impl Site {
             Ok(exchange) => exchange,
             Err(reply) => return AuthProgress::Failed(reply),
         };
-        let (mut chain, mut context) = (self.pipeline.chain(), Context::new(Via::Api, None));
+        let (mut chain, mut context) = (self.pipeline.open_session(), Context::new(Source::Api, None));
         exchange.step(&self.pipeline, &mut chain, &mut context, Some(response.to_vec())).await
     }
 }
@@ -105,7 +105,7 @@ impl Site {
 async fn challenge(site: &Site, user: &str) -> String {
     let tls = TlsSession::default();
     let mut exchange = site.desk.begin("SCRAM-SHA-256", CLIENT, Some(&tls)).ok().unwrap();
-    let (mut chain, mut context) = (site.pipeline.chain(), Context::new(Via::Api, None));
+    let (mut chain, mut context) = (site.pipeline.open_session(), Context::new(Source::Api, None));
     let first = format!("n,,n={user},r=abc").into_bytes();
     let AuthProgress::Challenge(said) = exchange.step(&site.pipeline, &mut chain, &mut context, Some(first)).await else {
         panic!("no challenge")
@@ -135,7 +135,7 @@ async fn the_right_password_is_computed_once_and_remembered() {
     for _ in 0..3 {
         assert_eq!(site.plain(b"\0ANNA\0right").await, AuthProgress::Done { user: "anna".to_owned() });
     }
-    assert_eq!(site.memory.computed(), 1);
+    assert_eq!(site.memory.hashes_computed(), 1);
 }
 
 #[tokio::test]
@@ -144,7 +144,7 @@ async fn unknown_users_and_wrong_passwords_cost_the_same_and_hear_the_same() {
     let mut answers = Vec::new();
     for (done, response) in [&b"\0anna\0wrong"[..], b"\0nobody\0wrong", b"boss\0anna\0right"].into_iter().enumerate() {
         answers.push(site.plain(response).await);
-        assert_eq!(site.memory.computed(), done as u64 + 1);
+        assert_eq!(site.memory.hashes_computed(), done as u64 + 1);
     }
     assert!(answers.iter().all(|answer| *answer == answers[0] && code(answer) == 535), "{answers:?}");
 }
@@ -168,8 +168,8 @@ async fn an_address_that_fails_often_is_refused_by_the_next_configuration_too() 
     let other = site_of(&anna(false), settings());
     assert_eq!(code(&other.plain(b"\0anna\0right").await), 235);
     let clock = Arc::new(ManualClock::default()) as Arc<dyn Clock>;
-    let users = || Users::open(&[UserPlace::File(site.file())], None, false, &clock).unwrap();
-    let desk = |settings| LoginDesk::new(users(), settings, &site.memory, Arc::clone(&site.pipeline)).unwrap();
+    let users = || Users::open(&[UserSourceConfig::File(site.file())], None, false, &clock).unwrap();
+    let desk = |settings| SaslAuthenticator::new(users(), settings, &site.memory, Arc::clone(&site.pipeline)).unwrap();
     let tls = TlsSession::default();
     assert!(desk(settings()).begin("PLAIN", CLIENT, Some(&tls)).is_err_and(|reply| reply.code() == 454));
     assert!(desk(LoginSettings { failure_limit: 0, ..settings() }).begin("PLAIN", CLIENT, Some(&tls)).is_ok(), "no limit");
@@ -186,9 +186,10 @@ async fn a_failure_waits_and_a_success_does_not() {
 
 #[tokio::test]
 async fn old_records_are_renewed_at_a_login_and_keys_are_added() {
-    let rehash = LoginSettings { rehash: true, keeping: Keeping { cost: CHEAP, scram: true }, ..settings() };
-    let dear = Record::make("right", &[1; ARGON2_SALT_BYTES], PasswordCost { passes: 2, ..CHEAP }).unwrap().to_text();
-    let up_to_date = Record::make("right", &[1; ARGON2_SALT_BYTES], CHEAP).unwrap().to_text();
+    let rehash = LoginSettings { rehash: true, password_policy: PasswordPolicy { cost: CHEAP, scram: true }, ..settings() };
+    let dear =
+        StoredPassword::new_argon2id("right", &[1; ARGON2_SALT_BYTES], PasswordCost { passes: 2, ..CHEAP }).unwrap().to_text();
+    let up_to_date = StoredPassword::new_argon2id("right", &[1; ARGON2_SALT_BYTES], CHEAP).unwrap().to_text();
     for old in ["{PLAIN}right", &dear, &up_to_date] {
         let site = site_of(&format!("# mine\nanna:{old}:1:2\nbob:{{PLAIN}}b\n"), rehash.clone());
         assert_eq!(site.desk.mechanisms(CLIENT, true), ["PLAIN", "LOGIN"]);
@@ -199,7 +200,7 @@ async fn old_records_are_renewed_at_a_login_and_keys_are_added() {
         assert!(text.starts_with("# mine\nanna:{ARGON2ID}$argon2id$v=19$m=64,t=1,p=1$") && text.contains(":1:2\n"), "{text}");
         // It stays remembered.
         assert_eq!(code(&site.plain(b"\0anna\0right").await), 235);
-        assert_eq!((site.memory.computed(), code(&site.plain(b"\0anna\0wrong").await)), (2, 535));
+        assert_eq!((site.memory.hashes_computed(), code(&site.plain(b"\0anna\0wrong").await)), (2, 535));
         assert_eq!(code(&site.plain(b"\0bob\0b").await), 235);
         site.until(|site| site.schemes().len() == 4).await;
         assert_eq!(code(&site.plain(b"\0nobody\0b").await), 535);
@@ -210,7 +211,8 @@ async fn old_records_are_renewed_at_a_login_and_keys_are_added() {
 #[tokio::test]
 async fn without_rehash_and_without_need_the_file_stays() {
     for (users, rehash) in [("anna:{PLAIN}right\n", false), (anna(true).as_str(), true)] {
-        let site = site_of(users, LoginSettings { rehash, keeping: Keeping { cost: CHEAP, scram: true }, ..settings() });
+        let site =
+            site_of(users, LoginSettings { rehash, password_policy: PasswordPolicy { cost: CHEAP, scram: true }, ..settings() });
         assert_eq!(code(&site.plain(b"\0anna\0right").await), 235);
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert_eq!(std::fs::read_to_string(site.file()).unwrap(), users);
@@ -231,8 +233,11 @@ async fn that_a_record_cannot_be_renewed_does_not_matter_to_the_login() {
 async fn a_changed_password_counts_at_once_and_the_old_one_no_more() {
     let site = site(false);
     assert_eq!(code(&site.plain(b"\0anna\0right").await), 235);
-    std::fs::write(site.file(), format!("anna:{}\n", Record::make("new", &[2; ARGON2_SALT_BYTES], CHEAP).unwrap().to_text()))
-        .unwrap();
+    std::fs::write(
+        site.file(),
+        format!("anna:{}\n", StoredPassword::new_argon2id("new", &[2; ARGON2_SALT_BYTES], CHEAP).unwrap().to_text()),
+    )
+    .unwrap();
     assert_eq!(code(&site.plain(b"\0anna\0new").await), 235);
     assert_eq!(code(&site.plain(b"\0anna\0right").await), 535, "although it was remembered");
 }

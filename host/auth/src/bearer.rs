@@ -7,7 +7,7 @@ pub const TOKEN_BYTES_MAX: usize = 8192;
 
 /// Credentials of an OAUTHBEARER or XOAUTH2 response.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Bearer {
+pub struct BearerCredentials {
     /// User name claimed by the client.
     pub user: String,
     /// Bearer token (RFC 6750).
@@ -17,7 +17,7 @@ pub struct Bearer {
 /// Parses `n,a=user,^Ahost=…^Aauth=Bearer token^A^A` (RFC 7628 §3.1). `None` for a malformed response or a missing user name, although the
 /// RFC permits a token alone.
 #[must_use]
-pub fn parse_oauthbearer(response: &[u8]) -> Option<Bearer> {
+pub fn parse_oauthbearer(response: &[u8]) -> Option<BearerCredentials> {
     let text = std::str::from_utf8(response).ok()?;
     let (header, pairs) = text.split_once('\x01')?;
     let mut gs2 = header.splitn(3, ',');
@@ -26,27 +26,27 @@ pub fn parse_oauthbearer(response: &[u8]) -> Option<Bearer> {
         return None;
     }
     let name = name.strip_prefix("a=")?.replace("=2C", ",").replace("=3D", "=");
-    bearer(&name, pairs)
+    parse_key_values(&name, pairs)
 }
 
 /// Parses `user=…^Aauth=Bearer token^A^A`. `None` for a malformed response.
 #[must_use]
-pub fn parse_xoauth2(response: &[u8]) -> Option<Bearer> {
+pub fn parse_xoauth2(response: &[u8]) -> Option<BearerCredentials> {
     let (name, pairs) = std::str::from_utf8(response).ok()?.split_once('\x01')?;
-    bearer(name.strip_prefix("user=")?, pairs)
+    parse_key_values(name.strip_prefix("user=")?, pairs)
 }
 
-fn bearer(name: &str, pairs: &str) -> Option<Bearer> {
+fn parse_key_values(name: &str, pairs: &str) -> Option<BearerCredentials> {
     let pairs = pairs.strip_suffix("\x01\x01")?;
     let value = pairs.split('\x01').find_map(|pair| pair.strip_prefix("auth="))?;
     let (kind, token) = value.split_once(' ')?;
     let token_ok = (1..=TOKEN_BYTES_MAX).contains(&token.len()) && token.bytes().all(|octet| octet.is_ascii_graphic());
     (kind.eq_ignore_ascii_case("bearer") && token_ok)
-        .then(|| Some(Bearer { user: user_name(name)?.to_owned(), token: token.to_owned() }))?
+        .then(|| Some(BearerCredentials { user: parse_user_name(name)?.to_owned(), token: token.to_owned() }))?
 }
 
 /// Returns a user name of permitted length without control characters.
-fn user_name(text: &str) -> Option<&str> {
+fn parse_user_name(text: &str) -> Option<&str> {
     ((1..=NAME_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control)).then_some(text)
 }
 

@@ -9,10 +9,12 @@
 
 mod bearer;
 mod plain;
-mod record;
 mod scram;
+mod stored_password;
 
-pub use bearer::{Bearer, TOKEN_BYTES_MAX, parse_oauthbearer, parse_xoauth2};
-pub use plain::{Login, LoginStep, NAME_BYTES_MAX, PlainResponse, SECRET_BYTES_MAX, SaslError, parse_plain};
-pub use record::{ARGON2_HASH_BYTES, ARGON2_SALT_BYTES, PasswordCost, Record, RecordError};
-pub use scram::{Binding, SCRAM_ITERATIONS, SCRAM_ITERATIONS_MAX, SCRAM_MESSAGE_BYTES_MAX, Scram, ScramKeys, ScramUser};
+pub use bearer::{BearerCredentials, TOKEN_BYTES_MAX, parse_oauthbearer, parse_xoauth2};
+pub use plain::{LoginMechanism, LoginStep, NAME_BYTES_MAX, PlainResponse, SECRET_BYTES_MAX, SaslError, parse_plain};
+pub use scram::{
+    ChannelBinding, SCRAM_ITERATIONS, SCRAM_ITERATIONS_MAX, SCRAM_MESSAGE_BYTES_MAX, ScramExchange, ScramIdentity, ScramKeys,
+};
+pub use stored_password::{ARGON2_HASH_BYTES, ARGON2_SALT_BYTES, PasswordCost, StoredPassword, StoredPasswordError};

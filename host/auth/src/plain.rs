@@ -18,7 +18,7 @@ pub enum SaslError {
     TooLong,
     /// Wrong channel binding, or a downgrade: the client believes that the server does not offer channel binding (RFC 5802 §6).
     #[error("channel binding does not match")]
-    Binding,
+    ChannelBinding,
     /// Wrong user name or password.
     #[error("wrong name or secret")]
     Denied,
@@ -35,7 +35,7 @@ pub struct PlainResponse {
     pub secret: String,
 }
 
-fn checked(bytes: &[u8], max: usize) -> Result<String, SaslError> {
+fn parse_field(bytes: &[u8], max: usize) -> Result<String, SaslError> {
     if bytes.len() > max {
         return Err(SaslError::TooLong);
     }
@@ -52,9 +52,9 @@ pub fn parse_plain(response: &[u8]) -> Result<PlainResponse, SaslError> {
         return Err(SaslError::Malformed);
     };
     let credentials = PlainResponse {
-        authzid: checked(authzid, NAME_BYTES_MAX)?,
-        user: checked(user, NAME_BYTES_MAX)?,
-        secret: checked(secret, SECRET_BYTES_MAX)?,
+        authzid: parse_field(authzid, NAME_BYTES_MAX)?,
+        user: parse_field(user, NAME_BYTES_MAX)?,
+        secret: parse_field(secret, SECRET_BYTES_MAX)?,
     };
     match credentials.user.is_empty() || credentials.secret.is_empty() {
         true => Err(SaslError::Malformed),
@@ -64,31 +64,31 @@ pub fn parse_plain(response: &[u8]) -> Result<PlainResponse, SaslError> {
 
 /// State of a LOGIN exchange.
 #[derive(Default)]
-pub struct Login {
+pub struct LoginMechanism {
     user: Option<String>,
 }
 
 /// Result of a step of LOGIN.
 pub enum LoginStep {
     /// Challenge for the client.
-    Ask(&'static [u8]),
+    Prompt(&'static [u8]),
     /// Complete user name and password.
-    Said(PlainResponse),
+    Complete(PlainResponse),
 }
 
-impl Login {
+impl LoginMechanism {
     /// Processes a response; `None` for a missing initial response. Errors: `Malformed`, `TooLong`.
     pub fn step(&mut self, response: Option<&[u8]>) -> Result<LoginStep, SaslError> {
-        let Some(response) = response else { return Ok(LoginStep::Ask(b"Username:")) };
+        let Some(response) = response else { return Ok(LoginStep::Prompt(b"Username:")) };
         if response.is_empty() {
             return Err(SaslError::Malformed);
         }
         let Some(user) = self.user.take() else {
-            self.user = Some(checked(response, NAME_BYTES_MAX)?);
-            return Ok(LoginStep::Ask(b"Password:"));
+            self.user = Some(parse_field(response, NAME_BYTES_MAX)?);
+            return Ok(LoginStep::Prompt(b"Password:"));
         };
-        let secret = checked(response, SECRET_BYTES_MAX)?;
-        Ok(LoginStep::Said(PlainResponse { authzid: String::new(), user, secret }))
+        let secret = parse_field(response, SECRET_BYTES_MAX)?;
+        Ok(LoginStep::Complete(PlainResponse { authzid: String::new(), user, secret }))
     }
 }
 
@@ -111,10 +111,10 @@ mod tests {
 
     #[test]
     fn login_asks_twice() {
-        let mut login = Login::default();
-        assert!(matches!(login.step(None), Ok(LoginStep::Ask(b"Username:"))));
-        assert!(matches!(login.step(Some(b"anna")), Ok(LoginStep::Ask(b"Password:"))));
-        let Ok(LoginStep::Said(said)) = login.step(Some(b"secret")) else { panic!("not done") };
+        let mut login = LoginMechanism::default();
+        assert!(matches!(login.step(None), Ok(LoginStep::Prompt(b"Username:"))));
+        assert!(matches!(login.step(Some(b"anna")), Ok(LoginStep::Prompt(b"Password:"))));
+        let Ok(LoginStep::Complete(said)) = login.step(Some(b"secret")) else { panic!("not done") };
         assert_eq!((said.user.as_str(), said.secret.as_str()), ("anna", "secret"));
     }
 
@@ -122,7 +122,7 @@ mod tests {
         #[test]
         fn nothing_panics(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             let _ = parse_plain(&bytes);
-            let mut login = Login::default();
+            let mut login = LoginMechanism::default();
             let _ = login.step(Some(&bytes));
             let _ = login.step(Some(&bytes));
         }

@@ -5,7 +5,7 @@
 use rsasl::config::SASLConfig;
 use rsasl::mechname::Mechname;
 use rsasl::prelude::{SASLClient, State};
-use waxwing_auth::{Binding, Login, LoginStep, SCRAM_ITERATIONS, Scram, ScramKeys, parse_plain};
+use waxwing_auth::{ChannelBinding, LoginMechanism, LoginStep, SCRAM_ITERATIONS, ScramExchange, ScramKeys, parse_plain};
 
 /// Whether the client is content with a server that takes what it says and gives the next challenge; `first` is what it is asked with.
 fn talk(mechanism: &str, password: &str, first: Option<&[u8]>, mut server: impl FnMut(&[u8]) -> Option<Vec<u8>>) -> bool {
@@ -33,11 +33,11 @@ fn talk(mechanism: &str, password: &str, first: Option<&[u8]>, mut server: impl 
 #[test]
 fn scram_with_a_right_and_a_wrong_password() {
     for (password, right) in [("pencil", true), ("pen", false)] {
-        let keys = ScramKeys::of("pencil", b"0123456789abcdef", SCRAM_ITERATIONS).unwrap();
-        let mut exchange: Option<Scram> = None;
+        let keys = ScramKeys::from_password("pencil", b"0123456789abcdef", SCRAM_ITERATIONS).unwrap();
+        let mut exchange: Option<ScramExchange> = None;
         let content = talk("SCRAM-SHA-256", password, None, |said| match &mut exchange {
             None => {
-                let (mut begun, who) = Scram::begin(said, Binding::None, "s3rv3r").unwrap();
+                let (mut begun, who) = ScramExchange::begin(said, ChannelBinding::NotOffered, "s3rv3r").unwrap();
                 assert_eq!(who.user, "user");
                 let challenge = begun.challenge(keys.clone());
                 exchange = Some(begun);
@@ -57,12 +57,12 @@ fn plain_and_login() {
         Some(Vec::new())
     });
     assert!(content);
-    let mut login = Login::default();
-    let Ok(LoginStep::Ask(first)) = login.step(None) else { panic!("LOGIN asks first") };
+    let mut login = LoginMechanism::default();
+    let Ok(LoginStep::Prompt(first)) = login.step(None) else { panic!("LOGIN asks first") };
     let mut heard = None;
     talk("LOGIN", "pencil", Some(first), |said| match login.step(Some(said)).unwrap() {
-        LoginStep::Ask(next) => Some(next.to_vec()),
-        LoginStep::Said(plain) => {
+        LoginStep::Prompt(next) => Some(next.to_vec()),
+        LoginStep::Complete(plain) => {
             heard = Some((plain.user, plain.secret));
             Some(Vec::new())
         }

@@ -3,8 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::load::LoadError;
-use crate::{Config, Facts};
+use crate::load::ConfigError;
+use crate::{Config, HostEnvironment};
 
 /// Domain of the demo user.
 pub const DEV_DOMAIN: &str = "waxwing.test";
@@ -14,7 +14,7 @@ pub const DEV_USER: &str = "demo";
 /// Name of the file with the self-signed certificate and key of `waxwing dev`.
 pub const DEV_CERTIFICATE: &str = "certificate.pem";
 
-const ALIASES: &str = "\
+const ALIASES_TEXT: &str = "\
 # Aliases of local users: a name, a colon, a list of addresses. Read again when this file changes.
 postmaster: root
 abuse: root
@@ -24,7 +24,7 @@ team: demo, postmaster
 ";
 
 /// Name of the file in the directory whose content is appended to the configuration; for plugins under test.
-const PLUGINS: &str = "plugins.toml";
+const PLUGINS_FILE: &str = "plugins.toml";
 
 /// TCP ports on 127.0.0.1; 0 selects any free port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Default for DevPorts {
 pub enum DevError {
     /// Creating or reading a file or directory failed.
     #[error("{}: {error}", path.display())]
-    Write {
+    Io {
         /// Path of the file or directory.
         path: PathBuf,
         /// Error of the operating system.
@@ -54,26 +54,26 @@ pub enum DevError {
     },
     /// The written file is not a valid configuration.
     #[error(transparent)]
-    Load(#[from] LoadError),
+    Load(#[from] ConfigError),
 }
 
 impl Config {
     /// Writes `waxwing.toml`, followed by the content of `plugins.toml`, and `aliases` unless present, into `dir`,
     /// and loads the result. All data stays below `dir`. `more` holds further TOML tables, appended last.
-    pub fn dev(dir: &Path, ports: DevPorts, more: &str, facts: &Facts) -> Result<Self, DevError> {
+    pub fn load_dev(dir: &Path, ports: DevPorts, more: &str, facts: &HostEnvironment) -> Result<Self, DevError> {
         let file = dir.join("waxwing.toml");
         let aliases = dir.join("aliases");
         let failed = |path: &Path| {
             let path = path.to_owned();
-            move |error| DevError::Write { path, error }
+            move |error| DevError::Io { path, error }
         };
         for made in ["queue", "mail", "spool"].map(|name| dir.join(name)) {
             std::fs::create_dir_all(&made).map_err(failed(&made))?;
         }
         if !aliases.exists() {
-            std::fs::write(&aliases, ALIASES).map_err(failed(&aliases))?;
+            std::fs::write(&aliases, ALIASES_TEXT).map_err(failed(&aliases))?;
         }
-        let plugins = dir.join(PLUGINS);
+        let plugins = dir.join(PLUGINS_FILE);
         let plugins = match std::fs::read_to_string(&plugins) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             read => read.map_err(failed(&plugins))?,

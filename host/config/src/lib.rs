@@ -8,51 +8,54 @@
 //! a table.
 #![forbid(unsafe_code)]
 
+mod address_verify;
+mod bare_newline;
 mod check;
 mod config;
 mod dev;
-mod facts;
-mod kind;
+mod diagnostic;
+mod environment;
 mod listener;
 mod load;
-mod mistake;
-mod names;
-mod nearest;
 mod network;
-mod outbound;
 mod plugin;
+mod postfix_hints;
 mod reader;
 mod reference;
 mod restriction;
 mod route;
 mod section;
-mod sections;
-mod session;
+mod server_tables;
 mod show;
+mod suggestion;
 mod table;
 mod tls;
-mod users;
-mod verify;
+mod tls_level;
+mod user_source;
+mod value;
 
-pub use check::PLUGIN_TABLE;
+pub use address_verify::TempfailAction;
+pub use bare_newline::ForbidBareNewline;
+pub use check::PLUGIN_TABLE_PREFIX;
 pub use config::Config;
 pub use dev::{DEV_CERTIFICATE, DEV_DOMAIN, DEV_USER, DevError, DevPorts};
-pub use facts::Facts;
+pub use diagnostic::{Diagnostic, Diagnostics, Position};
+pub use environment::HostEnvironment;
 pub use listener::ListenAddress;
-pub use load::{CONFIG_BYTES_MAX, LoadError};
-pub use mistake::{Mistake, Mistakes, Position};
+pub use load::{CONFIG_BYTES_MAX, ConfigError};
 pub use network::{Network, NetworkError};
 pub use plugin::{
-    Addresses, BUILTIN_PLUGINS, Canary, Grants, Instance, Limits, MessageGrant, Mode, OnFault, Plugin, PluginConfig,
-    PluginSource, When,
+    BUILTIN_PLUGINS, CanaryConfig, ConditionsConfig, GrantsConfig, InstanceConfig, LimitsConfig, MessageGrantConfig, ModeConfig,
+    OnFaultConfig, PluginConfig, PluginOptions, PluginSource, RewriteScope,
 };
-pub use reference::reference;
-pub use restriction::{Answers, DnsList, Rule, RuleError, Subject, Test};
-pub use route::{HostPort, Route, TRANSPORTS};
-pub use sections::{Control, Dns, Listen, ListenKind, Log, LogLevel, Recording, Runtime, ScanRefusal, Trace};
-pub use session::ForbidBareNewline;
-pub use show::Shown;
+pub use reference::reference_toml;
+pub use restriction::{DnsList, DnsblFilter, Restriction, RestrictionError, RestrictionKind, RestrictionSubject};
+pub use route::{BUILTIN_TRANSPORTS, HostPort, Route};
+pub use server_tables::{
+    ControlConfig, DnsConfig, ListenerConfig, ListenerKind, LogConfig, LogLevel, RecordingConfig, RuntimeConfig,
+    ScanRejectAction, Trace,
+};
+pub use show::Visibility;
 pub use table::TableSpec;
-pub use tls::{ClientCertificates, ListenTls, TlsProtocols};
-pub use users::UserPlace;
-pub use verify::TempfailAction;
+pub use tls::{ClientCertificateMode, ListenerTlsMode, TlsProtocols};
+pub use user_source::UserSourceConfig;

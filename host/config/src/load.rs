@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
-use crate::check::check;
-use crate::reader::Reader;
+use crate::check::check_config;
+use crate::reader::ConfigReader;
 use crate::section::Section;
-use crate::{Config, Facts, Mistakes};
+use crate::{Config, Diagnostics, HostEnvironment};
 
 /// Maximum size of a configuration file in bytes.
 pub const CONFIG_BYTES_MAX: u64 = 16 << 20;
 
 /// Failure to load a configuration.
 #[derive(Debug, thiserror::Error)]
-pub enum LoadError {
+pub enum ConfigError {
     /// Reading the file failed.
     #[error("{}: {error}", path.display())]
     Read {
@@ -26,39 +26,39 @@ pub enum LoadError {
     },
     /// The file has errors.
     #[error("{0}")]
-    Mistakes(#[from] Mistakes),
+    Invalid(#[from] Diagnostics),
 }
 
 impl Config {
     /// Reads and checks a configuration file of at most [`CONFIG_BYTES_MAX`] bytes.
-    pub fn load(path: &Path, facts: &Facts) -> Result<Self, LoadError> {
+    pub fn load(path: &Path, facts: &HostEnvironment) -> Result<Self, ConfigError> {
         let read = || {
             if std::fs::metadata(path)?.len() > CONFIG_BYTES_MAX {
                 return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the file is larger than 16 MiB"));
             }
             std::fs::read_to_string(path)
         };
-        let text = read().map_err(|error| LoadError::Read { path: path.to_owned(), error })?;
+        let text = read().map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
         Ok(Self::parse(path, &text, facts)?)
     }
 
     /// Checks the text of a configuration. Diagnostics name `file`; relative paths start at the directory of `file`.
-    pub fn parse(file: &Path, text: &str, facts: &Facts) -> Result<Self, Mistakes> {
-        let mut reader = Reader::new(file, text, facts);
+    pub fn parse(file: &Path, text: &str, facts: &HostEnvironment) -> Result<Self, Diagnostics> {
+        let mut reader = ConfigReader::new(file, text, facts);
         let (table, errors) = DeTable::parse_recoverable(text);
         for error in errors {
             let span = error.span().unwrap_or(0..0);
-            reader.wrong(span, error.message().trim_end().replace('\n', ", "), None);
+            reader.error(span, error.message().trim_end().replace('\n', ", "), None);
         }
-        let open = reader.table("", table.get_ref(), Self::NAMES);
+        let open = reader.open_table("", table.get_ref(), Self::NAMES);
         let mut config = Self::read(&open, &mut reader);
-        check(&mut config, &mut reader);
+        check_config(&mut config, &mut reader);
         let (places, mistakes) = reader.finish();
         if mistakes.is_empty() {
             config.places = places;
             Ok(config)
         } else {
-            Err(Mistakes::new(places.text, mistakes))
+            Err(Diagnostics::new(places.text, mistakes))
         }
     }
 }

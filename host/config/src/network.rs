@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use toml::Value;
 
-use crate::kind::{Kind, string};
-use crate::reader::{Node, Reader};
+use crate::reader::{ConfigReader, ValueNode};
+use crate::value::{ValueType, expect_string};
 
 /// An IPv4 or IPv6 network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub enum NetworkError {
 impl Network {
     /// Returns the network with `address` as the only member.
     #[must_use]
-    pub fn host(address: IpAddr) -> Self {
+    pub fn single_address(address: IpAddr) -> Self {
         Self { address, prefix: if address.is_ipv4() { 32 } else { 128 } }
     }
 
@@ -44,11 +44,11 @@ impl Network {
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        address.is_ipv4() == self.address.is_ipv4() && mask(address, self.prefix) == self.address
+        address.is_ipv4() == self.address.is_ipv4() && network_address(address, self.prefix) == self.address
     }
 }
 
-fn mask(address: IpAddr, prefix: u8) -> IpAddr {
+fn network_address(address: IpAddr, prefix: u8) -> IpAddr {
     match address {
         IpAddr::V4(v4) => {
             let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
@@ -72,12 +72,12 @@ impl FromStr for Network {
         };
         let inner = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
         let address: IpAddr = inner.parse().map_err(|_| NetworkError::Syntax)?;
-        let whole = Self::host(address);
+        let whole = Self::single_address(address);
         let prefix = match prefix {
             None => whole.prefix,
             Some(digits) => digits.parse().ok().filter(|p| *p <= whole.prefix).ok_or(NetworkError::Syntax)?,
         };
-        let network = Self { address: mask(address, prefix), prefix };
+        let network = Self { address: network_address(address, prefix), prefix };
         if network.address == address { Ok(network) } else { Err(NetworkError::HostBits(network)) }
     }
 }
@@ -92,14 +92,14 @@ impl fmt::Display for Network {
 }
 
 /// A network written as a string.
-pub(crate) struct NetworkText;
+pub(crate) struct NetworkValue;
 
-impl Kind for NetworkText {
+impl ValueType for NetworkValue {
     type Value = Network;
     const FORM: &'static str = "networks, \"10.0.0.0/8\" or \"[fd00::]/8\"";
 
-    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Network> {
-        let text = string(node, reader, "a network in quotes, such as \"10.0.0.0/8\"")?;
+    fn read(node: &ValueNode<'_>, reader: &mut ConfigReader<'_>) -> Option<Network> {
+        let text = expect_string(node, reader, "a network in quotes, such as \"10.0.0.0/8\"")?;
         match text.parse::<Network>() {
             Ok(network) => Some(network),
             Err(error) => {
@@ -111,7 +111,7 @@ impl Kind for NetworkText {
                     NetworkError::HostBits(_) => format!("the network \"{text}\" has bits right of its prefix"),
                     NetworkError::Syntax => format!("\"{text}\" is not a network"),
                 };
-                reader.wrong(node.span.clone(), message, advice);
+                reader.error(node.span.clone(), message, advice);
                 None
             }
         }

@@ -6,62 +6,63 @@ use std::time::Duration;
 
 use toml::Value;
 use toml::de::{DeTable, DeValue};
-use waxwing_types::{Endpoint, Via};
+use waxwing_types::{Endpoint, Source};
 
-use crate::kind::{
-    Choice, Count, Domain, FilePath, Flag, Kind, ListOf, Maybe, Place, Size, Span, Sub, Text, Words, default_section,
-};
-use crate::reader::{Node, Reader, TableReader, join};
+use crate::reader::{ConfigReader, TableReader, ValueNode, join_path};
 use crate::section::{Section, section};
+use crate::value::{
+    BoolValue, ByteSize, DomainValue, DurationValue, EnumValue, IntegerValue, ListOf, MilterEndpoint, OptionalValue, PathValue,
+    StringEnum, TableValue, TextValue, ValueType, default_section,
+};
 
 /// Names of the plugins built into the server.
 pub const BUILTIN_PLUGINS: &[&str] = &["cleanup", "aliases"];
 
 section! {
     /// A plugin and its binding.
-    pub struct Plugin (table, reader) {
+    pub struct PluginConfig (table, reader) {
         /// Component file of the plugin; not for built-in plugins.
-        file: Option<PathBuf> [Maybe<FilePath>] = None;
+        file: Option<PathBuf> [OptionalValue<PathValue>] = None;
         /// Address of a milter to call instead of a component.
-        milter: Option<Endpoint> [Maybe<Place>] = None;
+        milter: Option<Endpoint> [OptionalValue<MilterEndpoint>] = None;
         /// Timeout for connecting to a milter, and for the negotiation.
-        milter_connect_timeout: Duration [Span<1>] = Duration::from_secs(30);
+        milter_connect_timeout: Duration [DurationValue<1>] = Duration::from_secs(30);
         /// Timeout for the reply of a milter to a command, a header field or a piece of the body.
-        milter_command_timeout: Duration [Span<1>] = Duration::from_secs(30);
+        milter_command_timeout: Duration [DurationValue<1>] = Duration::from_secs(30);
         /// Timeout for the reply of a milter to the end of the message, and between two progress packets.
-        milter_content_timeout: Duration [Span<1>] = Duration::from_secs(300);
+        milter_content_timeout: Duration [DurationValue<1>] = Duration::from_secs(300);
         /// Use the built-in plugin of the same name.
-        builtin: bool [Flag] = BUILTIN_PLUGINS.contains(&table.name()), derived "true for cleanup and aliases";
+        builtin: bool [BoolValue] = BUILTIN_PLUGINS.contains(&table.name()), derived "true for cleanup and aliases";
         /// Load and call the plugin.
-        enabled: bool [Flag] = true;
+        enabled: bool [BoolValue] = true;
         /// Position of the plugin among all plugins; plugins of equal order are sorted by name.
-        order: i32 [Count<i32, -1_000_000, 1_000_000>] = default_order(table), derived "100; cleanup 10, aliases 20";
+        order: i32 [IntegerValue<i32, -1_000_000, 1_000_000>] = default_order(table), derived "100; cleanup 10, aliases 20";
         /// Create a fresh instance for each transaction, or reuse instances.
-        instance: Instance [Choice<Instance>] = if builtin { Instance::Reuse } else { Instance::Fresh },
+        instance: InstanceConfig [EnumValue<InstanceConfig>] = if builtin { InstanceConfig::Reuse } else { InstanceConfig::Fresh },
             derived "\"reuse\" for built-in plugins, else \"fresh\"";
         /// Number of calls after which a reused instance is replaced.
-        recycle_calls: u32 [Count<u32, 1, 50_000>] = 10_000;
+        recycle_calls: u32 [IntegerValue<u32, 1, 50_000>] = 10_000;
         /// Apply the results of the plugin, only record the results, or do not call the plugin.
-        mode: Mode [Choice<Mode>] = Mode::Enforce;
+        mode: ModeConfig [EnumValue<ModeConfig>] = ModeConfig::Enforce;
         /// Consequence for the message when a call of the plugin fails.
-        on_fault: OnFault [Choice<OnFault>] = OnFault::Defer;
+        on_fault: OnFaultConfig [EnumValue<OnFaultConfig>] = OnFaultConfig::Defer;
         /// Number of consecutive faults at a hook after which the hook is suspended, with the consequence of
         /// on_fault; 0: never suspended.
-        breaker_faults: u32 [Count<u32, 0, 1_000_000>] = 10;
+        breaker_faults: u32 [IntegerValue<u32, 0, 1_000_000>] = 10;
         /// Time for which a hook is suspended, before a single call tests the plugin again.
-        breaker_time: Duration [Span<1>] = Duration::from_secs(30);
+        breaker_time: Duration [DurationValue<1>] = Duration::from_secs(30);
         /// Another version of the plugin that handles a part of the mail before general use.
-        canary: Option<Canary> [Maybe<Sub<Canary>>] = None;
+        canary: Option<CanaryConfig> [OptionalValue<TableValue<CanaryConfig>>] = None;
         /// Name of the transport implemented by the on-deliver hook of the plugin.
-        transport: Option<String> [Maybe<Text>] = None;
+        transport: Option<String> [OptionalValue<TextValue>] = None;
         /// Conditions under which the plugin is called; an empty list is no condition.
-        when: When [Sub<When>] = default_section(&join_own(table, "when"), reader);
+        when: ConditionsConfig [TableValue<ConditionsConfig>] = default_section(&subsection_path(table, "when"), reader);
         /// Limits of each call.
-        limits: Limits [Sub<Limits>] = default_section(&join_own(table, "limits"), reader);
+        limits: LimitsConfig [TableValue<LimitsConfig>] = default_section(&subsection_path(table, "limits"), reader);
         /// Permissions of the plugin.
-        grants: Grants [Sub<Grants>] = builtin_grants(table, reader), derived "what a built-in plugin needs, else nothing";
+        grants: GrantsConfig [TableValue<GrantsConfig>] = builtin_grants(table, reader), derived "what a built-in plugin needs, else nothing";
         /// Settings of the plugin, passed on unchanged; a key that the plugin never reads is an error.
-        config: PluginConfig [ConfigTable] = PluginConfig::default();
+        config: PluginOptions [AnyTable] = PluginOptions::default();
     }
     extra {
         /// Name of the plugin, from `[plugins.NAME]`.
@@ -70,7 +71,7 @@ section! {
 }
 
 /// Settings in the `config` table of a plugin, passed to the plugin unchanged.
-pub type PluginConfig = serde_json::Map<String, serde_json::Value>;
+pub type PluginOptions = serde_json::Map<String, serde_json::Value>;
 
 /// Origin of the code of a plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +84,7 @@ pub enum PluginSource {
     Milter(Endpoint),
 }
 
-impl Plugin {
+impl PluginConfig {
     /// Returns the origin of the plugin's code.
     #[must_use]
     pub fn source(&self) -> PluginSource {
@@ -103,21 +104,21 @@ fn default_order(table: &TableReader<'_>) -> i32 {
     }
 }
 
-fn join_own(table: &TableReader<'_>, key: &str) -> String {
-    join(&join("plugins", table.name()), key)
+fn subsection_path(table: &TableReader<'_>, key: &str) -> String {
+    join_path(&join_path("plugins", table.name()), key)
 }
 
 /// Returns whether the limits belong to a built-in plugin. Built-in plugins are trusted to terminate, so that high
 /// load on the machine must not cause a fault.
-fn is_standard(limits: &TableReader<'_>) -> bool {
+fn is_builtin_plugin(limits: &TableReader<'_>) -> bool {
     BUILTIN_PLUGINS.contains(&limits.parent())
 }
 
-fn builtin_grants(table: &TableReader<'_>, reader: &mut Reader<'_>) -> Grants {
-    let mut grants: Grants = default_section(&join_own(table, "grants"), reader);
+fn builtin_grants(table: &TableReader<'_>, reader: &mut ConfigReader<'_>) -> GrantsConfig {
+    let mut grants: GrantsConfig = default_section(&subsection_path(table, "grants"), reader);
     match table.name() {
         "cleanup" => {
-            grants.message = MessageGrant::Headers;
+            grants.message = MessageGrantConfig::Headers;
             grants.edit = true;
         }
         "aliases" => grants.lookup = vec!["alias_maps".to_owned(), "virtual_alias_maps".to_owned()],
@@ -128,21 +129,21 @@ fn builtin_grants(table: &TableReader<'_>, reader: &mut Reader<'_>) -> Grants {
 
 /// Lifetime of plugin instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Instance {
+pub enum InstanceConfig {
     /// A new instance for each transaction.
     Fresh,
     /// An instance shared by many calls.
     Reuse,
 }
 
-impl Words for Instance {
+impl StringEnum for InstanceConfig {
     const FORM: &'static str = "\"fresh\" or \"reuse\"";
-    const WORDS: &'static [(&'static str, Self)] = &[("fresh", Self::Fresh), ("reuse", Self::Reuse)];
+    const VARIANTS: &'static [(&'static str, Self)] = &[("fresh", Self::Fresh), ("reuse", Self::Reuse)];
 }
 
 /// Effect of a plugin's results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub enum ModeConfig {
     /// Verdicts and edits take effect.
     Enforce,
     /// Verdicts and edits are only recorded.
@@ -151,14 +152,14 @@ pub enum Mode {
     Off,
 }
 
-impl Words for Mode {
+impl StringEnum for ModeConfig {
     const FORM: &'static str = "\"enforce\", \"shadow\" or \"off\"";
-    const WORDS: &'static [(&'static str, Self)] = &[("enforce", Self::Enforce), ("shadow", Self::Shadow), ("off", Self::Off)];
+    const VARIANTS: &'static [(&'static str, Self)] = &[("enforce", Self::Enforce), ("shadow", Self::Shadow), ("off", Self::Off)];
 }
 
 /// Consequence of a plugin fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnFault {
+pub enum OnFaultConfig {
     /// The client gets 451 and retries; a delivery attempt is deferred.
     Defer,
     /// The plugin is treated as absent.
@@ -169,15 +170,15 @@ pub enum OnFault {
     Hold,
 }
 
-impl Words for OnFault {
+impl StringEnum for OnFaultConfig {
     const FORM: &'static str = "\"defer\", \"skip\", \"reject\" or \"hold\"";
-    const WORDS: &'static [(&'static str, Self)] =
+    const VARIANTS: &'static [(&'static str, Self)] =
         &[("defer", Self::Defer), ("skip", Self::Skip), ("reject", Self::Reject), ("hold", Self::Hold)];
 }
 
-impl Words for Via {
+impl StringEnum for Source {
     const FORM: &'static str = "\"smtp\", \"submission\", \"pickup\", \"forward\" or \"dsn\"";
-    const WORDS: &'static [(&'static str, Self)] = &[
+    const VARIANTS: &'static [(&'static str, Self)] = &[
         ("smtp", Self::Smtp),
         ("submission", Self::Submission),
         ("pickup", Self::Pickup),
@@ -188,152 +189,152 @@ impl Words for Via {
 
 section! {
     /// A plugin version that handles a part of the mail.
-    pub struct Canary (table, reader) {
+    pub struct CanaryConfig (table, reader) {
         /// Component file of the canary; required.
-        file: PathBuf [FilePath] = PathBuf::new();
+        file: PathBuf [PathValue] = PathBuf::new();
         /// Percentage of transactions handled by the canary; a transaction uses the same version from the first hook
         /// to the last.
-        percent: u32 [Count<u32, 0, 100>] = 10;
+        percent: u32 [IntegerValue<u32, 0, 100>] = 10;
     }
 }
 
 section! {
     /// Conditions under which a plugin is called; all given conditions must hold.
-    pub struct When (table, reader) {
+    pub struct ConditionsConfig (table, reader) {
         /// Names of the listeners that received the message.
-        listener: Vec<String> [ListOf<Text>] = Vec::new();
+        listener: Vec<String> [ListOf<TextValue>] = Vec::new();
         /// Domains of a recipient of the message.
-        domain: Vec<String> [ListOf<Domain>] = Vec::new();
+        domain: Vec<String> [ListOf<DomainValue>] = Vec::new();
         /// Sources of the message.
-        via: Vec<Via> [ListOf<Choice<Via>>] = Vec::new();
+        via: Vec<Source> [ListOf<EnumValue<Source>>] = Vec::new();
         /// Maximum size of a message for which the plugin is called; none: no limit.
-        size_max: Option<u64> [Maybe<Size<0>>] = None;
+        size_max: Option<u64> [OptionalValue<ByteSize<0>>] = None;
         /// Addresses passed to on-rewrite-address.
-        addresses: Option<Addresses> [Maybe<Choice<Addresses>>] = None,
+        addresses: Option<RewriteScope> [OptionalValue<EnumValue<RewriteScope>>] = None,
             derived "\"bare\" for the built-in cleanup unless it masquerades, else \"any\"";
     }
 }
 
 /// Selection of addresses passed to on-rewrite-address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Addresses {
+pub enum RewriteScope {
     /// All addresses of a message.
-    Any,
+    All,
     /// Addresses without a domain.
-    Bare,
+    WithoutDomain,
 }
 
-impl Words for Addresses {
+impl StringEnum for RewriteScope {
     const FORM: &'static str = "\"any\" or \"bare\"";
-    const WORDS: &'static [(&'static str, Self)] = &[("any", Self::Any), ("bare", Self::Bare)];
+    const VARIANTS: &'static [(&'static str, Self)] = &[("any", Self::All), ("bare", Self::WithoutDomain)];
 }
 
 section! {
     /// Limits of each call.
-    pub struct Limits (table, reader) {
+    pub struct LimitsConfig (table, reader) {
         /// Time limit of a call, including waiting time.
-        time: Duration [Span<1>] = if is_standard(table) { Duration::from_secs(5) } else { Duration::from_millis(100) },
+        time: Duration [DurationValue<1>] = if is_builtin_plugin(table) { Duration::from_secs(5) } else { Duration::from_millis(100) },
             derived "100ms; 5s for cleanup and aliases";
         /// CPU time limit of a call.
-        cpu: Duration [Span<1>] = if is_standard(table) { Duration::from_secs(1) } else { Duration::from_millis(50) },
+        cpu: Duration [DurationValue<1>] = if is_builtin_plugin(table) { Duration::from_secs(1) } else { Duration::from_millis(50) },
             derived "50ms; 1s for cleanup and aliases";
         /// Maximum number of simultaneous instances, over all versions; further calls wait.
-        instances: u32 [Count<u32, 1, 10_000>] = 200;
+        instances: u32 [IntegerValue<u32, 1, 10_000>] = 200;
         /// Maximum number of simultaneous fresh instances for the same client (an IPv4 address, an IPv6 /64); further
         /// calls wait.
-        instances_per_client: u32 [Count<u32, 1, 10_000>] = 50;
+        instances_per_client: u32 [IntegerValue<u32, 1, 10_000>] = 50;
         /// Longest time that a call waits for an instance; after that the client gets 451, independent of on_fault.
-        instance_wait: Duration [Span<0>] = Duration::from_secs(2);
+        instance_wait: Duration [DurationValue<0>] = Duration::from_secs(2);
         /// Memory limit of an instance.
-        memory: u64 [Size<65536>] = 16 << 20;
+        memory: u64 [ByteSize<65536>] = 16 << 20;
         /// Maximum number of log lines of a call.
-        log_lines: u32 [Count<u32, 0, 100_000>] = 100;
+        log_lines: u32 [IntegerValue<u32, 0, 100_000>] = 100;
         /// Maximum number of edits staged by a call.
-        edits: u32 [Count<u32, 0, 100_000>] = 1000;
+        edits: u32 [IntegerValue<u32, 0, 100_000>] = 1000;
     }
 }
 
 section! {
     /// Permissions of a plugin.
-    pub struct Grants (table, reader) {
+    pub struct GrantsConfig (table, reader) {
         /// Part of the message that the plugin may read.
-        message: MessageGrant [Choice<MessageGrant>] = MessageGrant::None;
+        message: MessageGrantConfig [EnumValue<MessageGrantConfig>] = MessageGrantConfig::None;
         /// Permission to change the message and the envelope.
-        edit: bool [Flag] = false;
+        edit: bool [BoolValue] = false;
         /// Tables for lookups, by name: a ..._maps key, an entry of [tables], or "plugin:NAME" for the on-table hook
         /// of a plugin.
-        lookup: Vec<String> [ListOf<Text>] = Vec::new();
+        lookup: Vec<String> [ListOf<TextValue>] = Vec::new();
         /// Quota of the plugin's key-value store in bytes, over all entries; true is 64MiB.
-        kv: Option<u64> [KvGrant] = None;
+        kv: Option<u64> [KvGrantValue] = None;
         /// Names for DNS lookups: "NAME", or "*.ZONE" for all names below a zone; true for any name.
-        dns: Vec<String> [DnsGrant] = Vec::new();
+        dns: Vec<String> [DnsGrantValue] = Vec::new();
         /// URL prefixes for HTTP requests: "https://HOST/PATH/", optionally preceded by a method and by the keyword
         /// private for a host with a private address.
-        http: Vec<String> [ListOf<Text>] = Vec::new();
+        http: Vec<String> [ListOf<TextValue>] = Vec::new();
         /// Permission to submit mail.
-        submit: bool [Flag] = false;
+        submit: bool [BoolValue] = false;
         /// Permission to decide about logins; the plugin receives user names and passwords.
-        credentials: bool [Flag] = false;
+        credentials: bool [BoolValue] = false;
         /// Permission to read the time of day.
-        clock: bool [Flag] = false;
+        clock: bool [BoolValue] = false;
         /// Permission to read random bytes.
-        random: bool [Flag] = false;
+        random: bool [BoolValue] = false;
     }
 }
 
 /// Quota of a key-value store in bytes where the grant is only `true`.
-const KV_BYTES: u64 = 64 << 20;
+const KV_BYTES_DEFAULT: u64 = 64 << 20;
 
 /// The value `true`, a size, or a table with the key `bytes`.
-pub(crate) struct KvGrant;
+pub(crate) struct KvGrantValue;
 
-impl Kind for KvGrant {
+impl ValueType for KvGrantValue {
     type Value = Option<u64>;
     const FORM: &'static str = "true, or octets: a number, or text with a unit, \"64MiB\"";
 
-    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Option<u64>> {
+    fn read(node: &ValueNode<'_>, reader: &mut ConfigReader<'_>) -> Option<Option<u64>> {
         if let Some(granted) = node.value.as_bool() {
-            return Some(granted.then_some(KV_BYTES));
+            return Some(granted.then_some(KV_BYTES_DEFAULT));
         }
-        let Some(table) = node.value.as_table() else { return Size::<1024>::read(node, reader).map(Some) };
-        reader.table(&node.path, table, &["bytes"]);
+        let Some(table) = node.value.as_table() else { return ByteSize::<1024>::read(node, reader).map(Some) };
+        reader.open_table(&node.path, table, &["bytes"]);
         match table.get("bytes") {
             Some(size) => {
-                let size = Node { path: join(&node.path, "bytes"), value: size.get_ref(), span: size.span() };
-                Size::<1024>::read(&size, reader).map(Some)
+                let size = ValueNode { path: join_path(&node.path, "bytes"), value: size.get_ref(), span: size.span() };
+                ByteSize::<1024>::read(&size, reader).map(Some)
             }
-            None => Some(Some(KV_BYTES)),
+            None => Some(Some(KV_BYTES_DEFAULT)),
         }
     }
 
     fn show(value: &Option<u64>) -> Option<Value> {
-        Size::<1024>::show(value.as_ref()?)
+        ByteSize::<1024>::show(value.as_ref()?)
     }
 }
 
 /// The value `true`, or a list of names.
-pub(crate) struct DnsGrant;
+pub(crate) struct DnsGrantValue;
 
-impl Kind for DnsGrant {
+impl ValueType for DnsGrantValue {
     type Value = Vec<String>;
     const FORM: &'static str = "true, or array of names";
 
-    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Vec<String>> {
+    fn read(node: &ValueNode<'_>, reader: &mut ConfigReader<'_>) -> Option<Vec<String>> {
         match node.value.as_bool() {
             Some(true) => Some(vec!["*".to_owned()]),
             Some(false) => Some(Vec::new()),
-            None => ListOf::<Text>::read(node, reader),
+            None => ListOf::<TextValue>::read(node, reader),
         }
     }
 
     fn show(value: &Vec<String>) -> Option<Value> {
-        ListOf::<Text>::show(value)
+        ListOf::<TextValue>::show(value)
     }
 }
 
 /// Part of a message that a plugin may read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum MessageGrant {
+pub enum MessageGrantConfig {
     /// No access to the message.
     None,
     /// Access to the header block.
@@ -342,61 +343,61 @@ pub enum MessageGrant {
     Full,
 }
 
-impl Words for MessageGrant {
+impl StringEnum for MessageGrantConfig {
     const FORM: &'static str = "\"none\", \"headers\" or \"full\"";
-    const WORDS: &'static [(&'static str, Self)] = &[("none", Self::None), ("headers", Self::Headers), ("full", Self::Full)];
+    const VARIANTS: &'static [(&'static str, Self)] = &[("none", Self::None), ("headers", Self::Headers), ("full", Self::Full)];
 }
 
 /// The table `[plugins]`.
-pub(crate) struct Plugins;
+pub(crate) struct PluginsValue;
 
-impl Plugins {
+impl PluginsValue {
     /// Returns the built-in plugins with default settings.
-    pub(crate) fn only_builtin(reader: &mut Reader<'_>) -> Vec<Plugin> {
-        BUILTIN_PLUGINS.iter().map(|name| named(name, default_section(&join("plugins", name), reader))).collect()
+    pub(crate) fn builtin_defaults(reader: &mut ConfigReader<'_>) -> Vec<PluginConfig> {
+        BUILTIN_PLUGINS.iter().map(|name| with_name(name, default_section(&join_path("plugins", name), reader))).collect()
     }
 }
 
-fn named(name: &str, mut plugin: Plugin) -> Plugin {
+fn with_name(name: &str, mut plugin: PluginConfig) -> PluginConfig {
     name.clone_into(&mut plugin.name);
     // Saves four calls per typical message without any effect on the message.
     let only_completes = name == "cleanup" && plugin.builtin && !plugin.config.contains_key("masquerade_domains");
-    plugin.when.addresses.get_or_insert(if only_completes { Addresses::Bare } else { Addresses::Any });
+    plugin.when.addresses.get_or_insert(if only_completes { RewriteScope::WithoutDomain } else { RewriteScope::All });
     plugin
 }
 
-impl Kind for Plugins {
-    type Value = Vec<Plugin>;
+impl ValueType for PluginsValue {
+    type Value = Vec<PluginConfig>;
     const FORM: &'static str = "table";
 
-    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Vec<Plugin>> {
+    fn read(node: &ValueNode<'_>, reader: &mut ConfigReader<'_>) -> Option<Vec<PluginConfig>> {
         let Some(table) = node.value.as_table() else {
-            reader.wrong_type(node, "a table: [plugins.NAME]");
+            reader.type_error(node, "a table: [plugins.NAME]");
             return None;
         };
-        let mut plugins: BTreeMap<String, Plugin> =
-            Plugins::only_builtin(reader).into_iter().map(|plugin| (plugin.name.clone(), plugin)).collect();
+        let mut plugins: BTreeMap<String, PluginConfig> =
+            PluginsValue::builtin_defaults(reader).into_iter().map(|plugin| (plugin.name.clone(), plugin)).collect();
         let names: Vec<&str> = table.keys().map(|key| key.get_ref().as_ref()).collect();
-        reader.table(&node.path, table, &names);
+        reader.open_table(&node.path, table, &names);
         for (key, value) in table {
             let name: &str = key.get_ref();
             if !is_plugin_name(name) {
                 let advice = "a plugin's name has small letters, digits, hyphens and underscores".to_owned();
-                reader.wrong(key.span(), format!("\"{name}\" is not a plugin's name"), advice);
+                reader.error(key.span(), format!("\"{name}\" is not a plugin's name"), advice);
                 continue;
             }
-            let node = Node { path: join(&node.path, name), value: value.get_ref(), span: value.span() };
-            if let Some(plugin) = Sub::<Plugin>::read(&node, reader) {
-                plugins.insert(name.to_owned(), named(name, plugin));
+            let node = ValueNode { path: join_path(&node.path, name), value: value.get_ref(), span: value.span() };
+            if let Some(plugin) = TableValue::<PluginConfig>::read(&node, reader) {
+                plugins.insert(name.to_owned(), with_name(name, plugin));
             }
         }
-        let mut plugins: Vec<Plugin> = plugins.into_values().collect();
+        let mut plugins: Vec<PluginConfig> = plugins.into_values().collect();
         plugins.sort_by(|a, b| (a.order, &a.name).cmp(&(b.order, &b.name)));
         Some(plugins)
     }
 
-    fn show(value: &Vec<Plugin>) -> Option<Value> {
-        let show = |plugin: &Plugin| Some((plugin.name.clone(), Sub::<Plugin>::show(plugin)?));
+    fn show(value: &Vec<PluginConfig>) -> Option<Value> {
+        let show = |plugin: &PluginConfig| Some((plugin.name.clone(), TableValue::<PluginConfig>::show(plugin)?));
         Some(Value::Table(value.iter().filter_map(show).collect()))
     }
 }
@@ -406,33 +407,33 @@ fn is_plugin_name(name: &str) -> bool {
 }
 
 /// A table with arbitrary content.
-pub(crate) struct ConfigTable;
+pub(crate) struct AnyTable;
 
-impl Kind for ConfigTable {
-    type Value = PluginConfig;
+impl ValueType for AnyTable {
+    type Value = PluginOptions;
     const FORM: &'static str = "table of any content";
 
-    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<PluginConfig> {
+    fn read(node: &ValueNode<'_>, reader: &mut ConfigReader<'_>) -> Option<PluginOptions> {
         let Some(table) = node.value.as_table() else {
-            reader.wrong_type(node, "a table");
+            reader.type_error(node, "a table");
             return None;
         };
         Some(to_json_table(&node.path, table, reader))
     }
 
-    fn show(value: &PluginConfig) -> Option<Value> {
+    fn show(value: &PluginOptions) -> Option<Value> {
         if value.is_empty() { None } else { Value::try_from(value).ok() }
     }
 }
 
-fn to_json_table(path: &str, table: &DeTable<'_>, reader: &mut Reader<'_>) -> PluginConfig {
+fn to_json_table(path: &str, table: &DeTable<'_>, reader: &mut ConfigReader<'_>) -> PluginOptions {
     let names: Vec<&str> = table.keys().map(|key| key.get_ref().as_ref()).collect();
-    reader.table(path, table, &names);
-    let entry = |key: &str, value: &DeValue<'_>, reader: &mut Reader<'_>| to_json(&join(path, key), value, reader);
+    reader.open_table(path, table, &names);
+    let entry = |key: &str, value: &DeValue<'_>, reader: &mut ConfigReader<'_>| to_json(&join_path(path, key), value, reader);
     table.iter().map(|(key, v)| (key.get_ref().to_string(), entry(key.get_ref(), v.get_ref(), reader))).collect()
 }
 
-fn to_json(path: &str, value: &DeValue<'_>, reader: &mut Reader<'_>) -> serde_json::Value {
+fn to_json(path: &str, value: &DeValue<'_>, reader: &mut ConfigReader<'_>) -> serde_json::Value {
     use serde_json::Value as Json;
     match value {
         DeValue::String(text) => Json::String(text.to_string()),
@@ -449,4 +450,4 @@ fn to_json(path: &str, value: &DeValue<'_>, reader: &mut Reader<'_>) -> serde_js
 }
 
 /// Keys of a plugin table, for the reference.
-pub(crate) const PLUGIN_KEYS: &[crate::section::Key] = Plugin::KEYS;
+pub(crate) const PLUGIN_KEYS: &[crate::section::KeyInfo] = PluginConfig::KEYS;

@@ -5,11 +5,11 @@ use std::str::FromStr;
 
 use toml::Value;
 
-use crate::kind::{Kind, string};
-use crate::reader::{Node, Reader, last_key};
+use crate::reader::{ConfigReader, ValueNode, last_key};
+use crate::value::{ValueType, expect_string};
 
 /// Names of the transports built into the server.
-pub const TRANSPORTS: &[&str] = &["local", "virtual", "smtp", "relay", "lmtp", "discard", "error"];
+pub const BUILTIN_TRANSPORTS: &[&str] = &["local", "virtual", "smtp", "relay", "lmtp", "discard", "error"];
 
 /// A host and port. A host in brackets is used without MX lookup.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -44,7 +44,7 @@ impl FromStr for HostPort {
             None => {
                 let (host, port) = text.split_at(text.find(':').unwrap_or(text.len()));
                 let host = waxwing_types::Address::new("x", host).map_err(|_| ())?;
-                if host.is_bare() {
+                if host.has_no_domain() {
                     return Err(());
                 }
                 (host.domain().to_owned(), port)
@@ -71,18 +71,18 @@ impl fmt::Display for HostPort {
 }
 
 /// A host and port written as a string.
-pub(crate) struct HostPortText;
+pub(crate) struct HostPortValue;
 
-impl Kind for HostPortText {
+impl ValueType for HostPortValue {
     type Value = HostPort;
     const FORM: &'static str = "next hop, \"[host]:port\" without or \"domain:port\" with MX lookup";
 
-    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<HostPort> {
-        let text = string(node, reader, "a host in quotes, such as \"[mail.example.com]:25\"")?;
+    fn read(node: &ValueNode<'_>, reader: &mut ConfigReader<'_>) -> Option<HostPort> {
+        let text = expect_string(node, reader, "a host in quotes, such as \"[mail.example.com]:25\"")?;
         let parsed = text.parse().ok();
         if parsed.is_none() {
             let advice = "write \"[host]:port\", or \"domain:port\" to look up its MX".to_owned();
-            reader.wrong(node.span.clone(), format!("{} \"{text}\" is not a next hop", last_key(&node.path)), advice);
+            reader.error(node.span.clone(), format!("{} \"{text}\" is not a next hop", last_key(&node.path)), advice);
         }
         parsed
     }
@@ -105,7 +105,7 @@ pub struct Route {
 impl Route {
     /// Returns a route without next hop.
     #[must_use]
-    pub fn to(transport: &str) -> Self {
+    pub fn for_transport(transport: &str) -> Self {
         Self { transport: transport.to_owned(), nexthop: String::new() }
     }
 
@@ -123,14 +123,14 @@ impl fmt::Display for Route {
 }
 
 /// A route written as a string. The existence of the transport is checked after all plugins are read.
-pub(crate) struct RouteText;
+pub(crate) struct RouteValue;
 
-impl Kind for RouteText {
+impl ValueType for RouteValue {
     type Value = Route;
     const FORM: &'static str = "route, \"transport\" or \"transport:nexthop\"";
 
-    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Route> {
-        let text = string(node, reader, "a route in quotes, such as \"smtp:[mail.example.com]:25\"")?;
+    fn read(node: &ValueNode<'_>, reader: &mut ConfigReader<'_>) -> Option<Route> {
+        let text = expect_string(node, reader, "a route in quotes, such as \"smtp:[mail.example.com]:25\"")?;
         let (transport, nexthop) = text.split_once(':').unwrap_or((text, ""));
         let bad = if transport.is_empty() || transport.contains(['[', ']', '.', ' ']) {
             Some("a route begins with the name of a transport: \"smtp:[host]:port\"")
@@ -143,7 +143,7 @@ impl Kind for RouteText {
         };
         match bad {
             Some(advice) => {
-                reader.wrong(node.span.clone(), format!("\"{text}\" is not a route"), advice.to_owned());
+                reader.error(node.span.clone(), format!("\"{text}\" is not a route"), advice.to_owned());
                 None
             }
             None => Some(Route { transport: transport.to_owned(), nexthop: nexthop.to_owned() }),

@@ -1,10 +1,10 @@
 //! The macro `section!`, which generates a struct, the reader, the printer and the reference entries from a list of
 //! keys.
 
-use crate::reader::{Reader, TableReader};
+use crate::reader::{ConfigReader, TableReader};
 
 /// Documentation of a key, for the reference and `config show`.
-pub(crate) struct Key {
+pub(crate) struct KeyInfo {
     pub(crate) name: &'static str,
     /// Syntax of the value, with the unit.
     pub(crate) form: &'static str,
@@ -17,11 +17,11 @@ pub(crate) struct Key {
 /// A TOML table with a fixed set of keys.
 pub(crate) trait Section: Sized {
     /// Documentation of the keys, in the order of the reference.
-    const KEYS: &'static [Key];
+    const KEYS: &'static [KeyInfo];
     /// Names of the keys.
     const NAMES: &'static [&'static str];
     /// Reads a table; invalid keys are reported and take the default.
-    fn read(table: &TableReader<'_>, reader: &mut Reader<'_>) -> Self;
+    fn read(table: &TableReader<'_>, reader: &mut ConfigReader<'_>) -> Self;
     /// Returns the values in the order of [`Self::KEYS`]; `None` for a key without a value.
     fn values(&self) -> Vec<Option<toml::Value>>;
 }
@@ -48,10 +48,10 @@ macro_rules! section {
         }
 
         impl $crate::section::Section for $Name {
-            const KEYS: &'static [$crate::section::Key] = &[ $(
-                $crate::section::Key {
+            const KEYS: &'static [$crate::section::KeyInfo] = &[ $(
+                $crate::section::KeyInfo {
                     name: stringify!($key),
-                    form: <$kind as $crate::kind::Kind>::FORM,
+                    form: <$kind as $crate::value::ValueType>::FORM,
                     meaning: concat!($($doc),+),
                     derived: $crate::section::first(&[$($derived)?]),
                 },
@@ -59,7 +59,7 @@ macro_rules! section {
             const NAMES: &'static [&'static str] = &[ $( stringify!($key), )* ];
 
             #[allow(clippy::too_many_lines, non_snake_case, reason = "one line for each key, written as Postfix writes it")]
-            fn read($table: &$crate::reader::TableReader<'_>, $reader: &mut $crate::reader::Reader<'_>) -> Self {
+            fn read($table: &$crate::reader::TableReader<'_>, $reader: &mut $crate::reader::ConfigReader<'_>) -> Self {
                 $(
                     let $key: $ty = match $table.key::<$kind>(stringify!($key), $reader) {
                         Some(given) => given,
@@ -70,7 +70,7 @@ macro_rules! section {
             }
 
             fn values(&self) -> Vec<Option<toml::Value>> {
-                vec![ $( <$kind as $crate::kind::Kind>::show(&self.$key), )* ]
+                vec![ $( <$kind as $crate::value::ValueType>::show(&self.$key), )* ]
             }
         }
     };

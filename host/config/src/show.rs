@@ -9,25 +9,25 @@ use crate::section::Section;
 /// Replacement for a secret value.
 const REDACTED: &str = "(redacted)";
 /// Parts of key names that mark a secret value.
-const SECRET_WORDS: &[&str] = &["password", "passwd", "secret", "token", "api_key", "apikey", "private_key", "credential"];
+const SECRET_KEY_PARTS: &[&str] = &["password", "passwd", "secret", "token", "api_key", "apikey", "private_key", "credential"];
 
 /// Selection of the keys to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shown {
+pub enum Visibility {
     /// All keys, with defaults marked.
     All,
     /// Only keys set in the file.
-    Given,
+    Explicit,
 }
 
 impl Config {
     /// Returns the effective values as TOML. The text can be loaded again, except for redacted secrets. Default
     /// values carry the comment `# default`.
     #[must_use]
-    pub fn show_toml(&self, shown: Shown) -> String {
+    pub fn show_toml(&self, shown: Visibility) -> String {
         let mut out = String::new();
         let mut tables = Vec::new();
-        for (name, value) in self.entries() {
+        for (name, value) in self.redacted_entries() {
             match value {
                 Value::Table(_) => tables.push((name.to_owned(), value)),
                 Value::Array(ref list) if name == "listen" => {
@@ -39,37 +39,37 @@ impl Config {
                 | Value::Boolean(_)
                 | Value::Datetime(_)
                 | Value::Array(_) => {
-                    self.show_line(&mut out, "", name, &value, shown);
+                    self.write_key_line(&mut out, "", name, &value, shown);
                 }
             }
         }
         for (name, value) in tables {
-            self.show_table(&mut out, &name, &value, shown);
+            self.write_table(&mut out, &name, &value, shown);
         }
         out
     }
 
     /// Returns the effective values as JSON: for each key `{"value": …, "default": true|false}`.
     #[must_use]
-    pub fn show_json(&self, shown: Shown) -> serde_json::Value {
-        let wanted = |name: &str| shown == Shown::All || self.is_given(name);
+    pub fn show_json(&self, shown: Visibility) -> serde_json::Value {
+        let wanted = |name: &str| shown == Visibility::All || self.is_explicit(name);
         let entry = |(name, value): (&str, Value)| {
-            (name.to_owned(), json!({ "value": to_json(&value), "default": !self.is_given(name) }))
+            (name.to_owned(), json!({ "value": to_json(&value), "default": !self.is_explicit(name) }))
         };
-        self.entries().into_iter().filter(|(name, _)| wanted(name)).map(entry).collect::<Map<_, _>>().into()
+        self.redacted_entries().into_iter().filter(|(name, _)| wanted(name)).map(entry).collect::<Map<_, _>>().into()
     }
 
     /// Returns every key with a value, secrets redacted.
-    fn entries(&self) -> Vec<(&'static str, Value)> {
+    fn redacted_entries(&self) -> Vec<(&'static str, Value)> {
         let values = Self::NAMES.iter().zip(self.values());
         values.filter_map(|(name, value)| Some((*name, redact(name, value?)))).collect()
     }
 
-    fn show_table(&self, out: &mut String, path: &str, value: &Value, shown: Shown) {
+    fn write_table(&self, out: &mut String, path: &str, value: &Value, shown: Visibility) {
         let Value::Table(table) = value else { return };
         let is_listen = path == "[listen]";
         let own = if is_listen { "listen" } else { path };
-        if shown == Shown::Given && !self.is_given(own) {
+        if shown == Visibility::Explicit && !self.is_explicit(own) {
             return;
         }
         // Only tables with fixed keys become TOML tables; a table with user-defined keys stays on a single line.
@@ -79,32 +79,32 @@ impl Config {
             out.push_str(&format!("\n[{path}]\n"));
             for (name, value) in lines {
                 let prefix = if is_listen { "listen" } else { own };
-                self.show_line(out, prefix, name, value, shown);
+                self.write_key_line(out, prefix, name, value, shown);
             }
         }
         for (name, value) in inner {
-            self.show_table(out, &crate::reader::join(own, name), value, shown);
+            self.write_table(out, &crate::reader::join_path(own, name), value, shown);
         }
     }
 
-    fn show_line(&self, out: &mut String, table: &str, name: &str, value: &Value, shown: Shown) {
-        let path = crate::reader::join(table, name);
-        let given = if table == "listen" { self.is_given("listen") } else { self.is_given(&path) };
-        if shown == Shown::Given && !given && !inside_given_table(self, table) {
+    fn write_key_line(&self, out: &mut String, table: &str, name: &str, value: &Value, shown: Visibility) {
+        let path = crate::reader::join_path(table, name);
+        let given = if table == "listen" { self.is_explicit("listen") } else { self.is_explicit(&path) };
+        if shown == Visibility::Explicit && !given && !is_in_explicit_table(self, table) {
             return;
         }
         let mark = if given { "" } else { "  # default" };
-        out.push_str(&format!("{} = {value}{mark}\n", toml_key(name)));
+        out.push_str(&format!("{} = {value}{mark}\n", quote_key(name)));
     }
 }
 
 /// Returns whether an inline table with user-defined keys (`transport_maps`, `tables`) is set in the file. Keys
 /// inside such a table have no span of their own.
-fn inside_given_table(config: &Config, table: &str) -> bool {
-    matches!(table, "transport_maps" | "tables") && config.is_given(table)
+fn is_in_explicit_table(config: &Config, table: &str) -> bool {
+    matches!(table, "transport_maps" | "tables") && config.is_explicit(table)
 }
 
-fn toml_key(name: &str) -> String {
+fn quote_key(name: &str) -> String {
     let bare = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     if bare { name.to_owned() } else { Value::String(name.to_owned()).to_string() }
 }
@@ -123,7 +123,7 @@ fn redact(name: &str, value: Value) -> Value {
 fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase().replace('-', "_");
     // Parameters of the password hash are not secret.
-    !name.starts_with("password_argon2_") && SECRET_WORDS.iter().any(|word| name.contains(word))
+    !name.starts_with("password_argon2_") && SECRET_KEY_PARTS.iter().any(|word| name.contains(word))
 }
 
 /// Redacts the password of a URL `scheme://user:password@host`.

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use toml::Value;
 use toml::de::DeValue;
 
-use crate::kind::{Kind, MapOf, Text};
-use crate::reader::{Node, Reader};
+use crate::reader::{ConfigReader, ValueNode};
+use crate::value::{MapOf, TextValue, ValueType};
 
 /// Source of a lookup table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,28 +32,28 @@ impl fmt::Display for TableSpec {
 }
 
 /// A table, or an array of tables searched in order.
-pub(crate) struct Tables;
+pub(crate) struct TableSpecList;
 
-impl Kind for Tables {
+impl ValueType for TableSpecList {
     type Value = Vec<TableSpec>;
     const FORM: &'static str = "table: \"texthash:/path\", \"aliases:/path\" or { key = \"value\" }; or an array of them";
 
-    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Vec<TableSpec>> {
+    fn read(node: &ValueNode<'_>, reader: &mut ConfigReader<'_>) -> Option<Vec<TableSpec>> {
         let DeValue::Array(array) = node.value else {
-            return one(node, reader).map(|table| vec![table]);
+            return parse_table(node, reader).map(|table| vec![table]);
         };
         let mut list = Vec::new();
         for (index, item) in array.iter().enumerate() {
             let path = format!("{}[{index}]", node.path);
-            reader.remember(&path, item.span(), item.span());
-            list.extend(one(&Node { path, value: item.get_ref(), span: item.span() }, reader));
+            reader.record_span(&path, item.span(), item.span());
+            list.extend(parse_table(&ValueNode { path, value: item.get_ref(), span: item.span() }, reader));
         }
         Some(list)
     }
 
     fn show(value: &Vec<TableSpec>) -> Option<Value> {
         let show = |table: &TableSpec| match table {
-            TableSpec::Inline(map) => MapOf::<Text>::show(map),
+            TableSpec::Inline(map) => MapOf::<TextValue>::show(map),
             TableSpec::Texthash(_) | TableSpec::Aliases(_) => Some(Value::String(table.to_string())),
         };
         match value.as_slice() {
@@ -63,34 +63,39 @@ impl Kind for Tables {
     }
 }
 
-fn one(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<TableSpec> {
+fn parse_table(node: &ValueNode<'_>, reader: &mut ConfigReader<'_>) -> Option<TableSpec> {
     let text = match node.value {
-        DeValue::Table(_) => return MapOf::<Text>::read(node, reader).map(TableSpec::Inline),
+        DeValue::Table(_) => return MapOf::<TextValue>::read(node, reader).map(TableSpec::Inline),
         DeValue::String(text) => text,
         DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Array(_) => {
-            reader.wrong_type(node, "\"texthash:/path\", or a table { key = \"value\" }");
+            reader.type_error(node, "\"texthash:/path\", or a table { key = \"value\" }");
             return None;
         }
     };
     let (kind, path) = text.split_once(':').unwrap_or(("", text));
     let advice = match kind {
-        "texthash" if !path.is_empty() => return existing(node, reader, path, TableSpec::Texthash),
-        "aliases" if !path.is_empty() => return existing(node, reader, path, TableSpec::Aliases),
+        "texthash" if !path.is_empty() => return parse_file_table(node, reader, path, TableSpec::Texthash),
+        "aliases" if !path.is_empty() => return parse_file_table(node, reader, path, TableSpec::Aliases),
         "hash" | "btree" | "lmdb" | "cdb" | "dbm" => {
             format!("the text file is read directly: write \"texthash:{path}\", or \"aliases:{path}\" for an aliases file")
         }
         "" => format!("name the kind of table: \"texthash:{path}\" or \"aliases:{path}\""),
         _ => "the kinds of table are texthash and aliases, or a table in the file itself".to_owned(),
     };
-    reader.wrong(node.span.clone(), format!("\"{text}\" is not a table"), advice);
+    reader.error(node.span.clone(), format!("\"{text}\" is not a table"), advice);
     None
 }
 
-fn existing(node: &Node<'_>, reader: &mut Reader<'_>, path: &str, make: fn(PathBuf) -> TableSpec) -> Option<TableSpec> {
-    let path = reader.absolute(path);
-    if !(reader.facts.exists)(&path) {
+fn parse_file_table(
+    node: &ValueNode<'_>,
+    reader: &mut ConfigReader<'_>,
+    path: &str,
+    make: fn(PathBuf) -> TableSpec,
+) -> Option<TableSpec> {
+    let path = reader.resolve_path(path);
+    if !(reader.environment.path_exists)(&path) {
         let message = format!("the table \"{}\" does not exist", path.display());
-        reader.wrong(node.span.clone(), message, "create the file, or correct the path".to_owned());
+        reader.error(node.span.clone(), message, "create the file, or correct the path".to_owned());
         return None;
     }
     Some(make(path))

@@ -2,23 +2,24 @@
 
 use std::path::Path;
 
-use waxwing_config::{Config, Facts, Mistake};
+use waxwing_config::{Config, Diagnostic, HostEnvironment};
 
-fn facts() -> Facts {
-    Facts { hostname: "mail.example.com".into(), root: false, exists: |path: &Path| path.starts_with("/there") }
+fn facts() -> HostEnvironment {
+    HostEnvironment { hostname: "mail.example.com".into(), is_root: false, path_exists: |path: &Path| path.starts_with("/there") }
 }
 
-fn mistakes_of(text: &str) -> Vec<Mistake> {
+fn mistakes_of(text: &str) -> Vec<Diagnostic> {
     match Config::parse(Path::new("w.toml"), text, &facts()) {
         Ok(_) => Vec::new(),
-        Err(mistakes) => mistakes.list().to_vec(),
+        Err(mistakes) => mistakes.diagnostics().to_vec(),
     }
 }
 
 /// `line:column message | advice`.
 fn lines_of(text: &str) -> Vec<String> {
-    let line =
-        |m: &Mistake| format!("{}:{} {} | {}", m.position.line, m.position.column, m.message, m.advice.as_deref().unwrap_or("-"));
+    let line = |m: &Diagnostic| {
+        format!("{}:{} {} | {}", m.position.line, m.position.column, m.message, m.advice.as_deref().unwrap_or("-"))
+    };
     mistakes_of(text).iter().map(line).collect()
 }
 
@@ -203,9 +204,9 @@ fn a_milter_is_no_component() {
 
 #[test]
 fn root_needs_an_owner() {
-    let root = Facts { root: true, ..facts() };
+    let root = HostEnvironment { is_root: true, ..facts() };
     let mistakes = Config::parse(Path::new("w.toml"), "", &root).unwrap_err();
-    assert_eq!(mistakes.list().len(), 1);
+    assert_eq!(mistakes.diagnostics().len(), 1);
     assert!(mistakes.to_string().starts_with("w.toml:1:1: error: the server is started as root"), "{mistakes}");
     assert!(Config::parse(Path::new("w.toml"), "mail_owner = \"waxwing\"", &root).is_ok());
 }
@@ -229,5 +230,5 @@ fn plugins_may_be_tables_of_one_another_but_not_in_a_circle() {
     assert_eq!(lines_of(&chain("")), Vec::<String>::new());
     let circle = lines_of(&chain("b"));
     assert_eq!(circle.len(), 4, "each of them leads into it: {circle:?}");
-    assert!(circle.iter().all(|line| line.contains("in a circle or too deep")), "{circle:?}");
+    assert!(circle.iter().all(|line| line.contains("in a cycle or too deeply")), "{circle:?}");
 }

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use waxwing_config::{
-    Addresses, Config, DevPorts, Facts, Instance, ListenAddress, ListenKind, ListenTls, MessageGrant, PluginSource, Shown,
-    TableSpec, UserPlace, reference,
+    Config, DevPorts, HostEnvironment, InstanceConfig, ListenAddress, ListenerKind, ListenerTlsMode, MessageGrantConfig,
+    PluginSource, RewriteScope, TableSpec, UserSourceConfig, Visibility, reference_toml,
 };
 
-fn facts() -> Facts {
-    Facts { hostname: "mail.example.com".into(), root: false, exists: |_: &Path| true }
+fn facts() -> HostEnvironment {
+    HostEnvironment { hostname: "mail.example.com".into(), is_root: false, path_exists: |_: &Path| true }
 }
 
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config");
@@ -20,15 +20,15 @@ fn an_empty_file_is_a_configuration() {
     assert_eq!((config.myhostname.as_str(), config.mydomain.as_str()), ("mail.example.com", "example.com"));
     assert_eq!(config.mydestination, ["mail.example.com", "localhost.example.com", "localhost"]);
     assert_eq!(config.queue_minfree, 3 * config.message_size_limit / 2 + (128 << 20));
-    assert!(config.in_mynetworks("127.0.0.1".parse().unwrap()) && config.in_mynetworks("::1".parse().unwrap()));
-    assert!(!config.in_mynetworks("10.0.0.1".parse().unwrap()));
+    assert!(config.is_in_mynetworks("127.0.0.1".parse().unwrap()) && config.is_in_mynetworks("::1".parse().unwrap()));
+    assert!(!config.is_in_mynetworks("10.0.0.1".parse().unwrap()));
     let names: Vec<&str> = config.plugins.iter().map(|p| p.name.as_str()).collect();
     assert_eq!(names, ["cleanup", "aliases"]);
-    assert_eq!(config.plugins[0].instance, Instance::Reuse);
-    assert_eq!((config.plugins[0].grants.message, config.plugins[0].grants.edit), (MessageGrant::Headers, true));
+    assert_eq!(config.plugins[0].instance, InstanceConfig::Reuse);
+    assert_eq!((config.plugins[0].grants.message, config.plugins[0].grants.edit), (MessageGrantConfig::Headers, true));
     assert_eq!(config.plugins[1].source(), PluginSource::Builtin);
-    assert_eq!(config.plugins[0].when.addresses, Some(Addresses::Bare));
-    assert!(!config.is_given("myhostname"));
+    assert_eq!(config.plugins[0].when.addresses, Some(RewriteScope::WithoutDomain));
+    assert!(!config.is_explicit("myhostname"));
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn cleanup_sees_all_addresses_where_it_masquerades() {
     let seen: Vec<_> = config.plugins.iter().map(|p| (p.name.as_str(), p.when.addresses)).collect();
     assert_eq!(
         seen,
-        [("cleanup", Addresses::Any), ("aliases", Addresses::Any), ("x", Addresses::Any)].map(|(n, a)| (n, Some(a)))
+        [("cleanup", RewriteScope::All), ("aliases", RewriteScope::All), ("x", RewriteScope::All)].map(|(n, a)| (n, Some(a)))
     );
 }
 
@@ -94,12 +94,12 @@ fn values_are_typed_and_paths_are_relative_to_the_file() {
     assert_eq!((hop.literal(), hop.port), (Some("::1"), Some(2525)));
     assert_eq!(config.transport_maps["*"].nexthop, "queue 7");
     let plugin = &config.plugins[0];
-    assert_eq!((plugin.name.as_str(), plugin.instance), ("ticket", Instance::Fresh));
+    assert_eq!((plugin.name.as_str(), plugin.instance), ("ticket", InstanceConfig::Fresh));
     assert_eq!(plugin.config["inner"]["on"], serde_json::Value::Bool(true));
-    assert_eq!(config.listen[0].kind, ListenKind::Submission);
+    assert_eq!(config.listen[0].kind, ListenerKind::Submission);
     assert_eq!(config.listen[1].address, ListenAddress::Unix(PathBuf::from("/etc/w/run/lmtp")));
     assert_eq!((config.listen[1].socket_mode(), config.listen[1].group.as_deref()), (0o666, Some("mail")));
-    assert_eq!(config.tls_of(&config.listen[1]), ListenTls::None);
+    assert_eq!(config.listener_tls(&config.listen[1]), ListenerTlsMode::None);
     let at = config.position("plugins.ticket.config.inner.on");
     assert_eq!((at.line, at.column), (16, 75));
     assert_eq!(config.position("plugins.ticket.grants.lookup").line, 12, "an absent key is found at its table");
@@ -109,8 +109,8 @@ fn values_are_typed_and_paths_are_relative_to_the_file() {
 fn users_and_their_passwords() {
     let parse = |text: &str| Config::parse(Path::new("/etc/w/w.toml"), text, &facts());
     let config = parse("users = [\"file:users\", \"store:\"]\npassword_argon2_memory = \"64MiB\"\n").unwrap();
-    assert_eq!(config.users, [UserPlace::File("/etc/w/users".into()), UserPlace::Store]);
-    assert!(config.show_toml(Shown::Given).contains("password_argon2_memory = \"64MiB\"\n"), "a cost is no secret");
+    assert_eq!(config.users, [UserSourceConfig::File("/etc/w/users".into()), UserSourceConfig::Store]);
+    assert!(config.show_toml(Visibility::Explicit).contains("password_argon2_memory = \"64MiB\"\n"), "a cost is no secret");
     for (bad, advice) in [
         ("users = [\"store:x\"]", "\"store:\" for the store of the server"),
         ("users = [\"/etc/users\"]", "write \"file:/path\""),
@@ -119,7 +119,7 @@ fn users_and_their_passwords() {
         ("smtpd_sasl_failure_delay = \"2m\"", "at most \"60s\""),
     ] {
         let mistakes = parse(bad).unwrap_err();
-        let found = mistakes.list().iter().filter_map(|mistake| mistake.advice.clone()).collect::<String>();
+        let found = mistakes.diagnostics().iter().filter_map(|mistake| mistake.advice.clone()).collect::<String>();
         assert!(found.contains(advice), "{bad}: {found}");
     }
 }
@@ -129,18 +129,18 @@ fn what_is_shown_can_be_loaded_again() {
     let text = "myorigin = \"o.example\"\n[tables]\nvip = { \"a\" = \"1\" }\n[plugins.m]\nmilter = \"inet:1@h\"\n[plugins.x]\nfile = \"/x\"\n\
                 config = { api_token = \"s3cret\", url = \"https://u:pw@h/\" }\n[plugins.x.when]\nvia = [\"smtp\"]\n[log]\nlevel = \"debug\"\n";
     let config = Config::parse(Path::new("w.toml"), text, &facts()).unwrap();
-    let shown = config.show_toml(Shown::All);
+    let shown = config.show_toml(Visibility::All);
     assert!(!shown.contains("s3cret") && !shown.contains(":pw@") && shown.contains("(redacted)"), "{shown}");
     assert!(shown.contains("myorigin = \"o.example\"\n") && shown.contains("hopcount_limit = 50  # default\n"), "{shown}");
     let again = Config::parse(Path::new("w.toml"), &shown, &facts()).unwrap_or_else(|m| panic!("{m}\n{shown}"));
-    let redacted_twice = again.show_toml(Shown::All).replace("  # default", "");
+    let redacted_twice = again.show_toml(Visibility::All).replace("  # default", "");
     assert_eq!(redacted_twice, shown.replace("  # default", ""));
-    let given = config.show_toml(Shown::Given);
+    let given = config.show_toml(Visibility::Explicit);
     assert!(
         given.contains("level = \"debug\"") && given.contains("via = [\"smtp\"]") && !given.contains("hopcount_limit"),
         "{given}"
     );
-    let json = config.show_json(Shown::All);
+    let json = config.show_json(Visibility::All);
     assert_eq!(json["myorigin"], serde_json::json!({ "value": "o.example", "default": false }));
     assert_eq!(json["hopcount_limit"], serde_json::json!({ "value": 50, "default": true }));
     assert!(!json.to_string().contains("s3cret"));
@@ -151,16 +151,16 @@ fn what_is_shown_can_be_loaded_again() {
 fn the_reference_is_fresh() {
     let path = Path::new(SAMPLES).join("reference.toml");
     if std::env::var_os("WAXWING_BLESS").is_some() {
-        std::fs::write(&path, reference()).unwrap();
+        std::fs::write(&path, reference_toml()).unwrap();
     }
     let stored = std::fs::read_to_string(&path).unwrap();
-    assert!(stored == reference(), "config/reference.toml is stale: run WAXWING_BLESS=1 cargo test -p waxwing-config");
+    assert!(stored == reference_toml(), "config/reference.toml is stale: run WAXWING_BLESS=1 cargo test -p waxwing-config");
 }
 
 /// Its defaults are values that load, and give the configuration of an empty file.
 #[test]
 fn the_reference_speaks_the_truth() {
-    let keys = reference();
+    let keys = reference_toml();
     let live: Vec<&str> = keys
         .lines()
         .filter(|line| line.starts_with('#') && !line.starts_with("# ") && !line.ends_with('='))
@@ -168,10 +168,10 @@ fn the_reference_speaks_the_truth() {
         .take_while(|line| !line.starts_with("[plugins"))
         .collect();
     assert!(live.len() > 50, "{live:?}");
-    let facts = Facts { exists: |_| false, ..facts() };
+    let facts = HostEnvironment { path_exists: |_| false, ..facts() };
     let config = Config::parse(Path::new("w.toml"), &live.join("\n"), &facts).unwrap_or_else(|m| panic!("{m}"));
     let empty = Config::parse(Path::new("w.toml"), "", &facts).unwrap();
-    let bare = |config: &Config| config.show_toml(Shown::All).replace("  # default", "");
+    let bare = |config: &Config| config.show_toml(Visibility::All).replace("  # default", "");
     assert_eq!(bare(&config), bare(&empty));
 }
 
@@ -192,8 +192,8 @@ fn samples_load() {
 #[test]
 fn dev_needs_nothing_but_a_directory() {
     let dir = tempfile::tempdir().unwrap();
-    let facts = Facts { hostname: "box".into(), root: false, exists: Path::exists };
-    let config = Config::dev(dir.path(), DevPorts { smtp: 0, submission: 0 }, "", &facts).unwrap();
+    let facts = HostEnvironment { hostname: "box".into(), is_root: false, path_exists: Path::exists };
+    let config = Config::load_dev(dir.path(), DevPorts { smtp: 0, submission: 0 }, "", &facts).unwrap();
     assert_eq!(config.listen.len(), 2);
     assert!(
         config.listen.iter().all(|listen| matches!(listen.address, ListenAddress::Inet(address) if address.ip().is_loopback()))
@@ -205,9 +205,9 @@ fn dev_needs_nothing_but_a_directory() {
     }
     std::fs::write(dir.path().join("aliases"), "mine: demo\n").unwrap();
     std::fs::write(dir.path().join("plugins.toml"), "[plugins.aliases]\nenabled = false\n").unwrap();
-    let config = Config::dev(dir.path(), DevPorts::default(), "", &facts).unwrap();
+    let config = Config::load_dev(dir.path(), DevPorts::default(), "", &facts).unwrap();
     assert!(config.plugins.iter().any(|plugin| plugin.name == "aliases" && !plugin.enabled), "plugins.toml is part of it");
-    Config::dev(dir.path(), DevPorts::default(), "", &facts).unwrap();
+    Config::load_dev(dir.path(), DevPorts::default(), "", &facts).unwrap();
     assert_eq!(std::fs::read_to_string(dir.path().join("aliases")).unwrap(), "mine: demo\n", "aliases are kept");
 }
 

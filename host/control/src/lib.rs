@@ -9,17 +9,18 @@
 
 mod frame;
 mod plugin;
-mod printed;
 mod queue;
 mod request;
 mod response;
+mod serde_display;
 mod user;
 
-pub use frame::{FrameError, Frames, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX, frame};
+pub use frame::{FrameError, FrameReader, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX, encode_frame};
 pub use plugin::{HookStatus, PluginChange, PluginStatus};
 pub use queue::{
-    HEAD_BYTES_MAX, LastStatus, QUEUE_PAGE_MAX, QueuePage, QueueState, QueueTotals, QueuedRecipient, QueuedUnit, ShownMessage,
+    LastAttempt, MessageInfo, QUEUE_PAGE_MAX, QueuePage, QueueState, QueueTotals, QueuedRecipient, QueuedUnit,
+    SHOWN_HEADER_BYTES_MAX,
 };
-pub use request::{RECORDING_PAGE_MAX, Request, TRACE_LAST_MAX};
-pub use response::{Problem, ProblemKind, Reloaded, Response, ServerInfo};
-pub use user::{PasswordRecord, USER_PAGE_MAX, UserStatus};
+pub use request::{ControlRequest, RECORDING_PAGE_MAX, TRACE_LAST_MAX};
+pub use response::{ControlError, ControlErrorKind, ControlResponse, DaemonInfo, ReloadReport};
+pub use user::{PasswordRecordText, USER_PAGE_MAX, UserStatus};

@@ -5,12 +5,12 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use waxwing_types::{QueueId, Status, Timestamp};
 
-use crate::printed;
+use crate::serde_display;
 
 /// Units on a page at most.
 pub const QUEUE_PAGE_MAX: u32 = 200;
 /// Bytes of a message's header shown at most.
-pub const HEAD_BYTES_MAX: usize = 256 * 1024;
+pub const SHOWN_HEADER_BYTES_MAX: usize = 256 * 1024;
 
 /// State of a unit, named after Postfix's queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -50,7 +50,7 @@ impl fmt::Display for QueueState {
 
 /// Status of the last delivery attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LastStatus {
+pub struct LastAttempt {
     /// SMTP reply code, if the server replied.
     pub code: Option<u16>,
     /// Enhanced status code, such as `4.4.1` (RFC 3463).
@@ -61,7 +61,7 @@ pub struct LastStatus {
     pub text: String,
 }
 
-impl From<&Status> for LastStatus {
+impl From<&Status> for LastAttempt {
     fn from(status: &Status) -> Self {
         Self {
             code: status.code,
@@ -78,14 +78,14 @@ pub struct QueuedRecipient {
     /// Address of the recipient.
     pub address: String,
     /// Status of the last attempt, if any.
-    pub last: Option<LastStatus>,
+    pub last: Option<LastAttempt>,
 }
 
 /// A delivery unit: recipients of a message tried together; most messages have a single unit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueuedUnit {
     /// Queue id of the message.
-    #[serde(with = "printed")]
+    #[serde(with = "serde_display")]
     pub id: QueueId,
     /// Number of the unit within the message, from 0.
     pub unit: u16,
@@ -123,7 +123,7 @@ pub struct QueueTotals {
 impl QueueTotals {
     /// Returns the number of all units.
     #[must_use]
-    pub fn sum(&self) -> u64 {
+    pub fn total(&self) -> u64 {
         self.incoming + self.deferred + self.hold + self.corrupt
     }
 }
@@ -141,15 +141,15 @@ pub struct QueuePage {
 
 /// Details of a queued message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ShownMessage {
+pub struct MessageInfo {
     /// Queue id of the message.
-    #[serde(with = "printed")]
+    #[serde(with = "serde_display")]
     pub id: QueueId,
     /// Units not yet delivered.
     pub units: Vec<QueuedUnit>,
     /// Source of the message, such as `smtp`; absent, as the following fields, if the record is not readable.
     #[serde(rename = "via")]
-    pub via: Option<String>,
+    pub source: Option<String>,
     /// Address of the client; `None` for locally generated mail.
     pub peer: Option<String>,
     /// Argument of HELO or EHLO.
@@ -162,7 +162,7 @@ pub struct ShownMessage {
     pub tags: Vec<(String, String)>,
     /// Header block, at most [`SHOWN_HEADER_BYTES_MAX`] bytes; invalid UTF-8 is replaced.
     #[serde(rename = "head")]
-    pub head: Option<String>,
+    pub header: Option<String>,
     /// Size in bytes, header and body.
     pub size: u64,
 }
@@ -191,7 +191,7 @@ mod tests {
             sender: Some(String::new()),
             attempts: 1,
             next_at: None,
-            recipients: vec![QueuedRecipient { address: "a@b.example".into(), last: Some(LastStatus::from(&status)) }],
+            recipients: vec![QueuedRecipient { address: "a@b.example".into(), last: Some(LastAttempt::from(&status)) }],
         };
         let text = serde_json::to_string(&unit).unwrap();
         assert!(text.contains(r#""id":"0000000000001""#) && text.contains(r#""enhanced":"4.4.1""#), "{text}");

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use waxwing_types::QueueId;
 
-use crate::{PasswordRecord, QUEUE_PAGE_MAX, printed};
+use crate::{PasswordRecordText, QUEUE_PAGE_MAX, serde_display};
 
 /// Transactions returned by [`ControlRequest::TraceLast`] at most.
 pub const TRACE_LAST_MAX: u32 = 100;
@@ -14,7 +14,7 @@ pub const RECORDING_PAGE_MAX: u32 = 100;
 /// A request to the running server. As JSON: `{"ask":"queue-show","id":"…"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Request {
+pub enum ControlRequest {
     /// Version and identity of the server.
     Ping,
     /// A page of the queue.
@@ -28,13 +28,13 @@ pub enum Request {
     /// Details of a message.
     QueueShow {
         /// Queue id of the message.
-        #[serde(with = "printed")]
+        #[serde(with = "serde_display")]
         id: QueueId,
     },
     /// Trace of all hook calls for a message, whether queued, delivered or rejected.
     Trace {
         /// Queue id of the transaction.
-        #[serde(with = "printed")]
+        #[serde(with = "serde_display")]
         id: QueueId,
     },
     /// Traces of the latest transactions.
@@ -45,7 +45,7 @@ pub enum Request {
     /// Recording of a transaction.
     Recording {
         /// Queue id of the transaction.
-        #[serde(with = "printed")]
+        #[serde(with = "serde_display")]
         id: QueueId,
     },
     /// The latest recordings, newest first.
@@ -98,14 +98,14 @@ pub enum Request {
         /// Name of the new user.
         name: String,
         /// Hash records of the password.
-        records: Vec<PasswordRecord>,
+        records: Vec<PasswordRecordText>,
     },
     /// Replacement of a user's password records.
     UserPasswd {
         /// Name of the user.
         name: String,
         /// Hash records of the new password.
-        records: Vec<PasswordRecord>,
+        records: Vec<PasswordRecordText>,
     },
     /// Removal of a user from the store.
     UserDelete {
@@ -114,10 +114,10 @@ pub enum Request {
     },
 }
 
-impl Request {
+impl ControlRequest {
     /// Clamps a requested page size to 1 … [`QUEUE_PAGE_MAX`] units.
     #[must_use]
-    pub fn page_limit(asked: u32) -> usize {
+    pub fn clamp_page_size(asked: u32) -> usize {
         asked.clamp(1, QUEUE_PAGE_MAX) as usize
     }
 }

@@ -4,18 +4,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use waxwing_types::Timestamp;
 
-use crate::{PluginChange, PluginStatus, QueuePage, ShownMessage, UserStatus};
+use crate::{MessageInfo, PluginChange, PluginStatus, QueuePage, UserStatus};
 
 /// The single response to a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "kebab-case")]
-pub enum Response {
+pub enum ControlResponse {
     /// Response to `Ping`.
-    Pong(ServerInfo),
+    Pong(DaemonInfo),
     /// Response to `QueueList`.
     Queue(QueuePage),
     /// Response to `QueueShow`.
-    Message(Box<ShownMessage>),
+    Message(Box<MessageInfo>),
     /// Response to `Trace` and `TraceLast`: trace records as serialised by the pipeline, in chronological order.
     Trace {
         /// Trace records in JSON.
@@ -56,7 +56,7 @@ pub enum Response {
         certificates: Vec<String>,
     },
     /// Response to `Reload`.
-    Reloaded(Reloaded),
+    Reloaded(ReloadReport),
     /// Response to `UserList` and `UserShow`.
     Users {
         /// Users in the order of names; for `UserShow` none or one.
@@ -68,12 +68,12 @@ pub enum Response {
     UserChanged,
     /// Error response to any request.
     #[serde(rename = "problem")]
-    Problem(Problem),
+    Error(ControlError),
 }
 
 /// Identity of the running server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServerInfo {
+pub struct DaemonInfo {
     /// Version of the server.
     pub version: String,
     /// Process id of the server.
@@ -86,7 +86,7 @@ pub struct ServerInfo {
 
 /// Report of a successful configuration reload.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reloaded {
+pub struct ReloadReport {
     /// Path of the configuration file.
     pub file: String,
     /// Listeners opened by the reload.
@@ -102,9 +102,9 @@ pub struct Reloaded {
 /// Error of a control request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{text}")]
-pub struct Problem {
+pub struct ControlError {
     /// Kind of the error.
-    pub kind: ProblemKind,
+    pub kind: ControlErrorKind,
     /// Error text for the operator.
     pub text: String,
 }
@@ -112,7 +112,7 @@ pub struct Problem {
 /// Kinds of control errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum ProblemKind {
+pub enum ControlErrorKind {
     /// Unknown, malformed or oversized request.
     BadRequest,
     /// No object of this id or name.
@@ -125,9 +125,9 @@ pub enum ProblemKind {
     Failed,
 }
 
-impl Response {
+impl ControlResponse {
     /// Creates an error response.
-    pub fn problem(kind: ProblemKind, text: impl Into<String>) -> Self {
-        Self::Problem(Problem { kind, text: text.into() })
+    pub fn error(kind: ControlErrorKind, text: impl Into<String>) -> Self {
+        Self::Error(ControlError { kind, text: text.into() })
     }
 }

@@ -10,10 +10,10 @@ pub const USER_PAGE_MAX: usize = 1000;
 /// Password record as stored: `{SCHEME}…`. Computed by the client, so that the password itself does not pass the socket.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct PasswordRecord(pub String);
+pub struct PasswordRecordText(pub String);
 
 /// Redacted: a hash is a secret too.
-impl fmt::Debug for PasswordRecord {
+impl fmt::Debug for PasswordRecordText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(redacted)")
     }

@@ -7,14 +7,14 @@ use waxwing_types::{Clock, Monotonic, Timestamp};
 /// Clock of the operating system: wall time and monotonic time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SystemClock {
-    began: Instant,
+    started: Instant,
 }
 
 impl SystemClock {
     /// Creates the clock; monotonic time counts from the moment of the call.
     #[allow(clippy::disallowed_methods, reason = "this is the clock that the others are told to use")]
     pub(crate) fn start() -> Self {
-        Self { began: Instant::now() }
+        Self { started: Instant::now() }
     }
 }
 
@@ -26,7 +26,7 @@ impl Clock for SystemClock {
     }
 
     fn monotonic(&self) -> Monotonic {
-        Monotonic::from_micros(u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX))
+        Monotonic::from_micros(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
 }
 

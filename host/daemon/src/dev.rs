@@ -7,64 +7,64 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use waxwing_config::{Config, DEV_CERTIFICATE, DEV_DOMAIN, DEV_USER, Facts, ListenAddress, ListenKind};
+use waxwing_config::{Config, DEV_CERTIFICATE, DEV_DOMAIN, DEV_USER, HostEnvironment, ListenAddress, ListenerKind};
 use waxwing_tool::{CONFIG_FILE, DevArgs, SYSTEM_CONFIG};
 
 use crate::clock::SystemClock;
-use crate::listen;
-use crate::privilege::Owner;
-use crate::serve::{self, Bound};
+use crate::listeners;
+use crate::privilege::RunAs;
+use crate::run::{self, BoundListener};
 use crate::tls;
 
 /// User to run as when started by root.
-const ROOT_BECOMES: &str = "nobody";
+const MAIL_OWNER_UNDER_ROOT: &str = "nobody";
 
 /// Creates the directory, the configuration (with `more` appended) and the demo user's mailbox, and runs the server.
 pub(crate) fn run(args: &DevArgs, more: &str, clock: SystemClock) -> anyhow::Result<ExitCode> {
-    let facts = Facts::from_system();
-    let owner = Owner::find(Some(ROOT_BECOMES))?;
+    let facts = HostEnvironment::from_system();
+    let owner = RunAs::resolve(Some(MAIL_OWNER_UNDER_ROOT))?;
     let dir = std::path::absolute(args.dir.clone().unwrap_or_else(waxwing_tool::dev_dir))?;
-    nix::sys::stat::umask(serve::UMASK);
-    owner.directory(&dir)?;
-    let mut config = Config::dev(&dir, args.ports(), more, &Facts { root: false, ..facts.clone() })?;
-    if facts.root {
-        config.mail_owner.get_or_insert_with(|| ROOT_BECOMES.to_owned());
+    nix::sys::stat::umask(run::UMASK);
+    owner.create_directory(&dir)?;
+    let mut config = Config::load_dev(&dir, args.ports(), more, &HostEnvironment { is_root: false, ..facts.clone() })?;
+    if facts.is_root {
+        config.mail_owner.get_or_insert_with(|| MAIL_OWNER_UNDER_ROOT.to_owned());
     }
-    tls::make_certificate(&dir.join(DEV_CERTIFICATE), &[config.myhostname.clone(), "localhost".to_owned()])?;
+    tls::create_self_signed(&dir.join(DEV_CERTIFICATE), &[config.myhostname.clone(), "localhost".to_owned()])?;
     for name in [CONFIG_FILE, "aliases", DEV_CERTIFICATE] {
-        owner.give(&dir.join(name))?;
+        owner.set_owner(&dir.join(name))?;
     }
     for name in ["mail", "spool"] {
-        owner.directory(&dir.join(name))?;
+        owner.create_directory(&dir.join(name))?;
     }
-    make_maildir(&config.dev_maildir(), &owner).context("the demo user's mailbox")?;
+    create_maildir(&config.dev_maildir(), &owner).context("the demo user's mailbox")?;
     let file = dir.join(CONFIG_FILE);
     let is_default = args.dir.is_none() && !Path::new(SYSTEM_CONFIG).exists();
     let maildir = config.dev_maildir();
-    let on_ready = move |ports: &[Bound]| {
-        let addresses: Vec<(ListenKind, ListenAddress)> =
+    let on_ready = move |ports: &[BoundListener]| {
+        let addresses: Vec<(ListenerKind, ListenAddress)> =
             ports.iter().map(|port| (port.listen.kind, port.address.clone())).collect();
-        let text = banner(&addresses, &maildir, &dir, &own_name(), is_default);
+        let text = banner(&addresses, &maildir, &dir, &program_name(), is_default);
         // A closed standard output is no reason to stop.
         let _ = std::io::stdout().write_all(text.as_bytes());
     };
-    serve::run(serve::Start { config: Arc::new(config), file, clock, at_hand: Box::new(on_ready) })
+    run::run(run::RunOptions { config: Arc::new(config), file, clock, on_ready: Box::new(on_ready) })
 }
 
 /// Creates the directories of a Maildir with the owner `mail_owner`.
-fn make_maildir(maildir: &Path, owner: &Owner) -> anyhow::Result<()> {
+fn create_maildir(maildir: &Path, owner: &RunAs) -> anyhow::Result<()> {
     if let Some(domain) = maildir.parent() {
-        owner.directory(domain)?;
+        owner.create_directory(domain)?;
     }
-    owner.directory(maildir)?;
+    owner.create_directory(maildir)?;
     for part in ["tmp", "new", "cur"] {
-        owner.directory(&maildir.join(part))?;
+        owner.create_directory(&maildir.join(part))?;
     }
     Ok(())
 }
 
 /// Name to call the program by: the bare name if found through `PATH`, the path otherwise.
-fn own_name() -> String {
+fn program_name() -> String {
     let called = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
     match called.components().count() {
         0 | 1 => "waxwing".to_owned(),
@@ -72,12 +72,13 @@ fn own_name() -> String {
     }
 }
 
-fn banner(ports: &[(ListenKind, ListenAddress)], maildir: &Path, dir: &Path, program: &str, is_default: bool) -> String {
+fn banner(ports: &[(ListenerKind, ListenAddress)], maildir: &Path, dir: &Path, program: &str, is_default: bool) -> String {
     let listening: Vec<String> =
-        ports.iter().map(|(kind, address)| format!("{address} ({})", listen::via(*kind).as_str())).collect();
-    let smtp = ports.iter().find(|(kind, _)| *kind == ListenKind::Smtp).map_or(String::new(), |(_, address)| address.to_string());
-    let config = if is_default { String::new() } else { format!(" --config {}", quoted(&dir.join(CONFIG_FILE))) };
-    let program = quoted(Path::new(program));
+        ports.iter().map(|(kind, address)| format!("{address} ({})", listeners::mail_source(*kind).as_str())).collect();
+    let smtp =
+        ports.iter().find(|(kind, _)| *kind == ListenerKind::Smtp).map_or(String::new(), |(_, address)| address.to_string());
+    let config = if is_default { String::new() } else { format!(" --config {}", shell_quoted(&dir.join(CONFIG_FILE))) };
+    let program = shell_quoted(Path::new(program));
     let mut text = String::new();
     // Writing to a String does not fail.
     let _ = write!(
@@ -103,7 +104,7 @@ fn banner(ports: &[(ListenKind, ListenAddress)], maildir: &Path, dir: &Path, pro
 }
 
 /// Quotes a path for the shell.
-fn quoted(path: &Path) -> String {
+fn shell_quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_alphanumeric() || "/._-+:@%".contains(c);
     if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
@@ -116,7 +117,7 @@ mod tests {
     #[test]
     fn the_banner_says_where_and_how() {
         let at = |port| ListenAddress::Inet(([127, 0, 0, 1], port).into());
-        let ports = [(ListenKind::Smtp, at(2525)), (ListenKind::Submission, at(2587))];
+        let ports = [(ListenerKind::Smtp, at(2525)), (ListenerKind::Submission, at(2587))];
         let text = banner(&ports, Path::new("/d/mail/waxwing.test/demo"), Path::new("/d/with space"), "waxwing", false);
         for part in [
             "listens on   127.0.0.1:2525 (smtp), 127.0.0.1:2587 (submission)\n",
@@ -135,9 +136,9 @@ mod tests {
     fn the_mailbox_is_made_once_and_kept() {
         let base = tempfile::tempdir().unwrap();
         let maildir = base.path().join("mail/waxwing.test/demo");
-        make_maildir(&maildir, &Owner::Myself).unwrap();
+        create_maildir(&maildir, &RunAs::CurrentUser).unwrap();
         std::fs::write(maildir.join("new/1"), "mail").unwrap();
-        make_maildir(&maildir, &Owner::Myself).unwrap();
+        create_maildir(&maildir, &RunAs::CurrentUser).unwrap();
         assert_eq!(std::fs::read_to_string(maildir.join("new/1")).unwrap(), "mail");
     }
 }

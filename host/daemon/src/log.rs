@@ -2,8 +2,8 @@
 //!
 //! Format: `2026-11-24T05:00:00.123Z info delivery: message key=value`
 
-mod line;
-mod sink;
+mod format;
+mod writer;
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -19,17 +19,17 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use waxwing_config::LogLevel;
 use waxwing_types::Clock;
 
-use self::sink::{Flusher, Sink};
+use self::writer::{LineBuffer, WriterThread};
 
 /// Output of the log.
-pub(crate) enum Target {
+pub(crate) enum LogOutput {
     /// Standard error stream.
     Stderr,
     /// A file opened for appending, and its absolute path.
     File(std::fs::File, PathBuf),
 }
 
-impl Target {
+impl LogOutput {
     /// Opens the configured log file for appending, before privileges are dropped.
     pub(crate) fn open(file: Option<&Path>) -> io::Result<Self> {
         match file {
@@ -38,10 +38,10 @@ impl Target {
         }
     }
 
-    fn into_writer(self, reopener: &Reopener) -> Box<dyn Write + Send> {
+    fn into_writer(self, reopener: &LogRotation) -> Box<dyn Write + Send> {
         match self {
             Self::Stderr => Box::new(io::stderr()),
-            Self::File(file, path) => Box::new(LogFile { file, path, wanted: reopener.clone() }),
+            Self::File(file, path) => Box::new(LogFile { file, path, rotation: reopener.clone() }),
         }
     }
 }
@@ -52,15 +52,15 @@ fn open_file(path: &Path) -> io::Result<std::fs::File> {
 
 /// Request to reopen the log file after rotation (logrotate(8)).
 #[derive(Clone, Default)]
-pub(crate) struct Reopener(Arc<AtomicBool>);
+pub(crate) struct LogRotation(Arc<AtomicBool>);
 
-impl Reopener {
+impl LogRotation {
     /// Requests a reopen, carried out before the next lines are written.
-    pub(crate) fn reopen(&self) {
+    pub(crate) fn request_reopen(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    fn is_wanted(&self) -> bool {
+    fn take_request(&self) -> bool {
         self.0.swap(false, Ordering::Relaxed)
     }
 }
@@ -69,12 +69,12 @@ impl Reopener {
 struct LogFile {
     file: std::fs::File,
     path: PathBuf,
-    wanted: Reopener,
+    rotation: LogRotation,
 }
 
 impl Write for LogFile {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        if self.wanted.is_wanted() {
+        if self.rotation.take_request() {
             match open_file(&self.path) {
                 Ok(file) => self.file = file,
                 // The old file stays in use, and records the error.
@@ -90,65 +90,65 @@ impl Write for LogFile {
 }
 
 /// Handle of the running log; writes the buffered lines when dropped.
-pub(crate) struct Logging {
-    _flusher: Flusher,
-    reopener: Reopener,
+pub(crate) struct LogHandle {
+    _writer: WriterThread,
+    rotation: LogRotation,
 }
 
-impl Logging {
+impl LogHandle {
     /// Returns the rotation handle, for the signal handler.
-    pub(crate) fn reopener(&self) -> Reopener {
-        self.reopener.clone()
+    pub(crate) fn rotation(&self) -> LogRotation {
+        self.rotation.clone()
     }
 }
 
 /// Starts logging for the whole process. Starts a thread, so privileges must have been dropped before.
-pub(crate) fn start(target: Target, level: LogLevel, clock: Arc<dyn Clock>) -> io::Result<Logging> {
-    let to_file = matches!(target, Target::File(..));
-    let sink = Arc::new(Sink::default());
-    let reopener = Reopener::default();
-    let flusher = Flusher::start(Arc::clone(&sink), target.into_writer(&reopener))?;
-    tracing::subscriber::set_global_default(Collector::new(sink, level, clock)).map_err(io::Error::other)?;
+pub(crate) fn start(target: LogOutput, level: LogLevel, clock: Arc<dyn Clock>) -> io::Result<LogHandle> {
+    let to_file = matches!(target, LogOutput::File(..));
+    let sink = Arc::new(LineBuffer::default());
+    let reopener = LogRotation::default();
+    let flusher = WriterThread::start(Arc::clone(&sink), target.into_writer(&reopener))?;
+    tracing::subscriber::set_global_default(LineSubscriber::new(sink, level, clock)).map_err(io::Error::other)?;
     if to_file {
         std::panic::set_hook(Box::new(|info| tracing::error!(target: "panic", "{info}")));
     }
-    Ok(Logging { _flusher: flusher, reopener })
+    Ok(LogHandle { _writer: flusher, rotation: reopener })
 }
 
 /// `tracing` subscriber that formats events as lines. Spans are ignored: a line must carry all context in fields.
-struct Collector {
-    sink: Arc<Sink>,
+struct LineSubscriber {
+    buffer: Arc<LineBuffer>,
     level: LevelFilter,
     clock: Arc<dyn Clock>,
 }
 
-impl Collector {
-    fn new(sink: Arc<Sink>, level: LogLevel, clock: Arc<dyn Clock>) -> Self {
+impl LineSubscriber {
+    fn new(sink: Arc<LineBuffer>, level: LogLevel, clock: Arc<dyn Clock>) -> Self {
         let level = match level {
             LogLevel::Error => LevelFilter::ERROR,
             LogLevel::Warn => LevelFilter::WARN,
             LogLevel::Info => LevelFilter::INFO,
             LogLevel::Debug => LevelFilter::DEBUG,
-            LogLevel::Trace => LevelFilter::TRACE,
+            LogLevel::TraceConfig => LevelFilter::TRACE,
         };
-        Self { sink, level, clock }
+        Self { buffer: sink, level, clock }
     }
 
     /// Filters events: the configured level for our crates, warnings and errors for libraries.
-    fn wants(&self, metadata: &Metadata<'_>) -> bool {
+    fn is_enabled(&self, metadata: &Metadata<'_>) -> bool {
         let ours = metadata.module_path().is_some_and(|path| path.starts_with("waxwing"));
         let level = if ours { self.level } else { self.level.min(LevelFilter::WARN) };
         metadata.is_event() && *metadata.level() <= level
     }
 }
 
-impl Subscriber for Collector {
+impl Subscriber for LineSubscriber {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if self.wants(metadata) { Interest::always() } else { Interest::never() }
+        if self.is_enabled(metadata) { Interest::always() } else { Interest::never() }
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.wants(metadata)
+        self.is_enabled(metadata)
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
@@ -156,7 +156,7 @@ impl Subscriber for Collector {
     }
 
     fn event(&self, event: &Event<'_>) {
-        line::with_line(self.clock.now(), event, |line| self.sink.push(line));
+        format::format_line(self.clock.now(), event, |line| self.buffer.push(line));
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {
@@ -172,7 +172,7 @@ impl Subscriber for Collector {
     fn exit(&self, _: &Id) {}
 }
 
-fn word(level: Level) -> &'static str {
+fn level_name(level: Level) -> &'static str {
     match level {
         Level::ERROR => "error",
         Level::WARN => "warn",
@@ -204,9 +204,9 @@ mod tests {
 
     fn logged(level: LogLevel, say: impl FnOnce()) -> String {
         let out = Shared::default();
-        let sink = Arc::new(Sink::default());
-        let flusher = Flusher::start(Arc::clone(&sink), Box::new(out.clone())).unwrap();
-        let collector = Collector::new(sink, level, Arc::new(ManualClock::default()));
+        let sink = Arc::new(LineBuffer::default());
+        let flusher = WriterThread::start(Arc::clone(&sink), Box::new(out.clone())).unwrap();
+        let collector = LineSubscriber::new(sink, level, Arc::new(ManualClock::default()));
         tracing::subscriber::with_default(collector, say);
         drop(flusher);
         let bytes = out.0.lock().unwrap().clone();
@@ -241,12 +241,12 @@ mod tests {
     fn a_file_that_was_moved_away_is_opened_again() {
         let dir = tempfile::tempdir().unwrap();
         let (path, moved) = (dir.path().join("log"), dir.path().join("log.1"));
-        let reopener = Reopener::default();
-        let mut out = Target::open(Some(&path)).unwrap().into_writer(&reopener);
+        let reopener = LogRotation::default();
+        let mut out = LogOutput::open(Some(&path)).unwrap().into_writer(&reopener);
         out.write_all(b"one\n").unwrap();
         std::fs::rename(&path, &moved).unwrap();
         out.write_all(b"two\n").unwrap();
-        reopener.reopen();
+        reopener.request_reopen();
         out.write_all(b"three\n").unwrap();
         let read = |path| std::fs::read_to_string(path).unwrap();
         assert_eq!((read(&moved), read(&path)), ("one\ntwo\n".to_owned(), "three\n".to_owned()));
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn all_lines_are_written_in_order_at_the_end() {
-        let text = logged(LogLevel::Trace, || (0..5000).for_each(|n| tracing::trace!(target: "t", "{n}")));
+        let text = logged(LogLevel::TraceConfig, || (0..5000).for_each(|n| tracing::trace!(target: "t", "{n}")));
         let numbers: Vec<u32> = text.lines().map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect();
         assert_eq!(numbers, (0..5000).collect::<Vec<_>>());
     }

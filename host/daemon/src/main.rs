@@ -8,28 +8,28 @@
 //! Start reading at: [`run::run`], then `bootstrap.rs`.
 #![forbid(unsafe_code)]
 
+mod admin;
+mod bootstrap;
 mod cli;
 mod clock;
-mod control;
-mod desk;
+mod control_server;
 mod dev;
-mod events;
-mod limits;
-mod listen;
+mod event_queue;
+mod listeners;
 mod log;
-mod numbers;
-mod outbound;
+mod metrics;
+mod plugin_services;
 mod plugin_tables;
 mod plugins;
-mod ports;
 mod privilege;
-mod rehearsal;
 mod reload;
-mod serve;
+mod rlimits;
+mod run;
 mod signals;
+mod simulation;
 mod supervisor;
 mod tls;
-mod wire;
+mod transports;
 
 use std::process::ExitCode;
 

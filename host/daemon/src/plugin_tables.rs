@@ -3,8 +3,8 @@
 use std::sync::{Arc, OnceLock, Weak};
 
 use async_trait::async_trait;
-use waxwing_config::PLUGIN_TABLE;
-use waxwing_pipeline::{Found, Pipeline, Table, TableError};
+use waxwing_config::PLUGIN_TABLE_PREFIX;
+use waxwing_pipeline::{Pipeline, Table, TableError, TableLookup};
 
 /// Late-bound handle of the pipeline: plugins load before the pipeline exists, and the pipeline owns the plugins.
 #[derive(Clone, Default)]
@@ -13,12 +13,12 @@ pub(crate) struct PluginTables(Arc<OnceLock<Weak<Pipeline>>>);
 impl PluginTables {
     /// Returns the table of this name, if served by a plugin. The configuration has excluded circular lookups between plugins.
     pub(crate) fn table(&self, name: &str) -> Option<Arc<dyn Table>> {
-        let plugin = name.strip_prefix(PLUGIN_TABLE)?.to_owned();
-        Some(Arc::new(PluginTable { plugin, pipeline: self.clone() }))
+        let plugin = name.strip_prefix(PLUGIN_TABLE_PREFIX)?.to_owned();
+        Some(Arc::new(PluginTable { plugin, tables: self.clone() }))
     }
 
     /// Sets the pipeline; lookups succeed from now on.
-    pub(crate) fn join(&self, pipeline: &Arc<Pipeline>) {
+    pub(crate) fn set_pipeline(&self, pipeline: &Arc<Pipeline>) {
         // A second call has no effect.
         let _ = self.0.set(Arc::downgrade(pipeline));
     }
@@ -26,20 +26,20 @@ impl PluginTables {
 
 struct PluginTable {
     plugin: String,
-    pipeline: PluginTables,
+    tables: PluginTables,
 }
 
 #[async_trait]
 impl Table for PluginTable {
     async fn get(&self, key: &str) -> Result<Option<String>, TableError> {
-        let failed = |reason: String| TableError { table: format!("{PLUGIN_TABLE}{}", self.plugin), reason };
-        let Some(pipeline) = self.pipeline.0.get().and_then(Weak::upgrade) else {
+        let failed = |reason: String| TableError { table: format!("{PLUGIN_TABLE_PREFIX}{}", self.plugin), reason };
+        let Some(pipeline) = self.tables.0.get().and_then(Weak::upgrade) else {
             return Err(failed("the plugins are not all loaded".to_owned()));
         };
-        match pipeline.table(&self.plugin, key).await {
-            Found::Value(value) => Ok(Some(value)),
-            Found::Absent => Ok(None),
-            Found::Unavailable(reason) => Err(failed(reason)),
+        match pipeline.table_lookup(&self.plugin, key).await {
+            TableLookup::Value(value) => Ok(Some(value)),
+            TableLookup::Absent => Ok(None),
+            TableLookup::Unavailable(reason) => Err(failed(reason)),
         }
     }
 }
@@ -47,7 +47,8 @@ impl Table for PluginTable {
 #[cfg(test)]
 mod tests {
     use waxwing_pipeline::{
-        Answer, Binding, BindingSettings, ClassOf, Context, Event, Fault, FaultKind, Guest, Hook, HookSet, Outcome, Plugin,
+        AddressClassifier, Binding, BindingSettings, CallOutcome, Context, Event, Fault, FaultKind, Hook, HookAnswer, HookSet,
+        Plugin, PluginSession,
     };
     use waxwing_types::{Address, AddressClass, ManualClock};
 
@@ -62,27 +63,27 @@ mod tests {
         fn exports(&self) -> HookSet {
             HookSet::default().with(Hook::OnTable)
         }
-        fn open(self: Arc<Self>) -> Box<dyn Guest> {
+        fn open_session(self: Arc<Self>) -> Box<dyn PluginSession> {
             Box::new(Names)
         }
     }
 
     #[async_trait]
-    impl Guest for Names {
-        async fn call(&mut self, event: &Event, _: &Context) -> Result<Outcome, Fault> {
+    impl PluginSession for Names {
+        async fn call(&mut self, event: &Event, _: &Context) -> Result<CallOutcome, Fault> {
             let Event::Table(key) = event else { return Err(Fault::new(FaultKind::Trap, "not asked for")) };
             match key.as_str() {
                 "bad" => Err(Fault::new(FaultKind::Trap, "unreachable")),
-                "ann" => Ok(Outcome::of(Answer::Found(Found::Value("Ann Other".into())))),
-                "off" => Ok(Outcome::of(Answer::Found(Found::Unavailable("resting".into())))),
-                _ => Ok(Outcome::of(Answer::Found(Found::Absent))),
+                "ann" => Ok(CallOutcome::from_answer(HookAnswer::TableLookup(TableLookup::Value("Ann Other".into())))),
+                "off" => Ok(CallOutcome::from_answer(HookAnswer::TableLookup(TableLookup::Unavailable("resting".into())))),
+                _ => Ok(CallOutcome::from_answer(HookAnswer::TableLookup(TableLookup::Absent))),
             }
         }
     }
 
-    impl ClassOf for Names {
+    impl AddressClassifier for Names {
         fn class_of(&self, _: &Address) -> AddressClass {
-            AddressClass::Default
+            AddressClass::Remote
         }
     }
 
@@ -94,7 +95,7 @@ mod tests {
         assert_eq!(names.get("ann").await.unwrap_err().reason, "the plugins are not all loaded");
         let bindings = vec![Binding::new("names", Arc::new(Names), BindingSettings::default())];
         let pipeline = Arc::new(Pipeline::new(bindings, Arc::new(Names), Arc::new(ManualClock::default())));
-        tables.join(&pipeline);
+        tables.set_pipeline(&pipeline);
         assert_eq!(names.get("ann").await, Ok(Some("Ann Other".into())));
         assert_eq!(names.get("bob").await, Ok(None));
         assert_eq!(names.get("off").await.unwrap_err().reason, "resting");

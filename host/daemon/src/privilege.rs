@@ -24,7 +24,7 @@ pub(crate) enum PrivilegeError {
     OwnerIsRoot(String),
     /// Root privileges remained after setresuid(2).
     #[error("root privileges could not be dropped")]
-    Stuck,
+    NotDropped,
     /// A directory has the wrong owner, or is writable by others.
     #[error("{}: {what}", path.display())]
     Directory {
@@ -53,9 +53,9 @@ pub(crate) enum PrivilegeError {
 
 /// User and group to run as.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Owner {
+pub(crate) enum RunAs {
     /// No root privileges: the process keeps its current user.
-    Myself,
+    CurrentUser,
     /// Root switches to this user (`mail_owner`).
     User {
         /// User name, for messages.
@@ -67,13 +67,13 @@ pub(crate) enum Owner {
     },
 }
 
-impl Owner {
+impl RunAs {
     /// Determines the user to run as, from `mail_owner` and the current user.
-    pub(crate) fn find(mail_owner: Option<&str>) -> Result<Self, PrivilegeError> {
-        if geteuid().is_root() || getuid().is_root() { Self::of_root(mail_owner) } else { Ok(Self::Myself) }
+    pub(crate) fn resolve(mail_owner: Option<&str>) -> Result<Self, PrivilegeError> {
+        if geteuid().is_root() || getuid().is_root() { Self::from_mail_owner(mail_owner) } else { Ok(Self::CurrentUser) }
     }
 
-    fn of_root(mail_owner: Option<&str>) -> Result<Self, PrivilegeError> {
+    fn from_mail_owner(mail_owner: Option<&str>) -> Result<Self, PrivilegeError> {
         let name = mail_owner.ok_or(PrivilegeError::NoOwner)?;
         let entry = User::from_name(name).map_err(|error| PrivilegeError::System { step: "looking up mail_owner", error })?;
         let user = entry.ok_or_else(|| PrivilegeError::NoSuchUser(name.to_owned()))?;
@@ -85,11 +85,11 @@ impl Owner {
 
     /// Creates a directory with its parents, mode 0700, owned by the run-as user. An existing directory must belong to the same user, or
     /// to root and is then given to the user: any other owner could read the mail inside.
-    pub(crate) fn directory(&self, path: &Path) -> Result<(), PrivilegeError> {
+    pub(crate) fn create_directory(&self, path: &Path) -> Result<(), PrivilegeError> {
         let failed = |error| PrivilegeError::File { path: path.to_owned(), error };
         let wrong = |what| PrivilegeError::Directory { path: path.to_owned(), what };
         if let Some(parent) = path.parent() {
-            make_parents(parent).map_err(failed)?;
+            create_parents(parent).map_err(failed)?;
         }
         match DirBuilder::new().mode(0o700).create(path) {
             Ok(()) => {}
@@ -104,29 +104,29 @@ impl Owner {
             return Err(wrong("everyone may write to it: chmod o-w"));
         }
         match self {
-            Self::Myself if metadata.uid() == geteuid().as_raw() => Ok(()),
+            Self::CurrentUser if metadata.uid() == geteuid().as_raw() => Ok(()),
             Self::User { uid, .. } if metadata.uid() == uid.as_raw() => Ok(()),
-            Self::User { .. } if metadata.uid() == 0 => self.give(path),
-            Self::Myself | Self::User { .. } => Err(wrong("it belongs to another user")),
+            Self::User { .. } if metadata.uid() == 0 => self.set_owner(path),
+            Self::CurrentUser | Self::User { .. } => Err(wrong("it belongs to another user")),
         }
     }
 
     /// Changes the owner of a file to the run-as user.
-    pub(crate) fn give(&self, path: &Path) -> Result<(), PrivilegeError> {
+    pub(crate) fn set_owner(&self, path: &Path) -> Result<(), PrivilegeError> {
         match self {
-            Self::Myself => Ok(()),
+            Self::CurrentUser => Ok(()),
             Self::User { uid, gid, .. } => chown(path, Some(*uid), Some(*gid))
                 .map_err(|error| PrivilegeError::File { path: path.to_owned(), error: error.into() }),
         }
     }
 
     /// Changes user and group of a file; defaults to the run-as user and group.
-    pub(crate) fn give_to(&self, path: &Path, user: Option<&str>, group: Option<&str>) -> Result<(), PrivilegeError> {
+    pub(crate) fn set_user_and_group(&self, path: &Path, user: Option<&str>, group: Option<&str>) -> Result<(), PrivilegeError> {
         let failed = |error| PrivilegeError::File { path: path.to_owned(), error };
         let unknown =
             |kind: &str, name: &str| failed(io::Error::new(io::ErrorKind::NotFound, format!("there is no {kind} {name}")));
         let (default_user, default_group) = match self {
-            Self::Myself => (None, None),
+            Self::CurrentUser => (None, None),
             Self::User { uid, gid, .. } => (Some(*uid), Some(*gid)),
         };
         let uid = match user {
@@ -152,14 +152,14 @@ impl Owner {
 
     /// Switches to the run-as user irrevocably, for the process and all programs started later. No other thread may exist yet:
     /// `no_new_privs` holds for the calling thread and its children only.
-    pub(crate) fn become_it(&self) -> Result<(), PrivilegeError> {
+    pub(crate) fn drop_privileges(&self) -> Result<(), PrivilegeError> {
         let failed = |step| move |error| PrivilegeError::System { step, error };
         if let Self::User { uid, gid, .. } = self {
             setgroups(&[*gid]).map_err(failed("setgroups"))?;
             setresgid(*gid, *gid, *gid).map_err(failed("setresgid"))?;
             setresuid(*uid, *uid, *uid).map_err(failed("setresuid"))?;
             if setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)).is_ok() || geteuid() != *uid {
-                return Err(PrivilegeError::Stuck);
+                return Err(PrivilegeError::NotDropped);
             }
         }
         set_no_new_privs().map_err(failed("no_new_privs"))
@@ -167,21 +167,21 @@ impl Owner {
 }
 
 /// Creates missing parents with mode 0755: the run-as user must be able to pass, whatever the umask.
-fn make_parents(path: &Path) -> io::Result<()> {
+fn create_parents(path: &Path) -> io::Result<()> {
     if path.as_os_str().is_empty() || path.is_dir() {
         return Ok(());
     }
     if let Some(parent) = path.parent() {
-        make_parents(parent)?;
+        create_parents(parent)?;
     }
     std::fs::create_dir(path)?;
     std::fs::set_permissions(path, PermissionsExt::from_mode(0o755))
 }
 
-impl fmt::Display for Owner {
+impl fmt::Display for RunAs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Myself => write!(f, "uid {}", geteuid()),
+            Self::CurrentUser => write!(f, "uid {}", geteuid()),
             Self::User { name, .. } => f.write_str(name),
         }
     }
@@ -193,10 +193,10 @@ mod tests {
 
     #[test]
     fn root_needs_a_user_who_is_not_root() {
-        assert!(matches!(Owner::of_root(None), Err(PrivilegeError::NoOwner)));
-        assert!(matches!(Owner::of_root(Some("no-such-user-here")), Err(PrivilegeError::NoSuchUser(_))));
-        assert!(matches!(Owner::of_root(Some("root")), Err(PrivilegeError::OwnerIsRoot(_))));
-        let Ok(Owner::User { uid, .. }) = Owner::of_root(Some("nobody")) else { panic!("every system has nobody") };
+        assert!(matches!(RunAs::from_mail_owner(None), Err(PrivilegeError::NoOwner)));
+        assert!(matches!(RunAs::from_mail_owner(Some("no-such-user-here")), Err(PrivilegeError::NoSuchUser(_))));
+        assert!(matches!(RunAs::from_mail_owner(Some("root")), Err(PrivilegeError::OwnerIsRoot(_))));
+        let Ok(RunAs::User { uid, .. }) = RunAs::from_mail_owner(Some("nobody")) else { panic!("every system has nobody") };
         assert!(!uid.is_root());
     }
 
@@ -204,12 +204,12 @@ mod tests {
     fn directories_are_private() {
         let base = tempfile::tempdir().unwrap();
         let dir = base.path().join("a/b");
-        Owner::Myself.directory(&dir).unwrap();
+        RunAs::CurrentUser.create_directory(&dir).unwrap();
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&base.path().join("a")), mode(&dir)), (0o755, 0o700));
-        Owner::Myself.directory(&dir).unwrap();
+        RunAs::CurrentUser.create_directory(&dir).unwrap();
         std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o707)).unwrap();
-        assert!(matches!(Owner::Myself.directory(&dir), Err(PrivilegeError::Directory { .. })));
+        assert!(matches!(RunAs::CurrentUser.create_directory(&dir), Err(PrivilegeError::Directory { .. })));
     }
 
     #[test]
@@ -217,10 +217,10 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let link = base.path().join("link");
         std::os::unix::fs::symlink("/tmp", &link).unwrap();
-        assert!(matches!(Owner::Myself.directory(&link), Err(PrivilegeError::Directory { .. })));
+        assert!(matches!(RunAs::CurrentUser.create_directory(&link), Err(PrivilegeError::Directory { .. })));
         let file = base.path().join("file");
         std::fs::write(&file, "").unwrap();
-        assert!(matches!(Owner::Myself.directory(&file), Err(PrivilegeError::Directory { .. })));
-        assert!(matches!(Owner::Myself.directory(&file.join("x")), Err(PrivilegeError::File { .. })));
+        assert!(matches!(RunAs::CurrentUser.create_directory(&file), Err(PrivilegeError::Directory { .. })));
+        assert!(matches!(RunAs::CurrentUser.create_directory(&file.join("x")), Err(PrivilegeError::File { .. })));
     }
 }

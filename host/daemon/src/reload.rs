@@ -10,27 +10,27 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use waxwing_accounts::{Accounts, LoginDesk, LoginMemory, LoginSettings, Users};
-use waxwing_config::{Config, Facts};
-use waxwing_control::{Problem, ProblemKind, Reloaded};
-use waxwing_delivery::{CurrentWays, Prober, Ways};
-use waxwing_intake::{DoorShared, Intake, IntakeSettings, Policy, Verifier, VerifySettings};
+use waxwing_accounts::{Accounts, LoginCache, LoginSettings, SaslAuthenticator, Users};
+use waxwing_config::{Config, HostEnvironment};
+use waxwing_control::{ControlError, ControlErrorKind, ReloadReport};
+use waxwing_delivery::{CurrentRouting, Prober, RoutingConfig};
+use waxwing_intake::{GuardState, Intake, IntakeSettings, Policy, Verifier, VerifySettings};
 use waxwing_net::Shutdown;
 use waxwing_pipeline::{Authenticator, KvStore, Pipeline, Recorder, Resolver, Trace, UserStore};
 use waxwing_queue::Spool;
 use waxwing_types::Clock;
 
-use crate::desk::Reloads;
-use crate::listen::{Current, Doors, is_same_socket};
-use crate::outbound::{self, Means};
-use crate::plugins::{Keeper, in_one_line};
-use crate::privilege::Owner;
-use crate::serve::Bound;
+use crate::admin::ReloadHandler;
+use crate::listeners::{Generation, Listeners, is_same_socket};
+use crate::plugins::{PluginManager, error_chain};
+use crate::privilege::RunAs;
+use crate::run::BoundListener;
 use crate::supervisor::Supervisor;
-use crate::tls::Handshakes;
+use crate::tls::ListenerTls;
+use crate::transports::{self, TransportServices};
 
 /// Services that survive a reload.
-pub(crate) struct Lasting {
+pub(crate) struct SharedServices {
     pub(crate) file: PathBuf,
     pub(crate) pipeline: Arc<Pipeline>,
     pub(crate) spool: Arc<dyn Spool>,
@@ -38,29 +38,30 @@ pub(crate) struct Lasting {
     pub(crate) recorder: Arc<dyn Recorder>,
     pub(crate) resolver: Arc<dyn Resolver>,
     /// Cache of address verification results.
-    pub(crate) answers: Arc<dyn KvStore>,
+    pub(crate) verify_cache: Arc<dyn KvStore>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) door: Arc<DoorShared>,
+    pub(crate) guard_state: Arc<GuardState>,
     pub(crate) users: Arc<dyn UserStore>,
-    pub(crate) logins: Arc<LoginMemory>,
+    pub(crate) logins: Arc<LoginCache>,
     pub(crate) shutdown: Shutdown,
 }
 
-impl Lasting {
+impl SharedServices {
     /// Builds the generation for new sessions from a configuration, and starts watching the certificate files.
-    pub(crate) fn current(
+    pub(crate) fn new_generation(
         &self,
         config: &Arc<Config>,
         accounts: &Arc<Accounts>,
-        handshakes: Arc<Handshakes>,
+        handshakes: Arc<ListenerTls>,
         prober: Arc<Prober>,
-    ) -> anyhow::Result<Current> {
+    ) -> anyhow::Result<Generation> {
         let authenticator = self.authenticator(config)?;
-        let verifier = Verifier::new(VerifySettings::of(config), prober, Arc::clone(&self.answers), Arc::clone(&self.clock));
-        let intake = Intake::new(waxwing_intake::Parts {
-            settings: IntakeSettings::of(config),
+        let verifier =
+            Verifier::new(VerifySettings::from_config(config), prober, Arc::clone(&self.verify_cache), Arc::clone(&self.clock));
+        let intake = Intake::new(waxwing_intake::IntakeServices {
+            settings: IntakeSettings::from_config(config),
             pipeline: Arc::clone(&self.pipeline),
-            policy: Policy::of(config, Arc::clone(&self.resolver), |name| accounts.table(name)).verified_by(verifier),
+            policy: Policy::from_config(config, Arc::clone(&self.resolver), |name| accounts.table(name)).with_verifier(verifier),
             spool: Arc::clone(&self.spool),
             directory: Arc::clone(accounts) as _,
             authenticator: Some(Arc::clone(&authenticator)),
@@ -68,39 +69,49 @@ impl Lasting {
             recorder: config.recording.enabled.then(|| Arc::clone(&self.recorder)),
             clock: Arc::clone(&self.clock),
         });
-        handshakes.watch();
-        Ok(Current::new(config, intake, Some(authenticator), handshakes, &self.door))
+        handshakes.poll_certificates();
+        Ok(Generation::new(config, intake, Some(authenticator), handshakes, &self.guard_state))
     }
 
     /// Builds the SASL authenticator.
     fn authenticator(&self, config: &Config) -> anyhow::Result<Arc<dyn Authenticator>> {
         let users = Users::open(&config.users, Some(&self.users), config.users_plaintext, &self.clock)?;
-        let authenticator = LoginDesk::new(users, LoginSettings::of(config), &self.logins, Arc::clone(&self.pipeline));
+        let authenticator =
+            SaslAuthenticator::new(users, LoginSettings::from_config(config), &self.logins, Arc::clone(&self.pipeline));
         Ok(Arc::new(authenticator.context("no system randomness, or password_argon2_*: invalid cost")?))
     }
 
     /// Builds the routing of a configuration.
-    pub(crate) fn ways(&self, config: &Config, accounts: &Arc<Accounts>) -> anyhow::Result<(Ways, Arc<Prober>)> {
-        let services =
-            Means { accounts, pipeline: &self.pipeline, clock: &self.clock, resolver: &self.resolver, shutdown: &self.shutdown };
-        outbound::ways(config, &services)
+    pub(crate) fn build_routing(
+        &self,
+        config: &Config,
+        accounts: &Arc<Accounts>,
+    ) -> anyhow::Result<(RoutingConfig, Arc<Prober>)> {
+        let services = TransportServices {
+            accounts,
+            pipeline: &self.pipeline,
+            clock: &self.clock,
+            resolver: &self.resolver,
+            shutdown: &self.shutdown,
+        };
+        transports::build_routing(config, &services)
     }
 }
 
 /// Reloads the configuration (`waxwing reload`, SIGHUP).
 pub(crate) struct Reloader {
-    pub(crate) lasting: Lasting,
+    pub(crate) services: SharedServices,
     pub(crate) config: Arc<ArcSwap<Config>>,
-    pub(crate) keeper: Arc<Keeper>,
-    pub(crate) ways: Arc<CurrentWays>,
-    pub(crate) doors: Arc<Doors>,
+    pub(crate) plugin_manager: Arc<PluginManager>,
+    pub(crate) routing: Arc<CurrentRouting>,
+    pub(crate) listeners: Arc<Listeners>,
     pub(crate) supervisor: Arc<Supervisor>,
     /// Serialises concurrent reloads.
-    pub(crate) turn: tokio::sync::Mutex<()>,
+    pub(crate) reload_lock: tokio::sync::Mutex<()>,
 }
 
 /// Copies restart-only keys from the configuration in service, and returns the names of the keys with a different new value.
-macro_rules! fixed {
+macro_rules! restart_only {
     ($new:ident, $old:ident: $($key:ident),+) => {{
         let mut differ = Vec::new();
         $(
@@ -114,46 +125,46 @@ macro_rules! fixed {
 }
 
 impl Reloader {
-    async fn try_reload(&self) -> anyhow::Result<Reloaded> {
-        let _turn = self.turn.lock().await;
-        let (file, facts) = (self.lasting.file.clone(), Facts::from_system());
+    async fn try_reload(&self) -> anyhow::Result<ReloadReport> {
+        let _turn = self.reload_lock.lock().await;
+        let (file, facts) = (self.services.file.clone(), HostEnvironment::from_system());
         let mut config = tokio::task::spawn_blocking(move || Config::load(&file, &facts)).await??;
         let old = self.config.load_full();
-        let next_start = fixed!(config, old: queue_directory, mail_owner, message_size_limit, queue_minfree, control, dns, log, runtime, trace);
+        let next_start = restart_only!(config, old: queue_directory, mail_owner, message_size_limit, queue_minfree, control, dns, log, runtime, trace);
         let config = Arc::new(config);
-        let (opener, clock) = (Arc::clone(&config), Arc::clone(&self.lasting.clock));
+        let (opener, clock) = (Arc::clone(&config), Arc::clone(&self.services.clock));
         let accounts = Arc::new(tokio::task::spawn_blocking(move || Accounts::open(&opener, &clock)).await??);
-        let before = self.doors.listeners();
+        let before = self.listeners.open_listeners();
         let missing = config.listen.iter().filter(|wanted| !before.iter().any(|open| is_same_socket(open, wanted)));
-        let ports = missing.map(|listen| Bound::open(listen, &Owner::Myself)).collect::<anyhow::Result<Vec<_>>>()?;
+        let ports = missing.map(|listen| BoundListener::open(listen, &RunAs::CurrentUser)).collect::<anyhow::Result<Vec<_>>>()?;
         // Certificates are read as the unprivileged user: if only root can read a key, the reload fails and the old configuration stays.
         let opener = Arc::clone(&config);
-        let handshakes = Arc::new(tokio::task::spawn_blocking(move || Handshakes::open(&opener)).await??);
-        let (routing, prober) = self.lasting.ways(&config, &accounts)?;
-        let current = self.lasting.current(&config, &accounts, handshakes, prober)?;
-        let staged = self.keeper.prepare(&config, &accounts, waxwing_bundle::standard).await?;
+        let handshakes = Arc::new(tokio::task::spawn_blocking(move || ListenerTls::open(&opener)).await??);
+        let (routing, prober) = self.services.build_routing(&config, &accounts)?;
+        let current = self.services.new_generation(&config, &accounts, handshakes, prober)?;
+        let staged = self.plugin_manager.stage_reload(&config, &accounts, waxwing_bundle::standard_component).await?;
         // No step fails from here on.
-        let plugins = self.keeper.commit(staged, Arc::clone(&accounts) as _);
-        self.ways.replace(routing);
-        let names = |listen: &waxwing_config::Listen| format!("{} on {}", listen.name, listen.address);
+        let plugins = self.plugin_manager.commit_reload(staged, Arc::clone(&accounts) as _);
+        self.routing.replace(routing);
+        let names = |listen: &waxwing_config::ListenerConfig| format!("{} on {}", listen.name, listen.address);
         let closed = before.iter().filter(|open| !config.listen.iter().any(|wanted| is_same_socket(open, wanted)));
         let closed = closed.map(names).collect();
         let opened = ports.iter().map(|port| names(&port.listen)).collect();
-        self.doors.replace(current, ports);
+        self.listeners.install(current, ports);
         self.config.store(config);
-        Ok(Reloaded { file: self.lasting.file.display().to_string(), opened, closed, plugins, next_start })
+        Ok(ReloadReport { file: self.services.file.display().to_string(), opened, closed, plugins, next_start })
     }
 }
 
 #[async_trait]
-impl Reloads for Reloader {
-    async fn reload(&self) -> Result<Reloaded, Problem> {
+impl ReloadHandler for Reloader {
+    async fn reload(&self) -> Result<ReloadReport, ControlError> {
         self.supervisor.reloading();
         let result = self.try_reload().await;
         self.supervisor.ready();
         match result {
             Ok(reloaded) => {
-                let Reloaded { file, opened, closed, next_start, .. } = &reloaded;
+                let ReloadReport { file, opened, closed, next_start, .. } = &reloaded;
                 let list = |words: &[String]| words.join(", ");
                 tracing::info!(
                     file,
@@ -165,9 +176,9 @@ impl Reloads for Reloader {
                 Ok(reloaded)
             }
             Err(error) => {
-                let text = in_one_line(&error);
+                let text = error_chain(&error);
                 tracing::error!(error = text, "not reloaded: the configuration before stays in service");
-                Err(Problem { kind: ProblemKind::Failed, text: format!("not reloaded: {text}") })
+                Err(ControlError { kind: ControlErrorKind::Failed, text: format!("not reloaded: {text}") })
             }
         }
     }

@@ -14,9 +14,9 @@ pub(crate) struct Signals {
 
 /// Action requested by a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub(crate) enum SignalEvent {
     /// Orderly shutdown, with the name of the signal.
-    End(&'static str),
+    Stop(&'static str),
     /// Reload of the configuration (SIGHUP).
     Reload,
     /// Reopening of the log file after rotation (SIGUSR1).
@@ -25,7 +25,7 @@ pub(crate) enum Asked {
 
 impl Signals {
     /// Installs the handlers; the handled signals no longer end the process directly.
-    pub(crate) fn listen() -> io::Result<Self> {
+    pub(crate) fn install() -> io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
@@ -35,19 +35,19 @@ impl Signals {
     }
 
     /// Waits for the next signal. Cancel-safe: dropping the future loses no signal.
-    pub(crate) async fn next(&mut self) -> Asked {
+    pub(crate) async fn next(&mut self) -> SignalEvent {
         tokio::select! {
-            _ = self.interrupt.recv() => Asked::End("SIGINT"),
-            _ = self.terminate.recv() => Asked::End("SIGTERM"),
-            _ = self.hangup.recv() => Asked::Reload,
-            _ = self.user1.recv() => Asked::Reopen,
+            _ = self.interrupt.recv() => SignalEvent::Stop("SIGINT"),
+            _ = self.terminate.recv() => SignalEvent::Stop("SIGTERM"),
+            _ = self.hangup.recv() => SignalEvent::Reload,
+            _ = self.user1.recv() => SignalEvent::Reopen,
         }
     }
 
     /// Waits for the next stop signal and returns its name.
-    pub(crate) async fn end(&mut self) -> &'static str {
+    pub(crate) async fn next_stop(&mut self) -> &'static str {
         loop {
-            if let Asked::End(name) = self.next().await {
+            if let SignalEvent::Stop(name) = self.next().await {
                 return name;
             }
         }

@@ -9,10 +9,10 @@ use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::time::Duration;
 
 use listenfd::ListenFd;
-use waxwing_config::{Listen, ListenAddress};
-use waxwing_net::{LocalListener, Shutdown};
+use waxwing_config::{ListenAddress, ListenerConfig};
+use waxwing_net::{Shutdown, UnixSocketListener};
 
-use crate::serve::ListenSocket;
+use crate::run::ListenSocket;
 
 /// Inherited sockets examined at most.
 const SOCKETS_MAX: usize = 256;
@@ -48,20 +48,20 @@ impl Supervisor {
 
     /// Reports readiness, at startup or after a reload.
     pub(crate) fn ready(&self) {
-        self.tell("READY=1");
+        self.notify("READY=1");
     }
 
     /// Reports the start of a reload; [`Self::ready`] must follow.
     pub(crate) fn reloading(&self) {
-        self.tell("RELOADING=1");
+        self.notify("RELOADING=1");
     }
 
     /// Reports the start of the shutdown.
     pub(crate) fn stopping(&self) {
-        self.tell("STOPPING=1");
+        self.notify("STOPPING=1");
     }
 
-    fn tell(&self, text: &str) {
+    fn notify(&self, text: &str) {
         if let Some((socket, address)) = &self.socket
             && let Err(error) = socket.send_to_addr(text.as_bytes(), address)
         {
@@ -70,10 +70,10 @@ impl Supervisor {
     }
 
     /// Sends watchdog notifications at half the required interval, until shutdown.
-    pub(crate) async fn watch(&self, mut shutdown: Shutdown) {
+    pub(crate) async fn send_watchdog(&self, mut shutdown: Shutdown) {
         let Some(period) = self.watchdog else { return };
         loop {
-            self.tell("WATCHDOG=1");
+            self.notify("WATCHDOG=1");
             tokio::select! {
                 () = tokio::time::sleep(period / 2) => {}
                 () = shutdown.wait() => return,
@@ -83,15 +83,15 @@ impl Supervisor {
 }
 
 /// Inherited sockets not yet claimed by a listener.
-pub(crate) struct Handed(Vec<(String, Socket)>);
+pub(crate) struct InheritedSockets(Vec<(String, InheritedSocket)>);
 
 /// An inherited socket.
-enum Socket {
+enum InheritedSocket {
     Inet(TcpListener),
     Unix(UnixListener),
 }
 
-impl Socket {
+impl InheritedSocket {
     /// Address of the socket, if available.
     fn address(&self) -> Option<ListenAddress> {
         match self {
@@ -101,7 +101,7 @@ impl Socket {
     }
 }
 
-impl Handed {
+impl InheritedSockets {
     /// Reads `LISTEN_FDS`, `LISTEN_PID` and the socket names in `LISTEN_FDNAMES`.
     pub(crate) fn from_env() -> io::Result<Self> {
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
@@ -113,29 +113,29 @@ impl Handed {
             // A descriptor that is no TCP socket stays in the list and is tried as a Unix socket.
             if let Ok(Some(socket)) = fds.take_tcp_listener(at) {
                 socket.set_nonblocking(true)?;
-                sockets.push((name, Socket::Inet(socket)));
+                sockets.push((name, InheritedSocket::Inet(socket)));
             } else if let Some(socket) = fds.take_unix_listener(at)? {
                 socket.set_nonblocking(true)?;
-                sockets.push((name, Socket::Unix(socket)));
+                sockets.push((name, InheritedSocket::Unix(socket)));
             }
         }
         Ok(Self(sockets))
     }
 
     /// Claims the socket for a listener, by name or else by address.
-    pub(crate) fn take(&mut self, listen: &Listen) -> Option<ListenSocket> {
+    pub(crate) fn take(&mut self, listen: &ListenerConfig) -> Option<ListenSocket> {
         let by_name = self.0.iter().position(|(name, _)| *name == listen.name);
         let by_address = || self.0.iter().position(|(_, socket)| socket.address().is_some_and(|a| a == listen.address));
         let at = by_name.or_else(by_address)?;
         Some(match self.0.swap_remove(at).1 {
-            Socket::Inet(socket) => ListenSocket::Inet(socket),
-            Socket::Unix(socket) => ListenSocket::Local(LocalListener::handed(socket)),
+            InheritedSocket::Inet(socket) => ListenSocket::Inet(socket),
+            InheritedSocket::Unix(socket) => ListenSocket::Local(UnixSocketListener::from_inherited(socket)),
         })
     }
 
     /// Returns the unclaimed sockets as `name (address)`.
-    pub(crate) fn left(&self) -> Vec<String> {
-        let shown = |(name, socket): &(String, Socket)| match socket.address() {
+    pub(crate) fn unclaimed(&self) -> Vec<String> {
+        let shown = |(name, socket): &(String, InheritedSocket)| match socket.address() {
             Some(address) => format!("{name} ({address})"),
             None => name.clone(),
         };
@@ -178,7 +178,7 @@ mod tests {
         let watchdog = Some(Duration::from_millis(10));
         let supervisor = Supervisor { socket: Supervisor::open(path.as_os_str().as_bytes()).ok(), watchdog };
         let (trigger, shutdown) = Shutdown::new();
-        let told = waxwing_net::spawn("test", async move { supervisor.watch(shutdown).await });
+        let told = waxwing_net::spawn("test", async move { supervisor.send_watchdog(shutdown).await });
         tokio::time::sleep(Duration::from_millis(50)).await;
         trigger.trigger();
         told.await.unwrap();
@@ -187,28 +187,30 @@ mod tests {
 
     #[test]
     fn a_socket_goes_to_the_listener_of_its_name_or_address() {
-        let socket = || Socket::Inet(TcpListener::bind("127.0.0.1:0").unwrap());
+        let socket = || InheritedSocket::Inet(TcpListener::bind("127.0.0.1:0").unwrap());
         let (one, two, three) = (socket(), socket(), socket());
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lmtp");
-        let four = Socket::Unix(UnixListener::bind(&path).unwrap());
-        let listen = |name: &str, address: &ListenAddress| Listen { name: name.into(), address: address.clone(), ..example() };
-        let taken = |handed: &mut Handed, name, address| {
-            let bound = crate::serve::Bound::of(&example(), handed.take(&listen(name, address))?).unwrap();
+        let four = InheritedSocket::Unix(UnixListener::bind(&path).unwrap());
+        let listen =
+            |name: &str, address: &ListenAddress| ListenerConfig { name: name.into(), address: address.clone(), ..example() };
+        let taken = |handed: &mut InheritedSockets, name, address| {
+            let bound = crate::run::BoundListener::from_socket(&example(), handed.take(&listen(name, address))?).unwrap();
             Some(bound.address)
         };
         let (a, b) = (one.address().unwrap(), two.address().unwrap());
-        let mut handed = Handed(vec![(String::new(), one), ("mx".into(), two), ("other".into(), three), (String::new(), four)]);
+        let mut handed =
+            InheritedSockets(vec![(String::new(), one), ("mx".into(), two), ("other".into(), three), (String::new(), four)]);
         assert_eq!(taken(&mut handed, "mx", &a), Some(b), "the name counts first");
         assert_eq!(taken(&mut handed, "smtp", &a), Some(a.clone()));
         assert_eq!(taken(&mut handed, "smtp", &a), None);
         assert!(matches!(handed.take(&listen("lmtp", &ListenAddress::Unix(path.clone()))), Some(ListenSocket::Local(_))));
         assert!(path.exists(), "it is the supervisor's");
-        assert!(handed.left().len() == 1 && handed.left()[0].starts_with("other (127.0.0.1:"));
+        assert!(handed.unclaimed().len() == 1 && handed.unclaimed()[0].starts_with("other (127.0.0.1:"));
     }
 
-    fn example() -> Listen {
-        let facts = waxwing_config::Facts { hostname: "h.example".into(), root: false, exists: |_| false };
+    fn example() -> ListenerConfig {
+        let facts = waxwing_config::HostEnvironment { hostname: "h.example".into(), is_root: false, path_exists: |_| false };
         waxwing_config::Config::parse("w.toml".as_ref(), "", &facts).unwrap().listen.remove(0)
     }
 }

@@ -23,7 +23,7 @@ fn the_plugin_is_bound_in_a_server_of_its_own() {
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(dir.path(), open).unwrap();
     let file = dir.path().join("mine.wasm");
-    std::fs::write(&file, waxwing_bundle::standard("cleanup").unwrap()).unwrap();
+    std::fs::write(&file, waxwing_bundle::standard_component("cleanup").unwrap()).unwrap();
     let state = dir.path().join("state");
     let mut command = Command::new(env!("CARGO_BIN_EXE_waxwing"));
     command.args(["plugin", "run"]).arg(&file).args(["--watch", "--smtp-port", "0", "--dir"]).arg(&state);

@@ -9,35 +9,35 @@
 #![forbid(unsafe_code)]
 
 mod attempt;
-mod attempt_end;
-mod bounce;
-mod hooks;
-mod log;
+mod attempt_hooks;
+mod attempt_log;
+mod dead_destinations;
+mod decide;
+mod dsn;
 mod manager;
-mod plan;
-mod resting;
-mod route;
+mod prepare;
+mod router;
 mod settings;
-mod settle;
+mod settlement;
 mod smtp;
-mod submitted;
+mod submissions;
 mod transport;
 
-pub use manager::{ActiveUnits, CurrentWays, Parts, QueueManager, Ways};
-pub use route::{ERROR, Router, Routes};
-pub use settings::{DeliverySettings, ScanRefusal};
+pub use manager::{ActiveUnits, CurrentRouting, DeliveryServices, QueueManager, RoutingConfig};
+pub use router::{ERROR_TRANSPORT, RouteSettings, Router};
+pub use settings::{DeliverySettings, ScanRejectAction};
 pub use smtp::{Prober, SmtpSettings, SmtpTransport, TlsPolicy};
-pub use transport::{Discard, ErrorTransport, MaildirTransport, PluginTransport};
+pub use transport::{DiscardTransport, ErrorTransport, MaildirTransport, PluginTransport};
 
-use waxwing_message::{HeadSplitter, HeaderBlock, Split};
+use waxwing_message::{HeaderBlock, HeaderSplit, HeaderSplitter};
 use waxwing_types::Message;
 
 /// Parses the stored header block of a message.
-pub(crate) fn header_of(message: &Message) -> HeaderBlock {
-    let mut splitter = HeadSplitter::new(message.head.len());
-    match splitter.push(message.head.clone()) {
-        Ok(Split::Done(head, _)) => head,
-        Ok(Split::More) => splitter.finish().0,
+pub(crate) fn parse_header(message: &Message) -> HeaderBlock {
+    let mut splitter = HeaderSplitter::new(message.header.len());
+    match splitter.push(message.header.clone()) {
+        Ok(HeaderSplit::Complete(head, _)) => head,
+        Ok(HeaderSplit::Incomplete) => splitter.finish().0,
         Err(_) => HeaderBlock::default(),
     }
 }

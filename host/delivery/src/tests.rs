@@ -10,75 +10,75 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::net::TcpListener;
 use waxwing_config::Route;
-use waxwing_net::{Host, Shutdown, ShutdownTrigger, Tls, TlsConnector, drive, spawn};
+use waxwing_net::{SessionHandler, Shutdown, ShutdownTrigger, TlsConnector, TlsMode, drive, spawn};
 use waxwing_pipeline::{
-    Binding, ClassOf, DnsError, Events, Generated, MxHost, Pipeline, Placement, Prepared, Records, Resolver, Submit, SubmitError,
-    Trace, TraceRecord, Transport,
+    AddressClassifier, Binding, DnsError, DnsRecords, EventSink, InternalMessage, MxHost, Pipeline, Placement, PreparedMessage,
+    Resolver, Submit, SubmitError, Trace, TraceRecord, Transport,
 };
 use waxwing_queue::{EmbeddedSpool, KEYSPACES, NewBody, NewMessage, Spool, SpoolSettings};
-use waxwing_smtp::server::{Answer, Question};
+use waxwing_smtp::server::{ServerAnswer, ServerQuestion};
 use waxwing_smtp::{ClientSettings, ServerSession, ServerSettings};
 use waxwing_store::{Store, StoreOptions};
 use waxwing_types::{
-    Address, AddressClass, BodyType, Clock, Envelope, ManualClock, Origin, Recipient, Reply, ReversePath, Tags, Timestamp,
-    TlsLevel, Via,
+    Address, AddressClass, BodyType, Clock, Envelope, ManualClock, Origin, Recipient, Reply, ReversePath, Source, Tags,
+    Timestamp, TlsLevel,
 };
 
 use super::*;
 
 mod extensions;
+mod faults;
 mod hooks;
-mod trouble;
 
 /// What a server says: by recipient, and at the end of data.
-type Words = fn(&str) -> Option<Reply>;
+type ReplyScript = fn(&str) -> Option<Reply>;
 
 #[derive(Default)]
-struct Seen {
+struct RemoteLog {
     messages: Mutex<Vec<(Vec<String>, Vec<u8>)>>,
     connections: AtomicUsize,
 }
 
 /// A remote server's host: keeps what it gets.
 struct Remote {
-    seen: Arc<Seen>,
-    words: Words,
+    seen: Arc<RemoteLog>,
+    script: ReplyScript,
     to: Vec<String>,
     octets: Vec<u8>,
 }
 
-impl Host<ServerSession> for Remote {
-    async fn answer(&mut self, question: Question) -> Answer {
+impl SessionHandler<ServerSession> for Remote {
+    async fn answer(&mut self, question: ServerQuestion) -> ServerAnswer {
         match question {
-            Question::Connect => (self.words)("connect").map_or(Answer::Ok, Answer::Reply),
-            Question::Rcpt { recipient, .. } => match (self.words)(recipient.local()) {
-                Some(reply) => Answer::Reply(reply),
+            ServerQuestion::Connect => (self.script)("connect").map_or(ServerAnswer::Ok, ServerAnswer::Reply),
+            ServerQuestion::Rcpt { recipient, .. } => match (self.script)(recipient.local()) {
+                Some(reply) => ServerAnswer::Reply(reply),
                 None => {
                     self.to.push(recipient.to_string());
-                    Answer::Ok
+                    ServerAnswer::Ok
                 }
             },
-            Question::EndOfData => {
+            ServerQuestion::EndOfData => {
                 let message = (std::mem::take(&mut self.to), std::mem::take(&mut self.octets));
-                match (self.words)("data") {
-                    Some(reply) => Answer::Reply(reply),
+                match (self.script)("data") {
+                    Some(reply) => ServerAnswer::Reply(reply),
                     None => {
                         self.seen.messages.lock().unwrap().push(message);
-                        Answer::Committed(Reply::fixed(250, (2, 0, 0), "kept"))
+                        ServerAnswer::Committed(Reply::fixed(250, (2, 0, 0), "kept"))
                     }
                 }
             }
-            Question::Reset => {
+            ServerQuestion::Reset => {
                 self.to.clear();
-                Answer::Done
+                ServerAnswer::Done
             }
-            Question::Secured(_)
-            | Question::Auth(_)
-            | Question::Xclient(_)
-            | Question::Command { .. }
-            | Question::Helo { .. }
-            | Question::Mail { .. }
-            | Question::Data => Answer::Ok,
+            ServerQuestion::Secured(_)
+            | ServerQuestion::Auth(_)
+            | ServerQuestion::Xclient(_)
+            | ServerQuestion::Command { .. }
+            | ServerQuestion::Helo { .. }
+            | ServerQuestion::Mail { .. }
+            | ServerQuestion::Data => ServerAnswer::Ok,
         }
     }
 
@@ -88,26 +88,26 @@ impl Host<ServerSession> for Remote {
 }
 
 /// Serves on a port of its own until the test ends.
-async fn remote(words: Words, clock: Arc<dyn Clock>, shutdown: Shutdown) -> (SocketAddr, Arc<Seen>) {
+async fn remote(words: ReplyScript, clock: Arc<dyn Clock>, shutdown: Shutdown) -> (SocketAddr, Arc<RemoteLog>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let seen = Arc::new(Seen::default());
+    let seen = Arc::new(RemoteLog::default());
     let kept = Arc::clone(&seen);
     drop(spawn("remote", async move {
         while let Ok((stream, _)) = listener.accept().await {
             kept.connections.fetch_add(1, Ordering::Relaxed);
             let session = ServerSession::new(Arc::new(ServerSettings::new("remote.test")));
-            let host = Remote { seen: Arc::clone(&kept), words, to: Vec::new(), octets: Vec::new() };
-            drop(spawn("session", drive(stream, Tls::None, session, host, Arc::clone(&clock), shutdown.clone())));
+            let host = Remote { seen: Arc::clone(&kept), script: words, to: Vec::new(), octets: Vec::new() };
+            drop(spawn("session", drive(stream, TlsMode::None, session, host, Arc::clone(&clock), shutdown.clone())));
         }
     }));
     (address, seen)
 }
 
-struct Names(HashMap<&'static str, Result<Vec<MxHost>, DnsError>>);
+struct FakeResolver(HashMap<&'static str, Result<Vec<MxHost>, DnsError>>);
 
 #[async_trait]
-impl Resolver for Names {
+impl Resolver for FakeResolver {
     async fn mx(&self, domain: &str) -> Result<Vec<MxHost>, DnsError> {
         self.0.get(domain).cloned().unwrap_or(Err(DnsError::NoSuchName))
     }
@@ -118,81 +118,81 @@ impl Resolver for Names {
             _ => Ok(vec![IpAddr::from([127, 0, 0, 1])]),
         }
     }
-    async fn records(&self, _: &str, _: u16) -> Result<Records, DnsError> {
+    async fn records(&self, _: &str, _: u16) -> Result<DnsRecords, DnsError> {
         Err(DnsError::NoData)
     }
 }
 
-struct AllRemote;
+struct RemoteClassifier;
 
-impl ClassOf for AllRemote {
+impl AddressClassifier for RemoteClassifier {
     fn class_of(&self, _: &Address) -> AddressClass {
-        AddressClass::Default
+        AddressClass::Remote
     }
 }
 
 /// Takes reports as they are, but for the first few.
-struct NoHooks {
+struct FakeSubmit {
     unavailable: AtomicUsize,
 }
 
 #[async_trait]
-impl Submit for NoHooks {
-    async fn prepare(&self, mail: Generated) -> Result<Prepared, SubmitError> {
+impl Submit for FakeSubmit {
+    async fn prepare(&self, mail: InternalMessage) -> Result<PreparedMessage, SubmitError> {
         if self.unavailable.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
             return Err(SubmitError::Temporary("a plugin rests".to_owned()));
         }
-        let Generated { id, envelope, content, tags, .. } = mail;
+        let InternalMessage { id, envelope, content, tags, .. } = mail;
         let at = content.windows(4).position(|four| four == b"\r\n\r\n").map_or(0, |at| at + 4);
-        Ok(Prepared {
+        Ok(PreparedMessage {
             id,
             envelope,
-            head: content.slice(..at),
+            header: content.slice(..at),
             body: content.slice(at..),
             tags,
             placement: Placement::default(),
-            with: Vec::new(),
+            attached: Vec::new(),
         })
     }
 }
 
 /// What was recorded and told.
 #[derive(Default)]
-struct Kept {
+struct EventRecorder {
     traces: Mutex<Vec<TraceRecord>>,
     events: Mutex<Vec<(String, String)>>,
 }
 
-impl Trace for Kept {
+impl Trace for EventRecorder {
     fn record(&self, record: TraceRecord) {
         self.traces.lock().unwrap().push(record);
     }
 }
 
-impl Events for Kept {
-    fn wanted(&self) -> bool {
+impl EventSink for EventRecorder {
+    fn has_subscribers(&self) -> bool {
         true
     }
 
-    fn happened(&self, name: &str, json: String) {
+    fn publish(&self, name: &str, json: String) {
         self.events.lock().unwrap().push((name.to_owned(), json));
     }
 }
 
-struct House {
+struct DeliveryHarness {
     spool: Arc<EmbeddedSpool>,
     clock: Arc<ManualClock>,
     remote: SocketAddr,
-    seen: Arc<Seen>,
+    seen: Arc<RemoteLog>,
     stop: ShutdownTrigger,
     active: ActiveUnits,
-    kept: Arc<Kept>,
+    recorder: Arc<EventRecorder>,
     manager: tokio::task::JoinHandle<()>,
     _dir: tempfile::TempDir,
 }
 
 /// What a test may want otherwise.
-struct Wishes {
+struct HarnessOptions {
     hint_bytes_max: u64,
     active_limit: usize,
     /// Reports that can't be made at first.
@@ -201,76 +201,80 @@ struct Wishes {
     waiting: usize,
     /// Plugins.
     bindings: Vec<Arc<Binding>>,
-    scan_refusal: ScanRefusal,
+    scan_refusal: ScanRejectAction,
     tls: TlsLevel,
     connector: Option<TlsConnector>,
 }
 
-const USUAL: Wishes = Wishes {
+const DEFAULT_OPTIONS: HarnessOptions = HarnessOptions {
     hint_bytes_max: 16 << 20,
     active_limit: 20_000,
     reports_unavailable: 0,
     waiting: 0,
     bindings: Vec::new(),
-    scan_refusal: ScanRefusal::Hold,
+    scan_refusal: ScanRejectAction::Hold,
     tls: TlsLevel::None,
     connector: None,
 };
 
-async fn house(words: Words, routes: impl FnOnce(u16) -> BTreeMap<String, Route>) -> House {
-    house_with(USUAL, words, routes).await
+async fn harness(words: ReplyScript, routes: impl FnOnce(u16) -> BTreeMap<String, Route>) -> DeliveryHarness {
+    harness_with(DEFAULT_OPTIONS, words, routes).await
 }
 
-async fn house_with(wishes: Wishes, words: Words, routes: impl FnOnce(u16) -> BTreeMap<String, Route>) -> House {
+async fn harness_with(
+    wishes: HarnessOptions,
+    words: ReplyScript,
+    routes: impl FnOnce(u16) -> BTreeMap<String, Route>,
+) -> DeliveryHarness {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::default());
     let (stop, shutdown) = Shutdown::new();
     let store = Store::open(&dir.path().join("db"), &StoreOptions::new(&KEYSPACES)).unwrap();
-    drop(spawn("store", store.pump()));
+    drop(spawn("store", store.completion_dispatcher()));
     let mut settings = SpoolSettings::new(1 << 20, clock.clone());
     settings.queue_minfree = 0;
-    settings.hint_bytes_max = wishes.hint_bytes_max;
+    settings.new_unit_bytes_max = wishes.hint_bytes_max;
     let spool = Arc::new(EmbeddedSpool::open(&store, &dir.path().join("bodies"), settings).await.unwrap());
     let (remote, seen) = remote(words, clock.clone(), shutdown.clone()).await;
     let mx = |name: &str| Ok(vec![MxHost { preference: 10, name: name.to_owned() }]);
-    let names = Names(HashMap::from([
+    let names = FakeResolver(HashMap::from([
         ("mx.example", mx("remote.test")),
         ("self.example", mx("us.test")),
         ("null.example", Err(DnsError::NullMx)),
         ("two.example", Ok(["broken.test", "remote.test"].map(|name| MxHost { preference: 10, name: name.to_owned() }).to_vec())),
     ]));
     let smtp = smtp_settings(remote.port(), wishes.tls, wishes.connector);
-    let pipeline = Arc::new(Pipeline::new(wishes.bindings, Arc::new(AllRemote), clock.clone()));
+    let pipeline = Arc::new(Pipeline::new(wishes.bindings, Arc::new(RemoteClassifier), clock.clone()));
     let transports: [Arc<dyn Transport>; 4] = [
         Arc::new(PluginTransport::new("plugged".into(), "p".into(), pipeline.clone(), 4)),
         Arc::new(SmtpTransport::new(smtp, Arc::new(names), clock.clone(), shutdown.clone())),
-        Arc::new(Discard),
+        Arc::new(DiscardTransport),
         Arc::new(ErrorTransport),
     ];
-    let routes = Routes {
+    let routes = RouteSettings {
         transport_maps: routes(remote.port()),
         relayhost: None,
-        local_transport: Route::to("local"),
-        virtual_transport: Route::to("virtual"),
-        relay_transport: Route::to("relay"),
-        default_transport: Route::to("smtp"),
+        local_transport: Route::for_transport("local"),
+        virtual_transport: Route::for_transport("virtual"),
+        relay_transport: Route::for_transport("relay"),
+        default_transport: Route::for_transport("smtp"),
     };
-    let kept = Arc::new(Kept::default());
-    let ways = Ways {
+    let kept = Arc::new(EventRecorder::default());
+    let ways = RoutingConfig {
         settings: DeliverySettings {
             myhostname: "us.test".into(),
-            active_limit: wishes.active_limit,
+            qmgr_message_active_limit: wishes.active_limit,
             scan_refusal: wishes.scan_refusal,
             ..DeliverySettings::default()
         },
-        router: Router::new(Arc::new(AllRemote), routes),
+        router: Router::new(Arc::new(RemoteClassifier), routes),
         transports: transports.into_iter().map(|t| (t.name().to_owned(), t)).collect(),
     };
-    let parts = Parts {
-        ways: CurrentWays::new(ways),
+    let parts = DeliveryServices {
+        routing: CurrentRouting::new(ways),
         spool: spool.clone(),
         pipeline,
-        submit: Arc::new(NoHooks { unavailable: AtomicUsize::new(wishes.reports_unavailable) }),
+        submit: Arc::new(FakeSubmit { unavailable: AtomicUsize::new(wishes.reports_unavailable) }),
         events: kept.clone(),
         trace: kept.clone(),
         clock: clock.clone(),
@@ -279,9 +283,9 @@ async fn house_with(wishes: Wishes, words: Words, routes: impl FnOnce(u16) -> BT
         enqueue(&spool, clock.now(), "a@us.test", &["x@mx.example"], &format!("waiting {number}\r\n")).await;
     }
     let manager = QueueManager::new(parts).await.unwrap();
-    let active = manager.active();
+    let active = manager.active_units();
     let manager = spawn("manager", async move { manager.run(shutdown).await.unwrap() });
-    House { spool, clock, remote, seen, stop, active, kept, manager, _dir: dir }
+    DeliveryHarness { spool, clock, remote, seen, stop, active, recorder: kept, manager, _dir: dir }
 }
 
 fn smtp_settings(port: u16, tls: TlsLevel, connector: Option<TlsConnector>) -> SmtpSettings {
@@ -292,11 +296,11 @@ fn smtp_settings(port: u16, tls: TlsLevel, connector: Option<TlsConnector>) -> S
         client: Arc::new(ClientSettings::new("us.test")),
         connector,
         tls: TlsPolicy { default: tls, ..TlsPolicy::default() },
-        port,
-        connect_timeout: Duration::from_secs(5),
-        addresses_max: 5,
-        connections_max: 20,
-        connection_idle: Duration::from_millis(200),
+        smtp_tcp_port: port,
+        smtp_connect_timeout: Duration::from_secs(5),
+        smtp_mx_address_limit: 5,
+        default_destination_concurrency_limit: 20,
+        smtp_connection_cache_time_limit: Duration::from_millis(200),
         conversion_bytes_max: 1 << 20,
     }
 }
@@ -306,9 +310,9 @@ async fn enqueue(spool: &EmbeddedSpool, received_at: Timestamp, sender: &str, to
 }
 
 fn new_message(spool: &EmbeddedSpool, received_at: Timestamp, sender: &str, to: &[&str], body: &str) -> NewMessage {
-    let sender = if sender.is_empty() { ReversePath::Null } else { ReversePath::Of(address(sender)) };
+    let sender = if sender.is_empty() { ReversePath::Null } else { ReversePath::Address(address(sender)) };
     NewMessage {
-        id: spool.ids().next(received_at),
+        id: spool.queue_ids().next(received_at),
         envelope: Envelope {
             sender,
             recipients: to.iter().map(|a| Recipient::new(address(a))).collect(),
@@ -317,15 +321,15 @@ fn new_message(spool: &EmbeddedSpool, received_at: Timestamp, sender: &str, to: 
             envid: None,
             smtputf8: false,
             require_tls: false,
-            origin: Origin::internal(Via::Smtp, received_at),
+            origin: Origin::internal(Source::Smtp, received_at),
         },
-        head: Bytes::from_static(b"Subject: s\r\n\r\n"),
+        header: Bytes::from_static(b"Subject: s\r\n\r\n"),
         body: NewBody::inline(Bytes::copy_from_slice(body.as_bytes())).unwrap(),
         tags: Tags::new(),
         hold: None,
         not_before: Duration::ZERO,
         priority: 0,
-        with: Vec::new(),
+        attached: Vec::new(),
     }
 }
 
@@ -333,7 +337,7 @@ fn address(text: &str) -> Address {
     Address::parse(text).unwrap()
 }
 
-impl House {
+impl DeliveryHarness {
     async fn send(&self, sender: &str, to: &[&str], body: &str) {
         enqueue(&self.spool, self.clock.now(), sender, to, body).await;
     }
@@ -358,7 +362,7 @@ impl House {
         tokio::time::timeout(Duration::from_secs(30), wait).await.unwrap();
     }
 
-    fn kept(&self) -> Vec<(Vec<String>, String)> {
+    fn received_messages(&self) -> Vec<(Vec<String>, String)> {
         let kept = self.seen.messages.lock().unwrap();
         kept.iter().map(|(to, octets)| (to.clone(), String::from_utf8(octets.clone()).unwrap())).collect()
     }
@@ -370,21 +374,21 @@ fn by_mx(_: u16) -> BTreeMap<String, Route> {
 
 #[tokio::test]
 async fn relays_to_the_mx_octet_for_octet() {
-    let house = house(|_| None, by_mx).await;
+    let house = harness(|_| None, by_mx).await;
     house.send("a@us.test", &["x@mx.example", "y@mx.example"], ".dot\r\n..\r\nend\r\n").await;
     house.settled(0).await;
     let message = "Subject: s\r\n\r\n.dot\r\n..\r\nend\r\n".to_owned();
-    assert_eq!(house.kept(), [(vec!["x@mx.example".to_owned(), "y@mx.example".to_owned()], message)]);
+    assert_eq!(house.received_messages(), [(vec!["x@mx.example".to_owned(), "y@mx.example".to_owned()], message)]);
 }
 
 #[tokio::test]
 async fn many_messages_share_few_connections() {
-    let house = house(|_| None, by_mx).await;
+    let house = harness(|_| None, by_mx).await;
     for number in 0..200 {
         house.send("a@us.test", &["x@mx.example"], &format!("{number}\r\n")).await;
     }
     house.settled(0).await;
-    let mut bodies: Vec<String> = house.kept().into_iter().map(|(_, m)| m).collect();
+    let mut bodies: Vec<String> = house.received_messages().into_iter().map(|(_, m)| m).collect();
     bodies.sort();
     bodies.dedup();
     assert_eq!(bodies.len(), 200, "each exactly once");
@@ -394,34 +398,34 @@ async fn many_messages_share_few_connections() {
 #[tokio::test]
 async fn a_deferred_recipient_is_tried_again_and_the_others_are_not() {
     static TRIES: AtomicUsize = AtomicUsize::new(0);
-    let words: Words = |who| {
+    let words: ReplyScript = |who| {
         let first = who == "later" && TRIES.fetch_add(1, Ordering::Relaxed) == 0;
         first.then(|| Reply::fixed(450, (4, 2, 0), "come back"))
     };
-    let house = house(words, by_mx).await;
+    let house = harness(words, by_mx).await;
     house.send("a@us.test", &["now@mx.example", "later@mx.example"], "x\r\n").await;
     house.settled(1).await;
     let page = house.spool.list(None, 10).await.unwrap();
     let unit = page.entries[0].unit.clone().unwrap();
-    assert_eq!(unit.recipients[0].last.as_ref().unwrap().text, "4.2.0 come back");
+    assert_eq!(unit.recipients[0].last_status.as_ref().unwrap().text, "4.2.0 come back");
     assert!(unit.next_at.since(house.clock.now()) >= Duration::from_secs(290));
     house.clock.advance(Duration::from_secs(301));
     // Time was moved by hand: any event makes the manager look at the clock.
     house.send("a@us.test", &["wake@mx.example"], "x\r\n").await;
     house.settled(0).await;
-    let to: Vec<String> = house.kept().into_iter().flat_map(|(to, _)| to).collect();
+    let to: Vec<String> = house.received_messages().into_iter().flat_map(|(to, _)| to).collect();
     assert_eq!(to.iter().filter(|t| t.starts_with("now")).count(), 1);
     assert_eq!(to.iter().filter(|t| t.starts_with("later")).count(), 1);
 }
 
 #[tokio::test]
 async fn a_failure_is_reported_to_the_sender_once_and_a_failed_report_to_nobody() {
-    let words: Words = |who| (who == "gone").then(|| Reply::fixed(550, (5, 1, 1), "no such user"));
-    let house = house(words, by_mx).await;
+    let words: ReplyScript = |who| (who == "gone").then(|| Reply::fixed(550, (5, 1, 1), "no such user"));
+    let house = harness(words, by_mx).await;
     house.send("sender@mx.example", &["gone@mx.example"], "x\r\n").await;
     house.send("", &["gone@mx.example"], "x\r\n").await;
     house.settled(0).await;
-    let kept = house.kept();
+    let kept = house.received_messages();
     assert_eq!(kept.len(), 1, "{kept:?}");
     assert_eq!(kept[0].0, ["sender@mx.example"]);
     assert!(kept[0].1.contains("Final-Recipient: rfc822; gone@mx.example"), "{}", kept[0].1);
@@ -430,7 +434,7 @@ async fn a_failure_is_reported_to_the_sender_once_and_a_failed_report_to_nobody(
 
 #[tokio::test]
 async fn names_without_servers_fail_and_servers_that_are_down_defer() {
-    let house = house(
+    let house = harness(
         |_| None,
         |port| {
             let down = Route { transport: "smtp".into(), nexthop: format!("[127.0.0.9]:{port}") };
@@ -445,15 +449,15 @@ async fn names_without_servers_fail_and_servers_that_are_down_defer() {
     house.send("", &["x@down.example"], "x\r\n").await;
     house.settled(1).await;
     let page = house.spool.list(None, 10).await.unwrap();
-    let last = page.entries[0].unit.clone().unwrap().recipients[0].last.clone().unwrap();
+    let last = page.entries[0].unit.clone().unwrap().recipients[0].last_status.clone().unwrap();
     assert_eq!(last.enhanced.to_string(), "4.4.1");
     assert!(last.text.contains(&house.remote.port().to_string()), "{}", last.text);
 }
 
 #[tokio::test]
 async fn a_greeting_that_refuses_defers() {
-    let words: Words = |who| (who == "connect").then(|| Reply::fixed(421, (4, 3, 2), "too busy"));
-    let house = house(words, by_mx).await;
+    let words: ReplyScript = |who| (who == "connect").then(|| Reply::fixed(421, (4, 3, 2), "too busy"));
+    let house = harness(words, by_mx).await;
     house.send("a@us.test", &["x@mx.example"], "x\r\n").await;
     house.settled(1).await;
     house.stop.trigger();

@@ -8,35 +8,35 @@
 //! Start reading at: `session_handler.rs` (questions of an SMTP session), then `transaction.rs`.
 #![forbid(unsafe_code)]
 
-mod along;
-mod content;
-mod door;
-mod expand;
-mod expanded;
-mod gate;
-mod host;
+mod alias_expansion;
+mod end_of_data;
+mod expanded_dsn;
+mod guard;
 mod recording;
+mod relay_control;
 mod replies;
-mod restrict;
+mod restrictions;
+mod session_handler;
 mod settings;
+mod submissions;
 mod submit;
 mod transaction;
 mod verify;
 
 use std::sync::Arc;
 
-use waxwing_pipeline::{Authenticator, Client, Directory, Pipeline, Recorder, Trace};
+use waxwing_pipeline::{Authenticator, Pipeline, RecipientDirectory, Recorder, SessionClient, Trace};
 use waxwing_queue::Spool;
-use waxwing_types::{Clock, Via};
+use waxwing_types::{Clock, Source};
 
-pub use door::{Door, DoorAnswer, DoorQuestion, DoorSettings, DoorShared, GuardedHost, GuardedSession};
-pub use host::SessionHost;
-pub use restrict::Policy;
+pub use guard::{Guard, GuardAnswer, GuardQuestion, GuardSettings, GuardState, GuardedSession, GuardedSessionHandler};
+pub use restrictions::Policy;
+pub use session_handler::SmtpSessionHandler;
 pub use settings::IntakeSettings;
 pub use verify::{Verifier, VerifySettings};
 
 /// Settings and services of [`Intake`].
-pub struct Parts {
+pub struct IntakeServices {
     /// Limits and host names.
     pub settings: IntakeSettings,
     /// Plugin hooks of the configuration.
@@ -46,7 +46,7 @@ pub struct Parts {
     /// Queue for accepted messages.
     pub spool: Arc<dyn Spool>,
     /// Directory of existing recipients.
-    pub directory: Arc<dyn Directory>,
+    pub directory: Arc<dyn RecipientDirectory>,
     /// SASL authenticator; `None` disables AUTH.
     pub authenticator: Option<Arc<dyn Authenticator>>,
     /// Sink for traces of hook calls.
@@ -59,20 +59,20 @@ pub struct Parts {
 
 /// Intake of mail from SMTP sessions and internal sources.
 pub struct Intake {
-    parts: Parts,
+    services: IntakeServices,
 }
 
 impl Intake {
     /// Creates an intake from settings and services.
     #[must_use]
-    pub fn new(services: Parts) -> Arc<Self> {
-        Arc::new(Self { parts: services })
+    pub fn new(services: IntakeServices) -> Arc<Self> {
+        Arc::new(Self { services })
     }
 
     /// Creates the session handler of a server session.
     #[must_use]
-    pub fn host(self: &Arc<Self>, client: Client, via: Via) -> SessionHost {
-        SessionHost::new(Arc::clone(self), client, via)
+    pub fn session_handler(self: &Arc<Self>, client: SessionClient, via: Source) -> SmtpSessionHandler {
+        SmtpSessionHandler::new(Arc::clone(self), client, via)
     }
 }
 

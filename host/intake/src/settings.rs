@@ -32,7 +32,7 @@ pub struct IntakeSettings {
 impl IntakeSettings {
     /// Reads the keys of a configuration; limits without a key get fixed values.
     #[must_use]
-    pub fn of(config: &Config) -> Self {
+    pub fn from_config(config: &Config) -> Self {
         Self {
             myhostname: config.myhostname.clone(),
             myorigin: config.myorigin.clone(),
@@ -50,12 +50,12 @@ impl IntakeSettings {
     /// Returns whether the address is in `mynetworks`, with permission to relay.
     #[must_use]
     pub fn in_mynetworks(&self, address: IpAddr) -> bool {
-        holds(&self.mynetworks, address)
+        contains_address(&self.mynetworks, address)
     }
 }
 
 /// Returns whether any network contains the address.
-pub(crate) fn holds(networks: &[Network], address: IpAddr) -> bool {
+pub(crate) fn contains_address(networks: &[Network], address: IpAddr) -> bool {
     let address = address.to_canonical();
     networks.iter().any(|network| network.contains(address))
 }

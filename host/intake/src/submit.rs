@@ -4,36 +4,36 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use waxwing_message::trace::received;
-use waxwing_message::{HeadSplitter, HeaderBlock, Split};
-use waxwing_pipeline::{Context, Ended, Generated, Placement, Prepared, Submit, SubmitError};
+use waxwing_message::trace_fields::received;
+use waxwing_message::{HeaderBlock, HeaderSplit, HeaderSplitter};
+use waxwing_pipeline::{Context, InternalMessage, Placement, PreparedMessage, Rejected, Submit, SubmitError};
 use waxwing_smtp::server::MailOptions;
-use waxwing_types::{MemoryBody, Recipient, ReversePath, Verdict, Via};
+use waxwing_types::{MemoryBody, Recipient, ReversePath, Source, Verdict};
 
 use crate::Intake;
-use crate::transaction::Transaction;
+use crate::transaction::MailTransaction;
 
-type Made = (Vec<Recipient>, Placement, Vec<Prepared>);
+type PreparedParts = (Vec<Recipient>, Placement, Vec<PreparedMessage>);
 
 #[async_trait]
 impl Submit for Intake {
-    async fn prepare(&self, mail: Generated) -> Result<Prepared, SubmitError> {
-        let Generated { id, envelope, content, cause, tags } = mail;
-        let (mut head, body) = split(content);
-        head.prepend(received(&self.parts.settings.myhostname, id, &envelope, None));
-        let is_dsn = envelope.origin.via == Via::Dsn;
-        let mut context = Context::new(envelope.origin.via, None);
+    async fn prepare(&self, mail: InternalMessage) -> Result<PreparedMessage, SubmitError> {
+        let InternalMessage { id, envelope, content, cause, tags } = mail;
+        let (mut head, body) = split_message(content);
+        head.prepend(received(&self.services.settings.myhostname, id, &envelope, None));
+        let is_dsn = envelope.origin.source == Source::Dsn;
+        let mut context = Context::new(envelope.origin.source, None);
         context.id = Some(id);
         context.tags = Arc::new(tags);
         context.sender = Some(Arc::new(envelope.sender.clone()));
         for recipient in &envelope.recipients {
-            let class = self.parts.pipeline.class_of(&recipient.address);
+            let class = self.services.pipeline.class_of(&recipient.address);
             context.push_recipient(recipient.clone(), class, Vec::new());
         }
-        context.head = Some(Arc::new(head));
+        context.header = Some(Arc::new(head));
         context.body = Some(Arc::new(MemoryBody::new(body.clone())));
-        let hooks = self.parts.pipeline.chain();
-        let reservation = self.parts.spool.room(0).map_err(|e| SubmitError::Temporary(e.to_string()))?;
+        let hooks = self.services.pipeline.open_session();
+        let reservation = self.services.spool.reserve_space(0).map_err(|e| SubmitError::Temporary(e.to_string()))?;
         let options = MailOptions {
             body: envelope.body_type,
             smtputf8: envelope.smtputf8,
@@ -42,52 +42,57 @@ impl Submit for Intake {
             envid: envelope.envid.clone(),
             ..MailOptions::default()
         };
-        let mut transaction = Transaction::new(id, context, hooks, options, envelope.origin.clone(), reservation);
+        let mut transaction = MailTransaction::new(id, context, hooks, options, envelope.origin.clone(), reservation);
         let verdict = self.run_content_hooks(&mut transaction).await;
-        let outcome = self.made(&mut transaction, verdict, is_dsn).await;
-        let now = self.parts.clock.now();
+        let outcome = self.finish_preparation(&mut transaction, verdict, is_dsn).await;
+        let now = self.services.clock.now();
         let result = match (&outcome, cause) {
             (Ok(_), Some(cause)) => format!("prepared for the queue, caused by {cause}"),
             (Ok(_), None) => "prepared for the queue".to_owned(),
             (Err(error), _) => error.to_string(),
         };
-        transaction.trace(self, result, now);
+        transaction.record_trace(self, result, now);
         let (recipients, placement, submissions) = outcome?;
         let body = transaction.context.replaced_body.clone().unwrap_or(body);
-        let head = transaction.context.head.as_ref().map(|h| h.to_bytes(body.is_empty())).unwrap_or_default();
-        Ok(Prepared {
+        let header = transaction.context.header.as_ref().map(|h| h.to_bytes(body.is_empty())).unwrap_or_default();
+        Ok(PreparedMessage {
             id,
             envelope: transaction.envelope(recipients),
-            head,
+            header,
             body,
             tags: transaction.context.tags.as_ref().clone(),
             placement,
-            with: submissions,
+            attached: submissions,
         })
     }
 }
 
 impl Intake {
     /// Determines recipients, enqueue options and submissions of an internal message.
-    async fn made(&self, transaction: &mut Transaction, verdict: Verdict, is_dsn: bool) -> Result<Made, SubmitError> {
-        let recipients = self.outcome(transaction, verdict, is_dsn).await?;
-        let placement = match self.placement(transaction).await {
+    async fn finish_preparation(
+        &self,
+        transaction: &mut MailTransaction,
+        verdict: Verdict,
+        is_dsn: bool,
+    ) -> Result<PreparedParts, SubmitError> {
+        let recipients = self.recipients_for_verdict(transaction, verdict, is_dsn).await?;
+        let placement = match self.enqueue_options(transaction).await {
             Ok(placement) => placement,
             Err(_) if is_dsn => Placement { hold: transaction.context.hold.clone(), ..Placement::default() },
-            Err(Ended(verdict)) => return Err(SubmitError::Temporary(format!("a plugin failed: {}", verdict.as_str()))),
+            Err(Rejected(verdict)) => return Err(SubmitError::Temporary(format!("a plugin failed: {}", verdict.as_str()))),
         };
-        Ok((recipients, placement, self.along(transaction).await?))
+        Ok((recipients, placement, self.prepare_submissions(transaction).await?))
     }
 
     /// Applies a verdict and expands aliases. A DSN can be edited and held, but never refused.
-    async fn outcome(
+    async fn recipients_for_verdict(
         &self,
-        transaction: &mut Transaction,
+        transaction: &mut MailTransaction,
         verdict: Verdict,
         is_dsn: bool,
     ) -> Result<Vec<Recipient>, SubmitError> {
         match verdict {
-            Verdict::Continue | Verdict::Accept => {}
+            Verdict::Next | Verdict::Accept => {}
             Verdict::Hold { reason } => {
                 transaction.context.hold.get_or_insert(reason);
             }
@@ -112,11 +117,11 @@ impl Intake {
     }
 }
 
-pub(crate) fn split(content: Bytes) -> (HeaderBlock, Bytes) {
-    let mut splitter = HeadSplitter::new(content.len());
+pub(crate) fn split_message(content: Bytes) -> (HeaderBlock, Bytes) {
+    let mut splitter = HeaderSplitter::new(content.len());
     match splitter.push(content.clone()) {
-        Ok(Split::Done(head, body)) => (head, body),
-        Ok(Split::More) => splitter.finish(),
+        Ok(HeaderSplit::Complete(head, body)) => (head, body),
+        Ok(HeaderSplit::Incomplete) => splitter.finish(),
         Err(_) => (HeaderBlock::default(), content),
     }
 }

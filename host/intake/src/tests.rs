@@ -8,14 +8,14 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use waxwing_net::Host;
+use waxwing_net::SessionHandler;
 use waxwing_pipeline::{
-    Answer as HookAnswer, Binding, BindingSettings, ClassOf, Context, Directory, Event, Expansion, Fault, FaultKind, Generated,
-    Guest, Hook, HookSet, OnFault, Outcome, Plugin, RecordedBody, Recorder, Recording, Resolution, Submit, TableError, Target,
-    TraceRecord,
+    AddressClassifier, Binding, BindingSettings, CallOutcome, Context, Event, Expansion, ExpansionTarget, Fault, FaultKind,
+    FaultPolicy, Hook, HookAnswer, HookSet, InternalMessage, Plugin, PluginSession, RecipientDirectory, RecordedBody, Recorder,
+    Recording, Resolution, Submit, TableError, TraceRecord,
 };
 use waxwing_queue::{EmbeddedSpool, KEYSPACES, SpoolSettings};
-use waxwing_smtp::server::{Answer, MailOptions, Question, RcptOptions};
+use waxwing_smtp::server::{MailOptions, RcptOptions, ServerAnswer, ServerQuestion};
 use waxwing_store::{Store, StoreOptions};
 use waxwing_types::{
     Address, AddressClass, BodyType, Edit, Envelope, ManualClock, Message, Origin, Recipient, Reply, ReversePath, Tags,
@@ -32,7 +32,7 @@ mod relaying;
 mod session;
 mod verify;
 
-type Script = Box<dyn Fn(&Event, &Context) -> Result<Outcome, Fault> + Send + Sync>;
+type Script = Box<dyn Fn(&Event, &Context) -> Result<CallOutcome, Fault> + Send + Sync>;
 
 struct Fake(HookSet, Script);
 struct FakeGuest(Arc<Fake>);
@@ -44,14 +44,14 @@ impl Plugin for Fake {
     fn exports(&self) -> HookSet {
         self.0
     }
-    fn open(self: Arc<Self>) -> Box<dyn Guest> {
+    fn open_session(self: Arc<Self>) -> Box<dyn PluginSession> {
         Box::new(FakeGuest(self))
     }
 }
 
 #[async_trait]
-impl Guest for FakeGuest {
-    async fn call(&mut self, event: &Event, context: &Context) -> Result<Outcome, Fault> {
+impl PluginSession for FakeGuest {
+    async fn call(&mut self, event: &Event, context: &Context) -> Result<CallOutcome, Fault> {
         (self.0.1)(event, context)
     }
 }
@@ -59,26 +59,26 @@ impl Guest for FakeGuest {
 /// `box.example` has the users of the list, `alias.example` only aliases, `relay.example` is relayed.
 struct Users(Vec<&'static str>);
 
-impl ClassOf for Users {
+impl AddressClassifier for Users {
     fn class_of(&self, address: &Address) -> AddressClass {
         match address.domain() {
             "box.example" => AddressClass::VirtualMailbox,
             "alias.example" => AddressClass::VirtualAlias,
             "relay.example" => AddressClass::Relay,
-            _ => AddressClass::Default,
+            _ => AddressClass::Remote,
         }
     }
 }
 
 #[async_trait]
-impl Directory for Users {
+impl RecipientDirectory for Users {
     async fn exists(&self, recipient: &Address) -> Result<bool, TableError> {
         match recipient.local() {
             "broken" => Err(TableError { table: "users".into(), reason: "gone".into() }),
             local => Ok(self.0.contains(&local)),
         }
     }
-    async fn mailbox_of(&self, _: &Address) -> Result<Option<PathBuf>, TableError> {
+    async fn maildir_path(&self, _: &Address) -> Result<Option<PathBuf>, TableError> {
         Ok(None)
     }
 }
@@ -109,11 +109,11 @@ struct House {
     _dir: tempfile::TempDir,
 }
 
-async fn house(plugins: Vec<(Fake, OnFault)>) -> House {
+async fn house(plugins: Vec<(Fake, FaultPolicy)>) -> House {
     house_with(plugins, policy::none()).await
 }
 
-async fn house_with(plugins: Vec<(Fake, OnFault)>, policy: Policy) -> House {
+async fn house_with(plugins: Vec<(Fake, FaultPolicy)>, policy: Policy) -> House {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::default());
     let store = Store::open(&dir.path().join("db"), &StoreOptions::new(&KEYSPACES)).unwrap();
@@ -121,7 +121,7 @@ async fn house_with(plugins: Vec<(Fake, OnFault)>, policy: Policy) -> House {
     settings.queue_minfree = 0;
     let spool = Arc::new(EmbeddedSpool::open(&store, &dir.path().join("bodies"), settings).await.unwrap());
     let directory: Arc<Users> = Arc::new(Users(vec!["demo", "ann", "bob"]));
-    let bind = |(i, (plugin, on_fault)): (usize, (Fake, OnFault))| {
+    let bind = |(i, (plugin, on_fault)): (usize, (Fake, FaultPolicy))| {
         Binding::new(
             &format!("p{i}"),
             Arc::new(plugin) as Arc<dyn Plugin>,
@@ -143,7 +143,7 @@ async fn house_with(plugins: Vec<(Fake, OnFault)>, policy: Policy) -> House {
         expansion_depth_max: 5,
         trace_recipients_max: 20,
     };
-    let intake = Intake::new(Parts {
+    let intake = Intake::new(IntakeServices {
         settings,
         pipeline: Arc::new(Pipeline::new(bindings, directory.clone(), clock.clone())),
         policy,
@@ -158,9 +158,9 @@ async fn house_with(plugins: Vec<(Fake, OnFault)>, policy: Policy) -> House {
 }
 
 impl House {
-    fn session(&self, from: [u8; 4]) -> SessionHost {
+    fn session(&self, from: [u8; 4]) -> SmtpSessionHandler {
         let peer = SocketAddr::from((Ipv4Addr::from(from), 4000));
-        self.intake.host(Client { peer, name: None, listener: "smtp".into() }, Via::Smtp)
+        self.intake.session_handler(SessionClient { peer, name: None, listener: "smtp".into() }, Source::Smtp)
     }
 
     async fn queued(&self) -> Vec<Message> {
@@ -173,27 +173,27 @@ impl House {
     }
 }
 
-async fn mail(host: &mut SessionHost) -> Answer {
-    let sender = ReversePath::Of(address("sender@far.example"));
-    host.answer(Question::Mail { sender, parameters: Vec::new(), size: None, options: MailOptions::default() }).await
+async fn mail(host: &mut SmtpSessionHandler) -> ServerAnswer {
+    let sender = ReversePath::Address(address("sender@far.example"));
+    host.answer(ServerQuestion::Mail { sender, parameters: Vec::new(), size: None, options: MailOptions::default() }).await
 }
 
-async fn rcpt(host: &mut SessionHost, to: &str) -> Answer {
-    host.answer(Question::Rcpt { recipient: address(to), parameters: Vec::new(), options: RcptOptions::default() }).await
+async fn rcpt(host: &mut SmtpSessionHandler, to: &str) -> ServerAnswer {
+    host.answer(ServerQuestion::Rcpt { recipient: address(to), parameters: Vec::new(), options: RcptOptions::default() }).await
 }
 
-async fn data(host: &mut SessionHost, pieces: &[&str]) -> Answer {
+async fn data(host: &mut SmtpSessionHandler, pieces: &[&str]) -> ServerAnswer {
     for piece in pieces {
         host.body(Bytes::copy_from_slice(piece.as_bytes())).await;
     }
-    host.answer(Question::EndOfData).await
+    host.answer(ServerQuestion::EndOfData).await
 }
 
-async fn send(house: &House, to: &[&str], message: &str) -> Answer {
+async fn send(house: &House, to: &[&str], message: &str) -> ServerAnswer {
     let mut host = house.session([10, 0, 0, 1]);
-    assert_eq!(mail(&mut host).await, Answer::Ok);
+    assert_eq!(mail(&mut host).await, ServerAnswer::Ok);
     for to in to {
-        assert_eq!(rcpt(&mut host, to).await, Answer::Ok, "{to}");
+        assert_eq!(rcpt(&mut host, to).await, ServerAnswer::Ok, "{to}");
     }
     data(&mut host, &[message]).await
 }
@@ -202,19 +202,22 @@ fn address(text: &str) -> Address {
     Address::parse(text).unwrap()
 }
 
-fn code(answer: &Answer) -> u16 {
+fn code(answer: &ServerAnswer) -> u16 {
     match answer {
-        Answer::Reply(reply) | Answer::Close(reply) | Answer::Committed(reply) | Answer::Discarded(reply) => reply.code(),
-        Answer::Ok
-        | Answer::OkWithout(_)
-        | Answer::CommittedEach(_)
-        | Answer::Challenge(_)
-        | Answer::Authenticated
-        | Answer::Done => 0,
+        ServerAnswer::Reply(reply)
+        | ServerAnswer::Close(reply)
+        | ServerAnswer::Committed(reply)
+        | ServerAnswer::Discarded(reply) => reply.code(),
+        ServerAnswer::Ok
+        | ServerAnswer::OkWithoutExtensions(_)
+        | ServerAnswer::CommittedPerRecipient(_)
+        | ServerAnswer::Challenge(_)
+        | ServerAnswer::Authenticated
+        | ServerAnswer::Done => 0,
     }
 }
 
-fn plugin(hooks: &[Hook], script: impl Fn(&Event, &Context) -> Result<Outcome, Fault> + Send + Sync + 'static) -> Fake {
+fn plugin(hooks: &[Hook], script: impl Fn(&Event, &Context) -> Result<CallOutcome, Fault> + Send + Sync + 'static) -> Fake {
     Fake(hooks.iter().copied().collect(), Box::new(script))
 }
 
@@ -226,18 +229,18 @@ fn aliases(table: &'static [(&'static str, &'static [&'static str])]) -> Fake {
         let answer = match table.get(recipient.to_string().as_str()) {
             None => Resolution::NotMine,
             Some(list) => Resolution::Targets(Expansion {
-                targets: list.iter().map(|a| Target::Address(address(a))).collect(),
+                targets: list.iter().map(|a| ExpansionTarget::Address(address(a))).collect(),
                 sender: None,
             }),
         };
-        Ok(Outcome::of(HookAnswer::Resolution(answer)))
+        Ok(CallOutcome::from_answer(HookAnswer::Resolution(answer)))
     })
 }
 
 /// Mail that is made here.
-fn made(house: &House, via: Via) -> Generated {
-    Generated {
-        id: house.spool.ids().next(Timestamp::from_millis(1)),
+fn made(house: &House, via: Source) -> InternalMessage {
+    InternalMessage {
+        id: house.spool.queue_ids().next(Timestamp::from_millis(1)),
         envelope: Envelope {
             sender: ReversePath::Null,
             recipients: vec![Recipient::new(address("sender@far.example"))],
@@ -265,9 +268,9 @@ async fn a_message_is_committed_as_it_came_but_for_received() {
     mail(&mut host).await;
     rcpt(&mut host, "demo@box.example").await;
     let answer = data(&mut host, &["Subj", "ect: x\r\n", "\r\n.dot\r\n", "end\r\n"]).await;
-    assert!(matches!(answer, Answer::Committed(_)), "{answer:?}");
+    assert!(matches!(answer, ServerAnswer::Committed(_)), "{answer:?}");
     let queued = house.queued().await;
-    let head = String::from_utf8(queued[0].head.to_vec()).unwrap();
+    let head = String::from_utf8(queued[0].header.to_vec()).unwrap();
     assert!(head.starts_with("Received: ") && head.ends_with("\r\nSubject: x\r\n\r\n"), "{head}");
     assert_eq!(queued[0].body.in_memory().unwrap(), &b".dot\r\nend\r\n"[..]);
     assert_eq!(house.traces.0.lock().unwrap()[0].id, queued[0].id.to_string());
@@ -275,7 +278,7 @@ async fn a_message_is_committed_as_it_came_but_for_received() {
 
 #[tokio::test]
 async fn strangers_write_to_our_users_only() {
-    let house = house(vec![(aliases(&[("team@alias.example", &["ann@box.example"])]), OnFault::Defer)]).await;
+    let house = house(vec![(aliases(&[("team@alias.example", &["ann@box.example"])]), FaultPolicy::Defer)]).await;
     let mut host = house.session([192, 0, 2, 1]);
     mail(&mut host).await;
     for (to, expected) in [
@@ -296,7 +299,7 @@ async fn strangers_write_to_our_users_only() {
     }
     let mut friend = house.session([10, 1, 2, 3]);
     mail(&mut friend).await;
-    assert_eq!(rcpt(&mut friend, "x@elsewhere.example").await, Answer::Ok);
+    assert_eq!(rcpt(&mut friend, "x@elsewhere.example").await, ServerAnswer::Ok);
     assert_eq!(code(&rcpt(&mut friend, "nobody@box.example").await), 550);
 }
 
@@ -320,7 +323,7 @@ async fn aliases_are_expanded_once_each_and_loops_end() {
             ("a1@alias.example", &["a2@alias.example"]),
             ("a2@alias.example", &["a1@alias.example"]),
         ]),
-        OnFault::Defer,
+        FaultPolicy::Defer,
     )])
     .await;
     send(&house, &["team@alias.example", "demo@box.example"], "\r\nx\r\n").await;
@@ -330,13 +333,13 @@ async fn aliases_are_expanded_once_each_and_loops_end() {
     assert_eq!(to, ["ann@box.example", "bob@box.example", "demo@box.example", "team@alias.example"]);
     let ann = queued[0].envelope.recipients.iter().find(|r| r.address.local() == "ann").unwrap();
     assert_eq!(ann.original.as_deref(), Some("rfc822;team@alias.example"));
-    assert!(matches!(send(&house, &["a1@alias.example"], "\r\nx\r\n").await, Answer::Committed(_)));
+    assert!(matches!(send(&house, &["a1@alias.example"], "\r\nx\r\n").await, ServerAnswer::Committed(_)));
 }
 
 #[tokio::test]
 async fn hooks_decide_and_edit() {
     let filter = plugin(&[Hook::OnRcpt, Hook::OnMessage, Hook::OnRewriteAddress], |event, context| {
-        let mut out = Outcome::of(HookAnswer::Verdict(Verdict::Continue));
+        let mut out = CallOutcome::from_answer(HookAnswer::Verdict(Verdict::Next));
         match event {
             Event::Rcpt(r) if r.recipient.address.local() == "ann" => {
                 out.answer = HookAnswer::Verdict(Verdict::Reject(Reply::fixed(550, (5, 7, 1), "not ann")));
@@ -346,30 +349,33 @@ async fn hooks_decide_and_edit() {
                 out.changes.edits.push(Edit::AddHeader { name: "X-Seen".into(), value: "yes".into() });
             }
             Event::RewriteAddress(a, _) => {
-                out.answer = HookAnswer::Rewritten(a.is_bare().then(|| a.with_domain("box.example").unwrap()));
+                out.answer = HookAnswer::Rewritten(a.has_no_domain().then(|| a.with_domain("box.example").unwrap()));
             }
             Event::Connect | Event::Helo(_) | Event::Mail(_) | Event::Rcpt(_) | Event::Cleanup => {}
             other => panic!("not exported: {other:?}"),
         }
         Ok(out)
     });
-    let house = house(vec![(filter, OnFault::Defer)]).await;
+    let house = house(vec![(filter, FaultPolicy::Defer)]).await;
     let mut host = house.session([10, 0, 0, 1]);
     mail(&mut host).await;
     assert_eq!(code(&rcpt(&mut host, "ann@box.example").await), 550);
-    assert_eq!(rcpt(&mut host, "demo").await, Answer::Ok, "completed by the plugin");
+    assert_eq!(rcpt(&mut host, "demo").await, ServerAnswer::Ok, "completed by the plugin");
     data(&mut host, &["To: demo, Bob <bob>\r\n\r\nx\r\n"]).await;
     let queued = house.queued().await;
     assert_eq!(recipients(&queued[0]), ["demo@box.example"]);
-    let head = String::from_utf8(queued[0].head.to_vec()).unwrap();
+    let head = String::from_utf8(queued[0].header.to_vec()).unwrap();
     assert!(head.contains("To: demo@box.example, Bob <bob@box.example>\r\nX-Seen: yes\r\n"), "{head}");
 }
 
 #[tokio::test]
 async fn faults_have_their_consequence() {
-    for (on_fault, expected, held) in
-        [(OnFault::Defer, 451, false), (OnFault::Reject, 554, false), (OnFault::Skip, 250, false), (OnFault::Hold, 250, true)]
-    {
+    for (on_fault, expected, held) in [
+        (FaultPolicy::Defer, 451, false),
+        (FaultPolicy::Reject, 554, false),
+        (FaultPolicy::Skip, 250, false),
+        (FaultPolicy::Hold, 250, true),
+    ] {
         let broken = plugin(&[Hook::OnMessage], |_, _| Err(Fault::new(FaultKind::Trap, "boom")));
         let house = house(vec![(broken, on_fault)]).await;
         assert_eq!(code(&send(&house, &["demo@box.example"], "\r\nx\r\n").await), expected, "{on_fault:?}");
@@ -383,61 +389,66 @@ async fn faults_have_their_consequence() {
 #[tokio::test]
 async fn hooks_may_delay_a_reply_and_hide_an_extension() {
     let slow = plugin(&[Hook::OnHelo, Hook::OnMessage], |event, _| {
-        let mut out = Outcome::of(HookAnswer::Verdict(Verdict::Continue));
+        let mut out = CallOutcome::from_answer(HookAnswer::Verdict(Verdict::Next));
         match event {
             Event::Helo(_) => out.changes.hide_capabilities.push("PIPELINING".to_owned()),
             _other => out.changes.delay_reply = std::time::Duration::from_millis(20),
         }
         Ok(out)
     });
-    let house = house(vec![(slow, OnFault::Defer)]).await;
+    let house = house(vec![(slow, FaultPolicy::Defer)]).await;
     let mut host = house.session([10, 0, 0, 1]);
-    let helo = host.answer(Question::Helo { name: "x".into(), esmtp: true }).await;
-    assert_eq!(helo, Answer::OkWithout(vec!["PIPELINING".to_owned()]));
+    let helo = host.answer(ServerQuestion::Helo { name: "x".into(), esmtp: true }).await;
+    assert_eq!(helo, ServerAnswer::OkWithoutExtensions(vec!["PIPELINING".to_owned()]));
     mail(&mut host).await;
     rcpt(&mut host, "demo@box.example").await;
     let before = tokio::time::Instant::now();
-    assert!(matches!(data(&mut host, &["\r\nx\r\n"]).await, Answer::Committed(_)));
+    assert!(matches!(data(&mut host, &["\r\nx\r\n"]).await, ServerAnswer::Committed(_)));
     assert!(before.elapsed() >= std::time::Duration::from_millis(20), "a sleep is never shorter than it was asked to be");
 }
 
 #[tokio::test]
 async fn discarded_mail_gets_its_250_and_is_not_queued() {
-    let discard =
-        plugin(&[Hook::OnMail], |_, _| Ok(Outcome::of(HookAnswer::Verdict(Verdict::Discard { reason: "unwanted".into() }))));
-    let house = house(vec![(discard, OnFault::Defer)]).await;
-    assert!(matches!(send(&house, &["demo@box.example"], "\r\nx\r\n").await, Answer::Discarded(_)));
+    let discard = plugin(&[Hook::OnMail], |_, _| {
+        Ok(CallOutcome::from_answer(HookAnswer::Verdict(Verdict::Discard { reason: "unwanted".into() })))
+    });
+    let house = house(vec![(discard, FaultPolicy::Defer)]).await;
+    assert!(matches!(send(&house, &["demo@box.example"], "\r\nx\r\n").await, ServerAnswer::Discarded(_)));
     assert!(house.queued().await.is_empty());
 }
 
 #[tokio::test]
 async fn a_report_passes_the_hooks_and_cannot_be_refused() {
     let refuse = plugin(&[Hook::OnMessage], |_, _| {
-        Ok(Outcome::of(HookAnswer::Verdict(Verdict::Reject(Reply::fixed(550, (5, 7, 1), "no")))))
+        Ok(CallOutcome::from_answer(HookAnswer::Verdict(Verdict::Reject(Reply::fixed(550, (5, 7, 1), "no")))))
     });
-    let house = house(vec![(refuse, OnFault::Defer)]).await;
-    let report = house.intake.prepare(made(&house, Via::Dsn)).await.unwrap();
+    let house = house(vec![(refuse, FaultPolicy::Defer)]).await;
+    let report = house.intake.prepare(made(&house, Source::Dsn)).await.unwrap();
     assert_eq!(report.body, "failed\r\n");
-    assert!(house.intake.prepare(made(&house, Via::Forward)).await.is_err());
+    assert!(house.intake.prepare(made(&house, Source::Forward)).await.is_err());
 }
 
 #[tokio::test]
 async fn symbols_are_decided_on_between_filters_and_cleanup() {
     let scorer = plugin(&[Hook::OnScore], |_, context| {
         assert!(context.tags.contains_key("filtered"), "asked after the filters");
-        Ok(Outcome::of(HookAnswer::Symbols(vec![waxwing_pipeline::Symbol { name: "BAD".into(), score: 9.0, detail: None }])))
+        Ok(CallOutcome::from_answer(HookAnswer::Symbols(vec![waxwing_pipeline::Symbol {
+            name: "BAD".into(),
+            score: 9.0,
+            detail: None,
+        }])))
     });
     let filter = plugin(&[Hook::OnMessage], |_, _| {
-        let mut out = Outcome::of(HookAnswer::Verdict(Verdict::Accept));
+        let mut out = CallOutcome::from_answer(HookAnswer::Verdict(Verdict::Accept));
         out.changes.edits.push(Edit::Tag { name: "filtered".into(), value: "yes".into() });
         Ok(out)
     });
     let decider = plugin(&[Hook::OnDecide, Hook::OnCleanup], |event, _| {
         let Event::Decide(symbols) = event else { panic!("cleanup was asked about a refused message") };
         assert_eq!(symbols[0].name, "BAD");
-        Ok(Outcome::of(HookAnswer::Verdict(Verdict::Reject(Reply::fixed(554, (5, 7, 1), "spam")))))
+        Ok(CallOutcome::from_answer(HookAnswer::Verdict(Verdict::Reject(Reply::fixed(554, (5, 7, 1), "spam")))))
     });
-    let house = house(vec![(scorer, OnFault::Defer), (filter, OnFault::Defer), (decider, OnFault::Defer)]).await;
+    let house = house(vec![(scorer, FaultPolicy::Defer), (filter, FaultPolicy::Defer), (decider, FaultPolicy::Defer)]).await;
     assert_eq!(code(&send(&house, &["demo@test"], "Subject: x\r\n\r\nx\r\n").await), 554);
     assert!(house.queued().await.is_empty());
 }
@@ -449,11 +460,11 @@ async fn each_recipient_has_a_word_on_the_message() {
         let verdict = match recipient.recipient.address.local() {
             "ann" => Verdict::Reject(Reply::fixed(550, (5, 7, 1), "not for me")),
             "bob" => Verdict::Defer(Reply::fixed(451, (4, 7, 1), "later")),
-            _ => Verdict::Continue,
+            _ => Verdict::Next,
         };
-        Ok(Outcome::of(HookAnswer::Verdict(verdict)))
+        Ok(CallOutcome::from_answer(HookAnswer::Verdict(verdict)))
     });
-    let house = house(vec![(words, OnFault::Defer)]).await;
+    let house = house(vec![(words, FaultPolicy::Defer)]).await;
     assert_eq!(code(&send(&house, &["demo@test", "ann@test"], "Subject: x\r\n\r\nx\r\n").await), 250);
     let queued = house.queued().await;
     assert_eq!(recipients(&queued[0]), ["demo@test"]);
@@ -471,26 +482,26 @@ async fn data_can_be_refused_and_an_end_without_a_message_is_heard_of() {
     let heard = Arc::new(Mutex::new(0));
     let count = Arc::clone(&heard);
     let last = plugin(&[Hook::OnData, Hook::OnMessage, Hook::OnAbort], move |event, context| match event {
-        Event::Message if context.head.as_ref().unwrap().first("X-Away").is_some() => {
-            Ok(Outcome::of(HookAnswer::Verdict(Verdict::Discard { reason: "away".to_owned() })))
+        Event::Message if context.header.as_ref().unwrap().first("X-Away").is_some() => {
+            Ok(CallOutcome::from_answer(HookAnswer::Verdict(Verdict::Discard { reason: "away".to_owned() })))
         }
         Event::Data if context.recipients.len() > 1 => {
-            Ok(Outcome::of(HookAnswer::Verdict(Verdict::Reject(Reply::fixed(554, (5, 7, 1), "too many")))))
+            Ok(CallOutcome::from_answer(HookAnswer::Verdict(Verdict::Reject(Reply::fixed(554, (5, 7, 1), "too many")))))
         }
         Event::Abort => {
             *count.lock().unwrap() += 1;
-            Ok(Outcome::of(HookAnswer::Done))
+            Ok(CallOutcome::from_answer(HookAnswer::Done))
         }
-        _ => Ok(Outcome::of(HookAnswer::Verdict(Verdict::Continue))),
+        _ => Ok(CallOutcome::from_answer(HookAnswer::Verdict(Verdict::Next))),
     });
-    let house = house(vec![(last, OnFault::Defer)]).await;
+    let house = house(vec![(last, FaultPolicy::Defer)]).await;
     let mut host = house.session([10, 0, 0, 1]);
     mail(&mut host).await;
     rcpt(&mut host, "demo@test").await;
-    assert_eq!(host.answer(Question::Data).await, Answer::Ok);
+    assert_eq!(host.answer(ServerQuestion::Data).await, ServerAnswer::Ok);
     rcpt(&mut host, "ann@test").await;
-    assert_eq!(code(&host.answer(Question::Data).await), 554);
-    host.answer(Question::Reset).await;
+    assert_eq!(code(&host.answer(ServerQuestion::Data).await), 554);
+    host.answer(ServerQuestion::Reset).await;
     assert_eq!(*heard.lock().unwrap(), 1);
     mail(&mut host).await;
     drop(host);

@@ -3,25 +3,25 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use waxwing_message::{Field, HeadSplitter, HeaderBlock, Split};
-use waxwing_pipeline::{Chain, Context, Ended, Event, Hook, Placement, TraceEntry, TraceRecord};
+use waxwing_message::{Field, HeaderBlock, HeaderSplit, HeaderSplitter};
+use waxwing_pipeline::{Context, Event, Hook, HookSession, Placement, Rejected, TraceEntry, TraceRecord};
 use waxwing_queue::{BodyWriter, NewBody, NewMessage, Reservation, SpoolError};
-use waxwing_smtp::server::{Answer, MailOptions};
-use waxwing_types::{Address, Envelope, Origin, QueueId, Recipient, Reply, ReversePath, Timestamp, Verdict, Via};
+use waxwing_smtp::server::{MailOptions, ServerAnswer};
+use waxwing_types::{Address, Envelope, Origin, QueueId, Recipient, Reply, ReversePath, Source, Timestamp, Verdict};
 
-use crate::expanded::Expanded;
-use crate::recording::Draft;
-use crate::restrict::{Found, Refusal};
-use crate::{Intake, IntakeSettings, along, replies};
+use crate::expanded_dsn::ExpandedAliases;
+use crate::recording::RecordingDraft;
+use crate::restrictions::{RestrictionOutcome, RestrictionRefusal};
+use crate::{Intake, IntakeSettings, replies, submissions};
 
 /// Maximum number of header fields added to a message by restrictions.
 const PREPENDED_MAX: usize = 100;
 
 /// State of a mail transaction. The queue ID is assigned at MAIL, so that refused messages can be traced too.
-pub(crate) struct Transaction {
+pub(crate) struct MailTransaction {
     pub(crate) id: QueueId,
     pub(crate) context: Context,
-    pub(crate) chain: Chain,
+    pub(crate) hooks: HookSession,
     /// Parsed MAIL parameters.
     pub(crate) options: MailOptions,
     pub(crate) origin: Origin,
@@ -32,7 +32,7 @@ pub(crate) struct Transaction {
     /// Size declared by the SIZE parameter, in bytes.
     pub(crate) size: u64,
     /// Rule of the server that refused the message, for the log.
-    pub(crate) rule: Option<String>,
+    pub(crate) refusing_rule: Option<String>,
     /// Header fields prepended by restrictions.
     pub(crate) prepend: Vec<Field>,
     /// Recipient from a REDIRECT action, replacing all recipients.
@@ -40,35 +40,35 @@ pub(crate) struct Transaction {
     /// Reason of an earlier `Discard` verdict: reply 250 and no delivery.
     pub(crate) discard: Option<String>,
     /// Aliases to report in an expanded DSN.
-    pub(crate) expanded: Expanded,
+    pub(crate) expanded_aliases: ExpandedAliases,
     /// Recording of the client input, if enabled.
-    pub(crate) draft: Option<Box<Draft>>,
-    receiving: Receiving,
+    pub(crate) recording: Option<Box<RecordingDraft>>,
+    receive_state: ReceiveState,
 }
 
 /// Progress of the message data.
-enum Receiving {
+enum ReceiveState {
     /// No data received yet.
-    Waiting(Reservation),
+    AwaitingData(Reservation),
     /// Header block incomplete.
-    Head(HeadSplitter, Reservation),
+    Header(HeaderSplitter, Reservation),
     /// Header block complete, body being written to the spool.
     Body(HeaderBlock, BodyWriter),
     /// Refused; the remaining data is discarded.
-    Refused(Answer),
+    Refused(ServerAnswer),
 }
 
 /// Completely received message.
-pub(crate) struct Received {
-    pub(crate) head: HeaderBlock,
+pub(crate) struct ReceivedMessage {
+    pub(crate) header: HeaderBlock,
     pub(crate) body: NewBody,
 }
 
-impl Transaction {
+impl MailTransaction {
     pub(crate) fn new(
         id: QueueId,
         context: Context,
-        hooks: Chain,
+        hooks: HookSession,
         options: MailOptions,
         origin: Origin,
         reservation: Reservation,
@@ -76,24 +76,24 @@ impl Transaction {
         Self {
             id,
             context,
-            chain: hooks,
+            hooks,
             options,
             origin,
             accepted: Vec::new(),
             refusals: Vec::new(),
             size: 0,
-            rule: None,
+            refusing_rule: None,
             prepend: Vec::new(),
             redirect: None,
             discard: None,
-            expanded: Expanded::default(),
-            draft: None,
-            receiving: Receiving::Waiting(reservation),
+            expanded_aliases: ExpandedAliases::default(),
+            recording: None,
+            receive_state: ReceiveState::AwaitingData(reservation),
         }
     }
 
     /// Applies the effects of restrictions; a refusal becomes the error.
-    pub(crate) fn keep(&mut self, outcome: Found) -> Result<(), Refusal> {
+    pub(crate) fn apply_restriction_outcome(&mut self, outcome: RestrictionOutcome) -> Result<(), RestrictionRefusal> {
         if let Some(refusal) = outcome.refusal {
             return Err(refusal);
         }
@@ -105,81 +105,94 @@ impl Transaction {
     }
 
     /// Returns whether the session replies for each recipient separately (RFC 2033 §4.2, PRDR).
-    pub(crate) fn answers_each(&self) -> bool {
-        self.options.each_recipient || self.context.via == Via::Lmtp
+    pub(crate) fn replies_per_recipient(&self) -> bool {
+        self.options.prdr || self.context.source == Source::Lmtp
     }
 
     /// Answer to a committed message: a common reply, or separate replies if recipients were refused.
-    pub(crate) fn taken(&self, reply: Reply) -> Answer {
+    pub(crate) fn accepted_answer(&self, reply: Reply) -> ServerAnswer {
         if self.refusals.is_empty() {
-            return Answer::Committed(reply);
+            return ServerAnswer::Committed(reply);
         }
         let refusal = |index| self.refusals.iter().find(|(refused, _)| *refused == index).map(|(_, reply)| reply.clone());
-        Answer::CommittedEach(self.accepted.iter().map(|index| refusal(*index).unwrap_or_else(|| reply.clone())).collect())
+        ServerAnswer::CommittedPerRecipient(
+            self.accepted.iter().map(|index| refusal(*index).unwrap_or_else(|| reply.clone())).collect(),
+        )
     }
 
     /// Reply to a message without remaining recipients, if every accepted recipient was refused and none discarded.
-    pub(crate) fn refused_by_all(&self) -> Option<Reply> {
+    pub(crate) fn refusal_by_all(&self) -> Option<Reply> {
         let is_refused = |index: &u32| self.refusals.iter().any(|(refused, _)| refused == index);
         self.refusals.first().filter(|_| self.accepted.iter().all(is_refused)).map(|(_, reply)| reply.clone())
     }
 
     /// Consumes a chunk of message data. Errors are reported at end of data.
     pub(crate) async fn write(&mut self, intake: &Intake, piece: Bytes) {
-        let state = std::mem::replace(&mut self.receiving, Receiving::Refused(Answer::Reply(replies::NOT_IN_TRANSACTION)));
-        let limit = intake.parts.settings.header_size_limit;
-        self.receiving = match state {
-            Receiving::Waiting(reservation) => self.head(intake, HeadSplitter::new(limit), reservation, piece).await,
-            Receiving::Head(splitter, reservation) => self.head(intake, splitter, reservation, piece).await,
-            Receiving::Body(head, writer) => body(head, writer, piece).await,
-            Receiving::Refused(answer) => Receiving::Refused(answer),
+        let state =
+            std::mem::replace(&mut self.receive_state, ReceiveState::Refused(ServerAnswer::Reply(replies::INTERNAL_ERROR)));
+        let limit = intake.services.settings.header_size_limit;
+        self.receive_state = match state {
+            ReceiveState::AwaitingData(reservation) => {
+                self.push_header(intake, HeaderSplitter::new(limit), reservation, piece).await
+            }
+            ReceiveState::Header(splitter, reservation) => self.push_header(intake, splitter, reservation, piece).await,
+            ReceiveState::Body(head, writer) => write_body(head, writer, piece).await,
+            ReceiveState::Refused(answer) => ReceiveState::Refused(answer),
         };
     }
 
-    async fn head(&mut self, intake: &Intake, mut splitter: HeadSplitter, reservation: Reservation, piece: Bytes) -> Receiving {
+    async fn push_header(
+        &mut self,
+        intake: &Intake,
+        mut splitter: HeaderSplitter,
+        reservation: Reservation,
+        piece: Bytes,
+    ) -> ReceiveState {
         match splitter.push(piece) {
-            Ok(Split::More) => Receiving::Head(splitter, reservation),
-            Ok(Split::Done(head, rest)) => match self.headers(intake, head).await {
-                Ok(head) => body(head, intake.parts.spool.body_writer(self.id, reservation), rest).await,
-                Err(answer) => Receiving::Refused(answer),
+            Ok(HeaderSplit::Incomplete) => ReceiveState::Header(splitter, reservation),
+            Ok(HeaderSplit::Complete(head, rest)) => match self.run_headers_hook(intake, head).await {
+                Ok(head) => write_body(head, intake.services.spool.body_writer(self.id, reservation), rest).await,
+                Err(answer) => ReceiveState::Refused(answer),
             },
-            Err(_) => Receiving::Refused(Answer::Reply(replies::HEADER_TOO_LARGE)),
+            Err(_) => ReceiveState::Refused(ServerAnswer::Reply(replies::HEADER_TOO_LARGE)),
         }
     }
 
     /// Runs `on-headers` on the complete header block; a negative verdict refuses the message before the body arrives.
-    async fn headers(&mut self, intake: &Intake, head: HeaderBlock) -> Result<HeaderBlock, Answer> {
-        if !self.chain.has(Hook::OnHeaders) {
+    async fn run_headers_hook(&mut self, intake: &Intake, head: HeaderBlock) -> Result<HeaderBlock, ServerAnswer> {
+        if !self.hooks.has_hook(Hook::OnHeaders) {
             return Ok(head);
         }
         let head = Arc::new(head);
-        self.context.head = Some(Arc::clone(&head));
-        let verdict = intake.parts.pipeline.verdict(&mut self.chain, &mut self.context, Event::Headers).await;
-        self.context.head = None;
-        let answer = verdict_answer(self, verdict);
-        if answer == Answer::Ok { Ok(Arc::unwrap_or_clone(head)) } else { Err(answer) }
+        self.context.header = Some(Arc::clone(&head));
+        let verdict = intake.services.pipeline.verdict(&mut self.hooks, &mut self.context, Event::Headers).await;
+        self.context.header = None;
+        let answer = answer_for_verdict(self, verdict);
+        if answer == ServerAnswer::Ok { Ok(Arc::unwrap_or_clone(head)) } else { Err(answer) }
     }
 
     /// Completes the reception after the last data byte.
-    pub(crate) async fn received(&mut self, intake: &Intake) -> Result<Received, Answer> {
-        let failed = |error: SpoolError| Answer::Reply(replies::spool(&error));
-        let state = std::mem::replace(&mut self.receiving, Receiving::Refused(Answer::Reply(replies::NOT_IN_TRANSACTION)));
+    pub(crate) async fn finish_receiving(&mut self, intake: &Intake) -> Result<ReceivedMessage, ServerAnswer> {
+        let failed = |error: SpoolError| ServerAnswer::Reply(replies::reply_for_spool_error(&error));
+        let state =
+            std::mem::replace(&mut self.receive_state, ReceiveState::Refused(ServerAnswer::Reply(replies::INTERNAL_ERROR)));
         let (head, writer) = match state {
-            Receiving::Waiting(reservation) => {
-                (self.headers(intake, HeaderBlock::default()).await?, intake.parts.spool.body_writer(self.id, reservation))
-            }
-            Receiving::Head(splitter, reservation) => {
+            ReceiveState::AwaitingData(reservation) => (
+                self.run_headers_hook(intake, HeaderBlock::default()).await?,
+                intake.services.spool.body_writer(self.id, reservation),
+            ),
+            ReceiveState::Header(splitter, reservation) => {
                 let (head, rest) = splitter.finish();
-                let head = self.headers(intake, head).await?;
-                let mut writer = intake.parts.spool.body_writer(self.id, reservation);
+                let head = self.run_headers_hook(intake, head).await?;
+                let mut writer = intake.services.spool.body_writer(self.id, reservation);
                 writer.write(rest).await.map_err(failed)?;
                 (head, writer)
             }
-            Receiving::Body(head, writer) => (head, writer),
-            Receiving::Refused(answer) => return Err(answer),
+            ReceiveState::Body(head, writer) => (head, writer),
+            ReceiveState::Refused(answer) => return Err(answer),
         };
-        let body = writer.finish().await.inspect_err(cannot_spool).map_err(failed)?;
-        Ok(Received { head, body })
+        let body = writer.finish().await.inspect_err(log_spool_error).map_err(failed)?;
+        Ok(ReceivedMessage { header: head, body })
     }
 
     /// Envelope with all changes by hooks, for the given recipients.
@@ -197,34 +210,34 @@ impl Transaction {
     }
 
     /// Notifies hooks that the transaction ended without a message.
-    pub(crate) async fn tell_abort(&mut self, intake: &Intake) {
-        intake.parts.pipeline.tell(&mut self.chain, &mut self.context, Event::Abort).await;
+    pub(crate) async fn notify_abort(&mut self, intake: &Intake) {
+        intake.services.pipeline.notify(&mut self.hooks, &mut self.context, Event::Abort).await;
     }
 
     /// Ends a transaction abandoned by the client: notifies hooks, and records a trace if any entry exists.
-    pub(crate) async fn given_up(mut self, intake: &Intake) {
-        self.tell_abort(intake).await;
-        self.record(intake, None);
-        if !self.chain.trace.is_empty() {
-            self.trace(intake, "ended without a message".to_owned(), intake.parts.clock.now());
+    pub(crate) async fn abandon(mut self, intake: &Intake) {
+        self.notify_abort(intake).await;
+        self.submit_recording(intake, None);
+        if !self.hooks.trace.is_empty() {
+            self.record_trace(intake, "ended without a message".to_owned(), intake.services.clock.now());
         }
     }
 
     /// Adds a decision of the server to the trace.
-    pub(crate) fn note(&mut self, at: Timestamp, step: &str, subject: &str, reply: &Reply) {
-        let entry = TraceEntry::step(at, "intake", step.to_owned(), subject, reply.to_string());
-        entry.keep(&mut self.chain.trace);
+    pub(crate) fn trace_decision(&mut self, at: Timestamp, step: &str, subject: &str, reply: &Reply) {
+        let entry = TraceEntry::server_step(at, "intake", step.to_owned(), subject, reply.to_string());
+        entry.append_to(&mut self.hooks.trace);
     }
 
     /// Records the trace of hook calls with the final result.
-    pub(crate) fn trace(&mut self, intake: &Intake, result: String, at: Timestamp) {
-        let entries = std::mem::take(&mut self.chain.trace);
-        intake.parts.trace.record(record_of(self.id, &self.context, &intake.parts.settings, result, entries, at));
+    pub(crate) fn record_trace(&mut self, intake: &Intake, result: String, at: Timestamp) {
+        let entries = std::mem::take(&mut self.hooks.trace);
+        intake.services.trace.record(trace_record(self.id, &self.context, &intake.services.settings, result, entries, at));
     }
 }
 
 /// Trace record of a transaction or session.
-pub(crate) fn record_of(
+pub(crate) fn trace_record(
     id: QueueId,
     context: &Context,
     settings: &IntakeSettings,
@@ -246,33 +259,33 @@ pub(crate) fn record_of(
     }
 }
 
-async fn body(head: HeaderBlock, mut writer: BodyWriter, piece: Bytes) -> Receiving {
+async fn write_body(head: HeaderBlock, mut writer: BodyWriter, piece: Bytes) -> ReceiveState {
     match writer.write(piece).await {
-        Ok(()) => Receiving::Body(head, writer),
+        Ok(()) => ReceiveState::Body(head, writer),
         Err(error) => {
-            cannot_spool(&error);
-            Receiving::Refused(Answer::Reply(replies::spool(&error)))
+            log_spool_error(&error);
+            ReceiveState::Refused(ServerAnswer::Reply(replies::reply_for_spool_error(&error)))
         }
     }
 }
 
-fn cannot_spool(error: &SpoolError) {
+fn log_spool_error(error: &SpoolError) {
     tracing::warn!(target: "intake", "write to spool failed: {error}");
 }
 
 /// Answer to a command before end of data, from a verdict.
-pub(crate) fn verdict_answer(transaction: &mut Transaction, verdict: Verdict) -> Answer {
+pub(crate) fn answer_for_verdict(transaction: &mut MailTransaction, verdict: Verdict) -> ServerAnswer {
     match verdict {
-        Verdict::Continue | Verdict::Accept => Answer::Ok,
-        Verdict::Reject(reply) | Verdict::Defer(reply) => Answer::Reply(reply),
-        Verdict::Disconnect(reply) => Answer::Close(reply),
+        Verdict::Next | Verdict::Accept => ServerAnswer::Ok,
+        Verdict::Reject(reply) | Verdict::Defer(reply) => ServerAnswer::Reply(reply),
+        Verdict::Disconnect(reply) => ServerAnswer::Close(reply),
         Verdict::Discard { reason } => {
             transaction.discard.get_or_insert(reason);
-            Answer::Ok
+            ServerAnswer::Ok
         }
         Verdict::Hold { reason } => {
             transaction.context.hold.get_or_insert(reason);
-            Answer::Ok
+            ServerAnswer::Ok
         }
     }
 }
@@ -281,43 +294,45 @@ impl Intake {
     /// Commits the message with all submissions and DSNs. On return without error the message is synced to disk.
     pub(crate) async fn commit(
         &self,
-        transaction: &mut Transaction,
+        transaction: &mut MailTransaction,
         recipients: Vec<Recipient>,
         body: NewBody,
     ) -> Result<(), Reply> {
-        let Placement { hold, not_before, priority } = self.placement(transaction).await.map_err(ended)?;
-        let mut submissions = self.along(transaction).await.map_err(|error| along::reply_of(&error))?;
-        submissions.extend(self.report_expanded(transaction).await.map_err(|error| along::reply_of(&error))?);
-        let submissions = self.spooled(submissions).await.map_err(|error| replies::spool(&error))?;
+        let Placement { hold, not_before, priority } = self.enqueue_options(transaction).await.map_err(reply_for_fault)?;
+        let mut submissions =
+            self.prepare_submissions(transaction).await.map_err(|error| submissions::reply_for_submit_error(&error))?;
+        submissions
+            .extend(self.prepare_expanded_dsn(transaction).await.map_err(|error| submissions::reply_for_submit_error(&error))?);
+        let submissions = self.build_new_messages(submissions).await.map_err(|error| replies::reply_for_spool_error(&error))?;
         let context = &transaction.context;
         let body = match &context.replaced_body {
-            Some(bytes) => {
-                NewBody::of(&*self.parts.spool, transaction.id, bytes.clone()).await.map_err(|e| replies::spool(&e))?
-            }
+            Some(bytes) => NewBody::from_bytes(&*self.services.spool, transaction.id, bytes.clone())
+                .await
+                .map_err(|e| replies::reply_for_spool_error(&e))?,
             None => body,
         };
-        let head = context.head.as_ref().map(|h| h.to_bytes(body.size() == 0)).unwrap_or_default();
+        let head = context.header.as_ref().map(|h| h.to_bytes(body.size() == 0)).unwrap_or_default();
         let message = NewMessage {
             id: transaction.id,
             envelope: transaction.envelope(recipients),
-            head,
+            header: head,
             body,
             tags: Arc::unwrap_or_clone(Arc::clone(&context.tags)),
             hold,
             not_before,
             priority,
-            with: submissions,
+            attached: submissions,
         };
-        self.parts.spool.enqueue(message).await.map_err(|error| {
+        self.services.spool.enqueue(message).await.map_err(|error| {
             tracing::error!(target: "intake", "{}: enqueue failed: {error}", transaction.id);
-            replies::spool(&error)
+            replies::reply_for_spool_error(&error)
         })
     }
 
     /// Enqueue options set by plugins. A hold reason from any hook takes precedence.
-    pub(crate) async fn placement(&self, transaction: &mut Transaction) -> Result<Placement, Ended> {
-        let Transaction { chain: hooks, context, .. } = transaction;
-        let mut placement = self.parts.pipeline.placement(hooks, context).await?;
+    pub(crate) async fn enqueue_options(&self, transaction: &mut MailTransaction) -> Result<Placement, Rejected> {
+        let MailTransaction { hooks, context, .. } = transaction;
+        let mut placement = self.services.pipeline.enqueue_placement(hooks, context).await?;
         placement.hold = context.hold.clone().or(placement.hold);
         context.hold.clone_from(&placement.hold);
         Ok(placement)
@@ -325,9 +340,9 @@ impl Intake {
 }
 
 /// Reply to the client when a plugin fault before the commit rejects the message.
-fn ended(ended: Ended) -> Reply {
+fn reply_for_fault(ended: Rejected) -> Reply {
     match ended.0 {
         Verdict::Reject(reply) | Verdict::Defer(reply) | Verdict::Disconnect(reply) => reply,
-        Verdict::Continue | Verdict::Accept | Verdict::Hold { .. } | Verdict::Discard { .. } => replies::NOT_IN_TRANSACTION,
+        Verdict::Next | Verdict::Accept | Verdict::Hold { .. } | Verdict::Discard { .. } => replies::INTERNAL_ERROR,
     }
 }

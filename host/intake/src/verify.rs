@@ -1,6 +1,6 @@
 //! Address verification by probes to other mail servers, with a cache of results (Postfix ADDRESS_VERIFICATION_README).
 
-mod known;
+mod cache;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,23 +10,23 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use waxwing_config::{Config, TempfailAction};
 use waxwing_net::spawn;
-use waxwing_pipeline::{KvError, KvStore, Probe};
+use waxwing_pipeline::{AddressProbe, KvError, KvStore};
 use waxwing_types::{Address, Clock, Disposition, ReversePath, Timestamp};
 
-use known::Known;
+use cache::CachedProbe;
 
 /// Namespace of the cache in the plugin key-value store; plugin names contain no dot.
 const NAMESPACE: &str = "verify.addresses";
 /// Maximum bytes of the cache, about 100,000 results. A full cache evicts old entries.
-const ANSWERS_BYTES_MAX: u64 = 16 << 20;
+const CACHE_BYTES_MAX: u64 = 16 << 20;
 /// Number of adjacent entries examined for eviction, and number of entries evicted.
-const NEIGHBOURS: usize = 32;
-const ROOM_FOR: usize = 4;
+const EVICTION_CANDIDATES: usize = 32;
+const EVICTIONS: usize = 4;
 /// Maximum number of concurrent recipient probes, and of sender probes. Separate limits: forged sender addresses must not delay recipient
 /// verification.
 const PROBES_MAX: usize = 50;
 /// Minimum time between probes of an address, whatever the result.
-const PROBE_PAUSE: Duration = Duration::from_secs(60);
+const PROBE_INTERVAL_MIN: Duration = Duration::from_secs(60);
 
 /// Settings of address verification, by configuration key.
 #[derive(Clone, Debug)]
@@ -38,8 +38,8 @@ pub struct VerifySettings {
     pub address_verify_positive_refresh_time: Duration,
     pub address_verify_negative_expire_time: Duration,
     pub address_verify_negative_refresh_time: Duration,
-    pub recipient: Consequence,
-    pub sender: Consequence,
+    pub recipient: UnverifiedAction,
+    pub sender: UnverifiedAction,
     /// HELO name of probes: a client with this name is the server itself.
     pub smtp_helo_name: String,
 }
@@ -47,7 +47,7 @@ pub struct VerifySettings {
 /// Reply codes and action for addresses without successful verification.
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs, reason = "the keys are described in the configuration")]
-pub struct Consequence {
+pub struct UnverifiedAction {
     pub reject_code: u16,
     pub defer_code: u16,
     pub tempfail_action: TempfailAction,
@@ -56,7 +56,7 @@ pub struct Consequence {
 impl VerifySettings {
     /// Reads the keys of a configuration.
     #[must_use]
-    pub fn of(config: &Config) -> Self {
+    pub fn from_config(config: &Config) -> Self {
         Self {
             address_verify_sender: config.address_verify_sender.clone(),
             address_verify_poll_time: config.address_verify_poll_time,
@@ -64,12 +64,12 @@ impl VerifySettings {
             address_verify_positive_refresh_time: config.address_verify_positive_refresh_time,
             address_verify_negative_expire_time: config.address_verify_negative_expire_time,
             address_verify_negative_refresh_time: config.address_verify_negative_refresh_time,
-            recipient: Consequence {
+            recipient: UnverifiedAction {
                 reject_code: config.unverified_recipient_reject_code,
                 defer_code: config.unverified_recipient_defer_code,
                 tempfail_action: config.unverified_recipient_tempfail_action,
             },
-            sender: Consequence {
+            sender: UnverifiedAction {
                 reject_code: config.unverified_sender_reject_code,
                 defer_code: config.unverified_sender_defer_code,
                 tempfail_action: config.unverified_sender_tempfail_action,
@@ -81,7 +81,7 @@ impl VerifySettings {
 
 /// Result of an address probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Finding {
+pub(crate) enum ProbeResult {
     /// Mail server accepts mail for the address.
     Deliverable,
     /// Mail server refuses mail for the address, with reply text.
@@ -92,87 +92,100 @@ pub(crate) enum Finding {
 
 /// Role of the verified address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
+pub(crate) enum VerifyRole {
     Recipient,
     Sender,
 }
 
-type Outcome = watch::Receiver<Option<Finding>>;
+type ProbeReceiver = watch::Receiver<Option<ProbeResult>>;
 
 /// Verifies addresses by probes and caches the results.
 pub struct Verifier {
     pub(crate) settings: VerifySettings,
-    probe: Arc<dyn Probe>,
-    answers: Arc<dyn KvStore>,
+    prober: Arc<dyn AddressProbe>,
+    cache: Arc<dyn KvStore>,
     clock: Arc<dyn Clock>,
     /// Results of running probes by lookup key: a single probe per address, at most `2 * PROBES_MAX` in total.
-    under_way: Mutex<HashMap<String, Outcome>>,
-    recipients: Arc<Semaphore>,
-    senders: Arc<Semaphore>,
+    running: Mutex<HashMap<String, ProbeReceiver>>,
+    recipient_permits: Arc<Semaphore>,
+    sender_permits: Arc<Semaphore>,
 }
 
 impl Verifier {
     /// Creates a verifier that sends probes through `probe` and stores results in `answers`.
     #[must_use]
-    pub fn new(settings: VerifySettings, probe: Arc<dyn Probe>, answers: Arc<dyn KvStore>, clock: Arc<dyn Clock>) -> Arc<Self> {
+    pub fn new(
+        settings: VerifySettings,
+        probe: Arc<dyn AddressProbe>,
+        answers: Arc<dyn KvStore>,
+        clock: Arc<dyn Clock>,
+    ) -> Arc<Self> {
         let probes = || Arc::new(Semaphore::new(PROBES_MAX));
         let (recipients, senders) = (probes(), probes());
-        Arc::new(Self { settings, probe, answers, clock, under_way: Mutex::default(), recipients, senders })
+        Arc::new(Self {
+            settings,
+            prober: probe,
+            cache: answers,
+            clock,
+            running: Mutex::default(),
+            recipient_permits: recipients,
+            sender_permits: senders,
+        })
     }
 
     /// Cached result for an address, or the result of a new probe. `helo` is the client's HELO name.
-    pub(crate) async fn verify(self: &Arc<Self>, address: &Address, role: Role, helo: Option<&str>) -> Finding {
+    pub(crate) async fn verify(self: &Arc<Self>, address: &Address, role: VerifyRole, helo: Option<&str>) -> ProbeResult {
         let key = address.lookup_key();
         // A probe returning to this server through a mail loop must neither succeed nor wait for the original probe.
         let is_ourselves = helo.is_some_and(|helo| helo.eq_ignore_ascii_case(&self.settings.smtp_helo_name));
-        if is_ourselves && self.under_way.lock().contains_key(&key) {
-            return Finding::Unknown("the probe of this address came back to this server".to_owned());
+        if is_ourselves && self.running.lock().contains_key(&key) {
+            return ProbeResult::Unknown("the probe of this address came back to this server".to_owned());
         }
         let now = self.clock.now();
-        if let Some(entry) = self.known(&key, now).await {
+        if let Some(entry) = self.cached(&key, now).await {
             if entry.is_stale(&self.settings, now) {
                 // Refresh in the background; the cached result is used meanwhile.
-                let _ = self.ask(address, &key, role);
+                let _ = self.start_probe(address, &key, role);
             }
-            return entry.finding;
+            return entry.result;
         }
-        let Some(mut outcome) = self.ask(address, &key, role) else {
-            return Finding::Unknown("too many addresses are being verified".to_owned());
+        let Some(mut outcome) = self.start_probe(address, &key, role) else {
+            return ProbeResult::Unknown("too many addresses are being verified".to_owned());
         };
         match tokio::time::timeout(self.settings.address_verify_poll_time, outcome.wait_for(Option::is_some)).await {
-            Ok(Ok(result)) => result.clone().unwrap_or_else(cut_off),
-            Ok(Err(_)) => cut_off(),
-            Err(_) => Finding::Unknown("address verification in progress".to_owned()),
+            Ok(Ok(result)) => result.clone().unwrap_or_else(aborted),
+            Ok(Err(_)) => aborted(),
+            Err(_) => ProbeResult::Unknown("address verification in progress".to_owned()),
         }
     }
 
     /// Cached result that has not expired.
-    async fn known(&self, key: &str, now: Timestamp) -> Option<Known> {
-        let stored = self.answers.get(NAMESPACE, &known::row_key(key)).await.unwrap_or_else(|error| {
+    async fn cached(&self, key: &str, now: Timestamp) -> Option<CachedProbe> {
+        let stored = self.cache.get(NAMESPACE, &cache::row_key(key)).await.unwrap_or_else(|error| {
             tracing::warn!(target: "verify", "cached result for <{key}> can't be read: {error}");
             None
         });
-        stored.as_deref().and_then(Known::decode).filter(|entry| !entry.left(&self.settings, now).is_zero())
+        stored.as_deref().and_then(CachedProbe::decode).filter(|entry| !entry.remaining_ttl(&self.settings, now).is_zero())
     }
 
     /// Starts a probe or joins a running probe for the address; `None` if too many probes are running.
-    fn ask(self: &Arc<Self>, address: &Address, key: &str, role: Role) -> Option<Outcome> {
-        let mut under_way = self.under_way.lock();
+    fn start_probe(self: &Arc<Self>, address: &Address, key: &str, role: VerifyRole) -> Option<ProbeReceiver> {
+        let mut under_way = self.running.lock();
         if let Some(outcome) = under_way.get(key) {
             return Some(outcome.clone());
         }
         let probes = match role {
-            Role::Recipient => &self.recipients,
-            Role::Sender => &self.senders,
+            VerifyRole::Recipient => &self.recipient_permits,
+            VerifyRole::Sender => &self.sender_permits,
         };
         let permit = Arc::clone(probes).try_acquire_owned().ok()?;
         let (sender, outcome) = watch::channel(None);
         under_way.insert(key.to_owned(), outcome.clone());
         drop(under_way);
-        let entry = UnderWay { verifier: Arc::clone(self), key: key.to_owned(), _permit: permit };
+        let entry = RunningProbe { verifier: Arc::clone(self), key: key.to_owned(), _permit: permit };
         let address = address.clone();
         drop(spawn("verify", async move {
-            let result = entry.probe(&address).await;
+            let result = entry.run(&address).await;
             drop(entry);
             sender.send_replace(Some(result));
         }));
@@ -180,19 +193,19 @@ impl Verifier {
     }
 
     /// Stores a result. A temporary failure does not replace a definite result.
-    async fn remember(&self, key: &str, result: &Finding) {
+    async fn store(&self, key: &str, result: &ProbeResult) {
         let now = self.clock.now();
-        let entry = match (result, self.known(key, now).await) {
-            (Finding::Unknown(_), Some(before)) => Known { asked: now, ..before },
-            (Finding::Deliverable | Finding::Undeliverable(_) | Finding::Unknown(_), _) => {
-                Known { finding: result.clone(), answered: now, asked: now }
+        let entry = match (result, self.cached(key, now).await) {
+            (ProbeResult::Unknown(_), Some(before)) => CachedProbe { probed_at: now, ..before },
+            (ProbeResult::Deliverable | ProbeResult::Undeliverable(_) | ProbeResult::Unknown(_), _) => {
+                CachedProbe { result: result.clone(), answered_at: now, probed_at: now }
             }
         };
-        let (row, value, ttl) = (known::row_key(key), entry.encode(), entry.left(&self.settings, now));
-        let mut stored = self.answers.set(NAMESPACE, ANSWERS_BYTES_MAX, &row, &value, Some(ttl)).await;
+        let (row, value, ttl) = (cache::row_key(key), entry.encode(), entry.remaining_ttl(&self.settings, now));
+        let mut stored = self.cache.set(NAMESPACE, CACHE_BYTES_MAX, &row, &value, Some(ttl)).await;
         if stored == Err(KvError::Full) {
-            stored = match self.make_room(&row).await {
-                Ok(()) => self.answers.set(NAMESPACE, ANSWERS_BYTES_MAX, &row, &value, Some(ttl)).await,
+            stored = match self.evict_oldest(&row).await {
+                Ok(()) => self.cache.set(NAMESPACE, CACHE_BYTES_MAX, &row, &value, Some(ttl)).await,
                 Err(error) => Err(error),
             };
         }
@@ -202,55 +215,55 @@ impl Verifier {
     }
 
     /// Evicts the oldest among adjacent entries. Entries are ordered by hash, so that the choice is effectively random.
-    async fn make_room(&self, row: &[u8]) -> Result<(), KvError> {
-        let mut neighbours = self.answers.scan(NAMESPACE, b"", Some(row), NEIGHBOURS).await?;
-        if neighbours.len() < ROOM_FOR {
-            neighbours = self.answers.scan(NAMESPACE, b"", None, NEIGHBOURS).await?;
+    async fn evict_oldest(&self, row: &[u8]) -> Result<(), KvError> {
+        let mut neighbours = self.cache.scan(NAMESPACE, b"", Some(row), EVICTION_CANDIDATES).await?;
+        if neighbours.len() < EVICTIONS {
+            neighbours = self.cache.scan(NAMESPACE, b"", None, EVICTION_CANDIDATES).await?;
         }
-        neighbours.sort_by_key(|(_, value)| Known::decode(value).map(|entry| entry.answered));
-        for (row, _) in neighbours.iter().take(ROOM_FOR) {
-            self.answers.delete(NAMESPACE, row).await?;
+        neighbours.sort_by_key(|(_, value)| CachedProbe::decode(value).map(|entry| entry.answered_at));
+        for (row, _) in neighbours.iter().take(EVICTIONS) {
+            self.cache.delete(NAMESPACE, row).await?;
         }
         Ok(())
     }
 }
 
-fn cut_off() -> Finding {
-    Finding::Unknown("the verification was cut off".to_owned())
+fn aborted() -> ProbeResult {
+    ProbeResult::Unknown("the verification was cut off".to_owned())
 }
 
 /// Running probe; drop removes the entry from the map of running probes.
-struct UnderWay {
+struct RunningProbe {
     verifier: Arc<Verifier>,
     key: String,
     _permit: OwnedSemaphorePermit,
 }
 
-impl UnderWay {
-    async fn probe(&self, address: &Address) -> Finding {
+impl RunningProbe {
+    async fn run(&self, address: &Address) -> ProbeResult {
         let verifier = &self.verifier;
         let started_at = verifier.clock.monotonic();
-        let disposition = verifier.probe.probe(&verifier.settings.address_verify_sender, address).await;
+        let disposition = verifier.prober.probe(&verifier.settings.address_verify_sender, address).await;
         let status = disposition.status();
         let mut text = match (&status.remote, status.code) {
             (Some(remote), Some(code)) => format!("host {remote} said: {code} {}", status.text),
             (Some(_) | None, _) => status.text.clone(),
         };
-        text.truncate(text.floor_char_boundary(known::WORDS_BYTES_MAX));
+        text.truncate(text.floor_char_boundary(cache::REPLY_TEXT_BYTES_MAX));
         let ms = verifier.clock.monotonic().since(started_at).as_millis();
         let (result, label) = match disposition {
-            Disposition::Delivered(_) => (Finding::Deliverable, "deliverable"),
-            Disposition::Failed(_) => (Finding::Undeliverable(text.clone()), "undeliverable"),
-            Disposition::Deferred { .. } => (Finding::Unknown(text.clone()), "not verified"),
+            Disposition::Delivered(_) => (ProbeResult::Deliverable, "deliverable"),
+            Disposition::Failed(_) => (ProbeResult::Undeliverable(text.clone()), "undeliverable"),
+            Disposition::Deferred { .. } => (ProbeResult::Unknown(text.clone()), "not verified"),
         };
         tracing::info!(target: "verify", "probe: <{address}> is {label}: {text} ({ms} ms)");
-        verifier.remember(&self.key, &result).await;
+        verifier.store(&self.key, &result).await;
         result
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for RunningProbe {
     fn drop(&mut self) {
-        self.verifier.under_way.lock().remove(&self.key);
+        self.verifier.running.lock().remove(&self.key);
     }
 }

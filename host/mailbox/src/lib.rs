@@ -7,9 +7,9 @@
 //! Start reading at: [`MaildirStore::deliver`].
 #![forbid(unsafe_code)]
 
-mod line_ends;
+mod crlf_to_lf;
 mod maildir;
-mod writer;
+mod maildir_file;
 
-pub use line_ends::LineEnds;
-pub use maildir::{DeliverError, Delivered, MaildirStore};
+pub use crlf_to_lf::CrlfToLf;
+pub use maildir::{DeliveredFile, MaildirError, MaildirStore};

@@ -9,12 +9,12 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use waxwing_types::{BodyRead, Clock};
 
-use crate::writer::MaildirFile;
+use crate::maildir_file::MaildirFile;
 
 /// Bytes of a body per read.
-const PIECE_BYTES: usize = 256 << 10;
+const CHUNK_BYTES: usize = 256 << 10;
 /// Maximum number of chunks queued for the disk.
-const PIECES_WAITING_MAX: usize = 2;
+const CHUNKS_QUEUED_MAX: usize = 2;
 
 /// Writes messages to Maildirs.
 pub struct MaildirStore {
@@ -26,14 +26,14 @@ pub struct MaildirStore {
 
 /// Message synced to a Maildir.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivered {
+pub struct DeliveredFile {
     /// Path of the file in `new`.
     pub path: PathBuf,
 }
 
 /// Failed delivery. No file is left in the Maildir, except possibly after a failed sync of `new`.
 #[derive(Debug, thiserror::Error)]
-pub enum DeliverError {
+pub enum MaildirError {
     /// Disk full or quota exceeded.
     #[error("{}: {error}", path.display())]
     Full {
@@ -58,8 +58,8 @@ pub enum DeliverError {
     Stopped,
 }
 
-impl DeliverError {
-    pub(crate) fn of(path: &Path, error: io::Error) -> Self {
+impl MaildirError {
+    pub(crate) fn from_io(path: &Path, error: io::Error) -> Self {
         let path = path.to_owned();
         if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
             Self::Full { path, error }
@@ -70,7 +70,7 @@ impl DeliverError {
 }
 
 /// Input of a writer thread.
-enum Piece {
+enum BodyChunk {
     Data(Bytes),
     /// Complete body. A channel closed without this marker belongs to an aborted delivery.
     End,
@@ -94,8 +94,8 @@ impl MaildirStore {
         prefix: Bytes,
         head: Bytes,
         body: &dyn BodyRead,
-    ) -> Result<Delivered, DeliverError> {
-        let permit = Arc::clone(&self.writers).acquire_owned().await.map_err(|_| DeliverError::Stopped)?;
+    ) -> Result<DeliveredFile, MaildirError> {
+        let permit = Arc::clone(&self.writers).acquire_owned().await.map_err(|_| MaildirError::Stopped)?;
         let name = self.unique_name();
         let maildir = maildir.to_owned();
         match body.in_memory() {
@@ -109,13 +109,13 @@ impl MaildirStore {
                 .await
             }
             None => {
-                let (pieces, received) = mpsc::channel(PIECES_WAITING_MAX);
+                let (pieces, received) = mpsc::channel(CHUNKS_QUEUED_MAX);
                 let write = blocking(permit, move || write_stream(&maildir, name, &[&prefix, &head], received));
                 let (read, written) = tokio::join!(send_body(body, pieces), write);
-                read.map_err(DeliverError::Body).and(written)
+                read.map_err(MaildirError::Body).and(written)
             }
         }
-        .map(|path| Delivered { path })
+        .map(|path| DeliveredFile { path })
     }
 
     /// File name `seconds.MmicrosPpidQcounter.host`, unique on a machine.
@@ -130,30 +130,30 @@ impl MaildirStore {
 /// Runs file work on a blocking thread. The permit lives until the work is finished, even after cancellation of the caller.
 async fn blocking<T: Send + 'static>(
     permit: OwnedSemaphorePermit,
-    work: impl FnOnce() -> Result<T, DeliverError> + Send + 'static,
-) -> Result<T, DeliverError> {
+    work: impl FnOnce() -> Result<T, MaildirError> + Send + 'static,
+) -> Result<T, MaildirError> {
     let work = move || {
         let result = work();
         drop(permit);
         result
     };
-    tokio::task::spawn_blocking(work).await.map_err(|_| DeliverError::Stopped)?
+    tokio::task::spawn_blocking(work).await.map_err(|_| MaildirError::Stopped)?
 }
 
 /// Sends the body in chunks. Ends early, without [`BodyChunk::End`], after a failure of the writer or a read error.
-async fn send_body(body: &dyn BodyRead, pieces: mpsc::Sender<Piece>) -> io::Result<()> {
+async fn send_body(body: &dyn BodyRead, pieces: mpsc::Sender<BodyChunk>) -> io::Result<()> {
     let mut offset = 0;
     while offset < body.size() {
-        let piece = body.read(offset, PIECE_BYTES).await?;
+        let piece = body.read(offset, CHUNK_BYTES).await?;
         if piece.is_empty() {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the stored body is shorter than its size"));
         }
         offset += piece.len() as u64;
-        if pieces.send(Piece::Data(piece)).await.is_err() {
+        if pieces.send(BodyChunk::Data(piece)).await.is_err() {
             return Ok(());
         }
     }
-    drop(pieces.send(Piece::End).await);
+    drop(pieces.send(BodyChunk::End).await);
     Ok(())
 }
 
@@ -161,15 +161,15 @@ fn write_stream(
     maildir: &Path,
     name: String,
     start: &[&[u8]],
-    mut pieces: mpsc::Receiver<Piece>,
-) -> Result<PathBuf, DeliverError> {
+    mut pieces: mpsc::Receiver<BodyChunk>,
+) -> Result<PathBuf, MaildirError> {
     let mut file = MaildirFile::create(maildir, name)?;
     file.write(start)?;
     loop {
         match pieces.blocking_recv() {
-            Some(Piece::Data(piece)) => file.write(&[&piece])?,
-            Some(Piece::End) => return file.finish(),
-            None => return Err(DeliverError::Stopped),
+            Some(BodyChunk::Data(piece)) => file.write(&[&piece])?,
+            Some(BodyChunk::End) => return file.finish(),
+            None => return Err(MaildirError::Stopped),
         }
     }
 }

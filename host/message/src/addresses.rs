@@ -8,7 +8,7 @@ use waxwing_types::Address;
 use crate::Field;
 
 /// Number of tokens sufficient for most addresses.
-const TOKENS: usize = 8;
+const TOKENS_CAPACITY: usize = 8;
 
 /// Header fields with addresses (RFC 5322 §3.6), resent fields included.
 pub const ADDRESS_FIELDS: &[&str] = &[
@@ -31,7 +31,7 @@ pub const ADDRESS_FIELDS: &[&str] = &[
 
 /// Address in a field value, with the range of its octets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FoundAddress {
+pub struct AddressSpan {
     /// Range of `local@domain` or a lone `local` within the value, without angle brackets.
     pub range: Range<usize>,
     /// Parsed address, with quoting removed.
@@ -41,37 +41,39 @@ pub struct FoundAddress {
 /// Finds the addresses in a list of mailboxes and groups. Comments, display names and encoded words are skipped;
 /// malformed addresses are left out.
 #[must_use]
-pub fn find_addresses(value: &[u8]) -> Vec<FoundAddress> {
+pub fn find_addresses(value: &[u8]) -> Vec<AddressSpan> {
     let mut addresses = Vec::new();
-    let mut element: Vec<Token> = Vec::with_capacity(TOKENS);
+    let mut element: Vec<Token> = Vec::with_capacity(TOKENS_CAPACITY);
     let mut angle: Option<Vec<Token>> = None;
-    let tokens = Tokens { value, at: 0 };
+    let tokens = Tokens { value, position: 0 };
     for token in tokens {
         match (token.kind, &mut angle) {
-            (Kind::Special(b'<'), None) => angle = Some(Vec::with_capacity(TOKENS)),
-            (Kind::Special(b'>'), Some(inner)) => {
-                addresses.extend(read_spec(value, without_route(inner)));
+            (TokenKind::Special(b'<'), None) => angle = Some(Vec::with_capacity(TOKENS_CAPACITY)),
+            (TokenKind::Special(b'>'), Some(inner)) => {
+                addresses.extend(parse_addr_spec(value, strip_source_route(inner)));
                 angle = None;
                 // Neither the display name before the bracket is an address, nor any text from here to the comma.
                 element.clear();
-                element.push(Token { kind: Kind::Special(b'>'), range: token.range });
+                element.push(Token { kind: TokenKind::Special(b'>'), range: token.range });
             }
             (_, Some(inner)) => inner.push(token),
-            (Kind::Special(b','), None) => {
-                addresses.extend(read_spec(value, &element));
+            (TokenKind::Special(b','), None) => {
+                addresses.extend(parse_addr_spec(value, &element));
                 element.clear();
             }
             // End of the name of a group, and end of a group.
-            (Kind::Special(b':'), None) => element.clear(),
-            (Kind::Special(b';'), None) => {
-                addresses.extend(read_spec(value, &element));
+            (TokenKind::Special(b':'), None) => element.clear(),
+            (TokenKind::Special(b';'), None) => {
+                addresses.extend(parse_addr_spec(value, &element));
                 element.clear();
             }
-            (Kind::Word | Kind::Quoted | Kind::Literal | Kind::Special(_), None) => element.push(token),
+            (TokenKind::Atom | TokenKind::QuotedString | TokenKind::DomainLiteral | TokenKind::Special(_), None) => {
+                element.push(token)
+            }
         }
     }
     if angle.is_none() {
-        addresses.extend(read_spec(value, &element));
+        addresses.extend(parse_addr_spec(value, &element));
     }
     addresses
 }
@@ -81,7 +83,7 @@ pub fn find_addresses(value: &[u8]) -> Vec<FoundAddress> {
 pub fn rewrite_addresses(value: &[u8], mut map: impl FnMut(&Address) -> Option<Address>) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(value.len() + 32);
     let mut done = 0;
-    for FoundAddress { range, address } in find_addresses(value) {
+    for AddressSpan { range, address } in find_addresses(value) {
         if let Some(other) = map(&address).filter(|other| *other != address) {
             out.extend_from_slice(value.get(done..range.start).unwrap_or_default());
             out.extend_from_slice(other.to_string().as_bytes());
@@ -106,26 +108,26 @@ pub fn rewrite_field(field: &Field, map: impl FnMut(&Address) -> Option<Address>
 
 /// Kind of a token; white space and comments produce no tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum TokenKind {
     /// An atom (RFC 5322 §3.2.3).
-    Word,
+    Atom,
     /// A quoted string (RFC 5322 §3.2.4).
-    Quoted,
+    QuotedString,
     /// A domain literal (RFC 5322 §3.4.1).
-    Literal,
+    DomainLiteral,
     /// Any of `<>@,;:.`, or a stray bracket.
     Special(u8),
 }
 
 #[derive(Clone, Debug)]
 struct Token {
-    kind: Kind,
+    kind: TokenKind,
     range: Range<usize>,
 }
 
 struct Tokens<'v> {
     value: &'v [u8],
-    at: usize,
+    position: usize,
 }
 
 impl Iterator for Tokens<'_> {
@@ -133,9 +135,9 @@ impl Iterator for Tokens<'_> {
 
     fn next(&mut self) -> Option<Token> {
         loop {
-            let start = self.at;
+            let start = self.position;
             let byte = *self.value.get(start)?;
-            self.at += 1;
+            self.position += 1;
             let kind = match byte {
                 b' ' | b'\t' | b'\r' | b'\n' => continue,
                 b'(' => {
@@ -144,21 +146,21 @@ impl Iterator for Tokens<'_> {
                 }
                 b'"' => {
                     self.skip_until(b'"');
-                    Kind::Quoted
+                    TokenKind::QuotedString
                 }
                 b'[' => {
                     self.skip_until(b']');
-                    Kind::Literal
+                    TokenKind::DomainLiteral
                 }
-                b'<' | b'>' | b'@' | b',' | b';' | b':' | b'.' | b')' | b']' | b'\\' => Kind::Special(byte),
+                b'<' | b'>' | b'@' | b',' | b';' | b':' | b'.' | b')' | b']' | b'\\' => TokenKind::Special(byte),
                 _ => {
                     let is_end = |b: &u8| b.is_ascii_whitespace() || b"()<>[]:;@\\,.\"".contains(b);
-                    let rest = self.value.get(self.at..).unwrap_or_default();
-                    self.at += rest.iter().position(is_end).unwrap_or(rest.len());
-                    Kind::Word
+                    let rest = self.value.get(self.position..).unwrap_or_default();
+                    self.position += rest.iter().position(is_end).unwrap_or(rest.len());
+                    TokenKind::Atom
                 }
             };
-            return Some(Token { kind, range: start..self.at });
+            return Some(Token { kind, range: start..self.position });
         }
     }
 }
@@ -167,10 +169,10 @@ impl Tokens<'_> {
     /// Skips a comment, nested comments included (RFC 5322 §3.2.2).
     fn skip_comment(&mut self) {
         let mut depth = 1_usize;
-        while let Some(byte) = self.value.get(self.at) {
-            self.at += 1;
+        while let Some(byte) = self.value.get(self.position) {
+            self.position += 1;
             match byte {
-                b'\\' => self.at += 1,
+                b'\\' => self.position += 1,
                 b'(' => depth += 1,
                 b')' => depth -= 1,
                 _ => {}
@@ -179,69 +181,69 @@ impl Tokens<'_> {
                 return;
             }
         }
-        self.at = self.value.len();
+        self.position = self.value.len();
     }
 
     fn skip_until(&mut self, end: u8) {
-        while let Some(byte) = self.value.get(self.at) {
-            self.at += 1;
+        while let Some(byte) = self.value.get(self.position) {
+            self.position += 1;
             match byte {
-                b'\\' => self.at += 1,
+                b'\\' => self.position += 1,
                 byte if *byte == end => return,
                 _ => {}
             }
         }
-        self.at = self.value.len();
+        self.position = self.value.len();
     }
 }
 
 /// Strips a source route: `@a,@b:local@domain` -> `local@domain` (RFC 5322 §4.4).
-fn without_route(tokens: &[Token]) -> &[Token] {
-    match (tokens.first().map(|t| t.kind), tokens.iter().rposition(|t| t.kind == Kind::Special(b':'))) {
-        (Some(Kind::Special(b'@')), Some(colon)) => tokens.get(colon + 1..).unwrap_or_default(),
+fn strip_source_route(tokens: &[Token]) -> &[Token] {
+    match (tokens.first().map(|t| t.kind), tokens.iter().rposition(|t| t.kind == TokenKind::Special(b':'))) {
+        (Some(TokenKind::Special(b'@')), Some(colon)) => tokens.get(colon + 1..).unwrap_or_default(),
         _ => tokens,
     }
 }
 
 /// Parses `word *("." word) ["@" (literal / atom *("." atom))]`, with white space and comments anywhere.
-fn read_spec(value: &[u8], tokens: &[Token]) -> Option<FoundAddress> {
+fn parse_addr_spec(value: &[u8], tokens: &[Token]) -> Option<AddressSpan> {
     let (first, last) = (tokens.first()?, tokens.last()?);
     let range = first.range.start..last.range.end.min(value.len());
-    let at = tokens.iter().rposition(|t| t.kind == Kind::Special(b'@'));
+    let at = tokens.iter().rposition(|t| t.kind == TokenKind::Special(b'@'));
     let (local, domain) = match at {
         Some(at) => (tokens.get(..at)?, Some(tokens.get(at + 1..)?)),
         None => (tokens, None),
     };
-    let local = dotted(value, local, &[Kind::Word, Kind::Quoted])?;
+    let local = join_dotted(value, local, &[TokenKind::Atom, TokenKind::QuotedString])?;
     let domain = match domain {
-        Some([literal]) if literal.kind == Kind::Literal => text_of(value, literal)?.to_owned(),
-        Some(tokens) => dotted(value, tokens, &[Kind::Word])?,
+        Some([literal]) if literal.kind == TokenKind::DomainLiteral => token_text(value, literal)?.to_owned(),
+        Some(tokens) => join_dotted(value, tokens, &[TokenKind::Atom])?,
         None => String::new(),
     };
-    Address::new(local, &domain).ok().map(|address| FoundAddress { range, address })
+    Address::new(local, &domain).ok().map(|address| AddressSpan { range, address })
 }
 
 /// Joins words separated by dots; quoting is removed.
-fn dotted(value: &[u8], tokens: &[Token], words: &[Kind]) -> Option<String> {
+fn join_dotted(value: &[u8], tokens: &[Token], words: &[TokenKind]) -> Option<String> {
     let octets = tokens.last()?.range.end.saturating_sub(tokens.first()?.range.start);
     let mut out = String::with_capacity(octets);
     for (number, token) in tokens.iter().enumerate() {
         match (number % 2, token.kind) {
-            (0, kind) if words.contains(&kind) => push_text(&mut out, value, token)?,
-            (1, Kind::Special(b'.')) => out.push('.'),
+            (0, kind) if words.contains(&kind) => push_unquoted(&mut out, value, token)?,
+            (1, TokenKind::Special(b'.')) => out.push('.'),
             _ => return None,
         }
     }
     (tokens.len() % 2 == 1).then_some(out)
 }
 
-fn text_of<'v>(value: &'v [u8], token: &Token) -> Option<&'v str> {
+fn token_text<'v>(value: &'v [u8], token: &Token) -> Option<&'v str> {
     std::str::from_utf8(value.get(token.range.clone())?).ok()
 }
 
-fn push_text(out: &mut String, value: &[u8], token: &Token) -> Option<()> {
-    let text = text_of(value, token)?;
-    if token.kind != Kind::Quoted {
+fn push_unquoted(out: &mut String, value: &[u8], token: &Token) -> Option<()> {
+    let text = token_text(value, token)?;
+    if token.kind != TokenKind::QuotedString {
         out.push_str(text);
         return Some(());
     }
@@ -296,7 +298,7 @@ mod tests {
 
     #[test]
     fn rewrites_in_place() {
-        let complete = |address: &Address| address.is_bare().then(|| address.with_domain("here.example").unwrap());
+        let complete = |address: &Address| address.has_no_domain().then(|| address.with_domain("here.example").unwrap());
         let value = b"root (the boss),\r\n  \"Bo, B.\"  <bo>  , x@y.example, Team: ann ,;";
         let wanted =
             b"root@here.example (the boss),\r\n  \"Bo, B.\"  <bo@here.example>  , x@y.example, Team: ann@here.example ,;";

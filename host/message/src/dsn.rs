@@ -4,10 +4,10 @@
 use std::fmt::Write;
 
 use bytes::Bytes;
-use waxwing_types::{Address, BodyType, Envelope, Origin, QueueId, Recipient, Return, ReversePath, Status, Timestamp, Via};
+use waxwing_types::{Address, BodyType, DsnReturn, Envelope, Origin, QueueId, Recipient, ReversePath, Source, Status, Timestamp};
 
 use crate::date::rfc5322_date;
-use crate::trace::message_id_of;
+use crate::trace_fields::message_id_value;
 
 /// Maximum number of octets of a remote server's reply text repeated in a DSN, for each recipient.
 const DIAGNOSTIC_BYTES_MAX: usize = 2000;
@@ -16,7 +16,7 @@ const FOLD_COLUMN: usize = 76;
 
 /// Action field of a recipient (RFC 3464 §2.3.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum DsnAction {
     /// Delivery has failed permanently.
     Failed,
     /// Not delivered yet; delivery is retried until the given time.
@@ -32,7 +32,7 @@ pub enum Action {
     Expanded,
 }
 
-impl Action {
+impl DsnAction {
     fn as_str(self) -> &'static str {
         match self {
             Self::Failed => "failed",
@@ -46,11 +46,11 @@ impl Action {
 
 /// Recipient listed in a DSN.
 #[derive(Clone, Debug)]
-pub struct Reported<'a> {
+pub struct DsnRecipient<'a> {
     /// Recipient of the original message.
     pub recipient: &'a Recipient,
     /// Action reported for the recipient.
-    pub action: Action,
+    pub action: DsnAction,
     /// Status of the last delivery attempt.
     pub status: &'a Status,
     /// Time of the last delivery attempt.
@@ -59,29 +59,29 @@ pub struct Reported<'a> {
 
 /// Input for a DSN.
 #[derive(Clone, Debug)]
-pub struct Report<'a> {
+pub struct DsnBuilder<'a> {
     /// Host name of the server (Reporting-MTA).
     pub reporting_mta: &'a str,
     /// Recipient of the DSN: the sender of the original message.
-    pub to: &'a Address,
+    pub recipient: &'a Address,
     /// Queue id of the DSN.
-    pub id: QueueId,
+    pub dsn_queue_id: QueueId,
     /// Time of creation of the DSN.
-    pub at: Timestamp,
+    pub created_at: Timestamp,
     /// Queue id of the original message.
-    pub about: QueueId,
+    pub original_queue_id: QueueId,
     /// Arrival time of the original message.
-    pub arrived: Timestamp,
+    pub arrived_at: Timestamp,
     /// ENVID of MAIL, as xtext.
     pub envid: Option<&'a str>,
     /// Recipients to report; at least one.
-    pub recipients: &'a [Reported<'a>],
+    pub recipients: &'a [DsnRecipient<'a>],
     /// RET of MAIL; with `None` the whole message is returned if small enough.
-    pub ret: Option<Return>,
+    pub ret: Option<DsnReturn>,
     /// The message came with SMTPUTF8: the header may contain UTF-8.
     pub smtputf8: bool,
     /// Header block of the original message, with or without the empty line after the header.
-    pub head: &'a [u8],
+    pub header: &'a [u8],
     /// Body of the original message, if the body may be returned and is within `bounce_size_limit`; otherwise only the
     /// header is returned.
     pub body: Option<&'a [u8]>,
@@ -111,37 +111,37 @@ impl Dsn {
             envid: None,
             smtputf8: self.smtputf8,
             require_tls,
-            origin: Origin::internal(Via::Dsn, now),
+            origin: Origin::internal(Source::Dsn, now),
         }
     }
 }
 
-impl Report<'_> {
+impl DsnBuilder<'_> {
     /// Builds the message.
     #[must_use]
-    pub fn print(&self) -> Dsn {
-        let returned_body = self.body.filter(|_| self.ret != Some(Return::Headers));
-        let header = fields_only(self.head);
+    pub fn build(&self) -> Dsn {
+        let returned_body = self.body.filter(|_| self.ret != Some(DsnReturn::Headers));
+        let header = strip_separator(self.header);
         let global = self.is_global(header);
         let eight_bit = global || !header.is_ascii() || returned_body.is_some_and(|body| !body.is_ascii());
         let boundary = self.boundary(header, returned_body);
         let mut out = String::with_capacity(4096);
-        self.put_header(&mut out, &boundary, eight_bit);
+        self.write_header(&mut out, &boundary, eight_bit);
         let encoding = if global { "Content-Transfer-Encoding: 8bit\r\n" } else { "" };
         _ = write!(
             out,
             "--{boundary}\r\nContent-Description: Notification\r\nContent-Type: text/plain; charset=utf-8\r\n{encoding}\r\n"
         );
-        self.put_text(&mut out);
+        self.write_text(&mut out);
         _ = write!(
             out,
             "\r\n--{boundary}\r\nContent-Description: Delivery report\r\nContent-Type: message/{}\r\n{}\r\n",
             if global { "global-delivery-status" } else { "delivery-status" },
             encoding,
         );
-        self.put_status(&mut out, global);
+        self.write_delivery_status(&mut out, global);
         _ = write!(out, "\r\n--{boundary}\r\n");
-        let undelivered = matches!(self.recipients.first().map(|r| r.action), Some(Action::Failed) | None);
+        let undelivered = matches!(self.recipients.first().map(|r| r.action), Some(DsnAction::Failed) | None);
         let undelivered = if undelivered { "Undelivered " } else { "" };
         let (part_name, media_type) = match (returned_body.is_some(), self.smtputf8 && !header.is_ascii()) {
             (true, false) => ("Message", "message/rfc822"),
@@ -161,20 +161,20 @@ impl Report<'_> {
             content.extend_from_slice(b"\r\n");
         }
         content.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
-        Dsn { content: content.into(), eight_bit, smtputf8: !is_ascii(self.to) }
+        Dsn { content: content.into(), eight_bit, smtputf8: !is_ascii_address(self.recipient) }
     }
 
     /// Returns whether the fields of the DSN are in UTF-8 (RFC 6533 §4).
     fn is_global(&self, header: &[u8]) -> bool {
-        let utf8 = |r: &Reported<'_>| {
-            !is_ascii(&r.recipient.address) || r.recipient.original.as_ref().is_some_and(|original| !original.is_ascii())
+        let utf8 = |r: &DsnRecipient<'_>| {
+            !is_ascii_address(&r.recipient.address) || r.recipient.original.as_ref().is_some_and(|original| !original.is_ascii())
         };
-        !is_ascii(self.to) || self.recipients.iter().any(utf8) || (self.smtputf8 && !header.is_ascii())
+        !is_ascii_address(self.recipient) || self.recipients.iter().any(utf8) || (self.smtputf8 && !header.is_ascii())
     }
 
     /// Boundary not contained in the returned message.
     fn boundary(&self, header: &[u8], body: Option<&[u8]>) -> String {
-        let mut boundary = format!("{}.{}/report", self.id, self.at.as_millis());
+        let mut boundary = format!("{}.{}/report", self.dsn_queue_id, self.created_at.as_millis());
         let occurs = |boundary: &str| {
             let found = |text: &[u8]| memchr::memmem::find(text, boundary.as_bytes()).is_some();
             found(header) || body.is_some_and(found)
@@ -185,12 +185,12 @@ impl Report<'_> {
         boundary
     }
 
-    fn put_header(&self, out: &mut String, boundary: &str, eight_bit: bool) {
+    fn write_header(&self, out: &mut String, boundary: &str, eight_bit: bool) {
         let host = self.reporting_mta;
         let subject = match self.recipients.first().map(|r| r.action) {
-            Some(Action::Delayed { .. }) => "Delayed Mail (still being retried)",
-            Some(Action::Delivered | Action::Relayed | Action::Expanded) => "Successful Mail Delivery Report",
-            Some(Action::Failed) | None => "Undelivered Mail Returned to Sender",
+            Some(DsnAction::Delayed { .. }) => "Delayed Mail (still being retried)",
+            Some(DsnAction::Delivered | DsnAction::Relayed | DsnAction::Expanded) => "Successful Mail Delivery Report",
+            Some(DsnAction::Failed) | None => "Undelivered Mail Returned to Sender",
         };
         _ = write!(
             out,
@@ -198,50 +198,50 @@ impl Report<'_> {
              Message-ID: {}\r\nAuto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n\
              Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"{boundary}\"\r\n\
              Content-Transfer-Encoding: {}\r\n\r\nThis is a MIME-encapsulated message.\r\n\r\n",
-            rfc5322_date(self.at),
-            self.to,
-            message_id_of(self.at, self.id, host),
+            rfc5322_date(self.created_at),
+            self.recipient,
+            message_id_value(self.created_at, self.dsn_queue_id, host),
             if eight_bit { "8bit" } else { "7bit" },
         );
     }
 
-    fn put_text(&self, out: &mut String) {
+    fn write_text(&self, out: &mut String) {
         _ = write!(out, "This is the mail system at host {}.\r\n\r\n", self.reporting_mta);
         out.push_str(match self.recipients.first().map(|r| r.action) {
-            Some(Action::Delayed { .. }) => {
+            Some(DsnAction::Delayed { .. }) => {
                 "Your message could not be delivered yet to the recipients below.\r\nIt will be retried; you need not send it again.\r\n"
             }
-            Some(Action::Delivered | Action::Relayed) => {
+            Some(DsnAction::Delivered | DsnAction::Relayed) => {
                 "Your message was delivered to the recipients below, or handed to a server\r\nthat sends no such reports.\r\n"
             }
-            Some(Action::Expanded) => {
+            Some(DsnAction::Expanded) => {
                 "Your message was accepted for the addresses below, each of which stands for\r\nseveral others. It goes on to them; you will not hear of each that gets it.\r\n"
             }
-            Some(Action::Failed) | None => {
+            Some(DsnAction::Failed) | None => {
                 "Your message could not be delivered to the recipients below.\r\nThe reason stands behind each; what is known of the message is attached.\r\n"
             }
         });
         for reported in self.recipients {
             let address = &reported.recipient.address;
-            let from = reported.recipient.original.as_deref().map(original_address);
+            let from = reported.recipient.original.as_deref().map(orcpt_address);
             let from = from.filter(|text| *text != address.to_string());
             let from = from.map_or(String::new(), |text| format!(" (expanded from <{text}>)"));
             let diagnostic = match &reported.status.remote {
-                Some(remote) => format!("host {} said: {}", one_line(remote), said(reported.status)),
-                None => said(reported.status),
+                Some(remote) => format!("host {} said: {}", one_line(remote), diagnostic_text(reported.status)),
+                None => diagnostic_text(reported.status),
             };
             _ = write!(out, "\r\n{}\r\n", fold(&format!("<{address}>{from}: {diagnostic}"), "\r\n    "));
         }
     }
 
     /// Writes the delivery-status part (RFC 3464 §2): a block for the message, and a block for each recipient.
-    fn put_status(&self, out: &mut String, global: bool) {
+    fn write_delivery_status(&self, out: &mut String, global: bool) {
         _ = write!(out, "Reporting-MTA: dns; {}\r\n", self.reporting_mta);
         if let Some(envid) = self.envid {
-            put_field(out, "Original-Envelope-Id", &decode_xtext(envid), global);
+            write_field(out, "Original-Envelope-Id", &decode_xtext(envid), global);
         }
-        _ = write!(out, "X-Waxwing-Queue-ID: {}\r\nArrival-Date: {}\r\n", self.about, rfc5322_date(self.arrived));
-        let put_field = |out: &mut String, name: &str, value: &str| put_field(out, name, value, global);
+        _ = write!(out, "X-Waxwing-Queue-ID: {}\r\nArrival-Date: {}\r\n", self.original_queue_id, rfc5322_date(self.arrived_at));
+        let put_field = |out: &mut String, name: &str, value: &str| write_field(out, name, value, global);
         for reported in self.recipients {
             out.push_str("\r\n");
             if let Some(original) = &reported.recipient.original {
@@ -250,7 +250,7 @@ impl Report<'_> {
                 put_field(out, "Original-Recipient", &format!("{kind};{}", decode_xtext(address)));
             }
             // RFC 6533 §3: addresses in UTF-8 have the address type `utf-8`.
-            let kind = if is_ascii(&reported.recipient.address) { "rfc822" } else { "utf-8" };
+            let kind = if is_ascii_address(&reported.recipient.address) { "rfc822" } else { "utf-8" };
             put_field(out, "Final-Recipient", &format!("{kind}; {}", reported.recipient.address));
             let enhanced = reported.status.enhanced;
             _ = write!(out, "Action: {}\r\nStatus: {enhanced}\r\n", reported.action.as_str());
@@ -258,9 +258,9 @@ impl Report<'_> {
                 put_field(out, "Remote-MTA", &format!("dns; {}", one_line(remote)));
             }
             let kind = if reported.status.code.is_some() { "smtp" } else { "X-Waxwing" };
-            put_field(out, "Diagnostic-Code", &format!("{kind}; {}", said(reported.status)));
+            put_field(out, "Diagnostic-Code", &format!("{kind}; {}", diagnostic_text(reported.status)));
             put_field(out, "Last-Attempt-Date", &rfc5322_date(reported.last_attempt));
-            if let Action::Delayed { until } = reported.action {
+            if let DsnAction::Delayed { until } = reported.action {
                 put_field(out, "Will-Retry-Until", &rfc5322_date(until));
             }
         }
@@ -268,7 +268,7 @@ impl Report<'_> {
 }
 
 /// Formats the reply of the server, as `550 5.1.1 no such user`.
-fn said(status: &Status) -> String {
+fn diagnostic_text(status: &Status) -> String {
     let text = one_line(&status.text);
     match status.code {
         Some(code) => format!("{code} {text}"),
@@ -276,12 +276,12 @@ fn said(status: &Status) -> String {
     }
 }
 
-fn is_ascii(address: &Address) -> bool {
+fn is_ascii_address(address: &Address) -> bool {
     address.local().is_ascii() && address.domain().is_ascii()
 }
 
 /// Writes a field; with `global` the value may contain UTF-8.
-fn put_field(out: &mut String, name: &str, value: &str, global: bool) {
+fn write_field(out: &mut String, name: &str, value: &str, global: bool) {
     let line = format!("{name}: {}", if global { one_line_utf8(value) } else { one_line(value) });
     _ = write!(out, "{}\r\n", fold(&line, "\r\n    "));
 }
@@ -321,7 +321,7 @@ fn fold(text: &str, line_break: &str) -> String {
 }
 
 /// Address of an ORCPT value `rfc822;xtext`, or the text itself.
-fn original_address(original: &str) -> String {
+fn orcpt_address(original: &str) -> String {
     one_line_utf8(&decode_xtext(original.split_once(';').map_or(original, |(_, address)| address)))
 }
 
@@ -349,7 +349,7 @@ fn decode_xtext(text: &str) -> String {
 }
 
 /// Strips the empty line from the end of a stored header.
-fn fields_only(header: &[u8]) -> &[u8] {
+fn strip_separator(header: &[u8]) -> &[u8] {
     match header {
         b"\r\n" => b"",
         _ if header.ends_with(b"\r\n\r\n") => header.get(..header.len() - 2).unwrap_or(header),

@@ -65,7 +65,7 @@ impl Field {
 
     /// Compares the name, ignoring case.
     #[must_use]
-    pub fn is(&self, name: &str) -> bool {
+    pub fn has_name(&self, name: &str) -> bool {
         self.name().eq_ignore_ascii_case(name)
     }
 

@@ -53,13 +53,13 @@ impl HeaderBlock {
     /// Returns the first field with the given name, ignoring case.
     #[must_use]
     pub fn first(&self, name: &str) -> Option<&Field> {
-        self.fields.iter().find(|f| f.is(name))
+        self.fields.iter().find(|f| f.has_name(name))
     }
 
     /// Number of fields with the given name.
     #[must_use]
     pub fn count(&self, name: &str) -> usize {
-        self.fields.iter().filter(|f| f.is(name)).count()
+        self.fields.iter().filter(|f| f.has_name(name)).count()
     }
 
     /// Size of all fields in octets, without the empty line.
@@ -113,13 +113,13 @@ impl HeaderBlock {
                     slots.insert(position, (None, field));
                 }
                 Edit::ReplaceHeader { name, nth, value } => {
-                    let position = self.slot_of(&slots, name, *nth)?;
+                    let position = self.slot_position(&slots, name, *nth)?;
                     if let Some(slot) = slots.get_mut(position) {
                         slot.1 = Field::new(name, value)?;
                     }
                 }
                 Edit::RemoveHeader { name, nth } => {
-                    let position = self.slot_of(&slots, name, *nth)?;
+                    let position = self.slot_position(&slots, name, *nth)?;
                     slots.remove(position);
                 }
                 Edit::SetSender(..)
@@ -135,8 +135,8 @@ impl HeaderBlock {
     }
 
     /// Position among the slots of the `nth` field with the given name, counted in the header block before the edits.
-    fn slot_of(&self, slots: &[(Option<usize>, Field)], name: &str, nth: u32) -> Result<usize, HeaderEditError> {
-        let field = self.fields.iter().enumerate().filter(|(_, f)| f.is(name)).nth(nth as usize);
+    fn slot_position(&self, slots: &[(Option<usize>, Field)], name: &str, nth: u32) -> Result<usize, HeaderEditError> {
+        let field = self.fields.iter().enumerate().filter(|(_, f)| f.has_name(name)).nth(nth as usize);
         let (index, _) = field.ok_or(HeaderEditError::NoSuchField)?;
         slots.iter().position(|(i, _)| *i == Some(index)).ok_or(HeaderEditError::NoSuchField)
     }

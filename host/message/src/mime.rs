@@ -3,7 +3,7 @@
 mod content_type;
 mod decode;
 mod encode;
-pub(crate) mod walker;
+pub(crate) mod parser;
 
 pub(crate) use content_type::{ContentType, TransferEncoding};
 pub(crate) use decode::decode;

@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::mime::walker::{ENTITIES_MAX, HEAD_BYTES_MAX, Shape};
+use crate::mime::parser::{ENTITIES_MAX, EntityKind, PART_HEADER_BYTES_MAX};
 use crate::mime::{Base64Writer, ContentType, QuotedPrintableWriter};
-use crate::parts::{Extent, Parts, TooManyParts};
+use crate::parts::{MimeParts, PartExtent, TooManyParts};
 use crate::{Field, FieldError, HeaderBlock};
 
 /// Maximum octets of a line without line end, in headers and in unencoded content (RFC 5322 §2.1.1).
@@ -51,13 +51,13 @@ pub enum PartEditError {
     NoSuchPart(u32),
     /// The message itself can't be dropped.
     #[error("the message itself can't be dropped")]
-    IsMessage,
+    RootPart,
     /// An enclosed message can only be changed together with its header.
     #[error("part {0} is the content of an enclosed message")]
-    IsEnclosed(u32),
+    EnclosedMessage(u32),
     /// A part of multipart/signed or multipart/encrypted can't be changed; the multipart as a whole can.
     #[error("part {0} is signed or encrypted")]
-    IsSealed(u32),
+    SignedOrEncrypted(u32),
     /// Content type malformed, multipart or message, or file name too long for a header field.
     #[error("the content type is malformed, multipart, message, or with the file name too long")]
     BadContentType,
@@ -76,54 +76,60 @@ pub enum PartEditError {
 /// Applies edits. A later edit of the same part wins; edits within a dropped or replaced part have no effect. All
 /// octets of other parts stay unchanged.
 pub fn edit_parts(header: &HeaderBlock, body: &Bytes, edits: &[PartEdit]) -> Result<(HeaderBlock, Bytes), PartEditError> {
-    edit_known_parts(header, &Parts::read(header, body.clone())?, edits)
+    edit_parsed_parts(header, &MimeParts::parse(header, body.clone())?, edits)
 }
 
 /// Applies edits as [`edit_parts`] does, to parts parsed before.
-pub(crate) fn edit_known_parts(
+pub(crate) fn edit_parsed_parts(
     header: &HeaderBlock,
-    parts: &Parts,
+    parts: &MimeParts,
     edits: &[PartEdit],
 ) -> Result<(HeaderBlock, Bytes), PartEditError> {
     let mut header = header.clone();
-    let mut changes: Vec<Change> = Vec::new();
+    let mut changes: Vec<PartChange> = Vec::new();
     let mut added = Vec::new();
     let mut whole = None;
-    let delimiters = Delimiters::of(parts);
-    let encode = |new: &NewPart| encode(new, &delimiters);
+    let delimiters = Delimiters::from_parts(parts);
+    let encode = |new: &NewPart| encode_part(new, &delimiters);
     for edit in edits {
         match edit {
-            PartEdit::Drop(index) => changes.push(Change { index: *index, extent: changeable(parts, *index)?, by: None }),
+            PartEdit::Drop(index) => {
+                changes.push(PartChange { index: *index, extent: editable_extent(parts, *index)?, replacement: None })
+            }
             PartEdit::Replace(0, new) => whole = Some(encode(new)?),
             PartEdit::Replace(index, new) => {
-                changes.push(Change { index: *index, extent: changeable(parts, *index)?, by: Some(encode(new)?) });
+                changes.push(PartChange {
+                    index: *index,
+                    extent: editable_extent(parts, *index)?,
+                    replacement: Some(encode(new)?),
+                });
             }
             PartEdit::Add(new) => added.push(encode(new)?),
         }
     }
     let body = match whole {
         Some(encoded) => {
-            header = with_content_fields(&header, &encoded.fields);
+            header = replace_content_fields(&header, &encoded.fields);
             encoded.content.into()
         }
-        None => splice(parts, changes),
+        None => splice_parts(parts, changes),
     };
-    if added.is_empty() { Ok((header, body)) } else { append(&header, body, &added) }
+    if added.is_empty() { Ok((header, body)) } else { append_parts(&header, body, &added) }
 }
 
 /// Checks a single edit. A valid edit stays valid in combination with others, except for the number of parts.
-pub(crate) fn check(header: &HeaderBlock, parts: &Parts, edit: &PartEdit) -> Result<(), PartEditError> {
+pub(crate) fn check_edit(header: &HeaderBlock, parts: &MimeParts, edit: &PartEdit) -> Result<(), PartEditError> {
     match edit {
-        PartEdit::Drop(index) => changeable(parts, *index).map(drop),
+        PartEdit::Drop(index) => editable_extent(parts, *index).map(drop),
         PartEdit::Replace(index, new) => {
             if *index > 0 {
-                changeable(parts, *index)?;
+                editable_extent(parts, *index)?;
             }
-            fields(new, "base64").map(drop)
+            part_header_fields(new, "base64").map(drop)
         }
         PartEdit::Add(new) => {
-            fields(new, "base64")?;
-            part_of_whole(header).map(drop)
+            part_header_fields(new, "base64")?;
+            message_as_part(header).map(drop)
         }
     }
 }
@@ -136,39 +142,40 @@ struct Delimiters {
 }
 
 impl Delimiters {
-    fn of(parts: &Parts) -> Self {
-        let boundary = |part: &crate::Part| parts.extent(part.index)?.media.boundary().map(|b| format!("--{b}").into_bytes());
+    fn from_parts(parts: &MimeParts) -> Self {
+        let boundary =
+            |part: &crate::MimePart| parts.extent(part.index)?.content_type.boundary().map(|b| format!("--{b}").into_bytes());
         let all: HashSet<Vec<u8>> = parts.list().iter().filter_map(boundary).collect();
         let lengths = all.iter().map(Vec::len).collect();
         Self { all, lengths }
     }
 
     /// Returns whether some line of the text begins with a delimiter.
-    fn part(&self, text: &[u8]) -> bool {
+    fn occurs_in(&self, text: &[u8]) -> bool {
         let parts = |line: &[u8]| self.lengths.iter().map_while(|n| line.get(..*n)).any(|start| self.all.contains(start));
         text.split(|b| *b == b'\n').filter(|line| line.starts_with(b"--")).any(parts)
     }
 }
 
-struct Change<'p> {
+struct PartChange<'p> {
     index: u32,
-    extent: &'p Extent,
+    extent: &'p PartExtent,
     /// New content; `None` drops the part.
-    by: Option<Encoded>,
+    replacement: Option<EncodedPart>,
 }
 
-fn changeable(parts: &Parts, index: u32) -> Result<&Extent, PartEditError> {
+fn editable_extent(parts: &MimeParts, index: u32) -> Result<&PartExtent, PartEditError> {
     let extent = parts.extent(index).ok_or(PartEditError::NoSuchPart(index))?;
-    let parent = parts.list().get(index as usize).and_then(|part| part.parent).ok_or(PartEditError::IsMessage)?;
-    match parts.extent(parent).map(|extent| extent.shape) {
-        Some(Shape::Multipart) if extent.sealed => Err(PartEditError::IsSealed(index)),
-        Some(Shape::Multipart) => Ok(extent),
-        Some(Shape::Message | Shape::Leaf) | None => Err(PartEditError::IsEnclosed(index)),
+    let parent = parts.list().get(index as usize).and_then(|part| part.parent).ok_or(PartEditError::RootPart)?;
+    match parts.extent(parent).map(|extent| extent.kind) {
+        Some(EntityKind::Multipart) if extent.signed_or_encrypted => Err(PartEditError::SignedOrEncrypted(index)),
+        Some(EntityKind::Multipart) => Ok(extent),
+        Some(EntityKind::Message | EntityKind::Leaf) | None => Err(PartEditError::EnclosedMessage(index)),
     }
 }
 
 /// Returns the body with the changed parts.
-fn splice(parts: &Parts, mut changes: Vec<Change<'_>>) -> Bytes {
+fn splice_parts(parts: &MimeParts, mut changes: Vec<PartChange<'_>>) -> Bytes {
     if changes.is_empty() {
         return parts.body().clone();
     }
@@ -183,14 +190,14 @@ fn splice(parts: &Parts, mut changes: Vec<Change<'_>>) -> Bytes {
     });
     changes.sort_by_key(|change| change.index);
     let children = |parent: u32| parts.list().iter().filter(move |part| part.parent == Some(parent)).map(|part| part.index);
-    let dropped: Vec<u32> = changes.iter().filter(|c| c.by.is_none()).map(|c| c.index).collect();
+    let dropped: Vec<u32> = changes.iter().filter(|c| c.replacement.is_none()).map(|c| c.index).collect();
     let mut pieces: Vec<(Range<usize>, Vec<u8>)> = Vec::new();
     for change in changes {
-        let Extent { lead, head, content, .. } = change.extent;
+        let PartExtent { delimiter_start: lead, header_start: head, content, .. } = change.extent;
         if pieces.last().is_some_and(|(range, _)| range.contains(head)) {
             continue;
         }
-        match change.by {
+        match change.replacement {
             Some(encoded) => pieces.push((*head..content.end, encoded.to_bytes())),
             None => {
                 let parent = parts.list().get(change.index as usize).and_then(|part| part.parent).unwrap_or(0);
@@ -216,32 +223,34 @@ fn splice(parts: &Parts, mut changes: Vec<Change<'_>>) -> Bytes {
 }
 
 /// Adds parts at the end.
-fn append(header: &HeaderBlock, body: Bytes, added: &[Encoded]) -> Result<(HeaderBlock, Bytes), PartEditError> {
-    let parts = Parts::read(header, body.clone())?;
+fn append_parts(header: &HeaderBlock, body: Bytes, added: &[EncodedPart]) -> Result<(HeaderBlock, Bytes), PartEditError> {
+    let parts = MimeParts::parse(header, body.clone())?;
     // The message itself may become a part, so another part is counted.
     if parts.list().len() + added.len() >= ENTITIES_MAX as usize {
         return Err(TooManyParts.into());
     }
     let root = parts.extent(0).ok_or(PartEditError::NoSuchPart(0))?;
     let mut out = Vec::with_capacity(body.len() + 1024);
-    if let Some(boundary) = root.media.boundary().filter(|_| root.media.subtype == "mixed" && root.shape == Shape::Multipart) {
-        let end = root.close.unwrap_or(body.len());
+    if let Some(boundary) =
+        root.content_type.boundary().filter(|_| root.content_type.subtype == "mixed" && root.kind == EntityKind::Multipart)
+    {
+        let end = root.close_delimiter_start.unwrap_or(body.len());
         out.extend_from_slice(body.get(..end).unwrap_or_default());
         for part in added {
-            put_part(&mut out, boundary, &part.to_bytes());
+            push_part(&mut out, boundary, &part.to_bytes());
         }
-        match root.close {
+        match root.close_delimiter_start {
             Some(close) => out.extend_from_slice(body.get(close..).unwrap_or_default()),
             None => out.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes()),
         }
         return Ok((header.clone(), out.into()));
     }
-    let mut first = part_of_whole(header)?;
+    let mut first = message_as_part(header)?;
     first.extend_from_slice(&body);
-    let boundary = fresh_boundary(&first, added);
-    put_part(&mut out, &boundary, &first);
+    let boundary = unused_boundary(&first, added);
+    push_part(&mut out, &boundary, &first);
     for part in added {
-        put_part(&mut out, &boundary, &part.to_bytes());
+        push_part(&mut out, &boundary, &part.to_bytes());
     }
     out.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
     let mut fields = vec![Field::new("Content-Type", format!("multipart/mixed; boundary=\"{boundary}\"").as_bytes())?];
@@ -249,16 +258,16 @@ fn append(header: &HeaderBlock, body: Bytes, added: &[Encoded]) -> Result<(Heade
         // RFC 2045 §6.4: a multipart with 8bit parts must be labelled 8bit.
         fields.push(Field::new("Content-Transfer-Encoding", b"8bit")?);
     }
-    Ok((with_content_fields(header, &fields), out.into()))
+    Ok((replace_content_fields(header, &fields), out.into()))
 }
 
 /// Header of the message content as a part, with the empty line after the header.
-fn part_of_whole(header: &HeaderBlock) -> Result<Vec<u8>, PartEditError> {
+fn message_as_part(header: &HeaderBlock) -> Result<Vec<u8>, PartEditError> {
     let mut out = Vec::new();
     for field in header.fields().iter().filter(|field| is_content_field(field)) {
-        put_field(&mut out, field);
+        push_field(&mut out, field);
     }
-    if out.len() > HEAD_BYTES_MAX {
+    if out.len() > PART_HEADER_BYTES_MAX {
         return Err(PartEditError::HeaderTooLong);
     }
     out.extend_from_slice(b"\r\n");
@@ -266,14 +275,14 @@ fn part_of_whole(header: &HeaderBlock) -> Result<Vec<u8>, PartEditError> {
 }
 
 /// Appends a field. A header at the very end of a message may lack the last line end, so the line end is added.
-fn put_field(out: &mut Vec<u8>, field: &Field) {
+fn push_field(out: &mut Vec<u8>, field: &Field) {
     out.extend_from_slice(field.raw());
     if !field.raw().ends_with(b"\n") {
         out.extend_from_slice(b"\r\n");
     }
 }
 
-fn put_part(out: &mut Vec<u8>, boundary: &str, part: &[u8]) {
+fn push_part(out: &mut Vec<u8>, boundary: &str, part: &[u8]) {
     if !out.is_empty() {
         out.extend_from_slice(b"\r\n");
     }
@@ -283,7 +292,7 @@ fn put_part(out: &mut Vec<u8>, boundary: &str, part: &[u8]) {
 
 /// Returns a boundary that occurs nowhere in the content. Linear time even for a message with a million similar
 /// boundaries.
-fn fresh_boundary(first: &[u8], added: &[Encoded]) -> String {
+fn unused_boundary(first: &[u8], added: &[EncodedPart]) -> String {
     let mut taken = HashSet::new();
     for text in added.iter().map(|part| part.content.as_slice()).chain([first]) {
         for at in memchr::memmem::find_iter(text, BOUNDARY_PREFIX) {
@@ -305,10 +314,10 @@ pub(crate) fn is_content_field(field: &Field) -> bool {
 }
 
 /// Returns the header with `fields` in place of all Content-… fields, and with MIME-Version.
-fn with_content_fields(header: &HeaderBlock, fields: &[Field]) -> HeaderBlock {
+fn replace_content_fields(header: &HeaderBlock, fields: &[Field]) -> HeaderBlock {
     let mut raw = Vec::with_capacity(header.size());
     for field in header.fields().iter().filter(|field| !is_content_field(field)) {
-        put_field(&mut raw, field);
+        push_field(&mut raw, field);
     }
     if header.first("MIME-Version").is_none() {
         raw.extend_from_slice(b"MIME-Version: 1.0\r\n");
@@ -320,12 +329,12 @@ fn with_content_fields(header: &HeaderBlock, fields: &[Field]) -> HeaderBlock {
 }
 
 /// New part, encoded.
-struct Encoded {
+struct EncodedPart {
     fields: Vec<Field>,
     content: Vec<u8>,
 }
 
-impl Encoded {
+impl EncodedPart {
     fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.content.len() + 256);
         for field in &self.fields {
@@ -338,32 +347,36 @@ impl Encoded {
 }
 
 /// Chooses an encoding: base64 for all but text, and for text with a line equal to a delimiter.
-fn encode(new: &NewPart, delimiters: &Delimiters) -> Result<Encoded, PartEditError> {
-    let kind = content_kind(new)?;
+fn encode_part(new: &NewPart, delimiters: &Delimiters) -> Result<EncodedPart, PartEditError> {
+    let kind = top_level_type(new)?;
     let (encoding, content) = match kind.as_str() {
-        "text" => match encode_text(&with_crlf(&new.content)) {
-            (_, content) if delimiters.part(&content) => ("base64", encode_base64(&with_crlf(&new.content))),
+        "text" => match encode_text(&normalize_line_ends(&new.content)) {
+            (_, content) if delimiters.occurs_in(&content) => ("base64", encode_base64(&normalize_line_ends(&new.content))),
             encoded => encoded,
         },
         _ => ("base64", encode_base64(&new.content)),
     };
-    Ok(Encoded { fields: fields(new, encoding)?, content })
+    Ok(EncodedPart { fields: part_header_fields(new, encoding)?, content })
 }
 
-fn content_kind(new: &NewPart) -> Result<String, PartEditError> {
+fn top_level_type(new: &NewPart) -> Result<String, PartEditError> {
     let media = ContentType::parse(&new.content_type).ok_or(PartEditError::BadContentType)?;
-    if media.kind == "multipart" || media.kind == "message" { Err(PartEditError::BadContentType) } else { Ok(media.kind) }
+    if media.top_level_type == "multipart" || media.top_level_type == "message" {
+        Err(PartEditError::BadContentType)
+    } else {
+        Ok(media.top_level_type)
+    }
 }
 
 /// Header fields of a new part.
-fn fields(new: &NewPart, encoding: &str) -> Result<Vec<Field>, PartEditError> {
-    content_kind(new)?;
+fn part_header_fields(new: &NewPart, encoding: &str) -> Result<Vec<Field>, PartEditError> {
+    top_level_type(new)?;
     let mut fields = vec![
         Field::new("Content-Type", new.content_type.as_bytes())?,
         Field::new("Content-Transfer-Encoding", encoding.as_bytes())?,
     ];
     if let Some(filename) = &new.filename {
-        fields.push(Field::new("Content-Disposition", disposition(filename).as_bytes())?);
+        fields.push(Field::new("Content-Disposition", attachment_disposition(filename).as_bytes())?);
     }
     let size: usize = fields.iter().map(|field| field.raw().len()).sum();
     let long = |field: &Field| field.raw().split(|b| *b == b'\n').any(|line| line.len() > LINE_BYTES_MAX);
@@ -394,7 +407,7 @@ fn encode_text(text: &[u8]) -> (&'static str, Vec<u8>) {
 }
 
 /// Converts every line end to CRLF.
-fn with_crlf(text: &[u8]) -> Vec<u8> {
+fn normalize_line_ends(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len() + 64);
     let mut before = 0;
     for byte in text {
@@ -408,7 +421,7 @@ fn with_crlf(text: &[u8]) -> Vec<u8> {
 }
 
 /// Returns `attachment` with the file name, encoded by RFC 2231 if not plain ASCII.
-fn disposition(filename: &str) -> String {
+fn attachment_disposition(filename: &str) -> String {
     if filename.chars().all(|c| c.is_ascii_graphic() || c == ' ') {
         let quoted = filename.replace('\\', "\\\\").replace('"', "\\\"");
         return format!("attachment; filename=\"{quoted}\"");
@@ -483,7 +496,7 @@ mod tests {
             String::from_utf8(wrapped.to_bytes(false).to_vec()).unwrap(),
             "Subject: s\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=\"=_waxwing_1\"\r\n\r\n"
         );
-        let parts = Parts::read(&wrapped, body).unwrap();
+        let parts = MimeParts::parse(&wrapped, body).unwrap();
         assert_eq!(parts.list().len(), 3);
         assert_eq!(parts.content(1).as_deref(), Some(&b"=_waxwing_0 is here\r\n"[..]));
         assert_eq!(parts.content(2).as_deref(), Some(&b"added"[..]));
@@ -499,7 +512,7 @@ mod tests {
 
     #[test]
     fn refuses() {
-        assert_eq!(edit(&[PartEdit::Drop(0)]).unwrap_err(), PartEditError::IsMessage);
+        assert_eq!(edit(&[PartEdit::Drop(0)]).unwrap_err(), PartEditError::RootPart);
         assert_eq!(edit(&[PartEdit::Drop(3)]).unwrap_err(), PartEditError::NoSuchPart(3));
         for bad in ["multipart/mixed", "message/rfc822", "text", "te xt/plain"] {
             assert_eq!(edit(&[PartEdit::Add(new(bad, ""))]).unwrap_err(), PartEditError::BadContentType, "{bad}");
@@ -507,13 +520,16 @@ mod tests {
         let evil = edit(&[PartEdit::Add(new("text/plain;\r\nBcc: x=y", ""))]);
         assert_eq!(evil.unwrap_err(), PartEditError::Field(FieldError::BadValue));
         let signed = head("Content-Type: multipart/signed; boundary=x\r\n");
-        assert_eq!(edit_parts(&signed, &Bytes::from_static(BODY), &[PartEdit::Drop(1)]).unwrap_err(), PartEditError::IsSealed(1));
+        assert_eq!(
+            edit_parts(&signed, &Bytes::from_static(BODY), &[PartEdit::Drop(1)]).unwrap_err(),
+            PartEditError::SignedOrEncrypted(1)
+        );
         let enclosed = edit_parts(
             &head(HEAD),
             &Bytes::from_static(b"--x\r\nContent-Type: message/rfc822\r\n\r\nA: b\r\n\r\nc\r\n--x--\r\n"),
             &[PartEdit::Drop(2)],
         );
-        assert_eq!(enclosed.unwrap_err(), PartEditError::IsEnclosed(2));
+        assert_eq!(enclosed.unwrap_err(), PartEditError::EnclosedMessage(2));
     }
 
     proptest! {
@@ -544,7 +560,7 @@ mod tests {
                 wanted.push("ADDED".to_owned());
             }
             let (head, body) = edit_parts(&head(HEAD), &Bytes::from(body), &edits).unwrap();
-            let parts = Parts::read(&head, body).unwrap();
+            let parts = MimeParts::parse(&head, body).unwrap();
             let found: Vec<String> = parts.list().iter().skip(1).map(|p| parts.text(p.index).unwrap()).collect();
             prop_assert_eq!(found, wanted);
         }

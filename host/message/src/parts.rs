@@ -8,7 +8,7 @@ use mail_parser::decoders::charsets::map::charset_decoder;
 use mail_parser::{MessageParser, MimeHeaders};
 
 use crate::HeaderBlock;
-use crate::mime::walker::{Entity, Shape, Sink, Walker};
+use crate::mime::parser::{Entity, EntityKind, MimeParser, MimeVisitor};
 use crate::mime::{ContentType, TransferEncoding, decode};
 
 /// Error for a message with more than 1000 parts.
@@ -18,7 +18,7 @@ pub struct TooManyParts;
 
 /// The message itself (index 0), or a MIME part.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct MimePart {
     /// Index, counted from 0 in the order of the message.
     pub index: u32,
     /// Index of the enclosing multipart or message.
@@ -37,47 +37,47 @@ pub struct Part {
 
 /// Position of an entity in the body.
 #[derive(Clone, Debug)]
-pub(crate) struct Extent {
+pub(crate) struct PartExtent {
     /// Start of the preceding delimiter, including the line end before.
-    pub(crate) lead: usize,
+    pub(crate) delimiter_start: usize,
     /// Start of the header; equal to the start of the content for the message itself.
-    pub(crate) head: usize,
+    pub(crate) header_start: usize,
     /// Octets of the body of the entity.
     pub(crate) content: Range<usize>,
     pub(crate) encoding: TransferEncoding,
-    pub(crate) shape: Shape,
-    pub(crate) sealed: bool,
-    pub(crate) media: ContentType,
+    pub(crate) kind: EntityKind,
+    pub(crate) signed_or_encrypted: bool,
+    pub(crate) content_type: ContentType,
     /// Start of the closing delimiter of a multipart, including the line end before.
-    pub(crate) close: Option<usize>,
+    pub(crate) close_delimiter_start: Option<usize>,
 }
 
 /// All parts of a message in memory.
 #[derive(Clone, Debug)]
-pub struct Parts {
+pub struct MimeParts {
     body: Bytes,
-    list: Vec<Part>,
-    extents: Vec<Extent>,
+    list: Vec<MimePart>,
+    extents: Vec<PartExtent>,
 }
 
-impl Parts {
+impl MimeParts {
     /// Parses the parts. Only fields accepted by [`HeaderBlock`] count: a line like `Fr om: x` is not a field.
-    pub fn read(header: &HeaderBlock, body: Bytes) -> Result<Self, TooManyParts> {
-        let mut index = Index::default();
-        let mut walker = Walker::new(header, &mut index);
+    pub fn parse(header: &HeaderBlock, body: Bytes) -> Result<Self, TooManyParts> {
+        let mut index = PartIndexer::default();
+        let mut walker = MimeParser::new(header, &mut index);
         walker.push(&body, &mut index);
         if walker.overflowed() {
             return Err(TooManyParts);
         }
         walker.finish(&mut index);
-        let end = index.at;
-        index.close_down_to(None, end);
+        let end = index.position;
+        index.close_nested(None, end);
         let mut parts = Self { body, list: Vec::new(), extents: Vec::new() };
-        for (entity, extent, raw) in index.found {
+        for (entity, extent, raw) in index.entries {
             let part_header = HeaderBlock::parse(raw.into(), true);
             let described = if entity.index == 0 { header } else { &part_header };
             let size = decode(extent.encoding, parts.body.get(extent.content.clone()).unwrap_or_default()).len() as u64;
-            parts.list.push(describe(&entity, described, size));
+            parts.list.push(describe_part(&entity, described, size));
             parts.extents.push(extent);
         }
         Ok(parts)
@@ -85,7 +85,7 @@ impl Parts {
 
     /// Returns the parts; the first is the message itself.
     #[must_use]
-    pub fn list(&self) -> &[Part] {
+    pub fn list(&self) -> &[MimePart] {
         &self.list
     }
 
@@ -98,7 +98,7 @@ impl Parts {
     /// Returns whether the part has content and no nested parts.
     #[must_use]
     pub fn is_leaf(&self, index: u32) -> bool {
-        self.extent(index).is_some_and(|extent| extent.shape == Shape::Leaf)
+        self.extent(index).is_some_and(|extent| extent.kind == EntityKind::Leaf)
     }
 
     /// Returns the decoded content of a part, or all nested octets of a multipart or message. `None` if there is no
@@ -125,15 +125,15 @@ impl Parts {
         })
     }
 
-    pub(crate) fn extent(&self, index: u32) -> Option<&Extent> {
+    pub(crate) fn extent(&self, index: u32) -> Option<&PartExtent> {
         self.extents.get(index as usize)
     }
 }
 
-fn describe(entity: &Entity, header: &HeaderBlock, size: u64) -> Part {
+fn describe_part(entity: &Entity, header: &HeaderBlock, size: u64) -> MimePart {
     // Only fields accepted by [`HeaderBlock`] reach the external parser.
     let mut fields = Vec::new();
-    for field in header.fields().iter().filter(|f| f.is("Content-Type") || f.is("Content-Disposition")) {
+    for field in header.fields().iter().filter(|f| f.has_name("Content-Type") || f.has_name("Content-Disposition")) {
         fields.extend_from_slice(field.raw());
     }
     fields.extend_from_slice(b"\r\n");
@@ -142,9 +142,9 @@ fn describe(entity: &Entity, header: &HeaderBlock, size: u64) -> Part {
     let disposition = parsed.as_ref().and_then(|m| m.content_disposition()).map(|d| d.c_type.to_ascii_lowercase());
     let inline = match disposition.as_deref() {
         Some(kind) => kind == "inline",
-        None => entity.content_type.kind == "text" && filename.is_none(),
+        None => entity.content_type.top_level_type == "text" && filename.is_none(),
     };
-    Part {
+    MimePart {
         index: entity.index,
         parent: entity.parent,
         content_type: entity.content_type.essence(),
@@ -157,48 +157,48 @@ fn describe(entity: &Entity, header: &HeaderBlock, size: u64) -> Part {
 
 /// Recorder of the positions of entities.
 #[derive(Default)]
-struct Index {
-    at: usize,
+struct PartIndexer {
+    position: usize,
     /// Length of the line end before `at`, if not part of a leaf.
     line_end: usize,
     /// Start of the last delimiter, including the line end before (RFC 2046 §5.1.1).
-    delimiter: usize,
-    found: Vec<(Entity, Extent, Vec<u8>)>,
+    delimiter_start: usize,
+    entries: Vec<(Entity, PartExtent, Vec<u8>)>,
     open: Vec<u32>,
 }
 
-impl Index {
+impl PartIndexer {
     /// Ends all open entities nested within `multipart`.
-    fn close_down_to(&mut self, multipart: Option<u32>, end: usize) {
+    fn close_nested(&mut self, multipart: Option<u32>, end: usize) {
         while let Some(index) = self.open.pop_if(|open| Some(*open) != multipart) {
-            if let Some((_, extent, _)) = self.found.get_mut(index as usize) {
+            if let Some((_, extent, _)) = self.entries.get_mut(index as usize) {
                 extent.content.end = end;
             }
         }
     }
 }
 
-impl Sink for Index {
-    fn head(&mut self, entity: &Entity, raw: &[u8], separator: &[u8]) {
-        let head = self.at;
-        self.at += raw.len() + separator.len();
-        let extent = Extent {
-            lead: self.delimiter,
-            head,
-            content: self.at..self.at,
+impl MimeVisitor for PartIndexer {
+    fn header(&mut self, entity: &Entity, raw: &[u8], separator: &[u8]) {
+        let head = self.position;
+        self.position += raw.len() + separator.len();
+        let extent = PartExtent {
+            delimiter_start: self.delimiter_start,
+            header_start: head,
+            content: self.position..self.position,
             encoding: entity.encoding,
-            shape: entity.shape,
-            sealed: entity.sealed,
-            media: entity.content_type.clone(),
-            close: None,
+            kind: entity.kind,
+            signed_or_encrypted: entity.signed_or_encrypted,
+            content_type: entity.content_type.clone(),
+            close_delimiter_start: None,
         };
-        self.found.push((entity.clone(), extent, raw.to_vec()));
+        self.entries.push((entity.clone(), extent, raw.to_vec()));
         self.open.push(entity.index);
         self.line_end = 0;
     }
 
     fn content(&mut self, octets: &[u8]) {
-        self.at += octets.len();
+        self.position += octets.len();
         self.line_end = 0;
     }
 
@@ -206,15 +206,15 @@ impl Sink for Index {
 
     fn delimiter(&mut self, multipart: u32, closes: bool) {
         // The line end before a delimiter belongs to the delimiter. After a leaf that line end comes later, as framing.
-        self.delimiter = self.at - self.line_end;
-        self.close_down_to(Some(multipart), self.delimiter);
-        if closes && let Some((_, extent, _)) = self.found.get_mut(multipart as usize) {
-            extent.close = Some(self.delimiter);
+        self.delimiter_start = self.position - self.line_end;
+        self.close_nested(Some(multipart), self.delimiter_start);
+        if closes && let Some((_, extent, _)) = self.entries.get_mut(multipart as usize) {
+            extent.close_delimiter_start = Some(self.delimiter_start);
         }
     }
 
     fn frame(&mut self, octets: &[u8]) {
-        self.at += octets.len();
+        self.position += octets.len();
         self.line_end = if octets.ends_with(b"\r\n") { 2 } else { usize::from(octets.ends_with(b"\n")) };
     }
 }
@@ -225,8 +225,8 @@ mod tests {
 
     use super::*;
 
-    fn read(head: &str, body: &'static [u8]) -> Parts {
-        Parts::read(&HeaderBlock::parse(Bytes::copy_from_slice(head.as_bytes()), true), Bytes::from_static(body)).unwrap()
+    fn read(head: &str, body: &'static [u8]) -> MimeParts {
+        MimeParts::parse(&HeaderBlock::parse(Bytes::copy_from_slice(head.as_bytes()), true), Bytes::from_static(body)).unwrap()
     }
 
     const MIXED: &[u8] = b"preamble\r\n--x\r\nContent-Type: text/plain; charset=iso-8859-1\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n\
@@ -238,7 +238,7 @@ mod tests {
     fn lists_and_decodes() {
         let parts = read("Content-Type: multipart/mixed; boundary=x\r\n", MIXED);
         let line =
-            |p: &Part| format!("{:?} {} {:?} {:?} {} {}", p.parent, p.content_type, p.charset, p.filename, p.inline, p.size);
+            |p: &MimePart| format!("{:?} {} {:?} {:?} {} {}", p.parent, p.content_type, p.charset, p.filename, p.inline, p.size);
         let lines: Vec<String> = parts.list().iter().map(line).collect();
         let whole = MIXED.len();
         assert_eq!(
@@ -284,13 +284,13 @@ mod tests {
         ) {
             let head = format!("Content-Type: {kind}\r\nContent-Disposition: {disposition}\r\n");
             let head = HeaderBlock::parse(head.into_bytes().into(), true);
-            prop_assert_eq!(Parts::read(&head, Bytes::from_static(b"body")).unwrap().list()[0].index, 0);
+            prop_assert_eq!(MimeParts::parse(&head, Bytes::from_static(b"body")).unwrap().list()[0].index, 0);
         }
 
         #[test]
         fn any_octets_have_parts(body in proptest::collection::vec(prop_oneof![Just(b'-'), Just(b'x'), Just(b'\n'), Just(b'\r'), any::<u8>()], 0..200)) {
             let head = HeaderBlock::parse(Bytes::from_static(b"Content-Type: multipart/digest; boundary=x\r\n"), true);
-            let parts = Parts::read(&head, body.clone().into()).unwrap();
+            let parts = MimeParts::parse(&head, body.clone().into()).unwrap();
             prop_assert_eq!(parts.list()[0].size, body.len() as u64);
             for part in parts.list() {
                 prop_assert!(parts.content(part.index).is_some() && parts.text(part.index).is_some());

@@ -9,22 +9,23 @@
 #![forbid(unsafe_code)]
 
 pub mod codec;
+mod connection;
 mod edits;
-mod guest;
-mod heads;
-mod line;
+mod error;
+mod header_editor;
 mod macros;
 mod plugin;
+mod plugin_session;
 mod probe;
-mod said;
+mod reply;
+mod session;
 mod settings;
 mod socket;
 mod step;
-mod talk;
-mod trouble;
 
 pub use plugin::Milter;
-pub use probe::{Probe, ProbeError, probe};
+pub use probe::{MilterProbe, MilterProbeError, probe_milter};
 pub use settings::{
-    EDIT_BYTES_MAX, EDITS_MAX, END_OF_BODY_TOTAL, MilterSettings, PROGRESS_MAX, REPLACED_BODY_BYTES_MAX, WRITE_BYTES_MAX,
+    EDIT_BYTES_MAX, EDITS_MAX, END_OF_BODY_TIME_MAX, MilterSettings, PROGRESS_PACKETS_MAX, REPLACED_BODY_BYTES_MAX,
+    WRITE_BYTES_MAX,
 };

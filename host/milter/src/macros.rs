@@ -6,43 +6,43 @@ use bytes::Bytes;
 use waxwing_pipeline::{Context, ContextRecipient};
 use waxwing_types::{Address, ReversePath};
 
-use crate::codec::{Stage, Terms};
+use crate::codec::{MacroStage, MilterOptions};
 
 /// Returns the macros for milters without a selection.
-fn usual(stage: Stage) -> &'static [&'static str] {
+fn default_macros(stage: MacroStage) -> &'static [&'static str] {
     match stage {
-        Stage::Connect => &["j", "v", "_", "daemon_name", "client_addr", "client_name", "client_port", "client_ptr"],
-        Stage::Helo => &["tls_version", "cipher"],
-        Stage::Mail => &["i", "auth_type", "auth_authen", "mail_addr", "mail_host"],
-        Stage::Rcpt => &["i", "rcpt_addr", "rcpt_host"],
-        Stage::Data | Stage::EndOfHeader | Stage::EndOfMessage => &["i"],
+        MacroStage::Connect => &["j", "v", "_", "daemon_name", "client_addr", "client_name", "client_port", "client_ptr"],
+        MacroStage::Helo => &["tls_version", "cipher"],
+        MacroStage::Mail => &["i", "auth_type", "auth_authen", "mail_addr", "mail_host"],
+        MacroStage::Rcpt => &["i", "rcpt_addr", "rcpt_host"],
+        MacroStage::Data | MacroStage::EndOfHeader | MacroStage::EndOfMessage => &["i"],
     }
 }
 
 /// Returns names and values of the macros for a stage; macros without a value are omitted.
-pub(crate) fn macros(
-    stage: Stage,
-    terms: &Terms,
+pub(crate) fn macros_for_stage(
+    stage: MacroStage,
+    terms: &MilterOptions,
     hostname: &str,
     context: &Context,
     recipient: Option<&ContextRecipient>,
 ) -> Vec<(Bytes, Bytes)> {
     let known = |name: &str| {
-        let value = value(name, hostname, context, recipient)?;
+        let value = macro_value(name, hostname, context, recipient)?;
         // A name of a single letter is sent without braces, a longer name in braces.
         let name = if name.len() == 1 { name.to_owned() } else { format!("{{{name}}}") };
         Some((Bytes::from(name), Bytes::from(value)))
     };
     match terms.macros.iter().find(|(of, _)| *of == stage) {
         Some((_, names)) => names.iter().filter_map(|name| known(name.trim_matches(['{', '}']))).collect(),
-        None => usual(stage).iter().filter_map(|name| known(name)).collect(),
+        None => default_macros(stage).iter().filter_map(|name| known(name)).collect(),
     }
 }
 
-fn value(name: &str, hostname: &str, context: &Context, recipient: Option<&ContextRecipient>) -> Option<String> {
+fn macro_value(name: &str, hostname: &str, context: &Context, recipient: Option<&ContextRecipient>) -> Option<String> {
     let client = context.client.as_deref();
     let sender = || match context.sender.as_deref() {
-        Some(ReversePath::Of(address)) => Some(address),
+        Some(ReversePath::Address(address)) => Some(address),
         Some(ReversePath::Null) | None => None,
     };
     let host = |address: &Address| address.domain().to_owned();
@@ -50,7 +50,7 @@ fn value(name: &str, hostname: &str, context: &Context, recipient: Option<&Conte
         "j" => Some(hostname.to_owned()),
         "v" => Some(concat!("Waxwing ", env!("CARGO_PKG_VERSION")).to_owned()),
         "_" => Some(format!("{} [{}]", client_name(context), client_address(context))),
-        "daemon_name" => Some(client.map_or_else(|| context.via.as_str().to_owned(), |client| client.listener.to_string())),
+        "daemon_name" => Some(client.map_or_else(|| context.source.as_str().to_owned(), |client| client.listener.to_string())),
         "client_addr" => Some(client_address(context).to_string()),
         "client_name" => Some(client_name(context).to_owned()),
         "client_ptr" => Some(client_name(context).to_owned()),

@@ -8,23 +8,23 @@ use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 use waxwing_types::Endpoint;
 
-use crate::trouble::Trouble;
+use crate::error::MilterError;
 
 /// Maximum number of addresses tried for a host name.
 const ADDRESSES_MAX: usize = 8;
 
 /// A connected socket. Nagle's algorithm is disabled for TCP, because complete batches are written.
-pub(crate) enum Socket {
+pub(crate) enum MilterSocket {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
-impl Socket {
-    pub(crate) async fn connect(endpoint: &Endpoint, time: Duration) -> Result<Self, Trouble> {
+impl MilterSocket {
+    pub(crate) async fn connect(endpoint: &Endpoint, time: Duration) -> Result<Self, MilterError> {
         match timeout(time, Self::try_connect(endpoint)).await {
             Ok(Ok(socket)) => Ok(socket),
-            Ok(Err(error)) => Err(Trouble::Unreachable(error.to_string())),
-            Err(_) => Err(Trouble::Unreachable(format!("no connection within {} ms", time.as_millis()))),
+            Ok(Err(error)) => Err(MilterError::Unreachable(error.to_string())),
+            Err(_) => Err(MilterError::Unreachable(format!("no connection within {} ms", time.as_millis()))),
         }
     }
 

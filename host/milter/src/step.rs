@@ -1,10 +1,10 @@
 //! Protocol steps of a session and a message.
 
-use crate::codec::{Stage, Steps};
+use crate::codec::{MacroStage, ProtocolFlags};
 
 /// A step of the milter protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum ProtocolStep {
     Connect,
     Helo,
     Mail,
@@ -16,7 +16,7 @@ pub(crate) enum Step {
     EndOfBody,
 }
 
-impl Step {
+impl ProtocolStep {
     /// Returns the name of the step for errors.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -33,52 +33,52 @@ impl Step {
     }
 
     /// Returns whether the milter has opted out of the step.
-    pub(crate) fn is_unwanted(self, version: u32, steps: Steps) -> bool {
+    pub(crate) fn is_omitted(self, version: u32, steps: ProtocolFlags) -> bool {
         match self {
-            Self::Connect => steps.has(Steps::NO_CONNECT),
-            Self::Helo => steps.has(Steps::NO_HELO),
-            Self::Mail => steps.has(Steps::NO_MAIL),
-            Self::Rcpt => steps.has(Steps::NO_RCPT),
+            Self::Connect => steps.has(ProtocolFlags::NO_CONNECT),
+            Self::Helo => steps.has(ProtocolFlags::NO_HELO),
+            Self::Mail => steps.has(ProtocolFlags::NO_MAIL),
+            Self::Rcpt => steps.has(ProtocolFlags::NO_RCPT),
             // DATA exists since version 4.
-            Self::Data => version < 4 || steps.has(Steps::NO_DATA),
-            Self::Header => steps.has(Steps::NO_HEADERS),
-            Self::EndOfHeader => steps.has(Steps::NO_END_OF_HEADER),
-            Self::Body => steps.has(Steps::NO_BODY),
+            Self::Data => version < 4 || steps.has(ProtocolFlags::NO_DATA),
+            Self::Header => steps.has(ProtocolFlags::NO_HEADERS),
+            Self::EndOfHeader => steps.has(ProtocolFlags::NO_END_OF_HEADER),
+            Self::Body => steps.has(ProtocolFlags::NO_BODY),
             Self::EndOfBody => false,
         }
     }
 
     /// Returns whether the milter sends no reply to the step.
-    pub(crate) fn is_unanswered(self, steps: Steps) -> bool {
+    pub(crate) fn has_no_reply(self, steps: ProtocolFlags) -> bool {
         match self {
-            Self::Connect => steps.has(Steps::NO_REPLY_CONNECT),
-            Self::Helo => steps.has(Steps::NO_REPLY_HELO),
-            Self::Mail => steps.has(Steps::NO_REPLY_MAIL),
-            Self::Rcpt => steps.has(Steps::NO_REPLY_RCPT),
-            Self::Data => steps.has(Steps::NO_REPLY_DATA),
-            Self::Header => steps.has(Steps::NO_REPLY_HEADER),
-            Self::EndOfHeader => steps.has(Steps::NO_REPLY_END_OF_HEADER),
-            Self::Body => steps.has(Steps::NO_REPLY_BODY),
+            Self::Connect => steps.has(ProtocolFlags::NO_REPLY_CONNECT),
+            Self::Helo => steps.has(ProtocolFlags::NO_REPLY_HELO),
+            Self::Mail => steps.has(ProtocolFlags::NO_REPLY_MAIL),
+            Self::Rcpt => steps.has(ProtocolFlags::NO_REPLY_RCPT),
+            Self::Data => steps.has(ProtocolFlags::NO_REPLY_DATA),
+            Self::Header => steps.has(ProtocolFlags::NO_REPLY_HEADER),
+            Self::EndOfHeader => steps.has(ProtocolFlags::NO_REPLY_END_OF_HEADER),
+            Self::Body => steps.has(ProtocolFlags::NO_REPLY_BODY),
             Self::EndOfBody => false,
         }
     }
 
     /// Returns the stage whose macros precede the step.
-    pub(crate) fn stage(self) -> Option<Stage> {
+    pub(crate) fn macro_stage(self) -> Option<MacroStage> {
         match self {
-            Self::Connect => Some(Stage::Connect),
-            Self::Helo => Some(Stage::Helo),
-            Self::Mail => Some(Stage::Mail),
-            Self::Rcpt => Some(Stage::Rcpt),
-            Self::Data => Some(Stage::Data),
-            Self::EndOfHeader => Some(Stage::EndOfHeader),
-            Self::EndOfBody => Some(Stage::EndOfMessage),
+            Self::Connect => Some(MacroStage::Connect),
+            Self::Helo => Some(MacroStage::Helo),
+            Self::Mail => Some(MacroStage::Mail),
+            Self::Rcpt => Some(MacroStage::Rcpt),
+            Self::Data => Some(MacroStage::Data),
+            Self::EndOfHeader => Some(MacroStage::EndOfHeader),
+            Self::EndOfBody => Some(MacroStage::EndOfMessage),
             Self::Header | Self::Body => None,
         }
     }
 
     /// Returns whether the step belongs to the session instead of a message.
-    pub(crate) fn is_of_session(self) -> bool {
+    pub(crate) fn is_session_step(self) -> bool {
         matches!(self, Self::Connect | Self::Helo)
     }
 }

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::sleep;
-use waxwing_types::{client_of, prefix_of};
+use waxwing_types::{network_prefix, rate_limit_key};
 
 use crate::task::{Shutdown, spawn};
 
 /// Number of rejected sessions that get a 421 reply at the same time; further connections are closed without a reply.
-pub const REFUSED_SESSIONS_MAX: usize = 100;
+pub const REJECTED_SESSIONS_MAX: usize = 100;
 /// Delay after a failed accept, for lack of descriptors or memory.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -33,7 +33,7 @@ pub enum Admission {
 
 /// An accepted connection.
 #[derive(Debug)]
-pub struct Accepted<S = TcpStream> {
+pub struct AcceptedConnection<S = TcpStream> {
     /// Connected socket, with Nagle's algorithm disabled.
     pub stream: S,
     /// Address of the client.
@@ -48,12 +48,12 @@ pub struct Accepted<S = TcpStream> {
 #[derive(Clone)]
 pub struct AcceptSettings {
     /// Task name of the sessions, for the log.
-    pub name: &'static str,
+    pub task_name: &'static str,
     /// Session counters shared by all listeners.
     pub counts: Arc<SessionCounts>,
     /// Returns whether a client is exempt from per-client limits (`smtpd_client_event_limit_exceptions`; by default
     /// `mynetworks`).
-    pub exempt: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
+    pub is_exempt: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
 }
 
 /// Limits on the number of simultaneous sessions.
@@ -82,16 +82,16 @@ impl SessionLimits {
 /// Counters of open sessions.
 #[derive(Debug)]
 pub struct SessionCounts {
-    open: Mutex<Open>,
+    state: Mutex<OpenSessions>,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenSessions {
     limits: SessionLimits,
     admitted: usize,
-    refused: usize,
+    rejected: usize,
     /// Number of connections closed without a reply.
-    dropped: u64,
+    closed_silently: u64,
     by_client: HashMap<IpAddr, usize>,
     by_network: HashMap<IpAddr, usize>,
 }
@@ -109,14 +109,16 @@ impl SessionCounts {
     /// Creates counters with a limit on sessions in total and a limit per IPv4 address or IPv6 /64.
     #[must_use]
     pub fn new(sessions_max: usize, client_sessions_max: usize) -> Arc<Self> {
-        Self::with(SessionLimits::new(sessions_max, client_sessions_max))
+        Self::with_limits(SessionLimits::new(sessions_max, client_sessions_max))
     }
 
     /// Creates counters with the given limits.
     #[must_use]
-    pub fn with(limits: SessionLimits) -> Arc<Self> {
+    pub fn with_limits(limits: SessionLimits) -> Arc<Self> {
         let (by_client, by_network) = (HashMap::new(), HashMap::new());
-        Arc::new(Self { open: Mutex::new(Open { limits, admitted: 0, refused: 0, dropped: 0, by_client, by_network }) })
+        Arc::new(Self {
+            state: Mutex::new(OpenSessions { limits, admitted: 0, rejected: 0, closed_silently: 0, by_client, by_network }),
+        })
     }
 
     /// Replaces the limits; open sessions stay open.
@@ -126,7 +128,7 @@ impl SessionCounts {
 
     /// Returns the number of admitted open sessions and the maximum number.
     #[must_use]
-    pub fn load(&self) -> (usize, usize) {
+    pub fn admitted_and_max(&self) -> (usize, usize) {
         let open = self.lock();
         (open.admitted, open.limits.sessions_max)
     }
@@ -134,13 +136,13 @@ impl SessionCounts {
     /// Returns the number of connections over a limit that were closed without a reply, because
     /// [`REJECTED_SESSIONS_MAX`] other sessions were being rejected.
     #[must_use]
-    pub fn dropped(&self) -> u64 {
-        self.lock().dropped
+    pub fn closed_silently(&self) -> u64 {
+        self.lock().closed_silently
     }
 
     /// Returns the number of admitted open sessions.
     #[must_use]
-    pub fn open(&self) -> usize {
+    pub fn admitted(&self) -> usize {
         self.lock().admitted
     }
 
@@ -149,8 +151,8 @@ impl SessionCounts {
     pub fn admit(self: &Arc<Self>, client: IpAddr, exempt: bool) -> Option<(Admission, SessionPermit)> {
         let mut open = self.lock();
         let limits = open.limits;
-        let network = prefix_of(client.to_canonical(), limits.network_prefix_v4, limits.network_prefix_v6);
-        let client = client_of(client);
+        let network = network_prefix(client.to_canonical(), limits.network_prefix_v4, limits.network_prefix_v6);
+        let client = rate_limit_key(client);
         let of = |counts: &HashMap<IpAddr, usize>, address| counts.get(&address).copied().unwrap_or(0);
         let admission = if open.admitted >= limits.sessions_max {
             Admission::TooManySessions
@@ -168,19 +170,19 @@ impl SessionCounts {
                 *open.by_network.entry(network).or_default() += 1;
             }
             Admission::TooManySessions | Admission::TooManyFromClient | Admission::TooManyFromNetwork => {
-                if open.refused >= REFUSED_SESSIONS_MAX {
-                    open.dropped += 1;
+                if open.rejected >= REJECTED_SESSIONS_MAX {
+                    open.closed_silently += 1;
                     return None;
                 }
-                open.refused += 1;
+                open.rejected += 1;
             }
         }
         Some((admission, SessionPermit { counts: Arc::clone(self), client, network, admission }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Open> {
+    fn lock(&self) -> MutexGuard<'_, OpenSessions> {
         // Each statement under the lock leaves the counters consistent, so a poisoned lock is usable.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -190,17 +192,17 @@ impl Drop for SessionPermit {
         match self.admission {
             Admission::Admitted => {
                 open.admitted = open.admitted.saturating_sub(1);
-                one_less(&mut open.by_client, self.client);
-                one_less(&mut open.by_network, self.network);
+                decrement(&mut open.by_client, self.client);
+                decrement(&mut open.by_network, self.network);
             }
             Admission::TooManySessions | Admission::TooManyFromClient | Admission::TooManyFromNetwork => {
-                open.refused = open.refused.saturating_sub(1);
+                open.rejected = open.rejected.saturating_sub(1);
             }
         }
     }
 }
 
-fn one_less(counts: &mut HashMap<IpAddr, usize>, address: IpAddr) {
+fn decrement(counts: &mut HashMap<IpAddr, usize>, address: IpAddr) {
     match counts.get(&address).map_or(0, |count| count.saturating_sub(1)) {
         0 => counts.remove(&address),
         left => counts.insert(address, left),
@@ -216,7 +218,7 @@ pub async fn accept_loop<F, T>(
     serve: F,
 ) -> io::Result<()>
 where
-    F: Fn(Accepted) -> T,
+    F: Fn(AcceptedConnection) -> T,
     T: Future<Output = ()> + Send + 'static,
 {
     let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -230,28 +232,28 @@ where
             Err(error) => {
                 // A connection that failed in the backlog needs no handling. A connection that fails for lack of
                 // descriptors is returned again at once by the kernel; the delay prevents a busy loop.
-                tracing::warn!(listener = settings.name, %error, "accept failed");
+                tracing::warn!(listener = settings.task_name, %error, "accept failed");
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
         let (Ok(local), Ok(())) = (stream.local_addr(), stream.set_nodelay(true)) else { continue };
-        begin(stream, peer, local, &settings, &serve);
+        spawn_session(stream, peer, local, &settings, &serve);
     }
 }
 
 /// Serves a connection in a separate task, unless no permit is available.
-pub(crate) fn begin<S, F, T>(stream: S, peer: SocketAddr, local: SocketAddr, settings: &AcceptSettings, serve: &F)
+pub(crate) fn spawn_session<S, F, T>(stream: S, peer: SocketAddr, local: SocketAddr, settings: &AcceptSettings, serve: &F)
 where
-    F: Fn(Accepted<S>) -> T,
+    F: Fn(AcceptedConnection<S>) -> T,
     T: Future<Output = ()> + Send + 'static,
 {
-    let exempt = (settings.exempt)(peer.ip());
+    let exempt = (settings.is_exempt)(peer.ip());
     let Some((admission, permit)) = settings.counts.admit(peer.ip(), exempt) else { return };
     // Boxed before the move into other futures: an async block reserves twice the space of a captured and awaited
     // future.
-    let session = Box::pin(serve(Accepted { stream, peer, local, admission }));
-    drop(spawn(settings.name, async move {
+    let session = Box::pin(serve(AcceptedConnection { stream, peer, local, admission }));
+    drop(spawn(settings.task_name, async move {
         session.await;
         drop(permit);
     }));

@@ -14,10 +14,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
 use waxwing_types::{Action, Clock, Input, Session, TlsSession};
 
-use crate::outbox::Outbox;
+use crate::output_buffer::OutputBuffer;
 use crate::task::Shutdown;
-use crate::timer::Timer;
-use crate::tls::{Handshake, Tls, TlsError, Wire};
+use crate::timer::DeadlineTimer;
+use crate::tls::{HandshakeRole, MaybeTlsStream, TlsError, TlsMode};
 
 /// Maximum number of bytes of a read, and of an [`Input::Bytes`].
 const READ_BYTES_MAX: usize = 64 * 1024;
@@ -34,11 +34,11 @@ const LINGER_BYTES_MAX: u64 = 1024 * 1024;
 thread_local! {
     /// Read buffer. The session consumes the bytes before the next poll, so all sessions of a thread share a single
     /// buffer and an idle session holds none.
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES_MAX].into_boxed_slice());
+    static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES_MAX].into_boxed_slice());
 }
 
 /// Answers the questions of a session and receives message bodies.
-pub trait Host<S: Session>: Send {
+pub trait SessionHandler<S: Session>: Send {
     /// Answers the open question. The future is never cancelled, neither by disconnection of the peer nor by the
     /// shutdown; an implementation that waits long must watch the shutdown.
     fn answer(&mut self, question: S::Question) -> impl Future<Output = S::Answer> + Send;
@@ -50,29 +50,29 @@ pub trait Host<S: Session>: Send {
     fn handshake_failed(&mut self, _why: &TlsError) {}
 
     /// Called after the end of the connection; not called if the task of the connection is dropped.
-    fn ended(&mut self, _how: End) {}
+    fn connection_ended(&mut self, _how: ConnectionEnd) {}
 }
 
 /// Reason for the end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum ConnectionEnd {
     /// Connection closed by the session.
     Closed,
     /// Connection closed by the peer before the session closed.
     PeerGone,
     /// Write not completed by the session's deadline.
-    PeerStuck,
+    WriteTimeout,
 }
 
 /// Result of [`drive`], for logs and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub struct DriveResult {
     /// Reason for the end.
-    pub end: End,
+    pub end: ConnectionEnd,
     /// Number of bytes read.
-    pub octets_in: u64,
+    pub bytes_in: u64,
     /// Number of bytes written.
-    pub octets_out: u64,
+    pub bytes_out: u64,
 }
 
 /// Drives `session` over `io` until the session closes.
@@ -85,37 +85,37 @@ pub struct Ended {
 /// if the implicit handshake failed.
 pub fn drive<S, H, IO>(
     io: IO,
-    tls: Tls,
+    tls: TlsMode,
     session: S,
     host: H,
     clock: Arc<dyn Clock>,
     shutdown: Shutdown,
-) -> impl Future<Output = Ended> + Send
+) -> impl Future<Output = DriveResult> + Send
 where
     S: Session + Send,
     S::Question: Send,
     S::Answer: Send,
-    H: Host<S>,
+    H: SessionHandler<S>,
     IO: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let mut shutdown = shutdown;
     let (implicit, requested) = match tls {
-        Tls::None => (None, None),
-        Tls::Accept { server, first: false, client } => (None, Some(Handshake::Server(server, client))),
-        Tls::Accept { server, first: true, client } => (Some(Handshake::Server(server, client)), None),
-        Tls::Connect(client) => (None, Some(Handshake::Client(client))),
+        TlsMode::None => (None, None),
+        TlsMode::Accept { server, implicit: false, client } => (None, Some(HandshakeRole::Server(server, client))),
+        TlsMode::Accept { server, implicit: true, client } => (Some(HandshakeRole::Server(server, client)), None),
+        TlsMode::Connect(client) => (None, Some(HandshakeRole::Client(client))),
     };
-    let connection = Connection {
-        io: Wire::Plain(io),
+    let connection = DrivenConnection {
+        io: MaybeTlsStream::Plain(io),
         handshake: requested,
         session,
         actions: Vec::new(),
-        outbox: Outbox::default(),
-        output: Output::Open,
-        peer_gone_told: false,
-        timer: Timer::new(clock),
-        stop: Some(Box::pin(async move { shutdown.wait().await })),
-        octets_in: 0,
+        output_buffer: OutputBuffer::default(),
+        output_state: OutputState::Open,
+        eof_delivered: false,
+        timer: DeadlineTimer::new(clock),
+        shutdown_signal: Some(Box::pin(async move { shutdown.wait().await })),
+        bytes_in: 0,
     };
     // Boxed before the future is created: an async function reserves at least twice the space of an argument.
     let mut parts = Box::new((connection, host));
@@ -127,50 +127,50 @@ where
 
 /// State of the output to the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Output {
+enum OutputState {
     Open,
     /// Failure of a write or a read.
     Broken,
     /// Deadline passed while bytes were unsent.
-    Stuck,
+    TimedOut,
 }
 
-type Stop = Pin<Box<dyn Future<Output = ()> + Send>>;
+type ShutdownSignal = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-struct Connection<S: Session, IO> {
-    io: Wire<IO>,
+struct DrivenConnection<S: Session, IO> {
+    io: MaybeTlsStream<IO>,
     /// Handshake for [`Action::StartTls`]; `None` after use.
-    handshake: Option<Handshake>,
+    handshake: Option<HandshakeRole>,
     session: S,
     actions: Vec<Action<S::Question>>,
-    outbox: Outbox,
-    output: Output,
+    output_buffer: OutputBuffer,
+    output_state: OutputState,
     /// Whether the session has received [`Input::Eof`].
-    peer_gone_told: bool,
-    timer: Timer,
+    eof_delivered: bool,
+    timer: DeadlineTimer,
     /// Shutdown signal; `None` after the session has received [`Input::Shutdown`].
-    stop: Option<Stop>,
-    octets_in: u64,
+    shutdown_signal: Option<ShutdownSignal>,
+    bytes_in: u64,
 }
 
-impl<S, IO> Connection<S, IO>
+impl<S, IO> DrivenConnection<S, IO>
 where
     S: Session + Send,
     S::Question: Send,
     S::Answer: Send,
     IO: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    async fn run<H: Host<S>>(&mut self, host: &mut H, implicit: Option<Handshake>) -> Ended {
+    async fn run<H: SessionHandler<S>>(&mut self, host: &mut H, implicit: Option<HandshakeRole>) -> DriveResult {
         match implicit {
             None => self.step(Input::Start),
-            Some(handshake) => match self.shake(handshake).await {
+            Some(handshake) => match self.perform_handshake(handshake).await {
                 Ok(session) => {
                     self.step(Input::Start);
                     self.step(Input::Secured(&session));
                 }
                 Err(error) => {
                     host.handshake_failed(&error);
-                    self.output = Output::Broken;
+                    self.output_state = OutputState::Broken;
                     return self.close(host).await;
                 }
             },
@@ -180,10 +180,10 @@ where
             let mut actions = mem::take(&mut self.actions);
             for action in actions.drain(..) {
                 match action {
-                    Action::Send(octets) if self.output == Output::Open => self.outbox.push(octets),
+                    Action::Send(octets) if self.output_state == OutputState::Open => self.output_buffer.push(octets),
                     Action::Send(_) => {}
                     Action::WakeAt(deadline) => self.timer.set(deadline),
-                    Action::Body(chunk) => self.while_writing(host.body(chunk)).await,
+                    Action::Body(chunk) => self.poll_while_writing(host.body(chunk)).await,
                     Action::Ask(new) => question = Some(new),
                     Action::StartTls => self.start_tls(host).await,
                     Action::Close => return self.close(host).await,
@@ -193,19 +193,19 @@ where
                 continue; // output of the session after a handshake
             }
             self.actions = actions;
-            if self.outbox.len() >= OUTPUT_BYTES_MAX {
-                self.drain().await;
-            } else if self.output != Output::Open && !self.peer_gone_told {
-                self.peer_gone();
+            if self.output_buffer.len() >= OUTPUT_BYTES_MAX {
+                self.write_all().await;
+            } else if self.output_state != OutputState::Open && !self.eof_delivered {
+                self.deliver_eof();
             } else if let Some(open) = question.take() {
-                let answer = self.while_writing(host.answer(open)).await;
+                let answer = self.poll_while_writing(host.answer(open)).await;
                 self.step(Input::Answer(answer));
-            } else if self.peer_gone_told {
+            } else if self.eof_delivered {
                 return self.close(host).await; // no further output, but no close either
-            } else if self.outbox.is_empty() {
+            } else if self.output_buffer.is_empty() {
                 self.wait().await;
             } else {
-                self.drain().await;
+                self.write_all().await;
             }
         }
     }
@@ -215,55 +215,55 @@ where
     }
 
     /// Writes the buffered output in plain text, then performs the handshake. Any failure ends the connection.
-    async fn start_tls<H: Host<S>>(&mut self, host: &mut H) {
-        self.drain().await;
-        if self.output != Output::Open {
+    async fn start_tls<H: SessionHandler<S>>(&mut self, host: &mut H) {
+        self.write_all().await;
+        if self.output_state != OutputState::Open {
             return; // the loop notifies the session, unless the timer has
         }
         let result = match self.handshake.take() {
-            Some(handshake) => self.shake(handshake).await,
-            None => Err(TlsError::None),
+            Some(handshake) => self.perform_handshake(handshake).await,
+            None => Err(TlsError::NotConfigured),
         };
         match result {
             Ok(session) => self.step(Input::Secured(&session)),
             Err(error) => {
                 host.handshake_failed(&error);
-                self.give_up_output(Output::Broken);
-                self.peer_gone();
+                self.discard_output(OutputState::Broken);
+                self.deliver_eof();
             }
         }
     }
 
     /// Performs the handshake; aborted at once by the shutdown, since no data can be lost. Boxed to keep sessions
     /// without TLS small.
-    async fn shake(&mut self, role: Handshake) -> Result<TlsSession, TlsError> {
-        let mut handshake = Box::pin(self.io.secure(role));
+    async fn perform_handshake(&mut self, role: HandshakeRole) -> Result<TlsSession, TlsError> {
+        let mut handshake = Box::pin(self.io.handshake(role));
         poll_fn(|cx| {
             if let Poll::Ready(result) = handshake.as_mut().poll(cx) {
                 return Poll::Ready(result);
             }
-            let Some(stop) = &mut self.stop else { return Poll::Pending };
+            let Some(stop) = &mut self.shutdown_signal else { return Poll::Pending };
             ready!(stop.as_mut().poll(cx));
-            self.stop = None;
+            self.shutdown_signal = None;
             Poll::Ready(Err(TlsError::Shutdown))
         })
         .await
     }
 
-    fn peer_gone(&mut self) {
-        self.peer_gone_told = true;
+    fn deliver_eof(&mut self) {
+        self.eof_delivered = true;
         self.step(Input::Eof);
     }
 
     /// Polls `future` once; while the future is pending, writes buffered output.
-    async fn while_writing<T>(&mut self, future: impl Future<Output = T>) -> T {
+    async fn poll_while_writing<T>(&mut self, future: impl Future<Output = T>) -> T {
         let mut future = pin!(future);
         poll_fn(|cx| {
             if let Poll::Ready(value) = future.as_mut().poll(cx) {
                 return Poll::Ready(value);
             }
-            if let Poll::Ready(Err(_)) = self.outbox.poll_drain(cx, Pin::new(&mut self.io)) {
-                self.give_up_output(Output::Broken);
+            if let Poll::Ready(Err(_)) = self.output_buffer.poll_write_all(cx, Pin::new(&mut self.io)) {
+                self.discard_output(OutputState::Broken);
             }
             Poll::Pending
         })
@@ -271,24 +271,24 @@ where
     }
 
     /// Writes all buffered output, until the session's deadline.
-    async fn drain(&mut self) {
-        let output = poll_fn(|cx| match self.outbox.poll_drain(cx, Pin::new(&mut self.io)) {
-            Poll::Ready(Ok(())) => Poll::Ready(Output::Open),
-            Poll::Ready(Err(_)) => Poll::Ready(Output::Broken),
-            Poll::Pending => self.timer.poll(cx).map(|()| Output::Stuck),
+    async fn write_all(&mut self) {
+        let output = poll_fn(|cx| match self.output_buffer.poll_write_all(cx, Pin::new(&mut self.io)) {
+            Poll::Ready(Ok(())) => Poll::Ready(OutputState::Open),
+            Poll::Ready(Err(_)) => Poll::Ready(OutputState::Broken),
+            Poll::Pending => self.timer.poll(cx).map(|()| OutputState::TimedOut),
         })
         .await;
-        if output != Output::Open {
-            self.give_up_output(output);
+        if output != OutputState::Open {
+            self.discard_output(output);
         }
-        if output == Output::Stuck {
+        if output == OutputState::TimedOut {
             self.step(Input::Tick);
         }
     }
 
-    fn give_up_output(&mut self, output: Output) {
-        self.outbox.clear();
-        self.output = output;
+    fn discard_output(&mut self, output: OutputState) {
+        self.output_buffer.clear();
+        self.output_state = output;
     }
 
     /// Waits for input, the deadline or the shutdown, and passes the event to the session.
@@ -297,10 +297,10 @@ where
             if self.poll_read(cx).is_ready() {
                 return Poll::Ready(());
             }
-            if let Some(stop) = &mut self.stop
+            if let Some(stop) = &mut self.shutdown_signal
                 && stop.as_mut().poll(cx).is_ready()
             {
-                self.stop = None;
+                self.shutdown_signal = None;
                 self.step(Input::Shutdown);
                 return Poll::Ready(());
             }
@@ -312,44 +312,44 @@ where
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        SCRATCH.with_borrow_mut(|scratch| {
+        READ_BUFFER.with_borrow_mut(|scratch| {
             let mut buffer = ReadBuf::new(scratch);
             match ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer)) {
-                Ok(()) if buffer.filled().is_empty() => self.peer_gone(),
+                Ok(()) if buffer.filled().is_empty() => self.deliver_eof(),
                 Ok(()) => {
-                    self.octets_in += buffer.filled().len() as u64;
+                    self.bytes_in += buffer.filled().len() as u64;
                     self.session.step(self.timer.now(), Input::Bytes(buffer.filled()), &mut self.actions);
                 }
                 Err(_) => {
-                    self.give_up_output(Output::Broken);
-                    self.peer_gone();
+                    self.discard_output(OutputState::Broken);
+                    self.deliver_eof();
                 }
             }
             Poll::Ready(())
         })
     }
 
-    async fn close<H: Host<S>>(&mut self, host: &mut H) -> Ended {
-        if self.output == Output::Open {
-            let (io, outbox) = (&mut self.io, &mut self.outbox);
+    async fn close<H: SessionHandler<S>>(&mut self, host: &mut H) -> DriveResult {
+        if self.output_state == OutputState::Open {
+            let (io, outbox) = (&mut self.io, &mut self.output_buffer);
             let sent = timeout(CLOSING_TIME_MAX, async {
-                poll_fn(|cx| outbox.poll_drain(cx, Pin::new(&mut *io))).await?;
+                poll_fn(|cx| outbox.poll_write_all(cx, Pin::new(&mut *io))).await?;
                 poll_fn(|cx| Pin::new(&mut *io).poll_shutdown(cx)).await
             });
             match sent.await {
-                Ok(Ok(())) if !self.peer_gone_told => linger(&mut self.io).await,
+                Ok(Ok(())) if !self.eof_delivered => linger(&mut self.io).await,
                 Ok(Ok(())) => {}
-                Ok(Err(_)) => self.output = Output::Broken,
-                Err(_) => self.output = Output::Stuck,
+                Ok(Err(_)) => self.output_state = OutputState::Broken,
+                Err(_) => self.output_state = OutputState::TimedOut,
             }
         }
-        let end = match self.output {
-            Output::Open => End::Closed,
-            Output::Broken => End::PeerGone,
-            Output::Stuck => End::PeerStuck,
+        let end = match self.output_state {
+            OutputState::Open => ConnectionEnd::Closed,
+            OutputState::Broken => ConnectionEnd::PeerGone,
+            OutputState::TimedOut => ConnectionEnd::WriteTimeout,
         };
-        host.ended(end);
-        Ended { end, octets_in: self.octets_in, octets_out: self.outbox.written() }
+        host.connection_ended(end);
+        DriveResult { end, bytes_in: self.bytes_in, bytes_out: self.output_buffer.written() }
     }
 }
 
@@ -373,7 +373,7 @@ async fn linger<IO: AsyncRead + Unpin>(io: &mut IO) {
 }
 
 fn poll_discard<IO: AsyncRead + Unpin>(io: &mut IO, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
-    SCRATCH.with_borrow_mut(|scratch| {
+    READ_BUFFER.with_borrow_mut(|scratch| {
         let mut buffer = ReadBuf::new(scratch);
         ready!(Pin::new(io).poll_read(cx, &mut buffer))?;
         Poll::Ready(Ok(buffer.filled().len() as u64))

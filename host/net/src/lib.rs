@@ -9,34 +9,35 @@
 #![forbid(unsafe_code)]
 
 mod accept;
-mod asking;
 mod connect;
 mod drive;
-mod listen;
-mod local;
-mod outbox;
-mod proxied;
-pub mod proxy;
+mod expiring_map;
+mod output_buffer;
+mod policy_client;
+mod proxy_accept;
+pub mod proxy_protocol;
 mod rates;
-mod recent;
 mod resolver;
 mod task;
+mod tcp_listener;
 mod timer;
 mod tls;
+mod unix_listener;
 
 pub use accept::{
-    AcceptSettings, Accepted, Admission, REFUSED_SESSIONS_MAX, SessionCounts, SessionLimits, SessionPermit, accept_loop,
+    AcceptSettings, AcceptedConnection, Admission, REJECTED_SESSIONS_MAX, SessionCounts, SessionLimits, SessionPermit,
+    accept_loop,
 };
-pub use asking::{Asking, AskingSettings};
 pub use connect::{ConnectError, connect};
-pub use drive::{End, Ended, Host, drive};
-pub use listen::{BindError, LISTEN_BACKLOG, bind};
-pub use local::{LOCAL_CLIENT, LocalBindError, LocalListener, accept_local, bind_local};
-pub use proxied::{PROXY_HEADERS_MAX, ProxySettings, accept_proxied};
-pub use rates::{GREETED_CLIENTS_MAX, Over, RATE_CLIENTS_MAX, Rate, RateSettings, Rates};
-pub use resolver::{HickoryResolver, Nameservers, NoResolver, ResolverError, ResolverSettings};
+pub use drive::{ConnectionEnd, DriveResult, SessionHandler, drive};
+pub use policy_client::{PolicyClient, PolicyClientSettings};
+pub use proxy_accept::{PENDING_PROXY_HEADERS_MAX, ProxySettings, accept_proxied};
+pub use rates::{GREETED_CLIENTS_MAX, RATE_CLIENTS_MAX, RateExceeded, RateKind, RateLimiter, RateSettings};
+pub use resolver::{HickoryResolver, Nameservers, ResolverError, ResolverSettings, UnavailableResolver};
 pub use task::{Shutdown, ShutdownTrigger, spawn};
+pub use tcp_listener::{LISTEN_BACKLOG, TcpBindError, bind_tcp};
 pub use tls::{
-    CertificateInfo, CertificateStore, Certificates, ClientTrust, PEM_FILE_BYTES_MAX, Tls, TlsClient, TlsConnector, TlsError,
-    TlsServer, Verify, authorities, readable_by_others, self_signed,
+    CertificateInfo, CertificateStore, Certificates, ClientCertPolicy, PEM_FILE_BYTES_MAX, ServerVerification, TlsClient,
+    TlsConnector, TlsError, TlsMode, TlsServer, load_authorities, readable_by_others, self_signed,
 };
+pub use unix_listener::{UNIX_CLIENT_ADDRESS, UnixBindError, UnixSocketListener, accept_unix, bind_unix};

@@ -13,7 +13,7 @@ use hickory_resolver::net::{DnsError as HickoryDnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::proto::serialize::binary::BinEncodable;
-use waxwing_pipeline::{DnsError, MxHost, Records, Resolver};
+use waxwing_pipeline::{DnsError, DnsRecords, MxHost, Resolver};
 
 /// Maximum number of MX hosts of an answer, and of addresses of a host.
 const RECORDS_MAX: usize = 50;
@@ -24,7 +24,7 @@ pub enum Nameservers {
     /// Name servers of `/etc/resolv.conf`.
     System,
     /// Given name servers, by UDP, and by TCP for large answers.
-    These(Vec<SocketAddr>),
+    Explicit(Vec<SocketAddr>),
 }
 
 /// Timeouts and retries of DNS queries.
@@ -44,10 +44,10 @@ impl Default for ResolverSettings {
 
 /// Substitute when no resolver can be set up: every query fails temporarily, so that mail is deferred instead of
 /// returned.
-pub struct NoResolver;
+pub struct UnavailableResolver;
 
 #[async_trait]
-impl Resolver for NoResolver {
+impl Resolver for UnavailableResolver {
     async fn mx(&self, _: &str) -> Result<Vec<MxHost>, DnsError> {
         Err(DnsError::Temporary("no name server is configured".to_owned()))
     }
@@ -56,7 +56,7 @@ impl Resolver for NoResolver {
         Err(DnsError::Temporary("no name server is configured".to_owned()))
     }
 
-    async fn records(&self, _: &str, _: u16) -> Result<Records, DnsError> {
+    async fn records(&self, _: &str, _: u16) -> Result<DnsRecords, DnsError> {
         Err(DnsError::Temporary("no name server is configured".to_owned()))
     }
 }
@@ -78,7 +78,7 @@ impl HickoryResolver {
         let failed = |error: NetError| ResolverError(error.to_string());
         let mut builder = match nameservers {
             Nameservers::System => TokioResolver::builder_tokio().map_err(failed)?,
-            Nameservers::These(servers) => {
+            Nameservers::Explicit(servers) => {
                 let servers = servers.iter().copied().map(nameserver).collect();
                 let config = ResolverConfig::from_parts(None, Vec::new(), servers);
                 TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
@@ -102,7 +102,7 @@ fn nameserver(address: SocketAddr) -> NameServerConfig {
 #[async_trait]
 impl Resolver for HickoryResolver {
     async fn mx(&self, domain: &str) -> Result<Vec<MxHost>, DnsError> {
-        let lookup = self.inner.mx_lookup(full_name(domain)?).await.map_err(why)?;
+        let lookup = self.inner.mx_lookup(absolute_name(domain)?).await.map_err(to_dns_error)?;
         let mut hosts = Vec::new();
         let mut null = false;
         for record in lookup.answers() {
@@ -128,7 +128,7 @@ impl Resolver for HickoryResolver {
         if let Ok(address) = host.parse() {
             return Ok(vec![address]);
         }
-        let name = full_name(host)?;
+        let name = absolute_name(host)?;
         let (v6, v4) = tokio::join!(self.inner.ipv6_lookup(name.clone()), self.inner.ipv4_lookup(name));
         let mut found = Vec::new();
         let mut seen = BTreeSet::new();
@@ -139,17 +139,17 @@ impl Resolver for HickoryResolver {
                     let fresh = lookup.answers().iter().filter_map(|r| r.data.ip_addr()).filter(|ip| seen.insert(*ip));
                     found.extend(fresh);
                 }
-                Err(error) => errors.push(why(error)),
+                Err(error) => errors.push(to_dns_error(error)),
             }
         }
         found.truncate(RECORDS_MAX);
-        if found.is_empty() { Err(worst(errors)) } else { Ok(found) }
+        if found.is_empty() { Err(combine_errors(errors)) } else { Ok(found) }
     }
 
-    async fn records(&self, name: &str, rrtype: u16) -> Result<Records, DnsError> {
+    async fn records(&self, name: &str, rrtype: u16) -> Result<DnsRecords, DnsError> {
         let rrtype = RecordType::from(rrtype);
-        let lookup = self.inner.lookup(full_name(name)?, rrtype).await.map_err(why)?;
-        let mut records = Records::default();
+        let lookup = self.inner.lookup(absolute_name(name)?, rrtype).await.map_err(to_dns_error)?;
+        let mut records = DnsRecords::default();
         for record in lookup.answers().iter().filter(|r| r.record_type() == rrtype).take(RECORDS_MAX) {
             let octets = record.data.to_bytes().map_err(|error| DnsError::Temporary(error.to_string()))?;
             records.ttl = if records.rdata.is_empty() { record.ttl } else { records.ttl.min(record.ttl) };
@@ -161,7 +161,7 @@ impl Resolver for HickoryResolver {
 
 /// Selects the error when no address was found: a temporary failure takes precedence, since an unanswered query
 /// leaves the result open.
-fn worst(errors: Vec<DnsError>) -> DnsError {
+fn combine_errors(errors: Vec<DnsError>) -> DnsError {
     let rank = |error: &DnsError| match error {
         DnsError::Temporary(_) => 0,
         DnsError::NoSuchName => 1,
@@ -170,7 +170,7 @@ fn worst(errors: Vec<DnsError>) -> DnsError {
     errors.into_iter().min_by_key(rank).unwrap_or(DnsError::NoData)
 }
 
-fn full_name(text: &str) -> Result<Name, DnsError> {
+fn absolute_name(text: &str) -> Result<Name, DnsError> {
     let mut name = if text.is_ascii() { Name::from_ascii(text) } else { Name::from_utf8(text) }
         // An invalid name has no records.
         .map_err(|_| DnsError::NoSuchName)?;
@@ -183,7 +183,7 @@ fn host_name(name: &Name) -> String {
     name.to_ascii().trim_end_matches('.').to_ascii_lowercase()
 }
 
-fn why(error: NetError) -> DnsError {
+fn to_dns_error(error: NetError) -> DnsError {
     let code = if let NetError::Dns(HickoryDnsError::NoRecordsFound(none)) = &error { Some(none.response_code) } else { None };
     if code == Some(ResponseCode::NXDomain) {
         DnsError::NoSuchName

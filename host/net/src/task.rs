@@ -45,7 +45,7 @@ impl ShutdownTrigger {
 
     /// Waits until every [`Shutdown`] is dropped, so that all tasks with a receiver have ended. The caller limits the
     /// waiting time.
-    pub async fn finished(&self) {
+    pub async fn all_dropped(&self) {
         self.0.closed().await;
     }
 
@@ -64,19 +64,19 @@ where
     F::Output: Send + 'static,
 {
     #[allow(clippy::disallowed_methods, reason = "this is the helper that stands for tokio::spawn")]
-    tokio::spawn(Watched { name, finished: false, future })
+    tokio::spawn(PanicLogger { name, finished: false, future })
 }
 
 pin_project! {
     /// Logs a panic of the task. A wrapping async block would reserve twice the space of the future.
-    struct Watched<F> {
+    struct PanicLogger<F> {
         name: &'static str,
         finished: bool,
         #[pin]
         future: F,
     }
 
-    impl<F> PinnedDrop for Watched<F> {
+    impl<F> PinnedDrop for PanicLogger<F> {
         fn drop(this: Pin<&mut Self>) {
             if !this.finished && std::thread::panicking() {
                 tracing::error!(task = this.name, "task panicked");
@@ -85,7 +85,7 @@ pin_project! {
     }
 }
 
-impl<F: Future> Future for Watched<F> {
+impl<F: Future> Future for PanicLogger<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {

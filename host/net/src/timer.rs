@@ -9,13 +9,13 @@ use tokio::time::{Instant, Sleep, sleep};
 use waxwing_types::{Clock, Monotonic};
 
 /// Deadline of a session.
-pub(crate) struct Timer {
+pub(crate) struct DeadlineTimer {
     clock: Arc<dyn Clock>,
     deadline: Option<Monotonic>,
     armed: Option<(Monotonic, Pin<Box<Sleep>>)>,
 }
 
-impl Timer {
+impl DeadlineTimer {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, deadline: None, armed: None }
     }

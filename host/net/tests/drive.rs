@@ -12,8 +12,8 @@ use common::{Recorder, TestHost, clock, host, session, willing};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
-use waxwing_net::{End, Ended, Host, Shutdown, Tls, drive, spawn};
-use waxwing_smtp::client::{Answer, Job, JobResult, LostReason, Question};
+use waxwing_net::{ConnectionEnd, DriveResult, SessionHandler, Shutdown, TlsMode, drive, spawn};
+use waxwing_smtp::client::{ClientAnswer, ClientJob, ClientQuestion, DisconnectReason, JobResult};
 use waxwing_smtp::{ClientSession, ClientSettings};
 use waxwing_types::{Address, ManualClock, Recipient, ReversePath};
 
@@ -24,10 +24,15 @@ const ENVELOPE: &str = "MAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\nDATA\r\n";
 const ENVELOPE_OK: &str = "250 2.1.0 Ok\r\n250 2.1.5 Ok\r\n354 End data with <CR><LF>.<CR><LF>\r\n";
 
 /// Starts a session over a pipe; the other end is the client's.
-fn start(host: TestHost, pipe_bytes: usize, clock: &Arc<ManualClock>, shutdown: &Shutdown) -> (DuplexStream, JoinHandle<Ended>) {
+fn start(
+    host: TestHost,
+    pipe_bytes: usize,
+    clock: &Arc<ManualClock>,
+    shutdown: &Shutdown,
+) -> (DuplexStream, JoinHandle<DriveResult>) {
     let (client, server) = duplex(pipe_bytes);
     let (clock, shutdown) = (Arc::clone(clock), shutdown.clone());
-    (client, spawn("test", async move { drive(server, Tls::None, session(), host, clock, shutdown).await }))
+    (client, spawn("test", async move { drive(server, TlsMode::None, session(), host, clock, shutdown).await }))
 }
 
 async fn expect(client: &mut DuplexStream, text: &str) {
@@ -43,7 +48,7 @@ async fn a_pipelined_batch_leaves_in_one_write() {
         Recorder::new(&[HELO, ENVELOPE, "x\r\n.\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\nDATA\r\n", "y\r\n.\r\nQUIT\r\n"]);
     let record = Arc::clone(&io.record);
     let (_trigger, shutdown) = Shutdown::new();
-    let ended = drive(io, Tls::None, session(), host, clock(), shutdown).await;
+    let ended = drive(io, TlsMode::None, session(), host, clock(), shutdown).await;
     let writes: Vec<String> = record.lock().unwrap().writes.iter().map(|w| String::from_utf8(w.clone()).unwrap()).collect();
     let queued = "250 2.0.0 queued\r\n";
     let expected = [
@@ -54,8 +59,8 @@ async fn a_pipelined_batch_leaves_in_one_write() {
         format!("{queued}221 2.0.0 Bye\r\n"),
     ];
     assert_eq!(writes, expected);
-    assert_eq!(ended.octets_out, expected.concat().len() as u64);
-    assert_eq!(ended.end, End::Closed);
+    assert_eq!(ended.bytes_out, expected.concat().len() as u64);
+    assert_eq!(ended.end, ConnectionEnd::Closed);
     assert_eq!(controls.messages.recv().await.unwrap(), b"x\r\n");
     assert_eq!(controls.messages.recv().await.unwrap(), b"y\r\n");
 }
@@ -73,7 +78,7 @@ async fn what_is_said_is_written_before_an_answer_is_waited_for() {
     controls.commits.add_permits(1);
     expect(&mut client, "250 2.0.0 queued\r\n250 2.0.0 Ok\r\n").await;
     drop(client);
-    assert_eq!(task.await.unwrap().end, End::Closed);
+    assert_eq!(task.await.unwrap().end, ConnectionEnd::Closed);
 }
 
 #[tokio::test]
@@ -90,7 +95,7 @@ async fn a_commit_is_finished_though_the_peer_has_gone() {
     assert!(!task.is_finished(), "the question is still open");
     controls.commits.add_permits(1);
     assert_eq!(controls.messages.recv().await.unwrap(), b"x\r\n");
-    assert_eq!(task.await.unwrap().end, End::PeerGone);
+    assert_eq!(task.await.unwrap().end, ConnectionEnd::PeerGone);
 }
 
 #[tokio::test]
@@ -112,9 +117,9 @@ async fn a_peer_that_never_reads_is_not_read_either_and_ends_by_the_deadline() {
     let record = Arc::clone(&io.record);
     let clock = clock();
     let (_trigger, shutdown) = Shutdown::new();
-    let session = drive(io, Tls::None, session(), host, Arc::<ManualClock>::clone(&clock), shutdown);
+    let session = drive(io, TlsMode::None, session(), host, Arc::<ManualClock>::clone(&clock), shutdown);
     let ended = with_time(session, &clock).await;
-    assert_eq!(ended.end, End::PeerStuck);
+    assert_eq!(ended.end, ConnectionEnd::WriteTimeout);
     assert_eq!(record.lock().unwrap().reads, 0, "the greeting was not taken");
 }
 
@@ -125,22 +130,25 @@ struct EndlessBody {
 
 const PIECE: usize = 64 * 1024;
 
-impl Host<ClientSession> for EndlessBody {
-    async fn answer(&mut self, question: Question) -> Answer {
+impl SessionHandler<ClientSession> for EndlessBody {
+    async fn answer(&mut self, question: ClientQuestion) -> ClientAnswer {
         match question {
-            Question::Next { .. } => {
+            ClientQuestion::Next { .. } => {
                 let recipients = vec![Recipient::new(Address::new("c", "d.example").unwrap())];
-                Answer::Job(Job::new(1, ReversePath::Null, recipients, 1))
+                ClientAnswer::Job(ClientJob::new(1, ReversePath::Null, recipients, 1))
             }
-            Question::Body { .. } => {
+            ClientQuestion::Body { .. } => {
                 let taken = self.taken.fetch_add(PIECE, Ordering::Relaxed);
                 // 256 KiB may be gathered, and one more piece is taken when the session has given up.
                 assert!(taken <= 256 * 1024 + PIECE, "{taken} octets taken");
-                Answer::Body { chunk: Bytes::from_static(&[b'x'; PIECE]), last: false }
+                ClientAnswer::Body { chunk: Bytes::from_static(&[b'x'; PIECE]), last: false }
             }
-            Question::Outcome(outcome) => {
-                assert!(matches!(outcome.result, JobResult::Lost { reason: LostReason::TimedOut, .. }), "{outcome:?}");
-                Answer::Done
+            ClientQuestion::Outcome(outcome) => {
+                assert!(
+                    matches!(outcome.result, JobResult::Disconnected { reason: DisconnectReason::TimedOut, .. }),
+                    "{outcome:?}"
+                );
+                ClientAnswer::Done
             }
         }
     }
@@ -160,8 +168,8 @@ async fn a_server_that_never_reads_bounds_what_is_taken_of_a_body() {
     settings.data_xfer_timeout = Duration::from_millis(40);
     let session = ClientSession::new(Arc::new(settings));
     let host = EndlessBody { taken: Arc::clone(&taken) };
-    let ended = with_time(drive(io, Tls::None, session, host, Arc::<ManualClock>::clone(&clock), shutdown), &clock).await;
-    assert_eq!(ended.end, End::PeerStuck);
+    let ended = with_time(drive(io, TlsMode::None, session, host, Arc::<ManualClock>::clone(&clock), shutdown), &clock).await;
+    assert_eq!(ended.end, ConnectionEnd::WriteTimeout);
     assert!(taken.load(Ordering::Relaxed) >= 256 * 1024);
 }
 
@@ -200,7 +208,7 @@ async fn a_host_that_takes_no_body_stops_the_reading() {
     client.write_all(b"\r\n.\r\nQUIT\r\n").await.unwrap();
     expect(&mut client, "250 2.0.0 queued\r\n221 2.0.0 Bye\r\n").await;
     drop(client);
-    assert_eq!(task.await.unwrap().end, End::Closed);
+    assert_eq!(task.await.unwrap().end, ConnectionEnd::Closed);
 }
 
 #[tokio::test]
@@ -217,7 +225,7 @@ async fn time_is_the_clocks_not_the_timers() {
     clock.advance(Duration::from_millis(40));
     expect(&mut client, "421 4.4.2 Timeout, closing\r\n").await;
     drop(client);
-    assert_eq!(task.await.unwrap().end, End::Closed);
+    assert_eq!(task.await.unwrap().end, ConnectionEnd::Closed);
 }
 
 #[tokio::test]
@@ -236,12 +244,12 @@ async fn shutdown_ends_idle_sessions_and_waits_for_commits() {
     trigger.trigger();
     expect(&mut idle, "421 4.3.2 Service shutting down, closing\r\n").await;
     drop(idle);
-    assert_eq!(idle_task.await.unwrap().end, End::Closed);
+    assert_eq!(idle_task.await.unwrap().end, ConnectionEnd::Closed);
     assert!(!busy_task.is_finished());
     controls.commits.add_permits(1);
     expect(&mut busy, "250 2.0.0 queued\r\n421 4.3.2 Service shutting down, closing\r\n").await;
     assert_eq!(controls.messages.recv().await.unwrap(), b"x\r\n");
     drop(busy);
-    trigger.finished().await;
+    trigger.all_dropped().await;
     assert!(busy_task.await.is_ok());
 }

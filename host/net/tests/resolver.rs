@@ -47,7 +47,7 @@ async fn resolver() -> HickoryResolver {
             socket.send_to(&reply(&query).to_vec().unwrap(), peer).await.unwrap();
         }
     });
-    HickoryResolver::new(&Nameservers::These(vec![address]), ResolverSettings::default()).unwrap()
+    HickoryResolver::new(&Nameservers::Explicit(vec![address]), ResolverSettings::default()).unwrap()
 }
 
 #[tokio::test]

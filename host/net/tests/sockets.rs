@@ -12,10 +12,11 @@ use common::{clock, willing};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use waxwing_net::{
-    AcceptSettings, Admission, Host, REFUSED_SESSIONS_MAX, SessionCounts, Shutdown, Tls, accept_loop, bind, connect, drive, spawn,
+    AcceptSettings, Admission, REJECTED_SESSIONS_MAX, SessionCounts, SessionHandler, Shutdown, TlsMode, accept_loop, bind_tcp,
+    connect, drive, spawn,
 };
-use waxwing_smtp::client::{Answer, Job, JobResult, Question};
-use waxwing_smtp::server::Answer as ServerAnswer;
+use waxwing_smtp::client::{ClientAnswer, ClientJob, ClientQuestion, JobResult};
+use waxwing_smtp::server::ServerAnswer;
 use waxwing_smtp::{ClientSession, ClientSettings, ServerSession, ServerSettings};
 use waxwing_types::{Address, BodyType, Recipient, Reply, ReversePath};
 
@@ -24,10 +25,10 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// A mail server on loopback. Its messages arrive at the receiver.
 fn serve(counts: &Arc<SessionCounts>, shutdown: &Shutdown) -> (SocketAddr, mpsc::Receiver<Vec<u8>>) {
-    let listener = bind(LOOPBACK).unwrap();
+    let listener = bind_tcp(LOOPBACK).unwrap();
     let address = listener.local_addr().unwrap();
     let (sender, receiver) = mpsc::channel(100);
-    let settings = AcceptSettings { name: "test smtp", counts: Arc::clone(counts), exempt: Arc::new(|_| false) };
+    let settings = AcceptSettings { task_name: "test smtp", counts: Arc::clone(counts), is_exempt: Arc::new(|_| false) };
     let (session_shutdown, loop_shutdown) = (shutdown.clone(), shutdown.clone());
     let server = accept_loop(listener, settings, loop_shutdown, move |accepted| {
         let (sender, shutdown) = (sender.clone(), session_shutdown.clone());
@@ -37,7 +38,7 @@ fn serve(counts: &Arc<SessionCounts>, shutdown: &Shutdown) -> (SocketAddr, mpsc:
                 host.connect = ServerAnswer::Close(Reply::fixed(421, (4, 7, 0), "Too many connections"));
             }
             let session = ServerSession::new(Arc::new(ServerSettings::new("mx.example")));
-            drive(accepted.stream, Tls::None, session, host, clock(), shutdown).await;
+            drive(accepted.stream, TlsMode::None, session, host, clock(), shutdown).await;
             while let Ok(message) = controls.messages.try_recv() {
                 sender.send(message).await.unwrap();
             }
@@ -55,27 +56,27 @@ struct Sender {
     results: mpsc::Sender<JobResult>,
 }
 
-impl Host<ClientSession> for Sender {
-    async fn answer(&mut self, question: Question) -> Answer {
+impl SessionHandler<ClientSession> for Sender {
+    async fn answer(&mut self, question: ClientQuestion) -> ClientAnswer {
         match question {
-            Question::Next { .. } if self.begun < self.bodies.len() => {
+            ClientQuestion::Next { .. } if self.begun < self.bodies.len() => {
                 self.begun += 1;
                 let recipients = vec![Recipient::new(Address::new("c", "d.example").unwrap())];
                 let size = self.bodies[self.begun - 1].len() as u64;
-                let job = Job::new(self.begun as u64 - 1, ReversePath::Null, recipients, size);
-                Answer::Job(Job { body: BodyType::EightBitMime, ..job })
+                let job = ClientJob::new(self.begun as u64 - 1, ReversePath::Null, recipients, size);
+                ClientAnswer::Job(ClientJob { body: BodyType::EightBitMime, ..job })
             }
-            Question::Next { .. } => Answer::Quit,
-            Question::Body { job } => {
+            ClientQuestion::Next { .. } => ClientAnswer::Quit,
+            ClientQuestion::Body { job } => {
                 let body = &self.bodies[usize::try_from(job).unwrap()];
                 let end = (self.offset + 60_000).min(body.len());
                 let (chunk, last) = (body.slice(self.offset..end), end == body.len());
                 self.offset = if last { 0 } else { end };
-                Answer::Body { chunk, last }
+                ClientAnswer::Body { chunk, last }
             }
-            Question::Outcome(outcome) => {
+            ClientQuestion::Outcome(outcome) => {
                 self.results.send(outcome.result).await.unwrap();
-                Answer::Done
+                ClientAnswer::Done
             }
         }
     }
@@ -93,8 +94,8 @@ async fn our_client_sends_to_our_server() {
     let (results, mut outcomes) = mpsc::channel(10);
     let host = Sender { bodies: bodies.clone(), begun: 0, offset: 0, results };
     let session = ClientSession::new(Arc::new(ClientSettings::new("client.example")));
-    let ended = drive(stream, Tls::None, session, host, clock(), shutdown.clone()).await;
-    assert_eq!(ended.end, waxwing_net::End::Closed);
+    let ended = drive(stream, TlsMode::None, session, host, clock(), shutdown.clone()).await;
+    assert_eq!(ended.end, waxwing_net::ConnectionEnd::Closed);
     for body in bodies {
         assert!(received.recv().await.unwrap() == body, "the message differs");
         let JobResult::Replied(replies) = outcomes.recv().await.unwrap() else { panic!("no reply") };
@@ -102,7 +103,7 @@ async fn our_client_sends_to_our_server() {
     }
     drop(shutdown);
     trigger.trigger();
-    trigger.finished().await;
+    trigger.all_dropped().await;
 }
 
 #[tokio::test]
@@ -117,11 +118,11 @@ async fn a_client_over_its_limit_hears_421_and_comes_in_when_there_is_room() {
     let mut words = String::new();
     second.read_to_string(&mut words).await.unwrap();
     assert_eq!(words, "421 4.7.0 Too many connections\r\n");
-    assert_eq!(counts.open(), 1);
+    assert_eq!(counts.admitted(), 1);
     first.write_all(b"QUIT\r\n").await.unwrap();
     first.read_to_string(&mut words).await.unwrap();
     drop(first);
-    while counts.open() > 0 {
+    while counts.admitted() > 0 {
         tokio::task::yield_now().await;
     }
     let mut third = connect(address, None, CONNECT_TIME_MAX).await.unwrap();
@@ -130,7 +131,7 @@ async fn a_client_over_its_limit_hears_421_and_comes_in_when_there_is_room() {
     drop(third);
     drop(shutdown);
     trigger.trigger();
-    trigger.finished().await;
+    trigger.all_dropped().await;
 }
 
 #[test]
@@ -152,14 +153,14 @@ fn sessions_are_counted_in_all_and_by_network() {
     assert_eq!(back.0, Admission::Admitted);
     assert_eq!(admit("192.0.2.1", false).unwrap().0, Admission::TooManyFromClient);
     drop((second, third, other, over, back));
-    assert_eq!(counts.open(), 0);
+    assert_eq!(counts.admitted(), 0);
 }
 
 #[test]
 fn refusals_are_counted_too() {
     let counts = SessionCounts::new(0, 0);
     let admit = || counts.admit(IpAddr::V4(Ipv4Addr::LOCALHOST), false);
-    let refused: Vec<_> = (0..REFUSED_SESSIONS_MAX).map(|_| admit().unwrap()).collect();
+    let refused: Vec<_> = (0..REJECTED_SESSIONS_MAX).map(|_| admit().unwrap()).collect();
     assert!(admit().is_none());
     drop(refused);
     assert!(admit().is_some());
@@ -167,16 +168,16 @@ fn refusals_are_counted_too() {
 
 #[test]
 fn an_address_in_use_is_named() {
-    let first = bind(LOOPBACK).unwrap();
+    let first = bind_tcp(LOOPBACK).unwrap();
     let address = first.local_addr().unwrap();
-    let error = bind(address).unwrap_err();
+    let error = bind_tcp(address).unwrap_err();
     assert_eq!(error.address, address);
     assert!(error.to_string().starts_with(&format!("can't listen on {address}: ")), "{error}");
 }
 
 #[tokio::test]
 async fn a_connection_that_is_refused_says_so() {
-    let listener = bind(LOOPBACK).unwrap();
+    let listener = bind_tcp(LOOPBACK).unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
     let error = connect(address, Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), CONNECT_TIME_MAX).await.unwrap_err();

@@ -14,8 +14,8 @@ use common::clock;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::sync::mpsc;
 use waxwing_net::{
-    CertificateStore, ClientTrust, Ended, Host, Shutdown, Tls, TlsConnector, TlsError, TlsServer, Verify, authorities, drive,
-    readable_by_others, self_signed, spawn,
+    CertificateStore, ClientCertPolicy, DriveResult, ServerVerification, SessionHandler, Shutdown, TlsConnector, TlsError,
+    TlsMode, TlsServer, drive, load_authorities, readable_by_others, self_signed, spawn,
 };
 use waxwing_types::{Action, Input, Monotonic, Session, TlsSession};
 
@@ -80,7 +80,7 @@ impl Session for Side {
 
 struct Quiet(mpsc::Sender<Told>);
 
-impl Host<Side> for Quiet {
+impl SessionHandler<Side> for Quiet {
     async fn answer(&mut self, (): ()) {}
     async fn body(&mut self, _: Bytes) {}
     fn handshake_failed(&mut self, why: &TlsError) {
@@ -89,7 +89,7 @@ impl Host<Side> for Quiet {
 }
 
 /// Runs one side to its end; what it was told.
-async fn run(io: DuplexStream, tls: Tls, first: &'static str, lines: Lines) -> (Vec<Told>, Ended) {
+async fn run(io: DuplexStream, tls: TlsMode, first: &'static str, lines: Lines) -> (Vec<Told>, DriveResult) {
     let (told, mut heard) = mpsc::channel(100);
     let (_trigger, shutdown) = Shutdown::new();
     let session = Side { first, lines, told: told.clone() };
@@ -112,18 +112,18 @@ fn client() -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 1], 4711))
 }
 
-fn accept(server: &Arc<TlsServer>, first: bool) -> Tls {
-    Tls::Accept { server: Arc::clone(server), first, client: client() }
+fn accept(server: &Arc<TlsServer>, first: bool) -> TlsMode {
+    TlsMode::Accept { server: Arc::clone(server), implicit: first, client: client() }
 }
 
 fn server(files: &[PathBuf]) -> (Arc<CertificateStore>, Arc<TlsServer>) {
     let store = CertificateStore::open(files).unwrap();
-    let server = TlsServer::new(Arc::clone(&store), ClientTrust::None, false).unwrap();
+    let server = TlsServer::new(Arc::clone(&store), ClientCertPolicy::None, false).unwrap();
     (store, Arc::new(server))
 }
 
 /// Both sides over a pipe, the client with `connect`.
-async fn both(server: &Arc<TlsServer>, connect: Tls) -> (Vec<Told>, Vec<Told>) {
+async fn both(server: &Arc<TlsServer>, connect: TlsMode) -> (Vec<Told>, Vec<Told>) {
     let (ours, theirs) = duplex(1024);
     let serving = spawn("server", run(ours, accept(server, false), "220\n", SERVER));
     let (client, _) = run(theirs, connect, "", CLIENT).await;
@@ -141,10 +141,12 @@ async fn both_sides_know_the_same_session() {
     let (_, server) = server(std::slice::from_ref(&file));
     for (trusted, verified) in [(false, false), (true, true)] {
         let connector = match trusted {
-            true => TlsConnector::with_authorities(authorities(&file).unwrap()).unwrap(),
+            true => TlsConnector::with_authorities(load_authorities(&file).unwrap()).unwrap(),
             false => TlsConnector::new().unwrap(),
         };
-        let (ours, theirs) = both(&server, Tls::Connect(connector.to("MX.example.", Verify::Opportunistic).unwrap())).await;
+        let (ours, theirs) =
+            both(&server, TlsMode::Connect(connector.client_for("MX.example.", ServerVerification::Opportunistic).unwrap()))
+                .await;
         let (ours, theirs) = (secured(&ours), secured(&theirs));
         assert_eq!((theirs.version.as_str(), ours.version.as_str()), ("TLSv1.3", "TLSv1.3"));
         assert!(ours.cipher.starts_with("TLS_AES_") && ours.cipher == theirs.cipher, "{}", ours.cipher);
@@ -159,11 +161,13 @@ async fn a_required_certificate_must_be_vouched_for_and_be_for_the_name() {
     let dir = tempfile::tempdir().unwrap();
     let file = write(dir.path(), "c.pem", &["mx.example"]);
     let (_, server) = server(std::slice::from_ref(&file));
-    let trusting = TlsConnector::with_authorities(authorities(&file).unwrap()).unwrap();
-    let (_, theirs) = both(&server, Tls::Connect(trusting.to("mx.example", Verify::Required).unwrap())).await;
+    let trusting = TlsConnector::with_authorities(load_authorities(&file).unwrap()).unwrap();
+    let (_, theirs) =
+        both(&server, TlsMode::Connect(trusting.client_for("mx.example", ServerVerification::Required).unwrap())).await;
     assert!(secured(&theirs).verified);
     for (connector, name) in [(&TlsConnector::new().unwrap(), "mx.example"), (&trusting, "other.example")] {
-        let (ours, theirs) = both(&server, Tls::Connect(connector.to(name, Verify::Required).unwrap())).await;
+        let (ours, theirs) =
+            both(&server, TlsMode::Connect(connector.client_for(name, ServerVerification::Required).unwrap())).await;
         assert!(matches!(theirs.as_slice(), [.., Told::Failed(why), Told::Eof] if why.contains("certificate")), "{theirs:?}");
         assert!(matches!(ours.as_slice(), [.., Told::Failed(_), Told::Eof]), "{ours:?}");
     }
@@ -187,9 +191,9 @@ async fn an_implicit_handshake_comes_before_the_greeting() {
 async fn plain_text_behind_starttls_and_a_silent_peer_end_the_session() {
     let dir = tempfile::tempdir().unwrap();
     let store = CertificateStore::open(&[write(dir.path(), "c.pem", &["mx.example"])]).unwrap();
-    let server = TlsServer::new(store, ClientTrust::None, false).unwrap().within(Duration::from_millis(100));
+    let server = TlsServer::new(store, ClientCertPolicy::None, false).unwrap().with_handshake_timeout(Duration::from_millis(100));
     let server = Arc::new(server);
-    for (text, why) in [(b"NOOP\r\n".as_slice(), ""), (b"".as_slice(), "too long")] {
+    for (text, why) in [(b"NOOP\r\n".as_slice(), ""), (b"".as_slice(), "timeout")] {
         let (ours, mut theirs) = duplex(1024);
         let serving = spawn("server", run(ours, accept(&server, false), "220\n", SERVER));
         theirs.write_all(b"STARTTLS\n").await.unwrap();
@@ -207,18 +211,19 @@ async fn names_pick_certificates_and_changed_files_are_swapped_in() {
     let files = [write(dir.path(), "a.pem", &["a.example"]), write(dir.path(), "b.pem", &["b.example", "*.w.example"])];
     let (store, server) = server(&files);
     let shows = async |name: &str, file: &Path| {
-        let connector = TlsConnector::with_authorities(authorities(file).unwrap()).unwrap();
-        let (_, theirs) = both(&server, Tls::Connect(connector.to(name, Verify::Required).unwrap())).await;
+        let connector = TlsConnector::with_authorities(load_authorities(file).unwrap()).unwrap();
+        let (_, theirs) =
+            both(&server, TlsMode::Connect(connector.client_for(name, ServerVerification::Required).unwrap())).await;
         theirs.iter().any(|told| matches!(told, Told::Secured(_)))
     };
     assert!(shows("a.example", &files[0]).await);
     assert!(shows("b.example", &files[1]).await);
     assert!(shows("x.w.example", &files[1]).await);
     assert!(!shows("x.y.w.example", &files[1]).await);
-    assert!(!store.look().unwrap(), "nothing has changed");
+    assert!(!store.reload_if_changed().unwrap(), "nothing has changed");
     // Both a new file and a broken one are seen; the broken one changes nothing.
     write(dir.path(), "a.pem", &["new.example"]);
-    assert!(store.look().unwrap());
+    assert!(store.reload_if_changed().unwrap());
     assert!(shows("new.example", &files[0]).await);
     let good = fs::read(&files[0]).unwrap();
     for broken in [
@@ -227,7 +232,7 @@ async fn names_pick_certificates_and_changed_files_are_swapped_in() {
         &self_signed(&["z".to_owned()]).unwrap()[..300],
     ] {
         fs::write(&files[1], broken).unwrap();
-        let why = store.look().unwrap_err().to_string();
+        let why = store.reload_if_changed().unwrap_err().to_string();
         assert!(why.contains("b.pem"), "{why}");
         assert_eq!(fs::read(&files[0]).unwrap(), good);
         assert!(shows("new.example", &files[0]).await, "the old certificates are lost");
@@ -248,7 +253,7 @@ fn keys_and_chains_may_stand_in_any_order_and_in_files_of_their_own() {
     fs::write(&files[1], cert_a).unwrap();
     fs::write(&files[2], cert_b).unwrap();
     let store = CertificateStore::open(&files).unwrap();
-    let names: Vec<_> = store.current().infos().flat_map(|info| info.names.clone()).collect();
+    let names: Vec<_> = store.current().descriptions().flat_map(|info| info.names.clone()).collect();
     assert_eq!(names, ["a.example", "b.example"]);
     let why = CertificateStore::open(&files[..2]).unwrap_err().to_string();
     assert!(why.contains("the private key has no certificate"), "{why}");

@@ -27,7 +27,7 @@ impl fmt::Debug for Secret {
 
 /// Record of a user in the store of a plugin (on-credentials).
 #[derive(Clone, PartialEq, Eq)]
-pub enum Stored {
+pub enum StoredCredential {
     /// Password hash with the prefix of the scheme.
     Hash(String),
     /// No such user.
@@ -36,7 +36,7 @@ pub enum Stored {
     Unavailable(String),
 }
 
-impl fmt::Debug for Stored {
+impl fmt::Debug for StoredCredential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Hash(_) => "(hash)",
@@ -83,7 +83,7 @@ pub struct Placement {
 
 /// Attempt that ended with recipients deferred (argument of on-retry).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub struct DeferralInfo {
     /// Number of the attempt, counted from 1.
     pub attempt: u32,
     /// Time since the message was received.
@@ -123,7 +123,7 @@ pub enum ReplyClass {
 
 /// Result of one attempt for a recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum RecipientFate {
     /// Message accepted for the recipient.
     Delivered,
     /// Delivery to be retried.
@@ -140,7 +140,7 @@ pub struct RecipientOutcome {
     /// Recipient of the delivery.
     pub recipient: ContextRecipient,
     /// Result of the attempt.
-    pub fate: Fate,
+    pub fate: RecipientFate,
     /// Next hop of the attempt.
     pub destination: String,
     /// Enhanced status code (RFC 3463).
@@ -151,7 +151,7 @@ pub struct RecipientOutcome {
 
 /// Result of a lookup in a table that a plugin serves (on-table).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum TableLookup {
     /// Value of the key.
     Value(String),
     /// No entry under the key.
@@ -172,12 +172,12 @@ pub struct Submission {
     /// Complete message: header block and body, with CRLF line ends.
     pub content: Bytes,
     /// Name of the submitting plugin; set by the pipeline.
-    pub author: Arc<str>,
+    pub submitter: Arc<str>,
 }
 
 /// Result of expanding a recipient, as in aliases(5).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum ExpansionTarget {
     /// Another mailbox address.
     Address(Address),
     /// Command, by the name in the configuration.
@@ -190,7 +190,7 @@ pub enum Target {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expansion {
     /// New recipients; an empty list is valid only with `verify`.
-    pub targets: Vec<Target>,
+    pub targets: Vec<ExpansionTarget>,
     /// Envelope sender of the copies, for a list with an owner (`owner-` alias).
     pub sender: Option<Address>,
 }
@@ -210,13 +210,13 @@ pub enum Resolution {
 
 /// Answer of a plugin to an [`Event`](crate::Event). The variant of the event determines the variant of the answer.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Answer {
+pub enum HookAnswer {
     /// No answer, for notification hooks.
     Done,
     /// Verdict, for hooks that decide.
     Verdict(Verdict),
     /// Answer to `on-credentials`: the stored record.
-    Stored(Stored),
+    StoredCredential(StoredCredential),
     /// Answer to `on-auth`: the result of the check.
     Auth(AuthAnswer),
     /// Answer to `on-command`: the reply; none passes the command to the next plugin.
@@ -228,13 +228,13 @@ pub enum Answer {
     /// Answer to `on-route`: the next hop; none passes the recipient to the next plugin.
     Route(Option<NextHop>),
     /// Answer to `on-reply`: the class of the reply.
-    Class(ReplyClass),
+    ReplyClass(ReplyClass),
     /// Answer to `on-retry`: the time of the next attempt.
     NextTry(NextTry),
     /// Answer to `on-dsn`: false suppresses the DSN.
-    Report(bool),
+    SendDsn(bool),
     /// Answer to `on-table`: the result of the lookup.
-    Found(Found),
+    TableLookup(TableLookup),
     /// Answer to `on-rewrite-address`: the new address; none leaves the address unchanged.
     Rewritten(Option<Address>),
     /// Answer to `on-resolve`: the resolution of a recipient.
@@ -245,7 +245,7 @@ pub enum Answer {
 
 /// Changes staged by one call, beside the answer; applied together when the call returns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Changes {
+pub struct StagedChanges {
     /// Edits of message and envelope, in the order of the calls.
     pub edits: Vec<Edit>,
     /// Skips the later hooks of this plugin for the current message.
@@ -266,19 +266,19 @@ pub struct Changes {
 
 /// Result of a call that returned.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Outcome {
+pub struct CallOutcome {
     /// Answer to the event.
-    pub answer: Answer,
+    pub answer: HookAnswer,
     /// Staged changes of the call.
-    pub changes: Changes,
+    pub changes: StagedChanges,
     /// Log lines of the call, for the trace; bounded by the limits of the plugin.
     pub log: Vec<String>,
 }
 
-impl Outcome {
+impl CallOutcome {
     /// Creates an outcome that changes nothing.
     #[must_use]
-    pub fn of(answer: Answer) -> Self {
-        Self { answer, changes: Changes::default(), log: Vec::new() }
+    pub fn from_answer(answer: HookAnswer) -> Self {
+        Self { answer, changes: StagedChanges::default(), log: Vec::new() }
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use async_trait::async_trait;
 use waxwing_types::{Reply, TlsSession};
 
-use crate::{Chain, Context, Pipeline};
+use crate::{Context, HookSession, Pipeline};
 
 /// Verifier of user names and secrets.
 pub trait Authenticator: Send + Sync {
@@ -26,7 +26,7 @@ pub trait AuthExchange: Send {
     async fn step(
         &mut self,
         pipeline: &Pipeline,
-        chain: &mut Chain,
+        chain: &mut HookSession,
         context: &mut Context,
         response: Option<Vec<u8>>,
     ) -> AuthProgress;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
-use waxwing_types::{QueueId, Reply, Timestamp, Verdict, Via};
+use waxwing_types::{QueueId, Reply, Source, Timestamp, Verdict};
 
 use crate::breaker::Breaker;
 use crate::{BreakerSettings, BreakerState, Context, Event, Fault, FaultKind, Hook, Plugin};
@@ -15,7 +15,7 @@ const VERSION_DIGITS: usize = 8;
 /// Effect of a plugin's answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Mode {
+pub enum BindingMode {
     /// Answers take effect.
     #[default]
     Enforce,
@@ -28,7 +28,7 @@ pub enum Mode {
 /// Consequence of a fault for the message or command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum OnFault {
+pub enum FaultPolicy {
     /// Reply 451 at the current hook.
     #[default]
     Defer,
@@ -42,37 +42,37 @@ pub enum OnFault {
 
 /// Conditions checked before a plugin is called. An empty list matches everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct When {
+pub struct BindingConditions {
     /// Names of listeners.
     pub listeners: Vec<String>,
     /// Recipient domains, in lower case; at least one recipient must match. Before RCPT the condition always holds.
     pub domains: Vec<String>,
     /// Sources of mail (SMTP, submission, LMTP, …).
-    pub via: Vec<Via>,
+    pub sources: Vec<Source>,
     /// Maximum message size in bytes; the plugin is not called for a larger message.
     pub size_max: Option<u64>,
     /// Restricts on-rewrite-address to addresses without a domain.
     pub bare_addresses: bool,
 }
 
-impl When {
-    fn holds(&self, event: &Event, context: &Context) -> bool {
+impl BindingConditions {
+    fn matches(&self, event: &Event, context: &Context) -> bool {
         let listener = context.client.as_ref().map_or("", |c| &*c.listener);
         (self.listeners.is_empty() || self.listeners.iter().any(|l| l == listener))
-            && (self.via.is_empty() || self.via.contains(&context.via))
-            && (self.domains.is_empty() || context.recipients.is_empty() || self.some_recipient(context))
+            && (self.sources.is_empty() || self.sources.contains(&context.source))
+            && (self.domains.is_empty() || context.recipients.is_empty() || self.matches_recipient(context))
             && self.size_max.is_none_or(|max| context.size() <= max)
-            && !(self.bare_addresses && matches!(event, Event::RewriteAddress(address, _) if !address.is_bare()))
+            && !(self.bare_addresses && matches!(event, Event::RewriteAddress(address, _) if !address.has_no_domain()))
     }
 
-    fn some_recipient(&self, context: &Context) -> bool {
+    fn matches_recipient(&self, context: &Context) -> bool {
         context.recipients.iter().any(|r| self.domains.iter().any(|d| d == r.recipient.address.domain()))
     }
 }
 
 /// Counters of one hook of one plugin. Successive versions share the counters, so the counts continue after a reload.
 #[derive(Debug, Default)]
-pub(crate) struct Counts {
+pub(crate) struct CallCounters {
     calls: AtomicU64,
     faults: AtomicU64,
     micros: AtomicU64,
@@ -80,14 +80,14 @@ pub(crate) struct Counts {
     differed: AtomicU64,
 }
 
-impl Counts {
-    pub(crate) fn call(&self, faulted: bool, micros: u64) {
+impl CallCounters {
+    pub(crate) fn record_call(&self, faulted: bool, micros: u64) {
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.faults.fetch_add(u64::from(faulted), Ordering::Relaxed);
         self.micros.fetch_add(micros, Ordering::Relaxed);
     }
 
-    pub(crate) fn comparison(&self, agrees: bool) {
+    pub(crate) fn record_comparison(&self, agrees: bool) {
         let counter = if agrees { &self.agreed } else { &self.differed };
         counter.fetch_add(1, Ordering::Relaxed);
     }
@@ -96,14 +96,14 @@ impl Counts {
 /// Breaker and counters of one hook of one version. Each hook has a breaker of its own: a plugin that always fails at one hook
 /// may work at others.
 #[derive(Clone, Copy)]
-pub(crate) struct Record<'b> {
+pub(crate) struct HookState<'b> {
     pub(crate) breaker: &'b Breaker,
-    pub(crate) counts: &'b Counts,
+    pub(crate) counters: &'b CallCounters,
 }
 
 /// Counters of one hook, as shown by `waxwing plugin list`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct HookCount {
+pub struct HookCounts {
     /// Hook of the counters.
     pub hook: Hook,
     /// Calls since the start, faults included.
@@ -132,24 +132,24 @@ pub struct BindingStatus {
     /// Number of live instances of this version.
     pub instances: u32,
     /// Mode of the binding.
-    pub mode: Mode,
+    pub mode: BindingMode,
     /// Consequence of a fault.
-    pub on_fault: OnFault,
+    pub on_fault: FaultPolicy,
     /// Worst breaker state of all hooks.
     pub breaker: BreakerState,
     /// Counters of each exported hook, zero counts included.
-    pub hooks: Vec<HookCount>,
+    pub hooks: Vec<HookCounts>,
 }
 
 /// Settings of a binding, as the operator configured them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BindingSettings {
     /// Conditions of the calls.
-    pub when: When,
+    pub when: BindingConditions,
     /// Effect of the answers.
-    pub mode: Mode,
+    pub mode: BindingMode,
     /// Consequence of a fault.
-    pub on_fault: OnFault,
+    pub on_fault: FaultPolicy,
     /// Thresholds of the circuit breaker.
     pub breaker: BreakerSettings,
 }
@@ -175,57 +175,57 @@ pub struct Binding {
     /// Load time of this version.
     pub loaded_at: Timestamp,
     /// Conditions of the calls.
-    pub when: When,
+    pub when: BindingConditions,
     /// Effect of the answers.
-    pub mode: Mode,
+    pub mode: BindingMode,
     /// Consequence of a fault.
-    pub on_fault: OnFault,
+    pub on_fault: FaultPolicy,
     /// Canary version for a share of the transactions.
     pub canary: Option<Canary>,
-    breaker: BreakerSettings,
+    breaker_settings: BreakerSettings,
     breakers: Arc<[Breaker]>,
-    counts: Arc<[Counts]>,
+    counters: Arc<[CallCounters]>,
 }
 
 impl Binding {
     /// Creates a binding with the given settings, loaded at time zero.
     #[must_use]
     pub fn new(name: &str, plugin: Arc<dyn Plugin>, settings: BindingSettings) -> Arc<Self> {
-        Self::first(name, plugin, settings, Timestamp::default())
+        Self::initial(name, plugin, settings, Timestamp::default())
     }
 
     /// Creates the binding of the first version of a plugin, loaded at the given time.
     #[must_use]
-    pub fn first(name: &str, plugin: Arc<dyn Plugin>, settings: BindingSettings, loaded_at: Timestamp) -> Arc<Self> {
+    pub fn initial(name: &str, plugin: Arc<dyn Plugin>, settings: BindingSettings, loaded_at: Timestamp) -> Arc<Self> {
         let BindingSettings { when, mode, on_fault, breaker } = settings;
         Arc::new(Self {
             name: name.into(),
-            version: label(1, &*plugin),
+            version: version_label(1, &*plugin),
             plugin,
             loaded_at,
             when,
             mode,
             on_fault,
             canary: None,
-            breaker,
-            breakers: breakers(breaker),
-            counts: Hook::ALL.map(|_| Counts::default()).into(),
+            breaker_settings: breaker,
+            breakers: new_breakers(breaker),
+            counters: Hook::ALL.map(|_| CallCounters::default()).into(),
         })
     }
 
     /// Returns the binding of the next version, load `number` of this plugin. The counters continue; the breakers start closed,
     /// without the faults of the previous version. The new binding has no canary.
     #[must_use]
-    pub fn successor(&self, plugin: Arc<dyn Plugin>, number: u32, loaded_at: Timestamp) -> Arc<Self> {
-        let version = label(number, &*plugin);
-        Arc::new(Self { plugin, version, loaded_at, canary: None, breakers: breakers(self.breaker), ..self.clone() })
+    pub fn replaced_by(&self, plugin: Arc<dyn Plugin>, number: u32, loaded_at: Timestamp) -> Arc<Self> {
+        let version = version_label(number, &*plugin);
+        Arc::new(Self { plugin, version, loaded_at, canary: None, breakers: new_breakers(self.breaker_settings), ..self.clone() })
     }
 
     /// Returns a binding for a canary version, load `number` of this plugin, with counters of its own.
     #[must_use]
-    pub fn beside(&self, plugin: Arc<dyn Plugin>, number: u32, loaded_at: Timestamp) -> Arc<Self> {
-        let counts = Hook::ALL.map(|_| Counts::default()).into();
-        Arc::new(Self { counts, ..(*self.successor(plugin, number, loaded_at)).clone() })
+    pub fn as_canary(&self, plugin: Arc<dyn Plugin>, number: u32, loaded_at: Timestamp) -> Arc<Self> {
+        let counts = Hook::ALL.map(|_| CallCounters::default()).into();
+        Arc::new(Self { counters: counts, ..(*self.replaced_by(plugin, number, loaded_at)).clone() })
     }
 
     /// Returns this binding with the given canary, or without a canary.
@@ -236,41 +236,41 @@ impl Binding {
 
     /// Returns the version that serves a transaction: the same at all hooks and attempts of a transaction. Calls outside any
     /// transaction go to the stable version.
-    pub(crate) fn chosen(self: &Arc<Self>, id: Option<QueueId>) -> &Arc<Self> {
+    pub(crate) fn select_version(self: &Arc<Self>, id: Option<QueueId>) -> &Arc<Self> {
         match (&self.canary, id) {
-            (Some(canary), Some(id)) if percentile(id) < u64::from(canary.percent) => &canary.binding,
+            (Some(canary), Some(id)) if transaction_percentile(id) < u64::from(canary.percent) => &canary.binding,
             (Some(_) | None, _) => self,
         }
     }
 
     /// Checks whether the stable version or the canary exports a hook and the mode is not `Off`.
-    pub(crate) fn has(&self, hook: Hook) -> bool {
+    pub(crate) fn has_hook(&self, hook: Hook) -> bool {
         let exports = |binding: &Self| binding.plugin.exports().contains(hook);
-        self.mode != Mode::Off && (exports(self) || self.canary.as_ref().is_some_and(|canary| exports(&canary.binding)))
+        self.mode != BindingMode::Off && (exports(self) || self.canary.as_ref().is_some_and(|canary| exports(&canary.binding)))
     }
 
     /// Checks whether the plugin is to be called with this event in this context.
-    pub(crate) fn wants(&self, event: &Event, context: &Context) -> bool {
-        self.mode != Mode::Off
+    pub(crate) fn should_call(&self, event: &Event, context: &Context) -> bool {
+        self.mode != BindingMode::Off
             && self.plugin.exports().contains(event.hook())
-            && self.when.holds(event, context)
-            && !context.authors().any(|author| author == &*self.name)
+            && self.when.matches(event, context)
+            && !context.submitters().any(|author| author == &*self.name)
     }
 
-    pub(crate) fn record(&self, hook: Hook) -> Option<Record<'_>> {
-        Some(Record { breaker: self.breakers.get(hook.index())?, counts: self.counts.get(hook.index())? })
+    pub(crate) fn hook_state(&self, hook: Hook) -> Option<HookState<'_>> {
+        Some(HookState { breaker: self.breakers.get(hook.index())?, counters: self.counters.get(hook.index())? })
     }
 
     /// Returns the verdict that follows from a fault; `Next` skips the plugin.
-    pub(crate) fn consequence(&self, fault: &Fault) -> Verdict {
+    pub(crate) fn fault_verdict(&self, fault: &Fault) -> Verdict {
         if fault.kind == FaultKind::PoolExhausted {
             return Verdict::Defer(Reply::fixed(451, (4, 3, 2), "Server is busy, try again later"));
         }
         match self.on_fault {
-            OnFault::Defer => Verdict::Defer(Reply::fixed(451, (4, 3, 0), "A filter of this server failed, try again later")),
-            OnFault::Skip => Verdict::Continue,
-            OnFault::Reject => Verdict::Reject(Reply::fixed(554, (5, 3, 0), "A filter of this server failed")),
-            OnFault::Hold => Verdict::Hold { reason: format!("plugin {} failed: {fault}", self.name) },
+            FaultPolicy::Defer => Verdict::Defer(Reply::fixed(451, (4, 3, 0), "A filter of this server failed, try again later")),
+            FaultPolicy::Skip => Verdict::Next,
+            FaultPolicy::Reject => Verdict::Reject(Reply::fixed(554, (5, 3, 0), "A filter of this server failed")),
+            FaultPolicy::Hold => Verdict::Hold { reason: format!("plugin {} failed: {fault}", self.name) },
         }
     }
 
@@ -279,9 +279,9 @@ impl Binding {
     pub fn status(&self) -> BindingStatus {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let hooks = self.plugin.exports().iter().filter_map(|hook| {
-            let c = self.counts.get(hook.index())?;
+            let c = self.counters.get(hook.index())?;
             let (calls, faults, micros) = (load(&c.calls), load(&c.faults), load(&c.micros));
-            Some(HookCount { hook, calls, faults, micros, agreed: load(&c.agreed), differed: load(&c.differed) })
+            Some(HookCounts { hook, calls, faults, micros, agreed: load(&c.agreed), differed: load(&c.differed) })
         });
         BindingStatus {
             name: self.name.to_string(),
@@ -297,19 +297,19 @@ impl Binding {
     }
 }
 
-fn breakers(settings: BreakerSettings) -> Arc<[Breaker]> {
+fn new_breakers(settings: BreakerSettings) -> Arc<[Breaker]> {
     Hook::ALL.map(|_| Breaker::new(settings)).into()
 }
 
 /// Formats a version label such as `v3:1a2b3c4d`.
-fn label(number: u32, plugin: &dyn Plugin) -> Arc<str> {
+fn version_label(number: u32, plugin: &dyn Plugin) -> Arc<str> {
     let hash: String = plugin.version().chars().take(VERSION_DIGITS).collect();
     format!("v{number}:{hash}").into()
 }
 
 /// Maps a transaction to a number from 0 to 99. Consecutive ids differ in few bits, so all bits are mixed (finalizer of
 /// splitmix64).
-fn percentile(id: QueueId) -> u64 {
+fn transaction_percentile(id: QueueId) -> u64 {
     let mut bits = id.as_u64();
     for (shift, factor) in [(30, 0xbf58_476d_1ce4_e5b9), (27, 0x94d0_49bb_1331_11eb)] {
         bits = (bits ^ (bits >> shift)).wrapping_mul(factor);

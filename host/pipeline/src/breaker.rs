@@ -50,15 +50,15 @@ impl BreakerState {
 
 /// Permission for a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pass {
+pub(crate) enum CallPermission {
     /// Ordinary call through a closed breaker.
-    Usual,
+    Normal,
     /// Probe call. The number distinguishes the current probe from an abandoned probe.
     Probe(u64),
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Inner {
+enum BreakerPhase {
     Closed {
         faults: u32,
     },
@@ -75,27 +75,27 @@ enum Inner {
 #[derive(Debug)]
 pub(crate) struct Breaker {
     settings: BreakerSettings,
-    inner: Mutex<(Inner, u64)>,
+    inner: Mutex<(BreakerPhase, u64)>,
 }
 
 impl Breaker {
     pub(crate) fn new(settings: BreakerSettings) -> Self {
-        Self { settings, inner: Mutex::new((Inner::Closed { faults: 0 }, 0)) }
+        Self { settings, inner: Mutex::new((BreakerPhase::Closed { faults: 0 }, 0)) }
     }
 
     /// Returns a permission to call the plugin now, or the fault `BreakerOpen`.
-    pub(crate) fn enter(&self, now: Monotonic) -> Result<Pass, Fault> {
+    pub(crate) fn permit_call(&self, now: Monotonic) -> Result<CallPermission, Fault> {
         let mut inner = self.lock();
         match inner.0 {
-            Inner::Closed { .. } => Ok(Pass::Usual),
-            Inner::Open { until } | Inner::HalfOpen { until, .. } if now < until => {
+            BreakerPhase::Closed { .. } => Ok(CallPermission::Normal),
+            BreakerPhase::Open { until } | BreakerPhase::HalfOpen { until, .. } if now < until => {
                 let text = format!("not called: breaker open after {} consecutive faults", self.settings.faults);
                 Err(Fault::new(FaultKind::BreakerOpen, text))
             }
-            Inner::Open { .. } | Inner::HalfOpen { .. } => {
+            BreakerPhase::Open { .. } | BreakerPhase::HalfOpen { .. } => {
                 let probe = inner.1.wrapping_add(1);
-                *inner = (Inner::HalfOpen { until: now + self.settings.time, probe }, probe);
-                Ok(Pass::Probe(probe))
+                *inner = (BreakerPhase::HalfOpen { until: now + self.settings.time, probe }, probe);
+                Ok(CallPermission::Probe(probe))
             }
         }
     }
@@ -103,42 +103,45 @@ impl Breaker {
     /// Records the result of a call. Returns the new state if the breaker opened or closed. Ordinary calls that were running
     /// when the breaker opened change nothing: only the probe does. An exhausted pool counts neither as a failure of the plugin
     /// nor as a success.
-    pub(crate) fn report(&self, pass: Pass, fault: Option<FaultKind>, now: Monotonic) -> Option<BreakerState> {
+    pub(crate) fn record_result(&self, pass: CallPermission, fault: Option<FaultKind>, now: Monotonic) -> Option<BreakerState> {
         let mut inner = self.lock();
         let next = match (inner.0, pass) {
-            (Inner::Closed { faults }, Pass::Usual) => match fault {
-                None => Inner::Closed { faults: 0 },
+            (BreakerPhase::Closed { faults }, CallPermission::Normal) => match fault {
+                None => BreakerPhase::Closed { faults: 0 },
                 Some(FaultKind::PoolExhausted) => return None,
                 Some(_) if self.settings.faults == 0 => return None,
-                Some(_) if faults.saturating_add(1) >= self.settings.faults => Inner::Open { until: now + self.settings.time },
-                Some(_) => Inner::Closed { faults: faults.saturating_add(1) },
+                Some(_) if faults.saturating_add(1) >= self.settings.faults => {
+                    BreakerPhase::Open { until: now + self.settings.time }
+                }
+                Some(_) => BreakerPhase::Closed { faults: faults.saturating_add(1) },
             },
-            (Inner::HalfOpen { probe, .. }, Pass::Probe(mine)) if probe == mine => match fault {
-                None => Inner::Closed { faults: 0 },
-                Some(FaultKind::PoolExhausted) => Inner::Open { until: now },
-                Some(_) => Inner::Open { until: now + self.settings.time },
+            (BreakerPhase::HalfOpen { probe, .. }, CallPermission::Probe(mine)) if probe == mine => match fault {
+                None => BreakerPhase::Closed { faults: 0 },
+                Some(FaultKind::PoolExhausted) => BreakerPhase::Open { until: now },
+                Some(_) => BreakerPhase::Open { until: now + self.settings.time },
             },
-            (Inner::Closed { .. }, Pass::Probe(_)) | (Inner::Open { .. } | Inner::HalfOpen { .. }, _) => return None,
+            (BreakerPhase::Closed { .. }, CallPermission::Probe(_))
+            | (BreakerPhase::Open { .. } | BreakerPhase::HalfOpen { .. }, _) => return None,
         };
-        let was_closed = matches!(inner.0, Inner::Closed { .. });
+        let was_closed = matches!(inner.0, BreakerPhase::Closed { .. });
         inner.0 = next;
         match next {
-            Inner::Open { .. } => was_closed.then_some(BreakerState::Open),
-            Inner::Closed { .. } => (!was_closed).then_some(BreakerState::Closed),
-            Inner::HalfOpen { .. } => None,
+            BreakerPhase::Open { .. } => was_closed.then_some(BreakerState::Open),
+            BreakerPhase::Closed { .. } => (!was_closed).then_some(BreakerState::Closed),
+            BreakerPhase::HalfOpen { .. } => None,
         }
     }
 
     /// Returns the current state. An open breaker stays open until the next call, however late.
     pub(crate) fn state(&self) -> BreakerState {
         match self.lock().0 {
-            Inner::Closed { .. } => BreakerState::Closed,
-            Inner::Open { .. } => BreakerState::Open,
-            Inner::HalfOpen { .. } => BreakerState::HalfOpen,
+            BreakerPhase::Closed { .. } => BreakerState::Closed,
+            BreakerPhase::Open { .. } => BreakerState::Open,
+            BreakerPhase::HalfOpen { .. } => BreakerState::HalfOpen,
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, (Inner, u64)> {
+    fn lock(&self) -> MutexGuard<'_, (BreakerPhase, u64)> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -154,8 +157,8 @@ mod tests {
     fn broken() -> Breaker {
         let breaker = Breaker::new(BreakerSettings { faults: 2, time: Duration::from_secs(30) });
         for _ in 0..2 {
-            let pass = breaker.enter(at(0)).unwrap();
-            breaker.report(pass, Some(FaultKind::Trap), at(0));
+            let pass = breaker.permit_call(at(0)).unwrap();
+            breaker.record_result(pass, Some(FaultKind::Trap), at(0));
         }
         breaker
     }
@@ -164,36 +167,36 @@ mod tests {
     fn opens_after_faults_in_a_row_only() {
         let breaker = Breaker::new(BreakerSettings { faults: 2, time: Duration::from_secs(30) });
         for fault in [Some(FaultKind::Trap), None, Some(FaultKind::Trap), Some(FaultKind::PoolExhausted)] {
-            breaker.report(breaker.enter(at(0)).unwrap(), fault, at(0));
+            breaker.record_result(breaker.permit_call(at(0)).unwrap(), fault, at(0));
         }
         assert_eq!(breaker.state(), BreakerState::Closed);
-        breaker.report(Pass::Usual, Some(FaultKind::TimeLimit), at(0));
+        breaker.record_result(CallPermission::Normal, Some(FaultKind::TimeLimit), at(0));
         assert_eq!(breaker.state(), BreakerState::Open);
-        assert_eq!(breaker.enter(at(29)).unwrap_err().kind, FaultKind::BreakerOpen);
+        assert_eq!(breaker.permit_call(at(29)).unwrap_err().kind, FaultKind::BreakerOpen);
     }
 
     #[test]
     fn one_probe_decides() {
         let breaker = broken();
-        let probe = breaker.enter(at(30)).unwrap();
+        let probe = breaker.permit_call(at(30)).unwrap();
         assert_eq!(breaker.state(), BreakerState::HalfOpen);
-        assert!(breaker.enter(at(31)).is_err(), "one probe at a time");
-        breaker.report(Pass::Usual, None, at(31));
+        assert!(breaker.permit_call(at(31)).is_err(), "one probe at a time");
+        breaker.record_result(CallPermission::Normal, None, at(31));
         assert_eq!(breaker.state(), BreakerState::HalfOpen, "an old call proves nothing");
-        breaker.report(probe, Some(FaultKind::Trap), at(31));
-        assert!(breaker.enter(at(60)).is_err(), "the time begins anew");
-        let probe = breaker.enter(at(61)).unwrap();
-        breaker.report(probe, None, at(61));
-        assert_eq!((breaker.state(), breaker.enter(at(61)).unwrap()), (BreakerState::Closed, Pass::Usual));
+        breaker.record_result(probe, Some(FaultKind::Trap), at(31));
+        assert!(breaker.permit_call(at(60)).is_err(), "the time begins anew");
+        let probe = breaker.permit_call(at(61)).unwrap();
+        breaker.record_result(probe, None, at(61));
+        assert_eq!((breaker.state(), breaker.permit_call(at(61)).unwrap()), (BreakerState::Closed, CallPermission::Normal));
     }
 
     #[test]
     fn a_lost_probe_is_followed_by_another() {
         let breaker = broken();
-        let lost = breaker.enter(at(30)).unwrap();
-        let second = breaker.enter(at(60)).unwrap();
+        let lost = breaker.permit_call(at(30)).unwrap();
+        let second = breaker.permit_call(at(60)).unwrap();
         assert_ne!(lost, second);
-        breaker.report(lost, None, at(60));
+        breaker.record_result(lost, None, at(60));
         assert_eq!(breaker.state(), BreakerState::HalfOpen, "it was given up");
     }
 
@@ -201,7 +204,7 @@ mod tests {
     fn none_is_off() {
         let breaker = Breaker::new(BreakerSettings { faults: 0, ..BreakerSettings::default() });
         for _ in 0..100 {
-            breaker.report(breaker.enter(at(0)).unwrap(), Some(FaultKind::Trap), at(0));
+            breaker.record_result(breaker.permit_call(at(0)).unwrap(), Some(FaultKind::Trap), at(0));
         }
         assert_eq!(breaker.state(), BreakerState::Closed);
     }

@@ -7,14 +7,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use waxwing_message::{HeaderBlock, HeaderEditError};
 use waxwing_types::{
-    Address, AddressClass, BodyRead, Edit, MemoryBody, Parameter, QueueId, Recipient, ReversePath, Tags, TlsSession, Via,
+    Address, AddressClass, BodyRead, Edit, MemoryBody, Parameter, QueueId, Recipient, ReversePath, Source, Tags, TlsSession,
 };
 
-use crate::{Changes, ClassOf, Submission};
+use crate::{AddressClassifier, StagedChanges, Submission};
 
 /// Client of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Client {
+pub struct SessionClient {
     /// IP address and port of the client.
     pub peer: SocketAddr,
     /// Host name of the client, confirmed by forward lookup (FCrDNS).
@@ -24,12 +24,12 @@ pub struct Client {
 }
 
 /// Prefix of tag names reserved for the server: no plugin can set such a tag.
-pub const HOST_TAGS: &str = "waxwing.";
+pub const HOST_TAG_PREFIX: &str = "waxwing.";
 /// Tag with the names of the plugins whose submissions led to this message, comma separated, the latest last. The named plugins
 /// are not called for this message.
-pub const AUTHORS_TAG: &str = "waxwing.authors";
+pub const SUBMITTED_BY_TAG: &str = "waxwing.authors";
 /// Maximum number of submissions that may cause one another in a row.
-pub const AUTHORS_MAX: usize = 5;
+pub const SUBMISSION_DEPTH_MAX: usize = 5;
 
 /// Envelope recipient as visible to hooks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,9 +51,9 @@ pub struct Context {
     /// Queue id of the transaction and of the resulting message.
     pub id: Option<QueueId>,
     /// Source of the mail.
-    pub via: Via,
+    pub source: Source,
     /// Client of the session; none for internal mail.
-    pub client: Option<Arc<Client>>,
+    pub client: Option<Arc<SessionClient>>,
     /// TLS session, after the handshake.
     pub tls: Option<Arc<TlsSession>>,
     /// Argument of HELO or EHLO.
@@ -69,7 +69,7 @@ pub struct Context {
     /// Index of the next new recipient.
     pub next_recipient: u32,
     /// Header block, once complete.
-    pub head: Option<Arc<HeaderBlock>>,
+    pub header: Option<Arc<HeaderBlock>>,
     /// Message body, once complete.
     pub body: Option<Arc<dyn BodyRead>>,
     /// New body, if a hook replaced the body.
@@ -103,11 +103,11 @@ pub enum EditError {
 impl Context {
     /// Creates the context of a new session or of an internal message.
     #[must_use]
-    pub fn new(via: Via, client: Option<Arc<Client>>) -> Self {
+    pub fn new(via: Source, client: Option<Arc<SessionClient>>) -> Self {
         // The empty lists are shared, since each plugin call may create a context.
         static NOTHING: LazyLock<Context> = LazyLock::new(|| Context {
             id: None,
-            via: Via::Api,
+            source: Source::Api,
             client: None,
             tls: None,
             helo: None,
@@ -116,7 +116,7 @@ impl Context {
             mail_parameters: Arc::default(),
             recipients: Arc::default(),
             next_recipient: 0,
-            head: None,
+            header: None,
             body: None,
             replaced_body: None,
             tags: Arc::default(),
@@ -125,7 +125,7 @@ impl Context {
             hidden_capabilities: Arc::default(),
             submissions: Arc::default(),
         });
-        Self { via, client, ..NOTHING.clone() }
+        Self { source: via, client, ..NOTHING.clone() }
     }
 
     /// Adds a recipient and returns the index of the recipient.
@@ -137,20 +137,25 @@ impl Context {
     }
 
     /// Returns the names of the plugins whose submissions led to this message.
-    pub fn authors(&self) -> impl Iterator<Item = &str> {
-        self.tags.get(AUTHORS_TAG).map_or("", String::as_str).split(',').filter(|name| !name.is_empty())
+    pub fn submitters(&self) -> impl Iterator<Item = &str> {
+        self.tags.get(SUBMITTED_BY_TAG).map_or("", String::as_str).split(',').filter(|name| !name.is_empty())
     }
 
     /// Size in bytes of the message received so far: header block, empty line and body.
     #[must_use]
     pub fn size(&self) -> u64 {
-        let head = self.head.as_ref().map_or(0, |h| h.size() as u64 + 2);
+        let head = self.header.as_ref().map_or(0, |h| h.size() as u64 + 2);
         head + self.body.as_ref().map_or(0, |b| b.size())
     }
 
     /// Applies the staged changes of one call, either all or none.
-    pub(crate) fn apply(&mut self, changes: &Changes, plugin: &Arc<str>, classes: &dyn ClassOf) -> Result<(), EditError> {
-        if changes == &Changes::default() {
+    pub(crate) fn apply(
+        &mut self,
+        changes: &StagedChanges,
+        plugin: &Arc<str>,
+        classes: &dyn AddressClassifier,
+    ) -> Result<(), EditError> {
+        if changes == &StagedChanges::default() {
             return Ok(());
         }
         let mut next = self.clone();
@@ -173,7 +178,7 @@ impl Context {
             Arc::make_mut(&mut next.hidden_capabilities).extend_from_slice(&changes.hide_capabilities);
         }
         if !changes.submissions.is_empty() {
-            let by = |s: &Submission| Submission { author: Arc::clone(plugin), ..s.clone() };
+            let by = |s: &Submission| Submission { submitter: Arc::clone(plugin), ..s.clone() };
             Arc::make_mut(&mut next.submissions).extend(changes.submissions.iter().map(by));
         }
         *self = next;
@@ -188,13 +193,13 @@ impl Context {
             )
         };
         if edits.iter().any(is_header) {
-            let head = self.head.as_mut().ok_or(EditError::NoMessage)?;
+            let head = self.header.as_mut().ok_or(EditError::NoMessage)?;
             Arc::make_mut(head).apply(edits)?;
         }
         Ok(())
     }
 
-    fn apply_envelope(&mut self, edit: &Edit, classes: &dyn ClassOf) -> Result<(), EditError> {
+    fn apply_envelope(&mut self, edit: &Edit, classes: &dyn AddressClassifier) -> Result<(), EditError> {
         match edit {
             Edit::SetSender(sender, parameters) => {
                 self.sender = Some(Arc::new(sender.clone()));
@@ -220,7 +225,7 @@ impl Context {
         Ok(())
     }
 
-    fn change_recipient(&mut self, index: u32, to: &Address, classes: &dyn ClassOf) -> Result<(), EditError> {
+    fn change_recipient(&mut self, index: u32, to: &Address, classes: &dyn AddressClassifier) -> Result<(), EditError> {
         let list = Arc::make_mut(&mut self.recipients);
         let recipient = list.iter_mut().find(|r| r.index == index).ok_or(EditError::NoSuchRecipient(index))?;
         recipient.recipient.address = to.clone();

@@ -6,11 +6,11 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use waxwing_types::{Address, NextHop, Reply, ReversePath};
 
-use crate::{ContextRecipient, Failure, Hook, RecipientOutcome, Secret, Symbol};
+use crate::{ContextRecipient, DeferralInfo, Hook, RecipientOutcome, Secret, Symbol};
 
 /// Position of an address in on-rewrite-address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Role {
+pub enum AddressRole {
     /// Address of MAIL FROM.
     EnvelopeSender,
     /// Address of RCPT TO.
@@ -68,7 +68,7 @@ pub enum Event {
         /// Hook of the refusal.
         stage: Hook,
         /// Name of the refusing plugin.
-        by: String,
+        plugin: String,
         /// Reply of the refusal.
         reply: Reply,
     },
@@ -85,7 +85,7 @@ pub enum Event {
     /// Cleanup of a complete message. Answered with [`HookAnswer::Verdict`](crate::HookAnswer::Verdict).
     Cleanup,
     /// Rewriting of an address. Answered with [`HookAnswer::Rewritten`](crate::HookAnswer::Rewritten).
-    RewriteAddress(Address, Role),
+    RewriteAddress(Address, AddressRole),
     /// Alias expansion of a recipient. Answered with [`HookAnswer::Resolution`](crate::HookAnswer::Resolution).
     Resolve {
         /// Recipient to expand.
@@ -118,7 +118,7 @@ pub enum Event {
         text: String,
     },
     /// Deferred attempt. Answered with [`HookAnswer::NextTry`](crate::HookAnswer::NextTry).
-    Retry(Failure),
+    Retry(DeferralInfo),
     /// Result for a recipient. Answered with [`HookAnswer::Done`](crate::HookAnswer::Done).
     Outcome(RecipientOutcome),
     /// DSN about to be sent; kind `failure`, `delay` or `success`. Answered with
@@ -129,7 +129,7 @@ pub enum Event {
     /// Session ended, with the reason. Answered with [`HookAnswer::Done`](crate::HookAnswer::Done).
     Disconnect(String),
     /// Accounting event. Answered with [`HookAnswer::Done`](crate::HookAnswer::Done).
-    Observe {
+    Accounting {
         /// Name of the event.
         name: String,
         /// Details of the event as a JSON object.
@@ -176,7 +176,7 @@ impl Event {
             Self::Dsn(_) => Hook::OnDsn,
             Self::Abort => Hook::OnAbort,
             Self::Disconnect(_) => Hook::OnDisconnect,
-            Self::Observe { .. } => Hook::OnEvent,
+            Self::Accounting { .. } => Hook::OnEvent,
             Self::Tick => Hook::OnTick,
             Self::Table(_) => Hook::OnTable,
         }
@@ -203,14 +203,14 @@ impl Event {
             | Self::Send(text)
             | Self::Dsn(text)
             | Self::Disconnect(text)
-            | Self::Observe { name: text, .. }
+            | Self::Accounting { name: text, .. }
             | Self::Table(text) => text.clone(),
             Self::Mail(sender) => format!("<{sender}>"),
             Self::Rcpt(recipient)
             | Self::RcptResolved { recipient, .. }
             | Self::RecipientMessage(recipient)
             | Self::Route(recipient) => String::from(&recipient.recipient.address),
-            Self::Refuse { by, reply, .. } => format!("{by}: {reply}"),
+            Self::Refuse { plugin: by, reply, .. } => format!("{by}: {reply}"),
             Self::RewriteAddress(address, _) | Self::Resolve { recipient: address, .. } => String::from(address),
             Self::Deliver { hop, .. } => hop.to_string(),
             Self::Reply { destination, code, .. } => format!("{destination}: {code}"),

@@ -9,45 +9,45 @@
 //! Start reading at: [`Pipeline::verdict`], then [`Context`].
 #![forbid(unsafe_code)]
 
-mod access;
 mod answer;
 mod authenticator;
 mod binding;
+mod binding_table;
 mod breaker;
-mod chain;
 mod context;
+mod delivery_hooks;
 mod event;
-mod fold;
 mod hook;
-mod outbound;
+mod hook_session;
+mod intake_hooks;
+mod lookup_hooks;
 mod pipeline;
 mod plugin;
-mod ports;
 mod recording;
+mod services;
 mod shadow;
-mod table;
 mod trace;
-mod users;
+mod user_store;
 
 pub use answer::{
-    Answer, AuthAnswer, Changes, Expansion, Failure, Fate, Found, NextTry, Outcome, Placement, RecipientOutcome, ReplyClass,
-    Resolution, Secret, Stored, Submission, Symbol, Target,
+    AuthAnswer, CallOutcome, DeferralInfo, Expansion, ExpansionTarget, HookAnswer, NextTry, Placement, RecipientFate,
+    RecipientOutcome, ReplyClass, Resolution, Secret, StagedChanges, StoredCredential, Submission, Symbol, TableLookup,
 };
 pub use authenticator::{AuthExchange, AuthProgress, Authenticator};
-pub use binding::{Binding, BindingSettings, BindingStatus, Canary, HookCount, Mode, OnFault, When};
+pub use binding::{Binding, BindingConditions, BindingMode, BindingSettings, BindingStatus, Canary, FaultPolicy, HookCounts};
 pub use breaker::{BreakerSettings, BreakerState};
-pub use chain::Chain;
-pub use context::{AUTHORS_MAX, AUTHORS_TAG, Client, Context, ContextRecipient, EditError, HOST_TAGS};
-pub use event::{Event, Role};
-pub use fold::Resolved;
+pub use context::{Context, ContextRecipient, EditError, HOST_TAG_PREFIX, SUBMISSION_DEPTH_MAX, SUBMITTED_BY_TAG, SessionClient};
+pub use event::{AddressRole, Event};
 pub use hook::{Hook, HookSet};
-pub use pipeline::{Ended, Pipeline};
-pub use plugin::{Fault, FaultKind, Guest, Plugin};
-pub use ports::{
-    ClassOf, Directory, DnsError, Events, Generated, Handed, HttpError, HttpRequest, HttpResponse, KvError, KvPair, KvStore,
-    Metrics, MxHost, Prepared, Probe, Reached, Records, Resolver, SUBMISSIONS_MAX, Submit, SubmitError, Table, TableError, Trace,
-    Transport, Web,
-};
+pub use hook_session::HookSession;
+pub use intake_hooks::ResolvedRecipient;
+pub use pipeline::{Pipeline, Rejected};
+pub use plugin::{Fault, FaultKind, Plugin, PluginSession};
 pub use recording::{REDACTED, RecordedBody, Recorder, Recording};
+pub use services::{
+    AddressClassifier, AddressProbe, DeliveryResult, DnsError, DnsRecords, EventSink, FinalDsnAction, HttpClient, HttpError,
+    HttpRequest, HttpResponse, InternalMessage, KvEntry, KvError, KvStore, Metrics, MxHost, PreparedMessage, RecipientDirectory,
+    Resolver, SUBMISSIONS_MAX, Submit, SubmitError, Table, TableError, Trace, Transport,
+};
 pub use trace::{TRACE_ENTRIES_MAX, TraceEntry, TraceRecord};
-pub use users::{SCRAM_SCHEME, UserChange, UserStore, UserStoreError};
+pub use user_store::{SCRAM_SCHEME, UserChange, UserStore, UserStoreError};

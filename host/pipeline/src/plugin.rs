@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::{Context, Event, HookSet, Outcome};
+use crate::{CallOutcome, Context, Event, HookSet};
 
 /// Kind of fault that ended a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -78,10 +78,10 @@ pub trait Plugin: Send + Sync {
 
     /// Opens a plugin session: one for the hooks before MAIL, one for each transaction, one for each attempt. Cheap: an
     /// instance is created at the first call.
-    fn open(self: Arc<Self>) -> Box<dyn Guest>;
+    fn open_session(self: Arc<Self>) -> Box<dyn PluginSession>;
 
     /// Marks the version as out of service, or as in service again. A retired version keeps no idle instances.
-    fn retire(&self, _is_retired: bool) {}
+    fn set_retired(&self, _is_retired: bool) {}
 
     /// Number of live instances, busy or idle; 0 for plugins without instances.
     fn instances(&self) -> u32 {
@@ -91,8 +91,8 @@ pub trait Plugin: Send + Sync {
 
 /// Session with a plugin, for a transaction or attempt.
 #[async_trait]
-pub trait Guest: Send {
+pub trait PluginSession: Send {
     /// Calls the plugin with an event, within the plugin's limits of time and memory. After a fault, the next call uses a new
     /// instance.
-    async fn call(&mut self, event: &Event, context: &Context) -> Result<Outcome, Fault>;
+    async fn call(&mut self, event: &Event, context: &Context) -> Result<CallOutcome, Fault>;
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use waxwing_types::{Parameter, Tags, Timestamp, Via};
+use waxwing_types::{Parameter, Source, Tags, Timestamp};
 
 use crate::TraceEntry;
 
@@ -26,7 +26,7 @@ pub struct Recording {
     pub listener: String,
     /// Source of the mail.
     #[serde(rename = "via")]
-    pub via: Via,
+    pub source: Source,
     /// Argument of HELO or EHLO.
     pub helo: String,
     /// Whether the client sent EHLO.
@@ -39,7 +39,7 @@ pub struct Recording {
     pub recipients: Vec<(String, Vec<Parameter>)>,
     /// Header block as received, including the empty line; none without a message.
     #[serde(rename = "head", with = "octets::maybe")]
-    pub head: Option<Bytes>,
+    pub header: Option<Bytes>,
     /// Body as received.
     pub body: RecordedBody,
     /// Names of header fields whose values are [`REDACTED`].
@@ -49,7 +49,7 @@ pub struct Recording {
     /// Final verdict: `accept`, `reject`, `defer`, `disconnect`, `discard` or `hold`; `open` if the client left before any
     /// refusal.
     #[serde(rename = "ending")]
-    pub ending: String,
+    pub final_verdict: String,
     /// Final reply; empty if the client ended the transaction.
     pub reply: String,
     /// Trace of all hooks.
@@ -64,7 +64,7 @@ pub enum RecordedBody {
     None,
     /// Body as received.
     #[serde(rename = "whole")]
-    Whole(#[serde(with = "octets")] Bytes),
+    Complete(#[serde(with = "octets")] Bytes),
     /// Recording of bodies disabled by the configuration.
     Redacted {
         /// Size in bytes.
@@ -110,14 +110,14 @@ mod octets {
         use super::{Bytes, Deserialize, Deserializer, Serialize, Serializer};
 
         #[derive(Serialize, Deserialize)]
-        struct Octets(#[serde(with = "super")] Bytes);
+        struct SerdeBytes(#[serde(with = "super")] Bytes);
 
         pub(in super::super) fn serialize<S: Serializer>(octets: &Option<Bytes>, serializer: S) -> Result<S::Ok, S::Error> {
-            octets.clone().map(Octets).serialize(serializer)
+            octets.clone().map(SerdeBytes).serialize(serializer)
         }
 
         pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Bytes>, D::Error> {
-            Ok(Option::<Octets>::deserialize(deserializer)?.map(|octets| octets.0))
+            Ok(Option::<SerdeBytes>::deserialize(deserializer)?.map(|octets| octets.0))
         }
     }
 }

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use waxwing_types::{Edit, Timestamp};
 
 use crate::{
-    Answer, AuthAnswer, Binding, Changes, Fault, Found, Hook, Mode, NextTry, Outcome, ReplyClass, Resolution, Symbol, Target,
+    AuthAnswer, Binding, BindingMode, CallOutcome, ExpansionTarget, Fault, Hook, HookAnswer, NextTry, ReplyClass, Resolution,
+    StagedChanges, Symbol, TableLookup,
 };
 
 /// Maximum number of entries for one session or transaction: a client can name a thousand recipients, and a header block as
@@ -27,7 +28,7 @@ pub struct TraceEntry {
     pub at: Timestamp,
     /// Name of the plugin, or of the component of the server.
     #[serde(rename = "who")]
-    pub who: Arc<str>,
+    pub actor: Arc<str>,
     /// Version label of the plugin; empty for components of the server.
     #[serde(default)]
     pub version: Arc<str>,
@@ -53,7 +54,7 @@ pub struct TraceEntry {
 
 impl TraceEntry {
     /// Creates the entry of a step of the server itself.
-    pub fn step(
+    pub fn server_step(
         at: Timestamp,
         who: impl Into<Arc<str>>,
         step: impl Into<Cow<'static, str>>,
@@ -62,7 +63,7 @@ impl TraceEntry {
     ) -> Self {
         Self {
             at,
-            who: who.into(),
+            actor: who.into(),
             version: Arc::default(),
             step: step.into(),
             subject: subject.into(),
@@ -76,26 +77,26 @@ impl TraceEntry {
         }
     }
 
-    pub(crate) fn call(by: &Binding, hook: Hook, at: Timestamp, micros: u64, subject: String) -> Self {
-        let step = Self::step(at, Arc::clone(&by.name), hook.as_str(), subject, "");
-        Self { version: Arc::clone(&by.version), micros, shadow: by.mode == Mode::Shadow, ..step }
+    pub(crate) fn for_call(by: &Binding, hook: Hook, at: Timestamp, micros: u64, subject: String) -> Self {
+        let step = Self::server_step(at, Arc::clone(&by.name), hook.as_str(), subject, "");
+        Self { version: Arc::clone(&by.version), micros, shadow: by.mode == BindingMode::Shadow, ..step }
     }
 
     /// Sets the result to the difference between a shadow's answer and the decision.
-    pub(crate) fn differs(mut self, shadow: &Answer, decided: &Answer) -> Self {
-        self.result = format!("differs: {}; the chain: {}", describe(shadow), describe(decided)).into();
+    pub(crate) fn with_difference(mut self, shadow: &HookAnswer, decided: &HookAnswer) -> Self {
+        self.result = format!("differs: {}; the chain: {}", answer_text(shadow), answer_text(decided)).into();
         self
     }
 
-    pub(crate) fn returned(mut self, outcome: &Outcome) -> Self {
-        self.result = describe(&outcome.answer);
-        self.edits = diff(&outcome.changes);
+    pub(crate) fn with_outcome(mut self, outcome: &CallOutcome) -> Self {
+        self.result = answer_text(&outcome.answer);
+        self.edits = changes_diff(&outcome.changes);
         self.edits.truncate(TRACE_LINES_MAX);
         self.log = outcome.log.iter().take(TRACE_LINES_MAX).cloned().collect();
         self
     }
 
-    pub(crate) fn faulted(mut self, fault: &Fault, consequence: &'static str) -> Self {
+    pub(crate) fn with_fault(mut self, fault: &Fault, consequence: &'static str) -> Self {
         self.result = consequence.into();
         self.fault = Some(fault.to_string());
         self.log = fault.log.iter().take(TRACE_LINES_MAX).cloned().collect();
@@ -103,20 +104,20 @@ impl TraceEntry {
     }
 
     /// Appends this entry, or adds to an earlier entry of the same step if both had no effect.
-    pub(crate) fn join(self, list: &mut Vec<Self>) {
-        match list.iter_mut().rev().take_while(|e| e.step == self.step).find(|e| e.is_like(&self)) {
+    pub(crate) fn merge_into(self, list: &mut Vec<Self>) {
+        match list.iter_mut().rev().take_while(|e| e.step == self.step).find(|e| e.can_merge(&self)) {
             Some(like) => {
                 like.at = self.at;
                 like.subject = self.subject;
                 like.micros += self.micros;
                 like.calls += 1;
             }
-            None => self.keep(list),
+            None => self.append_to(list),
         }
     }
 
     /// Appends this entry to a list that is not full; in a full list the last entry counts the omitted ones.
-    pub fn keep(self, list: &mut Vec<Self>) {
+    pub fn append_to(self, list: &mut Vec<Self>) {
         if list.len() < TRACE_ENTRIES_MAX - 1 {
             return list.push(self);
         }
@@ -127,23 +128,23 @@ impl TraceEntry {
                 last.calls = last.calls.saturating_add(self.calls);
             }
             None => {
-                let left_out = Self::step(self.at, "trace", "left-out", "", "trace full, further steps only counted");
+                let left_out = Self::server_step(self.at, "trace", "left-out", "", "trace full, further steps only counted");
                 list.push(Self { micros: self.micros, calls: self.calls, ..left_out });
             }
         }
     }
 
-    fn is_like(&self, other: &Self) -> bool {
-        self.did_nothing()
-            && other.did_nothing()
-            && self.who == other.who
+    fn can_merge(&self, other: &Self) -> bool {
+        self.had_no_effect()
+            && other.had_no_effect()
+            && self.actor == other.actor
             && self.version == other.version
             && self.step == other.step
             && self.result == other.result
             && self.shadow == other.shadow
     }
 
-    fn did_nothing(&self) -> bool {
+    fn had_no_effect(&self) -> bool {
         self.edits.is_empty() && self.fault.is_none() && self.log.is_empty()
     }
 }
@@ -171,79 +172,79 @@ pub struct TraceRecord {
     pub entries: Vec<TraceEntry>,
 }
 
-fn describe(answer: &Answer) -> Cow<'static, str> {
+fn answer_text(answer: &HookAnswer) -> Cow<'static, str> {
     let description = match answer {
-        Answer::Verdict(verdict) => match verdict {
+        HookAnswer::Verdict(verdict) => match verdict {
             waxwing_types::Verdict::Reject(reply)
             | waxwing_types::Verdict::Defer(reply)
             | waxwing_types::Verdict::Disconnect(reply) => format!("{} {reply}", verdict.as_str()),
             waxwing_types::Verdict::Discard { reason } | waxwing_types::Verdict::Hold { reason } => {
                 format!("{} {reason}", verdict.as_str())
             }
-            waxwing_types::Verdict::Continue | waxwing_types::Verdict::Accept => return verdict.as_str().into(),
+            waxwing_types::Verdict::Next | waxwing_types::Verdict::Accept => return verdict.as_str().into(),
         },
-        Answer::Rewritten(None) => return "unchanged".into(),
-        Answer::Rewritten(Some(to)) => format!("rewritten {to}"),
-        Answer::Resolution(resolution) => match resolution {
+        HookAnswer::Rewritten(None) => return "unchanged".into(),
+        HookAnswer::Rewritten(Some(to)) => format!("rewritten {to}"),
+        HookAnswer::Resolution(resolution) => match resolution {
             Resolution::NotMine => return "not-mine".into(),
             Resolution::Unknown => return "unknown".into(),
             Resolution::Unavailable(why) => format!("unavailable {why}"),
             Resolution::Targets(expansion) => {
-                let names: Vec<String> = expansion.targets.iter().map(target).collect();
-                shorten(&format!("targets {}", names.join(", ")))
+                let names: Vec<String> = expansion.targets.iter().map(target_text).collect();
+                truncate(&format!("targets {}", names.join(", ")))
             }
         },
-        Answer::Dispositions(list) => format!("{} dispositions", list.len()),
-        Answer::Done => return "heard".into(),
-        Answer::Stored(stored) => format!("{stored:?}"),
-        Answer::Auth(answer) => match answer {
-            AuthAnswer::Allow(user) => shorten(&format!("allow {user}")),
+        HookAnswer::Dispositions(list) => format!("{} dispositions", list.len()),
+        HookAnswer::Done => return "heard".into(),
+        HookAnswer::StoredCredential(stored) => format!("{stored:?}"),
+        HookAnswer::Auth(answer) => match answer {
+            AuthAnswer::Allow(user) => truncate(&format!("allow {user}")),
             AuthAnswer::Deny => return "deny".into(),
-            AuthAnswer::Unavailable(why) => shorten(&format!("unavailable {why}")),
+            AuthAnswer::Unavailable(why) => truncate(&format!("unavailable {why}")),
             AuthAnswer::NotMine => return "not-mine".into(),
         },
-        Answer::Reply(None) | Answer::Route(None) => return "not-mine".into(),
-        Answer::Reply(Some(reply)) => format!("reply {reply}"),
-        Answer::Route(Some(hop)) => format!("route {hop}"),
-        Answer::Symbols(symbols) => {
+        HookAnswer::Reply(None) | HookAnswer::Route(None) => return "not-mine".into(),
+        HookAnswer::Reply(Some(reply)) => format!("reply {reply}"),
+        HookAnswer::Route(Some(hop)) => format!("route {hop}"),
+        HookAnswer::Symbols(symbols) => {
             let one = |s: &Symbol| format!("{} {:+.2}", s.name, s.score);
-            shorten(&format!("symbols {}", symbols.iter().map(one).collect::<Vec<_>>().join(", ")))
+            truncate(&format!("symbols {}", symbols.iter().map(one).collect::<Vec<_>>().join(", ")))
         }
-        Answer::Placement(placement) => {
+        HookAnswer::Placement(placement) => {
             format!("priority {:+}, not before {} s", placement.priority, placement.not_before.as_secs())
         }
-        Answer::Class(class) => match class {
+        HookAnswer::ReplyClass(class) => match class {
             ReplyClass::AsIs => return "as-is".into(),
             ReplyClass::Temporary => return "temporary".into(),
             ReplyClass::Permanent => return "permanent".into(),
             ReplyClass::DestinationDead => return "destination-dead".into(),
         },
-        Answer::NextTry(next) => match next {
+        HookAnswer::NextTry(next) => match next {
             NextTry::AsPlanned => return "as-planned".into(),
             NextTry::After(time) => format!("after {} s", time.as_secs()),
             NextTry::GiveUp => return "give-up".into(),
         },
-        Answer::Report(true) => return "send".into(),
-        Answer::Report(false) => return "suppress".into(),
-        Answer::Found(found) => match found {
-            Found::Value(value) => shorten(&format!("value {value}")),
-            Found::Absent => return "absent".into(),
-            Found::Unavailable(why) => shorten(&format!("unavailable {why}")),
+        HookAnswer::SendDsn(true) => return "send".into(),
+        HookAnswer::SendDsn(false) => return "suppress".into(),
+        HookAnswer::TableLookup(found) => match found {
+            TableLookup::Value(value) => truncate(&format!("value {value}")),
+            TableLookup::Absent => return "absent".into(),
+            TableLookup::Unavailable(why) => truncate(&format!("unavailable {why}")),
         },
     };
     description.into()
 }
 
-fn target(target: &Target) -> String {
+fn target_text(target: &ExpansionTarget) -> String {
     match target {
-        Target::Address(address) => address.to_string(),
-        Target::Command(name) => format!("|{name}"),
-        Target::File(path) => path.clone(),
+        ExpansionTarget::Address(address) => address.to_string(),
+        ExpansionTarget::Command(name) => format!("|{name}"),
+        ExpansionTarget::File(path) => path.clone(),
     }
 }
 
-fn diff(changes: &Changes) -> Vec<String> {
-    let mut lines: Vec<String> = changes.edits.iter().map(edit_line).collect();
+fn changes_diff(changes: &StagedChanges) -> Vec<String> {
+    let mut lines: Vec<String> = changes.edits.iter().map(edit_text).collect();
     lines.extend(changes.quarantine.iter().map(|reason| format!("quarantine {reason}")));
     lines.extend(changes.redirect.iter().map(|to| format!("~recipients: {to}")));
     lines.extend(changes.discard_recipients.iter().map(|(index, reason)| format!("-recipient[{index}] discarded: {reason}")));
@@ -254,26 +255,26 @@ fn diff(changes: &Changes) -> Vec<String> {
     lines
 }
 
-fn edit_line(edit: &Edit) -> String {
+fn edit_text(edit: &Edit) -> String {
     match edit {
-        Edit::AddHeader { name, value } => format!("+{name}: {}", text(value)),
-        Edit::InsertHeader { at, name, value } => format!("+[{at}]{name}: {}", text(value)),
-        Edit::ReplaceHeader { name, nth, value } => format!("~{name}[{nth}]: {}", text(value)),
+        Edit::AddHeader { name, value } => format!("+{name}: {}", header_value_text(value)),
+        Edit::InsertHeader { at, name, value } => format!("+[{at}]{name}: {}", header_value_text(value)),
+        Edit::ReplaceHeader { name, nth, value } => format!("~{name}[{nth}]: {}", header_value_text(value)),
         Edit::RemoveHeader { name, nth } => format!("-{name}[{nth}]"),
         Edit::SetSender(sender, _) => format!("~sender: <{sender}>"),
         Edit::AddRecipient(address, _) => format!("+recipient: {address}"),
         Edit::ChangeRecipient { index, to } => format!("~recipient[{index}]: {to}"),
         Edit::RemoveRecipient { index } => format!("-recipient[{index}]"),
         Edit::ReplaceBody(body) => format!("~body: {} octets", body.len()),
-        Edit::Tag { name, value } => format!("+tag {name}={}", shorten(value)),
+        Edit::Tag { name, value } => format!("+tag {name}={}", truncate(value)),
     }
 }
 
-fn text(value: &[u8]) -> String {
-    shorten(&String::from_utf8_lossy(value).replace(['\r', '\n'], " "))
+fn header_value_text(value: &[u8]) -> String {
+    truncate(&String::from_utf8_lossy(value).replace(['\r', '\n'], " "))
 }
 
-fn shorten(text: &str) -> String {
+fn truncate(text: &str) -> String {
     match text.char_indices().nth(VALUE_CHARS_MAX) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text.to_owned(),

@@ -8,9 +8,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
-use waxwing_queue::{After, EmbeddedSpool, KEYSPACES, NewMessage, Settle, Spool, SpoolSettings};
+use waxwing_queue::{EmbeddedSpool, KEYSPACES, NewMessage, NextState, Settlement, Spool, SpoolSettings};
 use waxwing_store::{Store, StoreOptions};
-use waxwing_types::{Address, BodyType, Clock, Envelope, Monotonic, Origin, Recipient, ReversePath, Tags, Timestamp, Via};
+use waxwing_types::{Address, BodyType, Clock, Envelope, Monotonic, Origin, Recipient, ReversePath, Source, Tags, Timestamp};
 
 struct MachineClock(Instant);
 
@@ -32,18 +32,18 @@ fn cpu_ticks() -> u64 {
 
 async fn produce(spool: EmbeddedSpool, clock: Arc<MachineClock>, messages: u64, body: Bytes) {
     for _ in 0..messages {
-        let id = spool.ids().next(clock.now());
-        let mut writer = spool.body_writer(id, spool.room(body.len() as u64).unwrap());
+        let id = spool.queue_ids().next(clock.now());
+        let mut writer = spool.body_writer(id, spool.reserve_space(body.len() as u64).unwrap());
         writer.write(body.clone()).await.unwrap();
         let envelope = Envelope {
-            sender: ReversePath::Of(Address::new("sender", "example.com").unwrap()),
+            sender: ReversePath::Address(Address::new("sender", "example.com").unwrap()),
             recipients: vec![Recipient::new(Address::new("recipient", "example.org").unwrap())],
             body_type: BodyType::SevenBit,
             ret: None,
             envid: None,
             smtputf8: false,
             require_tls: false,
-            origin: Origin::internal(Via::Smtp, clock.now()),
+            origin: Origin::internal(Source::Smtp, clock.now()),
         };
         let head = Bytes::from_static(&[b'h'; 400]);
         let body = writer.finish().await.unwrap();
@@ -51,13 +51,13 @@ async fn produce(spool: EmbeddedSpool, clock: Arc<MachineClock>, messages: u64, 
             .enqueue(NewMessage {
                 id,
                 envelope,
-                head,
+                header: head,
                 body,
                 tags: Tags::new(),
                 hold: None,
                 not_before: std::time::Duration::ZERO,
                 priority: 0,
-                with: Vec::new(),
+                attached: Vec::new(),
             })
             .await
             .unwrap();
@@ -66,18 +66,19 @@ async fn produce(spool: EmbeddedSpool, clock: Arc<MachineClock>, messages: u64, 
 
 async fn own(spool: EmbeddedSpool, messages: u64) {
     let lease = spool.acquire().await.unwrap();
-    let mut fresh = spool.fresh();
+    let mut fresh = spool.new_units();
     let mut settling = JoinSet::new();
     let mut settled = 0;
     while settled < messages {
         let units = tokio::select! {
             hint = fresh.recv() => vec![hint.unwrap().unit],
-            _ = spool.rescan() => panic!("the owner fell behind: hints were dropped"),
+            _ = spool.rescan_from() => panic!("the owner fell behind: hints were dropped"),
         };
         for unit in units {
             settled += 1;
             let spool = spool.clone();
-            let settle = Settle { unit, remaining: Vec::new(), attempts: 1, after: After::Gone, made: Vec::new() };
+            let settle =
+                Settlement { unit, remaining: Vec::new(), attempts: 1, next_state: NextState::Removed, generated: Vec::new() };
             settling.spawn(async move { spool.settle(&lease, settle).await.map(drop) });
         }
         while let Some(done) = settling.try_join_next() {
@@ -103,7 +104,7 @@ fn main() {
         let settings = SpoolSettings::new(50 << 20, clock.clone());
         let spool = EmbeddedSpool::open(&store, &directory.join("bodies"), settings).await.unwrap();
         let mut tasks = JoinSet::new();
-        tasks.spawn(store.pump());
+        tasks.spawn(store.completion_dispatcher());
         let (begun, ticks) = (Instant::now(), cpu_ticks());
         let per_producer = messages / producers;
         let mut work = JoinSet::new();
@@ -118,9 +119,9 @@ fn main() {
             "{:.0} messages/s enqueued and settled, {:.4} CPU s per 1,000, {:.3} syncs per message, {:.1} batches per sync, {} hints dropped",
             messages / seconds,
             ticks as f64 / 100.0 / (messages / 1000.0),
-            stats.synced as f64 / messages,
-            stats.batches as f64 / stats.merged as f64,
-            spool.stats().hints_dropped,
+            stats.synced_commits as f64 / messages,
+            stats.batches as f64 / stats.commits as f64,
+            spool.stats().new_units_dropped,
         );
         drop((spool, store));
         while tasks.join_next().await.is_some() {}

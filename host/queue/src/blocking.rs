@@ -10,17 +10,17 @@ const JOBS_MAX: usize = 32;
 
 /// Runs blocking work on the runtime's blocking threads.
 #[derive(Clone, Debug)]
-pub(crate) struct Blocking(Arc<Semaphore>);
+pub(crate) struct BlockingPool(Arc<Semaphore>);
 
-impl Default for Blocking {
+impl Default for BlockingPool {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(JOBS_MAX)))
     }
 }
 
-impl Blocking {
+impl BlockingPool {
     /// Starts `job` without waiting for the result; skips the job if [`JOBS_MAX`] jobs are running.
-    pub(crate) fn start(&self, job: impl FnOnce() + Send + 'static) {
+    pub(crate) fn try_start(&self, job: impl FnOnce() + Send + 'static) {
         if let Ok(permit) = self.0.clone().try_acquire_owned() {
             drop(tokio::task::spawn_blocking(move || {
                 job();

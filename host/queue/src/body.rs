@@ -9,33 +9,33 @@ use bytes::Bytes;
 use waxwing_store::crash_point;
 use waxwing_types::{BodyRead, MemoryBody, QueueId};
 
-use crate::blocking::Blocking;
+use crate::blocking::BlockingPool;
+use crate::body_files::{BodyFile, BodyFiles};
+use crate::disk_space::Reservation;
 use crate::error::SpoolError;
-use crate::file_body::{BlockSums, BodyRef, FileBody, file_name};
-use crate::files::{BodyFile, BodyFiles};
-use crate::room::Reservation;
+use crate::file_body::{BlockChecksums, BodyFileRef, FileBody, body_file_name};
 use crate::spool::Spool;
 
 /// Maximum size in octets of a body stored inside the message record; also the most that a [`BodyWriter`] buffers.
 pub const BODY_INLINE_BYTES_MAX: usize = 256 << 10;
 /// Initial buffer size in octets of a writer without a size hint.
-const FIRST_BYTES: usize = 8 << 10;
+const INITIAL_BUFFER_BYTES: usize = 8 << 10;
 
 /// State shared by body writers and readers.
-pub(crate) struct Bodies {
+pub(crate) struct BodyStore {
     pub(crate) files: Arc<dyn BodyFiles>,
-    pub(crate) blocking: Blocking,
-    pub(crate) memory: Arc<Memory>,
-    pub(crate) files_made: AtomicU64,
+    pub(crate) blocking: BlockingPool,
+    pub(crate) memory: Arc<BodyMemoryBudget>,
+    pub(crate) files_created: AtomicU64,
 }
 
 /// Budget in octets for all writers together (`spool_memory_bytes_max`).
-pub(crate) struct Memory {
+pub(crate) struct BodyMemoryBudget {
     used: AtomicU64,
     bytes_max: u64,
 }
 
-impl Memory {
+impl BodyMemoryBudget {
     pub(crate) fn new(bytes_max: u64) -> Arc<Self> {
         Arc::new(Self { used: AtomicU64::new(0), bytes_max })
     }
@@ -46,13 +46,13 @@ impl Memory {
 }
 
 /// Part of the common memory budget taken by a single writer.
-struct Share {
-    memory: Arc<Memory>,
+struct MemoryShare {
+    memory: Arc<BodyMemoryBudget>,
     bytes: u64,
 }
 
-impl Share {
-    fn grow(&mut self, to: u64) -> bool {
+impl MemoryShare {
+    fn try_grow(&mut self, to: u64) -> bool {
         let more = to.saturating_sub(self.bytes);
         let fits = |used: u64| used.checked_add(more).filter(|used| *used <= self.memory.bytes_max);
         let grown = self.memory.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok();
@@ -63,39 +63,39 @@ impl Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for MemoryShare {
     fn drop(&mut self) {
         self.memory.used.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
-enum Place {
+enum BodyStorage {
     Memory,
-    File(OpenFile),
+    File(OpenBodyFile),
     /// State after an error: the written data is incomplete.
     Failed,
 }
 
-struct OpenFile {
+struct OpenBodyFile {
     file: Box<dyn BodyFile>,
-    made: Arc<MadeFile>,
-    sums: BlockSums,
+    unreferenced: Arc<UnreferencedFile>,
+    sums: BlockChecksums,
 }
 
 /// Body file without a referencing record: removed on drop, unless a commit with a reference has been submitted.
-struct MadeFile {
+struct UnreferencedFile {
     files: Arc<dyn BodyFiles>,
     id: QueueId,
     suffix: u16,
-    named: AtomicBool,
+    referenced: AtomicBool,
 }
 
-impl Drop for MadeFile {
+impl Drop for UnreferencedFile {
     fn drop(&mut self) {
-        if self.named.load(Ordering::Relaxed) {
+        if self.referenced.load(Ordering::Relaxed) {
             return;
         }
-        let (files, name) = (self.files.clone(), file_name(self.id, self.suffix));
+        let (files, name) = (self.files.clone(), body_file_name(self.id, self.suffix));
         let remove = move || {
             if let Err(error) = files.remove(&name) {
                 tracing::warn!(%name, %error, "an unused body file stays until the next start");
@@ -110,19 +110,19 @@ impl Drop for MadeFile {
 
 /// Receives a body in pieces. Buffers at most 256 KiB, less when the common budget is exhausted.
 pub struct BodyWriter {
-    bodies: Arc<Bodies>,
+    bodies: Arc<BodyStore>,
     id: QueueId,
     reservation: Reservation,
     size: u64,
     buffer: Vec<u8>,
-    share: Share,
-    place: Place,
+    memory_share: MemoryShare,
+    storage: BodyStorage,
 }
 
 impl BodyWriter {
-    pub(crate) fn new(bodies: Arc<Bodies>, id: QueueId, reservation: Reservation) -> Self {
-        let share = Share { memory: bodies.memory.clone(), bytes: 0 };
-        Self { bodies, id, reservation, size: 0, buffer: Vec::new(), share, place: Place::Memory }
+    pub(crate) fn new(bodies: Arc<BodyStore>, id: QueueId, reservation: Reservation) -> Self {
+        let share = MemoryShare { memory: bodies.memory.clone(), bytes: 0 };
+        Self { bodies, id, reservation, size: 0, buffer: Vec::new(), memory_share: share, storage: BodyStorage::Memory }
     }
 
     /// Number of octets received so far.
@@ -133,31 +133,32 @@ impl BodyWriter {
 
     /// Appends the next piece. After an error the body cannot be finished.
     pub async fn write(&mut self, piece: Bytes) -> Result<(), SpoolError> {
-        self.reservation.cover(self.size + piece.len() as u64)?;
+        self.reservation.extend_to(self.size + piece.len() as u64)?;
         self.size += piece.len() as u64;
-        if self.hold(&piece) {
+        if self.try_buffer(&piece) {
             return Ok(());
         }
-        let file = match std::mem::replace(&mut self.place, Place::Failed) {
-            Place::File(file) => file,
-            Place::Memory => self.create().await?,
-            Place::Failed => return Err(SpoolError::Invalid("the body failed before")),
+        let file = match std::mem::replace(&mut self.storage, BodyStorage::Failed) {
+            BodyStorage::File(file) => file,
+            BodyStorage::Memory => self.create_file().await?,
+            BodyStorage::Failed => return Err(SpoolError::Invalid("the body failed before")),
         };
         let file = self.flush(file, piece).await?;
-        self.place = Place::File(file);
+        self.storage = BodyStorage::File(file);
         Ok(())
     }
 
     /// Finishes the body. A body file and its directory are synced on return.
     pub async fn finish(mut self) -> Result<NewBody, SpoolError> {
-        match std::mem::replace(&mut self.place, Place::Failed) {
-            Place::Failed => Err(SpoolError::Invalid("the body failed before")),
-            Place::Memory => {
-                let pending = Held { share: Some(self.share), reservation: Some(self.reservation), file: None };
-                Ok(NewBody { content: Content::Memory(Bytes::from(self.buffer)), held: Some(Arc::new(pending)) })
+        match std::mem::replace(&mut self.storage, BodyStorage::Failed) {
+            BodyStorage::Failed => Err(SpoolError::Invalid("the body failed before")),
+            BodyStorage::Memory => {
+                let pending =
+                    PendingResources { memory_share: Some(self.memory_share), reservation: Some(self.reservation), file: None };
+                Ok(NewBody { content: BodyContent::Memory(Bytes::from(self.buffer)), pending: Some(Arc::new(pending)) })
             }
-            Place::File(file) => {
-                let OpenFile { mut file, made: unreferenced, sums } = self.flush(file, Bytes::new()).await?;
+            BodyStorage::File(file) => {
+                let OpenBodyFile { mut file, unreferenced, sums } = self.flush(file, Bytes::new()).await?;
                 let files = self.bodies.files.clone();
                 let sync = move || -> io::Result<()> {
                     file.sync()?;
@@ -167,25 +168,26 @@ impl BodyWriter {
                     Ok(())
                 };
                 self.bodies.blocking.run(sync).await??;
-                let body = BodyRef { suffix: unreferenced.suffix, size: self.size, blocks: sums.finish() };
+                let body = BodyFileRef { suffix: unreferenced.suffix, size: self.size, block_checksums: sums.finish() };
                 let bodies = self.bodies.clone();
-                let pending = Held { share: None, reservation: Some(self.reservation), file: Some(unreferenced) };
-                Ok(NewBody { content: Content::File { bodies, id: self.id, body }, held: Some(Arc::new(pending)) })
+                let pending =
+                    PendingResources { memory_share: None, reservation: Some(self.reservation), file: Some(unreferenced) };
+                Ok(NewBody { content: BodyContent::File { bodies, id: self.id, body }, pending: Some(Arc::new(pending)) })
             }
         }
     }
 
     /// Buffers the piece if the inline limit and the budget allow.
-    fn hold(&mut self, piece: &[u8]) -> bool {
+    fn try_buffer(&mut self, piece: &[u8]) -> bool {
         let needed = self.buffer.len() + piece.len();
-        if needed > BODY_INLINE_BYTES_MAX || matches!(self.place, Place::Failed) {
+        if needed > BODY_INLINE_BYTES_MAX || matches!(self.storage, BodyStorage::Failed) {
             return false;
         }
         if needed > self.buffer.capacity() {
             let hint = usize::try_from(self.reservation.size_hint()).unwrap_or(usize::MAX);
-            let first = if hint == 0 { FIRST_BYTES } else { hint };
+            let first = if hint == 0 { INITIAL_BUFFER_BYTES } else { hint };
             let capacity = needed.max(2 * self.buffer.capacity()).max(first).min(BODY_INLINE_BYTES_MAX);
-            if !self.share.grow(capacity as u64) {
+            if !self.memory_share.try_grow(capacity as u64) {
                 return false;
             }
             self.buffer.reserve_exact(capacity - self.buffer.len());
@@ -194,17 +196,17 @@ impl BodyWriter {
         true
     }
 
-    async fn create(&self) -> Result<OpenFile, SpoolError> {
-        self.reservation.check()?;
+    async fn create_file(&self) -> Result<OpenBodyFile, SpoolError> {
+        self.reservation.check_reserve()?;
         let (files, id) = (self.bodies.files.clone(), self.id);
-        let create = move || -> io::Result<OpenFile> {
+        let create = move || -> io::Result<OpenBodyFile> {
             let mut suffix = 0;
             loop {
-                match files.create(&file_name(id, suffix)) {
+                match files.create(&body_file_name(id, suffix)) {
                     Ok(file) => {
                         crash_point("queue.after_body_create");
-                        let unreferenced = Arc::new(MadeFile { files, id, suffix, named: AtomicBool::new(false) });
-                        return Ok(OpenFile { file, made: unreferenced, sums: BlockSums::default() });
+                        let unreferenced = Arc::new(UnreferencedFile { files, id, suffix, referenced: AtomicBool::new(false) });
+                        return Ok(OpenBodyFile { file, unreferenced, sums: BlockChecksums::default() });
                     }
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists && suffix < u16::MAX => suffix += 1,
                     Err(error) => return Err(error),
@@ -212,15 +214,15 @@ impl BodyWriter {
             }
         };
         let file = self.bodies.blocking.run(create).await??;
-        self.bodies.files_made.fetch_add(1, Ordering::Relaxed);
+        self.bodies.files_created.fetch_add(1, Ordering::Relaxed);
         Ok(file)
     }
 
     /// Writes the buffered octets, then the piece.
-    async fn flush(&mut self, mut file: OpenFile, piece: Bytes) -> Result<OpenFile, SpoolError> {
+    async fn flush(&mut self, mut file: OpenBodyFile, piece: Bytes) -> Result<OpenBodyFile, SpoolError> {
         let mut buffer = std::mem::take(&mut self.buffer);
         let bytes = buffer.len() + piece.len();
-        let append = move || -> io::Result<(OpenFile, Vec<u8>)> {
+        let append = move || -> io::Result<(OpenBodyFile, Vec<u8>)> {
             for part in [&buffer[..], &piece[..]] {
                 file.sums.update(part);
                 file.file.append(part)?;
@@ -231,7 +233,7 @@ impl BodyWriter {
         };
         let (file, buffer) = self.bodies.blocking.run(append).await??;
         self.buffer = buffer;
-        self.reservation.spend(bytes as u64);
+        self.reservation.consume(bytes as u64);
         Ok(file)
     }
 }
@@ -243,23 +245,23 @@ impl fmt::Debug for BodyWriter {
 }
 
 /// Resources of a body until the message is committed.
-struct Held {
-    share: Option<Share>,
+struct PendingResources {
+    memory_share: Option<MemoryShare>,
     reservation: Option<Reservation>,
-    file: Option<Arc<MadeFile>>,
+    file: Option<Arc<UnreferencedFile>>,
 }
 
 #[derive(Clone)]
-enum Content {
+enum BodyContent {
     Memory(Bytes),
-    File { bodies: Arc<Bodies>, id: QueueId, body: BodyRef },
+    File { bodies: Arc<BodyStore>, id: QueueId, body: BodyFileRef },
 }
 
 /// Finished body waiting for its message. An unused body file is removed on drop.
 #[derive(Clone)]
 pub struct NewBody {
-    content: Content,
-    held: Option<Arc<Held>>,
+    content: BodyContent,
+    pending: Option<Arc<PendingResources>>,
 }
 
 impl NewBody {
@@ -268,15 +270,15 @@ impl NewBody {
         if bytes.len() > BODY_INLINE_BYTES_MAX {
             return Err(SpoolError::Invalid("a body of more than 256 KiB goes through a body writer"));
         }
-        Ok(Self { content: Content::Memory(bytes), held: None })
+        Ok(Self { content: BodyContent::Memory(bytes), pending: None })
     }
 
     /// Stores a body from memory, of any length; bodies too large for a record go to a file.
-    pub async fn of(spool: &dyn Spool, id: QueueId, bytes: Bytes) -> Result<Self, SpoolError> {
+    pub async fn from_bytes(spool: &dyn Spool, id: QueueId, bytes: Bytes) -> Result<Self, SpoolError> {
         if bytes.len() <= BODY_INLINE_BYTES_MAX {
             return Self::inline(bytes);
         }
-        let mut writer = spool.body_writer(id, spool.room(bytes.len() as u64)?);
+        let mut writer = spool.body_writer(id, spool.reserve_space(bytes.len() as u64)?);
         writer.write(bytes).await?;
         writer.finish().await
     }
@@ -285,8 +287,8 @@ impl NewBody {
     #[must_use]
     pub fn size(&self) -> u64 {
         match &self.content {
-            Content::Memory(bytes) => bytes.len() as u64,
-            Content::File { body, .. } => body.size,
+            BodyContent::Memory(bytes) => bytes.len() as u64,
+            BodyContent::File { body, .. } => body.size,
         }
     }
 
@@ -294,57 +296,57 @@ impl NewBody {
     #[must_use]
     pub fn reader(&self) -> Arc<dyn BodyRead> {
         match &self.content {
-            Content::Memory(bytes) => Arc::new(MemoryBody::new(bytes.clone())),
-            Content::File { bodies, id, body } => {
+            BodyContent::Memory(bytes) => Arc::new(MemoryBody::new(bytes.clone())),
+            BodyContent::File { bodies, id, body } => {
                 let body = FileBody::new(bodies.files.clone(), bodies.blocking.clone(), *id, body.clone());
-                Arc::new(WaitingFile { body, _held: self.held.clone() })
+                Arc::new(PendingFileBody { body, _pending: self.pending.clone() })
             }
         }
     }
 
     pub(crate) fn in_memory(&self) -> Option<&Bytes> {
         match &self.content {
-            Content::Memory(bytes) => Some(bytes),
-            Content::File { .. } => None,
+            BodyContent::Memory(bytes) => Some(bytes),
+            BodyContent::File { .. } => None,
         }
     }
 
-    pub(crate) fn file(&self) -> Option<(QueueId, &BodyRef)> {
+    pub(crate) fn file(&self) -> Option<(QueueId, &BodyFileRef)> {
         match &self.content {
-            Content::Memory(_) => None,
-            Content::File { id, body, .. } => Some((*id, body)),
+            BodyContent::Memory(_) => None,
+            BodyContent::File { id, body, .. } => Some((*id, body)),
         }
     }
 
     /// Returns whether disk space was reserved when the body was written.
-    pub(crate) fn has_room(&self) -> bool {
-        self.held.as_ref().is_some_and(|pending| pending.reservation.is_some())
+    pub(crate) fn has_reservation(&self) -> bool {
+        self.pending.as_ref().is_some_and(|pending| pending.reservation.is_some())
     }
 
     /// Marks the file as referenced by a submitted commit. From then on only the cleanup at start may remove the file,
     /// because the commit may become durable whatever result was reported.
-    pub(crate) fn mark_named(&self) {
-        if let Some(file) = self.held.as_ref().and_then(|pending| pending.file.as_ref()) {
-            file.named.store(true, Ordering::Relaxed);
+    pub(crate) fn mark_referenced(&self) {
+        if let Some(file) = self.pending.as_ref().and_then(|pending| pending.file.as_ref()) {
+            file.referenced.store(true, Ordering::Relaxed);
         }
     }
 }
 
 impl fmt::Debug for NewBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let in_memory = self.held.as_ref().is_none_or(|pending| pending.share.is_some());
+        let in_memory = self.pending.as_ref().is_none_or(|pending| pending.memory_share.is_some());
         f.debug_struct("NewBody").field("size", &self.size()).field("in_memory", &in_memory).finish_non_exhaustive()
     }
 }
 
 /// Body file kept on disk while a reader exists.
-struct WaitingFile {
+struct PendingFileBody {
     body: FileBody,
-    _held: Option<Arc<Held>>,
+    _pending: Option<Arc<PendingResources>>,
 }
 
 #[async_trait::async_trait]
-impl BodyRead for WaitingFile {
+impl BodyRead for PendingFileBody {
     fn size(&self) -> u64 {
         self.body.size()
     }

@@ -3,58 +3,58 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use waxwing_types::{
-    Address, BodyType, EnhancedCode, Envelope, Notify, Origin, Recipient, Return, ReversePath, Status, Tags, Timestamp, Via,
+    Address, BodyType, DsnReturn, EnhancedCode, Envelope, Notify, Origin, Recipient, ReversePath, Source, Status, Tags, Timestamp,
 };
 
-use crate::codec::{Malformed, Reader, Writer};
+use crate::codec::{MalformedRecord, RecordReader, RecordWriter};
 
-pub(crate) fn put_envelope(out: &mut Writer, envelope: &Envelope) {
+pub(crate) fn write_envelope(out: &mut RecordWriter, envelope: &Envelope) {
     match &envelope.sender {
         ReversePath::Null => out.u8(0),
-        ReversePath::Of(address) => {
+        ReversePath::Address(address) => {
             out.u8(1);
-            put_address(out, address);
+            write_address(out, address);
         }
     }
     out.number(envelope.recipients.len() as u64);
     for recipient in &envelope.recipients {
-        put_address(out, &recipient.address);
+        write_address(out, &recipient.address);
         out.optional(recipient.original.as_deref());
         out.u8(notify_code(recipient.notify));
     }
-    out.u8(octets_code(envelope));
+    out.u8(body_flags_code(envelope));
     out.u8(match envelope.ret {
         None => 0,
-        Some(Return::Full) => 1,
-        Some(Return::Headers) => 2,
+        Some(DsnReturn::Full) => 1,
+        Some(DsnReturn::Headers) => 2,
     });
     out.optional(envelope.envid.as_deref());
-    put_origin(out, &envelope.origin);
+    write_origin(out, &envelope.origin);
 }
 
-pub(crate) fn take_envelope(input: &mut Reader<'_>) -> Result<Envelope, Malformed> {
-    let sender = if input.flag()? { ReversePath::Of(take_address(input)?) } else { ReversePath::Null };
+pub(crate) fn read_envelope(input: &mut RecordReader<'_>) -> Result<Envelope, MalformedRecord> {
+    let sender = if input.flag()? { ReversePath::Address(read_address(input)?) } else { ReversePath::Null };
     let count = input.count()?;
     let mut recipients = Vec::with_capacity(count);
     for _ in 0..count {
-        let address = take_address(input)?;
+        let address = read_address(input)?;
         let original = input.optional()?;
-        recipients.push(Recipient { address, original, notify: notify_of(input.u8()?)? });
+        recipients.push(Recipient { address, original, notify: notify_from_code(input.u8()?)? });
     }
     let octets = input.u8()?;
-    let (body_type, smtputf8, require_tls) = octets_of(octets)?;
+    let (body_type, smtputf8, require_tls) = body_flags_from_code(octets)?;
     let ret = match input.u8()? {
         0 => None,
-        1 => Some(Return::Full),
-        2 => Some(Return::Headers),
-        _ => return Err(Malformed("RET is unknown")),
+        1 => Some(DsnReturn::Full),
+        2 => Some(DsnReturn::Headers),
+        _ => return Err(MalformedRecord("RET is unknown")),
     };
     let envid = input.optional()?;
-    let origin = take_origin(input)?;
+    let origin = read_origin(input)?;
     Ok(Envelope { sender, recipients, body_type, ret, envid, smtputf8, require_tls, origin })
 }
 
-pub(crate) fn put_tags(out: &mut Writer, tags: &Tags) {
+pub(crate) fn write_tags(out: &mut RecordWriter, tags: &Tags) {
     out.number(tags.len() as u64);
     for (name, value) in tags {
         out.text(name);
@@ -62,11 +62,11 @@ pub(crate) fn put_tags(out: &mut Writer, tags: &Tags) {
     }
 }
 
-pub(crate) fn take_tags(input: &mut Reader<'_>) -> Result<Tags, Malformed> {
+pub(crate) fn read_tags(input: &mut RecordReader<'_>) -> Result<Tags, MalformedRecord> {
     (0..input.count()?).map(|_| Ok((input.text()?.to_owned(), input.text()?.to_owned()))).collect()
 }
 
-pub(crate) fn put_status(out: &mut Writer, status: &Status) {
+pub(crate) fn write_status(out: &mut RecordWriter, status: &Status) {
     out.number(u64::from(status.code.unwrap_or(0)));
     out.u8(status.enhanced.class);
     out.number(u64::from(status.enhanced.subject));
@@ -75,25 +75,25 @@ pub(crate) fn put_status(out: &mut Writer, status: &Status) {
     out.text(&status.text);
 }
 
-pub(crate) fn take_status(input: &mut Reader<'_>) -> Result<Status, Malformed> {
+pub(crate) fn read_status(input: &mut RecordReader<'_>) -> Result<Status, MalformedRecord> {
     let code = Some(input.narrow()?).filter(|code| *code != 0);
     let enhanced = EnhancedCode::new(input.u8()?, input.narrow()?, input.narrow()?);
     Ok(Status { code, enhanced, remote: input.optional()?, text: input.text()?.to_owned() })
 }
 
-fn put_address(out: &mut Writer, address: &Address) {
+fn write_address(out: &mut RecordWriter, address: &Address) {
     out.text(address.local());
     out.text(address.domain());
 }
 
-fn take_address(input: &mut Reader<'_>) -> Result<Address, Malformed> {
+fn read_address(input: &mut RecordReader<'_>) -> Result<Address, MalformedRecord> {
     let local = input.text()?;
-    Address::new(local, input.text()?).map_err(|_| Malformed("an address is not valid"))
+    Address::new(local, input.text()?).map_err(|_| MalformedRecord("an address is not valid"))
 }
 
 /// Encodes the body type in the two lowest bits, then SMTPUTF8 and REQUIRETLS, so that older records without either flag
 /// stay valid.
-fn octets_code(envelope: &Envelope) -> u8 {
+fn body_flags_code(envelope: &Envelope) -> u8 {
     let body = match envelope.body_type {
         BodyType::SevenBit => 0,
         BodyType::EightBitMime => 1,
@@ -102,15 +102,15 @@ fn octets_code(envelope: &Envelope) -> u8 {
     body | u8::from(envelope.smtputf8) << 2 | u8::from(envelope.require_tls) << 3
 }
 
-fn octets_of(code: u8) -> Result<(BodyType, bool, bool), Malformed> {
+fn body_flags_from_code(code: u8) -> Result<(BodyType, bool, bool), MalformedRecord> {
     let body = match code & 3 {
         0 => BodyType::SevenBit,
         1 => BodyType::EightBitMime,
         2 => BodyType::BinaryMime,
-        _ => return Err(Malformed("the body's type is unknown")),
+        _ => return Err(MalformedRecord("the body's type is unknown")),
     };
     if code >> 4 != 0 {
-        return Err(Malformed("the body's type is unknown"));
+        return Err(MalformedRecord("the body's type is unknown"));
     }
     Ok((body, code & 4 != 0, code & 8 != 0))
 }
@@ -123,16 +123,16 @@ fn notify_code(notify: Notify) -> u8 {
     }
 }
 
-fn notify_of(code: u8) -> Result<Notify, Malformed> {
+fn notify_from_code(code: u8) -> Result<Notify, MalformedRecord> {
     match code {
         0 => Ok(Notify::Default),
         1 => Ok(Notify::Never),
         8..=15 => Ok(Notify::On { success: code & 1 != 0, failure: code & 2 != 0, delay: code & 4 != 0 }),
-        _ => Err(Malformed("NOTIFY is unknown")),
+        _ => Err(MalformedRecord("NOTIFY is unknown")),
     }
 }
 
-fn put_origin(out: &mut Writer, origin: &Origin) {
+fn write_origin(out: &mut RecordWriter, origin: &Origin) {
     match origin.peer {
         None => out.u8(0),
         Some(SocketAddr::V4(peer)) => {
@@ -152,11 +152,11 @@ fn put_origin(out: &mut Writer, origin: &Origin) {
     out.optional(origin.helo.as_deref());
     out.u8(u8::from(origin.esmtp));
     out.optional(origin.user.as_deref());
-    out.u8(via_code(origin.via));
+    out.u8(source_code(origin.source));
     out.number(origin.received_at.as_millis());
 }
 
-fn take_origin(input: &mut Reader<'_>) -> Result<Origin, Malformed> {
+fn read_origin(input: &mut RecordReader<'_>) -> Result<Origin, MalformedRecord> {
     let peer = match input.u8()? {
         0 => None,
         4 => Some(SocketAddrV4::new(Ipv4Addr::from(input.array::<4>()?), input.narrow()?).into()),
@@ -164,7 +164,7 @@ fn take_origin(input: &mut Reader<'_>) -> Result<Origin, Malformed> {
             let address = Ipv6Addr::from(input.array::<16>()?);
             Some(SocketAddrV6::new(address, input.narrow()?, input.narrow()?, input.narrow()?).into())
         }
-        _ => return Err(Malformed("the peer's address family is unknown")),
+        _ => return Err(MalformedRecord("the peer's address family is unknown")),
     };
     Ok(Origin {
         peer,
@@ -172,32 +172,32 @@ fn take_origin(input: &mut Reader<'_>) -> Result<Origin, Malformed> {
         helo: input.optional()?,
         esmtp: input.flag()?,
         user: input.optional()?,
-        via: via_of(input.u8()?)?,
+        source: source_from_code(input.u8()?)?,
         received_at: Timestamp::from_millis(input.number()?),
     })
 }
 
-fn via_code(via: Via) -> u8 {
+fn source_code(via: Source) -> u8 {
     match via {
-        Via::Smtp => 0,
-        Via::Submission => 1,
-        Via::Lmtp => 2,
-        Via::Pickup => 3,
-        Via::Forward => 4,
-        Via::Dsn => 5,
-        Via::Api => 6,
+        Source::Smtp => 0,
+        Source::Submission => 1,
+        Source::Lmtp => 2,
+        Source::Pickup => 3,
+        Source::Forward => 4,
+        Source::Dsn => 5,
+        Source::Api => 6,
     }
 }
 
-fn via_of(code: u8) -> Result<Via, Malformed> {
+fn source_from_code(code: u8) -> Result<Source, MalformedRecord> {
     match code {
-        0 => Ok(Via::Smtp),
-        1 => Ok(Via::Submission),
-        2 => Ok(Via::Lmtp),
-        3 => Ok(Via::Pickup),
-        4 => Ok(Via::Forward),
-        5 => Ok(Via::Dsn),
-        6 => Ok(Via::Api),
-        _ => Err(Malformed("the source is unknown")),
+        0 => Ok(Source::Smtp),
+        1 => Ok(Source::Submission),
+        2 => Ok(Source::Lmtp),
+        3 => Ok(Source::Pickup),
+        4 => Ok(Source::Forward),
+        5 => Ok(Source::Dsn),
+        6 => Ok(Source::Api),
+        _ => Err(MalformedRecord("the source is unknown")),
     }
 }

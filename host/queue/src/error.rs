@@ -48,7 +48,7 @@ impl SpoolError {
     pub fn is_fatal(&self) -> bool {
         match self {
             Self::Fenced | Self::Store(StoreError::Open(_) | StoreError::Poisoned(_) | StoreError::Closed) => true,
-            Self::Store(StoreError::Read(_) | StoreError::Reclaim(_))
+            Self::Store(StoreError::Read(_) | StoreError::Compact(_))
             | Self::Full { .. }
             | Self::NotFound
             | Self::Corrupt(_)

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use waxwing_types::{BodyRead, QueueId};
 
-use crate::blocking::Blocking;
-use crate::files::{BodyFile, BodyFiles};
+use crate::blocking::BlockingPool;
+use crate::body_files::{BodyFile, BodyFiles};
 
 /// Block size in octets of a body file. Each block has a CRC, so that every read is verified.
 pub const BODY_BLOCK_BYTES: usize = 64 << 10;
@@ -19,28 +19,28 @@ const READ_BYTES_MAX: usize = 1 << 20;
 
 /// Reference to a body file in a message record.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct BodyRef {
+pub(crate) struct BodyFileRef {
     /// Suffix that distinguishes the files of a message; 0 for the first.
     pub(crate) suffix: u16,
     /// Size of the body in octets.
     pub(crate) size: u64,
     /// CRC of each block.
-    pub(crate) blocks: Arc<[u32]>,
+    pub(crate) block_checksums: Arc<[u32]>,
 }
 
-impl fmt::Debug for BodyRef {
+impl fmt::Debug for BodyFileRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BodyRef").field("suffix", &self.suffix).field("size", &self.size).finish_non_exhaustive()
     }
 }
 
 /// Returns the name of a body file.
-pub(crate) fn file_name(id: QueueId, suffix: u16) -> String {
+pub(crate) fn body_file_name(id: QueueId, suffix: u16) -> String {
     if suffix == 0 { id.to_string() } else { format!("{id}.{suffix}") }
 }
 
 /// Parses a file name into message id and suffix.
-pub(crate) fn parse_file_name(name: &str) -> Option<(QueueId, u16)> {
+pub(crate) fn parse_body_file_name(name: &str) -> Option<(QueueId, u16)> {
     match name.split_once('.') {
         None => Some((name.parse().ok()?, 0)),
         Some((id, suffix)) => Some((id.parse().ok()?, suffix.parse().ok().filter(|n| *n > 0)?)),
@@ -49,13 +49,13 @@ pub(crate) fn parse_file_name(name: &str) -> Option<(QueueId, u16)> {
 
 /// Computes the CRC of each block incrementally.
 #[derive(Default)]
-pub(crate) struct BlockSums {
+pub(crate) struct BlockChecksums {
     done: Vec<u32>,
     hasher: crc32fast::Hasher,
     filled: usize,
 }
 
-impl BlockSums {
+impl BlockChecksums {
     pub(crate) fn update(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let (now, later) = bytes.split_at(bytes.len().min(BODY_BLOCK_BYTES - self.filled));
@@ -84,14 +84,14 @@ impl BlockSums {
 /// Reads a body file on blocking threads in whole blocks, each verified against its CRC.
 pub(crate) struct FileBody {
     files: Arc<dyn BodyFiles>,
-    blocking: Blocking,
+    blocking: BlockingPool,
     id: QueueId,
-    body: BodyRef,
+    body: BodyFileRef,
     open: Arc<Mutex<Option<Arc<dyn BodyFile>>>>,
 }
 
 impl FileBody {
-    pub(crate) fn new(files: Arc<dyn BodyFiles>, blocking: Blocking, id: QueueId, body: BodyRef) -> Self {
+    pub(crate) fn new(files: Arc<dyn BodyFiles>, blocking: BlockingPool, id: QueueId, body: BodyFileRef) -> Self {
         Self { files, blocking, id, body, open: Arc::default() }
     }
 }
@@ -112,34 +112,34 @@ impl BodyRead for FileBody {
             return Ok(Bytes::new());
         }
         let (files, open, body, id) = (self.files.clone(), self.open.clone(), self.body.clone(), self.id);
-        self.blocking.run(move || read_checked(&*opened(&*files, &open, id, &body)?, &body, offset, end)).await?
+        self.blocking.run(move || read_verified(&*open_cached(&*files, &open, id, &body)?, &body, offset, end)).await?
     }
 }
 
-fn opened(
+fn open_cached(
     files: &dyn BodyFiles,
     open: &Mutex<Option<Arc<dyn BodyFile>>>,
     id: QueueId,
-    body: &BodyRef,
+    body: &BodyFileRef,
 ) -> io::Result<Arc<dyn BodyFile>> {
     let mut open = open.lock();
     if let Some(file) = &*open {
         return Ok(file.clone());
     }
-    let file: Arc<dyn BodyFile> = files.open(&file_name(id, body.suffix))?.into();
+    let file: Arc<dyn BodyFile> = files.open(&body_file_name(id, body.suffix))?.into();
     *open = Some(file.clone());
     Ok(file)
 }
 
 /// Reads the blocks that contain `offset..end` and returns the requested range.
-fn read_checked(file: &dyn BodyFile, body: &BodyRef, offset: u64, end: u64) -> io::Result<Bytes> {
+fn read_verified(file: &dyn BodyFile, body: &BodyFileRef, offset: u64, end: u64) -> io::Result<Bytes> {
     const BLOCK: u64 = BODY_BLOCK_BYTES as u64;
     let (first, start) = (offset / BLOCK, offset / BLOCK * BLOCK);
     let stop = end.div_ceil(BLOCK).saturating_mul(BLOCK).min(body.size);
     let length = usize::try_from(stop - start).map_err(io::Error::other)?;
     let mut buffer = vec![0; length];
     file.read_exact_at(&mut buffer, start)?;
-    let sums = body.blocks.iter().skip(usize::try_from(first).map_err(io::Error::other)?);
+    let sums = body.block_checksums.iter().skip(usize::try_from(first).map_err(io::Error::other)?);
     let mut sums = sums.copied();
     for block in buffer.chunks(BODY_BLOCK_BYTES) {
         if sums.next() != Some(crc32fast::hash(block)) {
@@ -159,10 +159,10 @@ mod tests {
     fn names_are_read_back() {
         let id = QueueId::from_u64(0x1234_5678_9abc_def0);
         for suffix in [0, 1, 65535] {
-            assert_eq!(parse_file_name(&file_name(id, suffix)), Some((id, suffix)));
+            assert_eq!(parse_body_file_name(&body_file_name(id, suffix)), Some((id, suffix)));
         }
         for name in ["", "x", "0000000000000.0", "0000000000000.x", "0000000000000.1.2", "lost+found"] {
-            assert_eq!(parse_file_name(name), None, "{name}");
+            assert_eq!(parse_body_file_name(name), None, "{name}");
         }
     }
 
@@ -171,7 +171,7 @@ mod tests {
         let bytes: Vec<u8> = (0..3 * BODY_BLOCK_BYTES + 7).map(|n| ((n * 31) >> 3) as u8).collect();
         let whole: Vec<u32> = bytes.chunks(BODY_BLOCK_BYTES).map(crc32fast::hash).collect();
         for piece in [1000, BODY_BLOCK_BYTES, BODY_BLOCK_BYTES + 1, bytes.len()] {
-            let mut sums = BlockSums::default();
+            let mut sums = BlockChecksums::default();
             bytes.chunks(piece).for_each(|chunk| sums.update(chunk));
             assert_eq!(*sums.finish(), *whole, "pieces of {piece}");
         }

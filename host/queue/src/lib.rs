@@ -17,36 +17,36 @@
 
 mod blocking;
 mod body;
+mod body_files;
 mod codec;
+mod compaction;
+mod disk_space;
 mod embedded;
 mod envelope_codec;
 mod error;
 mod file_body;
-mod files;
-mod hints;
+mod listing;
+mod listing_types;
 #[cfg(feature = "test-engine")]
 mod lossy_files;
-mod message;
-mod reclaim;
+mod new_message;
+mod new_units;
 mod record;
 mod recovery;
-mod room;
 mod schedule;
 mod settle;
 mod spool;
 mod unit;
-mod view;
-mod viewer;
 
 pub use body::{BODY_INLINE_BYTES_MAX, BodyWriter, NewBody};
+pub use body_files::{BodyFile, BodyFiles, DiskBodyFiles};
+pub use disk_space::Reservation;
 pub use embedded::{EmbeddedSpool, KEYSPACES, SpoolSettings};
 pub use error::SpoolError;
 pub use file_body::BODY_BLOCK_BYTES;
-pub use files::{BodyFile, BodyFiles, DiskFiles};
+pub use listing_types::{ListEntry, ListKey, ListMessage, ListPage, MessageDetail, SpoolStats, UnitState};
 #[cfg(feature = "test-engine")]
-pub use lossy_files::LossyFiles;
-pub use message::{HEAD_BYTES_MAX, NewMessage};
-pub use room::Reservation;
-pub use spool::{Fresh, Lease, Spool};
-pub use unit::{After, DueKey, Settle, UNIT_RECIPIENTS_MAX, Unit, UnitRecipient};
-pub use view::{ListEntry, ListKey, ListMessage, ListPage, Shown, Stats, UnitState};
+pub use lossy_files::LossyBodyFiles;
+pub use new_message::{HEADER_BLOCK_BYTES_MAX, NewMessage};
+pub use spool::{Lease, NewUnit, Spool};
+pub use unit::{DueKey, NextState, Settlement, UNIT_RECIPIENTS_MAX, Unit, UnitRecipient};

@@ -6,37 +6,37 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::files::{BodyFile, BodyFiles};
+use crate::body_files::{BodyFile, BodyFiles};
 
 #[derive(Clone, Default)]
-struct Content {
+struct LossyContent {
     bytes: Vec<u8>,
     synced_bytes: usize,
     name_synced: bool,
 }
 
 #[derive(Default)]
-struct State {
-    files: BTreeMap<String, Arc<Mutex<Content>>>,
+struct LossyFilesState {
+    files: BTreeMap<String, Arc<Mutex<LossyContent>>>,
     killed: bool,
-    syncs_forgotten: bool,
+    syncs_ignored: bool,
     free_bytes: Option<u64>,
 }
 
 /// In-memory body files; clones share the content. Removals are durable at once and creations as late as allowed, the worst
 /// case for code that relies on their order.
 #[derive(Clone, Default)]
-pub struct LossyFiles(Arc<Mutex<State>>);
+pub struct LossyBodyFiles(Arc<Mutex<LossyFilesState>>);
 
-impl LossyFiles {
+impl LossyBodyFiles {
     /// Sets the result of [`BodyFiles::free_bytes`].
     pub fn set_free_bytes(&self, bytes: u64) {
         self.0.lock().free_bytes = Some(bytes);
     }
 
     /// Turns every sync into a no-op: a defect that tests must detect.
-    pub fn forget_syncs(&self) {
-        self.0.lock().syncs_forgotten = true;
+    pub fn ignore_syncs(&self) {
+        self.0.lock().syncs_ignored = true;
     }
 
     /// Makes every later write fail.
@@ -49,45 +49,45 @@ impl LossyFiles {
     pub fn restart(&self) -> Self {
         let mut state = self.0.lock();
         state.killed = true;
-        let left = |(name, content): (&String, &Arc<Mutex<Content>>)| {
+        let left = |(name, content): (&String, &Arc<Mutex<LossyContent>>)| {
             let mut content = content.lock().clone();
             content.bytes.truncate(content.synced_bytes);
             content.name_synced.then(|| (name.clone(), Arc::new(Mutex::new(content))))
         };
         let files = state.files.iter().filter_map(left).collect();
-        Self(Arc::new(Mutex::new(State { files, free_bytes: state.free_bytes, ..State::default() })))
+        Self(Arc::new(Mutex::new(LossyFilesState { files, free_bytes: state.free_bytes, ..LossyFilesState::default() })))
     }
 
-    fn living(&self) -> io::Result<parking_lot::MutexGuard<'_, State>> {
+    fn lock_unless_killed(&self) -> io::Result<parking_lot::MutexGuard<'_, LossyFilesState>> {
         let state = self.0.lock();
         if state.killed { Err(io::Error::other("the power is cut")) } else { Ok(state) }
     }
 }
 
-struct LossyFile {
-    files: LossyFiles,
-    content: Arc<Mutex<Content>>,
+struct LossyBodyFile {
+    files: LossyBodyFiles,
+    content: Arc<Mutex<LossyContent>>,
 }
 
-impl BodyFiles for LossyFiles {
+impl BodyFiles for LossyBodyFiles {
     fn create(&self, name: &str) -> io::Result<Box<dyn BodyFile>> {
-        let mut state = self.living()?;
+        let mut state = self.lock_unless_killed()?;
         if state.files.contains_key(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        let content = Arc::<Mutex<Content>>::default();
+        let content = Arc::<Mutex<LossyContent>>::default();
         state.files.insert(name.to_owned(), content.clone());
-        Ok(Box::new(LossyFile { files: self.clone(), content }))
+        Ok(Box::new(LossyBodyFile { files: self.clone(), content }))
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn BodyFile>> {
         let content = self.0.lock().files.get(name).cloned().ok_or(io::ErrorKind::NotFound)?;
-        Ok(Box::new(LossyFile { files: self.clone(), content }))
+        Ok(Box::new(LossyBodyFile { files: self.clone(), content }))
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        let state = self.living()?;
-        if state.syncs_forgotten {
+        let state = self.lock_unless_killed()?;
+        if state.syncs_ignored {
             return Ok(());
         }
         for content in state.files.values() {
@@ -97,7 +97,7 @@ impl BodyFiles for LossyFiles {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        let mut state = self.living()?;
+        let mut state = self.lock_unless_killed()?;
         state.files.remove(name).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
@@ -110,16 +110,16 @@ impl BodyFiles for LossyFiles {
     }
 }
 
-impl BodyFile for LossyFile {
+impl BodyFile for LossyBodyFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let _living = self.files.living()?;
+        let _living = self.files.lock_unless_killed()?;
         self.content.lock().bytes.extend_from_slice(bytes);
         Ok(())
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        let state = self.files.living()?;
-        if state.syncs_forgotten {
+        let state = self.files.lock_unless_killed()?;
+        if state.syncs_ignored {
             return Ok(());
         }
         let mut content = self.content.lock();

@@ -6,28 +6,28 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use waxwing_types::{Envelope, QueueId, Tags, Timestamp};
 
-use crate::codec::{HEADER_BYTES, Malformed, Reader, Writer, open, seal};
-use crate::envelope_codec::{put_envelope, put_status, put_tags, take_envelope, take_status, take_tags};
-use crate::file_body::{BODY_BLOCK_BYTES, BodyRef};
+use crate::codec::{MalformedRecord, RECORD_HEADER_BYTES, RecordReader, RecordWriter, open_record, seal_record};
+use crate::envelope_codec::{read_envelope, read_status, read_tags, write_envelope, write_status, write_tags};
+use crate::file_body::{BODY_BLOCK_BYTES, BodyFileRef};
 use crate::unit::{DUE_KEY_BYTES, DueKey, Unit, UnitRecipient};
 
 const MESSAGE_VERSION: u8 = 1;
 const UNIT_VERSION: u8 = 1;
-const PARKED_VERSION: u8 = 1;
+const SUSPENDED_VERSION: u8 = 1;
 const STATE_VERSION: u8 = 1;
 const NUMBER_VERSION: u8 = 1;
 
-const BODY_INSIDE: u8 = 0;
+const BODY_INLINE: u8 = 0;
 const BODY_FILE: u8 = 1;
 
 /// Octets of record header, body kind, length of the fields and length of the header block.
-const MESSAGE_FIXED_BYTES: usize = HEADER_BYTES + 1 + 4 + 4;
+const MESSAGE_FIXED_BYTES: usize = RECORD_HEADER_BYTES + 1 + 4 + 4;
 
 /// Body of a message as stored in a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RecordBody {
-    Inside(Bytes),
-    File(BodyRef),
+    Inline(Bytes),
+    File(BodyFileRef),
 }
 
 /// Decoded message record.
@@ -35,53 +35,53 @@ pub(crate) enum RecordBody {
 pub(crate) struct MessageRecord {
     pub(crate) envelope: Envelope,
     pub(crate) tags: Tags,
-    pub(crate) head: Bytes,
+    pub(crate) header: Bytes,
     pub(crate) body: RecordBody,
 }
 
 impl MessageRecord {
     /// Octets of header block and body.
     pub(crate) fn size(&self) -> u64 {
-        self.head.len() as u64
+        self.header.len() as u64
             + match &self.body {
-                RecordBody::Inside(bytes) => bytes.len() as u64,
+                RecordBody::Inline(bytes) => bytes.len() as u64,
                 RecordBody::File(body) => body.size,
             }
     }
 }
 
 /// Encoded message record with the positions of header block and body.
-pub(crate) struct MadeRecord {
+pub(crate) struct EncodedMessage {
     pub(crate) bytes: Bytes,
-    pub(crate) head: Bytes,
+    pub(crate) header: Bytes,
     /// Inline body; empty for a body file.
-    pub(crate) inside: Bytes,
+    pub(crate) inline_body: Bytes,
 }
 
 /// Encodes all stored parts of a message into a single buffer, used for both storage and delivery.
-pub(crate) fn make_message(
+pub(crate) fn encode_message(
     id: QueueId,
     envelope: &Envelope,
     tags: &Tags,
     header: &[u8],
     body: &RecordBody,
-) -> Result<MadeRecord, Malformed> {
-    let mut fields = Writer::with_capacity(256);
-    put_envelope(&mut fields, envelope);
-    put_tags(&mut fields, tags);
+) -> Result<EncodedMessage, MalformedRecord> {
+    let mut fields = RecordWriter::with_capacity(256);
+    write_envelope(&mut fields, envelope);
+    write_tags(&mut fields, tags);
     let (kind, inline_body) = match body {
-        RecordBody::Inside(bytes) => (BODY_INSIDE, bytes.as_ref()),
+        RecordBody::Inline(bytes) => (BODY_INLINE, bytes.as_ref()),
         RecordBody::File(body) => {
             fields.number(u64::from(body.suffix));
             fields.number(body.size);
-            for sum in &*body.blocks {
+            for sum in &*body.block_checksums {
                 fields.0.extend_from_slice(&sum.to_le_bytes());
             }
             (BODY_FILE, &[][..])
         }
     };
     let fields = fields.0;
-    let too_long = |_| Malformed("the envelope or the header block is too long");
+    let too_long = |_| MalformedRecord("the envelope or the header block is too long");
     let (fields_bytes, header_bytes) =
         (u32::try_from(fields.len()).map_err(too_long)?, u32::try_from(header.len()).map_err(too_long)?);
     let mut record = BytesMut::with_capacity(MESSAGE_FIXED_BYTES + fields.len() + header.len() + inline_body.len());
@@ -91,76 +91,76 @@ pub(crate) fn make_message(
     for part in [&fields, header, inline_body] {
         record.extend_from_slice(part);
     }
-    seal(&mut record, &id.to_key());
+    seal_record(&mut record, &id.to_key());
     let bytes = record.freeze();
     let header_at = MESSAGE_FIXED_BYTES + fields.len();
     let body_at = header_at + header.len();
-    Ok(MadeRecord { head: bytes.slice(header_at..body_at), inside: bytes.slice(body_at..), bytes })
+    Ok(EncodedMessage { header: bytes.slice(header_at..body_at), inline_body: bytes.slice(body_at..), bytes })
 }
 
-pub(crate) fn read_message(id: QueueId, record: &Bytes) -> Result<MessageRecord, Malformed> {
-    let mut input = Reader(open(record, &id.to_key(), MESSAGE_VERSION)?);
+pub(crate) fn decode_message(id: QueueId, record: &Bytes) -> Result<MessageRecord, MalformedRecord> {
+    let mut input = RecordReader(open_record(record, &id.to_key(), MESSAGE_VERSION)?);
     let kind = input.u8()?;
     let fields = u32::from_le_bytes(input.array()?) as usize;
     let header_bytes = u32::from_le_bytes(input.array()?) as usize;
-    let mut fields = Reader(input.take(fields)?);
+    let mut fields = RecordReader(input.take(fields)?);
     let header = record.slice_ref(input.take(header_bytes)?);
-    let envelope = take_envelope(&mut fields)?;
-    let tags = take_tags(&mut fields)?;
+    let envelope = read_envelope(&mut fields)?;
+    let tags = read_tags(&mut fields)?;
     let body = match kind {
-        BODY_INSIDE => RecordBody::Inside(record.slice_ref(input.0)),
+        BODY_INLINE => RecordBody::Inline(record.slice_ref(input.0)),
         BODY_FILE => {
             input.end()?;
-            RecordBody::File(take_body_ref(&mut fields)?)
+            RecordBody::File(read_body_ref(&mut fields)?)
         }
-        _ => return Err(Malformed("the kind of body is unknown")),
+        _ => return Err(MalformedRecord("the kind of body is unknown")),
     };
     fields.end()?;
-    Ok(MessageRecord { envelope, tags, head: header, body })
+    Ok(MessageRecord { envelope, tags, header, body })
 }
 
-fn take_body_ref(fields: &mut Reader<'_>) -> Result<BodyRef, Malformed> {
+fn read_body_ref(fields: &mut RecordReader<'_>) -> Result<BodyFileRef, MalformedRecord> {
     let suffix = fields.narrow()?;
     let size: u64 = fields.number()?;
-    let count = usize::try_from(size.div_ceil(BODY_BLOCK_BYTES as u64)).map_err(|_| Malformed("a number is too large"))?;
-    let sums = fields.take(count.checked_mul(4).ok_or(Malformed("a number is too large"))?)?;
+    let count = usize::try_from(size.div_ceil(BODY_BLOCK_BYTES as u64)).map_err(|_| MalformedRecord("a number is too large"))?;
+    let sums = fields.take(count.checked_mul(4).ok_or(MalformedRecord("a number is too large"))?)?;
     let blocks: Arc<[u32]> = sums.as_chunks::<4>().0.iter().map(|sum| u32::from_le_bytes(*sum)).collect();
-    Ok(BodyRef { suffix, size, blocks })
+    Ok(BodyFileRef { suffix, size, block_checksums: blocks })
 }
 
 /// Encodes a unit for the due index; time, id and number are in the key.
-pub(crate) fn make_unit(unit: &Unit, key: &[u8]) -> Bytes {
-    let mut out = Writer::record(UNIT_VERSION, 12 + 2 * unit.recipients.len());
-    put_unit(&mut out, unit);
+pub(crate) fn encode_unit(unit: &Unit, key: &[u8]) -> Bytes {
+    let mut out = RecordWriter::new_record(UNIT_VERSION, 12 + 2 * unit.recipients.len());
+    write_unit_fields(&mut out, unit);
     out.seal(key).into()
 }
 
-pub(crate) fn read_unit(key: DueKey, record: &[u8]) -> Result<Unit, Malformed> {
-    let mut input = Reader(open(record, &key.to_bytes(), UNIT_VERSION)?);
-    let unit = take_unit(&mut input, key)?;
+pub(crate) fn decode_unit(key: DueKey, record: &[u8]) -> Result<Unit, MalformedRecord> {
+    let mut input = RecordReader(open_record(record, &key.to_bytes(), UNIT_VERSION)?);
+    let unit = read_unit_fields(&mut input, key)?;
     input.end()?;
     Ok(unit)
 }
 
-fn put_unit(out: &mut Writer, unit: &Unit) {
+fn write_unit_fields(out: &mut RecordWriter, unit: &Unit) {
     out.number(unit.version);
     out.number(u64::from(unit.attempts));
-    out.number(u64::from(unit.siblings));
-    out.u8(u8::from(unit.body_file));
+    out.number(u64::from(unit.unit_count));
+    out.u8(u8::from(unit.has_body_file));
     out.number(unit.recipients.len() as u64);
     for recipient in &unit.recipients {
         out.number(u64::from(recipient.index));
-        match &recipient.last {
+        match &recipient.last_status {
             None => out.u8(0),
             Some(status) => {
                 out.u8(1);
-                put_status(out, status);
+                write_status(out, status);
             }
         }
     }
 }
 
-fn take_unit(input: &mut Reader<'_>, key: DueKey) -> Result<Unit, Malformed> {
+fn read_unit_fields(input: &mut RecordReader<'_>, key: DueKey) -> Result<Unit, MalformedRecord> {
     let version = input.number()?;
     let attempts = input.narrow()?;
     let siblings = input.narrow()?;
@@ -169,15 +169,24 @@ fn take_unit(input: &mut Reader<'_>, key: DueKey) -> Result<Unit, Malformed> {
     let mut recipients = Vec::with_capacity(count);
     for _ in 0..count {
         let index = input.narrow()?;
-        let last = if input.flag()? { Some(take_status(input)?) } else { None };
-        recipients.push(UnitRecipient { index, last });
+        let last = if input.flag()? { Some(read_status(input)?) } else { None };
+        recipients.push(UnitRecipient { index, last_status: last });
     }
-    Ok(Unit { id: key.id, number: key.number, recipients, attempts, next_at: key.next_at, version, siblings, body_file })
+    Ok(Unit {
+        id: key.id,
+        number: key.number,
+        recipients,
+        attempts,
+        next_at: key.next_at,
+        version,
+        unit_count: siblings,
+        has_body_file: body_file,
+    })
 }
 
 /// Unit that is not due, with the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Parked {
+pub(crate) enum SuspendedUnit {
     /// Unit put on hold for the operator.
     Held { reason: String, unit: Unit },
     /// Unit whose message cannot be read.
@@ -186,34 +195,34 @@ pub(crate) enum Parked {
     CorruptUnit { detail: String, next_at: Timestamp, record: Bytes },
 }
 
-pub(crate) fn make_parked(key: &[u8], parked: &Parked) -> Bytes {
-    let mut out = Writer::record(PARKED_VERSION, 64);
+pub(crate) fn encode_suspended(key: &[u8], parked: &SuspendedUnit) -> Bytes {
+    let mut out = RecordWriter::new_record(SUSPENDED_VERSION, 64);
     let (kind, reason, next_at) = match parked {
-        Parked::Held { reason, unit } => (0, reason, unit.next_at),
-        Parked::CorruptMessage { detail, unit } => (1, detail, unit.next_at),
-        Parked::CorruptUnit { detail, next_at, .. } => (2, detail, *next_at),
+        SuspendedUnit::Held { reason, unit } => (0, reason, unit.next_at),
+        SuspendedUnit::CorruptMessage { detail, unit } => (1, detail, unit.next_at),
+        SuspendedUnit::CorruptUnit { detail, next_at, .. } => (2, detail, *next_at),
     };
     out.u8(kind);
     out.text(reason);
     out.number(next_at.as_millis());
     match parked {
-        Parked::Held { unit, .. } | Parked::CorruptMessage { unit, .. } => put_unit(&mut out, unit),
-        Parked::CorruptUnit { record, .. } => out.bytes(record),
+        SuspendedUnit::Held { unit, .. } | SuspendedUnit::CorruptMessage { unit, .. } => write_unit_fields(&mut out, unit),
+        SuspendedUnit::CorruptUnit { record, .. } => out.bytes(record),
     }
     out.seal(key).into()
 }
 
-pub(crate) fn read_parked(key: &[u8], id: QueueId, number: u16, record: &[u8]) -> Result<Parked, Malformed> {
-    let mut input = Reader(open(record, key, PARKED_VERSION)?);
+pub(crate) fn decode_suspended(key: &[u8], id: QueueId, number: u16, record: &[u8]) -> Result<SuspendedUnit, MalformedRecord> {
+    let mut input = RecordReader(open_record(record, key, SUSPENDED_VERSION)?);
     let kind = input.u8()?;
     let reason = input.text()?.to_owned();
     let next_at = Timestamp::from_millis(input.number()?);
     let key = DueKey { next_at, id, number };
     let parked = match kind {
-        0 => Parked::Held { reason, unit: take_unit(&mut input, key)? },
-        1 => Parked::CorruptMessage { detail: reason, unit: take_unit(&mut input, key)? },
-        2 => Parked::CorruptUnit { detail: reason, next_at, record: Bytes::copy_from_slice(input.bytes()?) },
-        _ => return Err(Malformed("the reason is unknown")),
+        0 => SuspendedUnit::Held { reason, unit: read_unit_fields(&mut input, key)? },
+        1 => SuspendedUnit::CorruptMessage { detail: reason, unit: read_unit_fields(&mut input, key)? },
+        2 => SuspendedUnit::CorruptUnit { detail: reason, next_at, record: Bytes::copy_from_slice(input.bytes()?) },
+        _ => return Err(MalformedRecord("the reason is unknown")),
     };
     input.end()?;
     Ok(parked)
@@ -231,29 +240,29 @@ pub(crate) struct StateRecord {
 /// Maximum octets of a state record with its key.
 pub(crate) const STATE_BYTES_MAX: usize = 256;
 
-pub(crate) fn make_state(key: &[u8], state: StateRecord) -> Bytes {
-    let mut out = Writer::record(STATE_VERSION, DUE_KEY_BYTES + 10);
+pub(crate) fn encode_state(key: &[u8], state: StateRecord) -> Bytes {
+    let mut out = RecordWriter::new_record(STATE_VERSION, DUE_KEY_BYTES + 10);
     out.0.extend_from_slice(&state.low.to_bytes());
     out.number(state.last_id.as_u64());
     out.seal(key).into()
 }
 
-pub(crate) fn read_state(key: &[u8], record: &[u8]) -> Result<StateRecord, Malformed> {
-    let mut input = Reader(open(record, key, STATE_VERSION)?);
-    let low = DueKey::from_bytes(input.take(DUE_KEY_BYTES)?).ok_or(Malformed("the low-water cursor is no key"))?;
+pub(crate) fn decode_state(key: &[u8], record: &[u8]) -> Result<StateRecord, MalformedRecord> {
+    let mut input = RecordReader(open_record(record, key, STATE_VERSION)?);
+    let low = DueKey::from_bytes(input.take(DUE_KEY_BYTES)?).ok_or(MalformedRecord("the low-water cursor is no key"))?;
     let last_id = QueueId::from_u64(input.number()?);
     input.end()?;
     Ok(StateRecord { low, last_id })
 }
 
-pub(crate) fn make_number(key: &[u8], number: u64) -> Bytes {
-    let mut out = Writer::record(NUMBER_VERSION, 10);
+pub(crate) fn encode_number(key: &[u8], number: u64) -> Bytes {
+    let mut out = RecordWriter::new_record(NUMBER_VERSION, 10);
     out.number(number);
     out.seal(key).into()
 }
 
-pub(crate) fn read_number(key: &[u8], record: &[u8]) -> Result<u64, Malformed> {
-    let mut input = Reader(open(record, key, NUMBER_VERSION)?);
+pub(crate) fn decode_number(key: &[u8], record: &[u8]) -> Result<u64, MalformedRecord> {
+    let mut input = RecordReader(open_record(record, key, NUMBER_VERSION)?);
     let number = input.number()?;
     input.end()?;
     Ok(number)

@@ -6,34 +6,35 @@ use std::sync::Arc;
 use waxwing_store::{Batch, Keyspace};
 use waxwing_types::{QueueId, Timestamp};
 
-use crate::embedded::{EPOCH_KEY, park};
+use crate::body_files::BodyFiles;
+use crate::embedded::{EPOCH_KEY, move_to_corrupt};
 use crate::error::SpoolError;
-use crate::file_body::parse_file_name;
-use crate::files::BodyFiles;
+use crate::file_body::parse_body_file_name;
 use crate::record::{
-    Parked, RecordBody, StateRecord, make_number, read_message, read_number, read_parked, read_state, read_unit,
+    RecordBody, StateRecord, SuspendedUnit, decode_message, decode_number, decode_state, decode_suspended, decode_unit,
+    encode_number,
 };
 use crate::schedule::{STATE_KEY, Schedule};
-use crate::unit::{DueKey, parse_parked_key};
+use crate::unit::{DueKey, parse_suspended_key};
 
 /// Key of the schema version in the keyspace `meta`.
 const SCHEMA_KEY: &[u8] = b"schema";
 /// Version of the layout of keyspaces and keys; records have versions of their own.
-const SCHEMA: u64 = 1;
+const SCHEMA_VERSION: u64 = 1;
 /// Number of rows per read.
-const ROWS: usize = 1024;
+const ROWS_PER_READ: usize = 1024;
 
 /// Parts of a spool during opening.
 pub(crate) struct Recovery {
     pub(crate) message: Keyspace,
     pub(crate) due: Keyspace,
-    pub(crate) parked: Keyspace,
+    pub(crate) suspended: Keyspace,
     pub(crate) meta: Keyspace,
     pub(crate) files: Arc<dyn BodyFiles>,
 }
 
 /// State of the spool recovered from disk.
-pub(crate) struct Found {
+pub(crate) struct RecoveredState {
     pub(crate) schedule: Schedule,
     pub(crate) last_id: QueueId,
     pub(crate) epoch: u64,
@@ -43,30 +44,30 @@ pub(crate) struct Found {
 
 impl Recovery {
     /// Recovers the spool state. Blocking; takes about a microsecond per unit.
-    pub(crate) fn run(self) -> Result<(Self, Found), SpoolError> {
+    pub(crate) fn run(self) -> Result<(Self, RecoveredState), SpoolError> {
         let mut repairs = Batch::default();
         self.check_schema(&mut repairs)?;
         let epoch = match self.meta.get(EPOCH_KEY)? {
             None => 0,
-            Some(record) => read_number(EPOCH_KEY, &record).map_err(|e| SpoolError::Corrupt(format!("epoch: {e}").into()))?,
+            Some(record) => decode_number(EPOCH_KEY, &record).map_err(|e| SpoolError::Corrupt(format!("epoch: {e}").into()))?,
         };
-        let state = self.state()?;
+        let state = self.load_state()?;
         let mut schedule = Schedule::new(state);
         self.scan_due(&mut schedule, state.low, &mut repairs)?;
-        self.scan_parked(&mut schedule)?;
-        self.sweep()?;
+        self.scan_suspended(&mut schedule)?;
+        self.remove_unreferenced_files()?;
         let last_message = self.message.last()?.and_then(|(key, _)| Some(u64::from_be_bytes(key.as_ref().try_into().ok()?)));
         let last_id = state.last_id.max(QueueId::from_u64(last_message.unwrap_or(0)));
-        Ok((self, Found { schedule, last_id, epoch, repairs }))
+        Ok((self, RecoveredState { schedule, last_id, epoch, repairs }))
     }
 
     fn check_schema(&self, repairs: &mut Batch) -> Result<(), SpoolError> {
         let corrupt = |detail: String| Err(SpoolError::Corrupt(detail.into()));
         match self.meta.get(SCHEMA_KEY)? {
-            None => repairs.put(&self.meta, SCHEMA_KEY, make_number(SCHEMA_KEY, SCHEMA)),
-            Some(record) => match read_number(SCHEMA_KEY, &record) {
-                Ok(SCHEMA) => {}
-                Ok(other) => return corrupt(format!("the spool has schema {other}; this program supports {SCHEMA}")),
+            None => repairs.put(&self.meta, SCHEMA_KEY, encode_number(SCHEMA_KEY, SCHEMA_VERSION)),
+            Some(record) => match decode_number(SCHEMA_KEY, &record) {
+                Ok(SCHEMA_VERSION) => {}
+                Ok(other) => return corrupt(format!("the spool has schema {other}; this program supports {SCHEMA_VERSION}")),
                 Err(error) => return corrupt(format!("schema: {error}")),
             },
         }
@@ -74,10 +75,10 @@ impl Recovery {
     }
 
     /// Reads the state record. Without a readable cursor the due index is read from the start: slow, but complete.
-    fn state(&self) -> Result<StateRecord, SpoolError> {
+    fn load_state(&self) -> Result<StateRecord, SpoolError> {
         let start = StateRecord { low: DueKey::first_at(Timestamp::from_millis(0)), last_id: QueueId::from_u64(0) };
         let Some(record) = self.meta.get(STATE_KEY)? else { return Ok(start) };
-        Ok(read_state(STATE_KEY, &record).unwrap_or_else(|error| {
+        Ok(decode_state(STATE_KEY, &record).unwrap_or_else(|error| {
             tracing::error!(%error, "the low-water cursor cannot be read: the due index is read from its start");
             start
         }))
@@ -88,7 +89,7 @@ impl Recovery {
         let mut from = Bound::Included(low.to_bytes().to_vec());
         let mut first = None;
         loop {
-            let rows = self.due.range(from.as_ref().map(Vec::as_slice), Bound::Unbounded, ROWS)?;
+            let rows = self.due.range(from.as_ref().map(Vec::as_slice), Bound::Unbounded, ROWS_PER_READ)?;
             let Some((last, _)) = rows.last() else { break };
             from = Bound::Excluded(last.to_vec());
             for (key, record) in rows {
@@ -97,46 +98,46 @@ impl Recovery {
                     continue;
                 };
                 first.get_or_insert(key);
-                match read_unit(key, &record) {
+                match decode_unit(key, &record) {
                     Ok(unit) => {
-                        *schedule.counts.due(unit.attempts) += 1;
-                        schedule.found(&unit);
+                        *schedule.counts.due_mut(unit.attempts) += 1;
+                        schedule.add_recovered(&unit);
                     }
                     Err(error) => {
                         tracing::error!(id = %key.id, unit = key.number, %error, "unit record unreadable: unit moved to corrupt");
-                        park(repairs, &self.due, &self.parked, key, record, error);
+                        move_to_corrupt(repairs, &self.due, &self.suspended, key, record, error);
                         schedule.counts.corrupt += 1;
-                        schedule.found_unreadable(key.id);
+                        schedule.add_unreadable(key.id);
                     }
                 }
             }
         }
         if let Some(first) = first {
-            schedule.scanned(hand_overs, first);
+            schedule.finish_scan(hand_overs, first);
         }
         Ok(())
     }
 
-    fn scan_parked(&self, schedule: &mut Schedule) -> Result<(), SpoolError> {
+    fn scan_suspended(&self, schedule: &mut Schedule) -> Result<(), SpoolError> {
         let mut from = Bound::Unbounded;
         loop {
-            let rows = self.parked.range(from.as_ref().map(Vec::as_slice), Bound::Unbounded, ROWS)?;
+            let rows = self.suspended.range(from.as_ref().map(Vec::as_slice), Bound::Unbounded, ROWS_PER_READ)?;
             let Some((last, _)) = rows.last() else { return Ok(()) };
             from = Bound::Excluded(last.to_vec());
             for (key, record) in rows {
-                let Some((id, number)) = parse_parked_key(&key) else { continue };
-                match read_parked(&key, id, number, &record) {
-                    Ok(Parked::Held { unit, .. }) => {
+                let Some((id, number)) = parse_suspended_key(&key) else { continue };
+                match decode_suspended(&key, id, number, &record) {
+                    Ok(SuspendedUnit::Held { unit, .. }) => {
                         schedule.counts.hold += 1;
-                        schedule.found(&unit);
+                        schedule.add_recovered(&unit);
                     }
-                    Ok(Parked::CorruptMessage { unit, .. }) => {
+                    Ok(SuspendedUnit::CorruptMessage { unit, .. }) => {
                         schedule.counts.corrupt += 1;
-                        schedule.found(&unit);
+                        schedule.add_recovered(&unit);
                     }
-                    Ok(Parked::CorruptUnit { .. }) | Err(_) => {
+                    Ok(SuspendedUnit::CorruptUnit { .. }) | Err(_) => {
                         schedule.counts.corrupt += 1;
-                        schedule.found_unreadable(id);
+                        schedule.add_unreadable(id);
                     }
                 }
             }
@@ -145,11 +146,11 @@ impl Recovery {
 
     /// Removes files without a referencing record, left by a crash between file creation and commit, or between the commit
     /// of the message's removal and the unlinking. Files with an unreadable record stay.
-    fn sweep(&self) -> Result<(), SpoolError> {
+    fn remove_unreferenced_files(&self) -> Result<(), SpoolError> {
         for name in self.files.names()? {
-            let Some((id, suffix)) = parse_file_name(&name) else { continue };
+            let Some((id, suffix)) = parse_body_file_name(&name) else { continue };
             let record = self.message.get(&id.to_key())?;
-            let referenced = record.is_some_and(|record| match read_message(id, &record) {
+            let referenced = record.is_some_and(|record| match decode_message(id, &record) {
                 Ok(message) => matches!(&message.body, RecordBody::File(body) if body.suffix == suffix),
                 Err(_) => true,
             });

@@ -14,47 +14,48 @@ use std::time::Duration;
 use waxwing_store::{Batch, Keyspace};
 use waxwing_types::{Monotonic, QueueId, Timestamp};
 
-use crate::record::{StateRecord, make_state};
+use crate::record::{StateRecord, encode_state};
 use crate::unit::{DueKey, Unit};
 
 /// Maximum number of tracked keys; beyond, the later half is evicted.
-const YOUNG_MAX: usize = 64 << 10;
+const TRACKED_KEYS_MAX: usize = 64 << 10;
 /// Interval at which the cursor is stored, piggybacked on other writes.
-const STORE_EVERY: Duration = Duration::from_secs(5);
+const CURSOR_INTERVAL: Duration = Duration::from_secs(5);
 /// Lag of the stored cursor behind the clock, so that new keys are seldom below the cursor.
-const STORE_BEHIND: Duration = Duration::from_secs(60);
+const CURSOR_LAG: Duration = Duration::from_secs(60);
 
 /// Key of the state record in the keyspace `meta`.
 pub(crate) const STATE_KEY: &[u8] = b"state";
 
 /// Greatest possible key.
-const TOP: DueKey = DueKey { next_at: Timestamp::from_millis(u64::MAX), id: QueueId::from_u64(u64::MAX), number: u16::MAX };
+const DUE_KEY_MAX: DueKey =
+    DueKey { next_at: Timestamp::from_millis(u64::MAX), id: QueueId::from_u64(u64::MAX), number: u16::MAX };
 
 /// Number of units by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
+pub(crate) struct UnitCounts {
     pub(crate) incoming: u64,
     pub(crate) deferred: u64,
     pub(crate) hold: u64,
     pub(crate) corrupt: u64,
 }
 
-impl Counts {
+impl UnitCounts {
     /// Returns the counter of due units with the given number of attempts.
-    pub(crate) fn due(&mut self, attempts: u32) -> &mut u64 {
+    pub(crate) fn due_mut(&mut self, attempts: u32) -> &mut u64 {
         if attempts == 0 { &mut self.incoming } else { &mut self.deferred }
     }
 }
 
 pub(crate) struct Schedule {
     /// Tracked keys with their versions: inserted by this process, being written or due.
-    young: BTreeMap<DueKey, u64>,
+    tracked: BTreeMap<DueKey, u64>,
     /// Lower bound of all untracked keys.
-    rest: DueKey,
+    untracked_low: DueKey,
     /// Number of evictions: a scan started before an eviction must not raise `untracked_low`.
-    hand_overs: u64,
+    evictions: u64,
     /// Cursor as stored, or as submitted for storage.
-    stored: DueKey,
+    stored_cursor: DueKey,
     stored_at: Monotonic,
     last_id: QueueId,
     /// Number of open units of messages with several units.
@@ -62,7 +63,7 @@ pub(crate) struct Schedule {
     /// Units being settled. The new version of a unit may be in the index before the settlement that wrote the version
     /// returns.
     settling: HashSet<(QueueId, u16, u64)>,
-    pub(crate) counts: Counts,
+    pub(crate) counts: UnitCounts,
     pub(crate) enqueued: u64,
     pub(crate) settled: u64,
 }
@@ -71,75 +72,75 @@ impl Schedule {
     /// Creates the schedule from the stored state.
     pub(crate) fn new(state: StateRecord) -> Self {
         Self {
-            young: BTreeMap::new(),
-            rest: state.low,
-            hand_overs: 0,
-            stored: state.low,
+            tracked: BTreeMap::new(),
+            untracked_low: state.low,
+            evictions: 0,
+            stored_cursor: state.low,
             stored_at: Monotonic::default(),
             last_id: state.last_id,
             open_units: HashMap::new(),
             settling: HashSet::new(),
-            counts: Counts::default(),
+            counts: UnitCounts::default(),
             enqueued: 0,
             settled: 0,
         }
     }
 
     /// Records a unit found at start.
-    pub(crate) fn found(&mut self, unit: &Unit) {
-        if unit.siblings > 1 {
+    pub(crate) fn add_recovered(&mut self, unit: &Unit) {
+        if unit.unit_count > 1 {
             *self.open_units.entry(unit.id).or_default() += 1;
         }
     }
 
     /// Records an unreadable unit found at start; the unit keeps its message in the queue.
-    pub(crate) fn found_unreadable(&mut self, id: QueueId) {
+    pub(crate) fn add_unreadable(&mut self, id: QueueId) {
         *self.open_units.entry(id).or_default() += 1;
     }
 
     /// Low-water cursor: no unit is due below.
     pub(crate) fn low(&self) -> DueKey {
-        self.young.first_key_value().map_or(self.rest, |(first, _)| self.rest.min(*first))
+        self.tracked.first_key_value().map_or(self.untracked_low, |(first, _)| self.untracked_low.min(*first))
     }
 
     /// Inserts a unit into the due index. Returns `false` if the key is already present.
-    pub(crate) fn put(&mut self, unit: &Unit) -> bool {
-        let new = self.young.insert(unit.due_key(), unit.version).is_none();
+    pub(crate) fn insert(&mut self, unit: &Unit) -> bool {
+        let new = self.tracked.insert(unit.due_key(), unit.version).is_none();
         self.last_id = self.last_id.max(unit.id);
-        if self.young.len() > YOUNG_MAX
-            && let Some(middle) = self.young.keys().nth(YOUNG_MAX / 2).copied()
+        if self.tracked.len() > TRACKED_KEYS_MAX
+            && let Some(middle) = self.tracked.keys().nth(TRACKED_KEYS_MAX / 2).copied()
         {
-            drop(self.young.split_off(&middle));
-            self.rest = self.rest.min(middle);
-            self.hand_overs += 1;
+            drop(self.tracked.split_off(&middle));
+            self.untracked_low = self.untracked_low.min(middle);
+            self.evictions += 1;
         }
         new
     }
 
     /// Removes a key from the tracked keys.
     pub(crate) fn remove(&mut self, key: DueKey) {
-        self.young.remove(&key);
+        self.tracked.remove(&key);
     }
 
     /// Version of the unit with the given key, if tracked.
-    pub(crate) fn version(&self, key: DueKey) -> Option<u64> {
-        self.young.get(&key).copied()
+    pub(crate) fn tracked_version(&self, key: DueKey) -> Option<u64> {
+        self.tracked.get(&key).copied()
     }
 
     /// Starts a scan from [`Schedule::low`]; pass the result to [`Schedule::finish_scan`].
     pub(crate) fn begin_scan(&self) -> (DueKey, u64) {
-        (self.low(), self.hand_overs)
+        (self.low(), self.evictions)
     }
 
     /// Finishes a scan that found no unit between the low-water cursor and `first`.
-    pub(crate) fn scanned(&mut self, hand_overs: u64, first: DueKey) {
-        if hand_overs == self.hand_overs {
-            self.rest = self.rest.max(first);
+    pub(crate) fn finish_scan(&mut self, hand_overs: u64, first: DueKey) {
+        if hand_overs == self.evictions {
+            self.untracked_low = self.untracked_low.max(first);
         }
     }
 
     /// Records a new message with several units.
-    pub(crate) fn open(&mut self, id: QueueId, units: u16) {
+    pub(crate) fn open_message(&mut self, id: QueueId, units: u16) {
         if units > 1 {
             self.open_units.insert(id, units);
         }
@@ -168,22 +169,22 @@ impl Schedule {
 
     /// Adds the state record to a batch about to be submitted, if a key lies below the stored cursor or the interval has
     /// passed.
-    pub(crate) fn ride(&mut self, batch: &mut Batch, meta: &Keyspace, now: Timestamp, monotonic: Monotonic) {
+    pub(crate) fn piggyback_state(&mut self, batch: &mut Batch, meta: &Keyspace, now: Timestamp, monotonic: Monotonic) {
         let low = self.low();
-        let lagging = now.as_millis().saturating_sub(STORE_BEHIND.as_millis() as u64);
+        let lagging = now.as_millis().saturating_sub(CURSOR_LAG.as_millis() as u64);
         let cursor = low.min(DueKey::first_at(Timestamp::from_millis(lagging)));
-        if low >= self.stored && monotonic.since(self.stored_at) < STORE_EVERY {
+        if low >= self.stored_cursor && monotonic.since(self.stored_at) < CURSOR_INTERVAL {
             return;
         }
         // After a backward clock step the cursor stays; only a due key lowers the cursor.
-        let cursor = if low >= self.stored { cursor.max(self.stored) } else { low };
-        self.stored = cursor;
+        let cursor = if low >= self.stored_cursor { cursor.max(self.stored_cursor) } else { low };
+        self.stored_cursor = cursor;
         self.stored_at = monotonic;
-        batch.put(meta, STATE_KEY, make_state(STATE_KEY, StateRecord { low: cursor, last_id: self.last_id }));
+        batch.put(meta, STATE_KEY, encode_state(STATE_KEY, StateRecord { low: cursor, last_id: self.last_id }));
     }
 }
 
 /// Returns the end of a scan that found nothing up to `until`.
-pub(crate) fn behind(until: Timestamp) -> DueKey {
-    until.as_millis().checked_add(1).map_or(TOP, |next| DueKey::first_at(Timestamp::from_millis(next)))
+pub(crate) fn first_after(until: Timestamp) -> DueKey {
+    until.as_millis().checked_add(1).map_or(DUE_KEY_MAX, |next| DueKey::first_at(Timestamp::from_millis(next)))
 }

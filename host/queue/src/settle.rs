@@ -2,21 +2,21 @@
 
 use waxwing_store::{Batch, Urgency, crash_point};
 
-use crate::embedded::{Inner, Prepared};
+use crate::embedded::{PreparedRecords, SpoolInner};
 use crate::error::SpoolError;
-use crate::file_body::file_name;
-use crate::record::{Parked, RecordBody, make_parked, make_unit, read_unit};
+use crate::file_body::body_file_name;
+use crate::record::{RecordBody, SuspendedUnit, decode_unit, encode_suspended, encode_unit};
 use crate::schedule::Schedule;
 use crate::spool::Lease;
-use crate::unit::{After, Settle, Unit, parked_key};
+use crate::unit::{NextState, Settlement, Unit, suspended_key};
 
 /// Octets counted for the deletions of a settled unit.
 const DELETIONS_BYTES: usize = 512;
 
-impl Inner {
-    pub(crate) async fn settle(&self, lease: &Lease, settle: Settle) -> Result<Option<Unit>, SpoolError> {
-        self.check(lease)?;
-        if settle.remaining.is_empty() != matches!(settle.after, After::Gone) {
+impl SpoolInner {
+    pub(crate) async fn settle(&self, lease: &Lease, settle: Settlement) -> Result<Option<Unit>, SpoolError> {
+        self.check_lease(lease)?;
+        if settle.remaining.is_empty() != matches!(settle.next_state, NextState::Removed) {
             return Err(SpoolError::Invalid("a unit is removed exactly if no recipients remain"));
         }
         let unit = settle.unit.clone();
@@ -25,9 +25,9 @@ impl Inner {
             if !schedule.begin_settle(&unit) {
                 return Err(SpoolError::Conflict);
             }
-            schedule.version(unit.due_key())
+            schedule.tracked_version(unit.due_key())
         };
-        let (submitted, prepared) = match self.begin(tracked, settle).await {
+        let (submitted, prepared) = match self.submit_settlement(tracked, settle).await {
             Ok(submitted) => submitted,
             Err(error) => {
                 self.schedule.lock().end_settle(&unit);
@@ -39,18 +39,22 @@ impl Inner {
         submitted.completion.await?;
         crash_point("queue.after_settle_commit");
         for new in prepared {
-            self.announce(new);
+            self.notify_owner(new);
         }
         if let Some(file) = submitted.file {
-            self.unlink(file).await;
+            self.unlink_body_file(file).await;
         }
         self.schedule.lock().end_settle(&unit);
         Ok(submitted.unit)
     }
 
     /// Checks the unit, builds the batch and submits the batch.
-    async fn begin(&self, tracked: Option<u64>, settle: Settle) -> Result<(Begun, Vec<Prepared>), SpoolError> {
-        let Settle { unit, remaining, attempts, after, made: generated } = settle;
+    async fn submit_settlement(
+        &self,
+        tracked: Option<u64>,
+        settle: Settlement,
+    ) -> Result<(SubmittedSettlement, Vec<PreparedRecords>), SpoolError> {
+        let Settlement { unit, remaining, attempts, next_state: after, generated } = settle;
         let version = match tracked {
             Some(version) => version,
             None => self.stored_version(&unit).await?,
@@ -62,53 +66,54 @@ impl Inner {
         let prepared = self.prepare_all(generated, &mut batch)?;
         // Only at submission is it known whether the unit is the last of its message: units of a message settle
         // concurrently.
-        let file = if unit.body_file && matches!(after, After::Gone) { self.body_file(&unit).await? } else { None };
+        let file =
+            if unit.has_body_file && matches!(after, NextState::Removed) { self.body_file_name(&unit).await? } else { None };
         let next = Unit { recipients: remaining, attempts, version: unit.version.wrapping_add(1), ..unit.clone() };
-        let settled = Place::of(after, next, &unit, &mut batch, self);
+        let settled = SettledUnit::from_next_state(after, next, &unit, &mut batch, self);
         let permit = self.store.reserve(batch.bytes() + DELETIONS_BYTES).await?;
-        let urgency = if !prepared.is_empty() { Urgency::Now } else { Urgency::Ride };
+        let urgency = if !prepared.is_empty() { Urgency::Now } else { Urgency::Lazy };
         let mut schedule = self.schedule.lock();
-        let prepared = prepared.into_iter().filter(|new| new.place(&mut schedule)).collect();
-        let last = settled.enter(&unit, &mut schedule);
+        let prepared = prepared.into_iter().filter(|new| new.enter_schedule(&mut schedule)).collect();
+        let last = settled.enter_schedule(&unit, &mut schedule);
         batch.delete(&self.due, unit.due_key().to_bytes().to_vec());
-        if let Place::Due(next) = &settled
+        if let SettledUnit::Due(next) = &settled
             && next.next_at == unit.next_at
         {
             // Same key: in the batch the deletion follows the earlier insertion and would win.
             let key = next.due_key().to_bytes();
-            batch.put(&self.due, key.to_vec(), make_unit(next, &key));
+            batch.put(&self.due, key.to_vec(), encode_unit(next, &key));
         }
         if last {
             batch.delete(&self.message, unit.id.to_key().to_vec());
         }
         schedule.settled += 1;
-        self.ride(&mut schedule, &mut batch);
+        self.piggyback_state(&mut schedule, &mut batch);
         let completion = self.store.submit(permit, batch, urgency);
         drop(schedule);
-        Ok((Begun { completion, unit: settled.unit(), file: file.filter(|_| last) }, prepared))
+        Ok((SubmittedSettlement { completion, unit: settled.into_unit(), file: file.filter(|_| last) }, prepared))
     }
 
     async fn stored_version(&self, unit: &Unit) -> Result<u64, SpoolError> {
         let (due, key) = (self.due.clone(), unit.due_key());
         let record = self.bodies.blocking.run(move || due.get(&key.to_bytes())).await??.ok_or(SpoolError::Conflict)?;
-        let stored = read_unit(key, &record).map_err(|error| SpoolError::Corrupt(error.to_string().into()))?;
+        let stored = decode_unit(key, &record).map_err(|error| SpoolError::Corrupt(error.to_string().into()))?;
         Ok(stored.version)
     }
 
     /// Returns the name of the message's body file. Without a readable record the cleanup at the next start removes the
     /// file.
-    async fn body_file(&self, unit: &Unit) -> Result<Option<String>, SpoolError> {
+    async fn body_file_name(&self, unit: &Unit) -> Result<Option<String>, SpoolError> {
         let (message, id) = (self.message.clone(), unit.id);
         let record = self.bodies.blocking.run(move || message.get(&id.to_key())).await??;
-        let message = record.and_then(|record| crate::record::read_message(id, &record).ok());
+        let message = record.and_then(|record| crate::record::decode_message(id, &record).ok());
         Ok(message.and_then(|message| match message.body {
-            RecordBody::File(body) => Some(file_name(id, body.suffix)),
-            RecordBody::Inside(_) => None,
+            RecordBody::File(body) => Some(body_file_name(id, body.suffix)),
+            RecordBody::Inline(_) => None,
         }))
     }
 
     /// Removes the body file of a message after the removal is synced.
-    async fn unlink(&self, name: String) {
+    async fn unlink_body_file(&self, name: String) {
         let files = self.bodies.files.clone();
         let unlink = move || {
             crash_point("queue.before_unlink");
@@ -123,7 +128,7 @@ impl Inner {
 }
 
 /// Settlement submitted to the store.
-struct Begun {
+struct SubmittedSettlement {
     completion: waxwing_store::Completion,
     unit: Option<Unit>,
     /// Name of the file to unlink after the sync.
@@ -131,49 +136,49 @@ struct Begun {
 }
 
 /// State of a unit after settlement.
-enum Place {
-    Nowhere,
+enum SettledUnit {
+    Removed,
     Due(Unit),
     Hold(Unit),
     Corrupt(Unit),
 }
 
-impl Place {
+impl SettledUnit {
     /// Adds the unit's new record to the batch.
-    fn of(after: After, mut next: Unit, old: &Unit, batch: &mut Batch, inner: &Inner) -> Self {
-        let suspend = |batch: &mut Batch, parked: &Parked| {
-            let key = parked_key(old.id, old.number);
-            batch.put(&inner.parked, key.to_vec(), make_parked(&key, parked));
+    fn from_next_state(after: NextState, mut next: Unit, old: &Unit, batch: &mut Batch, inner: &SpoolInner) -> Self {
+        let suspend = |batch: &mut Batch, parked: &SuspendedUnit| {
+            let key = suspended_key(old.id, old.number);
+            batch.put(&inner.suspended, key.to_vec(), encode_suspended(&key, parked));
         };
         match after {
-            After::Gone => Self::Nowhere,
-            After::At(next_at) => {
+            NextState::Removed => Self::Removed,
+            NextState::RetryAt(next_at) => {
                 next.next_at = next_at;
                 let key = next.due_key().to_bytes();
-                batch.put(&inner.due, key.to_vec(), make_unit(&next, &key));
+                batch.put(&inner.due, key.to_vec(), encode_unit(&next, &key));
                 Self::Due(next)
             }
-            After::Hold(reason) => {
-                suspend(batch, &Parked::Held { reason, unit: next.clone() });
+            NextState::Hold(reason) => {
+                suspend(batch, &SuspendedUnit::Held { reason, unit: next.clone() });
                 Self::Hold(next)
             }
-            After::Corrupt(detail) => {
-                suspend(batch, &Parked::CorruptMessage { detail, unit: next.clone() });
+            NextState::Corrupt(detail) => {
+                suspend(batch, &SuspendedUnit::CorruptMessage { detail, unit: next.clone() });
                 Self::Corrupt(next)
             }
         }
     }
 
     /// Applies the change to the schedule; returns whether the message is removed too.
-    fn enter(&self, old: &Unit, schedule: &mut Schedule) -> bool {
+    fn enter_schedule(&self, old: &Unit, schedule: &mut Schedule) -> bool {
         schedule.remove(old.due_key());
-        let count = schedule.counts.due(old.attempts);
+        let count = schedule.counts.due_mut(old.attempts);
         *count = count.saturating_sub(1);
         match self {
-            Self::Nowhere => return schedule.close_unit(old),
+            Self::Removed => return schedule.close_unit(old),
             Self::Due(next) => {
-                schedule.put(next);
-                *schedule.counts.due(next.attempts) += 1;
+                schedule.insert(next);
+                *schedule.counts.due_mut(next.attempts) += 1;
             }
             Self::Hold(_) => schedule.counts.hold += 1,
             Self::Corrupt(_) => schedule.counts.corrupt += 1,
@@ -181,9 +186,9 @@ impl Place {
         false
     }
 
-    fn unit(self) -> Option<Unit> {
+    fn into_unit(self) -> Option<Unit> {
         match self {
-            Self::Nowhere => None,
+            Self::Removed => None,
             Self::Due(unit) | Self::Hold(unit) | Self::Corrupt(unit) => Some(unit),
         }
     }

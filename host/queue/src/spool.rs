@@ -8,14 +8,14 @@ use std::fmt;
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
-use waxwing_types::{Message, QueueId, QueueIds, Timestamp};
+use waxwing_types::{Message, QueueId, QueueIdGenerator, Timestamp};
 
 use crate::body::BodyWriter;
+use crate::disk_space::Reservation;
 use crate::error::SpoolError;
-use crate::message::NewMessage;
-use crate::room::Reservation;
-use crate::unit::{DueKey, Settle, Unit};
-use crate::view::{ListKey, ListPage, Shown, Stats};
+use crate::listing_types::{ListKey, ListPage, MessageDetail, SpoolStats};
+use crate::new_message::NewMessage;
+use crate::unit::{DueKey, Settlement, Unit};
 
 /// Right to process units. A later lease fences earlier leases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,14 +37,14 @@ impl Lease {
 
 /// Unit that has just become durable, with its message, so that immediate delivery needs no read.
 #[derive(Clone)]
-pub struct Fresh {
+pub struct NewUnit {
     /// Unit that is due now.
     pub unit: Unit,
     /// Message of the unit.
     pub message: Message,
 }
 
-impl fmt::Debug for Fresh {
+impl fmt::Debug for NewUnit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fresh").field("unit", &self.unit).field("size", &self.message.size()).finish()
     }
@@ -57,11 +57,11 @@ impl fmt::Debug for Fresh {
 #[async_trait]
 pub trait Spool: Send + Sync {
     /// Returns the queue id generator of the spool.
-    fn ids(&self) -> &QueueIds;
+    fn queue_ids(&self) -> &QueueIdGenerator;
 
     /// Reserves disk space at MAIL for a message of `size_hint` octets (0 if unknown). [`SpoolError::Full`] maps to `452
     /// 4.3.1`. The reservation counts until dropped.
-    fn room(&self, size_hint: u64) -> Result<Reservation, SpoolError>;
+    fn reserve_space(&self, size_hint: u64) -> Result<Reservation, SpoolError>;
 
     /// Returns a writer for a body in pieces. `id` names the message; a second body for the same message gets a separate
     /// file name.
@@ -95,15 +95,15 @@ pub trait Spool: Send + Sync {
     /// enqueued, and the message is removed with its last unit. Synced on return; returns the unit in its new state, or
     /// `None` if no unit remains. Poll the future to completion: a unit with a dropped settlement stays in conflict until
     /// the restart.
-    async fn settle(&self, lease: &Lease, settle: Settle) -> Result<Option<Unit>, SpoolError>;
+    async fn settle(&self, lease: &Lease, settle: Settlement) -> Result<Option<Unit>, SpoolError>;
 
     /// Returns the receiver of [`NewUnit`] notifications. A second call gets a closed receiver. Notifications are dropped
     /// when the owner lags behind; then [`Spool::rescan_from`] resolves.
-    fn fresh(&self) -> mpsc::Receiver<Fresh>;
+    fn new_units(&self) -> mpsc::Receiver<NewUnit>;
 
     /// Resolves after notifications were dropped, with a key not above any of the dropped units. Units from the key on must
     /// be scanned again, including units that the owner already has.
-    async fn rescan(&self) -> DueKey;
+    async fn rescan_from(&self) -> DueKey;
 
     /// Returns whether the unit is unchanged in the queue, as far as memory shows: a notification may be older than a scan
     /// of the same unit.
@@ -114,8 +114,8 @@ pub trait Spool: Send + Sync {
     async fn list(&self, after: Option<ListKey>, limit: usize) -> Result<ListPage, SpoolError>;
 
     /// Returns a message with its units for the operator; walks over all due units.
-    async fn show(&self, id: QueueId) -> Result<Shown, SpoolError>;
+    async fn show(&self, id: QueueId) -> Result<MessageDetail, SpoolError>;
 
     /// Returns counts of units by state.
-    fn stats(&self) -> Stats;
+    fn stats(&self) -> SpoolStats;
 }

@@ -2,7 +2,7 @@
 
 use waxwing_types::{QueueId, Status, Timestamp};
 
-use crate::message::NewMessage;
+use crate::new_message::NewMessage;
 
 /// Maximum recipients per unit, for a single attempt: RFC 5321 §4.5.3.1.8 servers accept at least 100, most relays fewer.
 pub const UNIT_RECIPIENTS_MAX: usize = 50;
@@ -13,7 +13,7 @@ pub struct UnitRecipient {
     /// Index into the envelope's recipients.
     pub index: u32,
     /// Status of the last attempt, if any.
-    pub last: Option<Status>,
+    pub last_status: Option<Status>,
 }
 
 /// Delivery unit: recipients of a message that are tried together.
@@ -32,9 +32,9 @@ pub struct Unit {
     /// Version of the unit; grows with every change.
     pub version: u64,
     /// Number of units that the message started with.
-    pub siblings: u16,
+    pub unit_count: u16,
     /// Whether the message body is a file; maintained by the spool across versions.
-    pub body_file: bool,
+    pub has_body_file: bool,
 }
 
 impl Unit {
@@ -59,7 +59,7 @@ pub struct DueKey {
 /// Octets of a stored [`DueKey`].
 pub(crate) const DUE_KEY_BYTES: usize = 18;
 /// Octets of a stored message id with unit number.
-pub(crate) const PARKED_KEY_BYTES: usize = 10;
+pub(crate) const SUSPENDED_KEY_BYTES: usize = 10;
 
 impl DueKey {
     /// Returns the least key due at `next_at`.
@@ -94,27 +94,27 @@ impl DueKey {
         let mut key = [0; DUE_KEY_BYTES];
         let (at, rest) = key.split_at_mut(8);
         at.copy_from_slice(&self.next_at.as_millis().to_be_bytes());
-        rest.copy_from_slice(&parked_key(self.id, self.number));
+        rest.copy_from_slice(&suspended_key(self.id, self.number));
         key
     }
 
     pub(crate) fn from_bytes(key: &[u8]) -> Option<Self> {
         let (at, rest) = key.split_first_chunk::<8>()?;
-        let (id, number) = parse_parked_key(rest)?;
+        let (id, number) = parse_suspended_key(rest)?;
         Some(Self { next_at: Timestamp::from_millis(u64::from_be_bytes(*at)), id, number })
     }
 }
 
 /// Returns the key of a suspended unit (on hold or corrupt).
-pub(crate) fn parked_key(id: QueueId, number: u16) -> [u8; PARKED_KEY_BYTES] {
-    let mut key = [0; PARKED_KEY_BYTES];
+pub(crate) fn suspended_key(id: QueueId, number: u16) -> [u8; SUSPENDED_KEY_BYTES] {
+    let mut key = [0; SUSPENDED_KEY_BYTES];
     let (first, last) = key.split_at_mut(8);
     first.copy_from_slice(&id.to_key());
     last.copy_from_slice(&number.to_be_bytes());
     key
 }
 
-pub(crate) fn parse_parked_key(key: &[u8]) -> Option<(QueueId, u16)> {
+pub(crate) fn parse_suspended_key(key: &[u8]) -> Option<(QueueId, u16)> {
     let (id, number) = key.split_first_chunk::<8>()?;
     let number = <[u8; 2]>::try_from(number).ok()?;
     Some((QueueId::from_u64(u64::from_be_bytes(*id)), u16::from_be_bytes(number)))
@@ -122,11 +122,11 @@ pub(crate) fn parse_parked_key(key: &[u8]) -> Option<(QueueId, u16)> {
 
 /// State of a unit after an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum After {
+pub enum NextState {
     /// Unit removed: no recipients remain.
-    Gone,
+    Removed,
     /// Unit due again at the given time.
-    At(Timestamp),
+    RetryAt(Timestamp),
     /// Unit on hold for the operator, with the reason.
     Hold(String),
     /// Unit kept for the operator because the message cannot be read, with details.
@@ -135,7 +135,7 @@ pub enum After {
 
 /// Outcome of an attempt, to be written to the spool.
 #[derive(Clone, Debug)]
-pub struct Settle {
+pub struct Settlement {
     /// Unit as read; version and time must still match.
     pub unit: Unit,
     /// Remaining recipients; empty exactly with [`NextState::Removed`].
@@ -143,7 +143,7 @@ pub struct Settle {
     /// Number of attempts, including the settled attempt.
     pub attempts: u32,
     /// New state of the unit.
-    pub after: After,
+    pub next_state: NextState,
     /// Messages enqueued in the same step: DSNs and submissions of plugins. May use the disk reserve.
-    pub made: Vec<NewMessage>,
+    pub generated: Vec<NewMessage>,
 }

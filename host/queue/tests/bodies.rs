@@ -4,7 +4,7 @@ mod support;
 
 use bytes::Bytes;
 use support::{World, gone, pattern, read_all};
-use waxwing_queue::{BODY_BLOCK_BYTES, BODY_INLINE_BYTES_MAX, BodyFiles, NewBody, NewMessage, Settle, Spool, SpoolError};
+use waxwing_queue::{BODY_BLOCK_BYTES, BODY_INLINE_BYTES_MAX, BodyFiles, NewBody, NewMessage, Settlement, Spool, SpoolError};
 use waxwing_types::Timestamp;
 
 const MIB: u64 = 1 << 20;
@@ -62,7 +62,7 @@ async fn any_part_of_a_file_can_be_read() {
 async fn a_broken_file_is_an_error_and_not_the_end() {
     let directory = tempfile::tempdir().unwrap();
     let world = World::new().await;
-    let files = std::sync::Arc::new(waxwing_queue::DiskFiles::open(&directory.path().join("bodies")).unwrap());
+    let files = std::sync::Arc::new(waxwing_queue::DiskBodyFiles::open(&directory.path().join("bodies")).unwrap());
     let spool = waxwing_queue::EmbeddedSpool::open_with(&world.store, files, world.settings.clone()).await.unwrap();
     let world = World { spool, ..world };
     let id = world.enqueue_large(400_000).await;
@@ -86,7 +86,7 @@ async fn a_broken_file_is_an_error_and_not_the_end() {
 async fn a_writer_holds_no_more_than_its_limit() {
     let world = World::new().await;
     let id = world.id();
-    let mut writer = world.spool.body_writer(id, world.spool.room(50 * MIB).unwrap());
+    let mut writer = world.spool.body_writer(id, world.spool.reserve_space(50 * MIB).unwrap());
     let piece = Bytes::from(pattern(60_000));
     for _ in 0..50 * MIB as usize / piece.len() {
         writer.write(piece.clone()).await.unwrap();
@@ -106,7 +106,7 @@ async fn bodies_become_files_when_memory_is_used_up() {
     let mut bodies = Vec::new();
     for n in 1..=6_usize {
         let id = world.id();
-        let mut writer = world.spool.body_writer(id, world.spool.room(0).unwrap());
+        let mut writer = world.spool.body_writer(id, world.spool.reserve_space(0).unwrap());
         for piece in pattern(20_000).chunks(1000) {
             writer.write(Bytes::copy_from_slice(piece)).await.unwrap();
             assert!(world.spool.stats().spool_memory_bytes <= 50_000);
@@ -139,7 +139,7 @@ async fn what_no_message_takes_is_removed() {
     drop(first);
     assert!(read_all(&*reader).await.unwrap() == pattern(300_000));
     drop(reader);
-    let mut writer = world.spool.body_writer(world.id(), world.spool.room(0).unwrap());
+    let mut writer = world.spool.body_writer(world.id(), world.spool.reserve_space(0).unwrap());
     writer.write(pattern(300_000).into()).await.unwrap();
     drop(writer);
     world.spool.enqueue(NewMessage { body: second, ..support::message(id, 1, world.now()) }).await.unwrap();
@@ -189,12 +189,12 @@ async fn a_full_disk_refuses_what_comes_in_and_lets_settling_go_on() {
     let id = world.enqueue_large(300_000).await;
     let unit = world.due(EVER).await.remove(0);
     let ready = world.write(world.id(), 1000).await;
-    let reservation = world.spool.room(10 * MIB).unwrap();
+    let reservation = world.spool.reserve_space(10 * MIB).unwrap();
 
     world.files.set_free_bytes(99 * MIB);
     world.clock.advance(std::time::Duration::from_secs(1));
     let full = |result: Result<(), SpoolError>| matches!(result, Err(SpoolError::Full { .. }));
-    assert!(full(world.spool.room(1).map(drop)), "at MAIL");
+    assert!(full(world.spool.reserve_space(1).map(drop)), "at MAIL");
     let mut writer = world.spool.body_writer(world.id(), reservation);
     let written = writer.write(Bytes::from(pattern(BODY_INLINE_BYTES_MAX + 1))).await;
     assert!(full(written), "before each body file, also within what was promised");
@@ -204,7 +204,7 @@ async fn a_full_disk_refuses_what_comes_in_and_lets_settling_go_on() {
 
     // A report is part of settling.
     let lease = world.spool.acquire().await.unwrap();
-    let settle = Settle { made: vec![world.message(1)], ..gone(&unit) };
+    let settle = Settlement { generated: vec![world.message(1)], ..gone(&unit) };
     world.spool.settle(&lease, settle).await.unwrap();
     assert!(matches!(world.spool.load(id).await, Err(SpoolError::NotFound)));
     assert_eq!(world.due(EVER).await.len(), 1);
@@ -219,7 +219,7 @@ async fn a_full_disk_refuses_what_comes_in_and_lets_settling_go_on() {
 async fn a_body_that_outgrows_its_promise_asks_for_more() {
     let world = World::with(|settings| settings.queue_minfree = 100 * MIB).await;
     world.files.set_free_bytes(101 * MIB);
-    let mut writer = world.spool.body_writer(world.id(), world.spool.room(1000).unwrap());
+    let mut writer = world.spool.body_writer(world.id(), world.spool.reserve_space(1000).unwrap());
     let mut written = 0;
     let refused = loop {
         match writer.write(Bytes::from(pattern(50_000))).await {
@@ -244,8 +244,8 @@ async fn what_comes_along_with_what_comes_along_needs_room_too() {
     let nested = || {
         let large = NewBody::inline(pattern(200_000).into()).unwrap();
         let deepest = NewMessage { body: large, ..world.message(1) };
-        let middle = NewMessage { with: vec![deepest], ..world.message(1) };
-        NewMessage { with: vec![middle], ..world.message(1) }
+        let middle = NewMessage { attached: vec![deepest], ..world.message(1) };
+        NewMessage { attached: vec![middle], ..world.message(1) }
     };
     assert!(matches!(world.spool.enqueue(nested()).await, Err(SpoolError::Full { .. })));
     assert_eq!(world.spool.stats().enqueued, 0);

@@ -8,7 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use support::{World, gone, later, message, read_all};
 use waxwing_queue::{
-    After, DueKey, EmbeddedSpool, KEYSPACES, ListKey, Settle, Spool, SpoolError, SpoolSettings, UNIT_RECIPIENTS_MAX, UnitState,
+    DueKey, EmbeddedSpool, KEYSPACES, ListKey, NextState, Settlement, Spool, SpoolError, SpoolSettings, UNIT_RECIPIENTS_MAX,
+    UnitState,
 };
 use waxwing_store::{Batch, Store, StoreOptions};
 use waxwing_types::{Clock, ManualClock, QueueId, Timestamp};
@@ -19,11 +20,11 @@ const EVER: Timestamp = Timestamp::from_millis(u64::MAX);
 #[tokio::test]
 async fn a_message_comes_is_handed_on_and_goes() {
     let world = World::new().await;
-    let mut fresh = world.spool.fresh();
+    let mut fresh = world.spool.new_units();
     let id = world.enqueue(2).await;
     let hint = fresh.recv().await.unwrap();
     assert_eq!((hint.unit.id, hint.unit.recipients.len(), hint.unit.attempts), (id, 2, 0));
-    assert_eq!(&hint.message.head[..], b"Subject: test\r\n\r\n");
+    assert_eq!(&hint.message.header[..], b"Subject: test\r\n\r\n");
     assert_eq!(hint.message.body.in_memory().unwrap(), "hello\r\n");
 
     let world = world.restart().await;
@@ -75,7 +76,7 @@ async fn what_is_deferred_comes_again_with_its_status() {
     let world = world.restart().await;
     assert_eq!(world.due(at).await, std::slice::from_ref(&next));
     assert_eq!(next.recipients[0].index, 1);
-    assert_eq!(next.recipients[0].last.as_ref().unwrap().text, "no answer");
+    assert_eq!(next.recipients[0].last_status.as_ref().unwrap().text, "no answer");
     assert_eq!((world.spool.stats().incoming, world.spool.stats().deferred), (0, 1));
 }
 
@@ -101,7 +102,7 @@ async fn stale_units_and_stale_owners_change_nothing() {
     assert!(matches!(world.spool.scan_due(&old, None, EVER, 1).await, Err(SpoolError::Fenced)));
     let next = world.spool.settle(&lease, later(&unit, world.now() + HOUR)).await.unwrap().unwrap();
     assert!(matches!(world.spool.settle(&lease, gone(&unit)).await, Err(SpoolError::Conflict)));
-    let stale = Settle { unit: waxwing_queue::Unit { version: 1, ..next.clone() }, ..gone(&next) };
+    let stale = Settlement { unit: waxwing_queue::Unit { version: 1, ..next.clone() }, ..gone(&next) };
     assert!(matches!(world.spool.settle(&lease, stale.clone()).await, Err(SpoolError::Conflict)));
     // The same of a unit that this process has not put.
     let world = world.restart().await;
@@ -124,9 +125,9 @@ async fn who_remains_and_what_becomes_of_them_must_agree() {
     world.enqueue(1).await;
     let unit = world.due(world.now()).await.remove(0);
     let lease = world.spool.acquire().await.unwrap();
-    let nobody = Settle { after: After::At(EVER), ..gone(&unit) };
+    let nobody = Settlement { next_state: NextState::RetryAt(EVER), ..gone(&unit) };
     assert!(matches!(world.spool.settle(&lease, nobody).await, Err(SpoolError::Invalid(_))));
-    let somebody = Settle { after: After::Gone, ..later(&unit, EVER) };
+    let somebody = Settlement { next_state: NextState::Removed, ..later(&unit, EVER) };
     assert!(matches!(world.spool.settle(&lease, somebody).await, Err(SpoolError::Invalid(_))));
     assert!(matches!(world.spool.enqueue(world.message(0)).await, Err(SpoolError::Invalid(_))));
 }
@@ -157,7 +158,7 @@ async fn a_report_comes_in_the_step_that_settles() {
         if lost {
             world.engine.kill_after(0);
         }
-        let settled = world.spool.settle(&lease, Settle { made: vec![dsn], ..gone(&unit) }).await;
+        let settled = world.spool.settle(&lease, Settlement { generated: vec![dsn], ..gone(&unit) }).await;
         assert_eq!(settled.is_err(), lost);
         let world = world.restart().await;
         let ids: Vec<QueueId> = world.due(EVER).await.iter().map(|unit| unit.id).collect();
@@ -168,7 +169,7 @@ async fn a_report_comes_in_the_step_that_settles() {
 #[tokio::test]
 async fn what_is_held_is_not_due() {
     let world = World::new().await;
-    let mut fresh = world.spool.fresh();
+    let mut fresh = world.spool.new_units();
     let held = waxwing_queue::NewMessage { hold: Some("quarantine".to_owned()), ..world.message(1) };
     let id = held.id;
     world.spool.enqueue(held).await.unwrap();
@@ -176,7 +177,7 @@ async fn what_is_held_is_not_due() {
     assert_ne!(fresh.recv().await.unwrap().unit.id, id, "no hint for what is held");
     let unit = world.due(EVER).await.remove(0);
     let lease = world.spool.acquire().await.unwrap();
-    let settle = Settle { after: After::Hold("operator".to_owned()), ..later(&unit, EVER) };
+    let settle = Settlement { next_state: NextState::Hold("operator".to_owned()), ..later(&unit, EVER) };
     world.spool.settle(&lease, settle).await.unwrap();
     let world = world.restart().await;
     assert!(world.due(EVER).await.is_empty());
@@ -241,23 +242,23 @@ async fn nothing_below_the_stored_cursor_is_missed() {
 
 #[tokio::test]
 async fn an_owner_who_is_behind_is_told_to_scan() {
-    let world = World::with(|settings| settings.hints_max = 2).await;
-    let mut fresh = world.spool.fresh();
+    let world = World::with(|settings| settings.new_units_max = 2).await;
+    let mut fresh = world.spool.new_units();
     let ids = [world.enqueue(1).await, world.enqueue(1).await, world.enqueue(1).await, world.enqueue(1).await];
-    let from = world.spool.rescan().await;
+    let from = world.spool.rescan_from().await;
     assert!(from.id == ids[2], "the first that was dropped");
-    assert_eq!(world.spool.stats().hints_dropped, 2);
+    assert_eq!(world.spool.stats().new_units_dropped, 2);
     assert_eq!((fresh.recv().await.unwrap().unit.id, fresh.recv().await.unwrap().unit.id), (ids[0], ids[1]));
     let lease = world.spool.acquire().await.unwrap();
     let before = Some(DueKey { number: 0, id: ids[1], ..from });
     assert_eq!(world.spool.scan_due(&lease, before, EVER, 10).await.unwrap().len(), 2);
-    assert!(world.spool.fresh().recv().await.is_none(), "there is one owner");
+    assert!(world.spool.new_units().recv().await.is_none(), "there is one owner");
 }
 
 #[tokio::test]
 async fn a_hint_can_be_checked_against_what_has_happened_since() {
     let world = World::new().await;
-    let mut fresh = world.spool.fresh();
+    let mut fresh = world.spool.new_units();
     world.enqueue(1).await;
     let unit = fresh.recv().await.unwrap().unit;
     assert_eq!(world.spool.is_current(&unit), Some(true));
@@ -288,13 +289,13 @@ async fn a_scan_from_the_place_before_a_unit_finds_it() {
 
 #[tokio::test]
 async fn hints_hold_no_more_memory_than_allowed() {
-    let world = World::with(|settings| settings.hint_bytes_max = 250).await;
-    let mut fresh = world.spool.fresh();
+    let world = World::with(|settings| settings.new_unit_bytes_max = 250).await;
+    let mut fresh = world.spool.new_units();
     for _ in 0..4 {
         world.enqueue(1).await;
     }
-    world.spool.rescan().await;
-    let dropped = world.spool.stats().hints_dropped;
+    world.spool.rescan_from().await;
+    let dropped = world.spool.stats().new_units_dropped;
     assert!((1..4).contains(&dropped), "{dropped}");
     for _ in 0..4 - dropped {
         fresh.recv().await.unwrap();
@@ -344,7 +345,7 @@ async fn unreadable_messages_are_kept_as_corrupt() {
     let unit = world.due(EVER).await.remove(0);
     assert!(matches!(world.spool.load(id).await, Err(SpoolError::Corrupt(_))));
     let lease = world.spool.acquire().await.unwrap();
-    let settle = Settle { after: After::Corrupt("its CRC".to_owned()), ..later(&unit, EVER) };
+    let settle = Settlement { next_state: NextState::Corrupt("its CRC".to_owned()), ..later(&unit, EVER) };
     world.spool.settle(&lease, settle).await.unwrap();
     let world = world.restart().await;
     assert!(world.due(EVER).await.is_empty());
@@ -393,7 +394,11 @@ async fn show_finds_all_units() {
     let units = world.due(EVER).await;
     let lease = world.spool.acquire().await.unwrap();
     world.spool.settle(&lease, later(&units[0], world.now() + HOUR)).await.unwrap();
-    world.spool.settle(&lease, Settle { after: After::Hold("x".to_owned()), ..later(&units[1], EVER) }).await.unwrap();
+    world
+        .spool
+        .settle(&lease, Settlement { next_state: NextState::Hold("x".to_owned()), ..later(&units[1], EVER) })
+        .await
+        .unwrap();
     let shown = world.spool.show(id).await.unwrap();
     let states: Vec<UnitState> = shown.units.iter().map(|(_, state)| state.clone()).collect();
     assert_eq!(states, [UnitState::Hold("x".to_owned()), UnitState::Incoming, UnitState::Deferred]);
@@ -426,8 +431,8 @@ async fn works_over_the_disk() {
     let spool = open().await;
     let mut ids = Vec::new();
     for bytes in [10, 300_000] {
-        let id = spool.ids().next(clock.now());
-        let mut writer = spool.body_writer(id, spool.room(bytes as u64).unwrap());
+        let id = spool.queue_ids().next(clock.now());
+        let mut writer = spool.body_writer(id, spool.reserve_space(bytes as u64).unwrap());
         writer.write(support::pattern(bytes).into()).await.unwrap();
         let body = writer.finish().await.unwrap();
         spool.enqueue(waxwing_queue::NewMessage { body, ..message(id, 1, clock.now()) }).await.unwrap();
@@ -454,7 +459,7 @@ async fn what_comes_along_is_committed_in_the_same_step_and_waits_as_it_was_told
     let wait = std::time::Duration::from_secs(600);
     let along = waxwing_queue::NewMessage { not_before: wait, ..world.message(1) };
     let (first, second) = (world.message(1), along.id);
-    let message = waxwing_queue::NewMessage { with: vec![along], ..first };
+    let message = waxwing_queue::NewMessage { attached: vec![along], ..first };
     let id = message.id;
     world.spool.enqueue(message).await.unwrap();
     assert_eq!(world.spool.stats().enqueued, 2);

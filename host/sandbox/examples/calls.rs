@@ -9,9 +9,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::json;
 use waxwing_message::HeaderBlock;
-use waxwing_pipeline::{Context, Event, Plugin, Role, Table, TableError};
-use waxwing_sandbox::{Grants, InstanceMode, MessageGrant, PluginSettings, Sandbox, SandboxSettings, WasmPlugin};
-use waxwing_types::{Address, AddressClass, Clock, MemoryBody, Monotonic, QueueIds, Recipient, ReversePath, Timestamp, Via};
+use waxwing_pipeline::{AddressRole, Context, Event, Plugin, Table, TableError};
+use waxwing_sandbox::{InstanceMode, MessageAccess, PluginGrants, PluginSettings, Sandbox, SandboxSettings, WasmPlugin};
+use waxwing_types::{
+    Address, AddressClass, Clock, MemoryBody, Monotonic, QueueIdGenerator, Recipient, ReversePath, Source, Timestamp,
+};
 
 struct RealClock(Instant);
 
@@ -41,32 +43,32 @@ const HEAD: &[u8] =
     MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n";
 
 fn message() -> Context {
-    let mut context = Context::new(Via::Smtp, None);
-    context.id = Some(QueueIds::default().next(Timestamp::from_millis(1_800_000_000_000)));
-    context.sender = Some(Arc::new(ReversePath::Of(Address::parse("ann@client.example").unwrap())));
+    let mut context = Context::new(Source::Smtp, None);
+    context.id = Some(QueueIdGenerator::default().next(Timestamp::from_millis(1_800_000_000_000)));
+    context.sender = Some(Arc::new(ReversePath::Address(Address::parse("ann@client.example").unwrap())));
     context.push_recipient(Recipient::new(Address::parse("to@example.com").unwrap()), AddressClass::Local, Vec::new());
-    context.head = Some(Arc::new(HeaderBlock::parse(Bytes::from_static(HEAD), true)));
+    context.header = Some(Arc::new(HeaderBlock::parse(Bytes::from_static(HEAD), true)));
     context.body = Some(Arc::new(MemoryBody::new(Bytes::from(vec![b'x'; 4096]))));
     context
 }
 
 async fn load(sandbox: &Sandbox, name: &str, instance: InstanceMode) -> Arc<WasmPlugin> {
     let mut settings = PluginSettings::new(name);
-    settings.instance = instance;
-    settings.grants = Grants {
-        message: MessageGrant::Headers,
+    settings.instance_mode = instance;
+    settings.grants = PluginGrants {
+        message: MessageAccess::Headers,
         edit: true,
         lookup: vec!["alias_maps".into(), "virtual_alias_maps".into()],
-        ..Grants::default()
+        ..PluginGrants::default()
     };
     for table in ["alias_maps", "virtual_alias_maps"] {
         settings.tables.insert(table.into(), Arc::new(NoAlias));
     }
     let server =
         [("myorigin", json!("example.com")), ("myhostname", json!("mx.example.com")), ("mydestination", json!(["example.com"]))];
-    settings.server = Arc::new(server.into_iter().map(|(k, v)| (k.to_owned(), v)).collect());
-    let Some(component) = waxwing_bundle::standard(name) else {
-        settings.grants.message = MessageGrant::Full;
+    settings.server_values = Arc::new(server.into_iter().map(|(k, v)| (k.to_owned(), v)).collect());
+    let Some(component) = waxwing_bundle::standard_component(name) else {
+        settings.grants.message = MessageAccess::Full;
         return sandbox.load(&std::fs::read(name).unwrap(), settings).await.unwrap();
     };
     sandbox.load(component, settings).await.unwrap()
@@ -78,7 +80,7 @@ async fn measure(what: &str, plugin: &Arc<WasmPlugin>, event: &Event, context: &
     for _ in 0..21 {
         let began = Instant::now();
         for _ in 0..conversations {
-            let mut guest = Arc::clone(plugin).open();
+            let mut guest = Arc::clone(plugin).open_session();
             for _ in 0..calls {
                 guest.call(event, context).await.unwrap();
             }
@@ -103,7 +105,7 @@ async fn main() {
     }
     let address = Address::parse("ann@client.example").unwrap();
     let events = [
-        ("cleanup", Event::RewriteAddress(address.clone(), Role::EnvelopeSender)),
+        ("cleanup", Event::RewriteAddress(address.clone(), AddressRole::EnvelopeSender)),
         ("cleanup", Event::Cleanup),
         ("aliases", Event::Resolve { recipient: Address::parse("to@example.com").unwrap(), verify: false }),
     ];

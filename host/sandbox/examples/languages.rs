@@ -12,8 +12,10 @@ use bytes::Bytes;
 use serde_json::json;
 use waxwing_message::HeaderBlock;
 use waxwing_pipeline::{Context, Event, Plugin};
-use waxwing_sandbox::{Grants, InstanceMode, MessageGrant, PluginSettings, Sandbox, SandboxSettings};
-use waxwing_types::{Address, AddressClass, Clock, MemoryBody, Monotonic, QueueIds, Recipient, ReversePath, Timestamp, Via};
+use waxwing_sandbox::{InstanceMode, MessageAccess, PluginGrants, PluginSettings, Sandbox, SandboxSettings};
+use waxwing_types::{
+    Address, AddressClass, Clock, MemoryBody, Monotonic, QueueIdGenerator, Recipient, ReversePath, Source, Timestamp,
+};
 
 struct RealClock(Instant);
 
@@ -30,19 +32,19 @@ impl Clock for RealClock {
 const HEAD: &[u8] = b"From: Ann <ann@client.example>\r\nTo: <to@example.com>\r\nSubject: lunch\r\n";
 
 fn message() -> Context {
-    let mut context = Context::new(Via::Smtp, None);
-    context.id = Some(QueueIds::default().next(Timestamp::from_millis(1_800_000_000_000)));
-    context.sender = Some(Arc::new(ReversePath::Of(Address::parse("ann@client.example").unwrap())));
+    let mut context = Context::new(Source::Smtp, None);
+    context.id = Some(QueueIdGenerator::default().next(Timestamp::from_millis(1_800_000_000_000)));
+    context.sender = Some(Arc::new(ReversePath::Address(Address::parse("ann@client.example").unwrap())));
     context.push_recipient(Recipient::new(Address::parse("to@example.com").unwrap()), AddressClass::Local, Vec::new());
-    context.head = Some(Arc::new(HeaderBlock::parse(Bytes::from_static(HEAD), true)));
+    context.header = Some(Arc::new(HeaderBlock::parse(Bytes::from_static(HEAD), true)));
     context.body = Some(Arc::new(MemoryBody::new(Bytes::from(b"nothing to see here\r\n".repeat(195)))));
     context
 }
 
 fn settings(instance: InstanceMode) -> PluginSettings {
     let mut settings = PluginSettings::new("checker");
-    settings.instance = instance;
-    settings.grants = Grants { message: MessageGrant::Full, edit: true, ..Grants::default() };
+    settings.instance_mode = instance;
+    settings.grants = PluginGrants { message: MessageAccess::Full, edit: true, ..PluginGrants::default() };
     settings.config = [("word".to_owned(), json!("lottery"))].into();
     settings.limits.memory_bytes_max = 64 << 20;
     (settings.limits.wall, settings.limits.cpu) = (Duration::from_secs(60), Duration::from_secs(60));
@@ -86,7 +88,7 @@ async fn measure(file: &Path, cache: &Path) {
     let mut times = Vec::new();
     for _ in 0..401 {
         let began = Instant::now();
-        Arc::clone(&fresh).open().call(&Event::Message, &context).await.unwrap();
+        Arc::clone(&fresh).open_session().call(&Event::Message, &context).await.unwrap();
         times.push(began.elapsed().as_secs_f64() * 1e6);
     }
     let fresh = lower_quartile(times);
@@ -95,7 +97,7 @@ async fn measure(file: &Path, cache: &Path) {
     for _ in 0..51 {
         let began = Instant::now();
         for _ in 0..20 {
-            Arc::clone(&reused).open().call(&Event::Message, &context).await.unwrap();
+            Arc::clone(&reused).open_session().call(&Event::Message, &context).await.unwrap();
         }
         times.push(began.elapsed().as_secs_f64() * 1e6 / 20.0);
     }

@@ -14,7 +14,7 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 use waxwing_types::hex;
 
-use crate::LoadError;
+use crate::PluginLoadError;
 
 /// First bytes of an entry; the digit is the version of the format.
 const MAGIC: &[u8; 8] = b"waxwasm1";
@@ -26,15 +26,15 @@ const ENTRIES_MAX: usize = 64;
 
 /// Directory of compiled plugins.
 #[derive(Debug)]
-pub(crate) struct Cache {
+pub(crate) struct CompileCache {
     directory: PathBuf,
     engine_key: [u8; HASH_BYTES],
 }
 
-impl Cache {
+impl CompileCache {
     /// Opens the directory, or creates the directory with mode 0700.
-    pub(crate) fn open(directory: PathBuf, engine: &Engine) -> Result<Self, LoadError> {
-        let io_error = |source| LoadError::CacheFile { path: directory.clone(), source };
+    pub(crate) fn open(directory: PathBuf, engine: &Engine) -> Result<Self, PluginLoadError> {
+        let io_error = |source| PluginLoadError::CacheFile { path: directory.clone(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(io_error)?;
         let about = fs::symlink_metadata(&directory).map_err(io_error)?;
         let reason = if !about.is_dir() {
@@ -47,7 +47,7 @@ impl Cache {
             None
         };
         match reason {
-            Some(reason) => Err(LoadError::CacheDirectory { path: directory, reason }),
+            Some(reason) => Err(PluginLoadError::CacheDirectory { path: directory, reason }),
             None => Ok(Self { directory, engine_key: engine_key(engine) }),
         }
     }
@@ -57,7 +57,7 @@ impl Cache {
         let key = self.key(source);
         let path = self.path(&key);
         let octets = fs::read(&path).ok()?;
-        let loaded = verified(&key, &octets).and_then(|code| load(engine, code));
+        let loaded = verified_code(&key, &octets).and_then(|code| load(engine, code));
         if loaded.is_none() {
             tracing::warn!(file = %path.display(), "damaged entry in the compile cache; the plugin is compiled again");
             let _ = fs::remove_file(&path);
@@ -71,7 +71,7 @@ impl Cache {
         let temporary = self.directory.join(format!(".{}.{}", hex(&key), std::process::id()));
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(MAGIC)?;
-        file.write_all(seal(&key, code).as_bytes())?;
+        file.write_all(entry_hash(&key, code).as_bytes())?;
         file.write_all(code)?;
         drop(file);
         fs::rename(&temporary, self.path(&key))?;
@@ -105,14 +105,14 @@ fn is_entry(path: &Path) -> bool {
 }
 
 /// Returns the compiled code of an entry, if the hash matches the key and the code.
-fn verified<'o>(key: &[u8; HASH_BYTES], octets: &'o [u8]) -> Option<&'o [u8]> {
+fn verified_code<'o>(key: &[u8; HASH_BYTES], octets: &'o [u8]) -> Option<&'o [u8]> {
     let rest = octets.strip_prefix(MAGIC)?;
     let (hash, code) = rest.split_at_checked(HASH_BYTES)?;
-    (hash == seal(key, code).as_bytes()).then_some(code)
+    (hash == entry_hash(key, code).as_bytes()).then_some(code)
 }
 
 /// Hashes key and code together, so an entry renamed to another key is invalid.
-fn seal(key: &[u8; HASH_BYTES], code: &[u8]) -> blake3::Hash {
+fn entry_hash(key: &[u8; HASH_BYTES], code: &[u8]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
     hasher.update(key).update(code);
     hasher.finalize()

@@ -8,12 +8,12 @@ use parking_lot::Mutex;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 use waxwing_types::Clock;
 
-use crate::cache::Cache;
-use crate::gate::Gate;
-use crate::lane::SlowLane;
+use crate::cache::CompileCache;
+use crate::executor::SlowCallPool;
+use crate::limiter::InstanceLimiter;
 use crate::meter::Meter;
 use crate::ticker::Ticker;
-use crate::{Limits, LoadError};
+use crate::{PluginLimits, PluginLoadError};
 
 /// Number of bytes of each linear memory that stay resident after an instance ends: cleared by hand, which is cheaper than page
 /// faults. A plugin built with the SDK needs less for stack, data and the first part of the heap.
@@ -40,14 +40,14 @@ pub struct SandboxSettings {
     /// Maximum linear memory in bytes that a plugin's limit may allow.
     pub memory_bytes_max: usize,
     /// Number of threads of the pool for slow calls.
-    pub slow_threads: usize,
+    pub slow_call_threads: usize,
     /// Meter for the cost of calls, including fuel, which slows down guests; none in a server.
     pub meter: Option<Arc<Meter>>,
 }
 
 impl Default for SandboxSettings {
     fn default() -> Self {
-        Self { cache_directory: None, instances_max: 500, memory_bytes_max: 1 << 30, slow_threads: 1, meter: None }
+        Self { cache_directory: None, instances_max: 500, memory_bytes_max: 1 << 30, slow_call_threads: 1, meter: None }
     }
 }
 
@@ -55,42 +55,42 @@ impl Default for SandboxSettings {
 pub struct Sandbox {
     pub(crate) engine: Engine,
     pub(crate) ticker: Arc<Ticker>,
-    pub(crate) lane: Arc<SlowLane>,
+    pub(crate) slow_calls: Arc<SlowCallPool>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) cache: Option<Cache>,
+    pub(crate) cache: Option<CompileCache>,
     pub(crate) settings: SandboxSettings,
     /// Instance limiters by plugin name, as long as a version of the plugin is loaded.
-    pub(crate) gates: Mutex<HashMap<String, Weak<Gate>>>,
+    pub(crate) limiters: Mutex<HashMap<String, Weak<InstanceLimiter>>>,
 }
 
 impl Sandbox {
     /// Starts the engine and the ticker. The cache directory is created if missing.
-    pub fn new(settings: SandboxSettings, clock: Arc<dyn Clock>) -> Result<Arc<Self>, LoadError> {
-        let engine = Engine::new(&config(&settings)).map_err(|e| LoadError::Engine(format!("{e:#}")))?;
+    pub fn new(settings: SandboxSettings, clock: Arc<dyn Clock>) -> Result<Arc<Self>, PluginLoadError> {
+        let engine = Engine::new(&engine_config(&settings)).map_err(|e| PluginLoadError::Engine(format!("{e:#}")))?;
         let ticker = Ticker::start(&engine)?;
-        let lane = Arc::new(SlowLane::start(settings.slow_threads)?);
-        let cache = settings.cache_directory.clone().map(|path| Cache::open(path, &engine)).transpose()?;
-        Ok(Arc::new(Self { engine, ticker, lane, clock, cache, settings, gates: Mutex::default() }))
+        let lane = Arc::new(SlowCallPool::start(settings.slow_call_threads)?);
+        let cache = settings.cache_directory.clone().map(|path| CompileCache::open(path, &engine)).transpose()?;
+        Ok(Arc::new(Self { engine, ticker, slow_calls: lane, clock, cache, settings, limiters: Mutex::default() }))
     }
 }
 
 impl Sandbox {
     /// Returns the limiter shared by all versions of a plugin; the most recently loaded version sets the limits.
-    pub(crate) fn gate_of(&self, name: &str, limits: &Limits) -> Arc<Gate> {
-        let mut gates = self.gates.lock();
+    pub(crate) fn limiter_for(&self, name: &str, limits: &PluginLimits) -> Arc<InstanceLimiter> {
+        let mut gates = self.limiters.lock();
         gates.retain(|_, gate| gate.strong_count() > 0);
         let (places_max, per_client_max) = (limits.instances_max, limits.instances_per_client);
         if let Some(gate) = gates.get(name).and_then(Weak::upgrade) {
             gate.set_limits(places_max, per_client_max);
             return gate;
         }
-        let gate = Gate::new(places_max, per_client_max);
+        let gate = InstanceLimiter::new(places_max, per_client_max);
         gates.insert(name.to_owned(), Arc::downgrade(&gate));
         gate
     }
 }
 
-fn config(settings: &SandboxSettings) -> Config {
+fn engine_config(settings: &SandboxSettings) -> Config {
     let mut pool = PoolingAllocationConfig::new();
     let count = settings.instances_max.max(1).saturating_add(SPARE_INSTANCES);
     pool.total_component_instances(count)
@@ -127,9 +127,9 @@ mod tests {
 
     #[test]
     fn standard_plugins_stay_resident() {
-        let engine = Engine::new(&config(&SandboxSettings { instances_max: 1, ..SandboxSettings::default() })).unwrap();
+        let engine = Engine::new(&engine_config(&SandboxSettings { instances_max: 1, ..SandboxSettings::default() })).unwrap();
         for name in ["cleanup", "aliases"] {
-            let component = Component::from_binary(&engine, waxwing_bundle::standard(name).unwrap()).unwrap();
+            let component = Component::from_binary(&engine, waxwing_bundle::standard_component(name).unwrap()).unwrap();
             let octets = component.resources_required().unwrap().max_initial_memory_size.unwrap();
             assert!(octets <= KEEP_RESIDENT_BYTES as u64, "{name}: {octets}");
         }

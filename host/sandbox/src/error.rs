@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// Failure to load a plugin. On an error the version in service stays in service.
 #[derive(Debug, thiserror::Error)]
-pub enum LoadError {
+pub enum PluginLoadError {
     /// Engine failed to start.
     #[error("the WebAssembly engine does not start: {0}")]
     Engine(String),

@@ -9,12 +9,12 @@ use waxwing_bindings::exports::{
     on_table, on_tick, on_tls,
 };
 use waxwing_bindings::imports::types::Verdict;
-use waxwing_pipeline::{Answer, Event, Hook, HookSet};
+use waxwing_pipeline::{Event, Hook, HookAnswer, HookSet};
 
-use crate::answer::{self, Checked};
-use crate::more;
-use crate::state::State;
-use crate::words;
+use crate::from_wit::{self, Converted};
+use crate::from_wit_other;
+use crate::state::InstanceState;
+use crate::to_wit;
 
 macro_rules! hooks {
     ($($field:ident $module:ident $hook:ident;)*) => {
@@ -27,7 +27,7 @@ macro_rules! hooks {
 
         impl HookExports {
             /// Resolves the hooks of a component; types are checked by [`HookExports::check`].
-            pub(crate) fn find(pre: &InstancePre<State>, hooks: HookSet, load: bool) -> wasmtime::Result<Self> {
+            pub(crate) fn find(pre: &InstancePre<InstanceState>, hooks: HookSet, load: bool) -> wasmtime::Result<Self> {
                 Ok(Self {
                     load: load.then(|| on_load::GuestIndices::new(pre)).transpose()?,
                     $($field: hooks.contains(Hook::$hook).then(|| $module::GuestIndices::new(pre)).transpose()?,)*
@@ -35,7 +35,7 @@ macro_rules! hooks {
             }
 
             /// Compares the types of all exported hooks with the contract.
-            pub(crate) fn check(&self, store: &mut Store<State>, instance: &Instance) -> wasmtime::Result<()> {
+            pub(crate) fn check(&self, store: &mut Store<InstanceState>, instance: &Instance) -> wasmtime::Result<()> {
                 if let Some(load) = &self.load {
                     load.load(&mut *store, instance)?;
                 }
@@ -53,12 +53,12 @@ macro_rules! hooks {
         }
 
         impl ResolvedExports {
-            $(fn $field(&mut self, exports: &HookExports, store: &mut Store<State>, instance: &Instance) -> wasmtime::Result<&$module::Guest> {
+            $(fn $field(&mut self, exports: &HookExports, store: &mut Store<InstanceState>, instance: &Instance) -> wasmtime::Result<&$module::Guest> {
                 if self.$field.is_none() {
-                    let indices = exports.$field.as_ref().ok_or_else(|| missing(Hook::$hook))?;
+                    let indices = exports.$field.as_ref().ok_or_else(|| missing_export(Hook::$hook))?;
                     self.$field = Some(indices.load(&mut *store, instance)?);
                 }
-                self.$field.as_ref().ok_or_else(|| missing(Hook::$hook))
+                self.$field.as_ref().ok_or_else(|| missing_export(Hook::$hook))
             })*
         }
     };
@@ -100,14 +100,14 @@ hooks! {
     table on_table OnTable;
 }
 
-fn missing(hook: Hook) -> wasmtime::Error {
+fn missing_export(hook: Hook) -> wasmtime::Error {
     wasmtime::Error::msg(format!("the plugin does not export {hook}"))
 }
 
 /// Exports and instance needed for a hook call.
-pub(crate) struct Callee<'a> {
+pub(crate) struct HookCaller<'a> {
     pub(crate) exports: &'a HookExports,
-    pub(crate) found: &'a mut ResolvedExports,
+    pub(crate) resolved: &'a mut ResolvedExports,
     pub(crate) instance: Instance,
 }
 
@@ -115,167 +115,185 @@ pub(crate) struct Callee<'a> {
     clippy::wildcard_enum_match_arm,
     reason = "each function has its share of the hooks; one that none has is an error of the call"
 )]
-impl Callee<'_> {
+impl HookCaller<'_> {
     /// Calls the hook of an event. The outer error comes from the engine; the inner error describes an invalid answer.
-    pub(crate) async fn call(&mut self, store: &mut Store<State>, event: &Event) -> wasmtime::Result<Checked<Answer>> {
-        if let Some(verdict) = self.session(store, event).await? {
-            return Ok(answer::verdict(verdict, event.hook(), &store.data().shared.limits));
+    pub(crate) async fn call(
+        &mut self,
+        store: &mut Store<InstanceState>,
+        event: &Event,
+    ) -> wasmtime::Result<Converted<HookAnswer>> {
+        if let Some(verdict) = self.call_session_hook(store, event).await? {
+            return Ok(from_wit::verdict(verdict, event.hook(), &store.data().shared.limits));
         }
-        if let Some(verdict) = self.content(store, event).await? {
-            return Ok(answer::verdict(verdict, event.hook(), &store.data().shared.limits));
+        if let Some(verdict) = self.call_message_hook(store, event).await? {
+            return Ok(from_wit::verdict(verdict, event.hook(), &store.data().shared.limits));
         }
-        if self.hears(store, event).await? {
-            return Ok(Ok(Answer::Done));
+        if self.call_notification_hook(store, event).await? {
+            return Ok(Ok(HookAnswer::Done));
         }
-        if let Some(answer) = self.asked(store, event).await? {
+        if let Some(answer) = self.call_lookup_hook(store, event).await? {
             return Ok(answer);
         }
-        self.queue(store, event).await?.ok_or_else(|| missing(event.hook()))
+        self.call_delivery_hook(store, event).await?.ok_or_else(|| missing_export(event.hook()))
     }
 
     /// Calls hooks with a verdict before the message is complete.
-    async fn session(&mut self, store: &mut Store<State>, event: &Event) -> wasmtime::Result<Option<Verdict>> {
+    async fn call_session_hook(&mut self, store: &mut Store<InstanceState>, event: &Event) -> wasmtime::Result<Option<Verdict>> {
         let (exports, instance) = (self.exports, &self.instance);
         Ok(Some(match event {
-            Event::Connect => self.found.connect(exports, store, instance)?.call_connect(&mut *store).await?,
-            Event::Tls => self.found.tls(exports, store, instance)?.call_tls(&mut *store).await?,
-            Event::Helo(name) => self.found.helo(exports, store, instance)?.call_helo(&mut *store, name).await?,
+            Event::Connect => self.resolved.connect(exports, store, instance)?.call_connect(&mut *store).await?,
+            Event::Tls => self.resolved.tls(exports, store, instance)?.call_tls(&mut *store).await?,
+            Event::Helo(name) => self.resolved.helo(exports, store, instance)?.call_helo(&mut *store, name).await?,
             Event::Mail(sender) => {
-                let sender = words::reverse_path(sender);
-                self.found.mail(exports, store, instance)?.call_mail(&mut *store, &sender).await?
+                let sender = to_wit::reverse_path(sender);
+                self.resolved.mail(exports, store, instance)?.call_mail(&mut *store, &sender).await?
             }
             Event::Rcpt(recipient) => {
-                let recipient = words::recipient(recipient);
-                self.found.rcpt(exports, store, instance)?.call_rcpt(&mut *store, &recipient).await?
+                let recipient = to_wit::recipient(recipient);
+                self.resolved.rcpt(exports, store, instance)?.call_rcpt(&mut *store, &recipient).await?
             }
             Event::RcptResolved { recipient, targets } => {
-                let recipient = words::recipient(recipient);
-                let targets: Vec<_> = targets.iter().map(words::address).collect();
-                let guest = self.found.rcpt_resolved(exports, store, instance)?;
+                let recipient = to_wit::recipient(recipient);
+                let targets: Vec<_> = targets.iter().map(to_wit::address).collect();
+                let guest = self.resolved.rcpt_resolved(exports, store, instance)?;
                 guest.call_rcpt_resolved(&mut *store, &recipient, &targets).await?
             }
-            Event::Data => self.found.data(exports, store, instance)?.call_data(&mut *store).await?,
-            Event::Refuse { stage, by, reply } => {
-                let reply = words::reply(reply);
-                self.found.refuse(exports, store, instance)?.call_refuse(&mut *store, stage.as_str(), by, &reply).await?
+            Event::Data => self.resolved.data(exports, store, instance)?.call_data(&mut *store).await?,
+            Event::Refuse { stage, plugin: by, reply } => {
+                let reply = to_wit::reply(reply);
+                self.resolved.refuse(exports, store, instance)?.call_refuse(&mut *store, stage.as_str(), by, &reply).await?
             }
             _ => return Ok(None),
         }))
     }
 
     /// Calls hooks with a verdict on a message.
-    async fn content(&mut self, store: &mut Store<State>, event: &Event) -> wasmtime::Result<Option<Verdict>> {
+    async fn call_message_hook(&mut self, store: &mut Store<InstanceState>, event: &Event) -> wasmtime::Result<Option<Verdict>> {
         let (exports, instance) = (self.exports, &self.instance);
         Ok(Some(match event {
-            Event::Headers => self.found.headers(exports, store, instance)?.call_headers(&mut *store).await?,
-            Event::Message => self.found.message(exports, store, instance)?.call_message(&mut *store).await?,
+            Event::Headers => self.resolved.headers(exports, store, instance)?.call_headers(&mut *store).await?,
+            Event::Message => self.resolved.message(exports, store, instance)?.call_message(&mut *store).await?,
             Event::Decide(symbols) => {
-                let symbols: Vec<_> = symbols.iter().map(words::symbol).collect();
-                self.found.decide(exports, store, instance)?.call_decide(&mut *store, &symbols).await?
+                let symbols: Vec<_> = symbols.iter().map(to_wit::symbol).collect();
+                self.resolved.decide(exports, store, instance)?.call_decide(&mut *store, &symbols).await?
             }
             Event::RecipientMessage(recipient) => {
-                let recipient = words::recipient(recipient);
-                let guest = self.found.recipient_message(exports, store, instance)?;
+                let recipient = to_wit::recipient(recipient);
+                let guest = self.resolved.recipient_message(exports, store, instance)?;
                 guest.call_recipient_message(&mut *store, &recipient).await?
             }
-            Event::Cleanup => self.found.cleanup(exports, store, instance)?.call_cleanup(&mut *store).await?,
-            Event::Scan => self.found.scan(exports, store, instance)?.call_scan(&mut *store).await?,
-            Event::Send(destination) => self.found.send(exports, store, instance)?.call_send(&mut *store, destination).await?,
+            Event::Cleanup => self.resolved.cleanup(exports, store, instance)?.call_cleanup(&mut *store).await?,
+            Event::Scan => self.resolved.scan(exports, store, instance)?.call_scan(&mut *store).await?,
+            Event::Send(destination) => self.resolved.send(exports, store, instance)?.call_send(&mut *store, destination).await?,
             _ => return Ok(None),
         }))
     }
 
     /// Calls notification hooks; returns false for any other event.
-    async fn hears(&mut self, store: &mut Store<State>, event: &Event) -> wasmtime::Result<bool> {
+    async fn call_notification_hook(&mut self, store: &mut Store<InstanceState>, event: &Event) -> wasmtime::Result<bool> {
         let (exports, instance) = (self.exports, &self.instance);
         match event {
             Event::Outcome(o) => {
-                let recipient = words::recipient(&o.recipient);
-                let guest = self.found.outcome(exports, store, instance)?;
-                let fate = words::fate(o.fate);
+                let recipient = to_wit::recipient(&o.recipient);
+                let guest = self.resolved.outcome(exports, store, instance)?;
+                let fate = to_wit::fate(o.fate);
                 guest.call_outcome(&mut *store, &recipient, fate, &o.destination, &o.status, &o.text).await?;
             }
-            Event::Abort => self.found.abort(exports, store, instance)?.call_abort(&mut *store).await?,
-            Event::Disconnect(why) => self.found.disconnect(exports, store, instance)?.call_disconnect(&mut *store, why).await?,
-            Event::Observe { name, json } => {
-                self.found.event(exports, store, instance)?.call_event(&mut *store, name, json).await?;
+            Event::Abort => self.resolved.abort(exports, store, instance)?.call_abort(&mut *store).await?,
+            Event::Disconnect(why) => {
+                self.resolved.disconnect(exports, store, instance)?.call_disconnect(&mut *store, why).await?
             }
-            Event::Tick => self.found.tick(exports, store, instance)?.call_tick(&mut *store).await?,
+            Event::Accounting { name, json } => {
+                self.resolved.event(exports, store, instance)?.call_event(&mut *store, name, json).await?;
+            }
+            Event::Tick => self.resolved.tick(exports, store, instance)?.call_tick(&mut *store).await?,
             _ => return Ok(false),
         }
         Ok(true)
     }
 
     /// Calls lookup and content hooks whose answer is not a verdict: users, commands, tables, scores, addresses.
-    async fn asked(&mut self, store: &mut Store<State>, event: &Event) -> wasmtime::Result<Option<Checked<Answer>>> {
+    async fn call_lookup_hook(
+        &mut self,
+        store: &mut Store<InstanceState>,
+        event: &Event,
+    ) -> wasmtime::Result<Option<Converted<HookAnswer>>> {
         let (exports, instance) = (self.exports, &self.instance);
         Ok(Some(match event {
             Event::Credentials(user) => {
-                let stored = self.found.credentials(exports, store, instance)?.call_find(&mut *store, user).await?;
-                more::stored(stored, &store.data().shared.limits)
+                let stored = self.resolved.credentials(exports, store, instance)?.call_find(&mut *store, user).await?;
+                from_wit_other::stored_credential(stored, &store.data().shared.limits)
             }
             Event::Auth { protocol, user, secret } => {
-                let secret = words::secret(secret);
-                let guest = self.found.auth(exports, store, instance)?;
+                let secret = to_wit::secret(secret);
+                let guest = self.resolved.auth(exports, store, instance)?;
                 let auth = guest.call_auth(&mut *store, protocol, user, &secret).await?;
-                more::auth(auth, &store.data().shared.limits)
+                from_wit_other::auth_answer(auth, &store.data().shared.limits)
             }
             Event::Command { verb, argument } => {
-                let guest = self.found.command(exports, store, instance)?;
-                more::command(guest.call_command(&mut *store, verb, argument).await?)
+                let guest = self.resolved.command(exports, store, instance)?;
+                from_wit_other::command_reply(guest.call_command(&mut *store, verb, argument).await?)
             }
             Event::Table(key) => {
-                let lookup = self.found.table(exports, store, instance)?.call_get(&mut *store, key).await?;
-                more::found(lookup, &store.data().shared.limits)
+                let lookup = self.resolved.table(exports, store, instance)?.call_get(&mut *store, key).await?;
+                from_wit_other::table_lookup(lookup, &store.data().shared.limits)
             }
             Event::Score => {
-                let symbols = self.found.score(exports, store, instance)?.call_score(&mut *store).await?;
-                answer::symbols(symbols, &store.data().shared.limits)
+                let symbols = self.resolved.score(exports, store, instance)?.call_score(&mut *store).await?;
+                from_wit::symbols(symbols, &store.data().shared.limits)
             }
             Event::RewriteAddress(address, role) => {
-                let (address, role) = (words::address(address), words::role(*role));
-                let guest = self.found.rewrite(exports, store, instance)?;
+                let (address, role) = (to_wit::address(address), to_wit::role(*role));
+                let guest = self.resolved.rewrite(exports, store, instance)?;
                 let rewritten = guest.call_rewrite_address(&mut *store, &address, role).await?;
-                rewritten.map(answer::address).transpose().map(Answer::Rewritten)
+                rewritten.map(from_wit::address).transpose().map(HookAnswer::Rewritten)
             }
             Event::Resolve { recipient, verify } => {
-                let address = words::address(recipient);
-                let guest = self.found.resolve(exports, store, instance)?;
+                let address = to_wit::address(recipient);
+                let guest = self.resolved.resolve(exports, store, instance)?;
                 let resolution = guest.call_resolve(&mut *store, &address, *verify).await?;
-                answer::resolution(resolution, *verify, &store.data().shared.limits)
+                from_wit::resolution(resolution, *verify, &store.data().shared.limits)
             }
             _ => return Ok(None),
         }))
     }
 
     /// Calls hooks of the queue and of delivery.
-    async fn queue(&mut self, store: &mut Store<State>, event: &Event) -> wasmtime::Result<Option<Checked<Answer>>> {
+    async fn call_delivery_hook(
+        &mut self,
+        store: &mut Store<InstanceState>,
+        event: &Event,
+    ) -> wasmtime::Result<Option<Converted<HookAnswer>>> {
         let (exports, instance) = (self.exports, &self.instance);
         Ok(Some(match event {
             Event::Enqueue => {
-                let placement = self.found.enqueue(exports, store, instance)?.call_enqueue(&mut *store).await?;
-                more::placement(placement, &store.data().shared.limits)
+                let placement = self.resolved.enqueue(exports, store, instance)?.call_enqueue(&mut *store).await?;
+                from_wit_other::placement(placement, &store.data().shared.limits)
             }
             Event::Route(recipient) => {
-                let recipient = words::recipient(recipient);
-                more::route(self.found.route(exports, store, instance)?.call_route(&mut *store, &recipient).await?)
+                let recipient = to_wit::recipient(recipient);
+                from_wit_other::route(self.resolved.route(exports, store, instance)?.call_route(&mut *store, &recipient).await?)
             }
             Event::Reply { destination, code, text } => {
-                let guest = self.found.reply(exports, store, instance)?;
-                Ok(Answer::Class(more::class(guest.call_reply(&mut *store, destination, *code, text).await?)))
+                let guest = self.resolved.reply(exports, store, instance)?;
+                Ok(HookAnswer::ReplyClass(from_wit_other::reply_class(
+                    guest.call_reply(&mut *store, destination, *code, text).await?,
+                )))
             }
             Event::Retry(failure) => {
-                let failure = words::failure(failure);
-                let next = self.found.retry(exports, store, instance)?.call_retry(&mut *store, &failure).await?;
-                Ok(Answer::NextTry(more::next_try(next)))
+                let failure = to_wit::deferral_info(failure);
+                let next = self.resolved.retry(exports, store, instance)?.call_retry(&mut *store, &failure).await?;
+                Ok(HookAnswer::NextTry(from_wit_other::next_try(next)))
             }
-            Event::Dsn(kind) => Ok(Answer::Report(self.found.dsn(exports, store, instance)?.call_dsn(&mut *store, kind).await?)),
+            Event::Dsn(kind) => {
+                Ok(HookAnswer::SendDsn(self.resolved.dsn(exports, store, instance)?.call_dsn(&mut *store, kind).await?))
+            }
             Event::Deliver { hop, recipients } => {
-                let wit_recipients: Vec<_> = recipients.iter().map(words::recipient).collect();
-                let guest = self.found.deliver(exports, store, instance)?;
+                let wit_recipients: Vec<_> = recipients.iter().map(to_wit::recipient).collect();
+                let guest = self.resolved.deliver(exports, store, instance)?;
                 let list = guest.call_deliver(&mut *store, &hop.to_string(), &wit_recipients).await?;
                 let shared = &store.data().shared;
-                answer::dispositions(list, recipients, &*shared.clock, &shared.limits)
+                from_wit::dispositions(list, recipients, &*shared.clock, &shared.limits)
             }
             _ => return Ok(None),
         }))

@@ -8,33 +8,33 @@
 //! Start reading at: [`Sandbox`], then `plugin.rs`, then `instance.rs`.
 #![deny(unsafe_code)]
 
-mod answer;
 mod cache;
-mod check;
-mod denied;
 mod engine;
 mod error;
-mod gate;
-mod guest;
+mod executor;
+mod from_wit;
+mod from_wit_other;
 mod hooks;
-mod host;
+mod imports;
 mod inspect;
-mod lane;
-mod live;
+mod instance;
+mod limiter;
+mod linking;
 mod meter;
-mod more;
+mod permissions;
 mod plugin;
-mod rules;
+mod session;
 mod settings;
 mod state;
 mod ticker;
+mod to_wit;
 mod wasi;
-mod words;
+mod wasi_deny;
 
 pub use engine::{Sandbox, SandboxSettings};
-pub use error::LoadError;
+pub use error::PluginLoadError;
 pub use inspect::{Inspection, inspect};
-pub use meter::{Meter, Metered};
-pub use plugin::{Compiled, WasmPlugin};
-pub use rules::{Act, reference};
-pub use settings::{Grants, InstanceMode, Limits, MessageGrant, NewId, PluginSettings, Ports};
+pub use meter::{Meter, MeteredCall};
+pub use permissions::{Operation, permission_table};
+pub use plugin::{CompiledPlugin, WasmPlugin};
+pub use settings::{HostServices, InstanceMode, MessageAccess, NewQueueId, PluginGrants, PluginLimits, PluginSettings};

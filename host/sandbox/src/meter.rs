@@ -8,7 +8,7 @@ use waxwing_pipeline::Hook;
 
 /// Cost of one call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Metered {
+pub struct MeteredCall {
     /// Name of the plugin.
     pub plugin: Arc<str>,
     /// Hook of the call.
@@ -24,17 +24,17 @@ pub struct Metered {
 
 /// Collector of call costs, one for each [`Sandbox`](crate::Sandbox) with metering.
 #[derive(Debug, Default)]
-pub struct Meter(Mutex<Vec<Metered>>);
+pub struct Meter(Mutex<Vec<MeteredCall>>);
 
 impl Meter {
     /// Returns and removes the calls since the previous call of `take`, in the order of completion. Calls aborted at the time
     /// limit are not included.
     #[must_use]
-    pub fn take(&self) -> Vec<Metered> {
+    pub fn take(&self) -> Vec<MeteredCall> {
         std::mem::take(&mut *self.0.lock())
     }
 
-    pub(crate) fn add(&self, call: Metered) {
+    pub(crate) fn add(&self, call: MeteredCall) {
         self.0.lock().push(call);
     }
 }
@@ -45,13 +45,13 @@ mod tests {
     #[test]
     fn every_host_function_is_counted() {
         let sources = [
-            include_str!("host/action.rs"),
-            include_str!("host/config.rs"),
-            include_str!("host/content.rs"),
-            include_str!("host/edit.rs"),
-            include_str!("host/lookup.rs"),
-            include_str!("host/message.rs"),
-            include_str!("host/transaction.rs"),
+            include_str!("imports/action.rs"),
+            include_str!("imports/config_log_metrics.rs"),
+            include_str!("imports/content.rs"),
+            include_str!("imports/edit.rs"),
+            include_str!("imports/lookup.rs"),
+            include_str!("imports/message.rs"),
+            include_str!("imports/transaction.rs"),
         ];
         let mut counted = 0;
         for source in sources {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use waxwing_pipeline::{KvStore, Metrics, Resolver, Table, Web};
+use waxwing_pipeline::{HttpClient, KvStore, Metrics, Resolver, Table};
 use waxwing_types::QueueId;
 
 /// Extent of a plugin's access to the message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum MessageGrant {
+pub enum MessageAccess {
     /// No access: envelope only.
     #[default]
     None,
@@ -22,9 +22,9 @@ pub enum MessageGrant {
 
 /// Granted interfaces, besides `log`, `config`, `transaction`, `action` and `metrics`, which every plugin may import.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Grants {
+pub struct PluginGrants {
     /// Access to the message: `message = "headers"` or `"full"`.
-    pub message: MessageGrant,
+    pub message: MessageAccess,
     /// Changes of the message: `edit = true`.
     pub edit: bool,
     /// Names of tables: `lookup = ["alias_maps"]`.
@@ -47,27 +47,27 @@ pub struct Grants {
 }
 
 /// Function that returns a new queue id, from the spool that will store the message.
-pub type NewId = Arc<dyn Fn() -> QueueId + Send + Sync>;
+pub type NewQueueId = Arc<dyn Fn() -> QueueId + Send + Sync>;
 
 /// Host services behind the interfaces that reach beyond the message. A missing service is `unavailable` or `failed` for the
 /// guest.
 #[derive(Clone, Default)]
-pub struct Ports {
+pub struct HostServices {
     /// Store of interface `kv`.
     pub kv: Option<Arc<dyn KvStore>>,
     /// Resolver of interface `dns`.
     pub resolver: Option<Arc<dyn Resolver>>,
     /// HTTP client of interface `http`.
-    pub web: Option<Arc<dyn Web>>,
+    pub http_client: Option<Arc<dyn HttpClient>>,
     /// Sink of interface `metrics`, and of the host's own counters per plugin.
     pub metrics: Option<Arc<dyn Metrics>>,
     /// Source of queue ids for interface `submit`.
-    pub new_id: Option<NewId>,
+    pub new_id: Option<NewQueueId>,
 }
 
 /// Limits of one plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct PluginLimits {
     /// Wall time from the start of a call to the end, including waits for the host.
     pub wall: Duration,
     /// CPU time in the guest's own code, measured in ticks of one millisecond.
@@ -128,7 +128,7 @@ pub struct Limits {
     pub wasi_resources_max: usize,
 }
 
-impl Default for Limits {
+impl Default for PluginLimits {
     fn default() -> Self {
         Self {
             wall: Duration::from_millis(500),
@@ -181,20 +181,20 @@ pub struct PluginSettings {
     /// Name of the plugin in the configuration.
     pub name: String,
     /// Granted interfaces.
-    pub grants: Grants,
+    pub grants: PluginGrants,
     /// Limits of time, memory and sizes.
-    pub limits: Limits,
+    pub limits: PluginLimits,
     /// Lifetime of an instance.
-    pub instance: InstanceMode,
+    pub instance_mode: InstanceMode,
     /// Configuration table of the plugin. A key that `on-load` does not read is a load error.
     pub config: BTreeMap<String, Value>,
     /// Values offered by the server to every plugin under `config` (`myorigin`, `mydestination`, …); the plugin's own table
     /// takes precedence, and unread values are no error.
-    pub server: Arc<BTreeMap<String, Value>>,
+    pub server_values: Arc<BTreeMap<String, Value>>,
     /// Tables named by [`PluginGrants::lookup`].
     pub tables: BTreeMap<String, Arc<dyn Table>>,
     /// Host services of the interfaces that reach beyond the message.
-    pub ports: Ports,
+    pub services: HostServices,
 }
 
 impl PluginSettings {
@@ -203,13 +203,13 @@ impl PluginSettings {
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
-            grants: Grants::default(),
-            limits: Limits::default(),
-            instance: InstanceMode::Fresh,
+            grants: PluginGrants::default(),
+            limits: PluginLimits::default(),
+            instance_mode: InstanceMode::Fresh,
             config: BTreeMap::new(),
-            server: Arc::default(),
+            server_values: Arc::default(),
             tables: BTreeMap::new(),
-            ports: Ports::default(),
+            services: HostServices::default(),
         }
     }
 }

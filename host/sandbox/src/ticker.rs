@@ -10,31 +10,31 @@ use std::time::Duration;
 
 use wasmtime::Engine;
 
-use crate::LoadError;
+use crate::PluginLoadError;
 
 /// Duration of one tick: the granularity of CPU limits.
 pub(crate) const TICK: Duration = Duration::from_millis(1);
 /// Maximum sleep in ticks when no call was running, while calls come.
-const REST_TICKS_MAX: u32 = 4;
+const SLEEP_TICKS_MAX: u32 = 4;
 /// Number of sleeps without a call after which the thread parks until the next call. Waking a parked thread costs a system
 /// call, so the thread stays awake between frequent calls.
-const IDLE_RESTS: u32 = 125;
+const IDLE_SLEEPS_MAX: u32 = 125;
 
 /// Counter of running calls, so that the thread of an idle server sleeps.
 #[derive(Debug)]
 pub(crate) struct Ticker {
     running: AtomicU32,
-    begun: AtomicU64,
+    started: AtomicU64,
     asleep: AtomicBool,
     thread: std::sync::OnceLock<Thread>,
 }
 
 impl Ticker {
     /// Starts the thread, which ends with the engine.
-    pub(crate) fn start(engine: &Engine) -> Result<Arc<Self>, LoadError> {
+    pub(crate) fn start(engine: &Engine) -> Result<Arc<Self>, PluginLoadError> {
         let ticker = Arc::new(Self {
             running: AtomicU32::new(0),
-            begun: AtomicU64::new(0),
+            started: AtomicU64::new(0),
             asleep: AtomicBool::new(false),
             thread: std::sync::OnceLock::new(),
         });
@@ -44,9 +44,9 @@ impl Ticker {
             while let (Some(engine), Some(ticker)) = (weak_engine.upgrade(), weak_ticker.upgrade()) {
                 engine.increment_epoch();
                 drop(engine);
-                rest = if ticker.runs() { 1 } else { REST_TICKS_MAX.min(rest * 2) };
+                rest = if ticker.is_running() { 1 } else { SLEEP_TICKS_MAX.min(rest * 2) };
                 idle = if ticker.is_busy(&mut seen) { 0 } else { idle + 1 };
-                if idle < IDLE_RESTS {
+                if idle < IDLE_SLEEPS_MAX {
                     drop(ticker);
                     thread::sleep(TICK * rest);
                 } else {
@@ -56,32 +56,32 @@ impl Ticker {
             }
         };
         let handle = thread::Builder::new().name("epoch".to_owned()).spawn(body);
-        let handle = handle.map_err(|e| LoadError::Engine(e.to_string()))?;
+        let handle = handle.map_err(|e| PluginLoadError::Engine(e.to_string()))?;
         let _ = ticker.thread.set(handle.thread().clone());
         Ok(ticker)
     }
 
     /// Registers a call; dropping the guard ends the call.
-    pub(crate) fn call(self: &Arc<Self>) -> Running {
+    pub(crate) fn begin_call(self: &Arc<Self>) -> RunningCall {
         self.running.fetch_add(1, Ordering::SeqCst);
-        self.begun.fetch_add(1, Ordering::SeqCst);
+        self.started.fetch_add(1, Ordering::SeqCst);
         if self.asleep.load(Ordering::SeqCst)
             && let Some(thread) = self.thread.get()
         {
             thread.unpark();
         }
-        Running(Arc::clone(self))
+        RunningCall(Arc::clone(self))
     }
 
     fn is_busy(&self, seen: &mut u64) -> bool {
-        let begun = self.begun.load(Ordering::SeqCst);
+        let begun = self.started.load(Ordering::SeqCst);
         let news = begun != *seen;
         *seen = begun;
-        news || self.runs()
+        news || self.is_running()
     }
 
     /// Checks whether a call is running.
-    fn runs(&self) -> bool {
+    fn is_running(&self) -> bool {
         self.running.load(Ordering::SeqCst) > 0
     }
 
@@ -99,9 +99,9 @@ impl Ticker {
 
 /// Guard of a running call.
 #[derive(Debug)]
-pub(crate) struct Running(Arc<Ticker>);
+pub(crate) struct RunningCall(Arc<Ticker>);
 
-impl Drop for Running {
+impl Drop for RunningCall {
     fn drop(&mut self) {
         self.0.running.fetch_sub(1, Ordering::SeqCst);
     }

@@ -19,8 +19,8 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView};
 use waxwing_types::{Clock, Timestamp};
 
-use crate::denied;
-use crate::state::{Shared, State, Watch, say};
+use crate::state::{CallMonitor, InstanceState, PluginShared, log_line};
+use crate::wasi_deny;
 
 /// Maximum number of random bytes in one answer.
 const RANDOM_BYTES_MAX: u64 = 64 << 10;
@@ -29,91 +29,92 @@ const WRITE_BYTES_MAX: usize = 64 << 10;
 
 /// Links WASI for a component. Sockets and files are linked because some language runtimes always import them; every attempt to
 /// open one is denied and counted.
-pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+pub(crate) fn link(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
-    denied::link(linker)
+    wasi_deny::link(linker)
 }
 
 /// WASI state of an instance.
-pub(crate) struct Wasi {
+pub(crate) struct WasiContext {
     ctx: WasiCtx,
     table: ResourceTable,
     /// Arrival time of the current message in milliseconds since 1970.
-    time: Arc<AtomicU64>,
+    arrival_time: Arc<AtomicU64>,
     random: Arc<Mutex<blake3::OutputReader>>,
-    lines: [Lines; 2],
+    outputs: [PluginOutput; 2],
 }
 
-impl Wasi {
-    pub(crate) fn new(shared: &Arc<Shared>, watch: &Watch) -> Self {
+impl WasiContext {
+    pub(crate) fn new(shared: &Arc<PluginShared>, watch: &CallMonitor) -> Self {
         let time = Arc::new(AtomicU64::new(shared.clock.now().as_millis()));
-        let random = Arc::new(Mutex::new(seed(shared, "")));
-        let lines = [(); 2].map(|()| Lines { shared: Arc::clone(shared), watch: watch.clone(), begun: Arc::default() });
+        let random = Arc::new(Mutex::new(seeded_random(shared, "")));
+        let lines =
+            [(); 2].map(|()| PluginOutput { shared: Arc::clone(shared), monitor: watch.clone(), partial_line: Arc::default() });
         let mut builder = WasiCtx::builder();
         builder.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false).max_random_size(RANDOM_BYTES_MAX);
         let [out, err] = &lines;
         builder.stdout(out.clone()).stderr(err.clone());
         if shared.grants.clock {
-            builder.wall_clock(Real(Arc::clone(&shared.clock))).monotonic_clock(Real(Arc::clone(&shared.clock)));
+            builder.wall_clock(ServerClock(Arc::clone(&shared.clock))).monotonic_clock(ServerClock(Arc::clone(&shared.clock)));
         } else {
-            builder.wall_clock(Frozen(Arc::clone(&time))).monotonic_clock(Frozen(Arc::clone(&time)));
+            builder.wall_clock(FrozenClock(Arc::clone(&time))).monotonic_clock(FrozenClock(Arc::clone(&time)));
         }
         if !shared.grants.random {
             builder
-                .secure_random(Seeded(Arc::clone(&random)))
-                .insecure_random(Seeded(Arc::clone(&random)))
+                .secure_random(SeededRandom(Arc::clone(&random)))
+                .insecure_random(SeededRandom(Arc::clone(&random)))
                 .insecure_random_seed(0);
         }
         let mut table = ResourceTable::new();
         table.set_max_capacity(shared.limits.wasi_resources_max);
-        Self { ctx: builder.build(), table, time, random, lines }
+        Self { ctx: builder.build(), table, arrival_time: time, random, outputs: lines }
     }
 
     /// Starts a call for a message received at the given time. `about` seeds the random bytes: hook and queue id.
-    pub(crate) fn begin(&self, shared: &Shared, arrived: Timestamp, about: &str) {
-        self.time.store(arrived.as_millis(), Ordering::Relaxed);
-        *self.random.lock() = seed(shared, about);
+    pub(crate) fn begin_call(&self, shared: &PluginShared, arrived: Timestamp, about: &str) {
+        self.arrival_time.store(arrived.as_millis(), Ordering::Relaxed);
+        *self.random.lock() = seeded_random(shared, about);
     }
 
     /// Ends a call and logs an unterminated last line.
-    pub(crate) fn end(&self) {
-        self.lines.iter().for_each(Lines::end);
+    pub(crate) fn end_call(&self) {
+        self.outputs.iter().for_each(PluginOutput::flush_line);
     }
 }
 
-impl State {
+impl InstanceState {
     /// Prepares the WASI state for a new call.
-    pub(crate) fn begin_wasi(&mut self) {
-        if !self.shared.wasi {
+    pub(crate) fn begin_wasi_call(&mut self) {
+        if !self.shared.imports_wasi {
             return;
         }
-        let wasi = self.wasi.get_or_insert_with(|| Box::new(Wasi::new(&self.shared, &self.watch)));
+        let wasi = self.wasi.get_or_insert_with(|| Box::new(WasiContext::new(&self.shared, &self.monitor)));
         let id = self.call.context.id;
         let arrived = id.map_or_else(|| self.shared.clock.now(), waxwing_types::QueueId::created_at);
         let hook = self.call.hook.map_or("on-load", waxwing_pipeline::Hook::as_str);
         let id = id.map(|id| id.to_string()).unwrap_or_default();
-        wasi.begin(&self.shared, arrived, &format!("{hook} {id}"));
+        wasi.begin_call(&self.shared, arrived, &format!("{hook} {id}"));
     }
 }
 
-impl WasiView for State {
+impl WasiView for InstanceState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let (shared, watch) = (&self.shared, &self.watch);
-        let Wasi { ctx, table, .. } = &mut **self.wasi.get_or_insert_with(|| Box::new(Wasi::new(shared, watch)));
+        let (shared, watch) = (&self.shared, &self.monitor);
+        let WasiContext { ctx, table, .. } = &mut **self.wasi.get_or_insert_with(|| Box::new(WasiContext::new(shared, watch)));
         WasiCtxView { ctx, table }
     }
 }
 
 /// Returns a deterministic stream of bytes for a plugin and a call.
-fn seed(shared: &Shared, about: &str) -> blake3::OutputReader {
+fn seeded_random(shared: &PluginShared, about: &str) -> blake3::OutputReader {
     let mut hasher = blake3::Hasher::new_derive_key("waxwing 0.1 random octets of a call");
     hasher.update(shared.name.as_bytes()).update(&[0]).update(about.as_bytes());
     hasher.finalize_xof()
 }
 
-struct Seeded(Arc<Mutex<blake3::OutputReader>>);
+struct SeededRandom(Arc<Mutex<blake3::OutputReader>>);
 
-impl Seeded {
+impl SeededRandom {
     fn next<const N: usize>(&self) -> [u8; N] {
         let mut octets = [0; N];
         self.0.lock().fill(&mut octets);
@@ -121,7 +122,7 @@ impl Seeded {
     }
 }
 
-impl TryRng for Seeded {
+impl TryRng for SeededRandom {
     type Error = Infallible;
 
     fn try_next_u32(&mut self) -> Result<u32, Infallible> {
@@ -138,9 +139,9 @@ impl TryRng for Seeded {
     }
 }
 
-struct Frozen(Arc<AtomicU64>);
+struct FrozenClock(Arc<AtomicU64>);
 
-impl HostWallClock for Frozen {
+impl HostWallClock for FrozenClock {
     fn resolution(&self) -> Duration {
         Duration::from_millis(1)
     }
@@ -150,7 +151,7 @@ impl HostWallClock for Frozen {
     }
 }
 
-impl HostMonotonicClock for Frozen {
+impl HostMonotonicClock for FrozenClock {
     fn resolution(&self) -> u64 {
         1_000_000
     }
@@ -160,9 +161,9 @@ impl HostMonotonicClock for Frozen {
     }
 }
 
-struct Real(Arc<dyn Clock>);
+struct ServerClock(Arc<dyn Clock>);
 
-impl HostWallClock for Real {
+impl HostWallClock for ServerClock {
     fn resolution(&self) -> Duration {
         Duration::from_millis(1)
     }
@@ -172,7 +173,7 @@ impl HostWallClock for Real {
     }
 }
 
-impl HostMonotonicClock for Real {
+impl HostMonotonicClock for ServerClock {
     fn resolution(&self) -> u64 {
         1000
     }
@@ -184,49 +185,49 @@ impl HostMonotonicClock for Real {
 
 /// Standard output or error, logged line by line.
 #[derive(Clone)]
-struct Lines {
-    shared: Arc<Shared>,
-    watch: Watch,
+struct PluginOutput {
+    shared: Arc<PluginShared>,
+    monitor: CallMonitor,
     /// Unterminated line so far.
-    begun: Arc<Mutex<Vec<u8>>>,
+    partial_line: Arc<Mutex<Vec<u8>>>,
 }
 
-impl Lines {
-    fn take(&self, octets: &[u8]) {
+impl PluginOutput {
+    fn log_lines(&self, octets: &[u8]) {
         let max = self.shared.limits.log_line_bytes_max;
-        let mut begun = self.begun.lock();
+        let mut begun = self.partial_line.lock();
         for piece in octets.split_inclusive(|b| *b == b'\n') {
             let (text, ends) = piece.strip_suffix(b"\n").map_or((piece, false), |text| (text, true));
             let remaining = max.saturating_sub(begun.len());
             begun.extend_from_slice(text.get(..remaining.min(text.len())).unwrap_or_default());
             if ends {
-                self.say(&std::mem::take(&mut *begun));
+                self.log_output(&std::mem::take(&mut *begun));
             }
         }
     }
 
-    fn end(&self) {
-        let begun = std::mem::take(&mut *self.begun.lock());
+    fn flush_line(&self) {
+        let begun = std::mem::take(&mut *self.partial_line.lock());
         if !begun.is_empty() {
-            self.say(&begun);
+            self.log_output(&begun);
         }
     }
 
-    fn say(&self, line: &[u8]) {
+    fn log_output(&self, line: &[u8]) {
         let line = String::from_utf8_lossy(line);
-        say(&self.shared, &self.watch, tracing::Level::INFO, line.trim_end_matches('\r'));
+        log_line(&self.shared, &self.monitor, tracing::Level::INFO, line.trim_end_matches('\r'));
     }
 }
 
 #[async_trait]
-impl Pollable for Lines {
+impl Pollable for PluginOutput {
     async fn ready(&mut self) {}
 }
 
 #[async_trait]
-impl OutputStream for Lines {
+impl OutputStream for PluginOutput {
     fn write(&mut self, octets: Bytes) -> StreamResult<()> {
-        self.take(&octets);
+        self.log_lines(&octets);
         Ok(())
     }
 
@@ -239,13 +240,13 @@ impl OutputStream for Lines {
     }
 }
 
-impl IsTerminal for Lines {
+impl IsTerminal for PluginOutput {
     fn is_terminal(&self) -> bool {
         false
     }
 }
 
-impl StdoutStream for Lines {
+impl StdoutStream for PluginOutput {
     /// Part of WASI 0.3, which is not served.
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
         Box::new(tokio::io::sink())

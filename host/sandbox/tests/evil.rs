@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{call, evil, load, message, open, reused, session};
-use waxwing_pipeline::{Answer, Client, Event, FaultKind, Plugin as _, Resolution};
+use waxwing_pipeline::{Event, FaultKind, HookAnswer, Plugin as _, Resolution, SessionClient};
 use waxwing_sandbox::WasmPlugin;
 use waxwing_types::{Address, Edit, ReversePath, Verdict};
 
@@ -16,7 +16,7 @@ use waxwing_types::{Address, Edit, ReversePath, Verdict};
 async fn fault_of(plugin: &Arc<WasmPlugin>) -> waxwing_pipeline::Fault {
     let fault = call(plugin, Event::Message, &message()).await.unwrap_err();
     let after = call(plugin, Event::Helo("x".into()), &session()).await.unwrap();
-    assert_eq!(after.answer, Answer::Verdict(Verdict::Continue), "after {fault}");
+    assert_eq!(after.answer, HookAnswer::Verdict(Verdict::Next), "after {fault}");
     assert_eq!(after.log, ["call 1 of this instance"], "the faulty instance was used again");
     fault
 }
@@ -121,11 +121,11 @@ async fn what_would_break_the_message_is_malformed() {
     assert!(outcome.log[0].contains("NotHere") && outcome.log[0].contains("on-mail"), "{:?}", outcome.log);
     assert!(outcome.changes.edits.is_empty());
 
-    let event = Event::RewriteAddress(Address::parse("a@b").unwrap(), waxwing_pipeline::Role::EnvelopeSender);
+    let event = Event::RewriteAddress(Address::parse("a@b").unwrap(), waxwing_pipeline::AddressRole::EnvelopeSender);
     let fault = call(&load(evil("bad-address")).await, event.clone(), &message()).await.unwrap_err();
     assert_eq!(fault.kind, FaultKind::BadAnswer);
     let outcome = call(&load(evil("")).await, event, &message()).await.unwrap();
-    assert_eq!(outcome.answer, Answer::Rewritten(Some(Address::parse("A@b").unwrap())));
+    assert_eq!(outcome.answer, HookAnswer::Rewritten(Some(Address::parse("A@b").unwrap())));
 }
 
 #[tokio::test]
@@ -134,13 +134,13 @@ async fn a_verdict_out_of_place_is_a_fault() {
     let fault = call(&plugin, Event::Connect, &session()).await.unwrap_err();
     assert_eq!((fault.kind, &*fault.text), (FaultKind::BadAnswer, "the verdict discard is not possible at on-connect"));
     let outcome = call(&plugin, Event::Cleanup, &message()).await.unwrap();
-    assert_eq!(outcome.answer, Answer::Verdict(Verdict::Discard { reason: "gone".into() }));
+    assert_eq!(outcome.answer, HookAnswer::Verdict(Verdict::Discard { reason: "gone".into() }));
 }
 
 #[tokio::test]
 async fn good_work_is_handed_over_whole() {
     let outcome = call(&load(evil("good")).await, Event::Message, &message()).await.unwrap();
-    let head = message().head.unwrap().to_bytes(false).len();
+    let head = message().header.unwrap().to_bytes(false).len();
     assert_eq!(outcome.log[0], format!("{0} of {0} octets, 2 fields", head + 10));
     assert_eq!(outcome.log[1], "1 text/plain body Err(ReadError::NoSuchPart)");
     assert!(outcome.changes.skip_rest);
@@ -160,7 +160,7 @@ async fn tables_answer_by_grant() {
     let plugin = load(evil("")).await;
     let event = Event::Resolve { recipient: Address::parse("root").unwrap(), verify: true };
     let outcome = call(&plugin, event, &message()).await.unwrap();
-    assert_eq!(outcome.answer, Answer::Resolution(Resolution::Targets(Default::default())));
+    assert_eq!(outcome.answer, HookAnswer::Resolution(Resolution::Targets(Default::default())));
     assert_eq!(outcome.log[..2], ["(host) lookup.get: unavailable", "(host) lookup.get: not-granted"]);
     let line = &outcome.log[2];
     assert!(line.contains("Ok(Some(\"value\"))") && line.contains("disk on fire") && line.contains("NotGranted"), "{line}");
@@ -174,7 +174,7 @@ async fn dispositions_agree_with_their_status() {
     let hop = waxwing_types::NextHop { transport: "evil".into(), host: String::new(), port: None };
     let event = Event::Deliver { hop, recipients: message().recipients.to_vec() };
     let outcome = call(&load(evil("")).await, event.clone(), &message()).await.unwrap();
-    let Answer::Dispositions(list) = outcome.answer else { panic!("{outcome:?}") };
+    let HookAnswer::Dispositions(list) = outcome.answer else { panic!("{outcome:?}") };
     assert_eq!((list.len(), list[0].0, list[0].1.status().enhanced.class), (1, 0, 2));
     let fault = call(&load(evil("mismatch")).await, event, &message()).await.unwrap_err();
     assert_eq!(fault.kind, FaultKind::BadAnswer);
@@ -239,7 +239,7 @@ async fn a_client_has_a_share_and_waits_for_more() {
     let next = load(settings.clone()).await;
     assert_eq!(call(&next, helo.clone(), &session()).await.unwrap_err().kind, FaultKind::PoolExhausted);
     let mut other = session();
-    let client = Client { peer: "192.0.2.2:4242".parse().unwrap(), name: None, listener: "mx".into() };
+    let client = SessionClient { peer: "192.0.2.2:4242".parse().unwrap(), name: None, listener: "mx".into() };
     other.client = Some(std::sync::Arc::new(client));
     assert!(call(&plugin, helo.clone(), &other).await.is_ok());
     settings.limits.instance_wait = Duration::from_secs(60);

@@ -12,8 +12,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use common::{call, message, sandbox};
-use waxwing_pipeline::{Answer, Event, Hook, Plugin};
-use waxwing_sandbox::{Grants, MessageGrant, PluginSettings};
+use waxwing_pipeline::{Event, Hook, HookAnswer, Plugin};
+use waxwing_sandbox::{MessageAccess, PluginGrants, PluginSettings};
 use waxwing_types::{Reply, Verdict};
 
 fn folder(path: &str) -> std::path::PathBuf {
@@ -68,7 +68,8 @@ fn no_interface_of_the_contract_changes() {
 async fn old(name: &str) -> std::sync::Arc<waxwing_sandbox::WasmPlugin> {
     let component = std::fs::read(folder(&format!("tests/frozen/{name}.wasm"))).unwrap();
     let mut settings = PluginSettings::new(name);
-    settings.grants = Grants { message: MessageGrant::Full, edit: true, lookup: vec!["plugin:keys".into()], ..Grants::default() };
+    settings.grants =
+        PluginGrants { message: MessageAccess::Full, edit: true, lookup: vec!["plugin:keys".into()], ..PluginGrants::default() };
     settings.tables.insert("plugin:keys".into(), std::sync::Arc::new(common::Fixed(Ok(None))));
     sandbox().load(&component, settings).await.unwrap_or_else(|error| panic!("{name}: {error}"))
 }
@@ -82,5 +83,5 @@ async fn what_was_compiled_against_it_loads_and_answers() {
     assert!(hooks.len() > 15, "{hooks:?}");
     let refusal = Verdict::Reject(Reply::fixed(554, (5, 7, 1), "1 recipients"));
     let answer = call(&old("chorus").await, Event::Data, &message()).await.unwrap().answer;
-    assert_eq!(answer, Answer::Verdict(refusal));
+    assert_eq!(answer, HookAnswer::Verdict(refusal));
 }

@@ -15,8 +15,10 @@ use async_trait::async_trait;
 use common::{call, message, sandbox};
 use guests::Language;
 use serde_json::json;
-use waxwing_pipeline::{Answer, Event, Fault, FaultKind, HttpError, HttpRequest, HttpResponse, Metrics, Outcome, Plugin, Web};
-use waxwing_sandbox::{LoadError, MessageGrant, PluginSettings, WasmPlugin};
+use waxwing_pipeline::{
+    CallOutcome, Event, Fault, FaultKind, HookAnswer, HttpClient, HttpError, HttpRequest, HttpResponse, Metrics, Plugin,
+};
+use waxwing_sandbox::{MessageAccess, PluginLoadError, PluginSettings, WasmPlugin};
 use waxwing_types::Verdict;
 
 /// Octets of memory: both interpreters start with less, and neither comes far.
@@ -40,7 +42,7 @@ fn evil(act: &str) -> PluginSettings {
     settings
 }
 
-async fn does(component: &[u8], settings: PluginSettings) -> Result<Outcome, Fault> {
+async fn does(component: &[u8], settings: PluginSettings) -> Result<CallOutcome, Fault> {
     let plugin: Arc<WasmPlugin> = sandbox().load(component, settings).await.unwrap_or_else(|e| panic!("{e}"));
     let result = call(&plugin, Event::Message, &message()).await;
     assert_eq!(plugin.instances(), 0, "the instance outlives its transaction");
@@ -60,7 +62,7 @@ async fn faults_are_contained(component: &[u8]) {
         eprintln!("{act}: {fault} {:?}", fault.log);
         assert_eq!(fault.kind, kind, "{act}: {fault}");
         let after = does(component, evil("")).await.unwrap();
-        assert_eq!(after.answer, Answer::Verdict(Verdict::Continue), "after {act}");
+        assert_eq!(after.answer, HookAnswer::Verdict(Verdict::Next), "after {act}");
     }
     let mut settings = evil("loop");
     settings.limits.cpu = Duration::from_millis(300);
@@ -119,8 +121,8 @@ async fn nothing_else_is_reached(component: &[u8], acts: &[Reached]) {
     for (act, words, counted) in acts {
         let counter = Arc::new(Refusals::default());
         let mut settings = evil(act);
-        settings.ports.metrics = Some(Arc::clone(&counter) as _);
-        settings.ports.web = Some(Arc::new(NoPages));
+        settings.services.metrics = Some(Arc::clone(&counter) as _);
+        settings.services.http_client = Some(Arc::new(NoPages));
         let log = does(component, settings).await.unwrap_or_else(|fault| panic!("{act}: {fault} {:?}", fault.log)).log;
         eprintln!("{act}: {log:?}");
         let plain = |text: &str| text.to_lowercase().replace(['-', '_'], "");
@@ -155,7 +157,7 @@ impl Metrics for Refusals {
 struct NoPages;
 
 #[async_trait]
-impl Web for NoPages {
+impl HttpClient for NoPages {
     async fn fetch(&self, allowed: &[String], request: HttpRequest) -> Result<HttpResponse, HttpError> {
         assert_eq!(allowed, [ALLOWED]);
         assert!(!request.url.starts_with(ALLOWED));
@@ -169,15 +171,15 @@ async fn grants_are_asked_for(component: &[u8]) {
     let mut settings = evil("");
     settings.grants.edit = false;
     let error = refused(settings).await;
-    assert!(matches!(&error, LoadError::NotGranted { line: "edit = true", .. }), "{error}");
+    assert!(matches!(&error, PluginLoadError::NotGranted { line: "edit = true", .. }), "{error}");
     let mut settings = evil("");
-    settings.grants.message = MessageGrant::Headers;
+    settings.grants.message = MessageAccess::Headers;
     let error = refused(settings).await;
-    assert!(matches!(&error, LoadError::NotGranted { import, .. } if import == "waxwing:mail/content@0.1.0"), "{error}");
+    assert!(matches!(&error, PluginLoadError::NotGranted { import, .. } if import == "waxwing:mail/content@0.1.0"), "{error}");
     let mut settings = evil("");
     settings.grants.http.clear();
     let error = refused(settings).await;
-    assert!(matches!(&error, LoadError::NotGranted { import, .. } if import == "waxwing:mail/http@0.1.0"), "{error}");
+    assert!(matches!(&error, PluginLoadError::NotGranted { import, .. } if import == "waxwing:mail/http@0.1.0"), "{error}");
 }
 
 async fn holds(language: Language) {

@@ -17,8 +17,8 @@ use guests::Language;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use waxwing_message::HeaderBlock;
-use waxwing_pipeline::{Answer, Event, Outcome};
-use waxwing_sandbox::{LoadError, PluginSettings, WasmPlugin};
+use waxwing_pipeline::{CallOutcome, Event, HookAnswer};
+use waxwing_sandbox::{PluginLoadError, PluginSettings, WasmPlugin};
 use waxwing_types::{Edit, MemoryBody, Verdict};
 
 #[derive(Deserialize)]
@@ -44,10 +44,10 @@ struct Expected {
 }
 
 impl Expected {
-    fn of(outcome: Outcome) -> Self {
+    fn of(outcome: CallOutcome) -> Self {
         let (verdict, code) = match outcome.answer {
-            Answer::Verdict(Verdict::Continue) => ("next", None),
-            Answer::Verdict(Verdict::Reject(reply)) => ("reject", Some(reply.code())),
+            HookAnswer::Verdict(Verdict::Next) => ("next", None),
+            HookAnswer::Verdict(Verdict::Reject(reply)) => ("reject", Some(reply.code())),
             other => panic!("{other:?}"),
         };
         let (mut checked, mut tags) = (false, BTreeMap::new());
@@ -64,7 +64,7 @@ impl Expected {
     }
 }
 
-async fn load(component: &[u8], config: BTreeMap<String, Value>) -> Result<Arc<WasmPlugin>, LoadError> {
+async fn load(component: &[u8], config: BTreeMap<String, Value>) -> Result<Arc<WasmPlugin>, PluginLoadError> {
     sandbox().load(component, PluginSettings { config, ..guests::settings("checker") }).await
 }
 
@@ -81,7 +81,7 @@ async fn passes_the_cases(language: Language) {
             continue;
         }
         let mut context = message();
-        context.head = Some(Arc::new(HeaderBlock::parse(Bytes::from(case.head), true)));
+        context.header = Some(Arc::new(HeaderBlock::parse(Bytes::from(case.head), true)));
         context.body = Some(Arc::new(MemoryBody::new(Bytes::from(case.body))));
         let outcome = call(&loaded.unwrap(), Event::Message, &context).await.unwrap_or_else(|e| panic!("{}: {e}", case.name));
         assert_eq!(Expected::of(outcome), case.expect.unwrap(), "{}", case.name);

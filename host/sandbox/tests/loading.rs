@@ -12,7 +12,7 @@ use std::sync::Arc;
 use common::{RealClock, call, component, evil, sandbox, session, try_load};
 use serde_json::json;
 use waxwing_pipeline::{Event, Hook, Plugin};
-use waxwing_sandbox::{LoadError, MessageGrant, PluginSettings, Sandbox, SandboxSettings};
+use waxwing_sandbox::{MessageAccess, PluginLoadError, PluginSettings, Sandbox, SandboxSettings};
 
 async fn refusal(settings: PluginSettings) -> String {
     try_load(settings).await.err().expect("it was loaded").to_string()
@@ -29,7 +29,7 @@ async fn an_import_that_is_not_granted_names_the_line() {
     settings.grants.edit = false;
     assert_eq!(refusal(settings).await, sentence("edit", "edit = true"));
     let mut settings = evil("");
-    settings.grants.message = MessageGrant::Headers;
+    settings.grants.message = MessageAccess::Headers;
     assert_eq!(refusal(settings).await, sentence("content", "message = \"full\""));
     let mut settings = evil("");
     settings.grants.lookup.clear();
@@ -82,7 +82,7 @@ async fn on_load_has_a_say_within_limits() {
     assert_eq!(refusal(settings).await, "plugin \"evil\" does not know the key \"colour\" under [plugins.evil.config]");
     // What the server offers need not be read.
     let mut settings = evil("");
-    settings.server = Arc::new([("myorigin".to_owned(), json!("example.com"))].into());
+    settings.server_values = Arc::new([("myorigin".to_owned(), json!("example.com"))].into());
     assert!(try_load(settings).await.is_ok());
 }
 
@@ -105,7 +105,7 @@ async fn exports_are_what_is_called() {
     assert_eq!(plugin.version().len(), 12);
 }
 
-fn cached(directory: &Path) -> Result<Arc<Sandbox>, LoadError> {
+fn cached(directory: &Path) -> Result<Arc<Sandbox>, PluginLoadError> {
     let settings =
         SandboxSettings { cache_directory: Some(directory.to_owned()), instances_max: 10, ..SandboxSettings::default() };
     Sandbox::new(settings, RealClock::start())
@@ -188,7 +188,7 @@ fn the_table_of_the_documentation_is_that_of_the_code() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("HOOKS.md");
     let intro = "# What is possible at which hook\n\nGenerated from `src/permissions.rs`. Anything else is an error of the host function, \
         or makes the call a fault.\n\n";
-    let expected = format!("{intro}{}", waxwing_sandbox::reference());
+    let expected = format!("{intro}{}", waxwing_sandbox::permission_table());
     if std::env::var_os("WAXWING_UPDATE").is_some() {
         fs::write(&path, &expected).unwrap();
     }

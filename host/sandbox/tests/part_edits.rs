@@ -9,14 +9,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use common::{RealClock, evil, load, message};
 use mail_parser::{MessageParser, MimeHeaders};
-use waxwing_message::{HeaderBlock, Parts};
-use waxwing_pipeline::{Binding, BindingSettings, ClassOf, Context, Event, Pipeline};
+use waxwing_message::{HeaderBlock, MimeParts};
+use waxwing_pipeline::{AddressClassifier, Binding, BindingSettings, Context, Event, Pipeline};
 use waxwing_sandbox::PluginSettings;
 use waxwing_types::{Address, AddressClass, BodyRead, MemoryBody, Verdict};
 
 struct Local;
 
-impl ClassOf for Local {
+impl AddressClassifier for Local {
     fn class_of(&self, _address: &Address) -> AddressClass {
         AddressClass::Local
     }
@@ -59,7 +59,7 @@ struct Made {
 impl Made {
     async fn raw(&self) -> Vec<u8> {
         let body = self.context.body.as_ref().unwrap();
-        let mut raw = self.context.head.as_ref().unwrap().to_bytes(body.size() == 0).to_vec();
+        let mut raw = self.context.header.as_ref().unwrap().to_bytes(body.size() == 0).to_vec();
         while let piece = body.read((raw.len() - self.head_size()) as u64, 1 << 20).await.unwrap()
             && !piece.is_empty()
         {
@@ -69,18 +69,18 @@ impl Made {
     }
 
     fn head_size(&self) -> usize {
-        self.context.head.as_ref().unwrap().to_bytes(false).len()
+        self.context.header.as_ref().unwrap().to_bytes(false).len()
     }
 
     fn head(&self) -> String {
-        String::from_utf8(self.context.head.as_ref().unwrap().to_bytes(false).to_vec()).unwrap()
+        String::from_utf8(self.context.header.as_ref().unwrap().to_bytes(false).to_vec()).unwrap()
     }
 
     /// Type and text of every part, as we read it; another reader finds as many leaves, or it panics.
     async fn parts(&self) -> Vec<(String, String)> {
         let raw = self.raw().await;
         let body = Bytes::from(raw.clone()).slice(self.head_size()..);
-        let parts = Parts::read(self.context.head.as_ref().unwrap(), body).unwrap();
+        let parts = MimeParts::parse(self.context.header.as_ref().unwrap(), body).unwrap();
         let elsewhere = MessageParser::default().parse(&raw).unwrap();
         let types: Vec<String> = elsewhere.parts.iter().map(|p| p.content_type().map_or("text/plain".into(), full)).collect();
         let top =
@@ -98,7 +98,7 @@ fn full(content_type: &mail_parser::ContentType<'_>) -> String {
 fn context(text: &'static str) -> Context {
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     let mut context = message();
-    context.head = Some(Arc::new(HeaderBlock::parse(Bytes::from(format!("{head}\r\n")), true)));
+    context.header = Some(Arc::new(HeaderBlock::parse(Bytes::from(format!("{head}\r\n")), true)));
     context.body = Some(Arc::new(Slow(MemoryBody::new(Bytes::from_static(body.as_bytes())))));
     context
 }
@@ -106,8 +106,8 @@ fn context(text: &'static str) -> Context {
 async fn made_by(settings: PluginSettings, text: &'static str) -> Made {
     let binding = Binding::new("evil", load(settings).await, BindingSettings::default());
     let pipeline = Pipeline::new(vec![binding], Arc::new(Local), RealClock::start());
-    let (mut chain, mut context) = (pipeline.chain(), context(text));
-    assert_eq!(pipeline.verdict(&mut chain, &mut context, Event::Message).await, Verdict::Continue);
+    let (mut chain, mut context) = (pipeline.open_session(), context(text));
+    assert_eq!(pipeline.verdict(&mut chain, &mut context, Event::Message).await, Verdict::Next);
     Made { context, log: chain.trace[0].log.clone(), edits: chain.trace[0].edits.clone() }
 }
 

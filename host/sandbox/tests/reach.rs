@@ -14,10 +14,10 @@ use bytes::Bytes;
 use common::{call, component, message, sandbox, session};
 use serde_json::json;
 use waxwing_pipeline::{
-    AUTHORS_TAG, Context, DnsError, Event, Fault, FaultKind, HttpError, HttpRequest, HttpResponse, KvError, KvPair, KvStore,
-    Metrics, MxHost, Outcome, Records, Resolver, Web,
+    CallOutcome, Context, DnsError, DnsRecords, Event, Fault, FaultKind, HttpClient, HttpError, HttpRequest, HttpResponse,
+    KvEntry, KvError, KvStore, Metrics, MxHost, Resolver, SUBMITTED_BY_TAG,
 };
-use waxwing_sandbox::{LoadError, MessageGrant, PluginSettings, Ports, WasmPlugin};
+use waxwing_sandbox::{HostServices, MessageAccess, PluginLoadError, PluginSettings, WasmPlugin};
 use waxwing_types::{QueueId, ReversePath};
 
 /// Pairs in memory, or one error for everything; what it was told is kept.
@@ -62,14 +62,14 @@ impl KvStore for Pairs {
         Ok(delta + 40)
     }
 
-    async fn scan(&self, namespace: &str, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<KvPair>, KvError> {
+    async fn scan(&self, namespace: &str, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<KvEntry>, KvError> {
         self.told(format!("scan {namespace} {after:?} {limit}"))?;
         let pairs = self.pairs.lock().unwrap();
         Ok(pairs.iter().filter(|(key, _)| key.starts_with(prefix)).map(|(k, v)| (k.clone(), v.clone())).collect())
     }
 }
 
-struct Names(Result<Records, DnsError>);
+struct Names(Result<DnsRecords, DnsError>);
 
 #[async_trait]
 impl Resolver for Names {
@@ -81,7 +81,7 @@ impl Resolver for Names {
         Err(DnsError::NoData)
     }
 
-    async fn records(&self, _: &str, _: u16) -> Result<Records, DnsError> {
+    async fn records(&self, _: &str, _: u16) -> Result<DnsRecords, DnsError> {
         self.0.clone()
     }
 }
@@ -89,7 +89,7 @@ impl Resolver for Names {
 struct Pages(Result<HttpResponse, HttpError>, Mutex<Vec<(Vec<String>, HttpRequest)>>);
 
 #[async_trait]
-impl Web for Pages {
+impl HttpClient for Pages {
     async fn fetch(&self, allowed: &[String], request: HttpRequest) -> Result<HttpResponse, HttpError> {
         self.1.lock().unwrap().push((allowed.to_vec(), request));
         self.0.clone()
@@ -118,7 +118,7 @@ struct World {
 /// `reach` with every grant, these steps and no port but metrics.
 fn world(steps: &str) -> World {
     let mut settings = PluginSettings::new("reach");
-    settings.grants.message = MessageGrant::Full;
+    settings.grants.message = MessageAccess::Full;
     settings.grants.kv = Some(1000);
     settings.grants.dns = vec!["*.zen.example".into()];
     settings.grants.http = vec!["https://api.example/".into()];
@@ -127,7 +127,7 @@ fn world(steps: &str) -> World {
     settings.limits.wall = Duration::from_millis(2000);
     settings.limits.cpu = Duration::from_millis(200);
     let counted = Arc::new(Counted::default());
-    settings.ports = Ports { metrics: Some(Arc::clone(&counted) as _), ..Ports::default() };
+    settings.services = HostServices { metrics: Some(Arc::clone(&counted) as _), ..HostServices::default() };
     World { settings, counted }
 }
 
@@ -136,11 +136,11 @@ impl World {
         sandbox().load(component("reach"), self.settings.clone()).await.unwrap_or_else(|e| panic!("{e}"))
     }
 
-    async fn run(&self, event: Event, context: &Context) -> Result<Outcome, Fault> {
+    async fn run(&self, event: Event, context: &Context) -> Result<CallOutcome, Fault> {
         call(&self.load().await, event, context).await
     }
 
-    async fn at_message(&self) -> Outcome {
+    async fn at_message(&self) -> CallOutcome {
         self.run(Event::Message, &message()).await.unwrap()
     }
 
@@ -152,7 +152,7 @@ impl World {
 }
 
 /// What a step was answered.
-fn answer<'o>(outcome: &'o Outcome, step: &str) -> &'o str {
+fn answer<'o>(outcome: &'o CallOutcome, step: &str) -> &'o str {
     let begin = format!("{step} = ");
     let line = outcome.log.iter().find_map(|line| line.strip_prefix(&begin));
     line.unwrap_or_else(|| panic!("{step}: {:?}", outcome.log))
@@ -171,7 +171,7 @@ async fn each_interface_needs_its_grant() {
         let mut world = world("");
         withdraw(&mut world.settings);
         let error = sandbox().load(component("reach"), world.settings).await.err().unwrap();
-        assert!(matches!(error, LoadError::NotGranted { .. }), "{error}");
+        assert!(matches!(error, PluginLoadError::NotGranted { .. }), "{error}");
         assert!(error.to_string().contains(&format!("add {line} under [plugins.reach.grants]")), "{error}");
     }
 }
@@ -180,7 +180,7 @@ async fn each_interface_needs_its_grant() {
 async fn pairs_are_kept_at_once() {
     let kv = Arc::new(Pairs::default());
     let mut world = world("set a 1 0; get a; set b 2 60; add n 2 0; scan a 9; delete a; get a; big 101 1; trap");
-    world.settings.ports.kv = Some(Arc::clone(&kv) as _);
+    world.settings.services.kv = Some(Arc::clone(&kv) as _);
     let fault = world.run(Event::Message, &message()).await.unwrap_err();
     assert_eq!(fault.kind, FaultKind::Trap);
     assert_eq!(
@@ -214,7 +214,7 @@ async fn a_store_that_fails_is_an_error_a_counter_and_a_line() {
         [(KvError::Full, "KvError::Full", "full"), (KvError::Unavailable("disk on fire".into()), "disk on fire", "unavailable")]
     {
         let mut world = world("get a; set a 1 0; delete a; add a 1 0; scan a 1");
-        world.settings.ports.kv = Some(Arc::new(Pairs { broken: Some(error), ..Pairs::default() }));
+        world.settings.services.kv = Some(Arc::new(Pairs { broken: Some(error), ..Pairs::default() }));
         let outcome = world.at_message().await;
         for (step, call) in [
             ("get a", "kv.get"),
@@ -234,9 +234,9 @@ async fn a_store_that_fails_is_an_error_a_counter_and_a_line() {
 
 #[tokio::test]
 async fn names_are_looked_up_by_grant_and_within_limits() {
-    let records = Records { rdata: vec![Bytes::from_static(&[127, 0, 0, 2])], ttl: 60, authentic: true };
+    let records = DnsRecords { rdata: vec![Bytes::from_static(&[127, 0, 0, 2])], ttl: 60, authentic: true };
     let mut world = world("dns 1.zen.example 1; dns zen.example 1; dns other.example 1; dns a.zen.example 252; flood 60");
-    world.settings.ports.resolver = Some(Arc::new(Names(Ok(records))));
+    world.settings.services.resolver = Some(Arc::new(Names(Ok(records))));
     let outcome = world.at_message().await;
     assert_eq!(answer(&outcome, "dns 1.zen.example 1"), "Ok(([[127, 0, 0, 2]], 60, true))");
     assert!(answer(&outcome, "dns zen.example 1").contains("NotGranted"));
@@ -248,7 +248,7 @@ async fn names_are_looked_up_by_grant_and_within_limits() {
 
 #[tokio::test]
 async fn what_the_resolver_says_is_passed_on() {
-    let large = Records { rdata: vec![Bytes::from(vec![0; 40_000]); 2], ttl: 1, authentic: false };
+    let large = DnsRecords { rdata: vec![Bytes::from(vec![0; 40_000]); 2], ttl: 1, authentic: false };
     for (answered, words, refused) in [
         (Err(DnsError::NoSuchName), "NoSuchName", None),
         (Err(DnsError::NoData), "NoData", None),
@@ -256,7 +256,7 @@ async fn what_the_resolver_says_is_passed_on() {
         (Ok(large), "more than 65536 octets", Some("too-large")),
     ] {
         let mut world = world("dns a.zen.example 16");
-        world.settings.ports.resolver = Some(Arc::new(Names(answered)));
+        world.settings.services.resolver = Some(Arc::new(Names(answered)));
         let outcome = world.at_message().await;
         assert!(answer(&outcome, "dns a.zen.example 16").contains(words), "{:?}", outcome.log);
         assert_eq!(refused.map_or(1, |reason| world.refused("dns.lookup", reason)), 1);
@@ -271,7 +271,7 @@ async fn a_request_goes_out_with_its_grant_and_what_is_left_of_the_time() {
     let mut world = world(
         "http POST https://api.example/x text 50; http POST https://api.example/y message; http GET https://api.example/z part 0",
     );
-    world.settings.ports.web = Some(Arc::clone(&web) as _);
+    world.settings.services.http_client = Some(Arc::clone(&web) as _);
     let outcome = world.at_message().await;
     assert_eq!(answer(&outcome, "http POST https://api.example/x text 50"), "Ok((200, \"fine\"))");
     let asked = web.1.lock().unwrap();
@@ -301,7 +301,7 @@ async fn a_request_that_fails_is_an_error_a_counter_and_a_line() {
         (HttpError::Failed("no connection".into()), "no connection", "failed"),
     ] {
         let mut world = world(step);
-        world.settings.ports.web = Some(Arc::new(Pages(Err(error), Mutex::default())));
+        world.settings.services.http_client = Some(Arc::new(Pages(Err(error), Mutex::default())));
         let outcome = world.at_message().await;
         assert!(answer(&outcome, step).contains(words), "{:?}", outcome.log);
         assert_eq!(world.refused("http.fetch", reason), 1);
@@ -309,20 +309,20 @@ async fn a_request_that_fails_is_an_error_a_counter_and_a_line() {
     }
     // The message is not a guest's that may not read it, and there is none yet.
     let mut limited = world("http POST https://api.example/ message");
-    limited.settings.grants.message = MessageGrant::Headers;
+    limited.settings.grants.message = MessageAccess::Headers;
     let outcome = limited.at_message().await;
     assert!(answer(&outcome, "http POST https://api.example/ message").contains("NotGranted"));
     let outcome = world("http POST https://api.example/ message").run(Event::Connect, &session()).await.unwrap();
     assert!(outcome.log[0].contains("malformed") && outcome.log[1].contains("no message"), "{:?}", outcome.log);
     let mut many = world(&["http GET https://api.example/ x"; 12].join("; "));
-    many.settings.ports.web = Some(Arc::new(Pages(Err(HttpError::Timeout), Mutex::default())));
+    many.settings.services.http_client = Some(Arc::new(Pages(Err(HttpError::Timeout), Mutex::default())));
     many.at_message().await;
     assert_eq!((many.refused("http.fetch", "timeout"), many.refused("http.fetch", "too-many")), (10, 2));
 }
 
 fn submitting(steps: &str) -> World {
     let mut world = world(steps);
-    world.settings.ports.new_id = Some(Arc::new(|| QueueId::from_u64(7)));
+    world.settings.services.new_id = Some(Arc::new(|| QueueId::from_u64(7)));
     world
 }
 
@@ -331,7 +331,7 @@ async fn mail_is_staged_whole() {
     let outcome = submitting("submit hello a@b.example c@d.example; submit message e@f.example").at_message().await;
     assert_eq!(answer(&outcome, "submit message e@f.example"), "Ok(13)");
     let [first, second] = &outcome.changes.submissions[..] else { panic!("{:?}", outcome.changes) };
-    assert_eq!((first.id, &first.sender, &*first.author), (QueueId::from_u64(7), &ReversePath::Null, "reach"));
+    assert_eq!((first.id, &first.sender, &*first.submitter), (QueueId::from_u64(7), &ReversePath::Null, "reach"));
     assert_eq!(first.recipients.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a@b.example", "c@d.example"]);
     assert_eq!(&first.content[..], b"Subject: hello\r\n\r\nbody\r\n", "line ends are those of mail");
     assert!(second.content.ends_with(b"\r\n\r\nthe body\r\n"));
@@ -358,10 +358,10 @@ async fn mail_has_its_limits() {
     assert_eq!(refused(&submitting("submit x a@b.example"), Event::Connect, &session(), "not-here").await, 0);
     assert_eq!(refused(&self::world("submit x a@b.example"), Event::Message, &message(), "unavailable").await, 0);
     let mut answered = message();
-    Arc::make_mut(&mut answered.tags).insert(AUTHORS_TAG.into(), "a,b,c,d,e".into());
+    Arc::make_mut(&mut answered.tags).insert(SUBMITTED_BY_TAG.into(), "a,b,c,d,e".into());
     assert_eq!(refused(&submitting("submit x a@b.example"), Event::Message, &answered, "too-many").await, 0);
     let mut limited = submitting("submit message a@b.example");
-    limited.settings.grants.message = MessageGrant::None;
+    limited.settings.grants.message = MessageAccess::None;
     // It imports nothing that needs the grant but the payload.
     assert_eq!(refused(&limited, Event::Message, &message(), "not-granted").await, 0);
 }

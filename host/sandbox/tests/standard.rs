@@ -12,13 +12,16 @@ use bytes::Bytes;
 use common::{RealClock, message, sandbox};
 use serde_json::json;
 use waxwing_message::HeaderBlock;
-use waxwing_pipeline::{Binding, BindingSettings, ClassOf, Event, Pipeline, Resolved, Role, Table, TableError, Target};
-use waxwing_sandbox::{Grants, InstanceMode, MessageGrant, PluginSettings};
+use waxwing_pipeline::{
+    AddressClassifier, AddressRole, Binding, BindingSettings, Event, ExpansionTarget, Pipeline, ResolvedRecipient, Table,
+    TableError,
+};
+use waxwing_sandbox::{InstanceMode, MessageAccess, PluginGrants, PluginSettings};
 use waxwing_types::{Address, AddressClass, Verdict};
 
 struct Local;
 
-impl ClassOf for Local {
+impl AddressClassifier for Local {
     fn class_of(&self, _address: &Address) -> AddressClass {
         AddressClass::Local
     }
@@ -40,16 +43,16 @@ async fn pipeline(instance: InstanceMode) -> Pipeline {
     let mut bindings = Vec::new();
     for name in ["cleanup", "aliases"] {
         let mut settings = PluginSettings::new(name);
-        settings.instance = instance;
-        settings.server = Arc::clone(&server);
+        settings.instance_mode = instance;
+        settings.server_values = Arc::clone(&server);
         if name == "cleanup" {
-            settings.grants = Grants { message: MessageGrant::Headers, edit: true, ..Grants::default() };
+            settings.grants = PluginGrants { message: MessageAccess::Headers, edit: true, ..PluginGrants::default() };
         } else {
             settings.grants.lookup = vec!["alias_maps".into()];
             let aliases = Fixed([("team", "ann, bob@elsewhere.example"), ("owner-team", "ann"), ("broken", "ann bob")].into());
             settings.tables.insert("alias_maps".into(), Arc::new(aliases));
         }
-        let plugin = sandbox().load(waxwing_bundle::standard(name).unwrap(), settings).await.unwrap();
+        let plugin = sandbox().load(waxwing_bundle::standard_component(name).unwrap(), settings).await.unwrap();
         bindings.push(Binding::new(name, plugin, BindingSettings::default()));
     }
     Pipeline::new(bindings, Arc::new(Local), RealClock::start())
@@ -61,11 +64,11 @@ const MODES: [InstanceMode; 2] = [InstanceMode::Fresh, InstanceMode::Reuse { rec
 async fn cleanup_completes_a_message() {
     for mode in MODES {
         let pipeline = pipeline(mode).await;
-        let mut chain = pipeline.chain();
+        let mut chain = pipeline.open_session();
         let mut context = message();
-        context.head = Some(Arc::new(HeaderBlock::parse(Bytes::from_static(b"Subject: x\r\nBcc: secret\r\n"), true)));
-        assert_eq!(pipeline.verdict(&mut chain, &mut context, Event::Cleanup).await, Verdict::Continue);
-        let head = String::from_utf8(context.head.unwrap().to_bytes(false).to_vec()).unwrap();
+        context.header = Some(Arc::new(HeaderBlock::parse(Bytes::from_static(b"Subject: x\r\nBcc: secret\r\n"), true)));
+        assert_eq!(pipeline.verdict(&mut chain, &mut context, Event::Cleanup).await, Verdict::Next);
+        let head = String::from_utf8(context.header.unwrap().to_bytes(false).to_vec()).unwrap();
         let id = context.id.unwrap();
         assert_eq!(
             head,
@@ -83,10 +86,10 @@ async fn cleanup_completes_a_message() {
 async fn bare_addresses_get_a_domain() {
     for mode in MODES {
         let pipeline = pipeline(mode).await;
-        let (mut chain, mut context) = (pipeline.chain(), message());
+        let (mut chain, mut context) = (pipeline.open_session(), message());
         for (from, to) in [("ann", "ann@b.example"), ("ann@x.example", "ann@x.example")] {
             let from = Address::parse(from).unwrap();
-            let new = pipeline.rewrite(&mut chain, &mut context, from, Role::EnvelopeRecipient).await.unwrap();
+            let new = pipeline.rewrite(&mut chain, &mut context, from, AddressRole::EnvelopeRecipient).await.unwrap();
             assert_eq!(new.to_string(), to);
         }
     }
@@ -96,18 +99,18 @@ async fn bare_addresses_get_a_domain() {
 async fn aliases_stand_for_others() {
     for mode in MODES {
         let pipeline = pipeline(mode).await;
-        let (mut chain, mut context) = (pipeline.chain(), message());
+        let (mut chain, mut context) = (pipeline.open_session(), message());
         let mut ask = async |to: &str, verify| {
             let to = Address::parse(to).unwrap();
             pipeline.resolve(&mut chain, &mut context, &to, verify).await
         };
-        let Resolved::Targets(expansion) = ask("Team@b.example", false).await else { panic!("not found") };
-        let addresses = ["ann", "bob@elsewhere.example"].map(|a| Target::Address(Address::parse(a).unwrap()));
+        let ResolvedRecipient::Targets(expansion) = ask("Team@b.example", false).await else { panic!("not found") };
+        let addresses = ["ann", "bob@elsewhere.example"].map(|a| ExpansionTarget::Address(Address::parse(a).unwrap()));
         assert_eq!(expansion.targets, addresses);
         assert_eq!(expansion.sender.unwrap().to_string(), "owner-team@b.example");
-        assert!(matches!(ask("team@b.example", true).await, Resolved::Targets(e) if e.targets.is_empty()));
-        assert_eq!(ask("carl@b.example", false).await, Resolved::NotMine);
-        assert_eq!(ask("team@elsewhere.example", false).await, Resolved::NotMine);
-        assert!(matches!(ask("broken@b.example", false).await, Resolved::Failed(reply) if reply.code() == 451));
+        assert!(matches!(ask("team@b.example", true).await, ResolvedRecipient::Targets(e) if e.targets.is_empty()));
+        assert_eq!(ask("carl@b.example", false).await, ResolvedRecipient::NotMine);
+        assert_eq!(ask("team@elsewhere.example", false).await, ResolvedRecipient::NotMine);
+        assert!(matches!(ask("broken@b.example", false).await, ResolvedRecipient::Failed(reply) if reply.code() == 451));
     }
 }

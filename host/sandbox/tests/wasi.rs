@@ -11,9 +11,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use common::{call, message, sandbox, session};
-use waxwing_pipeline::{Event, FaultKind, Outcome, Plugin};
+use waxwing_pipeline::{CallOutcome, Event, FaultKind, Plugin};
 use waxwing_sandbox::{PluginSettings, WasmPlugin, inspect};
-use waxwing_types::{QueueIds, Timestamp};
+use waxwing_types::{QueueIdGenerator, Timestamp};
 
 const TARGET: &str = "wasm32-wasip2";
 /// When the message of these tests came.
@@ -56,11 +56,11 @@ async fn load(settings: PluginSettings) -> Option<Arc<WasmPlugin>> {
     Some(sandbox().load(component()?, settings).await.unwrap_or_else(|e| panic!("{e}")))
 }
 
-async fn at_message(settings: PluginSettings) -> Option<Outcome> {
+async fn at_message(settings: PluginSettings) -> Option<CallOutcome> {
     Some(call(&load(settings).await?, Event::Message, &message()).await.unwrap_or_else(|e| panic!("{e} {:?}", e.log)))
 }
 
-fn said<'o>(outcome: &'o Outcome, what: &str) -> &'o str {
+fn said<'o>(outcome: &'o CallOutcome, what: &str) -> &'o str {
     let found = outcome.log.iter().find_map(|line| line.strip_prefix(what)?.strip_prefix(' '));
     found.unwrap_or_else(|| panic!("{what}: {:?}", outcome.log))
 }
@@ -98,7 +98,7 @@ async fn each_call_has_its_own_time() {
     let Some(plugin) = load(common::reused(settings(), 100)).await else { return };
     for arrived in [1_800_000_000_000, 1_900_000_000_000, 1_700_000_000_000] {
         let mut context = message();
-        context.id = Some(QueueIds::default().next(Timestamp::from_millis(arrived)));
+        context.id = Some(QueueIdGenerator::default().next(Timestamp::from_millis(arrived)));
         let outcome = call(&plugin, Event::Message, &context).await.unwrap();
         assert_eq!(said(&outcome, "time"), arrived.to_string());
     }

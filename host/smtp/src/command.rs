@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use waxwing_types::{Address, Parameter, ReversePath};
 
-use crate::path::{PathError, parse_parameters, split_path};
+use crate::path::{PathSyntaxError, parse_parameters, split_path};
 use crate::xtext;
 
 /// Maximum length in octets of the name after HELO or EHLO (RFC 5321 §4.5.3.1.2).
@@ -35,7 +35,7 @@ pub enum Command {
         /// Name of the SASL mechanism, in upper case.
         mechanism: String,
         /// Initial response, if the client sent one.
-        initial: Option<Response>,
+        initial: Option<SaslResponse>,
     },
     /// MAIL FROM (RFC 5321 §4.1.1.2).
     Mail {
@@ -77,18 +77,18 @@ pub enum Command {
 
 /// Client response of an AUTH exchange, base64-decoded.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Response(pub Vec<u8>);
+pub struct SaslResponse(pub Vec<u8>);
 
-impl fmt::Debug for Response {
+impl fmt::Debug for SaslResponse {
     /// Omits the secret octets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Response")
     }
 }
 
-impl Response {
+impl SaslResponse {
     /// Decodes base64; `None` if the text is not base64.
-    pub(crate) fn read(text: &[u8]) -> Option<Self> {
+    pub(crate) fn from_base64(text: &[u8]) -> Option<Self> {
         BASE64.decode(text).ok().map(Self)
     }
 }
@@ -168,7 +168,7 @@ pub enum CommandError {
     NotImplemented,
     /// BDAT without a valid size: an unknown number of message octets follows, so the connection must close.
     #[error("BDAT without a valid size")]
-    BadChunk,
+    BadChunkSize,
     /// The initial response of AUTH is not base64.
     #[error("not base64")]
     BadBase64,
@@ -177,7 +177,7 @@ pub enum CommandError {
     OtherProtocol,
     /// Arguments missing, malformed, or too many.
     #[error("wrong arguments of {}", .0.as_str())]
-    Arguments(Verb),
+    BadArguments(Verb),
     /// MAIL FROM without a valid reverse-path.
     #[error("not a reverse-path")]
     BadSender,
@@ -192,28 +192,28 @@ pub enum CommandError {
 impl Command {
     /// Parses a line without CRLF, outside a transaction with SMTPUTF8.
     pub fn parse(line: &[u8]) -> Result<Self, CommandError> {
-        Self::parse_in(line, false)
+        Self::parse_with_utf8(line, false)
     }
 
     /// Parses a line without CRLF. `utf8` says whether MAIL had the parameter SMTPUTF8, so that RCPT may have an
     /// address beyond ASCII. MAIL and VRFY carry the parameter themselves (RFC 6531 §3.4, §3.7.4.2).
-    pub fn parse_in(line: &[u8], utf8: bool) -> Result<Self, CommandError> {
+    pub fn parse_with_utf8(line: &[u8], utf8: bool) -> Result<Self, CommandError> {
         let line = line.trim_ascii_end();
         let (word, rest) = line.split_at(memchr::memchr(b' ', line).unwrap_or(line.len()));
-        let verb = find_verb(word)?;
+        let verb = parse_verb(word)?;
         let argument = rest.trim_ascii_start();
-        let wrong = CommandError::Arguments(verb);
+        let wrong = CommandError::BadArguments(verb);
         let alone = |command| if argument.is_empty() { Ok(command) } else { Err(wrong) };
         match verb {
-            Verb::Helo => helo_name(argument).map(Self::Helo).ok_or(wrong),
-            Verb::Ehlo => helo_name(argument).map(Self::Ehlo).ok_or(wrong),
-            Verb::Lhlo => helo_name(argument).map(Self::Lhlo).ok_or(wrong),
+            Verb::Helo => parse_helo_name(argument).map(Self::Helo).ok_or(wrong),
+            Verb::Ehlo => parse_helo_name(argument).map(Self::Ehlo).ok_or(wrong),
+            Verb::Lhlo => parse_helo_name(argument).map(Self::Lhlo).ok_or(wrong),
             Verb::StartTls => alone(Self::StartTls),
             Verb::Auth => parse_auth(argument),
             Verb::Mail => parse_mail(argument),
             Verb::Rcpt => parse_rcpt(argument, utf8),
             Verb::Vrfy => parse_vrfy(argument),
-            Verb::Bdat => parse_bdat(argument).ok_or(CommandError::BadChunk),
+            Verb::Bdat => parse_bdat(argument).ok_or(CommandError::BadChunkSize),
             Verb::Xclient => parse_xclient(argument).map(Self::Xclient).ok_or(wrong),
             Verb::Data => alone(Self::Data),
             Verb::Rset => alone(Self::Rset),
@@ -228,10 +228,10 @@ impl Command {
 /// for commands left to the operator, such as VRFY. `None` for all other commands, AUTH and STARTTLS included, and for
 /// the first line of another protocol. `known` says whether the listener supports a verb.
 #[must_use]
-pub(crate) fn left_to_policy(line: &[u8], known: impl Fn(Verb) -> bool) -> Option<(String, Bytes)> {
+pub(crate) fn as_policy_command(line: &[u8], known: impl Fn(Verb) -> bool) -> Option<(String, Bytes)> {
     let line = line.trim_ascii_end();
     let (word, rest) = line.split_at(memchr::memchr(b' ', line).unwrap_or(line.len()));
-    match find_verb(word) {
+    match parse_verb(word) {
         Ok(verb) if verb != Verb::Vrfy && known(verb) => None,
         Ok(_) | Err(CommandError::Unknown | CommandError::NotImplemented) => {
             let verb = std::str::from_utf8(word).ok().filter(|word| word.bytes().all(|b| b.is_ascii_graphic()))?;
@@ -242,7 +242,7 @@ pub(crate) fn left_to_policy(line: &[u8], known: impl Fn(Verb) -> bool) -> Optio
 }
 
 /// Finds the verb of the first word of a line.
-pub(crate) fn find_verb(word: &[u8]) -> Result<Verb, CommandError> {
+pub(crate) fn parse_verb(word: &[u8]) -> Result<Verb, CommandError> {
     let known = Verb::ALL.into_iter().find(|verb| word.eq_ignore_ascii_case(verb.as_str().as_bytes()));
     let is_one_of = |words: &[&str]| words.iter().any(|w| word.eq_ignore_ascii_case(w.as_bytes()));
     match known {
@@ -255,7 +255,7 @@ pub(crate) fn find_verb(word: &[u8]) -> Result<Verb, CommandError> {
     }
 }
 
-fn helo_name(argument: &[u8]) -> Option<String> {
+fn parse_helo_name(argument: &[u8]) -> Option<String> {
     let ok = (1..=HELO_NAME_BYTES_MAX).contains(&argument.len()) && argument.iter().all(u8::is_ascii_graphic);
     std::str::from_utf8(argument).ok().filter(|_| ok).map(str::to_owned)
 }
@@ -267,20 +267,20 @@ fn after_keyword<'a>(argument: &'a [u8], keyword: &[u8]) -> Option<&'a [u8]> {
 }
 
 fn parse_mail(argument: &[u8]) -> Result<Command, CommandError> {
-    let wrong = CommandError::Arguments(Verb::Mail);
+    let wrong = CommandError::BadArguments(Verb::Mail);
     let path = after_keyword(argument, b"FROM:").ok_or(wrong)?;
-    let (sender, rest, utf8) = split_path(path).map_err(|e| path_error(e, wrong, CommandError::BadSender))?;
+    let (sender, rest, utf8) = split_path(path).map_err(|e| map_path_error(e, wrong, CommandError::BadSender))?;
     let parameters = parse_parameters(rest).ok_or(wrong)?;
     if utf8 && !parameters.iter().any(|(keyword, _)| keyword == "SMTPUTF8") {
         return Err(CommandError::NonAsciiAddress);
     }
-    Ok(Command::Mail { sender: sender.map_or(ReversePath::Null, ReversePath::Of), parameters })
+    Ok(Command::Mail { sender: sender.map_or(ReversePath::Null, ReversePath::Address), parameters })
 }
 
 fn parse_rcpt(argument: &[u8], smtputf8: bool) -> Result<Command, CommandError> {
-    let wrong = CommandError::Arguments(Verb::Rcpt);
+    let wrong = CommandError::BadArguments(Verb::Rcpt);
     let path = after_keyword(argument, b"TO:").ok_or(wrong)?;
-    let (recipient, rest, utf8) = split_path(path).map_err(|e| path_error(e, wrong, CommandError::BadRecipient))?;
+    let (recipient, rest, utf8) = split_path(path).map_err(|e| map_path_error(e, wrong, CommandError::BadRecipient))?;
     if utf8 && !smtputf8 {
         return Err(CommandError::NonAsciiAddress);
     }
@@ -289,8 +289,8 @@ fn parse_rcpt(argument: &[u8], smtputf8: bool) -> Result<Command, CommandError> 
 }
 
 fn parse_vrfy(argument: &[u8]) -> Result<Command, CommandError> {
-    let wrong = CommandError::Arguments(Verb::Vrfy);
-    let (address, rest, utf8) = split_path(argument).map_err(|e| path_error(e, wrong, CommandError::BadRecipient))?;
+    let wrong = CommandError::BadArguments(Verb::Vrfy);
+    let (address, rest, utf8) = split_path(argument).map_err(|e| map_path_error(e, wrong, CommandError::BadRecipient))?;
     match (address, rest.trim()) {
         (Some(_), "") if utf8 => Err(CommandError::NonAsciiAddress),
         (Some(address), "") => Ok(Command::Vrfy(address)),
@@ -301,15 +301,15 @@ fn parse_vrfy(argument: &[u8]) -> Result<Command, CommandError> {
 
 /// Parses `mechanism [initial-response]`; `=` is a response of no octets (RFC 4954 §4).
 fn parse_auth(argument: &[u8]) -> Result<Command, CommandError> {
-    let wrong = CommandError::Arguments(Verb::Auth);
+    let wrong = CommandError::BadArguments(Verb::Auth);
     let (mechanism, rest) = argument.split_at(memchr::memchr(b' ', argument).unwrap_or(argument.len()));
     let name_ok = (1..=MECHANISM_BYTES_MAX).contains(&mechanism.len())
         && mechanism.iter().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(b));
     let mechanism = std::str::from_utf8(mechanism).ok().filter(|_| name_ok).ok_or(wrong)?.to_ascii_uppercase();
     let initial = match rest.trim_ascii() {
         b"" => None,
-        b"=" => Some(Response(Vec::new())),
-        text => Some(Response::read(text).ok_or(CommandError::BadBase64)?),
+        b"=" => Some(SaslResponse(Vec::new())),
+        text => Some(SaslResponse::from_base64(text).ok_or(CommandError::BadBase64)?),
     };
     Ok(Command::Auth { mechanism, initial })
 }
@@ -346,10 +346,10 @@ fn parse_xclient(argument: &[u8]) -> Option<Vec<(String, Option<String>)>> {
     Some(attributes).filter(|attributes| !attributes.is_empty())
 }
 
-fn path_error(error: PathError, brackets: CommandError, address: CommandError) -> CommandError {
+fn map_path_error(error: PathSyntaxError, brackets: CommandError, address: CommandError) -> CommandError {
     match error {
-        PathError::Brackets => brackets,
-        PathError::NotUtf8 | PathError::Address(_) | PathError::Route => address,
+        PathSyntaxError::Brackets => brackets,
+        PathSyntaxError::NotUtf8 | PathSyntaxError::Address(_) | PathSyntaxError::BadSourceRoute => address,
     }
 }
 
@@ -361,11 +361,11 @@ impl fmt::Display for Command {
             Self::Ehlo(name) => write!(f, "EHLO {name}"),
             Self::Mail { sender, parameters } => {
                 write!(f, "MAIL FROM:<{sender}>")?;
-                print_parameters(f, parameters)
+                write_parameters(f, parameters)
             }
             Self::Rcpt { recipient, parameters } => {
                 write!(f, "RCPT TO:<{recipient}>")?;
-                print_parameters(f, parameters)
+                write_parameters(f, parameters)
             }
             Self::Vrfy(address) if address.local().is_ascii() => write!(f, "VRFY {address}"),
             Self::Vrfy(address) => write!(f, "VRFY {address} SMTPUTF8"),
@@ -375,8 +375,8 @@ impl fmt::Display for Command {
                 write!(f, "AUTH {mechanism}")?;
                 match initial {
                     None => Ok(()),
-                    Some(Response(octets)) if octets.is_empty() => f.write_str(" ="),
-                    Some(Response(octets)) => write!(f, " {}", BASE64.encode(octets)),
+                    Some(SaslResponse(octets)) if octets.is_empty() => f.write_str(" ="),
+                    Some(SaslResponse(octets)) => write!(f, " {}", BASE64.encode(octets)),
                 }
             }
             Self::Bdat { size, last } => write!(f, "BDAT {size}{}", if *last { " LAST" } else { "" }),
@@ -396,7 +396,7 @@ impl fmt::Display for Command {
     }
 }
 
-fn print_parameters(f: &mut fmt::Formatter<'_>, parameters: &[Parameter]) -> fmt::Result {
+fn write_parameters(f: &mut fmt::Formatter<'_>, parameters: &[Parameter]) -> fmt::Result {
     for (keyword, value) in parameters {
         write!(f, " {keyword}")?;
         if let Some(value) = value {
@@ -423,18 +423,18 @@ mod tests {
             ("", CommandError::Unknown),
             ("FOO", CommandError::Unknown),
             ("EXPN x", CommandError::NotImplemented),
-            ("BDAT x", CommandError::BadChunk),
-            ("BDAT 10 LAST now", CommandError::BadChunk),
-            ("AUTH", CommandError::Arguments(Verb::Auth)),
+            ("BDAT x", CommandError::BadChunkSize),
+            ("BDAT 10 LAST now", CommandError::BadChunkSize),
+            ("AUTH", CommandError::BadArguments(Verb::Auth)),
             ("AUTH PLAIN ?", CommandError::BadBase64),
-            ("XCLIENT FOO=x", CommandError::Arguments(Verb::Xclient)),
-            ("XCLIENT NAME=a NAME=b", CommandError::Arguments(Verb::Xclient)),
+            ("XCLIENT FOO=x", CommandError::BadArguments(Verb::Xclient)),
+            ("XCLIENT NAME=a NAME=b", CommandError::BadArguments(Verb::Xclient)),
             ("GET / HTTP/1.1", CommandError::OtherProtocol),
-            ("HELO", CommandError::Arguments(Verb::Helo)),
-            ("EHLO a b", CommandError::Arguments(Verb::Ehlo)),
-            ("DATA x", CommandError::Arguments(Verb::Data)),
-            ("MAIL <a@b>", CommandError::Arguments(Verb::Mail)),
-            ("MAIL FROM:<a@b> =", CommandError::Arguments(Verb::Mail)),
+            ("HELO", CommandError::BadArguments(Verb::Helo)),
+            ("EHLO a b", CommandError::BadArguments(Verb::Ehlo)),
+            ("DATA x", CommandError::BadArguments(Verb::Data)),
+            ("MAIL <a@b>", CommandError::BadArguments(Verb::Mail)),
+            ("MAIL FROM:<a@b> =", CommandError::BadArguments(Verb::Mail)),
             ("MAIL FROM:<a..b@c>", CommandError::BadSender),
             ("RCPT TO:<>", CommandError::BadRecipient),
             ("RCPT TO:<\u{e4}@c>", CommandError::NonAsciiAddress),

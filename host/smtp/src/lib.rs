@@ -10,20 +10,20 @@
 //! [`client::ClientSession`].
 #![forbid(unsafe_code)]
 
-mod backlog;
-mod chunk;
+mod bdat_reader;
 pub mod client;
 mod command;
-mod data;
+mod data_reader;
+mod dot_stuffing;
+mod input_buffer;
 mod path;
 mod reply;
 pub mod server;
-mod stuff;
 mod xtext;
 
 pub use client::{ClientSession, ClientSettings};
-pub use command::{Command, CommandError, Response, Verb};
-pub use data::{DataEvent, DataReader, Refusal, Runs};
-pub use reply::{ReplyFault, ReplyReader};
+pub use command::{Command, CommandError, SaslResponse, Verb};
+pub use data_reader::{BodySlices, DataEvent, DataReader, DataRefusal};
+pub use dot_stuffing::DotStuffer;
+pub use reply::{ReplyParseError, ReplyReader};
 pub use server::{ServerSession, ServerSettings};
-pub use stuff::DotStuffer;

@@ -7,7 +7,7 @@ const PARAMETERS_MAX: usize = 16;
 
 /// Syntax error in a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PathError {
+pub(crate) enum PathSyntaxError {
     /// Missing `<` or `>`, or junk after `>`.
     Brackets,
     /// Octets above 127 that are not UTF-8 (RFC 6531 §3.3).
@@ -15,34 +15,34 @@ pub(crate) enum PathError {
     /// Invalid mailbox address.
     Address(AddressError),
     /// Source route not of the form `@domain,@domain:`.
-    Route,
+    BadSourceRoute,
 }
 
 /// Splits `<path> parameters`, or `path parameters` as sent by old clients, and parses the path. The address is `None`
 /// for the null path. The flag says whether the path has octets above 127: SMTPUTF8 is then required, and the domain
 /// has been converted to A-labels.
-pub(crate) fn split_path(text: &[u8]) -> Result<(Option<Address>, &str, bool), PathError> {
-    let end = path_end(text)?;
+pub(crate) fn split_path(text: &[u8]) -> Result<(Option<Address>, &str, bool), PathSyntaxError> {
+    let end = find_path_end(text)?;
     let (path, rest) = text.split_at(end);
     let utf8 = !path.is_ascii();
-    let path = std::str::from_utf8(path).map_err(|_| PathError::NotUtf8)?;
-    let rest = std::str::from_utf8(rest).ok().filter(|rest| rest.is_ascii()).ok_or(PathError::Brackets)?;
+    let path = std::str::from_utf8(path).map_err(|_| PathSyntaxError::NotUtf8)?;
+    let rest = std::str::from_utf8(rest).ok().filter(|rest| rest.is_ascii()).ok_or(PathSyntaxError::Brackets)?;
     if !rest.is_empty() && !rest.starts_with(' ') {
-        return Err(PathError::Brackets);
+        return Err(PathSyntaxError::Brackets);
     }
     let inner = path.strip_prefix('<').and_then(|p| p.strip_suffix('>')).unwrap_or(path);
     if inner.is_empty() {
         return Ok((None, rest, false));
     }
-    let mailbox = strip_route(inner)?;
-    let address = if mailbox.is_ascii() { Address::parse(mailbox) } else { international(mailbox) };
-    Ok((Some(address.map_err(PathError::Address)?), rest, utf8))
+    let mailbox = strip_source_route(inner)?;
+    let address = if mailbox.is_ascii() { Address::parse(mailbox) } else { parse_international(mailbox) };
+    Ok((Some(address.map_err(PathSyntaxError::Address)?), rest, utf8))
 }
 
 /// Parses a mailbox beyond ASCII (RFC 6531 §3.3). The domain is converted to A-labels here, at the edge, so that no
 /// later code compares a domain in two forms. Each label must be the U-label of its A-label: full-width letters,
 /// ideographic dots and the like would turn into another name and are refused.
-fn international(mailbox: &str) -> Result<Address, AddressError> {
+fn parse_international(mailbox: &str) -> Result<Address, AddressError> {
     let address = Address::parse(mailbox)?;
     if address.local().chars().any(char::is_control) {
         return Err(AddressError::BadLocalPart);
@@ -69,9 +69,9 @@ fn international(mailbox: &str) -> Result<Address, AddressError> {
 
 /// Finds the end of the path: after the first unquoted `>`, or before the first unquoted space of a path without
 /// brackets.
-fn path_end(text: &[u8]) -> Result<usize, PathError> {
+fn find_path_end(text: &[u8]) -> Result<usize, PathSyntaxError> {
     let bracketed = match text.first() {
-        None | Some(b' ') => return Err(PathError::Brackets),
+        None | Some(b' ') => return Err(PathSyntaxError::Brackets),
         Some(first) => *first == b'<',
     };
     let (mut quoted, mut escaped) = (false, false);
@@ -85,12 +85,12 @@ fn path_end(text: &[u8]) -> Result<usize, PathError> {
             _ => {}
         }
     }
-    if bracketed { Err(PathError::Brackets) } else { Ok(text.len()) }
+    if bracketed { Err(PathSyntaxError::Brackets) } else { Ok(text.len()) }
 }
 
 /// Removes the source route `@a,@b:`: servers must accept and should ignore source routes (RFC 5321 §4.1.2, appendix
 /// C).
-fn strip_route(path: &str) -> Result<&str, PathError> {
+fn strip_source_route(path: &str) -> Result<&str, PathSyntaxError> {
     if !path.starts_with('@') {
         return Ok(path);
     }
@@ -103,12 +103,16 @@ fn strip_route(path: &str) -> Result<&str, PathError> {
         }
         byte == b':' && !in_literal
     });
-    let (route, mailbox) = path.split_at(colon.ok_or(PathError::Route)?);
+    let (route, mailbox) = path.split_at(colon.ok_or(PathSyntaxError::BadSourceRoute)?);
     let hop_is_domain = |hop: &str| {
         let domain = hop.strip_prefix('@').unwrap_or_default();
         !domain.is_empty() && Address::new("x", domain).is_ok()
     };
-    if route.split(',').all(hop_is_domain) { Ok(mailbox.get(1..).unwrap_or_default()) } else { Err(PathError::Route) }
+    if route.split(',').all(hop_is_domain) {
+        Ok(mailbox.get(1..).unwrap_or_default())
+    } else {
+        Err(PathSyntaxError::BadSourceRoute)
+    }
 }
 
 /// Parses ` KEYWORD=value KEYWORD` (RFC 5321 §4.1.1.11). `None` for a malformed list, a repeated keyword, or too many
@@ -159,7 +163,7 @@ mod tests {
         for text in ["", " <a@b>", "<a@b", "<a@b>x", "<@a>", "<@a,b:c@d>", "<@:c@d>", "<a b@c>", "<\"a@b>", "<a@b>\u{e4}"] {
             assert!(split_path(text.as_bytes()).is_err(), "{text}");
         }
-        assert_eq!(split_path(b"<\xe4@b>"), Err(PathError::NotUtf8));
+        assert_eq!(split_path(b"<\xe4@b>"), Err(PathSyntaxError::NotUtf8));
     }
 
     #[test]

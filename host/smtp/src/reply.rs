@@ -7,7 +7,7 @@ const TEXT_BYTES_MAX: usize = 2048;
 
 /// Error in the syntax or size of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReplyFault {
+pub enum ReplyParseError {
     /// Line without three digits from 200 to 599 followed by a space, a hyphen or nothing.
     #[error("not a reply")]
     NotAReply,
@@ -27,11 +27,11 @@ pub enum ReplyFault {
 pub struct ReplyReader {
     lines: LineSplitter,
     lines_max: usize,
-    begun: Option<Begun>,
+    partial: Option<PartialReply>,
 }
 
 #[derive(Debug)]
-struct Begun {
+struct PartialReply {
     code: u16,
     enhanced: Option<EnhancedCode>,
     text: String,
@@ -42,27 +42,27 @@ impl ReplyReader {
     /// Creates a reader. `line_bytes_max` counts the octets of a line, CRLF included; `lines_max` the lines of a reply.
     #[must_use]
     pub fn new(line_bytes_max: usize, lines_max: usize) -> Self {
-        Self { lines: LineSplitter::new(line_bytes_max), lines_max, begun: None }
+        Self { lines: LineSplitter::new(line_bytes_max), lines_max, partial: None }
     }
 
     /// Returns the number of octets held.
     #[must_use]
-    pub fn held(&self) -> usize {
-        self.lines.held() + self.begun.as_ref().map_or(0, |begun| begun.text.len())
+    pub fn held_bytes(&self) -> usize {
+        self.lines.buffered_bytes() + self.partial.as_ref().map_or(0, |begun| begun.text.len())
     }
 
     /// Consumes octets up to the end of the next reply. `None` if all input is consumed.
-    pub fn next(&mut self, input: &mut &[u8]) -> Option<Result<Reply, ReplyFault>> {
+    pub fn next(&mut self, input: &mut &[u8]) -> Option<Result<Reply, ReplyParseError>> {
         while !input.is_empty() {
             let line = match self.lines.next(input)? {
                 Ok(Line(line)) => line,
                 // Some servers end lines in LF; a bare LF in a reply can't smuggle anything, unlike in a message.
-                Err(LineError::BareLineEnd) => return Some(Err(ReplyFault::NotAReply)),
-                Err(LineError::TooLong) => return Some(Err(ReplyFault::LineTooLong)),
+                Err(LineError::BareLineEnd) => return Some(Err(ReplyParseError::NotAReply)),
+                Err(LineError::TooLong) => return Some(Err(ReplyParseError::LineTooLong)),
             };
-            match add_line(self.begun.take(), line, self.lines_max) {
+            match add_line(self.partial.take(), line, self.lines_max) {
                 Ok((begun, true)) => return Some(begun.finish()),
-                Ok((begun, false)) => self.begun = Some(begun),
+                Ok((begun, false)) => self.partial = Some(begun),
                 Err(fault) => return Some(Err(fault)),
             }
         }
@@ -71,27 +71,29 @@ impl ReplyReader {
 }
 
 /// Adds a line to a reply, or starts a reply; the flag says whether the line was the last.
-fn add_line(begun: Option<Begun>, line: &[u8], lines_max: usize) -> Result<(Begun, bool), ReplyFault> {
-    let (code, last, text) = split_line(line).ok_or(ReplyFault::NotAReply)?;
+fn add_line(begun: Option<PartialReply>, line: &[u8], lines_max: usize) -> Result<(PartialReply, bool), ReplyParseError> {
+    let (code, last, text) = split_line(line).ok_or(ReplyParseError::NotAReply)?;
     let mut begun = match begun {
         None => {
-            let enhanced = leading_enhanced(&text).filter(|e| u16::from(e.class) == code / 100);
-            Begun { code, enhanced, text: String::new(), lines: 0 }
+            let enhanced = parse_leading_enhanced_code(&text).filter(|e| u16::from(e.class) == code / 100);
+            PartialReply { code, enhanced, text: String::new(), lines: 0 }
         }
-        Some(begun) if begun.code != code => return Err(ReplyFault::CodesDiffer),
+        Some(begun) if begun.code != code => return Err(ReplyParseError::CodesDiffer),
         Some(begun) => begun,
     };
     if begun.lines == lines_max {
-        return Err(ReplyFault::TooManyLines);
+        return Err(ReplyParseError::TooManyLines);
     }
-    begun.push(&text);
+    begun.push_line(&text);
     Ok((begun, last))
 }
 
-impl Begun {
-    fn push(&mut self, text: &str) {
+impl PartialReply {
+    fn push_line(&mut self, text: &str) {
         let rest = match self.enhanced {
-            Some(enhanced) if leading_enhanced(text) == Some(enhanced) => text.split_once(' ').map_or("", |(_, rest)| rest),
+            Some(enhanced) if parse_leading_enhanced_code(text) == Some(enhanced) => {
+                text.split_once(' ').map_or("", |(_, rest)| rest)
+            }
             Some(_) | None => text,
         };
         if self.lines > 0 {
@@ -103,8 +105,8 @@ impl Begun {
         self.text.truncate(end);
     }
 
-    fn finish(self) -> Result<Reply, ReplyFault> {
-        Reply::new(self.code, self.enhanced, self.text).map_err(|_| ReplyFault::NotAReply)
+    fn finish(self) -> Result<Reply, ReplyParseError> {
+        Reply::new(self.code, self.enhanced, self.text).map_err(|_| ReplyParseError::NotAReply)
     }
 }
 
@@ -122,7 +124,7 @@ fn split_line(line: &[u8]) -> Option<(u16, bool, String)> {
     (200..600).contains(&code).then_some((code, last, text))
 }
 
-fn leading_enhanced(text: &str) -> Option<EnhancedCode> {
+fn parse_leading_enhanced_code(text: &str) -> Option<EnhancedCode> {
     text.split(' ').next()?.parse().ok()
 }
 
@@ -130,7 +132,7 @@ fn leading_enhanced(text: &str) -> Option<EnhancedCode> {
 mod tests {
     use super::*;
 
-    fn read(wire: &[u8], size: usize) -> Vec<Result<String, ReplyFault>> {
+    fn read(wire: &[u8], size: usize) -> Vec<Result<String, ReplyParseError>> {
         let mut reader = ReplyReader::new(40, 3);
         let mut out = Vec::new();
         for chunk in wire.chunks(size) {
@@ -147,7 +149,7 @@ mod tests {
     #[test]
     fn reads_replies_in_any_chopping() {
         let wire = b"220 hi\r\n250-a\r\n250-b c\r\n250 d\r\n250\r\n550-5.1.1 x\r\n550 5.1.1 y\r\n450 5.1.1 z\r\n250-2.0.0\r\n250 2.0.0\r\n";
-        let expected: Vec<Result<String, ReplyFault>> = [
+        let expected: Vec<Result<String, ReplyParseError>> = [
             "false 220 hi",
             "false 250 a / b c / d",
             "false 250 ",
@@ -166,14 +168,14 @@ mod tests {
     fn refuses_what_is_no_reply() {
         let long = format!("250 {}\r\n", "x".repeat(40));
         for (wire, fault) in [
-            ("hello\r\n", ReplyFault::NotAReply),
-            ("25\r\n", ReplyFault::NotAReply),
-            ("199 x\r\n", ReplyFault::NotAReply),
-            ("600 x\r\n", ReplyFault::NotAReply),
-            ("2500 x\r\n", ReplyFault::NotAReply),
-            ("250-x\r\n251 x\r\n", ReplyFault::CodesDiffer),
-            ("250-1\r\n250-2\r\n250-3\r\n250 4\r\n", ReplyFault::TooManyLines),
-            (long.as_str(), ReplyFault::LineTooLong),
+            ("hello\r\n", ReplyParseError::NotAReply),
+            ("25\r\n", ReplyParseError::NotAReply),
+            ("199 x\r\n", ReplyParseError::NotAReply),
+            ("600 x\r\n", ReplyParseError::NotAReply),
+            ("2500 x\r\n", ReplyParseError::NotAReply),
+            ("250-x\r\n251 x\r\n", ReplyParseError::CodesDiffer),
+            ("250-1\r\n250-2\r\n250-3\r\n250 4\r\n", ReplyParseError::TooManyLines),
+            (long.as_str(), ReplyParseError::LineTooLong),
         ] {
             assert_eq!(read(wire.as_bytes(), wire.len()), [Err(fault)], "{wire}");
         }

@@ -9,7 +9,7 @@ pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
         match first {
             b'+' => {
                 let (digits, tail) = rest.split_at_checked(2)?;
-                out.push(16 * hex(*digits.first()?)? + hex(*digits.get(1)?)?);
+                out.push(16 * hex_digit(*digits.first()?)? + hex_digit(*digits.get(1)?)?);
                 rest = tail;
             }
             b'!'..=b'~' if first != b'=' => out.push(first),
@@ -32,7 +32,7 @@ pub(crate) fn encode(text: &str) -> String {
 }
 
 /// Value of a hexadecimal digit. Lower case is not valid xtext, but sent by some clients.
-fn hex(digit: u8) -> Option<u8> {
+fn hex_digit(digit: u8) -> Option<u8> {
     match digit {
         b'0'..=b'9' => Some(digit - b'0'),
         b'A'..=b'F' => Some(digit - b'A' + 10),

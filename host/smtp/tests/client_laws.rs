@@ -10,7 +10,7 @@ use bytes::Bytes;
 use common::{Driver, Event, chop};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use waxwing_smtp::client::{Answer, Job, JobResult, Question};
+use waxwing_smtp::client::{ClientAnswer, ClientJob, ClientQuestion, JobResult};
 use waxwing_smtp::server;
 use waxwing_smtp::{ClientSession, ClientSettings, ServerSession, ServerSettings};
 use waxwing_types::{Address, BodyType, Input, Recipient, Reply, ReversePath};
@@ -24,7 +24,7 @@ fn settings() -> Arc<ClientSettings> {
     Arc::new(settings)
 }
 
-fn job(id: u64, recipients: usize) -> Job {
+fn job(id: u64, recipients: usize) -> ClientJob {
     let address = |n| Address::new(format!("r{n}"), "d.example").unwrap();
     let recipients = (0..recipients).map(|n| Recipient::new(address(n))).collect();
     let body = match id % 4 {
@@ -32,7 +32,7 @@ fn job(id: u64, recipients: usize) -> Job {
         1 => BodyType::BinaryMime,
         _ => BodyType::SevenBit,
     };
-    Job { body, ..Job::new(id, ReversePath::Null, recipients, 10) }
+    ClientJob { body, ..ClientJob::new(id, ReversePath::Null, recipients, 10) }
 }
 
 /// Gives jobs and bodies by the choices, and counts what was given and told.
@@ -54,27 +54,27 @@ impl TestHost {
         if self.at > 60 { 255 } else { self.choices[self.at % self.choices.len()] }
     }
 
-    fn answer(&mut self, question: &Question) -> Answer {
+    fn answer(&mut self, question: &ClientQuestion) -> ClientAnswer {
         let choice = self.choice();
         match question {
-            Question::Outcome(outcome) => {
+            ClientQuestion::Outcome(outcome) => {
                 self.outcomes.entry(outcome.job).or_default().push(outcome.result.clone());
-                Answer::Done
+                ClientAnswer::Done
             }
-            Question::Next { .. } => match choice {
+            ClientQuestion::Next { .. } => match choice {
                 0..170 => {
                     self.jobs += 1;
                     self.outcomes.insert(self.jobs, Vec::new());
-                    Answer::Job(job(self.jobs, usize::from(choice % 4)))
+                    ClientAnswer::Job(job(self.jobs, usize::from(choice % 4)))
                 }
-                170..220 => Answer::Nothing,
-                _ => Answer::Quit,
+                170..220 => ClientAnswer::NoJob,
+                _ => ClientAnswer::Quit,
             },
-            Question::Body { .. } => match choice {
-                0..120 => Answer::Body { chunk: Bytes::from_static(b"x\r\n.y\nz\r"), last: false },
-                120..230 => Answer::Body { chunk: Bytes::from_static(b"\n."), last: true },
-                230..245 => Answer::Nothing,
-                _ => Answer::Abort,
+            ClientQuestion::Body { .. } => match choice {
+                0..120 => ClientAnswer::Body { chunk: Bytes::from_static(b"x\r\n.y\nz\r"), last: false },
+                120..230 => ClientAnswer::Body { chunk: Bytes::from_static(b"\n."), last: true },
+                230..245 => ClientAnswer::NoJob,
+                _ => ClientAnswer::Abort,
             },
         }
     }
@@ -119,9 +119,9 @@ fn any_input() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-fn run(pieces: &[&[u8]], choices: &[u8]) -> Vec<Event<Question>> {
+fn run(pieces: &[&[u8]], choices: &[u8]) -> Vec<Event<ClientQuestion>> {
     let mut host = TestHost::new(choices.to_vec());
-    let mut driver = Driver::start(ClientSession::new(settings()), |question: &Question| host.answer(question));
+    let mut driver = Driver::start(ClientSession::new(settings()), |question: &ClientQuestion| host.answer(question));
     for piece in pieces {
         driver.give(Input::Bytes(piece));
         let reply_max = REPLY_LINE_MAX + 2048;
@@ -206,30 +206,30 @@ fn canonical(body: &[u8]) -> Vec<u8> {
 fn converse(bodies: &[Vec<u8>], sizes: &[usize], piece: usize, pipelining: bool) -> Vec<Vec<u8>> {
     let mut told = 0;
     let (mut next, mut left) = (0, Vec::<Vec<u8>>::new());
-    let mut client = Driver::start(ClientSession::new(settings()), |question: &Question| match question {
-        Question::Next { .. } if next < bodies.len() => {
+    let mut client = Driver::start(ClientSession::new(settings()), |question: &ClientQuestion| match question {
+        ClientQuestion::Next { .. } if next < bodies.len() => {
             left.push(bodies[next].clone());
             next += 1;
-            Answer::Job(Job { body: BodyType::EightBitMime, ..job(next as u64, 2) })
+            ClientAnswer::Job(ClientJob { body: BodyType::EightBitMime, ..job(next as u64, 2) })
         }
-        Question::Next { .. } => Answer::Quit,
-        Question::Body { job } => {
+        ClientQuestion::Next { .. } => ClientAnswer::Quit,
+        ClientQuestion::Body { job } => {
             let body = &mut left[*job as usize - 1];
             let rest = body.split_off(piece.min(body.len()));
             let chunk = Bytes::from(std::mem::replace(body, rest));
-            Answer::Body { last: body.is_empty(), chunk }
+            ClientAnswer::Body { last: body.is_empty(), chunk }
         }
-        Question::Outcome(outcome) => {
+        ClientQuestion::Outcome(outcome) => {
             let JobResult::Replied(replies) = &outcome.result else { panic!("{outcome:?}") };
             assert!(replies.len() == 2 && replies.iter().all(Reply::is_positive), "{replies:?}");
             told += 1;
-            Answer::Done
+            ClientAnswer::Done
         }
     });
     let session = ServerSession::new(Arc::new(ServerSettings::new("s.example")));
-    let mut server = Driver::start(session, |question: &server::Question| {
-        let committed = server::Answer::Committed(Reply::fixed(250, (2, 0, 0), "queued"));
-        if *question == server::Question::EndOfData { committed } else { server::Answer::Ok }
+    let mut server = Driver::start(session, |question: &server::ServerQuestion| {
+        let committed = server::ServerAnswer::Committed(Reply::fixed(250, (2, 0, 0), "queued"));
+        if *question == server::ServerQuestion::EndOfData { committed } else { server::ServerAnswer::Ok }
     });
     while !client.closed || !server.closed {
         let to_client = String::from_utf8(std::mem::take(&mut server.sent)).unwrap();
@@ -242,7 +242,7 @@ fn converse(bodies: &[Vec<u8>], sizes: &[usize], piece: usize, pipelining: bool)
     let mut messages = Vec::new();
     for event in server.events {
         match event {
-            Event::Asked(server::Question::Data) => messages.push(Vec::new()),
+            Event::Asked(server::ServerQuestion::Data) => messages.push(Vec::new()),
             Event::Body(octets) => messages.last_mut().unwrap().extend(octets),
             Event::Asked(_) | Event::Sent(_) | Event::Closed | Event::Handshake => {}
         }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use common::{Driver, Event, chop};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use waxwing_smtp::server::{Answer, Question};
-use waxwing_smtp::{Command, ReplyReader, Response, ServerSession, ServerSettings};
+use waxwing_smtp::server::{ServerAnswer, ServerQuestion};
+use waxwing_smtp::{Command, ReplyReader, SaslResponse, ServerSession, ServerSettings};
 use waxwing_types::{Address, EnhancedCode, Input, Reply, ReversePath};
 
 fn settings() -> Arc<ServerSettings> {
@@ -34,7 +34,7 @@ fn settings() -> Arc<ServerSettings> {
     Arc::new(settings)
 }
 
-fn any_answer() -> impl Strategy<Value = Answer> {
+fn any_answer() -> impl Strategy<Value = ServerAnswer> {
     let reply = prop_oneof![
         Just(Reply::fixed(250, (2, 0, 0), "fine")),
         Just(Reply::fixed(550, (5, 1, 1), "no\nnot at all")),
@@ -46,15 +46,15 @@ fn any_answer() -> impl Strategy<Value = Answer> {
         Just(Reply::plain(999, "bad")),
     ];
     prop_oneof![
-        12 => Just(Answer::Ok),
-        4 => reply.clone().prop_map(Answer::Committed),
-        2 => reply.clone().prop_map(Answer::Reply),
-        1 => reply.clone().prop_map(Answer::Discarded),
-        1 => reply.clone().prop_map(Answer::Close),
-        1 => Just(Answer::Done),
-        2 => vec(reply, 0..4).prop_map(Answer::CommittedEach),
-        1 => Just(Answer::Challenge(b"what?".to_vec())),
-        1 => Just(Answer::Authenticated),
+        12 => Just(ServerAnswer::Ok),
+        4 => reply.clone().prop_map(ServerAnswer::Committed),
+        2 => reply.clone().prop_map(ServerAnswer::Reply),
+        1 => reply.clone().prop_map(ServerAnswer::Discarded),
+        1 => reply.clone().prop_map(ServerAnswer::Close),
+        1 => Just(ServerAnswer::Done),
+        2 => vec(reply, 0..4).prop_map(ServerAnswer::CommittedPerRecipient),
+        1 => Just(ServerAnswer::Challenge(b"what?".to_vec())),
+        1 => Just(ServerAnswer::Authenticated),
     ]
 }
 
@@ -128,11 +128,11 @@ fn any_input() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// Runs the pieces with these answers, checks memory and silence after Close, and returns what was done.
-fn run(pieces: &[&[u8]], answers: &[Answer]) -> Vec<Event<Question>> {
+fn run(pieces: &[&[u8]], answers: &[ServerAnswer]) -> Vec<Event<ServerQuestion>> {
     let settings = settings();
     let mut given = answers.iter().cycle();
     let session = ServerSession::new(Arc::clone(&settings));
-    let mut driver = Driver::start(session, |_| given.next().cloned().unwrap_or(Answer::Ok));
+    let mut driver = Driver::start(session, |_| given.next().cloned().unwrap_or(ServerAnswer::Ok));
     for piece in pieces {
         driver.give(Input::Bytes(piece));
         assert!(driver.session.held_bytes() <= settings.auth_line_bytes_max + piece.len());
@@ -165,7 +165,7 @@ proptest! {
     #[test]
     fn each_command_has_one_final_reply(lines in vec(any_line(), 1..40), answers in vec(any_answer(), 1..12)) {
         let mut given = answers.iter().cycle();
-        let mut driver = Driver::start(ServerSession::new(settings()), |_| given.next().cloned().unwrap_or(Answer::Ok));
+        let mut driver = Driver::start(ServerSession::new(settings()), |_| given.next().cloned().unwrap_or(ServerAnswer::Ok));
         let mut replies = replies(&mut driver.sent);
         prop_assert_eq!(replies.len(), 1, "the greeting");
         let mut in_message = false;
@@ -195,7 +195,7 @@ proptest! {
         chunks in vec((0_usize..30, any::<bool>()), 1..8), answers in vec(any_answer(), 1..12), size in 1_usize..50,
     ) {
         let mut given = answers.iter().cycle();
-        let mut driver = Driver::start(ServerSession::new(settings()), |_| given.next().cloned().unwrap_or(Answer::Ok));
+        let mut driver = Driver::start(ServerSession::new(settings()), |_| given.next().cloned().unwrap_or(ServerAnswer::Ok));
         let mut input = b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<c@d>\r\n".to_vec();
         for (octets, last) in &chunks {
             input.extend_from_slice(format!("BDAT {octets}{}\r\n", if *last { " LAST" } else { "" }).as_bytes());
@@ -215,8 +215,8 @@ proptest! {
     fn lmtp_answers_for_each_recipient(answer in any_answer(), recipients in 1_usize..3, chunked in any::<bool>()) {
         let mut lmtp = (*settings()).clone();
         lmtp.protocol = waxwing_smtp::server::Protocol::Lmtp;
-        let mut driver = Driver::start(ServerSession::new(Arc::new(lmtp)), |question: &Question| {
-            if *question == Question::EndOfData { answer.clone() } else { Answer::Ok }
+        let mut driver = Driver::start(ServerSession::new(Arc::new(lmtp)), |question: &ServerQuestion| {
+            if *question == ServerQuestion::EndOfData { answer.clone() } else { ServerAnswer::Ok }
         });
         driver.give(Input::Bytes(b"LHLO c\r\nMAIL FROM:<>\r\n"));
         (0..recipients).for_each(|_| driver.give(Input::Bytes(b"RCPT TO:<c@d>\r\n")));
@@ -232,11 +232,11 @@ proptest! {
     /// STARTTLS forgets what was said before it, and what was said behind it in plain text is never heard.
     #[test]
     fn nothing_crosses_the_handshake(before in any_input(), behind in any_line(), size in 1_usize..40) {
-        let mut driver = Driver::start(ServerSession::new(settings()), |_| Answer::Ok);
+        let mut driver = Driver::start(ServerSession::new(settings()), |_| ServerAnswer::Ok);
         driver.give(Input::Bytes(&before));
         driver.give(Input::Bytes(b"\r\n.\r\nRSET\r\nSTARTTLS\r\n"));
         if driver.handshake && !driver.closed {
-            let mut other = Driver::start(ServerSession::new(settings()), |_| Answer::Ok);
+            let mut other = Driver::start(ServerSession::new(settings()), |_| ServerAnswer::Ok);
             other.give(Input::Bytes(&[b"STARTTLS\r\n", behind.as_slice()].concat()));
             prop_assert!(other.closed || behind.is_empty());
             driver.shake_hands();
@@ -252,23 +252,23 @@ proptest! {
 
     #[test]
     fn no_positive_reply_to_end_of_data_without_commit(answer in any_answer()) {
-        let mut driver = Driver::start(ServerSession::new(settings()), |question: &Question| {
-            if *question == Question::EndOfData { answer.clone() } else { Answer::Ok }
+        let mut driver = Driver::start(ServerSession::new(settings()), |question: &ServerQuestion| {
+            if *question == ServerQuestion::EndOfData { answer.clone() } else { ServerAnswer::Ok }
         });
         driver.give(Input::Bytes(b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<c@d>\r\nDATA\r\n"));
         driver.sent.clear();
         driver.give(Input::Bytes(b"x\r\n.\r\n"));
         let replies = replies(&mut driver.sent);
         let committed = match &answer {
-            Answer::Committed(reply) | Answer::Discarded(reply) => !(400..600).contains(&reply.code()),
-            Answer::CommittedEach(replies) => replies.iter().take(1).any(|reply| !(400..600).contains(&reply.code())),
-            Answer::Ok
-            | Answer::OkWithout(_)
-            | Answer::Challenge(_)
-            | Answer::Authenticated
-            | Answer::Done
-            | Answer::Reply(_)
-            | Answer::Close(_) => false,
+            ServerAnswer::Committed(reply) | ServerAnswer::Discarded(reply) => !(400..600).contains(&reply.code()),
+            ServerAnswer::CommittedPerRecipient(replies) => replies.iter().take(1).any(|reply| !(400..600).contains(&reply.code())),
+            ServerAnswer::Ok
+            | ServerAnswer::OkWithoutExtensions(_)
+            | ServerAnswer::Challenge(_)
+            | ServerAnswer::Authenticated
+            | ServerAnswer::Done
+            | ServerAnswer::Reply(_)
+            | ServerAnswer::Close(_) => false,
         };
         prop_assert_eq!(replies[0].is_positive(), committed, "{:?}", replies);
     }
@@ -278,8 +278,8 @@ proptest! {
     fn only_authenticated_lets_in(answer in any_answer(), initial in any::<bool>()) {
         let mut submission = (*settings()).clone();
         submission.auth_required = true;
-        let mut driver = Driver::start(ServerSession::new(Arc::new(submission)), |question: &Question| {
-            if matches!(question, Question::Auth(_)) { answer.clone() } else { Answer::Ok }
+        let mut driver = Driver::start(ServerSession::new(Arc::new(submission)), |question: &ServerQuestion| {
+            if matches!(question, ServerQuestion::Auth(_)) { answer.clone() } else { ServerAnswer::Ok }
         });
         driver.give(Input::Bytes(b"EHLO c\r\n"));
         driver.give(Input::Bytes(if initial { b"AUTH LOGIN =\r\n" } else { b"AUTH LOGIN\r\n" }));
@@ -288,7 +288,7 @@ proptest! {
         driver.give(Input::Bytes(b"MAIL FROM:<>\r\n"));
         let replies = replies(&mut driver.sent);
         let taken = replies.first().is_some_and(Reply::is_positive);
-        prop_assert_eq!(taken, answer == Answer::Authenticated, "{:?}", replies);
+        prop_assert_eq!(taken, answer == ServerAnswer::Authenticated, "{:?}", replies);
     }
 
     #[test]
@@ -326,7 +326,7 @@ fn replies(sent: &mut Vec<u8>) -> Vec<Reply> {
     while let Some(reply) = reader.next(&mut input) {
         found.push(reply.unwrap());
     }
-    assert_eq!(reader.held(), 0, "half a reply");
+    assert_eq!(reader.held_bytes(), 0, "half a reply");
     found
 }
 
@@ -339,13 +339,13 @@ fn any_address() -> impl Strategy<Value = Address> {
 fn any_command() -> impl Strategy<Value = Command> {
     let parameters = prop::collection::btree_map("[A-Z0-9][A-Z0-9-]{0,9}", prop::option::of("[!-<>-~]{1,20}"), 0..5)
         .prop_map(|map| map.into_iter().collect::<Vec<_>>());
-    let sender = prop_oneof![Just(ReversePath::Null), any_address().prop_map(ReversePath::Of)];
+    let sender = prop_oneof![Just(ReversePath::Null), any_address().prop_map(ReversePath::Address)];
     prop_oneof![
         "[!-~]{1,40}".prop_map(Command::Helo),
         "[!-~]{1,40}".prop_map(Command::Ehlo),
         "[!-~]{1,40}".prop_map(Command::Lhlo),
         ("[A-Z][A-Z0-9_-]{0,19}", prop::option::of(vec(any::<u8>(), 0..30)))
-            .prop_map(|(mechanism, initial)| Command::Auth { mechanism, initial: initial.map(Response) }),
+            .prop_map(|(mechanism, initial)| Command::Auth { mechanism, initial: initial.map(SaslResponse) }),
         (any::<u64>(), any::<bool>()).prop_map(|(size, last)| Command::Bdat { size, last }),
         ("[ -Z^-~é]{1,30}", prop::option::of("[0-9]{1,5}"))
             .prop_map(|(name, port)| Command::Xclient(vec![("NAME".into(), Some(name)), ("PORT".into(), port)])),

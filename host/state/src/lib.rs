@@ -8,25 +8,27 @@
 //! Start reading at: [`TraceStore`], then [`RecordingStore`], [`KvStores`], [`StoredUsers`], [`MetricsRegistry`].
 #![forbid(unsafe_code)]
 
-mod kv;
-mod metrics;
-mod record;
-mod recorded;
-mod recordings;
+mod kv_store;
+mod metrics_registry;
+mod recording_codec;
+mod recording_store;
 mod redact;
-mod trace;
-mod users;
+mod trace_codec;
+mod trace_store;
+mod user_store;
 
-pub use kv::{
-    KV_KEY_BYTES_MAX, KV_KEYSPACE, KV_NAMESPACE_BYTES_MAX, KV_PAIR_BYTES, KV_SCAN_BYTES_MAX, KV_SCAN_MAX, KV_VALUE_BYTES_MAX,
-    KvStores,
+pub use kv_store::{
+    KV_ENTRY_OVERHEAD_BYTES, KV_KEY_BYTES_MAX, KV_KEYSPACE, KV_NAMESPACE_BYTES_MAX, KV_SCAN_BYTES_MAX, KV_SCAN_MAX,
+    KV_VALUE_BYTES_MAX, KvStores,
 };
-pub use metrics::{
+pub use metrics_registry::{
     METRIC_LABEL_BYTES_MAX, METRIC_LABEL_SETS_MAX, METRIC_LABELS_MAX, METRIC_NAME_BYTES_MAX, METRIC_NAMES_MAX, MetricsRegistry,
 };
-pub use record::{RECORD_BYTES_MAX, RECORD_VERSION, RecordError};
-pub use recorded::{RECORDING_VERSION, Redaction};
-pub use recordings::{RECORDING_KEYSPACE, RecordingLimits, RecordingPage, RecordingStore, Waiting};
+pub use recording_codec::{RECORDING_VERSION, Redaction};
+pub use recording_store::{RECORDING_KEYSPACE, RecordingLimits, RecordingPage, RecordingQueue, RecordingStore};
 pub use redact::redact;
-pub use trace::{Found, LAST_MAX, Swept, TRACE_KEYSPACE, TraceError, TraceLimits, TraceStore};
-pub use users::{STORED_NAME_BYTES_MAX, STORED_RECORDS_BYTES_MAX, STORED_USERS_MAX, StoredUsers, USERS_KEYSPACE};
+pub use trace_codec::{RecordDecodeError, TRACE_RECORD_BYTES_MAX, TRACE_RECORD_VERSION};
+pub use trace_store::{
+    LAST_TRANSACTIONS_MAX, SweepResult, TRACE_KEYSPACE, TraceError, TraceLimits, TraceQueryResult, TraceStore,
+};
+pub use user_store::{STORED_NAME_BYTES_MAX, STORED_RECORDS_BYTES_MAX, STORED_USERS_MAX, StoredUsers, USERS_KEYSPACE};

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 
 /// Replacement text of a secret.
-const REDACTED: &str = "(redacted)";
+const REDACTED_TEXT: &str = "(redacted)";
 /// AUTH command with its space, in lower case; a mechanism and an initial response may follow.
-const AUTH: &[u8] = b"auth ";
+const AUTH_COMMAND: &[u8] = b"auth ";
 
 /// Replaces the initial response after `AUTH mechanism`. Traces record no commands and so no secrets, but replies and plugin log
 /// lines may quote a client.
@@ -16,16 +16,16 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     let mut done = 0;
     let mut next = Some(first);
     while let Some(at) = next {
-        let rest = text.get(at + AUTH.len()..).unwrap_or_default();
+        let rest = text.get(at + AUTH_COMMAND.len()..).unwrap_or_default();
         let line_length = rest.find(['\r', '\n']).unwrap_or(rest.len());
         let line = rest.get(..line_length).unwrap_or_default();
-        let end = at + AUTH.len() + line_length;
+        let end = at + AUTH_COMMAND.len() + line_length;
         match line.trim_start().split_once(' ') {
             Some((mechanism, secret)) if is_mechanism(mechanism) && !secret.trim().is_empty() => {
-                out.push_str(text.get(done..at + AUTH.len()).unwrap_or_default());
+                out.push_str(text.get(done..at + AUTH_COMMAND.len()).unwrap_or_default());
                 out.push_str(mechanism);
                 out.push(' ');
-                out.push_str(REDACTED);
+                out.push_str(REDACTED_TEXT);
             }
             Some(_) | None => out.push_str(text.get(done..end).unwrap_or_default()),
         }
@@ -42,7 +42,7 @@ fn find_auth(text: &str, from: usize) -> Option<usize> {
     let tail = bytes.get(from..)?;
     memchr::memchr2_iter(b'a', b'A', tail).map(|at| from + at).find(|&at| {
         let begins = at == 0 || bytes.get(at - 1).is_some_and(|b| !b.is_ascii_alphanumeric());
-        begins && bytes.get(at..at + AUTH.len()).is_some_and(|word| word.eq_ignore_ascii_case(AUTH))
+        begins && bytes.get(at..at + AUTH_COMMAND.len()).is_some_and(|word| word.eq_ignore_ascii_case(AUTH_COMMAND))
     })
 }
 

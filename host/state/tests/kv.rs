@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use waxwing_pipeline::{KvError, KvStore};
-use waxwing_state::{KV_KEY_BYTES_MAX, KV_KEYSPACE, KV_PAIR_BYTES, KV_SCAN_BYTES_MAX, KV_VALUE_BYTES_MAX, KvStores};
+use waxwing_state::{KV_ENTRY_OVERHEAD_BYTES, KV_KEY_BYTES_MAX, KV_KEYSPACE, KV_SCAN_BYTES_MAX, KV_VALUE_BYTES_MAX, KvStores};
 use waxwing_store::{Batch, Store, StoreOptions};
 use waxwing_types::ManualClock;
 
@@ -42,7 +42,7 @@ impl Opened {
     }
 
     /// Everything handed in so far is in the database.
-    async fn settled(&self) {
+    async fn flush(&self) {
         self.store.commit(Batch::default()).await.unwrap();
     }
 }
@@ -77,7 +77,7 @@ async fn no_namespace_sees_another() {
     }
     for settled in [false, true] {
         if settled {
-            opened.settled().await;
+            opened.flush().await;
         }
         assert_eq!(opened.get("qx").await.as_deref(), Some("p"));
         assert_eq!(opened.keys("", None, 10).await, ["qx"]);
@@ -99,9 +99,9 @@ async fn a_pair_is_gone_when_its_time_is_over() {
     assert_eq!(opened.get("short").await, None);
     assert_eq!(opened.keys("", None, 10).await, ["ever", "long"]);
     let before = opened.kv.bytes("p");
-    opened.settled().await;
+    opened.flush().await;
     assert_eq!(opened.kv.sweep().await.unwrap(), 1);
-    assert_eq!(opened.kv.bytes("p"), before - KV_PAIR_BYTES - 6);
+    assert_eq!(opened.kv.bytes("p"), before - KV_ENTRY_OVERHEAD_BYTES - 6);
     assert_eq!(opened.kv.sweep().await.unwrap(), 0);
     assert_eq!(opened.get("long").await.as_deref(), Some("2"));
 }
@@ -113,20 +113,20 @@ async fn a_sweep_goes_on_where_it_stopped_and_spares_what_was_set_anew() {
     for n in 0..1200 {
         opened.set(&format!("{n:04}"), "x", Some(SECOND)).await.unwrap();
     }
-    opened.settled().await;
+    opened.flush().await;
     opened.clock.advance(SECOND);
     opened.set("0700", "new", None).await.unwrap();
     assert_eq!(opened.kv.sweep().await.unwrap(), 1199);
-    opened.settled().await;
+    opened.flush().await;
     assert_eq!(opened.keys("", None, 10).await, ["0700"]);
-    assert_eq!(opened.kv.bytes("p"), KV_PAIR_BYTES + 7);
+    assert_eq!(opened.kv.bytes("p"), KV_ENTRY_OVERHEAD_BYTES + 7);
 }
 
 #[tokio::test]
 async fn a_namespace_has_a_limit_that_survives_a_restart() {
     let home = tempfile::tempdir().unwrap();
     // Room for two pairs of a key and a value of one octet.
-    let max = 2 * (KV_PAIR_BYTES + 2);
+    let max = 2 * (KV_ENTRY_OVERHEAD_BYTES + 2);
     let opened = open(home.path());
     let set =
         async |opened: &Opened, key: &str, value: &str| opened.kv.set("p", max, key.as_bytes(), value.as_bytes(), None).await;
@@ -193,7 +193,7 @@ async fn a_scan_goes_in_order_over_what_is_written_and_what_is_under_way() {
     for key in ["a", "ba", "bc", "be", "c"] {
         opened.set(key, "stored", None).await.unwrap();
     }
-    opened.settled().await;
+    opened.flush().await;
     opened.set("bb", "new", None).await.unwrap();
     opened.kv.delete("p", b"bc").await.unwrap();
     assert_eq!(opened.keys("b", None, 10).await, ["ba", "bb", "be"]);

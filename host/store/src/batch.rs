@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::engine::{Change, Op};
+use crate::engine::{Mutation, Op};
 use crate::store::Keyspace;
 
 /// Maximum octets of a key.
@@ -30,12 +30,12 @@ impl Batch {
     /// Sets a key. The value is stored without a copy and should not be a small part of a large buffer.
     pub fn put(&mut self, keyspace: &Keyspace, key: impl Into<Bytes>, value: Bytes) {
         assert!(value.len() <= BATCH_VALUE_BYTES_MAX, "a value has {} octets: larger things belong into files", value.len());
-        self.push(keyspace, key.into(), Change::Put(value));
+        self.push(keyspace, key.into(), Mutation::Put(value));
     }
 
     /// Removes a key; a missing key is no error.
     pub fn delete(&mut self, keyspace: &Keyspace, key: impl Into<Bytes>) {
-        self.push(keyspace, key.into(), Change::Delete);
+        self.push(keyspace, key.into(), Mutation::Delete);
     }
 
     /// Appends the writes of another batch.
@@ -56,13 +56,13 @@ impl Batch {
         self.bytes
     }
 
-    fn push(&mut self, keyspace: &Keyspace, key: Bytes, change: Change) {
+    fn push(&mut self, keyspace: &Keyspace, key: Bytes, change: Mutation) {
         assert!(!key.is_empty() && key.len() <= BATCH_KEY_BYTES_MAX, "a key has {} octets", key.len());
         let value = match &change {
-            Change::Put(value) => value.len(),
-            Change::Delete => 0,
+            Mutation::Put(value) => value.len(),
+            Mutation::Delete => 0,
         };
         self.bytes += key.len() + value + OP_OVERHEAD_BYTES;
-        self.ops.push(Op { keyspace: keyspace.id(), key, change });
+        self.ops.push(Op { keyspace: keyspace.id(), key, mutation: change });
     }
 }

@@ -13,17 +13,17 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Semaphore, watch};
 
 use crate::batch::Batch;
-use crate::completion::{Completions, Outcome, Waiter};
+use crate::completion::{CommitResult, CompletionQueue, Waiter};
 use crate::crash::crash_point;
 use crate::engine::{Durability, Engine, Op};
 use crate::store::{PERMIT_BYTES, Urgency};
 use crate::{StoreError, StoreOptions};
 
 /// Number of watchdog checks within the stuck-commit timeout.
-const WATCHDOG_LOOKS: u32 = 4;
+const WATCHDOG_CHECKS: u32 = 4;
 
 /// Batch in the queue. Without a waiter no sync was requested.
-pub(crate) struct Waiting {
+pub(crate) struct PendingBatch {
     pub(crate) batch: Batch,
     pub(crate) waiter: Option<Waiter>,
     pub(crate) permits: u32,
@@ -31,40 +31,40 @@ pub(crate) struct Waiting {
 
 /// Idle state of the committer.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Rest {
+enum IdleState {
     /// Awake and writing.
     Awake,
     /// Waiting with a timeout of `lazy_delay`; lazy writes need no wake-up.
-    Dozing,
+    TimedWait,
     /// Waiting without a timeout until a batch arrives.
-    Asleep,
+    Sleeping,
 }
 
-struct Queue {
-    waiting: Vec<Waiting>,
+struct CommitQueue {
+    pending: Vec<PendingBatch>,
     urgent: usize,
-    rest: Rest,
+    idle_state: IdleState,
     closing: bool,
 }
 
 /// State shared by committer, watchdog and writers.
-pub(crate) struct Shared {
+pub(crate) struct CommitterState {
     pub(crate) engine: Arc<dyn Engine>,
-    pub(crate) completions: Completions,
+    pub(crate) completions: CompletionQueue,
     /// Free queue space, in units of [`PERMIT_BYTES`].
-    pub(crate) room: Arc<Semaphore>,
+    pub(crate) queue_permits: Arc<Semaphore>,
     pub(crate) poison: watch::Sender<Option<Arc<str>>>,
-    pub(crate) counters: Counters,
+    pub(crate) counters: StoreCounters,
     /// Total of `queue_permits`.
     pub(crate) permits_max: u32,
-    queue: Mutex<Queue>,
+    queue: Mutex<CommitQueue>,
     wake: Condvar,
     /// Waiters of the commit in progress; the watchdog completes them if the commit is stuck.
     inflight: Mutex<Vec<Waiter>>,
     /// Commit sequence, incremented at the start and at the end of each commit; even while no commit is in progress.
-    turn: AtomicU64,
+    commit_sequence: AtomicU64,
     stop_watchdog: (Mutex<bool>, Condvar),
-    ride_delay: Duration,
+    lazy_delay: Duration,
     merged_bytes_max: usize,
     commit_stuck: Duration,
     ack_before_sync: bool,
@@ -72,30 +72,30 @@ pub(crate) struct Shared {
 
 /// Counters since the store was opened.
 #[derive(Default)]
-pub(crate) struct Counters {
+pub(crate) struct StoreCounters {
     pub(crate) batches: AtomicU64,
-    pub(crate) merged: AtomicU64,
-    pub(crate) synced: AtomicU64,
+    pub(crate) commits: AtomicU64,
+    pub(crate) synced_commits: AtomicU64,
     pub(crate) bytes: AtomicU64,
     pub(crate) dropped: AtomicU64,
 }
 
-impl Shared {
+impl CommitterState {
     pub(crate) fn new(engine: Arc<dyn Engine>, options: &StoreOptions) -> Self {
         let permits_max = u32::try_from(options.queue_bytes_max / PERMIT_BYTES).unwrap_or(u32::MAX).clamp(1, u32::MAX >> 4);
         Self {
             engine,
-            completions: Completions::default(),
-            room: Arc::new(Semaphore::new(permits_max as usize)),
+            completions: CompletionQueue::default(),
+            queue_permits: Arc::new(Semaphore::new(permits_max as usize)),
             poison: watch::Sender::new(None),
-            counters: Counters::default(),
+            counters: StoreCounters::default(),
             permits_max,
-            queue: Mutex::new(Queue { waiting: Vec::new(), urgent: 0, rest: Rest::Awake, closing: false }),
+            queue: Mutex::new(CommitQueue { pending: Vec::new(), urgent: 0, idle_state: IdleState::Awake, closing: false }),
             wake: Condvar::new(),
             inflight: Mutex::new(Vec::new()),
-            turn: AtomicU64::new(0),
+            commit_sequence: AtomicU64::new(0),
             stop_watchdog: (Mutex::new(false), Condvar::new()),
-            ride_delay: options.ride_delay,
+            lazy_delay: options.lazy_delay,
             merged_bytes_max: options.merged_bytes_max,
             commit_stuck: options.commit_stuck,
             ack_before_sync: cfg!(feature = "test-engine") && options.ack_before_sync,
@@ -103,21 +103,21 @@ impl Shared {
     }
 
     /// Appends to the queue. Writes happen in the order of calls.
-    pub(crate) fn push(&self, waiting: Waiting, urgency: Urgency) -> Result<(), Waiting> {
+    pub(crate) fn push(&self, waiting: PendingBatch, urgency: Urgency) -> Result<(), PendingBatch> {
         let mut queue = self.queue.lock();
         if queue.closing || self.poison.borrow().is_some() {
             return Err(waiting);
         }
-        queue.waiting.push(waiting);
+        queue.pending.push(waiting);
         let wake = match urgency {
             Urgency::Now => {
                 queue.urgent += 1;
-                queue.rest != Rest::Awake
+                queue.idle_state != IdleState::Awake
             }
-            Urgency::Ride => queue.rest == Rest::Asleep,
+            Urgency::Lazy => queue.idle_state == IdleState::Sleeping,
         };
         if wake {
-            queue.rest = Rest::Awake;
+            queue.idle_state = IdleState::Awake;
             drop(queue);
             self.wake.notify_one();
         }
@@ -129,50 +129,50 @@ impl Shared {
     }
 
     /// Waits for work; returns `false` once the store is closing and everything is written.
-    fn next(&self, taken: &mut Vec<Waiting>) -> bool {
+    fn next_batches(&self, taken: &mut Vec<PendingBatch>) -> bool {
         let mut queue = self.queue.lock();
         let mut idle = false;
         loop {
-            if queue.urgent > 0 || (queue.closing && !queue.waiting.is_empty()) {
+            if queue.urgent > 0 || (queue.closing && !queue.pending.is_empty()) {
                 break;
             }
             if queue.closing {
                 return false;
             }
-            if idle && queue.waiting.is_empty() {
-                queue.rest = Rest::Asleep;
+            if idle && queue.pending.is_empty() {
+                queue.idle_state = IdleState::Sleeping;
                 self.wake.wait(&mut queue);
                 idle = false;
             } else {
-                queue.rest = Rest::Dozing;
-                idle = self.wake.wait_for(&mut queue, self.ride_delay).timed_out();
-                if idle && !queue.waiting.is_empty() {
+                queue.idle_state = IdleState::TimedWait;
+                idle = self.wake.wait_for(&mut queue, self.lazy_delay).timed_out();
+                if idle && !queue.pending.is_empty() {
                     break;
                 }
             }
         }
-        queue.rest = Rest::Awake;
+        queue.idle_state = IdleState::Awake;
         let mut bytes = 0;
-        let fits = |waiting: &&Waiting| {
+        let fits = |waiting: &&PendingBatch| {
             bytes += waiting.batch.bytes();
             bytes <= self.merged_bytes_max
         };
-        let count = queue.waiting.iter().take_while(fits).count().max(1);
-        if count == queue.waiting.len() {
-            std::mem::swap(&mut queue.waiting, taken);
+        let count = queue.pending.iter().take_while(fits).count().max(1);
+        if count == queue.pending.len() {
+            std::mem::swap(&mut queue.pending, taken);
             queue.urgent = 0;
         } else {
-            taken.extend(queue.waiting.drain(..count));
+            taken.extend(queue.pending.drain(..count));
             // The remaining batches may all be lazy; an extra commit does no harm.
-            queue.urgent = queue.waiting.len();
+            queue.urgent = queue.pending.len();
         }
         true
     }
 
-    fn run(&self) {
+    fn run_committer(&self) {
         let mut taken = Vec::new();
         let mut ops: Vec<Op> = Vec::new();
-        while self.next(&mut taken) {
+        while self.next_batches(&mut taken) {
             let mut permits = 0;
             let mut durability = Durability::Buffered;
             {
@@ -188,32 +188,32 @@ impl Shared {
                 }
             }
             if self.ack_before_sync {
-                self.answer(&Ok(()));
+                self.complete_waiters(&Ok(()));
             }
-            self.turn.fetch_add(1, Ordering::Relaxed);
+            self.commit_sequence.fetch_add(1, Ordering::Relaxed);
             crash_point("store.before_sync");
             let written = self.engine.apply(&mut ops, durability);
             crash_point("store.after_sync");
-            self.turn.fetch_add(1, Ordering::Relaxed);
-            self.room.add_permits(permits as usize);
+            self.commit_sequence.fetch_add(1, Ordering::Relaxed);
+            self.queue_permits.add_permits(permits as usize);
             match written {
                 Ok(()) if self.poison.borrow().is_some() => return,
-                Ok(()) => self.answer(&Ok(())),
+                Ok(()) => self.complete_waiters(&Ok(())),
                 Err(reason) => return self.poison(&format!("a commit failed: {reason}")),
             }
             if durability == Durability::Synced {
-                self.counters.synced.fetch_add(1, Ordering::Relaxed);
+                self.counters.synced_commits.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
 
-    fn count(&self, taken: &[Waiting]) {
-        self.counters.merged.fetch_add(1, Ordering::Relaxed);
+    fn count(&self, taken: &[PendingBatch]) {
+        self.counters.commits.fetch_add(1, Ordering::Relaxed);
         self.counters.batches.fetch_add(taken.len() as u64, Ordering::Relaxed);
         self.counters.bytes.fetch_add(taken.iter().map(|w| w.batch.bytes() as u64).sum(), Ordering::Relaxed);
     }
 
-    fn answer(&self, outcome: &Outcome) {
+    fn complete_waiters(&self, outcome: &CommitResult) {
         let mut inflight = self.inflight.lock();
         self.completions.finish(inflight.drain(..), outcome);
     }
@@ -225,25 +225,25 @@ impl Shared {
             let mut queue = self.queue.lock();
             self.poison.send_if_modified(|poison| poison.replace(reason.clone()).is_none());
             queue.urgent = 0;
-            std::mem::take(&mut queue.waiting)
+            std::mem::take(&mut queue.pending)
         };
-        self.room.close();
+        self.queue_permits.close();
         let outcome = Err(StoreError::Poisoned(reason));
-        self.answer(&outcome);
+        self.complete_waiters(&outcome);
         self.completions.finish(waiting.into_iter().filter_map(|waiting| waiting.waiter), &outcome);
     }
 
-    fn watch(&self) {
+    fn run_watchdog(&self) {
         let (stop, changed) = &self.stop_watchdog;
         let mut stop = stop.lock();
         let (mut last_sequence, mut stuck_checks) = (0, 0);
         while !*stop {
-            changed.wait_for(&mut stop, self.commit_stuck / WATCHDOG_LOOKS);
-            let sequence = self.turn.load(Ordering::Relaxed);
+            changed.wait_for(&mut stop, self.commit_stuck / WATCHDOG_CHECKS);
+            let sequence = self.commit_sequence.load(Ordering::Relaxed);
             let stuck = sequence == last_sequence && sequence % 2 == 1;
             stuck_checks = if stuck { stuck_checks + 1 } else { 0 };
             last_sequence = sequence;
-            if stuck_checks == WATCHDOG_LOOKS {
+            if stuck_checks == WATCHDOG_CHECKS {
                 self.poison(&format!("a commit takes longer than {} s", self.commit_stuck.as_secs_f32()));
                 return;
             }
@@ -258,17 +258,17 @@ impl Shared {
 
 /// Running threads of the store. Dropping writes pending batches and ends the threads.
 pub(crate) struct Committer {
-    shared: Arc<Shared>,
+    shared: Arc<CommitterState>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Committer {
-    pub(crate) fn start(shared: &Arc<Shared>) -> std::io::Result<Self> {
+    pub(crate) fn start(shared: &Arc<CommitterState>) -> std::io::Result<Self> {
         let mut committer = Self { shared: shared.clone(), threads: Vec::with_capacity(2) };
         let (run, watch) = (shared.clone(), shared.clone());
         let named = |name: &str| std::thread::Builder::new().name(name.to_owned());
-        committer.threads.push(named("store-commit").spawn(move || run.run())?);
-        committer.threads.push(named("store-watchdog").spawn(move || watch.watch())?);
+        committer.threads.push(named("store-commit").spawn(move || run.run_committer())?);
+        committer.threads.push(named("store-watchdog").spawn(move || watch.run_watchdog())?);
         Ok(committer)
     }
 }
@@ -276,7 +276,7 @@ impl Committer {
 impl Drop for Committer {
     fn drop(&mut self) {
         self.shared.close();
-        let stuck = self.shared.turn.load(Ordering::Relaxed) % 2 == 1 && self.shared.poison.borrow().is_some();
+        let stuck = self.shared.commit_sequence.load(Ordering::Relaxed) % 2 == 1 && self.shared.poison.borrow().is_some();
         for (nth, thread) in self.threads.drain(..).enumerate() {
             if nth == 1 {
                 *self.shared.stop_watchdog.0.lock() = true;
@@ -287,7 +287,7 @@ impl Drop for Committer {
                 drop(thread.join());
             }
         }
-        self.shared.room.close();
+        self.shared.queue_permits.close();
         self.shared.completions.close();
     }
 }

@@ -10,13 +10,13 @@ use tokio::sync::oneshot;
 
 use crate::StoreError;
 
-pub(crate) type Outcome = Result<(), StoreError>;
-pub(crate) type Waiter = oneshot::Sender<Outcome>;
+pub(crate) type CommitResult = Result<(), StoreError>;
+pub(crate) type Waiter = oneshot::Sender<CommitResult>;
 
 /// Future of a submitted write; resolves when the write is durable or when durability has become unknown. Dropping does not
 /// cancel the write.
 #[derive(Debug)]
-pub struct Completion(oneshot::Receiver<Outcome>);
+pub struct Completion(oneshot::Receiver<CommitResult>);
 
 impl Completion {
     pub(crate) fn new() -> (Waiter, Self) {
@@ -39,23 +39,23 @@ impl Future for Completion {
 }
 
 #[derive(Default)]
-struct Finished {
+struct FinishedWrites {
     /// Whether a [`CompletionDispatcher`] exists and will be polled.
-    pumped: bool,
+    has_dispatcher: bool,
     closed: bool,
     waker: Option<Waker>,
-    waiters: Vec<(Waiter, Outcome)>,
+    waiters: Vec<(Waiter, CommitResult)>,
 }
 
 /// Queue of finished waiters between committer and dispatcher.
 #[derive(Clone, Default)]
-pub(crate) struct Completions(Arc<Mutex<Finished>>);
+pub(crate) struct CompletionQueue(Arc<Mutex<FinishedWrites>>);
 
-impl Completions {
+impl CompletionQueue {
     /// Queues finished waiters. Without a dispatcher each waiter is woken directly, at the cost of a runtime wake-up each.
-    pub(crate) fn finish(&self, waiters: impl Iterator<Item = Waiter>, outcome: &Outcome) {
+    pub(crate) fn finish(&self, waiters: impl Iterator<Item = Waiter>, outcome: &CommitResult) {
         let mut finished = self.0.lock();
-        if finished.pumped {
+        if finished.has_dispatcher {
             finished.waiters.extend(waiters.map(|waiter| (waiter, outcome.clone())));
             let waker = if finished.waiters.is_empty() { None } else { finished.waker.take() };
             drop(finished);
@@ -80,20 +80,20 @@ impl Completions {
         }
     }
 
-    pub(crate) fn pump(&self) -> Pump {
-        self.0.lock().pumped = true;
-        Pump { completions: self.clone(), batch: Vec::new() }
+    pub(crate) fn dispatcher(&self) -> CompletionDispatcher {
+        self.0.lock().has_dispatcher = true;
+        CompletionDispatcher { completions: self.clone(), batch: Vec::new() }
     }
 }
 
 /// Task that wakes waiters from inside the async runtime: the committer wakes the dispatcher once per commit. Ends when the
 /// store is closed. At most one exists; the store works without a dispatcher too.
-pub struct Pump {
-    completions: Completions,
-    batch: Vec<(Waiter, Outcome)>,
+pub struct CompletionDispatcher {
+    completions: CompletionQueue,
+    batch: Vec<(Waiter, CommitResult)>,
 }
 
-impl Future for Pump {
+impl Future for CompletionDispatcher {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
@@ -113,10 +113,10 @@ impl Future for Pump {
     }
 }
 
-impl Drop for Pump {
+impl Drop for CompletionDispatcher {
     fn drop(&mut self) {
         let mut finished = self.completions.0.lock();
-        finished.pumped = false;
+        finished.has_dispatcher = false;
         finished.waker = None;
         let waiters = std::mem::take(&mut finished.waiters);
         drop(finished);

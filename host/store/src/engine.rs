@@ -13,7 +13,7 @@ pub type Row = (Bytes, Bytes);
 
 /// Change of a single key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum Mutation {
     /// Sets the key to a value.
     Put(Bytes),
     /// Removes the key and value.
@@ -28,7 +28,7 @@ pub struct Op {
     /// Key of the row; never empty.
     pub key: Bytes,
     /// Change of the key.
-    pub change: Change,
+    pub mutation: Mutation,
 }
 
 /// Required durability when [`Engine::apply`] returns.
@@ -61,5 +61,5 @@ pub trait Engine: Send + Sync {
     fn last(&self, keyspace: KeyspaceId) -> Result<Option<Row>, String>;
 
     /// Frees the space of removed rows by rewriting the remaining rows. Blocks until done.
-    fn reclaim(&self, keyspace: KeyspaceId) -> Result<(), String>;
+    fn compact(&self, keyspace: KeyspaceId) -> Result<(), String>;
 }

@@ -13,7 +13,7 @@ pub enum StoreError {
     Read(Arc<str>),
     /// Failure to free the space of removed rows; no data is lost.
     #[error("compacting the store failed: {0}")]
-    Reclaim(Arc<str>),
+    Compact(Arc<str>),
     /// Commit failed or stuck: durability of the write is unknown, and all later writes fail.
     #[error("the store takes no more writes: {0}")]
     Poisoned(Arc<str>),

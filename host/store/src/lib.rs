@@ -18,14 +18,14 @@ mod engine;
 mod error;
 mod fjall_engine;
 #[cfg(feature = "test-engine")]
-mod lossy;
+mod lossy_engine;
 mod store;
 
 pub use batch::{BATCH_KEY_BYTES_MAX, BATCH_VALUE_BYTES_MAX, Batch};
-pub use completion::{Completion, Pump};
+pub use completion::{Completion, CompletionDispatcher};
 pub use crash::crash_point;
-pub use engine::{Change, Durability, Engine, KeyspaceId, Op, Row};
+pub use engine::{Durability, Engine, KeyspaceId, Mutation, Op, Row};
 pub use error::StoreError;
 #[cfg(feature = "test-engine")]
-pub use lossy::LossyEngine;
-pub use store::{Keyspace, Permit, Store, StoreOptions, StoreStats, Urgency};
+pub use lossy_engine::LossyEngine;
+pub use store::{Keyspace, QueuePermit, Store, StoreOptions, StoreStats, Urgency};

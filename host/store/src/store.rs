@@ -10,8 +10,8 @@ use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::batch::Batch;
-use crate::committer::{Committer, Shared, Waiting};
-use crate::completion::{Completion, Pump};
+use crate::committer::{Committer, CommitterState, PendingBatch};
+use crate::completion::{Completion, CompletionDispatcher};
 use crate::engine::{Engine, KeyspaceId, Row};
 use crate::error::StoreError;
 use crate::fjall_engine::FjallEngine;
@@ -35,7 +35,7 @@ pub struct StoreOptions {
     /// Maximum octets of a merged batch.
     pub merged_bytes_max: usize,
     /// Maximum time that a lazy write waits for another commit.
-    pub ride_delay: Duration,
+    pub lazy_delay: Duration,
     /// Commit time after which the store counts as stuck and is poisoned.
     pub commit_stuck: Duration,
     /// Acknowledges writes before the sync: the defect that crash tests must detect. Never set otherwise; no effect without
@@ -55,7 +55,7 @@ impl StoreOptions {
             cache_bytes: 8 << 20,
             queue_bytes_max: 64 << 20,
             merged_bytes_max: 8 << 20,
-            ride_delay: Duration::from_millis(50),
+            lazy_delay: Duration::from_millis(50),
             commit_stuck: Duration::from_secs(30),
             ack_before_sync: false,
         }
@@ -68,7 +68,7 @@ pub enum Urgency {
     /// Written as soon as the committer is free.
     Now,
     /// Written with the next urgent commit, or after `lazy_delay`.
-    Ride,
+    Lazy,
 }
 
 /// Counters since the store was opened.
@@ -77,9 +77,9 @@ pub struct StoreStats {
     /// Number of submitted batches written.
     pub batches: u64,
     /// Number of merged batches written.
-    pub merged: u64,
+    pub commits: u64,
     /// Number of merged batches synced.
-    pub synced: u64,
+    pub synced_commits: u64,
     /// Octets of keys and values, with overhead.
     pub bytes: u64,
     /// Unsynced batches dropped because the queue was full.
@@ -88,18 +88,18 @@ pub struct StoreStats {
 
 /// Space for a single batch in the committer's queue.
 #[derive(Debug)]
-pub struct Permit(OwnedSemaphorePermit);
+pub struct QueuePermit(OwnedSemaphorePermit);
 
-struct Inner {
+struct StoreInner {
     keyspaces: Vec<&'static str>,
-    shared: Arc<Shared>,
+    shared: Arc<CommitterState>,
     _committer: Committer,
 }
 
 /// Handle of a database and its committer. Cheap to clone; dropping the last handle writes pending batches and closes the
 /// database.
 #[derive(Clone)]
-pub struct Store(Arc<Inner>);
+pub struct Store(Arc<StoreInner>);
 
 impl Store {
     /// Opens the database in the directory `path`; creates a missing database. Blocking.
@@ -110,9 +110,9 @@ impl Store {
 
     /// Runs the committer over another engine; used by tests.
     pub fn with_engine(engine: Arc<dyn Engine>, options: &StoreOptions) -> Result<Self, StoreError> {
-        let shared = Arc::new(Shared::new(engine, options));
+        let shared = Arc::new(CommitterState::new(engine, options));
         let committer = Committer::start(&shared).map_err(|e| StoreError::Open(e.to_string().into()))?;
-        Ok(Self(Arc::new(Inner { keyspaces: options.keyspaces.clone(), shared, _committer: committer })))
+        Ok(Self(Arc::new(StoreInner { keyspaces: options.keyspaces.clone(), shared, _committer: committer })))
     }
 
     /// Returns the keyspace with the given name; fails unless the store was opened with the name.
@@ -131,17 +131,17 @@ impl Store {
 
     /// Writes the batch like [`Store::commit`] without waking the committer: the batch joins the next commit, or is written
     /// after `lazy_delay`. Durable when resolved.
-    pub async fn ride(&self, batch: Batch) -> Result<(), StoreError> {
+    pub async fn commit_lazy(&self, batch: Batch) -> Result<(), StoreError> {
         let permit = self.reserve(batch.bytes()).await?;
-        self.submit(permit, batch, Urgency::Ride).await
+        self.submit(permit, batch, Urgency::Lazy).await
     }
 
     /// Writes the batch later, without a durability guarantee; dropped, and counted, when the queue is full.
     pub fn put_unsynced(&self, batch: Batch) {
         let shared = &self.0.shared;
-        let permits = permits(shared, batch.bytes());
-        let queued = shared.room.try_acquire_many(permits).is_ok_and(|permit| {
-            let pushed = shared.push(Waiting { batch, waiter: None, permits }, Urgency::Ride).is_ok();
+        let permits = permits_for(shared, batch.bytes());
+        let queued = shared.queue_permits.try_acquire_many(permits).is_ok_and(|permit| {
+            let pushed = shared.push(PendingBatch { batch, waiter: None, permits }, Urgency::Lazy).is_ok();
             if pushed {
                 permit.forget();
             }
@@ -153,22 +153,22 @@ impl Store {
     }
 
     /// Waits until the committer's queue has space for `bytes` octets.
-    pub async fn reserve(&self, bytes: usize) -> Result<Permit, StoreError> {
+    pub async fn reserve(&self, bytes: usize) -> Result<QueuePermit, StoreError> {
         let shared = &self.0.shared;
-        match shared.room.clone().acquire_many_owned(permits(shared, bytes)).await {
-            Ok(permit) => Ok(Permit(permit)),
+        match shared.queue_permits.clone().acquire_many_owned(permits_for(shared, bytes)).await {
+            Ok(permit) => Ok(QueuePermit(permit)),
             Err(_closed) => Err(shared.error()),
         }
     }
 
     /// Queues a batch immediately: writes happen in the order of calls, so that a caller can decide and submit under its
     /// own lock.
-    pub fn submit(&self, permit: Permit, batch: Batch, urgency: Urgency) -> Completion {
+    pub fn submit(&self, permit: QueuePermit, batch: Batch, urgency: Urgency) -> Completion {
         let shared = &self.0.shared;
         let (waiter, completion) = Completion::new();
         let permits = u32::try_from(permit.0.num_permits()).unwrap_or(u32::MAX);
         permit.0.forget();
-        if let Err(refused) = shared.push(Waiting { batch, waiter: Some(waiter), permits }, urgency) {
+        if let Err(refused) = shared.push(PendingBatch { batch, waiter: Some(waiter), permits }, urgency) {
             let outcome = Err(shared.error());
             shared.completions.finish(refused.waiter.into_iter(), &outcome);
         }
@@ -177,8 +177,8 @@ impl Store {
 
     /// Returns the task to spawn once on the runtime: see [`CompletionDispatcher`].
     #[must_use]
-    pub fn pump(&self) -> Pump {
-        self.0.shared.completions.pump()
+    pub fn completion_dispatcher(&self) -> CompletionDispatcher {
+        self.0.shared.completions.dispatcher()
     }
 
     /// Resolves when the store is poisoned: the process should end and log the reason.
@@ -202,8 +202,8 @@ impl Store {
         let counters = &self.0.shared.counters;
         StoreStats {
             batches: counters.batches.load(Ordering::Relaxed),
-            merged: counters.merged.load(Ordering::Relaxed),
-            synced: counters.synced.load(Ordering::Relaxed),
+            commits: counters.commits.load(Ordering::Relaxed),
+            synced_commits: counters.synced_commits.load(Ordering::Relaxed),
             bytes: counters.bytes.load(Ordering::Relaxed),
             dropped: counters.dropped.load(Ordering::Relaxed),
         }
@@ -217,7 +217,7 @@ impl std::fmt::Debug for Store {
 }
 
 /// Number of permits for a batch. A batch larger than the whole queue takes all permits instead of waiting for ever.
-fn permits(shared: &Shared, bytes: usize) -> u32 {
+fn permits_for(shared: &CommitterState, bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX).clamp(1, shared.permits_max)
 }
 
@@ -250,8 +250,8 @@ impl Keyspace {
 
     /// Frees the space of removed rows by rewriting the remaining rows, so that equal free space is needed. Blocks for
     /// seconds.
-    pub fn reclaim(&self) -> Result<(), StoreError> {
-        self.engine.reclaim(self.id).map_err(|reason| StoreError::Reclaim(reason.into()))
+    pub fn compact(&self) -> Result<(), StoreError> {
+        self.engine.compact(self.id).map_err(|reason| StoreError::Compact(reason.into()))
     }
 
     /// Returns the row with the greatest key.

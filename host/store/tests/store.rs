@@ -94,8 +94,8 @@ impl Engine for Gate {
         self.engine.last(keyspace)
     }
 
-    fn reclaim(&self, keyspace: KeyspaceId) -> Result<(), String> {
-        self.engine.reclaim(keyspace)
+    fn compact(&self, keyspace: KeyspaceId) -> Result<(), String> {
+        self.engine.compact(keyspace)
     }
 }
 
@@ -113,7 +113,7 @@ async fn what_was_committed_is_there_after_reopening() {
     store.commit(batch).await.unwrap();
     let mut batch = Batch::default();
     batch.delete(&store.keyspace("b").unwrap(), &b"k"[..]);
-    store.ride(batch).await.unwrap();
+    store.commit_lazy(batch).await.unwrap();
     drop(store);
     let store = fjall(directory.path());
     assert_eq!(value(&store, "k").as_deref(), Some("v"));
@@ -145,7 +145,7 @@ async fn the_space_of_removed_rows_can_be_freed() {
         store.commit(batch).await.unwrap();
     }
     let before = sum(&directory.path().join("store/keyspaces"));
-    keyspace.reclaim().unwrap();
+    keyspace.compact().unwrap();
     let after = sum(&directory.path().join("store/keyspaces"));
     assert!(before > 16 << 20 && after < 4 << 20, "{before} octets before, {after} after");
     drop((keyspace, store));
@@ -223,7 +223,7 @@ async fn what_waits_is_written_as_one() {
     }
     assert_eq!(gate.applied(), [(1, Durability::Synced), (19, Durability::Synced)]);
     let stats = store.stats();
-    assert_eq!((stats.batches, stats.merged), (20, 2));
+    assert_eq!((stats.batches, stats.commits), (20, 2));
 }
 
 #[tokio::test]
@@ -248,9 +248,9 @@ async fn a_merged_batch_has_a_limit() {
 
 #[tokio::test]
 async fn what_rides_goes_with_the_next_commit() {
-    let (store, gate) = gated(&StoreOptions { ride_delay: NEVER, ..options() });
+    let (store, gate) = gated(&StoreOptions { lazy_delay: NEVER, ..options() });
     let permit = store.reserve(100).await.unwrap();
-    let rides = store.submit(permit, put(&store, "r", "1"), Urgency::Ride);
+    let rides = store.submit(permit, put(&store, "r", "1"), Urgency::Lazy);
     store.put_unsynced(put(&store, "u", "1"));
     store.commit(put(&store, "c", "1")).await.unwrap();
     rides.await.unwrap();
@@ -259,14 +259,14 @@ async fn what_rides_goes_with_the_next_commit() {
 
 #[tokio::test]
 async fn what_rides_alone_goes_after_the_delay() {
-    let (store, gate) = gated(&StoreOptions { ride_delay: Duration::from_millis(1), ..options() });
-    store.ride(put(&store, "r", "1")).await.unwrap();
+    let (store, gate) = gated(&StoreOptions { lazy_delay: Duration::from_millis(1), ..options() });
+    store.commit_lazy(put(&store, "r", "1")).await.unwrap();
     assert_eq!(gate.applied(), [(1, Durability::Synced)]);
 }
 
 #[tokio::test]
 async fn what_is_unsynced_needs_no_sync_and_is_dropped_when_the_queue_is_full() {
-    let (store, gate) = gated(&StoreOptions { ride_delay: Duration::from_millis(1), queue_bytes_max: 4096, ..options() });
+    let (store, gate) = gated(&StoreOptions { lazy_delay: Duration::from_millis(1), queue_bytes_max: 4096, ..options() });
     store.put_unsynced(put(&store, "u", "1"));
     while value(&store, "u").is_none() {
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -310,7 +310,7 @@ async fn a_failed_commit_poisons_for_good() {
     assert!(matches!(&failed, Err(StoreError::Poisoned(reason)) if reason.contains("no space left")), "{failed:?}");
     gate.set(|state| state.fails = false);
     assert_eq!(store.commit(put(&store, "k", "v")).await, failed, "it must not be tried again");
-    assert_eq!(store.ride(put(&store, "k", "v")).await, failed);
+    assert_eq!(store.commit_lazy(put(&store, "k", "v")).await, failed);
     assert_eq!(Err(store.poisoned().await), failed);
     assert!(store.is_poisoned());
     assert!(gate.applied().is_empty());
@@ -341,7 +341,7 @@ async fn a_stuck_commit_poisons_and_answers_those_who_wait() {
 #[tokio::test]
 async fn waiters_are_woken_with_and_without_the_pump() {
     let (store, _gate) = gated(&options());
-    let pump = tokio::task::JoinSet::from_iter([store.pump()]);
+    let pump = tokio::task::JoinSet::from_iter([store.completion_dispatcher()]);
     for n in 0..50 {
         let commits = (0..20).map(|m| {
             let store = store.clone();
@@ -360,7 +360,7 @@ async fn waiters_are_woken_with_and_without_the_pump() {
 #[tokio::test]
 async fn the_pump_ends_with_the_store() {
     let (store, _gate) = gated(&options());
-    let pump = store.pump();
+    let pump = store.completion_dispatcher();
     let permit = store.reserve(100).await.unwrap();
     let completion = store.submit(permit, put(&store, "k", "v"), Urgency::Now);
     drop(store);
@@ -370,9 +370,9 @@ async fn the_pump_ends_with_the_store() {
 
 #[tokio::test]
 async fn closing_writes_what_waits() {
-    let (store, gate) = gated(&StoreOptions { ride_delay: NEVER, ..options() });
+    let (store, gate) = gated(&StoreOptions { lazy_delay: NEVER, ..options() });
     let permit = store.reserve(100).await.unwrap();
-    let rides = store.submit(permit, put(&store, "r", "1"), Urgency::Ride);
+    let rides = store.submit(permit, put(&store, "r", "1"), Urgency::Lazy);
     drop(store);
     rides.await.unwrap();
     assert_eq!(gate.applied().len(), 1);

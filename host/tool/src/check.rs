@@ -6,12 +6,12 @@ use serde_json::json;
 use waxwing_sandbox::{Inspection, inspect};
 
 use crate::ToolError;
-use crate::component::{Builtin, Source};
+use crate::component::{BuiltinPlugins, ComponentSource};
+use crate::formatting::sanitize;
 use crate::queue::print_json;
-use crate::text::clean;
 
 /// Inspects a component and prints the result. An unusable component is an error, and with `--json` an object as well.
-pub(crate) fn check(source: &Source, builtin: Builtin, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
+pub(crate) fn check(source: &ComponentSource, builtin: BuiltinPlugins, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
     let name = source.name();
     let inspection = inspect(&name, &source.read(builtin)?);
     match (inspection, json) {
@@ -37,19 +37,19 @@ fn as_json(inspection: &Inspection) -> serde_json::Value {
     })
 }
 
-fn print(name: &str, source: &Source, inspection: &Inspection, out: &mut dyn Write) -> Result<(), ToolError> {
+fn print(name: &str, source: &ComponentSource, inspection: &Inspection, out: &mut dyn Write) -> Result<(), ToolError> {
     let hooks: Vec<&str> =
         inspection.on_load.then_some("on-load").into_iter().chain(inspection.hooks.iter().map(|h| h.as_str())).collect();
     let location = match source {
-        Source::Builtin(name) => format!("builtin:{name}"),
-        Source::File(file) => file.display().to_string(),
+        ComponentSource::Builtin(name) => format!("builtin:{name}"),
+        ComponentSource::File(file) => file.display().to_string(),
     };
-    writeln!(out, "{}: a plugin for version {} of waxwing:mail", clean(&location), clean(&inspection.contract))?;
+    writeln!(out, "{}: a plugin for version {} of waxwing:mail", sanitize(&location), sanitize(&inspection.contract))?;
     writeln!(out, "  size     {} octets", inspection.size)?;
     writeln!(out, "  exports  {}", hooks.join(", "))?;
-    let imports: Vec<_> = inspection.imports.iter().map(|import| clean(import)).collect();
+    let imports: Vec<_> = inspection.imports.iter().map(|import| sanitize(import)).collect();
     writeln!(out, "  imports  {}", if imports.is_empty() { "nothing".to_owned() } else { imports.join(", ") })?;
-    if matches!(source, Source::Builtin(_)) {
+    if matches!(source, ComponentSource::Builtin(_)) {
         return Ok(writeln!(out, "\nIt is built in, with the grants that it needs.")?);
     }
     writeln!(out, "\nTo use it, add to the configuration:\n\n[plugins.{name}]\nfile = {location:?}")?;
@@ -63,7 +63,7 @@ fn print(name: &str, source: &Source, inspection: &Inspection, out: &mut dyn Wri
 #[cfg(test)]
 mod tests {
     use waxwing_pipeline::Hook;
-    use waxwing_sandbox::{Grants, MessageGrant};
+    use waxwing_sandbox::{MessageAccess, PluginGrants};
 
     use super::*;
 
@@ -73,12 +73,12 @@ mod tests {
             hooks: vec![Hook::OnRcpt, Hook::OnMessage],
             on_load: true,
             imports: vec!["waxwing:mail/edit@0.1.0".into()],
-            grants: Grants { message: MessageGrant::Headers, edit: true, ..Grants::default() },
+            grants: PluginGrants { message: MessageAccess::Headers, edit: true, ..PluginGrants::default() },
             contract: "0.1.0".into(),
             size: 4096,
         };
         let mut out = Vec::new();
-        print("subject", &Source::parse("a/subject.wasm"), &found, &mut out).unwrap();
+        print("subject", &ComponentSource::parse("a/subject.wasm"), &found, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         for part in [
             "version 0.1.0 of waxwing:mail\n",
@@ -94,7 +94,7 @@ mod tests {
     fn a_wrong_file_is_one_sentence() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("My_Plugin.wasm");
-        let source = Source::File(file.clone());
+        let source = ComponentSource::File(file.clone());
         let sentence = |octets: Option<&[u8]>| {
             if let Some(octets) = octets {
                 std::fs::write(&file, octets).unwrap();

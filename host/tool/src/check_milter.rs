@@ -4,20 +4,20 @@ use std::io::Write;
 use std::time::Duration;
 
 use serde_json::json;
-use waxwing_milter::{Probe, ProbeError, probe};
+use waxwing_milter::{MilterProbe, MilterProbeError, probe_milter};
 use waxwing_types::Endpoint;
 
 use crate::ToolError;
 use crate::queue::print_json;
 
 /// Prefix of a milter address in the arguments.
-const PREFIX: &str = "milter:";
+const MILTER_PREFIX: &str = "milter:";
 /// Timeout of connection and option negotiation.
-const PROBE_TIME: Duration = Duration::from_secs(5);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Returns the address of a milter argument; `None` for other arguments.
-pub(crate) fn place(argument: &str) -> Option<&str> {
-    argument.strip_prefix(PREFIX)
+pub(crate) fn milter_address(argument: &str) -> Option<&str> {
+    argument.strip_prefix(MILTER_PREFIX)
 }
 
 /// Connects, negotiates and prints the milter's options. With `--json` an unusable milter is an object as well as an error.
@@ -25,40 +25,40 @@ pub(crate) fn check(address: &str, json: bool, out: &mut dyn Write) -> Result<()
     let endpoint: Endpoint =
         address.parse().map_err(|error| ToolError::Milter(format!("\"{address}\" is not a milter address: {error}")))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let options = runtime.block_on(probe(&endpoint, PROBE_TIME));
+    let options = runtime.block_on(probe_milter(&endpoint, PROBE_TIMEOUT));
     match (options, json) {
         (Ok(options), true) => print_json(&as_json(&endpoint, &options), out),
         (Ok(options), false) => print(&endpoint, &options, out),
         (Err(error), true) => {
             print_json(&json!({ "fits": false, "milter": endpoint.to_string(), "problem": error.to_string() }), out)?;
-            Err(failed(&error))
+            Err(to_tool_error(&error))
         }
-        (Err(error), false) => Err(failed(&error)),
+        (Err(error), false) => Err(to_tool_error(&error)),
     }
 }
 
-fn failed(error: &ProbeError) -> ToolError {
+fn to_tool_error(error: &MilterProbeError) -> ToolError {
     ToolError::Milter(error.to_string())
 }
 
-fn as_json(endpoint: &Endpoint, options: &Probe) -> serde_json::Value {
+fn as_json(endpoint: &Endpoint, options: &MilterProbe) -> serde_json::Value {
     json!({
         "fits": true,
         "milter": endpoint.to_string(),
         "protocol": options.version,
         "changes": options.actions.words(),
-        "steps": options.steps.words(),
+        "steps": options.protocol.words(),
         "macros": options.macros.iter().map(|(stage, names)| json!({ "stage": format!("{stage:?}"), "names": names })).collect::<Vec<_>>(),
     })
 }
 
-fn print(endpoint: &Endpoint, options: &Probe, out: &mut dyn Write) -> Result<(), ToolError> {
+fn print(endpoint: &Endpoint, options: &MilterProbe, out: &mut dyn Write) -> Result<(), ToolError> {
     let list = |words: String| if words.is_empty() { "nothing".to_owned() } else { words };
     writeln!(out, "{endpoint}: a milter, which speaks version {} of the protocol", options.version)?;
     writeln!(out, "  may      {}", list(options.actions.to_string()))?;
-    writeln!(out, "  wants    {}", list(options.steps.to_string()))?;
+    writeln!(out, "  wants    {}", list(options.protocol.to_string()))?;
     for (stage, names) in &options.macros {
-        writeln!(out, "  macros   {stage:?}: {}", crate::text::clean(&names.join(" ")))?;
+        writeln!(out, "  macros   {stage:?}: {}", crate::formatting::sanitize(&names.join(" ")))?;
     }
     writeln!(out, "\nTo use it, add to the configuration:\n\n[plugins.NAME]\nmilter = \"{endpoint}\"")?;
     Ok(())

@@ -4,21 +4,21 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use waxwing_config::Facts;
-use waxwing_control::{Request, TRACE_LAST_MAX};
+use waxwing_config::HostEnvironment;
+use waxwing_control::{ControlRequest, TRACE_LAST_MAX};
 use waxwing_types::{QueueId, Timestamp};
 
-use crate::component::{Builtin, Source};
-use crate::rehearsal::Rehearse;
+use crate::component::{BuiltinPlugins, ComponentSource};
+use crate::plugin_run::{self, RunArgs, ServerRunner};
+use crate::plugin_test::{self, TestArgs};
 use crate::replay::{self, ReplayArgs};
-use crate::run::{self, RunArgs, Serve};
-use crate::try_out::{self, TestArgs};
+use crate::simulation::Simulate;
 use crate::user::UserCommand;
-use crate::{Client, ToolError, check, check_milter, config, locate, new, plugin, queue, reload, tls, trace, user};
+use crate::{ControlClient, ToolError, check, check_milter, config, paths, plugin, plugin_new, queue, reload, tls, trace, user};
 
 /// Options common to all commands.
 #[derive(Args, Clone, Debug, Default)]
-pub struct Options {
+pub struct GlobalOptions {
     /// Configuration file [default: /etc/waxwing/waxwing.toml, else the file of `waxwing dev`]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -32,7 +32,7 @@ pub struct Options {
 
 /// Administration commands.
 #[derive(Subcommand, Clone, Debug)]
-pub enum Command {
+pub enum ToolCommand {
     /// Show the messages in the queue
     #[command(subcommand)]
     Queue(QueueCommand),
@@ -122,7 +122,7 @@ pub enum PluginCommand {
     /// Run a test server with a plugin, like `waxwing dev`
     Run(Box<RunArgs>),
     /// Create a folder with a small plugin, ready for a build with one command
-    New(new::Args),
+    New(plugin_new::NewPluginArgs),
     /// Convert a compiled core module to a component, as in the build scripts of plugins in Rust and C
     Component {
         /// Core module to convert
@@ -149,18 +149,18 @@ pub enum ConfigCommand {
 }
 
 /// Dependencies of the commands on the program.
-pub struct Surroundings<'a> {
+pub struct CommandContext<'a> {
     /// Current time, for ages and expiry.
     pub now: Timestamp,
     /// Lookup of plugins built into the program.
-    pub builtin: Builtin,
+    pub builtin_plugins: BuiltinPlugins,
     /// Simulator of transactions.
-    pub stage: &'a dyn Rehearse,
+    pub simulator: &'a dyn Simulate,
     /// Runner of development servers.
-    pub serve: &'a dyn Serve,
+    pub server_runner: &'a dyn ServerRunner,
 }
 
-impl Command {
+impl ToolCommand {
     /// Returns the exit code of an error. `plugin test` returns 1 for an unexpected result and 2 for a failure of the test itself.
     #[must_use]
     pub fn exit_code(&self, error: &ToolError) -> u8 {
@@ -168,49 +168,59 @@ impl Command {
             return *code;
         }
         let tries = matches!(self, Self::Plugin(PluginCommand::Test(_)));
-        if tries && !matches!(error, ToolError::NotAsExpected(_)) { 2 } else { 1 }
+        if tries && !matches!(error, ToolError::UnexpectedResult(_)) { 2 } else { 1 }
     }
 
     /// Runs the command and prints to `out`.
-    pub fn run(&self, options: &Options, context: &Surroundings<'_>, out: &mut dyn Write) -> Result<(), ToolError> {
+    pub fn run(&self, options: &GlobalOptions, context: &CommandContext<'_>, out: &mut dyn Write) -> Result<(), ToolError> {
         let now = context.now;
-        let client = || Client::connect(&locate::socket(options)?);
+        let client = || ControlClient::connect(&paths::control_socket(options)?);
         match self {
             Self::Queue(QueueCommand::List { limit }) => queue::list(&mut client()?, *limit, options.json, now, out),
             Self::Queue(QueueCommand::Show { id }) => queue::show(&mut client()?, *id, options.json, now, out),
-            Self::Trace { id: Some(id), last: _ } => trace::of(&mut client()?, *id, options.json, out),
-            Self::Trace { id: None, last } => trace::last(&mut client()?, last.unwrap_or(1), options.json, out),
-            Self::Replay(args) => replay::replay(&mut client()?, args, context.builtin, context.stage, options.json, out),
+            Self::Trace { id: Some(id), last: _ } => trace::show(&mut client()?, *id, options.json, out),
+            Self::Trace { id: None, last } => trace::show_latest(&mut client()?, last.unwrap_or(1), options.json, out),
+            Self::Replay(args) => {
+                replay::replay(&mut client()?, args, context.builtin_plugins, context.simulator, options.json, out)
+            }
             Self::Plugin(PluginCommand::List) => plugin::list(&mut client()?, options.json, out),
             Self::Reload => reload::reload(&mut client()?, options.json, out),
             Self::Metrics => plugin::metrics(&mut client()?, options.json, out),
             Self::Plugin(PluginCommand::Reload { name }) => {
-                plugin::change(&mut client()?, &Request::PluginReload { name: name.clone() }, options.json, out)
+                plugin::request_change(&mut client()?, &ControlRequest::PluginReload { name: name.clone() }, options.json, out)
             }
             Self::Plugin(PluginCommand::Rollback { name }) => {
-                plugin::change(&mut client()?, &Request::PluginRollback { name: name.clone() }, options.json, out)
+                plugin::request_change(&mut client()?, &ControlRequest::PluginRollback { name: name.clone() }, options.json, out)
             }
             Self::Plugin(PluginCommand::Promote { name }) => {
-                plugin::change(&mut client()?, &Request::PluginPromote { name: name.clone() }, options.json, out)
+                plugin::request_change(&mut client()?, &ControlRequest::PluginPromote { name: name.clone() }, options.json, out)
             }
-            Self::Plugin(PluginCommand::Check { file }) if let Some(address) = check_milter::place(file) => {
+            Self::Plugin(PluginCommand::Check { file }) if let Some(address) = check_milter::milter_address(file) => {
                 check_milter::check(address, options.json, out)
             }
-            Self::Plugin(PluginCommand::Check { file }) => check::check(&Source::parse(file), context.builtin, options.json, out),
-            Self::Plugin(PluginCommand::Test(args)) => try_out::test(args, options, context.builtin, context.stage, out),
-            Self::Plugin(PluginCommand::Run(args)) => run::run(args, options, context.builtin, context.serve),
-            Self::Plugin(PluginCommand::New(args)) => new::run(args, out),
-            Self::Plugin(PluginCommand::Component { module, component }) => new::component(module, component),
+            Self::Plugin(PluginCommand::Check { file }) => {
+                check::check(&ComponentSource::parse(file), context.builtin_plugins, options.json, out)
+            }
+            Self::Plugin(PluginCommand::Test(args)) => {
+                plugin_test::run_test(args, options, context.builtin_plugins, context.simulator, out)
+            }
+            Self::Plugin(PluginCommand::Run(args)) => {
+                plugin_run::run(args, options, context.builtin_plugins, context.server_runner)
+            }
+            Self::Plugin(PluginCommand::New(args)) => plugin_new::create(args, out),
+            Self::Plugin(PluginCommand::Component { module, component }) => plugin_new::write_component(module, component),
             Self::Config(ConfigCommand::Check) => {
-                config::check(&locate::config_file(options)?, &Facts::from_system(), options.json, out)
+                config::check(&paths::config_file(options)?, &HostEnvironment::from_system(), options.json, out)
             }
             Self::Config(ConfigCommand::Show { given, running: false }) => {
-                config::show(&locate::config_file(options)?, *given, options.json, out)
+                config::show(&paths::config_file(options)?, *given, options.json, out)
             }
-            Self::Config(ConfigCommand::Show { given: _, running: true }) => config::running(&mut client()?, options.json, out),
+            Self::Config(ConfigCommand::Show { given: _, running: true }) => {
+                config::show_running(&mut client()?, options.json, out)
+            }
             Self::User(command) => user::run(command, options, out),
             Self::Tls(TlsCommand::Show { days }) => {
-                tls::show(&locate::config_file(options)?, client(), *days, options.json, now, out)
+                tls::show(&paths::config_file(options)?, client(), *days, options.json, now, out)
             }
         }
     }
@@ -225,9 +235,9 @@ mod tests {
     #[derive(Parser)]
     struct Cli {
         #[command(flatten)]
-        options: Options,
+        options: GlobalOptions,
         #[command(subcommand)]
-        command: Command,
+        command: ToolCommand,
     }
 
     #[test]
@@ -236,7 +246,7 @@ mod tests {
         let id = QueueId::from_u64(77).to_string();
         let cli = Cli::try_parse_from(["waxwing", "trace", &id, "--json", "--config", "x"]).unwrap();
         assert!(cli.options.json && cli.options.config == Some("x".into()));
-        assert!(matches!(cli.command, Command::Trace { id: Some(id), last: None } if id == QueueId::from_u64(77)));
+        assert!(matches!(cli.command, ToolCommand::Trace { id: Some(id), last: None } if id == QueueId::from_u64(77)));
         for good in [
             &["queue", "list"][..],
             &["trace", "--last", "3"],

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::ToolError;
 
 /// Lookup of built-in components by name.
-pub type Builtin = fn(&str) -> Option<&'static [u8]>;
+pub type BuiltinPlugins = fn(&str) -> Option<&'static [u8]>;
 
 /// Prefix of the name of a built-in plugin.
 const BUILTIN_PREFIX: &str = "builtin:";
@@ -14,14 +14,14 @@ const COMPONENT_BYTES_MAX: u64 = 64 << 20;
 
 /// Source of a component. Other kinds of hook targets have a prefix of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
+pub(crate) enum ComponentSource {
     /// Built-in plugin, given as `builtin:NAME`.
     Builtin(String),
     /// Path of a component file.
     File(PathBuf),
 }
 
-impl Source {
+impl ComponentSource {
     pub(crate) fn parse(text: &str) -> Self {
         match text.strip_prefix(BUILTIN_PREFIX) {
             Some(name) => Self::Builtin(name.to_owned()),
@@ -33,20 +33,20 @@ impl Source {
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Builtin(name) => name.clone(),
-            Self::File(file) => name_of(file),
+            Self::File(file) => plugin_name_from_file(file),
         }
     }
 
-    pub(crate) fn read(&self, builtin: Builtin) -> Result<Vec<u8>, ToolError> {
+    pub(crate) fn read(&self, builtin: BuiltinPlugins) -> Result<Vec<u8>, ToolError> {
         match self {
-            Self::Builtin(name) => builtin(name).map(<[u8]>::to_vec).ok_or_else(|| ToolError::NoBuiltin(name.clone())),
-            Self::File(file) => read_file(file, COMPONENT_BYTES_MAX),
+            Self::Builtin(name) => builtin(name).map(<[u8]>::to_vec).ok_or_else(|| ToolError::UnknownBuiltin(name.clone())),
+            Self::File(file) => read_bounded_file(file, COMPONENT_BYTES_MAX),
         }
     }
 }
 
 /// Reads a file of at most `bytes_max` bytes.
-pub(crate) fn read_file(file: &Path, bytes_max: u64) -> Result<Vec<u8>, ToolError> {
+pub(crate) fn read_bounded_file(file: &Path, bytes_max: u64) -> Result<Vec<u8>, ToolError> {
     let failed = |error| ToolError::File { file: file.to_owned(), error };
     if std::fs::metadata(file).map_err(failed)?.len() > bytes_max {
         return Err(failed(std::io::Error::other(format!("larger than {} MiB, the limit of the server", bytes_max >> 20))));
@@ -54,7 +54,7 @@ pub(crate) fn read_file(file: &Path, bytes_max: u64) -> Result<Vec<u8>, ToolErro
     std::fs::read(file).map_err(failed)
 }
 
-fn name_of(file: &Path) -> String {
+fn plugin_name_from_file(file: &Path) -> String {
     let stem = file.file_stem().map(|stem| stem.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
     let name: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     let name = name.trim_matches('-');
@@ -67,11 +67,11 @@ mod tests {
 
     #[test]
     fn a_prefix_says_what_it_is_and_names_fit_the_configuration() {
-        assert_eq!(Source::parse("builtin:cleanup"), Source::Builtin("cleanup".into()));
-        assert_eq!(Source::parse("a/b.wasm"), Source::File("a/b.wasm".into()));
-        assert_eq!(name_of(Path::new("/.wasm")), "wasm");
-        assert_eq!(name_of(Path::new("x/My_Plugin.wasm")), "my-plugin");
-        assert_eq!(name_of(Path::new("__")), "plugin");
-        assert_eq!(Source::parse("builtin:no").read(|_| None).unwrap_err().to_string(), "no plugin \"no\" is built in");
+        assert_eq!(ComponentSource::parse("builtin:cleanup"), ComponentSource::Builtin("cleanup".into()));
+        assert_eq!(ComponentSource::parse("a/b.wasm"), ComponentSource::File("a/b.wasm".into()));
+        assert_eq!(plugin_name_from_file(Path::new("/.wasm")), "wasm");
+        assert_eq!(plugin_name_from_file(Path::new("x/My_Plugin.wasm")), "my-plugin");
+        assert_eq!(plugin_name_from_file(Path::new("__")), "plugin");
+        assert_eq!(ComponentSource::parse("builtin:no").read(|_| None).unwrap_err().to_string(), "no plugin \"no\" is built in");
     }
 }

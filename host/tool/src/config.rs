@@ -4,20 +4,20 @@ use std::io::Write;
 use std::path::Path;
 
 use serde_json::json;
-use waxwing_config::{Config, Facts, LoadError, Shown};
-use waxwing_control::{Request, Response};
+use waxwing_config::{Config, ConfigError, HostEnvironment, Visibility};
+use waxwing_control::{ControlRequest, ControlResponse};
 
-use crate::locate::load;
+use crate::paths::load_config;
 use crate::queue::print_json;
-use crate::{Client, ToolError};
+use crate::{ControlClient, ToolError};
 
 /// Reports the mistakes of a configuration file as an error; with `--json` also as objects, one for each mistake.
-pub(crate) fn check(file: &Path, environment: &Facts, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
+pub(crate) fn check(file: &Path, environment: &HostEnvironment, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
     match Config::load(file, environment) {
         Ok(_) if json => Ok(()),
         Ok(_) => Ok(writeln!(out, "{}: no mistakes", file.display())?),
-        Err(LoadError::Mistakes(mistakes)) => {
-            for mistake in mistakes.list().iter().filter(|_| json) {
+        Err(ConfigError::Invalid(mistakes)) => {
+            for mistake in mistakes.diagnostics().iter().filter(|_| json) {
                 let position = &mistake.position;
                 let object = json!({
                     "file": &*position.file, "line": position.line, "column": position.column,
@@ -25,17 +25,17 @@ pub(crate) fn check(file: &Path, environment: &Facts, json: bool, out: &mut dyn 
                 });
                 print_json(&object, out)?;
             }
-            Err(ToolError::Config(LoadError::Mistakes(mistakes)))
+            Err(ToolError::Config(ConfigError::Invalid(mistakes)))
         }
-        Err(error @ LoadError::Read { .. }) => Err(error.into()),
+        Err(error @ ConfigError::Read { .. }) => Err(error.into()),
     }
 }
 
 /// Prints the values in effect.
 pub(crate) fn show(file: &Path, given: bool, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
     // An absolute file path makes all printed paths absolute.
-    let config = load(&std::path::absolute(file)?)?;
-    let visibility = if given { Shown::Given } else { Shown::All };
+    let config = load_config(&std::path::absolute(file)?)?;
+    let visibility = if given { Visibility::Explicit } else { Visibility::All };
     match json {
         true => print_json(&config.show_json(visibility), out),
         false => Ok(out.write_all(config.show_toml(visibility).as_bytes())?),
@@ -43,8 +43,10 @@ pub(crate) fn show(file: &Path, given: bool, json: bool, out: &mut dyn Write) ->
 }
 
 /// Prints the configuration of the running server.
-pub(crate) fn running(client: &mut Client, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
-    let Response::Config { file, text } = client.ask(&Request::ConfigShow)? else { return Err(ToolError::OtherAnswer) };
+pub(crate) fn show_running(client: &mut ControlClient, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
+    let ControlResponse::Config { file, text } = client.request(&ControlRequest::ConfigShow)? else {
+        return Err(ToolError::UnexpectedResponse);
+    };
     match json {
         true => print_json(&json!({ "file": file, "text": text }), out),
         false => Ok(write!(out, "# {file}\n{text}")?),
@@ -55,8 +57,8 @@ pub(crate) fn running(client: &mut Client, json: bool, out: &mut dyn Write) -> R
 mod tests {
     use super::*;
 
-    fn facts() -> Facts {
-        Facts { hostname: "host.example".into(), root: false, exists: |_| false }
+    fn facts() -> HostEnvironment {
+        HostEnvironment { hostname: "host.example".into(), is_root: false, path_exists: |_| false }
     }
 
     fn file(text: &str) -> (tempfile::TempDir, std::path::PathBuf) {

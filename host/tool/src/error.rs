@@ -3,10 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::new::NewError;
+use crate::plugin_new::NewPluginError;
 use crate::user::UserCommandError;
-use waxwing_config::LoadError;
-use waxwing_control::{FrameError, Problem};
+use waxwing_config::ConfigError;
+use waxwing_control::{ControlError, FrameError};
 
 /// Reason for the failure of a command.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +19,7 @@ pub enum ToolError {
     },
     /// Invalid or unreadable configuration.
     #[error("{0}")]
-    Config(#[from] LoadError),
+    Config(#[from] ConfigError),
     /// Connection refused, or no socket.
     #[error("no server answers at {}: {error} (is it running? --config or --socket choose another)", socket.display())]
     NoServer {
@@ -30,10 +30,10 @@ pub enum ToolError {
     },
     /// Control socket of another user.
     #[error("the server at {} answers only root and its mail_owner", .0.display())]
-    NotAllowed(PathBuf),
+    PermissionDenied(PathBuf),
     /// Connection lost during a request.
     #[error("the connection to the server at {} was lost: {error}", socket.display())]
-    BrokeOff {
+    ConnectionLost {
         /// Path of the control socket.
         socket: PathBuf,
         /// Error of the operating system.
@@ -44,10 +44,10 @@ pub enum ToolError {
     Frame(#[from] FrameError),
     /// Response of an unexpected kind.
     #[error("unexpected response of the server; do the versions of command and server differ?")]
-    OtherAnswer,
+    UnexpectedResponse,
     /// Error response of the server.
     #[error(transparent)]
-    Problem(#[from] Problem),
+    ErrorResponse(#[from] ControlError),
     /// Failed change; the previous version stays in service.
     #[error("{0}")]
     NotChanged(String),
@@ -61,25 +61,25 @@ pub enum ToolError {
     },
     /// Component refused by the sandbox.
     #[error(transparent)]
-    Plugin(#[from] waxwing_sandbox::LoadError),
+    Plugin(#[from] waxwing_sandbox::PluginLoadError),
     /// Unreachable or unusable milter.
     #[error("{0}")]
     Milter(String),
     /// Unknown name after `builtin:`.
     #[error("no plugin \"{0}\" is built in")]
-    NoBuiltin(String),
+    UnknownBuiltin(String),
     /// Failure of a simulated transaction.
     #[error("{0}")]
-    Rehearsal(String),
+    Simulation(String),
     /// Unexpected result of a simulated transaction.
     #[error("{0}")]
-    NotAsExpected(String),
+    UnexpectedResult(String),
     /// Exit of a server run by the command, with the exit code.
     #[error("the server ended; its log says why")]
     ServerEnded(u8),
     /// Failure to create a new plugin.
     #[error(transparent)]
-    New(#[from] NewError),
+    NewPlugin(#[from] NewPluginError),
     /// Failure to change or list users.
     #[error(transparent)]
     User(#[from] UserCommandError),

@@ -2,15 +2,17 @@
 
 use std::io::Write;
 
-use waxwing_control::{PluginChange, PluginStatus, Request, Response};
+use waxwing_control::{ControlRequest, ControlResponse, PluginChange, PluginStatus};
 
+use crate::formatting::{format_count, format_micros, format_time, sanitize, sanitize_lines};
 use crate::queue::print_json;
-use crate::text::{clean, clean_lines, count, micros, time};
-use crate::{Client, ToolError};
+use crate::{ControlClient, ToolError};
 
 /// Lists the loaded plugins with all hooks.
-pub(crate) fn list(client: &mut Client, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
-    let Response::Plugins { plugins } = client.ask(&Request::PluginList)? else { return Err(ToolError::OtherAnswer) };
+pub(crate) fn list(client: &mut ControlClient, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
+    let ControlResponse::Plugins { plugins } = client.request(&ControlRequest::PluginList)? else {
+        return Err(ToolError::UnexpectedResponse);
+    };
     if json {
         return plugins.iter().try_for_each(|plugin| print_json(plugin, out));
     }
@@ -21,17 +23,24 @@ pub(crate) fn list(client: &mut Client, json: bool, out: &mut dyn Write) -> Resu
 }
 
 /// Prints all counters in the text format of Prometheus.
-pub(crate) fn metrics(client: &mut Client, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
-    let Response::Metrics { text } = client.ask(&Request::Metrics)? else { return Err(ToolError::OtherAnswer) };
+pub(crate) fn metrics(client: &mut ControlClient, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
+    let ControlResponse::Metrics { text } = client.request(&ControlRequest::Metrics)? else {
+        return Err(ToolError::UnexpectedResponse);
+    };
     match json {
         true => print_json(&serde_json::json!({ "text": text }), out),
-        false => Ok(write!(out, "{}", clean_lines(&text))?),
+        false => Ok(write!(out, "{}", sanitize_lines(&text))?),
     }
 }
 
 /// Requests a change of plugin versions and prints the result. A failed change is an error.
-pub(crate) fn change(client: &mut Client, request: &Request, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
-    let Response::PluginChanges { changes } = client.ask(request)? else { return Err(ToolError::OtherAnswer) };
+pub(crate) fn request_change(
+    client: &mut ControlClient,
+    request: &ControlRequest,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<(), ToolError> {
+    let ControlResponse::PluginChanges { changes } = client.request(request)? else { return Err(ToolError::UnexpectedResponse) };
     if json {
         changes.iter().try_for_each(|change| print_json(change, out))?;
     } else if changes.is_empty() {
@@ -39,41 +48,47 @@ pub(crate) fn change(client: &mut Client, request: &Request, json: bool, out: &m
     } else {
         changes.iter().filter(|change| !change.is_failed()).try_for_each(|change| print_change(change, out))?;
     }
-    let failed: Vec<String> = changes.iter().filter(|change| change.is_failed()).map(failure).collect();
+    let failed: Vec<String> = changes.iter().filter(|change| change.is_failed()).map(failure_text).collect();
     if failed.is_empty() { Ok(()) } else { Err(ToolError::NotChanged(failed.join("\n"))) }
 }
 
 pub(crate) fn print_change(change: &PluginChange, out: &mut dyn Write) -> Result<(), ToolError> {
-    let (name, word, version) = (clean(&change.name), clean(&change.change), clean(&change.version));
+    let (name, word, version) = (sanitize(&change.name), sanitize(&change.change), sanitize(&change.version));
     match change.before == change.version {
         true => writeln!(out, "{name}: {word}, {version} is in service")?,
-        false => writeln!(out, "{name}: {word}, {version} is in service, before it {}", clean(&change.before))?,
+        false => writeln!(out, "{name}: {word}, {version} is in service, before it {}", sanitize(&change.before))?,
     }
     if let Some(note) = &change.note {
-        writeln!(out, "  {}", clean(note))?;
+        writeln!(out, "  {}", sanitize(note))?;
     }
     Ok(())
 }
 
-fn failure(change: &PluginChange) -> String {
+fn failure_text(change: &PluginChange) -> String {
     let why = change.note.as_deref().unwrap_or("it failed");
-    format!("{}: {} stays in service: {}", clean(&change.name), clean(&change.version), clean(why))
+    format!("{}: {} stays in service: {}", sanitize(&change.name), sanitize(&change.version), sanitize(why))
 }
 
 fn print(plugins: &[PluginStatus], out: &mut dyn Write) -> Result<(), ToolError> {
     for plugin in plugins {
-        let (name, version) = (clean(&plugin.name), clean(&plugin.version));
-        let (mode, on_fault, breaker) = (clean(&plugin.mode), clean(&plugin.on_fault), clean(&plugin.breaker));
+        let (name, version) = (sanitize(&plugin.name), sanitize(&plugin.version));
+        let (mode, on_fault, breaker) = (sanitize(&plugin.mode), sanitize(&plugin.on_fault), sanitize(&plugin.breaker));
         let canary = plugin.canary.map_or_else(String::new, |percent| format!("canary {percent} %, "));
         writeln!(out, "{name} {version}  {canary}mode {mode}, on_fault {on_fault}, breaker {breaker}")?;
-        let previous = plugin.previous.as_deref().map_or_else(String::new, |previous| format!(", before it {}", clean(previous)));
-        writeln!(out, "  loaded {}{previous}, {}", time(plugin.loaded_at), count(u64::from(plugin.instances), "instance"))?;
+        let previous =
+            plugin.previous.as_deref().map_or_else(String::new, |previous| format!(", before it {}", sanitize(previous)));
+        writeln!(
+            out,
+            "  loaded {}{previous}, {}",
+            format_time(plugin.loaded_at),
+            format_count(u64::from(plugin.instances), "instance")
+        )?;
         if let Some(error) = &plugin.last_error {
-            writeln!(out, "  not reloaded: {}", clean(error))?;
+            writeln!(out, "  not reloaded: {}", sanitize(error))?;
         }
         for hook in &plugin.hooks {
-            let mean = hook.micros.checked_div(hook.calls).map_or("-".to_owned(), micros);
-            write!(out, "  {:<18} {:>10} calls  {:>6} faults  {mean:>8} each", clean(&hook.hook), hook.calls, hook.faults)?;
+            let mean = hook.micros.checked_div(hook.calls).map_or("-".to_owned(), format_micros);
+            write!(out, "  {:<18} {:>10} calls  {:>6} faults  {mean:>8} each", sanitize(&hook.hook), hook.calls, hook.faults)?;
             match plugin.mode == "shadow" {
                 true => writeln!(out, "  {:>6} agreed  {:>6} differed", hook.agreed, hook.differed)?,
                 false => writeln!(out)?,
@@ -148,16 +163,16 @@ mod tests {
         let changes = vec![change("a", "reloaded", "v1:a", None), change("b", "failed", "v2:b", Some("no component"))];
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("control");
-        let server = crate::client::tests::serve(&socket, vec![Response::PluginChanges { changes }]);
+        let server = crate::control_client::tests::serve(&socket, vec![ControlResponse::PluginChanges { changes }]);
         let mut out = Vec::new();
-        let request = Request::PluginReload { name: None };
+        let request = ControlRequest::PluginReload { name: None };
         let error = change_at(&socket, &request, &mut out).unwrap_err();
         assert_eq!(error.to_string(), "b: v2:b stays in service: no component");
         assert_eq!(String::from_utf8(out).unwrap(), "a: reloaded, v2:b is in service, before it v1:a\n");
         assert_eq!(server.join().unwrap(), [request]);
     }
 
-    fn change_at(socket: &std::path::Path, request: &Request, out: &mut dyn Write) -> Result<(), ToolError> {
-        super::change(&mut Client::connect(socket)?, request, false, out)
+    fn change_at(socket: &std::path::Path, request: &ControlRequest, out: &mut dyn Write) -> Result<(), ToolError> {
+        super::request_change(&mut ControlClient::connect(socket)?, request, false, out)
     }
 }

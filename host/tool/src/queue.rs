@@ -2,15 +2,15 @@
 
 use std::io::Write;
 
-use waxwing_control::{LastStatus, QUEUE_PAGE_MAX, QueueTotals, QueuedUnit, ShownMessage};
+use waxwing_control::{LastAttempt, MessageInfo, QUEUE_PAGE_MAX, QueueTotals, QueuedUnit};
 use waxwing_types::{QueueId, Timestamp};
 
-use crate::text::{clean, clean_lines, count, path, size, span, time};
-use crate::{Client, ToolError};
+use crate::formatting::{format_count, format_duration, format_path, format_size, format_time, sanitize, sanitize_lines};
+use crate::{ControlClient, ToolError};
 
 /// Lists all delivery units, page by page, or the first `limit`.
 pub(crate) fn list(
-    client: &mut Client,
+    client: &mut ControlClient,
     limit: Option<u64>,
     json: bool,
     now: Timestamp,
@@ -38,7 +38,13 @@ pub(crate) fn list(
 }
 
 /// Prints the details of a message.
-pub(crate) fn show(client: &mut Client, id: QueueId, json: bool, now: Timestamp, out: &mut dyn Write) -> Result<(), ToolError> {
+pub(crate) fn show(
+    client: &mut ControlClient,
+    id: QueueId,
+    json: bool,
+    now: Timestamp,
+    out: &mut dyn Write,
+) -> Result<(), ToolError> {
     let message = client.queue_show(id)?;
     match json {
         true => print_json(&message, out),
@@ -58,60 +64,60 @@ fn print_unit(unit: &QueuedUnit, now: Timestamp, first: bool, out: &mut dyn Writ
     if first {
         writeln!(out, "{:<13}  {:<8}  {:>7}  {:<20}  SENDER", "ID", "STATE", "SIZE", "ARRIVED")?;
     }
-    let arrived = unit.arrived_at.map_or("?".to_owned(), time);
-    let octets = unit.size.map_or("?".to_owned(), size);
-    let sender = unit.sender.as_deref().map_or("?".to_owned(), path);
+    let arrived = unit.arrived_at.map_or("?".to_owned(), format_time);
+    let octets = unit.size.map_or("?".to_owned(), format_size);
+    let sender = unit.sender.as_deref().map_or("?".to_owned(), format_path);
     writeln!(out, "{:<13}  {:<8}  {octets:>7}  {arrived:<20}  {sender}", unit.id.to_string(), unit.state)?;
     print_recipients(unit, now, out)
 }
 
 fn print_recipients(unit: &QueuedUnit, now: Timestamp, out: &mut dyn Write) -> Result<(), ToolError> {
     if let Some(reason) = &unit.reason {
-        writeln!(out, "    {}: {}", unit.state, clean(reason))?;
+        writeln!(out, "    {}: {}", unit.state, sanitize(reason))?;
     }
     if unit.attempts > 0 {
-        let next = unit.next_at.map_or(String::new(), |at| format!(", next {}", due(at, now)));
-        writeln!(out, "    {}{next}", count(u64::from(unit.attempts), "attempt"))?;
+        let next = unit.next_at.map_or(String::new(), |at| format!(", next {}", format_due(at, now)));
+        writeln!(out, "    {}{next}", format_count(u64::from(unit.attempts), "attempt"))?;
     }
     for recipient in &unit.recipients {
-        writeln!(out, "    to {}", path(&recipient.address))?;
+        writeln!(out, "    to {}", format_path(&recipient.address))?;
         if let Some(last) = &recipient.last {
-            writeln!(out, "        {}", status(last))?;
+            writeln!(out, "        {}", format_status(last))?;
         }
     }
     Ok(())
 }
 
-fn due(at: Timestamp, now: Timestamp) -> String {
-    if at <= now { "due now".to_owned() } else { format!("in {}", span(at.since(now))) }
+fn format_due(at: Timestamp, now: Timestamp) -> String {
+    if at <= now { "due now".to_owned() } else { format!("in {}", format_duration(at.since(now))) }
 }
 
 /// Formats a status as in the log: remote host, reply code, enhanced status code, text.
-fn status(last: &LastStatus) -> String {
+fn format_status(last: &LastAttempt) -> String {
     let code = last.code.map_or(String::new(), |code| format!("{code} "));
-    let text = format!("{code}{} {}", last.enhanced, clean(&last.text));
+    let text = format!("{code}{} {}", last.enhanced, sanitize(&last.text));
     match &last.remote {
-        Some(remote) => format!("{} said: {text}", clean(remote)),
+        Some(remote) => format!("{} said: {text}", sanitize(remote)),
         None => text,
     }
 }
 
 fn print_totals(totals: &QueueTotals, shown: u64, out: &mut dyn Write) -> Result<(), ToolError> {
-    let sum = totals.sum();
+    let sum = totals.total();
     if sum == 0 && shown == 0 {
         return Ok(writeln!(out, "The queue is empty.")?);
     }
     let QueueTotals { incoming, deferred, hold, corrupt } = totals;
     let counts = format!("{incoming} incoming, {deferred} deferred, {hold} on hold, {corrupt} corrupt");
-    Ok(writeln!(out, "-- {} in the queue: {counts}; {shown} shown", count(sum, "unit"))?)
+    Ok(writeln!(out, "-- {} in the queue: {counts}; {shown} shown", format_count(sum, "unit"))?)
 }
 
-fn print_message(message: &ShownMessage, now: Timestamp, out: &mut dyn Write) -> Result<(), ToolError> {
+fn print_message(message: &MessageInfo, now: Timestamp, out: &mut dyn Write) -> Result<(), ToolError> {
     writeln!(out, "message  {}", message.id)?;
-    writeln!(out, "size     {} ({} octets)", size(message.size), message.size)?;
-    let from = |name: &str, value: &Option<String>| value.as_ref().map(|v| format!("{name} {}", clean(v)));
+    writeln!(out, "size     {} ({} octets)", format_size(message.size), message.size)?;
+    let from = |name: &str, value: &Option<String>| value.as_ref().map(|v| format!("{name} {}", sanitize(v)));
     let parts = [
-        from("via", &message.via),
+        from("via", &message.source),
         from("client", &message.peer),
         from("helo", &message.helo),
         from("user", &message.user),
@@ -119,29 +125,29 @@ fn print_message(message: &ShownMessage, now: Timestamp, out: &mut dyn Write) ->
     ];
     writeln!(out, "origin   {}", parts.into_iter().flatten().collect::<Vec<_>>().join(", "))?;
     for (name, value) in &message.tags {
-        writeln!(out, "tag      {}={}", clean(name), clean(value))?;
+        writeln!(out, "tag      {}={}", sanitize(name), sanitize(value))?;
     }
     for unit in &message.units {
-        let arrived = unit.arrived_at.map_or("?".to_owned(), time);
-        let sender = unit.sender.as_deref().map_or("?".to_owned(), path);
+        let arrived = unit.arrived_at.map_or("?".to_owned(), format_time);
+        let sender = unit.sender.as_deref().map_or("?".to_owned(), format_path);
         writeln!(out, "\n{} since {arrived}, from {sender}", unit.state)?;
         print_recipients(unit, now, out)?;
     }
-    if let Some(head) = &message.head {
-        writeln!(out, "\n{}", clean_lines(&head.replace("\r\n", "\n")).trim_end())?;
+    if let Some(head) = &message.header {
+        writeln!(out, "\n{}", sanitize_lines(&head.replace("\r\n", "\n")).trim_end())?;
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use waxwing_control::{QueuePage, QueueState, QueuedRecipient, Request, Response};
+    use waxwing_control::{ControlRequest, ControlResponse, QueuePage, QueueState, QueuedRecipient};
 
     use super::*;
-    use crate::client::tests::serve;
+    use crate::control_client::tests::serve;
 
     fn unit(n: u64) -> QueuedUnit {
-        let last = LastStatus {
+        let last = LastAttempt {
             code: Some(450),
             enhanced: "4.2.0".into(),
             remote: Some("mx.example[192.0.2.1]:25".into()),
@@ -161,12 +167,12 @@ mod tests {
         }
     }
 
-    fn run(answers: Vec<Response>, f: impl FnOnce(&mut Client, &mut dyn Write)) -> (String, Vec<Request>) {
+    fn run(answers: Vec<ControlResponse>, f: impl FnOnce(&mut ControlClient, &mut dyn Write)) -> (String, Vec<ControlRequest>) {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("control");
         let server = serve(&socket, answers);
         let mut out = Vec::new();
-        f(&mut Client::connect(&socket).unwrap(), &mut out);
+        f(&mut ControlClient::connect(&socket).unwrap(), &mut out);
         (String::from_utf8(out).unwrap(), server.join().unwrap())
     }
 
@@ -177,7 +183,7 @@ mod tests {
         let totals = QueueTotals { deferred: 2, ..QueueTotals::default() };
         let first = QueuePage { units: vec![unit(1)], next: Some("here".into()), totals };
         let second = QueuePage { units: vec![unit(2)], next: None, totals };
-        let answers = vec![Response::Queue(first), Response::Queue(second)];
+        let answers = vec![ControlResponse::Queue(first), ControlResponse::Queue(second)];
         let (text, asked) = run(answers, |client, out| list(client, None, false, NOW, out).unwrap());
         assert_eq!(
             text,
@@ -192,40 +198,40 @@ mod tests {
                      mx.example[192.0.2.1]:25 said: 450 4.2.0 later\u{fffd}[2J\n\
              -- 2 units in the queue: 0 incoming, 2 deferred, 0 on hold, 0 corrupt; 2 shown\n"
         );
-        assert_eq!(asked[1], Request::QueueList { after: Some("here".into()), limit: QUEUE_PAGE_MAX });
+        assert_eq!(asked[1], ControlRequest::QueueList { after: Some("here".into()), limit: QUEUE_PAGE_MAX });
     }
 
     #[test]
     fn stops_at_the_limit() {
         let page = QueuePage { units: vec![unit(1)], next: Some("here".into()), totals: QueueTotals::default() };
-        let (text, asked) = run(vec![Response::Queue(page)], |client, out| list(client, Some(1), true, NOW, out).unwrap());
+        let (text, asked) = run(vec![ControlResponse::Queue(page)], |client, out| list(client, Some(1), true, NOW, out).unwrap());
         assert_eq!(text.lines().count(), 1);
         assert_eq!(serde_json::from_str::<QueuedUnit>(&text).unwrap(), unit(1));
-        assert_eq!(asked, [Request::QueueList { after: None, limit: 1 }]);
+        assert_eq!(asked, [ControlRequest::QueueList { after: None, limit: 1 }]);
     }
 
     #[test]
     fn an_empty_queue_says_so() {
-        let answers = vec![Response::Queue(QueuePage::default())];
+        let answers = vec![ControlResponse::Queue(QueuePage::default())];
         let (text, _) = run(answers, |client, out| list(client, None, false, NOW, out).unwrap());
         assert_eq!(text, "The queue is empty.\n");
     }
 
     #[test]
     fn shows_a_message_with_its_header() {
-        let message = ShownMessage {
+        let message = MessageInfo {
             id: QueueId::from_u64(1),
             units: vec![QueuedUnit { state: QueueState::Hold, reason: Some("spam".into()), next_at: None, ..unit(1) }],
-            via: Some("smtp".into()),
+            source: Some("smtp".into()),
             peer: Some("192.0.2.7:4711".into()),
             helo: Some("x.example".into()),
             user: None,
             eight_bit: true,
             tags: vec![("score".into(), "9".into())],
-            head: Some("Subject: hi\x1b\r\nFrom: a\r\n\r\n".into()),
+            header: Some("Subject: hi\x1b\r\nFrom: a\r\n\r\n".into()),
             size: 4321,
         };
-        let answers = vec![Response::Message(Box::new(message))];
+        let answers = vec![ControlResponse::Message(Box::new(message))];
         let (text, _) = run(answers, |client, out| show(client, QueueId::from_u64(1), false, NOW, out).unwrap());
         for part in [
             "origin   via smtp, client 192.0.2.7:4711, helo x.example, 8BITMIME\n",

@@ -1,6 +1,6 @@
 //! Command `waxwing replay`: recorded transactions with another version of a plugin.
 
-mod compare;
+mod comparison;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -9,18 +9,18 @@ use std::path::Path;
 
 use bytes::{Bytes, BytesMut};
 use serde_json::json;
-use waxwing_config::{Config, Facts, LoadError, Plugin, PluginSource};
-use waxwing_control::{RECORDING_PAGE_MAX, Request, Response};
+use waxwing_config::{Config, ConfigError, HostEnvironment, PluginConfig, PluginSource};
+use waxwing_control::{ControlRequest, ControlResponse, RECORDING_PAGE_MAX};
 use waxwing_pipeline::{RecordedBody, Recording};
 use waxwing_types::QueueId;
 
-use crate::component::{Builtin, Source};
+use crate::component::{BuiltinPlugins, ComponentSource};
+use crate::formatting::{format_count, format_path, format_size, format_time_millis, sanitize};
 use crate::queue::print_json;
-use crate::rehearsal::cast::{self, PluginArgs};
-use crate::rehearsal::{Cast, Rehearse, Scene};
-use crate::text::{clean, count, exact_time, path, size};
-use crate::{Client, ToolError};
-use compare::Comparison;
+use crate::simulation::setup::{self, PluginArgs};
+use crate::simulation::{Simulate, TestCase, TestSetup};
+use crate::{ControlClient, ToolError};
+use comparison::Comparison;
 
 /// Maximum number of recordings per command.
 pub(crate) const LAST_MAX: u32 = 10_000;
@@ -43,28 +43,28 @@ pub struct ReplayArgs {
 
 /// Fetches the recordings, simulates each, and prints the differences.
 pub(crate) fn replay(
-    client: &mut Client,
+    client: &mut ControlClient,
     args: &ReplayArgs,
-    builtin: Builtin,
-    simulator: &dyn Rehearse,
+    builtin: BuiltinPlugins,
+    simulator: &dyn Simulate,
     json: bool,
     out: &mut dyn Write,
 ) -> Result<(), ToolError> {
     let recordings = match args.id {
-        Some(id) => one(client, id)?,
-        None => last(client, args.last.unwrap_or(1))?,
+        Some(id) => fetch_recording(client, id)?,
+        None => fetch_latest(client, args.last.unwrap_or(1))?,
     };
     if recordings.is_empty() {
-        return Err(ToolError::Rehearsal(
+        return Err(ToolError::Simulation(
             "nothing is recorded; [recording] enabled = true records transactions from then on".to_owned(),
         ));
     }
-    let setup = cast(running_config(client)?, args, builtin)?;
+    let setup = test_setup(running_config(client)?, args, builtin)?;
     let plugin = setup.plugin.clone();
-    let test_cases: Vec<Scene> = recordings.iter().map(scene).collect();
-    let results = simulator.rehearse(setup, &test_cases)?;
+    let test_cases: Vec<TestCase> = recordings.iter().map(test_case).collect();
+    let results = simulator.simulate(setup, &test_cases)?;
     let compared: Vec<Comparison> =
-        recordings.iter().zip(&results).map(|(then, now)| Comparison::of(&plugin, then, now)).collect();
+        recordings.iter().zip(&results).map(|(then, now)| Comparison::new(&plugin, then, now)).collect();
     for (recording, comparison) in recordings.iter().zip(&compared) {
         match json {
             true => print_json(&comparison.as_json(recording), out)?,
@@ -74,21 +74,23 @@ pub(crate) fn replay(
     summary(&plugin, &recordings, &compared, json, out)
 }
 
-fn one(client: &mut Client, id: QueueId) -> Result<Vec<Recording>, ToolError> {
-    let Response::Recordings { recordings, .. } = client.ask(&Request::Recording { id })? else {
-        return Err(ToolError::OtherAnswer);
+fn fetch_recording(client: &mut ControlClient, id: QueueId) -> Result<Vec<Recording>, ToolError> {
+    let ControlResponse::Recordings { recordings, .. } = client.request(&ControlRequest::Recording { id })? else {
+        return Err(ToolError::UnexpectedResponse);
     };
     recordings.into_iter().map(|value| Ok(serde_json::from_value(value)?)).collect()
 }
 
 /// Fetches the latest recordings, oldest first.
-fn last(client: &mut Client, wanted: u32) -> Result<Vec<Recording>, ToolError> {
+fn fetch_latest(client: &mut ControlClient, wanted: u32) -> Result<Vec<Recording>, ToolError> {
     let mut all: Vec<Recording> = Vec::new();
     let mut before = None;
     loop {
         let limit = wanted.saturating_sub(u32::try_from(all.len()).unwrap_or(u32::MAX)).min(RECORDING_PAGE_MAX);
-        let Response::Recordings { recordings, next } = client.ask(&Request::RecordingLast { before, limit })? else {
-            return Err(ToolError::OtherAnswer);
+        let ControlResponse::Recordings { recordings, next } =
+            client.request(&ControlRequest::RecordingLast { before, limit })?
+        else {
+            return Err(ToolError::UnexpectedResponse);
         };
         for value in recordings {
             all.push(serde_json::from_value(value)?);
@@ -102,17 +104,19 @@ fn last(client: &mut Client, wanted: u32) -> Result<Vec<Recording>, ToolError> {
 }
 
 /// Fetches the configuration of the running server, independent of the current file.
-fn running_config(client: &mut Client) -> Result<Config, ToolError> {
-    let Response::Config { file, text } = client.ask(&Request::ConfigShow)? else { return Err(ToolError::OtherAnswer) };
-    let facts = Facts { root: false, ..Facts::from_system() };
-    Ok(Config::parse(Path::new(&file), &text, &facts).map_err(LoadError::from)?)
+fn running_config(client: &mut ControlClient) -> Result<Config, ToolError> {
+    let ControlResponse::Config { file, text } = client.request(&ControlRequest::ConfigShow)? else {
+        return Err(ToolError::UnexpectedResponse);
+    };
+    let facts = HostEnvironment { is_root: false, ..HostEnvironment::from_system() };
+    Ok(Config::parse(Path::new(&file), &text, &facts).map_err(ConfigError::from)?)
 }
 
 /// Replaces a plugin in the server's configuration: the plugin of the given name, or else the only plugin loaded from a file.
-fn cast(config: Config, args: &ReplayArgs, builtin: Builtin) -> Result<Cast, ToolError> {
-    let source = Source::parse(&args.plugin);
-    let is_from_file = |plugin: &&Plugin| plugin.enabled && matches!(plugin.source(), PluginSource::File(_));
-    let from_files: Vec<&Plugin> = config.plugins.iter().filter(is_from_file).collect();
+fn test_setup(config: Config, args: &ReplayArgs, builtin: BuiltinPlugins) -> Result<TestSetup, ToolError> {
+    let source = ComponentSource::parse(&args.plugin);
+    let is_from_file = |plugin: &&PluginConfig| plugin.enabled && matches!(plugin.source(), PluginSource::File(_));
+    let from_files: Vec<&PluginConfig> = config.plugins.iter().filter(is_from_file).collect();
     let wanted = args.section.name.clone().unwrap_or_else(|| source.name());
     let name = match (config.plugins.iter().any(|plugin| plugin.name == wanted), from_files.as_slice()) {
         (true, _) => wanted,
@@ -120,35 +124,35 @@ fn cast(config: Config, args: &ReplayArgs, builtin: Builtin) -> Result<Cast, Too
         (false, _) => {
             let names: Vec<&str> = config.plugins.iter().map(|plugin| plugin.name.as_str()).collect();
             let text = format!("the server has no plugin \"{wanted}\"; give --name, one of {}", names.join(", "));
-            return Err(ToolError::Rehearsal(text));
+            return Err(ToolError::Simulation(text));
         }
     };
-    cast::exchanged(&source, &PluginArgs { name: Some(name), ..args.section.clone() }, config, builtin)
+    setup::replacing(&source, &PluginArgs { name: Some(name), ..args.section.clone() }, config, builtin)
 }
 
-fn scene(recording: &Recording) -> Scene {
-    Scene {
+fn test_case(recording: &Recording) -> TestCase {
+    TestCase {
         peer: recording.peer.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
         client_name: recording.client_name.clone(),
         listener: recording.listener.clone(),
-        via: recording.via,
+        source: recording.source,
         helo: recording.helo.clone(),
         esmtp: recording.esmtp,
         sender: recording.sender.clone(),
         // The server would refuse a redacted AUTH value.
         mail_parameters: recording.mail_parameters.iter().filter(|(keyword, _)| keyword != "AUTH").cloned().collect(),
         recipients: recording.recipients.clone(),
-        content: recording.head.as_ref().map(|head| content(head, &recording.body)),
-        at: Some(recording.at),
+        content: recording.header.as_ref().map(|head| recorded_message(head, &recording.body)),
+        fixed_time: Some(recording.at),
     }
 }
 
 /// Rebuilds the message; a placeholder line stands for a missing body.
-fn content(header: &Bytes, body: &RecordedBody) -> Bytes {
+fn recorded_message(header: &Bytes, body: &RecordedBody) -> Bytes {
     let mut out = BytesMut::from(&header[..]);
     match body {
         RecordedBody::None => {}
-        RecordedBody::Whole(body) => out.extend_from_slice(body),
+        RecordedBody::Complete(body) => out.extend_from_slice(body),
         RecordedBody::Redacted { size } | RecordedBody::TooLarge { size } => {
             out.extend_from_slice(format!("(redacted: {size} octets)\r\n").as_bytes());
         }
@@ -157,27 +161,27 @@ fn content(header: &Bytes, body: &RecordedBody) -> Bytes {
 }
 
 /// Describes the missing parts of a recording.
-fn left_out(recording: &Recording) -> Vec<String> {
+fn missing_parts(recording: &Recording) -> Vec<String> {
     let body = match &recording.body {
-        RecordedBody::None | RecordedBody::Whole(_) => None,
-        RecordedBody::Redacted { size: octets } => Some(format!("body redacted, {}", size(*octets))),
-        RecordedBody::TooLarge { size: octets } => Some(format!("body not recorded, {}", size(*octets))),
+        RecordedBody::None | RecordedBody::Complete(_) => None,
+        RecordedBody::Redacted { size: octets } => Some(format!("body redacted, {}", format_size(*octets))),
+        RecordedBody::TooLarge { size: octets } => Some(format!("body not recorded, {}", format_size(*octets))),
     };
     body.into_iter().chain(recording.redacted_headers.iter().map(|name| format!("{name} redacted"))).collect()
 }
 
 fn print(recording: &Recording, comparison: &Comparison, out: &mut dyn Write) -> Result<(), ToolError> {
-    let to: Vec<String> = recording.recipients.iter().map(|(address, _)| path(address)).collect();
-    let missing = left_out(recording);
-    let missing = if missing.is_empty() { String::new() } else { format!(" [{}]", clean(&missing.join("; "))) };
-    let at = exact_time(recording.at);
-    writeln!(out, "{}  {at} from {} to {}{missing}", recording.id, path(&recording.sender), to.join(", "))?;
+    let to: Vec<String> = recording.recipients.iter().map(|(address, _)| format_path(address)).collect();
+    let missing = missing_parts(recording);
+    let missing = if missing.is_empty() { String::new() } else { format!(" [{}]", sanitize(&missing.join("; "))) };
+    let at = format_time_millis(recording.at);
+    writeln!(out, "{}  {at} from {} to {}{missing}", recording.id, format_path(&recording.sender), to.join(", "))?;
     if comparison.is_same() {
-        return Ok(writeln!(out, "  same: {}", clean(&comparison.now.said()))?);
+        return Ok(writeln!(out, "  same: {}", sanitize(&comparison.replayed.summary()))?);
     }
-    writeln!(out, "  then: {}", clean(&comparison.then.said()))?;
-    writeln!(out, "  now:  {}", clean(&comparison.now.said()))?;
-    comparison.differences.iter().try_for_each(|line| Ok(writeln!(out, "    {}", clean(line))?))
+    writeln!(out, "  then: {}", sanitize(&comparison.recorded.summary()))?;
+    writeln!(out, "  now:  {}", sanitize(&comparison.replayed.summary()))?;
+    comparison.differences.iter().try_for_each(|line| Ok(writeln!(out, "    {}", sanitize(line))?))
 }
 
 fn summary(
@@ -188,11 +192,11 @@ fn summary(
     out: &mut dyn Write,
 ) -> Result<(), ToolError> {
     let mut changes: BTreeMap<String, u64> = BTreeMap::new();
-    for comparison in compared.iter().filter(|c| c.then.verdict != c.now.verdict) {
-        *changes.entry(format!("{} -> {}", comparison.then.verdict, comparison.now.verdict)).or_default() += 1;
+    for comparison in compared.iter().filter(|c| c.recorded.verdict != c.replayed.verdict) {
+        *changes.entry(format!("{} -> {}", comparison.recorded.verdict, comparison.replayed.verdict)).or_default() += 1;
     }
     let same = compared.iter().filter(|comparison| comparison.is_same()).count();
-    let redacted = recordings.iter().filter(|recording| !left_out(recording).is_empty()).count();
+    let redacted = recordings.iter().filter(|recording| !missing_parts(recording).is_empty()).count();
     if json {
         let summary = json!({
             "plugin": plugin,
@@ -205,13 +209,13 @@ fn summary(
         return print_json(&json!({ "summary": summary }), out);
     }
     let different = compared.len() - same;
-    writeln!(out, "\n{plugin}: {}, {same} the same, {different} different", count(compared.len() as u64, "transaction"))?;
+    writeln!(out, "\n{plugin}: {}, {same} the same, {different} different", format_count(compared.len() as u64, "transaction"))?;
     changes.iter().try_for_each(|(change, n)| writeln!(out, "  {change}: {n}"))?;
     if redacted > 0 {
         writeln!(
             out,
             "Of {} a part was not recorded: a plugin that reads it may have decided otherwise.",
-            count(redacted as u64, "transaction")
+            format_count(redacted as u64, "transaction")
         )?;
     }
     Ok(())

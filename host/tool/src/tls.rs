@@ -4,27 +4,27 @@ use std::io::Write;
 use std::path::Path;
 
 use serde_json::json;
-use waxwing_config::{ClientCertificates, Config, Listen, ListenTls, TlsProtocols};
-use waxwing_control::{Request, Response};
-use waxwing_net::{CertificateInfo, Certificates, authorities, readable_by_others};
+use waxwing_config::{ClientCertificateMode, Config, ListenerConfig, ListenerTlsMode, TlsProtocols};
+use waxwing_control::{ControlRequest, ControlResponse};
+use waxwing_net::{CertificateInfo, Certificates, load_authorities, readable_by_others};
 use waxwing_types::Timestamp;
 
-use crate::locate::load;
+use crate::formatting::sanitize;
+use crate::paths::load_config;
 use crate::queue::print_json;
-use crate::text::clean;
-use crate::{Client, ToolError};
+use crate::{ControlClient, ToolError};
 
 /// Prints listeners and certificates of the configuration. The error lists broken certificates, certificates with an expiry within `days`,
 /// and certificates not in use by the running server.
 pub(crate) fn show(
     file: &Path,
-    client: Result<Client, ToolError>,
+    client: Result<ControlClient, ToolError>,
     days: u32,
     json: bool,
     now: Timestamp,
     out: &mut dyn Write,
 ) -> Result<(), ToolError> {
-    let config = load(file)?;
+    let config = load_config(file)?;
     let mut problems = Vec::new();
     for listen in &config.listen {
         print_listener(&config, listen, json, out)?;
@@ -38,10 +38,10 @@ pub(crate) fn show(
     match Certificates::load(&config.smtpd_tls_chain_files) {
         Err(error) => problems.push(error.to_string()),
         Ok(certificates) => {
-            let served = served(client)?;
-            for (index, info) in certificates.infos().enumerate() {
+            let served = served_fingerprints(client)?;
+            for (index, info) in certificates.descriptions().enumerate() {
                 let in_use = served.as_ref().map(|served| served.contains(&info.fingerprint));
-                problems.extend(trouble(info, in_use, days, now));
+                problems.extend(certificate_problems(info, in_use, days, now));
                 print_certificate(info, index == 0, in_use, now, json, out)?;
             }
             if served.is_none() && !json {
@@ -50,7 +50,7 @@ pub(crate) fn show(
         }
     }
     if let Some(file) = &config.smtpd_tls_CAfile
-        && let Err(error) = authorities(file)
+        && let Err(error) = load_authorities(file)
     {
         problems.push(error.to_string());
     }
@@ -63,43 +63,45 @@ pub(crate) fn show(
             )?;
         }
     }
-    if problems.is_empty() { Ok(()) } else { Err(ToolError::NotAsExpected(problems.join("\n"))) }
+    if problems.is_empty() { Ok(()) } else { Err(ToolError::UnexpectedResult(problems.join("\n"))) }
 }
 
 /// Returns the fingerprints of certificates in use; `None` without a running server.
-fn served(client: Result<Client, ToolError>) -> Result<Option<Vec<String>>, ToolError> {
+fn served_fingerprints(client: Result<ControlClient, ToolError>) -> Result<Option<Vec<String>>, ToolError> {
     let mut client = match client {
         Ok(client) => client,
         Err(ToolError::NoServer { .. }) => return Ok(None),
         Err(other) => return Err(other),
     };
-    let Response::Tls { certificates } = client.ask(&Request::TlsShow)? else { return Err(ToolError::OtherAnswer) };
+    let ControlResponse::Tls { certificates } = client.request(&ControlRequest::TlsShow)? else {
+        return Err(ToolError::UnexpectedResponse);
+    };
     Ok(Some(certificates))
 }
 
-fn print_listener(config: &Config, listen: &Listen, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
-    let tls = match (config.tls_of(listen), listen.tls_required) {
-        (ListenTls::None, _) => "none",
-        (ListenTls::Starttls, false) => "starttls",
-        (ListenTls::Starttls, true) => "starttls, required",
-        (ListenTls::Implicit, _) => "implicit",
+fn print_listener(config: &Config, listen: &ListenerConfig, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
+    let tls = match (config.listener_tls(listen), listen.tls_required) {
+        (ListenerTlsMode::None, _) => "none",
+        (ListenerTlsMode::Starttls, false) => "starttls",
+        (ListenerTlsMode::Starttls, true) => "starttls, required",
+        (ListenerTlsMode::Implicit, _) => "implicit",
     };
-    let (versions, clients) = match config.tls_of(listen) {
-        ListenTls::None => ("", ""),
-        ListenTls::Starttls | ListenTls::Implicit => {
-            let versions = match config.tls_protocols_of(listen) {
+    let (versions, clients) = match config.listener_tls(listen) {
+        ListenerTlsMode::None => ("", ""),
+        ListenerTlsMode::Starttls | ListenerTlsMode::Implicit => {
+            let versions = match config.listener_tls_protocols(listen) {
                 TlsProtocols::From12 => "TLSv1.2 TLSv1.3",
                 TlsProtocols::From13 => "TLSv1.3",
             };
             let clients = match listen.client_certificates {
-                ClientCertificates::None => "",
-                ClientCertificates::Ask => "clients' certificates asked for",
-                ClientCertificates::Require => "clients' certificates required",
+                ClientCertificateMode::None => "",
+                ClientCertificateMode::Ask => "clients' certificates asked for",
+                ClientCertificateMode::Require => "clients' certificates required",
             };
             (versions, clients)
         }
     };
-    let (name, address) = (clean(&listen.name), clean(&listen.address.to_string()).into_owned());
+    let (name, address) = (sanitize(&listen.name), sanitize(&listen.address.to_string()).into_owned());
     if json {
         let object = json!({ "listener": name, "address": address, "tls": tls, "versions": versions, "clients": clients });
         return print_json(&object, out);
@@ -124,11 +126,11 @@ fn print_certificate(
         });
         return print_json(&object, out);
     }
-    let names = clean(&info.names.join(", ")).into_owned();
+    let names = sanitize(&info.names.join(", ")).into_owned();
     writeln!(out, "certificate for {}{}", names, if is_default { " (shown by default)" } else { "" })?;
     writeln!(out, "  file     {}", info.file.display())?;
-    writeln!(out, "  issuer   {}", clean(&info.issuer))?;
-    writeln!(out, "  expires  {} ({left} days left)", day(info.not_after))?;
+    writeln!(out, "  issuer   {}", sanitize(&info.issuer))?;
+    writeln!(out, "  expires  {} ({left} days left)", format_day(info.not_after))?;
     writeln!(out, "  sha-256  {}", info.fingerprint)?;
     match in_use {
         Some(true) => writeln!(out, "  the running server shows it")?,
@@ -139,15 +141,15 @@ fn print_certificate(
 }
 
 /// Returns the problems of a certificate for the administrator.
-fn trouble(info: &CertificateInfo, in_use: Option<bool>, days: u32, now: Timestamp) -> Vec<String> {
-    let names = clean(&info.names.join(", ")).into_owned();
+fn certificate_problems(info: &CertificateInfo, in_use: Option<bool>, days: u32, now: Timestamp) -> Vec<String> {
+    let names = sanitize(&info.names.join(", ")).into_owned();
     let mut all = Vec::new();
     let left = days_left(info, now);
     if info.not_before > now.as_secs().try_into().unwrap_or(i64::MAX) {
-        all.push(format!("the certificate for {names} is not valid before {}", day(info.not_before)));
+        all.push(format!("the certificate for {names} is not valid before {}", format_day(info.not_before)));
     }
     if left < 0 {
-        all.push(format!("the certificate for {names} has expired on {}", day(info.not_after)));
+        all.push(format!("the certificate for {names} has expired on {}", format_day(info.not_after)));
     } else if left < i64::from(days) {
         all.push(format!("the certificate for {names} expires in {left} days"));
     }
@@ -163,7 +165,7 @@ fn days_left(info: &CertificateInfo, now: Timestamp) -> i64 {
     info.not_after.saturating_sub(now).div_euclid(86_400)
 }
 
-fn day(seconds: i64) -> String {
+fn format_day(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds)
         .map_or_else(|_| format!("{seconds} s"), |time| time.strftime("%Y-%m-%d %H:%MZ").to_string())
 }
@@ -188,12 +190,12 @@ mod tests {
     #[test]
     fn what_ends_soon_is_told() {
         let now = Timestamp::from_millis(100 * DAY);
-        assert_eq!(trouble(&info(114), None, 14, now), Vec::<String>::new());
-        assert_eq!(trouble(&info(113), Some(true), 14, now), ["the certificate for mx.example expires in 13 days"]);
-        assert!(trouble(&info(99), None, 14, now)[0].contains("has expired on 1970-04-10"));
-        assert!(trouble(&info(500), Some(false), 14, now)[0].contains("does not show"));
+        assert_eq!(certificate_problems(&info(114), None, 14, now), Vec::<String>::new());
+        assert_eq!(certificate_problems(&info(113), Some(true), 14, now), ["the certificate for mx.example expires in 13 days"]);
+        assert!(certificate_problems(&info(99), None, 14, now)[0].contains("has expired on 1970-04-10"));
+        assert!(certificate_problems(&info(500), Some(false), 14, now)[0].contains("does not show"));
         let unborn = CertificateInfo { not_before: 101 * 86_400, ..info(500) };
-        assert!(trouble(&unborn, None, 14, now)[0].contains("not valid before"));
+        assert!(certificate_problems(&unborn, None, 14, now)[0].contains("not valid before"));
     }
 
     #[test]

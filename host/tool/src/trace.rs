@@ -2,26 +2,26 @@
 
 use std::io::Write;
 
-use waxwing_control::{Request, Response};
+use waxwing_control::{ControlRequest, ControlResponse};
 use waxwing_pipeline::{TraceEntry, TraceRecord};
 use waxwing_types::QueueId;
 
+use crate::formatting::{format_micros, format_path, format_size, format_time_millis, sanitize};
 use crate::queue::print_json;
-use crate::text::{clean, exact_time, micros, path, size};
-use crate::{Client, ToolError};
+use crate::{ControlClient, ToolError};
 
 /// Prints every part of the trace of a message.
-pub(crate) fn of(client: &mut Client, id: QueueId, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
-    print(client.ask(&Request::Trace { id })?, json, out)
+pub(crate) fn show(client: &mut ControlClient, id: QueueId, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
+    print(client.request(&ControlRequest::Trace { id })?, json, out)
 }
 
 /// Prints the traces of the latest transactions.
-pub(crate) fn last(client: &mut Client, limit: u32, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
-    print(client.ask(&Request::TraceLast { limit })?, json, out)
+pub(crate) fn show_latest(client: &mut ControlClient, limit: u32, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
+    print(client.request(&ControlRequest::TraceLast { limit })?, json, out)
 }
 
-fn print(response: Response, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
-    let Response::Trace { records } = response else { return Err(ToolError::OtherAnswer) };
+fn print(response: ControlResponse, json: bool, out: &mut dyn Write) -> Result<(), ToolError> {
+    let ControlResponse::Trace { records } = response else { return Err(ToolError::UnexpectedResponse) };
     if json {
         return records.iter().try_for_each(|record| print_json(record, out));
     }
@@ -32,7 +32,7 @@ fn print(response: Response, json: bool, out: &mut dyn Write) -> Result<(), Tool
             if before.is_some() {
                 writeln!(out)?;
             }
-            print_subject(&record, out)?;
+            print_envelope(&record, out)?;
         }
         print_part(&record, out)?;
         before = Some(record.id);
@@ -43,45 +43,45 @@ fn print(response: Response, json: bool, out: &mut dyn Write) -> Result<(), Tool
     Ok(())
 }
 
-fn print_subject(record: &TraceRecord, out: &mut dyn Write) -> Result<(), ToolError> {
-    let recipients: Vec<String> = record.recipients.iter().map(|r| path(r)).collect();
+fn print_envelope(record: &TraceRecord, out: &mut dyn Write) -> Result<(), ToolError> {
+    let recipients: Vec<String> = record.recipients.iter().map(|r| format_path(r)).collect();
     let to = if recipients.is_empty() { "nobody".to_owned() } else { recipients.join(", ") };
-    Ok(writeln!(out, "{}  from {} to {to}, {}", record.id, path(&record.sender), size(record.size))?)
+    Ok(writeln!(out, "{}  from {} to {to}, {}", record.id, format_path(&record.sender), format_size(record.size))?)
 }
 
 fn print_part(record: &TraceRecord, out: &mut dyn Write) -> Result<(), ToolError> {
     let word = if record.part == "delivery" { "to" } else { "from" };
-    let peer = clean(&record.peer);
-    writeln!(out, "{} {} {word} {peer}: {}", exact_time(record.at), clean(&record.part), clean(&record.result))?;
+    let peer = sanitize(&record.peer);
+    writeln!(out, "{} {} {word} {peer}: {}", format_time_millis(record.at), sanitize(&record.part), sanitize(&record.result))?;
     print_entries(&record.entries, out)
 }
 
 /// Prints the steps of a transaction, with one or more lines each.
 pub(crate) fn print_entries(entries: &[TraceEntry], out: &mut dyn Write) -> Result<(), ToolError> {
     let width = |column: fn(&TraceEntry) -> &str| entries.iter().map(|e| column(e).chars().count()).max().unwrap_or(0);
-    let widths = [width(|e| &e.step), width(|e| &e.who), width(|e| &e.version)];
+    let widths = [width(|e| &e.step), width(|e| &e.actor), width(|e| &e.version)];
     entries.iter().try_for_each(|entry| print_entry(entry, widths, out))
 }
 
 fn print_entry(entry: &TraceEntry, [step, who, version]: [usize; 3], out: &mut dyn Write) -> Result<(), ToolError> {
-    let subject = if entry.subject.is_empty() { String::new() } else { format!(" ({})", clean(&entry.subject)) };
+    let subject = if entry.subject.is_empty() { String::new() } else { format!(" ({})", sanitize(&entry.subject)) };
     let calls = if entry.calls > 1 { format!(" ×{}", entry.calls) } else { String::new() };
     let shadow = if entry.shadow { " [shadow]" } else { "" };
-    let time = micros(entry.micros);
-    let result = clean(&entry.result);
-    write!(out, "  {time:>8}  {:<step$}  {:<who$}  ", clean(&entry.step), clean(&entry.who))?;
+    let time = format_micros(entry.micros);
+    let result = sanitize(&entry.result);
+    write!(out, "  {time:>8}  {:<step$}  {:<who$}  ", sanitize(&entry.step), sanitize(&entry.actor))?;
     if version > 0 {
-        write!(out, "{:<version$}  ", clean(&entry.version))?;
+        write!(out, "{:<version$}  ", sanitize(&entry.version))?;
     }
     writeln!(out, "{result}{subject}{calls}{shadow}")?;
     for edit in &entry.edits {
-        writeln!(out, "              {}", clean(edit))?;
+        writeln!(out, "              {}", sanitize(edit))?;
     }
     if let Some(fault) = &entry.fault {
-        writeln!(out, "              fault: {}", clean(fault))?;
+        writeln!(out, "              fault: {}", sanitize(fault))?;
     }
     for line in &entry.log {
-        writeln!(out, "              log: {}", clean(line))?;
+        writeln!(out, "              log: {}", sanitize(line))?;
     }
     Ok(())
 }
@@ -110,18 +110,18 @@ mod tests {
     #[test]
     fn shows_each_step_with_its_diff() {
         let at = Timestamp::from_millis(0);
-        let mut cleanup = TraceEntry::step(at, "cleanup", "on-cleanup", "", "next");
+        let mut cleanup = TraceEntry::server_step(at, "cleanup", "on-cleanup", "", "next");
         cleanup.edits = vec!["+Date: today".into()];
         cleanup.micros = 1234;
         cleanup.version = "v3:1a2b3c4d".into();
         cleanup.log = vec!["bell \x07".into()];
-        let mut aliases = TraceEntry::step(at, "aliases", "on-resolve", "b@y.example", "not-mine");
+        let mut aliases = TraceEntry::server_step(at, "aliases", "on-resolve", "b@y.example", "not-mine");
         aliases.calls = 3;
         aliases.fault = Some("trap: unreachable".into());
         aliases.shadow = true;
         let records = vec![record("intake", vec![cleanup, aliases]), record("delivery", Vec::new())];
         let mut out = Vec::new();
-        print(Response::Trace { records }, false, &mut out).unwrap();
+        print(ControlResponse::Trace { records }, false, &mut out).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "0000000000001  from <a@x.example> to <b@y.example>, 4.1 KB\n\
@@ -139,7 +139,7 @@ mod tests {
     fn json_is_one_record_for_each_line_as_the_server_gave_it() {
         let records = vec![record("intake", Vec::new()), serde_json::json!({ "new": "field" })];
         let mut out = Vec::new();
-        print(Response::Trace { records: records.clone() }, true, &mut out).unwrap();
+        print(ControlResponse::Trace { records: records.clone() }, true, &mut out).unwrap();
         let lines: Vec<serde_json::Value> =
             String::from_utf8(out).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
         assert_eq!(lines, records);

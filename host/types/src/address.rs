@@ -81,7 +81,7 @@ impl Address {
 
     /// Returns whether the domain is empty.
     #[must_use]
-    pub fn is_bare(&self) -> bool {
+    pub fn has_no_domain(&self) -> bool {
         self.domain.is_empty()
     }
 
@@ -93,7 +93,7 @@ impl Address {
     /// Returns `local@domain` with the local part in lower case, as in table keys.
     #[must_use]
     pub fn lookup_key(&self) -> String {
-        let mut key = String::with_capacity(self.text_bytes());
+        let mut key = String::with_capacity(self.text_len_estimate());
         match self.local.is_ascii() {
             true => key.extend(self.local.bytes().map(|b| char::from(b.to_ascii_lowercase()))),
             false => key.push_str(&self.local.to_lowercase()),
@@ -106,7 +106,7 @@ impl Address {
     }
 
     /// Octets of the text, apart from quotes within the local part.
-    fn text_bytes(&self) -> usize {
+    fn text_len_estimate(&self) -> usize {
         self.local.len() + self.domain.len() + 3
     }
 }
@@ -114,7 +114,7 @@ impl Address {
 /// Formats as [`fmt::Display`] does, in a single allocation: message processing formats many addresses.
 impl From<&Address> for String {
     fn from(address: &Address) -> Self {
-        let mut text = Self::with_capacity(address.text_bytes());
+        let mut text = Self::with_capacity(address.text_len_estimate());
         // Writing to a String does not fail.
         let _ = write!(text, "{address}");
         text

@@ -10,7 +10,7 @@ use crate::QueueId;
 
 /// Reference to a stored body: never modified, removed with its last reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Body {
+pub struct StoredBody {
     /// Queue id of the body in the spool.
     pub id: QueueId,
     /// Octets of the body, not dot-stuffed.

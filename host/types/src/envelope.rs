@@ -13,7 +13,7 @@ pub enum ReversePath {
     /// Null path `<>`, the sender of DSNs (RFC 5321 §4.5.5).
     Null,
     /// Address of a mailbox.
-    Of(Address),
+    Address(Address),
 }
 
 impl ReversePath {
@@ -22,7 +22,7 @@ impl ReversePath {
     pub fn address(&self) -> Option<&Address> {
         match self {
             Self::Null => None,
-            Self::Of(address) => Some(address),
+            Self::Address(address) => Some(address),
         }
     }
 }
@@ -32,7 +32,7 @@ impl fmt::Display for ReversePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Null => Ok(()),
-            Self::Of(address) => address.fmt(f),
+            Self::Address(address) => address.fmt(f),
         }
     }
 }
@@ -97,7 +97,7 @@ pub enum AddressClass {
     /// Domain listed in `relay_domains`.
     Relay,
     /// Remote domain, not listed in any table.
-    Default,
+    Remote,
 }
 
 /// Body type declared by the client (RFC 6152).
@@ -114,7 +114,7 @@ pub enum BodyType {
 
 /// Part of the message returned in a DSN (RFC 3461 §4.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Return {
+pub enum DsnReturn {
     /// Full message (FULL).
     Full,
     /// Header block only (HDRS).
@@ -123,7 +123,7 @@ pub enum Return {
 
 /// Source of a message: the protocol or component that submitted the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Via {
+pub enum Source {
     /// SMTP from another server.
     Smtp,
     /// SMTP submission by a user.
@@ -140,7 +140,7 @@ pub enum Via {
     Api,
 }
 
-impl Via {
+impl Source {
     /// Returns the name in logs and configuration.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -170,7 +170,7 @@ pub struct Origin {
     /// Authenticated user name.
     pub user: Option<String>,
     /// Source of the message.
-    pub via: Via,
+    pub source: Source,
     /// Start time of the transaction.
     pub received_at: Timestamp,
 }
@@ -178,8 +178,8 @@ pub struct Origin {
 impl Origin {
     /// Creates the origin of locally generated mail.
     #[must_use]
-    pub fn internal(source: Via, received_at: Timestamp) -> Self {
-        Self { peer: None, client_name: None, helo: None, esmtp: false, user: None, via: source, received_at }
+    pub fn internal(source: Source, received_at: Timestamp) -> Self {
+        Self { peer: None, client_name: None, helo: None, esmtp: false, user: None, source, received_at }
     }
 }
 
@@ -193,7 +193,7 @@ pub struct Envelope {
     /// Body type declared by the client.
     pub body_type: BodyType,
     /// Parameter RET of MAIL.
-    pub ret: Option<Return>,
+    pub ret: Option<DsnReturn>,
     /// Parameter ENVID of MAIL, as xtext.
     pub envid: Option<String>,
     /// Parameter SMTPUTF8 of MAIL (RFC 6531): addresses and header may contain UTF-8.

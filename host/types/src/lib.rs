@@ -10,8 +10,8 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod attempt;
 mod body;
-mod delivery;
 mod edit;
 mod endpoint;
 mod envelope;
@@ -27,16 +27,16 @@ mod tls;
 mod verdict;
 
 pub use address::{ADDRESS_BYTES_MAX, Address, AddressError, DOMAIN_BYTES_MAX, LOCAL_PART_BYTES_MAX};
-pub use body::{Body, BodyRead, MemoryBody};
-pub use delivery::{Attempt, Disposition, NextHop, Status};
+pub use attempt::{Attempt, Disposition, NextHop, Status};
+pub use body::{BodyRead, MemoryBody, StoredBody};
 pub use edit::{Edit, Tags};
 pub use endpoint::{Endpoint, EndpointError};
-pub use envelope::{AddressClass, BodyType, Envelope, Notify, Origin, Parameter, Recipient, Return, ReversePath, Via};
+pub use envelope::{AddressClass, BodyType, DsnReturn, Envelope, Notify, Origin, Parameter, Recipient, ReversePath, Source};
 pub use hex::hex;
 pub use line::{Line, LineError, LineSplitter};
 pub use message::Message;
-pub use network::{client_of, prefix_of};
-pub use queue_id::{ParseQueueIdError, QueueId, QueueIds};
+pub use network::{network_prefix, rate_limit_key};
+pub use queue_id::{ParseQueueIdError, QueueId, QueueIdGenerator};
 pub use reply::{EnhancedCode, Reply, ReplyError};
 pub use session::{Action, Input, Session};
 pub use time::{Clock, ManualClock, Monotonic, Timestamp};

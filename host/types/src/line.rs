@@ -5,7 +5,7 @@ use memchr::memchr2;
 /// Collects octets until a line is complete. Memory never exceeds the limit given to [`LineSplitter::new`].
 #[derive(Debug)]
 pub struct LineSplitter {
-    held: Vec<u8>,
+    buffer: Vec<u8>,
     line_bytes_max: usize,
     overflowed: bool,
 }
@@ -29,19 +29,19 @@ impl LineSplitter {
     /// Creates a splitter for lines of at most `line_bytes_max` octets, CRLF included.
     #[must_use]
     pub fn new(line_bytes_max: usize) -> Self {
-        Self { held: Vec::new(), line_bytes_max, overflowed: false }
+        Self { buffer: Vec::new(), line_bytes_max, overflowed: false }
     }
 
     /// Returns the number of buffered octets of an incomplete line.
     #[must_use]
-    pub fn held(&self) -> usize {
-        self.held.len()
+    pub fn buffered_bytes(&self) -> usize {
+        self.buffer.len()
     }
 
     /// Takes octets from the front of `input` up to and including the next LF. Returns `None` while the line is incomplete;
     /// then the whole input has been taken.
     pub fn next<'s, 'i: 's>(&'s mut self, input: &mut &'i [u8]) -> Option<Result<Line<'s>, LineError>> {
-        self.forget_finished();
+        self.clear_finished();
         let (part, whole) = match memchr::memchr(b'\n', input) {
             Some(at) => {
                 let (part, rest) = input.split_at(at + 1);
@@ -50,26 +50,26 @@ impl LineSplitter {
             }
             None => (std::mem::take(input), false),
         };
-        if self.overflowed || self.held.len() + part.len() > self.line_bytes_max {
-            self.held.clear();
+        if self.overflowed || self.buffer.len() + part.len() > self.line_bytes_max {
+            self.buffer.clear();
             self.overflowed = !whole;
             return whole.then_some(Err(LineError::TooLong));
         }
-        if self.held.is_empty() && whole {
-            return Some(check(part));
+        if self.buffer.is_empty() && whole {
+            return Some(strip_crlf(part));
         }
-        self.held.extend_from_slice(part);
-        whole.then(|| check(&self.held))
+        self.buffer.extend_from_slice(part);
+        whole.then(|| strip_crlf(&self.buffer))
     }
 
-    fn forget_finished(&mut self) {
-        if self.held.last() == Some(&b'\n') {
-            self.held.clear();
+    fn clear_finished(&mut self) {
+        if self.buffer.last() == Some(&b'\n') {
+            self.buffer.clear();
         }
     }
 }
 
-fn check(line: &[u8]) -> Result<Line<'_>, LineError> {
+fn strip_crlf(line: &[u8]) -> Result<Line<'_>, LineError> {
     let text = line.strip_suffix(b"\r\n").ok_or(LineError::BareLineEnd)?;
     match memchr2(b'\r', b'\n', text) {
         Some(_) => Err(LineError::BareLineEnd),
@@ -91,7 +91,7 @@ mod tests {
                     out.push(line.map(|l| l.0.to_vec()));
                 }
             }
-            assert!(splitter.held() <= max);
+            assert!(splitter.buffered_bytes() <= max);
         }
         out
     }

@@ -14,7 +14,7 @@ pub struct Message {
     /// Envelope with sender, recipients and origin.
     pub envelope: Arc<Envelope>,
     /// Header block and final empty line, as edited before the commit.
-    pub head: Bytes,
+    pub header: Bytes,
     /// Message body behind the header block.
     pub body: Arc<dyn BodyRead>,
     /// Tags set by earlier hooks.
@@ -25,6 +25,6 @@ impl Message {
     /// Returns the total size in octets.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.head.len() as u64 + self.body.size()
+        self.header.len() as u64 + self.body.size()
     }
 }

@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// Returns the key of a client in rate limits: the IPv4 address, or the /64 prefix of an IPv6 address, since an IPv6 client
 /// usually controls a whole /64. IPv4-mapped addresses count as IPv4.
 #[must_use]
-pub fn client_of(address: IpAddr) -> IpAddr {
-    prefix_of(address.to_canonical(), 32, 64)
+pub fn rate_limit_key(address: IpAddr) -> IpAddr {
+    network_prefix(address.to_canonical(), 32, 64)
 }
 
 /// Clears all bits behind the prefix of `v4` bits (IPv4) or `v6` bits (IPv6).
 #[must_use]
-pub fn prefix_of(address: IpAddr, v4: u8, v6: u8) -> IpAddr {
+pub fn network_prefix(address: IpAddr, v4: u8, v6: u8) -> IpAddr {
     match address {
         IpAddr::V4(a) => {
             IpAddr::V4(Ipv4Addr::from_bits(a.to_bits() & u32::MAX.checked_shl(32 - u32::from(v4.min(32))).unwrap_or(0)))
@@ -31,9 +31,9 @@ mod tests {
         for (address, client) in
             [("192.0.2.7", "192.0.2.7"), ("::ffff:192.0.2.7", "192.0.2.7"), ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::")]
         {
-            assert_eq!(client_of(address.parse().unwrap()), client.parse::<IpAddr>().unwrap());
+            assert_eq!(rate_limit_key(address.parse().unwrap()), client.parse::<IpAddr>().unwrap());
         }
-        assert_eq!(prefix_of("192.0.2.7".parse().unwrap(), 24, 48).to_string(), "192.0.2.0");
-        assert_eq!(prefix_of("192.0.2.7".parse().unwrap(), 0, 48).to_string(), "0.0.0.0");
+        assert_eq!(network_prefix("192.0.2.7".parse().unwrap(), 24, 48).to_string(), "192.0.2.0");
+        assert_eq!(network_prefix("192.0.2.7".parse().unwrap(), 0, 48).to_string(), "0.0.0.0");
     }
 }

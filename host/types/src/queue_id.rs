@@ -11,7 +11,7 @@ use crate::Timestamp;
 /// Digits that sort like their values, without look-alikes.
 const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 /// Number of printed digits: 13 × 5 bits hold 64 bits.
-const PRINTED: usize = 13;
+const PRINTED_DIGITS: usize = 13;
 /// Low bits that count messages within a millisecond.
 const COUNTER_BITS: u32 = 20;
 
@@ -49,7 +49,7 @@ impl QueueId {
 
 impl fmt::Display for QueueId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = [b'0'; PRINTED];
+        let mut text = [b'0'; PRINTED_DIGITS];
         let mut rest = self.0;
         for digit in text.iter_mut().rev() {
             *digit = DIGITS.get((rest & 31) as usize).copied().unwrap_or(b'0');
@@ -74,7 +74,7 @@ impl FromStr for QueueId {
     type Err = ParseQueueIdError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.len() != PRINTED {
+        if text.len() != PRINTED_DIGITS {
             return Err(ParseQueueIdError);
         }
         let mut value: u128 = 0;
@@ -88,14 +88,14 @@ impl FromStr for QueueId {
 
 /// Generates strictly increasing queue ids, even after a backward clock step.
 #[derive(Debug, Default)]
-pub struct QueueIds {
+pub struct QueueIdGenerator {
     last: AtomicU64,
 }
 
-impl QueueIds {
+impl QueueIdGenerator {
     /// Creates a generator that starts above `last`, the greatest id in the store.
     #[must_use]
-    pub fn after(last: QueueId) -> Self {
+    pub fn starting_after(last: QueueId) -> Self {
         Self { last: AtomicU64::new(last.0) }
     }
 
@@ -117,13 +117,13 @@ mod tests {
 
     #[test]
     fn holds_its_time() {
-        let (ids, now) = (QueueIds::default(), Timestamp::from_millis(1_800_000_000_123));
+        let (ids, now) = (QueueIdGenerator::default(), Timestamp::from_millis(1_800_000_000_123));
         assert_eq!((ids.next(now).created_at(), ids.next(now).created_at()), (now, now));
     }
 
     #[test]
     fn print_then_parse_is_identity_and_sorts() {
-        let ids = QueueIds::default();
+        let ids = QueueIdGenerator::default();
         let mut before = ids.next(Timestamp::from_millis(5));
         for now in [5, 5, 3, 6, 1_800_000_000_000] {
             let id = ids.next(Timestamp::from_millis(now));

@@ -128,7 +128,7 @@ impl Reply {
         let mut lines = self.text.split('\n').peekable();
         while let Some(line) = lines.next() {
             let mark = if lines.peek().is_some() { '-' } else { ' ' };
-            out.extend_from_slice(itoa3(self.code).as_slice());
+            out.extend_from_slice(code_digits(self.code).as_slice());
             out.push(mark as u8);
             if let Some(enhanced) = self.enhanced {
                 out.extend_from_slice(enhanced.to_string().as_bytes());
@@ -140,7 +140,7 @@ impl Reply {
     }
 }
 
-fn itoa3(code: u16) -> [u8; 3] {
+fn code_digits(code: u16) -> [u8; 3] {
     let digit = |n: u16| b'0' + (n % 10) as u8;
     [digit(code / 100), digit(code / 10), digit(code)]
 }

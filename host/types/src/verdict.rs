@@ -8,7 +8,7 @@ use crate::Reply;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
     /// Continue with the next plugin.
-    Continue,
+    Next,
     /// Accept at the current hook without calling later plugins.
     Accept,
     /// Reject with a 5yz reply.
@@ -33,14 +33,14 @@ impl Verdict {
     /// Returns whether the verdict ends the chain at its hook.
     #[must_use]
     pub fn is_decisive(&self) -> bool {
-        !matches!(self, Self::Continue)
+        !matches!(self, Self::Next)
     }
 
     /// Returns the name in logs, traces and metrics.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
-            Self::Continue => "next",
+            Self::Next => "next",
             Self::Accept => "accept",
             Self::Reject(_) => "reject",
             Self::Defer(_) => "defer",

@@ -7,10 +7,10 @@
 //! Start reading at: [`WebClient`], then `url_grant.rs`, then `address_scope.rs`.
 #![forbid(unsafe_code)]
 
-mod address;
-mod client;
-mod grant;
-mod names;
+mod address_scope;
+mod scoped_resolver;
+mod url_grant;
+mod web_client;
 
-pub use client::{REQUESTS_MAX, RESPONSE_HEADER_BYTES_MAX, URL_BYTES_MAX, WebClient, WebError};
-pub use grant::{Grant, GrantError};
+pub use url_grant::{UrlGrant, UrlGrantError};
+pub use web_client::{REQUESTS_MAX, RESPONSE_HEADER_BYTES_MAX, URL_BYTES_MAX, WebClient, WebError};

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use waxwing_pipeline::{DnsError, HttpError, HttpRequest, HttpResponse, MxHost, Records, Resolver, Web};
+use waxwing_pipeline::{DnsError, DnsRecords, HttpClient, HttpError, HttpRequest, HttpResponse, MxHost, Resolver};
 use waxwing_web::WebClient;
 
 /// Gives one list of addresses after the other, the last for ever.
@@ -30,7 +30,7 @@ impl Resolver for Names {
         if answers.len() > 1 { Ok(answers.pop_front().unwrap()) } else { answers.front().cloned().ok_or(DnsError::NoSuchName) }
     }
 
-    async fn records(&self, _: &str, _: u16) -> Result<Records, DnsError> {
+    async fn records(&self, _: &str, _: u16) -> Result<DnsRecords, DnsError> {
         Err(DnsError::NoData)
     }
 }

@@ -16,34 +16,34 @@ use waxwing_sdk::hooks::on_load;
 use waxwing_sdk::hooks::on_resolve::{self, Expansion, Resolution};
 use waxwing_sdk::{Address, lookup};
 
-pub use parse::{Entry, ParseError, parse};
-pub use resolve::{Resolver, Table, Tables, TablesFailed};
-pub use settings::Settings;
+pub use parse::{AliasEntry, AliasParseError, parse_alias};
+pub use resolve::{AliasResolver, AliasTable, TableSource, TableUnavailable};
+pub use settings::AliasesSettings;
 
 /// Plugin type that implements the hooks.
 pub struct Aliases;
 
 thread_local! {
-    static SETTINGS: OnceCell<Settings> = const { OnceCell::new() };
+    static SETTINGS: OnceCell<AliasesSettings> = const { OnceCell::new() };
 }
 
 /// Lookup tables of the server, through the host function `lookup`.
 struct HostTables;
 
-impl Tables for HostTables {
-    fn get(&self, table: Table, key: &str) -> Result<Option<String>, TablesFailed> {
+impl TableSource for HostTables {
+    fn get(&self, table: AliasTable, key: &str) -> Result<Option<String>, TableUnavailable> {
         match lookup::get(table.name(), key) {
             Ok(found) => Ok(found),
             // A table without a grant counts as not configured.
             Err(lookup::LookupError::NotGranted) => Ok(None),
-            Err(lookup::LookupError::Unavailable(reason)) => Err(TablesFailed(format!("{}: {reason}", table.name()))),
+            Err(lookup::LookupError::Unavailable(reason)) => Err(TableUnavailable(format!("{}: {reason}", table.name()))),
         }
     }
 }
 
 impl on_load::Guest for Aliases {
     fn load() -> Result<(), String> {
-        Settings::read().map(drop)
+        AliasesSettings::read().map(drop)
     }
 }
 
@@ -51,16 +51,16 @@ impl on_resolve::Guest for Aliases {
     fn resolve(recipient: Address, verify: bool) -> Resolution {
         SETTINGS.with(|settings| {
             // Cannot fail: `load` has validated the same settings in an earlier instance.
-            let settings = settings.get_or_init(|| Settings::read().unwrap_or_default());
-            let resolver = Resolver { settings, tables: &HostTables };
+            let settings = settings.get_or_init(|| AliasesSettings::read().unwrap_or_default());
+            let resolver = AliasResolver { settings, tables: &HostTables };
             let answer = if verify { resolver.verify(&recipient) } else { resolver.resolve(&recipient) };
-            answer.unwrap_or_else(|TablesFailed(reason)| Resolution::Unavailable(reason))
+            answer.unwrap_or_else(|TableUnavailable(reason)| Resolution::Unavailable(reason))
         })
     }
 }
 
 /// Resolution for a verify request: the recipient exists, targets not expanded.
-fn exists() -> Resolution {
+fn exists_resolution() -> Resolution {
     Resolution::Targets(Expansion { targets: Vec::new(), sender: None })
 }
 

@@ -6,7 +6,7 @@ use waxwing_sdk::Address;
 
 /// An entry of an alias's right-hand side.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Entry {
+pub enum AliasEntry {
     /// Mail address; a name, if without domain.
     Address(Address),
     /// `\name`: the user itself, without alias expansion.
@@ -23,29 +23,29 @@ pub enum Entry {
 
 /// Syntax error of a right-hand side, with the text at fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ParseError {
-    what: &'static str,
+pub struct AliasParseError {
+    problem: &'static str,
     text: String,
 }
 
-impl fmt::Display for ParseError {
+impl fmt::Display for AliasParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.what, self.text)
+        write!(f, "{}: {}", self.problem, self.text)
     }
 }
 
 /// Parses a right-hand side: entries separated by commas.
-pub fn parse(text: &str) -> Result<Vec<Entry>, ParseError> {
+pub fn parse_alias(text: &str) -> Result<Vec<AliasEntry>, AliasParseError> {
     let mut entries = Vec::new();
-    for item in split(text)? {
-        entries.push(entry(&item)?);
+    for item in split_entries(text)? {
+        entries.push(parse_entry(&item)?);
     }
     Ok(entries)
 }
 
 /// Splits at commas outside quotes and comments; drops comments.
-fn split(text: &str) -> Result<Vec<String>, ParseError> {
-    let open = |what| ParseError { what, text: text.to_owned() };
+fn split_entries(text: &str) -> Result<Vec<String>, AliasParseError> {
+    let open = |what| AliasParseError { problem: what, text: text.to_owned() };
     let (mut items, mut item) = (Vec::new(), String::new());
     let (mut quoted, mut depth) = (false, 0u32);
     let mut chars = text.chars();
@@ -75,31 +75,31 @@ fn split(text: &str) -> Result<Vec<String>, ParseError> {
     Ok(items.iter().map(|i| i.trim().to_owned()).filter(|i| !i.is_empty()).collect())
 }
 
-fn entry(item: &str) -> Result<Entry, ParseError> {
-    let bad = |what| ParseError { what, text: item.to_owned() };
+fn parse_entry(item: &str) -> Result<AliasEntry, AliasParseError> {
+    let bad = |what| AliasParseError { problem: what, text: item.to_owned() };
     // Commands and files may be quoted as a whole or after the mark: "|cmd a, b" and |"cmd a, b".
     let plain = unquote(item).unwrap_or_else(|| item.to_owned());
     if let Some(command) = plain.strip_prefix('|') {
         let command = unquote(command.trim()).unwrap_or_else(|| command.trim().to_owned());
-        return if command.is_empty() { Err(bad("an empty command")) } else { Ok(Entry::Command(command)) };
+        return if command.is_empty() { Err(bad("an empty command")) } else { Ok(AliasEntry::Command(command)) };
     }
     if plain.starts_with('/') && !plain.contains('@') {
-        return Ok(Entry::File(plain));
+        return Ok(AliasEntry::File(plain));
     }
     if let Some(path) = plain.get(..9).filter(|start| start.eq_ignore_ascii_case(":include:")).and(plain.get(9..)) {
-        return Ok(Entry::Include(path.trim().to_owned()));
+        return Ok(AliasEntry::Include(path.trim().to_owned()));
     }
     if let Some(domain) = item.strip_prefix('@') {
-        return Ok(Entry::Domain(domain.to_lowercase()));
+        return Ok(AliasEntry::Domain(domain.to_lowercase()));
     }
     if let Some(name) = item.strip_prefix('\\') {
         return match Address::parse(name) {
-            Some(user) if user.domain.is_empty() => Ok(Entry::User(user.local)),
+            Some(user) if user.domain.is_empty() => Ok(AliasEntry::User(user.local)),
             Some(_) | None => Err(bad("no user's name behind a backslash")),
         };
     }
     let address = item.strip_prefix('<').and_then(|i| i.strip_suffix('>')).unwrap_or(item);
-    Address::parse(address).map(Entry::Address).ok_or_else(|| bad("not an address"))
+    Address::parse(address).map(AliasEntry::Address).ok_or_else(|| bad("not an address"))
 }
 
 /// Returns the content of an item quoted as a whole.
@@ -121,8 +121,8 @@ fn unquote(item: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn address(text: &str) -> Entry {
-        Entry::Address(Address::parse(text).unwrap())
+    fn address(text: &str) -> AliasEntry {
+        AliasEntry::Address(Address::parse(text).unwrap())
     }
 
     #[test]
@@ -132,19 +132,19 @@ mod tests {
             (" ann , bob@example.com,\tcarl ", vec![address("ann"), address("bob@example.com"), address("carl")]),
             ("\"a, b\"@example.com, c", vec![address("\"a, b\"@example.com"), address("c")]),
             ("ann (Ann, at home (mostly)), <bob@example.com>", vec![address("ann"), address("bob@example.com")]),
-            ("\\ann, ann@example.org", vec![Entry::User("ann".into()), address("ann@example.org")]),
-            ("\"|/usr/bin/vacation -t1h, ann\"", vec![Entry::Command("/usr/bin/vacation -t1h, ann".into())]),
-            ("|\"/usr/bin/say \\\"hi\\\"\", x", vec![Entry::Command("/usr/bin/say \"hi\"".into()), address("x")]),
-            ("|/usr/bin/filter -x", vec![Entry::Command("/usr/bin/filter -x".into())]),
-            ("/var/log/mail.archive", vec![Entry::File("/var/log/mail.archive".into())]),
-            ("\"/var/mail/with space\"", vec![Entry::File("/var/mail/with space".into())]),
-            (":include:/etc/mail/list", vec![Entry::Include("/etc/mail/list".into())]),
-            ("\":include:/etc/mail/list\"", vec![Entry::Include("/etc/mail/list".into())]),
-            ("@Example.ORG", vec![Entry::Domain("example.org".into())]),
+            ("\\ann, ann@example.org", vec![AliasEntry::User("ann".into()), address("ann@example.org")]),
+            ("\"|/usr/bin/vacation -t1h, ann\"", vec![AliasEntry::Command("/usr/bin/vacation -t1h, ann".into())]),
+            ("|\"/usr/bin/say \\\"hi\\\"\", x", vec![AliasEntry::Command("/usr/bin/say \"hi\"".into()), address("x")]),
+            ("|/usr/bin/filter -x", vec![AliasEntry::Command("/usr/bin/filter -x".into())]),
+            ("/var/log/mail.archive", vec![AliasEntry::File("/var/log/mail.archive".into())]),
+            ("\"/var/mail/with space\"", vec![AliasEntry::File("/var/mail/with space".into())]),
+            (":include:/etc/mail/list", vec![AliasEntry::Include("/etc/mail/list".into())]),
+            ("\":include:/etc/mail/list\"", vec![AliasEntry::Include("/etc/mail/list".into())]),
+            ("@Example.ORG", vec![AliasEntry::Domain("example.org".into())]),
             ("", vec![]),
             (",,", vec![]),
         ] {
-            assert_eq!(parse(text), Ok(entries), "{text}");
+            assert_eq!(parse_alias(text), Ok(entries), "{text}");
         }
     }
 
@@ -159,7 +159,7 @@ mod tests {
             ("|", "an empty command: |"),
             ("\\a@b", "no user's name behind a backslash: \\a@b"),
         ] {
-            assert_eq!(parse(text).unwrap_err().to_string(), error);
+            assert_eq!(parse_alias(text).unwrap_err().to_string(), error);
         }
     }
 }

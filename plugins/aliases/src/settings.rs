@@ -4,7 +4,7 @@ use waxwing_sdk::settings::{number, string, strings};
 
 /// Settings, named after Postfix parameters. Those marked *server* default to the server's own keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct AliasesSettings {
     /// Domains with local parts in `alias_maps`, lower case. Server.
     pub mydestination: Vec<String>,
     /// Domains with aliases only, without mailboxes, lower case. Server.
@@ -23,7 +23,7 @@ pub struct Settings {
     pub recursion_limit: usize,
 }
 
-impl Default for Settings {
+impl Default for AliasesSettings {
     fn default() -> Self {
         Self {
             mydestination: Vec::new(),
@@ -38,7 +38,7 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
+impl AliasesSettings {
     /// Reads all keys; the error text names the key.
     pub fn read() -> Result<Self, String> {
         let default = Self::default();
@@ -51,8 +51,8 @@ impl Settings {
             virtual_alias_domains: lower("virtual_alias_domains")?,
             myorigin: string("myorigin")?.unwrap_or_default().to_lowercase(),
             recipient_delimiter: string("recipient_delimiter")?.unwrap_or_default(),
-            allow_mail_to_commands: places("allow_mail_to_commands")?,
-            allow_mail_to_files: places("allow_mail_to_files")?,
+            allow_mail_to_commands: is_allowed_in_aliases("allow_mail_to_commands")?,
+            allow_mail_to_files: is_allowed_in_aliases("allow_mail_to_files")?,
             expansion_limit: limit("alias_expansion_limit", default.expansion_limit)?,
             recursion_limit: limit("alias_recursion_limit", default.recursion_limit)?,
         })
@@ -63,7 +63,7 @@ impl Settings {
     }
 }
 
-fn places(key: &str) -> Result<bool, String> {
+fn is_allowed_in_aliases(key: &str) -> Result<bool, String> {
     let places = strings(key)?;
     match places.iter().find(|p| *p != "alias") {
         Some(other) => Err(format!("`{key}` can have \"alias\", not \"{other}\"")),

@@ -14,17 +14,17 @@ use std::path::{Path, PathBuf};
 
 use wit_component::ComponentEncoder;
 
-pub use toolchain::{FORCE, Toolchain};
+pub use toolchain::{TOOLCHAIN_VARIABLE, Toolchain};
 
 /// Target of all plugins: without WASI, so that no system function can be imported by accident.
 pub const TARGET: &str = "wasm32-unknown-unknown";
 
 /// Prefix required of every import of a component.
-const CONTRACT: &str = "waxwing:mail/";
+const CONTRACT_PREFIX: &str = "waxwing:mail/";
 
 /// A compiled plugin.
 #[derive(Debug)]
-pub struct Built {
+pub struct BuiltPlugin {
     /// Name of the cargo package.
     pub package: String,
     /// Binary of the component.
@@ -57,9 +57,9 @@ pub enum BuildError {
 
 /// Compiles `packages` of the workspace of `manifest` with the profile `guest` and converts them to components. The nested cargo uses a
 /// separate directory below `target` for each toolchain: sharing the directory of the outer, waiting cargo would deadlock.
-pub fn build(manifest: &Path, packages: &[&str], target: &Path) -> Result<Vec<Built>, BuildError> {
+pub fn build(manifest: &Path, packages: &[&str], target: &Path) -> Result<Vec<BuiltPlugin>, BuildError> {
     let toolchain = Toolchain::find()?;
-    let directory = target.join(toolchain.directory());
+    let directory = target.join(toolchain.target_subdirectory());
     let mut command = toolchain.cargo();
     command.arg("build").arg("--manifest-path").arg(manifest).args(["--profile", "guest", "--target", TARGET]);
     command.arg("--target-dir").arg(&directory);
@@ -71,15 +71,15 @@ pub fn build(manifest: &Path, packages: &[&str], target: &Path) -> Result<Vec<Bu
         let stderr = String::from_utf8_lossy(&output.stderr);
         return Err(BuildError::Cargo(format!("compiling plugins with {toolchain} failed ({}):\n{stderr}", output.status)));
     }
-    packages.iter().map(|package| component(package, &directory)).collect()
+    packages.iter().map(|package| read_component(package, &directory)).collect()
 }
 
-fn component(package: &str, directory: &Path) -> Result<Built, BuildError> {
+fn read_component(package: &str, directory: &Path) -> Result<BuiltPlugin, BuildError> {
     let failed = |reason: String| BuildError::Component { package: package.to_owned(), reason };
     let file: PathBuf = directory.join(TARGET).join("guest").join(package.replace('-', "_")).with_extension("wasm");
     let module = std::fs::read(&file).map_err(|e| failed(format!("{}: {e}", file.display())))?;
     let component = componentize(&module).map_err(failed)?;
-    Ok(Built { package: package.to_owned(), component })
+    Ok(BuiltPlugin { package: package.to_owned(), component })
 }
 
 /// Converts a core module with an embedded world (custom section of wit-bindgen, in Rust and C) to a component. The error is a text for
@@ -89,7 +89,7 @@ pub fn componentize(module: &[u8]) -> Result<Vec<u8>, String> {
     let component = encoder.encode().map_err(|e| format!("{e:#}"))?;
     match foreign_imports(&component)?.as_slice() {
         [] => Ok(component),
-        foreign => Err(format!("imports {}, and a plugin imports nothing but {CONTRACT}…", foreign.join(", "))),
+        foreign => Err(format!("imports {}, and a plugin imports nothing but {CONTRACT_PREFIX}…", foreign.join(", "))),
     }
 }
 
@@ -99,12 +99,12 @@ pub fn foreign_imports(component: &[u8]) -> Result<Vec<String>, String> {
     let decoded = wit_component::decode(component).map_err(|e| format!("{e:#}"))?;
     let DecodedWasm::Component(resolve, world) = decoded else { return Err("is not a component".to_owned()) };
     let names = resolve.worlds.get(world).into_iter().flat_map(|w| w.imports.keys()).map(|key| resolve.name_world_key(key));
-    Ok(names.filter(|name| !name.starts_with(CONTRACT)).collect())
+    Ok(names.filter(|name| !name.starts_with(CONTRACT_PREFIX)).collect())
 }
 
 /// Returns the target directory that contains a build script's `OUT_DIR`.
 #[must_use]
-pub fn target_of(out_dir: &Path) -> PathBuf {
+pub fn target_directory(out_dir: &Path) -> PathBuf {
     let profile = out_dir.ancestors().find(|d| d.ends_with("build")).and_then(Path::parent);
     profile.and_then(Path::parent).unwrap_or(out_dir).to_path_buf()
 }
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn finds_the_target_directory() {
-        assert_eq!(target_of(Path::new("/x/target/debug/build/bundle-1f/out")), Path::new("/x/target"));
+        assert_eq!(target_directory(Path::new("/x/target/debug/build/bundle-1f/out")), Path::new("/x/target"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::{BuildError, TARGET};
 
 /// Environment variable that forces a toolchain, `rustup` or `debian`. Without the variable the first toolchain found is used, in this
 /// order.
-pub const FORCE: &str = "WAXWING_GUEST_TOOLCHAIN";
+pub const TOOLCHAIN_VARIABLE: &str = "WAXWING_GUEST_TOOLCHAIN";
 
 /// Debian's second compiler (packages `rustc-web`, `cargo-web`, `rust-web-src`).
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
@@ -20,7 +20,7 @@ const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 const STACK_BYTES: usize = 64 << 10;
 
 /// Variables of the outer cargo to hide from the nested cargo: flags for another target, wrappers, directories.
-const CLEARED: [&str; 12] = [
+const CLEARED_VARIABLES: [&str; 12] = [
     "RUSTFLAGS",
     "CARGO_ENCODED_RUSTFLAGS",
     "RUSTC_WRAPPER",
@@ -65,10 +65,10 @@ impl Toolchain {
     /// Finds the toolchain to use on this machine.
     pub fn find() -> Result<Self, BuildError> {
         let missing = |why: &str| BuildError::NoToolchain(why.to_owned());
-        match std::env::var(FORCE).as_deref() {
-            Ok("rustup") => Self::installed().ok_or_else(|| missing(&format!(" ({FORCE}=rustup forbids Debian's)"))),
-            Ok("debian") => Self::debian().ok_or_else(|| missing(&format!(" ({FORCE}=debian forbids rustup's)"))),
-            Ok(other) => Err(missing(&format!(" ({FORCE} is `{other}`, and can be `rustup` or `debian`)"))),
+        match std::env::var(TOOLCHAIN_VARIABLE).as_deref() {
+            Ok("rustup") => Self::installed().ok_or_else(|| missing(&format!(" ({TOOLCHAIN_VARIABLE}=rustup forbids Debian's)"))),
+            Ok("debian") => Self::debian().ok_or_else(|| missing(&format!(" ({TOOLCHAIN_VARIABLE}=debian forbids rustup's)"))),
+            Ok(other) => Err(missing(&format!(" ({TOOLCHAIN_VARIABLE} is `{other}`, and can be `rustup` or `debian`)"))),
             Err(_) => Self::installed().or_else(Self::debian).ok_or_else(|| missing("")),
         }
     }
@@ -76,21 +76,21 @@ impl Toolchain {
     fn installed() -> Option<Self> {
         let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let libraries = print(Path::new(&rustc), &["--print", "target-libdir", "--target", TARGET])?;
+        let libraries = command_output(Path::new(&rustc), &["--print", "target-libdir", "--target", TARGET])?;
         let mut entries = std::fs::read_dir(libraries).ok()?.flatten();
         entries.any(|e| e.file_name().to_string_lossy().starts_with("libstd-")).then_some(Self::Installed { cargo, rustc })
     }
 
     fn debian() -> Option<Self> {
-        let sysroot = print(Path::new(DEBIAN_RUSTC), &["--print", "sysroot"])?;
+        let sysroot = command_output(Path::new(DEBIAN_RUSTC), &["--print", "sysroot"])?;
         let source = Path::new(&sysroot).join("lib/rustlib/src/rust/library/Cargo.lock");
-        let linker = linker()?;
+        let linker = find_linker()?;
         (source.is_file() && Path::new(DEBIAN_CARGO).is_file()).then_some(Self::Debian { linker })
     }
 
     /// Name of the directory below the target directory: two compilers in the same directory would rebuild everything each time.
     #[must_use]
-    pub fn directory(&self) -> &'static str {
+    pub fn target_subdirectory(&self) -> &'static str {
         match self {
             Self::Installed { .. } => "guests",
             Self::Debian { .. } => "guests-debian",
@@ -114,7 +114,7 @@ impl Toolchain {
                 command
             }
         };
-        for name in CLEARED {
+        for name in CLEARED_VARIABLES {
             command.env_remove(name);
         }
         command.env("RUSTFLAGS", format!("-C link-arg=-zstack-size={STACK_BYTES}"));
@@ -132,8 +132,8 @@ impl Toolchain {
 }
 
 /// Finds a linker for WebAssembly: of any rustup toolchain, or else of the package `lld`.
-fn linker() -> Option<PathBuf> {
-    let sysroot = print(Path::new("rustc"), &["--print", "sysroot"]).map(PathBuf::from);
+fn find_linker() -> Option<PathBuf> {
+    let sysroot = command_output(Path::new("rustc"), &["--print", "sysroot"]).map(PathBuf::from);
     let host = sysroot.as_ref().map(|s| s.join("lib/rustlib"));
     let hosts = host.and_then(|h| std::fs::read_dir(h).ok()).into_iter().flatten().flatten();
     let rust_lld = hosts.map(|h| h.path().join("bin/rust-lld"));
@@ -142,7 +142,7 @@ fn linker() -> Option<PathBuf> {
     rust_lld.chain(wasm_ld).find(|p| p.is_file())
 }
 
-fn print(rustc: &Path, arguments: &[&str]) -> Option<String> {
+fn command_output(rustc: &Path, arguments: &[&str]) -> Option<String> {
     let output = Command::new(rustc).args(arguments).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -9,7 +9,7 @@
 
 /// A plugin embedded in the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standard {
+pub struct StandardPlugin {
     /// Plugin name in the configuration.
     pub name: &'static str,
     /// Binary of the component.
@@ -17,15 +17,15 @@ pub struct Standard {
 }
 
 /// All standard plugins, in configuration order.
-pub const STANDARD: &[Standard] = &[
-    Standard { name: "cleanup", component: include_bytes!(concat!(env!("OUT_DIR"), "/cleanup.wasm")) },
-    Standard { name: "aliases", component: include_bytes!(concat!(env!("OUT_DIR"), "/aliases.wasm")) },
+pub const STANDARD_PLUGINS: &[StandardPlugin] = &[
+    StandardPlugin { name: "cleanup", component: include_bytes!(concat!(env!("OUT_DIR"), "/cleanup.wasm")) },
+    StandardPlugin { name: "aliases", component: include_bytes!(concat!(env!("OUT_DIR"), "/aliases.wasm")) },
 ];
 
 /// Returns the component of a standard plugin by name.
 #[must_use]
-pub fn standard(name: &str) -> Option<&'static [u8]> {
-    STANDARD.iter().find(|s| s.name == name).map(|s| s.component)
+pub fn standard_component(name: &str) -> Option<&'static [u8]> {
+    STANDARD_PLUGINS.iter().find(|s| s.name == name).map(|s| s.component)
 }
 
 #[cfg(test)]
@@ -34,9 +34,9 @@ mod tests {
 
     #[test]
     fn components_import_the_contract_alone() {
-        for plugin in STANDARD {
+        for plugin in STANDARD_PLUGINS {
             assert_eq!(waxwing_builder::foreign_imports(plugin.component), Ok(vec![]), "{}", plugin.name);
         }
-        assert_eq!(standard("nobody"), None);
+        assert_eq!(standard_component("nobody"), None);
     }
 }

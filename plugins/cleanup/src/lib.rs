@@ -7,35 +7,35 @@
 //! Start reading at: [`header_changes`], then [`rewrite_address`].
 
 mod date;
+mod header;
 mod rewrite;
 mod settings;
-mod tidy;
 
 use std::cell::OnceCell;
 
 use waxwing_sdk::hooks::{on_cleanup, on_load, on_rewrite_address};
 use waxwing_sdk::{Address, Verdict, edit, log, message, transaction};
 
-pub use date::rfc5322;
-pub use rewrite::rewrite;
-pub use settings::Settings;
-pub use tidy::{Change, Missing, tidy};
+pub use date::format_rfc5322;
+pub use header::{HeaderChange, MissingFieldContext, header_changes};
+pub use rewrite::rewrite_address;
+pub use settings::CleanupSettings;
 
 /// Plugin type that implements the hooks.
 pub struct Cleanup;
 
 thread_local! {
-    static SETTINGS: OnceCell<Settings> = const { OnceCell::new() };
+    static SETTINGS: OnceCell<CleanupSettings> = const { OnceCell::new() };
 }
 
-fn with_settings<T>(answer: impl FnOnce(&Settings) -> T) -> T {
+fn with_settings<T>(answer: impl FnOnce(&CleanupSettings) -> T) -> T {
     // Cannot fail: `load` has validated the same settings in an earlier instance.
-    SETTINGS.with(|settings| answer(settings.get_or_init(|| Settings::read().unwrap_or_default())))
+    SETTINGS.with(|settings| answer(settings.get_or_init(|| CleanupSettings::read().unwrap_or_default())))
 }
 
 impl on_load::Guest for Cleanup {
     fn load() -> Result<(), String> {
-        Settings::read().map(drop)
+        CleanupSettings::read().map(drop)
     }
 }
 
@@ -43,13 +43,13 @@ impl on_cleanup::Guest for Cleanup {
     fn cleanup() -> Verdict {
         with_settings(|settings| {
             let fields = message::headers();
-            let changes = tidy(settings, &fields, transaction::origin(), || Missing {
+            let changes = header_changes(settings, &fields, transaction::origin(), || MissingFieldContext {
                 id: transaction::id(),
                 received_at_ms: transaction::received_at_ms(),
                 sender: transaction::sender().flatten(),
             });
             for change in changes {
-                if let Err(error) = stage(change) {
+                if let Err(error) = apply_change(change) {
                     log::write(log::Level::Warn, &format!("header field not changed: {error:?}"));
                 }
             }
@@ -58,17 +58,17 @@ impl on_cleanup::Guest for Cleanup {
     }
 }
 
-fn stage(change: Change) -> Result<(), edit::EditError> {
+fn apply_change(change: HeaderChange) -> Result<(), edit::EditError> {
     match change {
-        Change::Add { name, value } => edit::add_header(&name, value.as_bytes()),
-        Change::Remove { name, nth } => edit::remove_header(&name, nth),
-        Change::Shorten { name, nth, value } => edit::replace_header(&name, nth, &value),
+        HeaderChange::Add { name, value } => edit::add_header(&name, value.as_bytes()),
+        HeaderChange::Remove { name, nth } => edit::remove_header(&name, nth),
+        HeaderChange::Truncate { name, nth, value } => edit::replace_header(&name, nth, &value),
     }
 }
 
 impl on_rewrite_address::Guest for Cleanup {
     fn rewrite_address(address: Address, role: on_rewrite_address::Role) -> Option<Address> {
-        with_settings(|settings| rewrite(settings, &address, role))
+        with_settings(|settings| rewrite_address(settings, &address, role))
     }
 }
 

@@ -9,7 +9,7 @@ const MESSAGE_DROP_HEADERS: [&str; 4] = ["bcc", "content-length", "resent-bcc", 
 
 /// Settings, named after Postfix parameters. Those marked *server* default to the server's own keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct CleanupSettings {
     /// Host name in Message-ID. Server.
     pub myhostname: String,
     /// Domain that completes bare addresses; if empty, the host completes them. Server.
@@ -26,7 +26,7 @@ pub struct Settings {
     pub masquerade_exceptions: Vec<String>,
 }
 
-impl Default for Settings {
+impl Default for CleanupSettings {
     fn default() -> Self {
         Self {
             myhostname: "localhost".to_owned(),
@@ -40,7 +40,7 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
+impl CleanupSettings {
     /// Reads all keys; the error text names the key.
     pub fn read() -> Result<Self, String> {
         let default = Self::default();

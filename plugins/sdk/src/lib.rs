@@ -66,18 +66,18 @@ mod generated {
 }
 
 #[cfg(all(target_arch = "wasm32", feature = "heap"))]
-mod heap;
+mod allocator;
+mod constructors;
 #[allow(missing_docs, unsafe_code, unreachable_pub, clippy::all, reason = "generated; the documentation is in the WIT")]
 #[allow(clippy::allow_attributes_without_reason, clippy::indexing_slicing, reason = "generated")]
 pub mod hooks;
-mod panic;
+mod panic_hook;
 pub mod settings;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
-mod words;
 
 #[doc(hidden)]
-pub use panic::report_panics as __report_panics;
+pub use panic_hook::report_panics as __report_panics;
 #[doc(hidden)]
 pub use wit_bindgen::rt as __rt;
 #[doc(hidden)]
@@ -93,12 +93,12 @@ pub use types::{Address, AddressClass, Notify, Payload, Recipient, Reply, Revers
 #[cfg(target_arch = "wasm32")]
 pub use generated::waxwing::mail::{clock, dns, http, kv, random, submit};
 #[cfg(not(target_arch = "wasm32"))]
-pub use testing::reach::{clock, dns, http, kv, random, submit};
+pub use testing::fake_services::{clock, dns, http, kv, random, submit};
 
 #[cfg(target_arch = "wasm32")]
 pub use generated::waxwing::mail::{action, config, content, edit, log, lookup, message, metrics, transaction};
 #[cfg(not(target_arch = "wasm32"))]
-pub use testing::host::{action, config, content, edit, log, lookup, message, metrics, transaction};
+pub use testing::fake_host::{action, config, content, edit, log, lookup, message, metrics, transaction};
 
 /// Exports a type as a plugin: `export!(Plugin: on_load, on_message);`. The type implements `hooks::HOOK::Guest` for each named hook;
 /// exporting subscribes the hook. A panic's message goes to the host's log before the call ends as a fault.

@@ -15,17 +15,17 @@ use crate::config;
 
 /// Reads an optional string. The error names the key and the expected type.
 pub fn string(key: &str) -> Result<Option<String>, String> {
-    read(key, "a string", |json| json.string())
+    read_value(key, "a string", |json| json.string())
 }
 
 /// Reads a list of strings; empty if the key is missing.
 pub fn strings(key: &str) -> Result<Vec<String>, String> {
-    Ok(read(key, "a list of strings", |json| json.strings())?.unwrap_or_default())
+    Ok(read_value(key, "a list of strings", |json| json.strings())?.unwrap_or_default())
 }
 
 /// Reads an optional boolean, `true` or `false`.
 pub fn boolean(key: &str) -> Result<Option<bool>, String> {
-    read(key, "true or false", |json| match json.rest {
+    read_value(key, "true or false", |json| match json.rest {
         "true" => json.take("true").map(|()| true),
         _ => json.take("false").map(|()| false),
     })
@@ -33,15 +33,15 @@ pub fn boolean(key: &str) -> Result<Option<bool>, String> {
 
 /// Reads an optional non-negative integer.
 pub fn number(key: &str) -> Result<Option<u64>, String> {
-    read(key, "a whole number", |json| {
+    read_value(key, "a whole number", |json| {
         let text = std::mem::take(&mut json.rest);
         text.parse().ok()
     })
 }
 
-fn read<T>(key: &str, what: &str, parse: impl FnOnce(&mut Json<'_>) -> Option<T>) -> Result<Option<T>, String> {
+fn read_value<T>(key: &str, what: &str, parse: impl FnOnce(&mut JsonReader<'_>) -> Option<T>) -> Result<Option<T>, String> {
     let Some(text) = config::get(key) else { return Ok(None) };
-    let mut json = Json { rest: text.trim() };
+    let mut json = JsonReader { rest: text.trim() };
     match parse(&mut json) {
         Some(value) if json.rest.is_empty() => Ok(Some(value)),
         _ => Err(format!("`{key}` must be {what}, not {text}")),
@@ -49,11 +49,11 @@ fn read<T>(key: &str, what: &str, parse: impl FnOnce(&mut Json<'_>) -> Option<T>
 }
 
 /// Minimal JSON reader (RFC 8259) for settings: smaller than a library, since every plugin is downloaded and compiled.
-struct Json<'a> {
+struct JsonReader<'a> {
     rest: &'a str,
 }
 
-impl Json<'_> {
+impl JsonReader<'_> {
     fn take(&mut self, token: &str) -> Option<()> {
         self.rest = self.rest.trim_start().strip_prefix(token)?.trim_start();
         Some(())
@@ -90,7 +90,7 @@ impl Json<'_> {
                     't' => '\t',
                     'b' => '\u{8}',
                     'f' => '\u{c}',
-                    'u' => escaped(&mut chars)?,
+                    'u' => parse_unicode_escape(&mut chars)?,
                     c @ ('"' | '\\' | '/') => c,
                     _ => return None,
                 }),
@@ -101,7 +101,7 @@ impl Json<'_> {
     }
 }
 
-fn escaped(chars: &mut std::str::CharIndices<'_>) -> Option<char> {
+fn parse_unicode_escape(chars: &mut std::str::CharIndices<'_>) -> Option<char> {
     let unit = |chars: &mut std::str::CharIndices<'_>| (0..4).try_fold(0, |n, _| Some(n * 16 + chars.next()?.1.to_digit(16)?));
     let high = unit(chars)?;
     if !(0xd800..0xdc00).contains(&high) {

@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use waxwing_queue::UNIT_RECIPIENTS_MAX;
-use waxwing_types::{Address, BodyType, Envelope, Notify, Origin, QueueId, Recipient, ReversePath, Tags, Timestamp, Via};
+use waxwing_types::{Address, BodyType, Envelope, Notify, Origin, QueueId, Recipient, ReversePath, Source, Tags, Timestamp};
 
 /// Small random number generator with incompressible output.
-pub struct Dice(u64);
+pub struct TestRng(u64);
 
-impl Dice {
+impl TestRng {
     /// Creates a generator from a seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
@@ -15,7 +15,7 @@ impl Dice {
     }
 
     /// Next number (splitmix64).
-    pub fn roll(&mut self) -> u64 {
+    pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -25,13 +25,13 @@ impl Dice {
 
     /// Random number below `end`.
     pub fn below(&mut self, end: u64) -> u64 {
-        self.roll() % end.max(1)
+        self.next_u64() % end.max(1)
     }
 
     fn fill(&mut self, length: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(length + 8);
         while bytes.len() < length {
-            bytes.extend_from_slice(&self.roll().to_le_bytes());
+            bytes.extend_from_slice(&self.next_u64().to_le_bytes());
         }
         bytes.truncate(length);
         bytes
@@ -41,7 +41,7 @@ impl Dice {
 /// Bytes of the body: mostly small, some near the limit of 256 KiB, some far above.
 #[must_use]
 pub fn body_size(id: QueueId) -> usize {
-    let mut dice = Dice::new(id.as_u64());
+    let mut dice = TestRng::new(id.as_u64());
     let (low, high) = match dice.below(100) {
         0..=9 => (0, 10),
         10..=69 => (100, 5_000),
@@ -55,7 +55,7 @@ pub fn body_size(id: QueueId) -> usize {
 /// Message body of the ID.
 #[must_use]
 pub fn body(id: QueueId) -> Bytes {
-    Dice::new(!id.as_u64()).fill(body_size(id)).into()
+    TestRng::new(!id.as_u64()).fill(body_size(id)).into()
 }
 
 /// Header block of the ID.
@@ -67,7 +67,7 @@ pub fn head(id: QueueId) -> Bytes {
 /// Number of recipients: mostly few, sometimes enough for several delivery units.
 #[must_use]
 pub fn recipient_count(id: QueueId) -> usize {
-    let mut dice = Dice::new(id.as_u64().rotate_left(17));
+    let mut dice = TestRng::new(id.as_u64().rotate_left(17));
     match dice.below(20) {
         0 => 51 + dice.below(100) as usize,
         n => 1 + (n % 3) as usize,
@@ -90,14 +90,14 @@ pub fn envelope(id: QueueId, received_at: Timestamp) -> Envelope {
         notify: if n % 5 == 4 { Notify::On { success: true, failure: true, delay: false } } else { Notify::Default },
     };
     Envelope {
-        sender: if id.as_u64().is_multiple_of(13) { ReversePath::Null } else { ReversePath::Of(address(0)) },
+        sender: if id.as_u64().is_multiple_of(13) { ReversePath::Null } else { ReversePath::Address(address(0)) },
         recipients: (0..recipient_count(id)).map(recipient).collect(),
         body_type: BodyType::EightBitMime,
         ret: None,
         envid: None,
         smtputf8: false,
         require_tls: false,
-        origin: Origin::internal(Via::Smtp, received_at),
+        origin: Origin::internal(Source::Smtp, received_at),
     }
 }
 

@@ -12,8 +12,8 @@
 
 pub mod child;
 pub mod content;
-pub mod lossy;
 pub mod model;
+pub mod power_cut;
 pub mod rounds;
 pub mod workload;
 

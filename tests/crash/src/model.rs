@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
-use waxwing_queue::{BODY_INLINE_BYTES_MAX, EmbeddedSpool, Spool, SpoolError, Stats, Unit, UnitState};
+use waxwing_queue::{BODY_INLINE_BYTES_MAX, EmbeddedSpool, Spool, SpoolError, SpoolStats, Unit, UnitState};
 use waxwing_types::{Message, QueueId};
 
 use crate::content;
@@ -14,7 +14,7 @@ const READ_BYTES: usize = 100_000;
 
 /// State of a delivery unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum UnitStatus {
     /// Never enqueued, or finished.
     Absent,
     /// Due, after this number of attempts.
@@ -26,22 +26,22 @@ pub enum State {
 #[derive(Clone, Debug)]
 struct UnitModel {
     /// Last acknowledged state.
-    acknowledged: State,
+    acknowledged: UnitStatus,
     /// Unacknowledged settlement: resulting state, and ID of the DSN.
-    begun: Option<(State, Option<QueueId>)>,
+    pending: Option<(UnitStatus, Option<QueueId>)>,
 }
 
 #[derive(Clone, Debug)]
 struct MessageModel {
     /// Enqueue acknowledged, or a later operation reported.
-    taken: bool,
+    enqueued: bool,
     units: Vec<UnitModel>,
 }
 
 impl MessageModel {
     fn new(id: QueueId, taken: bool) -> Self {
-        let unit = UnitModel { acknowledged: State::Due(0), begun: None };
-        Self { taken, units: vec![unit; usize::from(content::unit_count(id))] }
+        let unit = UnitModel { acknowledged: UnitStatus::Due(0), pending: None };
+        Self { enqueued: taken, units: vec![unit; usize::from(content::unit_count(id))] }
     }
 }
 
@@ -57,19 +57,19 @@ pub struct Model {
 
 impl Model {
     /// Applies a complete report line.
-    pub fn line(&mut self, line: &str) -> Result<()> {
+    pub fn apply_line(&mut self, line: &str) -> Result<()> {
         let words: Vec<&str> = line.split(' ').collect();
-        self.words(&words).with_context(|| format!("line {line:?}"))
+        self.apply_fields(&words).with_context(|| format!("line {line:?}"))
     }
 
-    fn words(&mut self, words: &[&str]) -> Result<()> {
+    fn apply_fields(&mut self, words: &[&str]) -> Result<()> {
         let (word, id) = (words[0], words[1].parse::<QueueId>()?);
         if word == "e" {
             self.messages.insert(id, MessageModel::new(id, false));
             return Ok(());
         }
         let message = self.messages.get_mut(&id).context("an unknown message")?;
-        message.taken = true;
+        message.enqueued = true;
         if word == "E" {
             self.enqueued += 1;
             return Ok(());
@@ -79,24 +79,24 @@ impl Model {
         match word {
             "s" => {
                 let state = match words[4] {
-                    "gone" => State::Absent,
-                    "due" => State::Due(attempts),
-                    "hold" => State::Held(attempts),
+                    "gone" => UnitStatus::Absent,
+                    "due" => UnitStatus::Due(attempts),
+                    "hold" => UnitStatus::Held(attempts),
                     other => bail!("unknown state {other}"),
                 };
                 let dsn = words.get(5).map(|id| id.parse()).transpose()?;
-                ensure!(unit.begun.is_none(), "a unit is settled twice at once");
-                unit.begun = Some((state, dsn));
+                ensure!(unit.pending.is_none(), "a unit is settled twice at once");
+                unit.pending = Some((state, dsn));
                 if let Some(dsn) = dsn {
                     self.messages.insert(dsn, MessageModel::new(dsn, false));
                 }
             }
             "S" => {
-                let (state, dsn) = unit.begun.take().context("an answer without a question")?;
+                let (state, dsn) = unit.pending.take().context("an answer without a question")?;
                 unit.acknowledged = state;
                 self.settled += 1;
                 if let Some(dsn) = dsn {
-                    self.messages.get_mut(&dsn).context("an unknown report")?.taken = true;
+                    self.messages.get_mut(&dsn).context("an unknown report")?.enqueued = true;
                 }
             }
             other => bail!("unknown word {other}"),
@@ -106,7 +106,7 @@ impl Model {
 
     /// Compares a newly opened spool with the permitted contents, byte by byte. Afterwards the model equals the contents found.
     pub async fn verify(&mut self, spool: &EmbeddedSpool, file_names: BTreeSet<String>) -> Result<()> {
-        let found = Found::read(spool).await?;
+        let found = SpoolContents::read(spool).await?;
         self.compare_units(&found)?;
         let mut expected_files = BTreeSet::new();
         for id in found.units.keys() {
@@ -125,26 +125,26 @@ impl Model {
         Ok(())
     }
 
-    fn compare_units(&self, found: &Found) -> Result<()> {
+    fn compare_units(&self, found: &SpoolContents) -> Result<()> {
         for id in found.units.keys() {
             ensure!(self.messages.contains_key(id), "message {id} was never begun, or was gone and came back");
         }
         for (id, message) in &self.messages {
             let units = found.units.get(id);
-            if units.is_none() && !message.taken {
+            if units.is_none() && !message.enqueued {
                 continue;
             }
             for (number, unit) in message.units.iter().enumerate() {
-                let state = units.and_then(|units| units.get(&(number as u16))).copied().unwrap_or(State::Absent);
-                let settled = unit.begun.is_some_and(|(begun, _)| begun == state);
+                let state = units.and_then(|units| units.get(&(number as u16))).copied().unwrap_or(UnitStatus::Absent);
+                let settled = unit.pending.is_some_and(|(begun, _)| begun == state);
                 ensure!(
                     settled || state == unit.acknowledged,
                     "unit {number} of message {id} is {state:?}; acknowledged {:?}, begun {:?}",
                     unit.acknowledged,
-                    unit.begun
+                    unit.pending
                 );
-                if let Some((_, Some(dsn))) = unit.begun {
-                    let reported = found.units.contains_key(&dsn) || self.messages.get(&dsn).is_some_and(|dsn| dsn.taken);
+                if let Some((_, Some(dsn))) = unit.pending {
+                    let reported = found.units.contains_key(&dsn) || self.messages.get(&dsn).is_some_and(|dsn| dsn.enqueued);
                     ensure!(settled == reported, "unit {number} of message {id}: settled {settled}, reported {reported}");
                 }
             }
@@ -152,14 +152,14 @@ impl Model {
         Ok(())
     }
 
-    fn adopt(&mut self, found: &Found) {
+    fn adopt(&mut self, found: &SpoolContents) {
         self.messages.retain(|id, _| found.units.contains_key(id));
         for (id, units) in &found.units {
             let message = self.messages.get_mut(id).unwrap();
-            message.taken = true;
+            message.enqueued = true;
             for (number, unit) in message.units.iter_mut().enumerate() {
-                let state = units.get(&(number as u16)).copied().unwrap_or(State::Absent);
-                *unit = UnitModel { acknowledged: state, begun: None };
+                let state = units.get(&(number as u16)).copied().unwrap_or(UnitStatus::Absent);
+                *unit = UnitModel { acknowledged: state, pending: None };
             }
         }
     }
@@ -179,14 +179,14 @@ impl Model {
 
 /// Contents listed by the spool.
 #[derive(Default)]
-struct Found {
-    units: BTreeMap<QueueId, BTreeMap<u16, State>>,
+struct SpoolContents {
+    units: BTreeMap<QueueId, BTreeMap<u16, UnitStatus>>,
     incoming: u64,
     deferred: u64,
     hold: u64,
 }
 
-impl Found {
+impl SpoolContents {
     async fn read(spool: &EmbeddedSpool) -> Result<Self> {
         let mut found = Self::default();
         let mut after = None;
@@ -205,25 +205,25 @@ impl Found {
         }
     }
 
-    fn count(&mut self, state: &UnitState, unit: &Unit) -> Result<State> {
+    fn count(&mut self, state: &UnitState, unit: &Unit) -> Result<UnitStatus> {
         Ok(match state {
             UnitState::Incoming => {
                 self.incoming += 1;
-                State::Due(unit.attempts)
+                UnitStatus::Due(unit.attempts)
             }
             UnitState::Deferred => {
                 self.deferred += 1;
-                State::Due(unit.attempts)
+                UnitStatus::Due(unit.attempts)
             }
             UnitState::Hold(_) => {
                 self.hold += 1;
-                State::Held(unit.attempts)
+                UnitStatus::Held(unit.attempts)
             }
             UnitState::Corrupt(detail) => bail!("unit {} of {} is corrupt: {detail}", unit.number, unit.id),
         })
     }
 
-    fn compare_stats(&self, stats: &Stats) -> Result<()> {
+    fn compare_stats(&self, stats: &SpoolStats) -> Result<()> {
         let counted = (self.incoming, self.deferred, self.hold, 0);
         let said = (stats.incoming, stats.deferred, stats.hold, stats.corrupt);
         ensure!(counted == said, "counted {counted:?}, the spool says {said:?}");
@@ -234,7 +234,7 @@ impl Found {
 async fn compare_message(id: QueueId, message: &Message) -> Result<()> {
     ensure!(*message.envelope == content::envelope(id, message.envelope.origin.received_at), "another envelope");
     ensure!(*message.tags == content::tags(id), "other tags");
-    ensure!(message.head == content::head(id), "another head");
+    ensure!(message.header == content::head(id), "another head");
     let expected = content::body(id);
     ensure!(message.body.size() == expected.len() as u64, "another size of body");
     let mut offset = 0;

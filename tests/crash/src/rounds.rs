@@ -9,23 +9,23 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use crate::child;
-use crate::content::Dice;
+use crate::content::TestRng;
 use crate::model::Model;
 
 /// Way to end a child process.
 #[derive(Clone, Copy, Debug)]
-pub enum End<'a> {
+pub enum ChildEnd<'a> {
     /// SIGKILL after the given time.
     Kill(Duration),
     /// Abort at the nth pass of the named crash point.
-    At(&'a str, u64),
+    CrashPoint(&'a str, u64),
 }
 
 /// Runs a child to the end and feeds the report lines to the model.
-pub fn run_child(program: &Path, directory: &Path, messages: u64, end: End<'_>, model: &mut Model) -> Result<ExitStatus> {
+pub fn run_child(program: &Path, directory: &Path, messages: u64, end: ChildEnd<'_>, model: &mut Model) -> Result<ExitStatus> {
     let mut command = Command::new(program);
     command.arg("child").arg(directory).arg(messages.to_string()).stdin(Stdio::null()).stdout(Stdio::piped());
-    if let End::At(point, nth) = end {
+    if let ChildEnd::CrashPoint(point, nth) = end {
         command.env("WAXWING_CRASH_POINT", point).env("WAXWING_CRASH_AFTER", nth.to_string());
     }
     let mut running = command.spawn()?;
@@ -41,13 +41,13 @@ pub fn run_child(program: &Path, directory: &Path, messages: u64, end: End<'_>, 
         }
         Ok(lines)
     });
-    if let End::Kill(after) = end {
+    if let ChildEnd::Kill(after) = end {
         std::thread::sleep(after);
         running.kill()?;
     }
     let status = running.wait()?;
     let lines = reader.join().expect("the reader panicked")?;
-    lines.iter().try_for_each(|line| model.line(line))?;
+    lines.iter().try_for_each(|line| model.apply_line(line))?;
     Ok(status)
 }
 
@@ -65,10 +65,10 @@ pub fn verify(directory: &Path, model: &mut Model) -> Result<()> {
 /// Kills a child at a random time, repeatedly on the same store.
 pub fn kill_rounds(program: &Path, directory: &Path, rounds: u32, longest: Duration, seed: u64) -> Result<Model> {
     let mut model = Model::default();
-    let mut dice = Dice::new(seed);
+    let mut dice = TestRng::new(seed);
     for round in 1..=rounds {
         let after = Duration::from_millis(100 + dice.below(longest.as_millis() as u64));
-        let status = run_child(program, directory, u64::MAX, End::Kill(after), &mut model)?;
+        let status = run_child(program, directory, u64::MAX, ChildEnd::Kill(after), &mut model)?;
         ensure!(status.code().is_none(), "the child ended by itself: {status}");
         verify(directory, &mut model).with_context(|| format!("round {round}, killed after {after:?}, seed {seed}"))?;
         println!(

@@ -13,11 +13,11 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use waxwing_queue::{
-    After, EmbeddedSpool, Lease, NewBody, NewMessage, Settle, Spool, SpoolError, UNIT_RECIPIENTS_MAX, Unit, UnitRecipient,
+    EmbeddedSpool, Lease, NewBody, NewMessage, NextState, Settlement, Spool, SpoolError, UNIT_RECIPIENTS_MAX, Unit, UnitRecipient,
 };
 use waxwing_types::{Clock, EnhancedCode, QueueId, Status};
 
-use crate::content::{self, Dice};
+use crate::content::{self, TestRng};
 
 /// Number of enqueueing tasks.
 const PRODUCERS: u64 = 16;
@@ -31,7 +31,7 @@ const PAUSES_MAX: u32 = 40;
 const ATTEMPTS_MAX: u32 = 3;
 
 /// Consumer of report lines.
-pub type Report = Arc<dyn Fn(String) + Send + Sync>;
+pub type ReportSink = Arc<dyn Fn(String) + Send + Sync>;
 
 /// Workload and its dependencies.
 #[derive(Clone)]
@@ -39,7 +39,7 @@ pub struct Workload {
     /// Spool under test.
     pub spool: EmbeddedSpool,
     /// Consumer of the report lines.
-    pub report: Report,
+    pub report: ReportSink,
     /// Wall clock of the workload.
     pub clock: Arc<dyn Clock>,
     /// Number of messages to enqueue.
@@ -67,13 +67,13 @@ impl Workload {
             result
         };
         // All tasks are awaited, so that every acknowledgement is reported: after an error the others end soon.
-        let (produced, owned) = tokio::join!(producers, self.clone().own(lease, producing));
+        let (produced, owned) = tokio::join!(producers, self.clone().settle_units(lease, producing));
         produced.and(owned)
     }
 
     async fn produce(self, left: Arc<AtomicU64>) -> Result<(), SpoolError> {
         while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
-            let id = self.spool.ids().next(self.clock.now());
+            let id = self.spool.queue_ids().next(self.clock.now());
             (self.report)(format!("e {id}"));
             let message = self.message(id).await?;
             self.spool.enqueue(message).await?;
@@ -91,7 +91,7 @@ impl Workload {
     async fn message(&self, id: QueueId) -> Result<NewMessage, SpoolError> {
         let all = content::body(id);
         let declared = if id.as_u64().is_multiple_of(2) { 0 } else { all.len() as u64 };
-        let mut writer = self.spool.body_writer(id, self.spool.room(declared)?);
+        let mut writer = self.spool.body_writer(id, self.spool.reserve_space(declared)?);
         for start in (0..all.len()).step_by(50_000) {
             writer.write(all.slice(start..all.len().min(start + 50_000))).await?;
         }
@@ -103,18 +103,18 @@ impl Workload {
         Ok(NewMessage {
             id,
             envelope,
-            head: content::head(id),
+            header: content::head(id),
             body,
             tags: content::tags(id),
             hold: None,
             not_before: Duration::ZERO,
             priority: 0,
-            with: Vec::new(),
+            attached: Vec::new(),
         })
     }
 
     /// Settles new and due units.
-    async fn own(self, lease: Lease, producing: watch::Receiver<bool>) -> Result<(), SpoolError> {
+    async fn settle_units(self, lease: Lease, producing: watch::Receiver<bool>) -> Result<(), SpoolError> {
         let mut settlings = JoinSet::new();
         let result = self.dispatch(lease, producing, &mut settlings).await;
         result.and(join(&mut settlings).await)
@@ -126,7 +126,7 @@ impl Workload {
         producing: watch::Receiver<bool>,
         settlings: &mut JoinSet<Result<(), SpoolError>>,
     ) -> Result<(), SpoolError> {
-        let mut fresh = self.spool.fresh();
+        let mut fresh = self.spool.new_units();
         let slots = Arc::new(Semaphore::new(SETTLINGS));
         // Units arrive by notification and by scan; each version of a unit is processed once.
         let mut worked_on: HashMap<(QueueId, u16), u64> = HashMap::new();
@@ -169,18 +169,18 @@ impl Workload {
 
     async fn settle(&self, lease: &Lease, unit: Unit) -> Result<(), SpoolError> {
         let (id, number, attempts) = (unit.id, unit.number, unit.attempts + 1);
-        let mut dice = Dice::new(id.as_u64() ^ u64::from(number) << 32 ^ u64::from(attempts));
+        let mut dice = TestRng::new(id.as_u64() ^ u64::from(number) << 32 ^ u64::from(attempts));
         let (word, after, with_dsn) = match dice.below(100) {
-            0..=1 => ("hold", After::Hold("the dice said so".to_owned()), false),
+            0..=1 => ("hold", NextState::Hold("the dice said so".to_owned()), false),
             2..=29 if attempts < ATTEMPTS_MAX => {
-                ("due", After::At(self.clock.now() + Duration::from_millis(dice.below(30))), dice.below(8) == 0)
+                ("due", NextState::RetryAt(self.clock.now() + Duration::from_millis(dice.below(30))), dice.below(8) == 0)
             }
-            n => ("gone", After::Gone, n > 90),
+            n => ("gone", NextState::Removed, n > 90),
         };
         let dsn = if with_dsn { Some(self.dsn().await?) } else { None };
         let name = dsn.as_ref().map(|dsn| format!(" {}", dsn.id)).unwrap_or_default();
         let remaining = if word == "gone" { Vec::new() } else { deferred(&unit.recipients) };
-        let settle = Settle { unit, remaining, attempts, after, made: dsn.into_iter().collect() };
+        let settle = Settlement { unit, remaining, attempts, next_state: after, generated: dsn.into_iter().collect() };
         (self.report)(format!("s {id} {number} {attempts} {word}{name}"));
         self.spool.settle(lease, settle).await?;
         (self.report)(format!("S {id} {number} {attempts}"));
@@ -189,7 +189,7 @@ impl Workload {
 
     /// DSN: small bodies inline, large bodies through a writer, as for DSNs that return the full message.
     async fn dsn(&self) -> Result<NewMessage, SpoolError> {
-        let id = self.spool.ids().next(self.clock.now());
+        let id = self.spool.queue_ids().next(self.clock.now());
         match NewBody::inline(content::body(id)) {
             Ok(body) => self.new_message(id, body),
             Err(_large) => self.message(id).await,
@@ -209,5 +209,5 @@ async fn join(tasks: &mut JoinSet<Result<(), SpoolError>>) -> Result<(), SpoolEr
 fn deferred(recipients: &[UnitRecipient]) -> Vec<UnitRecipient> {
     assert!(recipients.len() <= UNIT_RECIPIENTS_MAX);
     let status = Status::local(EnhancedCode::new(4, 4, 1), "the dice said later");
-    recipients.iter().map(|recipient| UnitRecipient { index: recipient.index, last: Some(status.clone()) }).collect()
+    recipients.iter().map(|recipient| UnitRecipient { index: recipient.index, last_status: Some(status.clone()) }).collect()
 }

@@ -11,9 +11,10 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 use waxwing_auth::{
-    Binding, Login, LoginStep, PlainResponse, SaslError, Scram, ScramKeys, parse_oauthbearer, parse_plain, parse_xoauth2,
+    ChannelBinding, LoginMechanism, LoginStep, PlainResponse, SaslError, ScramExchange, ScramKeys, parse_oauthbearer,
+    parse_plain, parse_xoauth2,
 };
-use waxwing_smtp::server::{Answer, AuthStep, Question};
+use waxwing_smtp::server::{AuthStep, ServerAnswer, ServerQuestion};
 use waxwing_smtp::{ReplyReader, ServerSession, ServerSettings};
 use waxwing_types::{Input, Reply};
 
@@ -33,7 +34,7 @@ const LINE_BYTES_MAX: usize = 2048;
 const MECHANISMS: [&str; 5] = ["PLAIN", "LOGIN", "OAUTHBEARER", "XOAUTH2", "SCRAM-SHA-256"];
 const PLUS: &str = "SCRAM-SHA-256-PLUS";
 
-static KEYS: LazyLock<ScramKeys> = LazyLock::new(|| ScramKeys::of(PASSWORD, SALT, ROUNDS).expect("keys"));
+static KEYS: LazyLock<ScramKeys> = LazyLock::new(|| ScramKeys::from_password(PASSWORD, SALT, ROUNDS).expect("keys"));
 
 /// Any chopping gives the same; memory is bounded; what a mechanism is given stood in the wire as its base64; each mechanism reads what a plain
 /// second reading of its RFC reads; nobody is let in but who knows the secret, and the session says so exactly then.
@@ -117,10 +118,10 @@ fn settings(letters: &[u8]) -> ServerSettings {
     settings
 }
 
-fn run<'w>(letters: &[u8], flights: &'w [Vec<u8>], cut: impl Fn(&'w [u8]) -> Vec<&'w [u8]>) -> Vec<Event<Question>> {
+fn run<'w>(letters: &[u8], flights: &'w [Vec<u8>], cut: impl Fn(&'w [u8]) -> Vec<&'w [u8]>) -> Vec<Event<ServerQuestion>> {
     let mut host = Host { wire: flights, offers_plus: !letters.contains(&b'Y'), tls: false, state: State::Nothing, let_in: 0 };
     let session = ServerSession::new(Arc::new(settings(letters)));
-    let mut driver = Driver::start(session, |question: &Question| host.answer(question));
+    let mut driver = Driver::start(session, |question: &ServerQuestion| host.answer(question));
     if !letters.contains(&b'H') {
         driver.give(Input::Bytes(b"EHLO client.example\r\n"));
     }
@@ -156,10 +157,10 @@ fn successes(octets: &[u8]) -> usize {
 enum State {
     Nothing,
     Plain,
-    Login(Login, Vec<Vec<u8>>),
+    Login(LoginMechanism, Vec<Vec<u8>>),
     Bearer { xoauth2: bool },
     Scram { plus: bool },
-    Challenged { scram: Box<Scram>, first: Vec<u8>, known: bool, plus: bool },
+    Challenged { scram: Box<ScramExchange>, first: Vec<u8>, known: bool, plus: bool },
     Acknowledge,
 }
 
@@ -173,31 +174,31 @@ struct Host<'a> {
 }
 
 impl Host<'_> {
-    fn answer(&mut self, question: &Question) -> Answer {
+    fn answer(&mut self, question: &ServerQuestion) -> ServerAnswer {
         match question {
-            Question::Auth(AuthStep::Begin(mechanism, initial)) => {
+            ServerQuestion::Auth(AuthStep::Begin(mechanism, initial)) => {
                 self.state = self.begin(mechanism);
                 self.step(initial.as_deref())
             }
-            Question::Auth(AuthStep::Response(response)) => self.step(Some(response)),
-            Question::Auth(AuthStep::Cancel) => {
+            ServerQuestion::Auth(AuthStep::Response(response)) => self.step(Some(response)),
+            ServerQuestion::Auth(AuthStep::Cancel) => {
                 assert!(!matches!(self.state, State::Nothing), "a cancelled exchange that had not begun");
                 self.state = State::Nothing;
-                Answer::Done
+                ServerAnswer::Done
             }
-            Question::Secured(_) => {
+            ServerQuestion::Secured(_) => {
                 self.tls = true;
-                Answer::Ok
+                ServerAnswer::Ok
             }
-            Question::Reset => Answer::Done,
-            Question::EndOfData => Answer::Committed(Reply::fixed(250, (2, 0, 0), "queued")),
-            Question::Connect
-            | Question::Helo { .. }
-            | Question::Mail { .. }
-            | Question::Rcpt { .. }
-            | Question::Xclient(_)
-            | Question::Command { .. }
-            | Question::Data => Answer::Ok,
+            ServerQuestion::Reset => ServerAnswer::Done,
+            ServerQuestion::EndOfData => ServerAnswer::Committed(Reply::fixed(250, (2, 0, 0), "queued")),
+            ServerQuestion::Connect
+            | ServerQuestion::Helo { .. }
+            | ServerQuestion::Mail { .. }
+            | ServerQuestion::Rcpt { .. }
+            | ServerQuestion::Xclient(_)
+            | ServerQuestion::Command { .. }
+            | ServerQuestion::Data => ServerAnswer::Ok,
         }
     }
 
@@ -205,7 +206,7 @@ impl Host<'_> {
         assert!(matches!(self.state, State::Nothing), "an exchange within an exchange");
         match mechanism {
             "PLAIN" => State::Plain,
-            "LOGIN" => State::Login(Login::default(), Vec::new()),
+            "LOGIN" => State::Login(LoginMechanism::default(), Vec::new()),
             "OAUTHBEARER" => State::Bearer { xoauth2: false },
             "XOAUTH2" => State::Bearer { xoauth2: true },
             "SCRAM-SHA-256" => State::Scram { plus: false },
@@ -217,7 +218,7 @@ impl Host<'_> {
         }
     }
 
-    fn step(&mut self, response: Option<&[u8]>) -> Answer {
+    fn step(&mut self, response: Option<&[u8]>) -> ServerAnswer {
         if let Some(response) = response.filter(|response| !response.is_empty()) {
             let encoded = BASE64.encode(response);
             let is_said = |flight: &Vec<u8>| flight.windows(encoded.len()).any(|part| part == encoded.as_bytes());
@@ -228,11 +229,11 @@ impl Host<'_> {
             (State::Login(mut login, mut heard), response) => {
                 heard.extend(response.map(<[u8]>::to_vec));
                 match login.step(response) {
-                    Ok(LoginStep::Ask(words)) => {
+                    Ok(LoginStep::Prompt(words)) => {
                         self.state = State::Login(login, heard);
-                        Answer::Challenge(words.to_vec())
+                        ServerAnswer::Challenge(words.to_vec())
                     }
-                    Ok(LoginStep::Said(said)) => {
+                    Ok(LoginStep::Complete(said)) => {
                         assert!(heard == [said.user.as_bytes(), said.secret.as_bytes()], "LOGIN heard otherwise");
                         self.decide(&said)
                     }
@@ -243,7 +244,7 @@ impl Host<'_> {
             (State::Acknowledge, _) => refused(),
             (state, None) => {
                 self.state = state;
-                Answer::Challenge(Vec::new())
+                ServerAnswer::Challenge(Vec::new())
             }
             (State::Plain, Some(response)) => self.plain(response),
             (State::Bearer { xoauth2 }, Some(response)) => self.bearer(response, xoauth2),
@@ -255,7 +256,7 @@ impl Host<'_> {
         }
     }
 
-    fn plain(&mut self, response: &[u8]) -> Answer {
+    fn plain(&mut self, response: &[u8]) -> ServerAnswer {
         let parts: Vec<&[u8]> = response.split(|octet| *octet == 0).collect();
         match (parse_plain(response), parts.as_slice()) {
             (Ok(said), [authzid, user, secret]) => {
@@ -268,7 +269,7 @@ impl Host<'_> {
         }
     }
 
-    fn bearer(&mut self, response: &[u8], xoauth2: bool) -> Answer {
+    fn bearer(&mut self, response: &[u8], xoauth2: bool) -> ServerAnswer {
         let Some(said) = (if xoauth2 { parse_xoauth2(response) } else { parse_oauthbearer(response) }) else { return refused() };
         assert!(response.ends_with(b"\x01\x01") && !said.user.is_empty(), "a bearer without an end or a name");
         let token = said.token.as_bytes();
@@ -282,22 +283,29 @@ impl Host<'_> {
         }
     }
 
-    fn scram(&mut self, first: &[u8], plus: bool) -> Answer {
+    fn scram(&mut self, first: &[u8], plus: bool) -> ServerAnswer {
         let exporter = [7; 32]; // as the driver's handshake has it
         let binding = match (plus, self.tls && self.offers_plus) {
-            (true, _) => Binding::Exporter(&exporter),
-            (false, true) => Binding::Offered,
-            (false, false) => Binding::None,
+            (true, _) => ChannelBinding::TlsExporter(&exporter),
+            (false, true) => ChannelBinding::PlusOffered,
+            (false, false) => ChannelBinding::NotOffered,
         };
-        let Ok((mut scram, who)) = Scram::begin(first, binding, NONCE) else { return refused() };
+        let Ok((mut scram, who)) = ScramExchange::begin(first, binding, NONCE) else { return refused() };
         let known = who.user == USER && (who.authzid.is_empty() || who.authzid == USER);
-        let challenge = scram.challenge(if known { KEYS.clone() } else { ScramKeys::nobody(&[9; 32], &who.user) });
+        let challenge = scram.challenge(if known { KEYS.clone() } else { ScramKeys::dummy(&[9; 32], &who.user) });
         self.state = State::Challenged { scram: Box::new(scram), first: first.to_vec(), known, plus };
-        Answer::Challenge(challenge)
+        ServerAnswer::Challenge(challenge)
     }
 
     /// Who is let in sent the proof, this channel's binding and the nonce of this exchange.
-    fn finished(&mut self, done: &Result<Vec<u8>, SaslError>, first: &[u8], last: &[u8], known: bool, plus: bool) -> Answer {
+    fn finished(
+        &mut self,
+        done: &Result<Vec<u8>, SaslError>,
+        first: &[u8],
+        last: &[u8],
+        known: bool,
+        plus: bool,
+    ) -> ServerAnswer {
         let Ok(verifier) = done else { return refused() };
         assert!(known, "nobody's proof");
         let (first, last) = (std::str::from_utf8(first).expect("UTF-8"), std::str::from_utf8(last).expect("UTF-8"));
@@ -311,10 +319,10 @@ impl Host<'_> {
         let start = format!("c={},{nonce}", BASE64.encode(bound));
         assert!(without == start || without.starts_with(&format!("{start},")), "{without}, and not {start}");
         self.state = State::Acknowledge;
-        Answer::Challenge(verifier.clone())
+        ServerAnswer::Challenge(verifier.clone())
     }
 
-    fn decide(&mut self, said: &PlainResponse) -> Answer {
+    fn decide(&mut self, said: &PlainResponse) -> ServerAnswer {
         let own = said.authzid.is_empty() || said.authzid == said.user;
         match own && said.user == USER && said.secret == PASSWORD {
             true => self.welcome(),
@@ -322,14 +330,14 @@ impl Host<'_> {
         }
     }
 
-    fn welcome(&mut self) -> Answer {
+    fn welcome(&mut self) -> ServerAnswer {
         self.let_in += 1;
-        Answer::Authenticated
+        ServerAnswer::Authenticated
     }
 }
 
-fn refused() -> Answer {
-    Answer::Reply(Reply::fixed(535, (5, 7, 8), "no"))
+fn refused() -> ServerAnswer {
+    ServerAnswer::Reply(Reply::fixed(535, (5, 7, 8), "no"))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use waxwing_smtp::server::{BareNewline, Question};
+use waxwing_smtp::server::{BareNewline, ServerQuestion};
 use waxwing_smtp::{ServerSession, ServerSettings};
 use waxwing_types::{Input, Reply};
 
@@ -60,37 +60,39 @@ fn sent(letters: &[u8], message: &[u8]) -> (Vec<u8>, usize) {
     (wire, chunks)
 }
 
-fn run(pieces: &[&[u8]], settings: &Arc<ServerSettings>) -> Vec<Event<Question>> {
+fn run(pieces: &[&[u8]], settings: &Arc<ServerSettings>) -> Vec<Event<ServerQuestion>> {
     let mut driver = Driver::start(ServerSession::new(Arc::clone(settings)), fitting);
     pieces.iter().for_each(|piece| driver.give(Input::Bytes(piece)));
     driver.events
 }
 
 /// What the host got of the message, and whether it was asked at its end.
-fn check_given(events: &[Event<Question>], message: &[u8], mode: BareNewline) {
+fn check_given(events: &[Event<ServerQuestion>], message: &[u8], mode: BareNewline) {
     let given: Vec<u8> =
         events.iter().flat_map(|event| if let Event::Body(octets) = event { octets.as_slice() } else { &[] }).copied().collect();
-    let asked = |question: &Question| events.iter().filter(|event| **event == Event::Asked(question.clone())).count();
+    let asked = |question: &ServerQuestion| events.iter().filter(|event| **event == Event::Asked(question.clone())).count();
     let (octets, is_clean) = plain_reading(message, mode);
     assert!(octets.starts_with(&given), "what the host got is not what was sent");
     assert!(given.len() as u64 <= MESSAGE_MAX, "{} octets given out", given.len());
     let is_taken = is_clean && message.len() as u64 <= MESSAGE_MAX && octets.len() as u64 <= MESSAGE_MAX;
-    assert_eq!(asked(&Question::EndOfData), usize::from(is_taken));
-    assert_eq!(asked(&Question::Reset), usize::from(!is_taken));
+    assert_eq!(asked(&ServerQuestion::EndOfData), usize::from(is_taken));
+    assert_eq!(asked(&ServerQuestion::Reset), usize::from(!is_taken));
     if is_taken {
         assert_eq!(given, octets);
     }
-    let known = |question: &Question| match question {
-        Question::Connect | Question::Helo { .. } | Question::Mail { .. } | Question::Rcpt { .. } => true,
-        Question::Data | Question::EndOfData | Question::Reset => true,
-        Question::Secured(_) | Question::Auth(_) | Question::Xclient(_) | Question::Command { .. } => false,
+    let known = |question: &ServerQuestion| match question {
+        ServerQuestion::Connect | ServerQuestion::Helo { .. } | ServerQuestion::Mail { .. } | ServerQuestion::Rcpt { .. } => true,
+        ServerQuestion::Data | ServerQuestion::EndOfData | ServerQuestion::Reset => true,
+        ServerQuestion::Secured(_) | ServerQuestion::Auth(_) | ServerQuestion::Xclient(_) | ServerQuestion::Command { .. } => {
+            false
+        }
     };
-    let is_stray = |event: &&Event<Question>| matches!(event, Event::Asked(question) if !known(question));
+    let is_stray = |event: &&Event<ServerQuestion>| matches!(event, Event::Asked(question) if !known(question));
     assert_eq!(events.iter().find(is_stray), None, "octets of a chunk were a command");
 }
 
 /// One for each command; a session that is closed, because too much is refused, says so last.
-fn check_replies(events: &[Event<Question>], chunks: usize) {
+fn check_replies(events: &[Event<ServerQuestion>], chunks: usize) {
     let sent: Vec<u8> =
         events.iter().flat_map(|event| if let Event::Sent(octets) = event { octets.as_slice() } else { &[] }).copied().collect();
     let replies = whole_replies(&sent);

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use waxwing_smtp::server::BareNewline;
-use waxwing_smtp::{DataEvent, DataReader, DotStuffer, Refusal, Runs};
+use waxwing_smtp::{BodySlices, DataEvent, DataReader, DataRefusal, DotStuffer};
 
 use crate::layout::{bare_newline, bounded, chop, split_line};
 
@@ -13,7 +13,7 @@ const REFUSED_MAX: u64 = 200;
 #[derive(Debug, PartialEq, Eq)]
 struct Read {
     octets: Vec<u8>,
-    refused: Option<Refusal>,
+    refused: Option<DataRefusal>,
     /// Where in the input the message ended.
     end: Option<usize>,
     runaway: bool,
@@ -42,7 +42,7 @@ pub fn data_reader(input: &[u8]) {
         assert_eq!(plain_reading(message).as_deref(), Some(whole.octets.as_slice()));
         let mut stuffer = DotStuffer::new();
         let mut sent = stuffer.stuff(Bytes::copy_from_slice(&whole.octets)).to_vec();
-        sent.extend_from_slice(&stuffer.end());
+        sent.extend_from_slice(&stuffer.finish());
         assert_eq!(read(&[&sent], bare).octets, whole.octets, "sent on");
     }
 }
@@ -54,7 +54,7 @@ fn read(pieces: &[&[u8]], bare: BareNewline) -> Read {
     for piece in pieces {
         let mut rest = *piece;
         while !rest.is_empty() && found.end.is_none() && !found.runaway {
-            let mut runs = Runs::default();
+            let mut runs = BodySlices::default();
             let event = reader.read(&mut rest, &mut runs);
             found.octets.extend_from_slice(&runs.into_bytes().unwrap_or_default());
             match event {
@@ -62,13 +62,13 @@ fn read(pieces: &[&[u8]], bare: BareNewline) -> Read {
                 DataEvent::Refused(refusal) => {
                     assert!(found.refused.is_none(), "refused twice");
                     found.refused = Some(refusal);
-                    found.runaway = reader.is_runaway();
+                    found.runaway = reader.exceeds_skip_limit();
                 }
                 DataEvent::End(refusal) => {
                     assert_eq!(refusal, found.refused);
                     found.end = Some(before + piece.len() - rest.len());
                 }
-                DataEvent::Runaway => found.runaway = true,
+                DataEvent::SkipLimitExceeded => found.runaway = true,
             }
         }
         before += piece.len();

@@ -1,7 +1,7 @@
 //! Target `header`: a line of sizes, then a message: the split, the fields, the addresses in them, the parts, the conversion to 7bit.
 
 use bytes::Bytes;
-use waxwing_message::{HeadSplitter, HeaderBlock, Parts, Split, find_addresses, rewrite_addresses, to_seven_bit};
+use waxwing_message::{HeaderBlock, HeaderSplit, HeaderSplitter, MimeParts, find_addresses, rewrite_addresses, to_seven_bit};
 use waxwing_types::Address;
 
 use crate::layout::{bounded, chop, split_line};
@@ -25,7 +25,7 @@ pub fn header(input: &[u8]) {
         assert_eq!(again, message, "the fields are what came");
     }
     head.fields().iter().for_each(|field| addresses(field.raw()));
-    let _ = Parts::read(&head, Bytes::copy_from_slice(&body));
+    let _ = MimeParts::parse(&head, Bytes::copy_from_slice(&body));
     if let Ok(Some((head, body))) = to_seven_bit(&head, &body) {
         assert!(body.is_ascii(), "a body of 8 bits for a server of 7");
         let _ = head.to_bytes(body.is_empty());
@@ -34,7 +34,7 @@ pub fn header(input: &[u8]) {
 
 /// `None`: the header is too long.
 fn split(pieces: &[&[u8]]) -> Option<(HeaderBlock, Vec<u8>)> {
-    let mut splitter = Some(HeadSplitter::new(HEADER_MAX));
+    let mut splitter = Some(HeaderSplitter::new(HEADER_MAX));
     let mut found: Option<(HeaderBlock, Vec<u8>)> = None;
     for piece in pieces {
         if let Some((_, body)) = &mut found {
@@ -43,12 +43,12 @@ fn split(pieces: &[&[u8]]) -> Option<(HeaderBlock, Vec<u8>)> {
         }
         let Some(open) = &mut splitter else { continue };
         match open.push(Bytes::copy_from_slice(piece)) {
-            Ok(Split::More) => {}
-            Ok(Split::Done(head, body)) => found = Some((head, body.to_vec())),
+            Ok(HeaderSplit::Incomplete) => {}
+            Ok(HeaderSplit::Complete(head, body)) => found = Some((head, body.to_vec())),
             Err(_) => return None,
         }
     }
-    found.or_else(|| splitter.take().map(HeadSplitter::finish).map(|(head, body)| (head, body.to_vec())))
+    found.or_else(|| splitter.take().map(HeaderSplitter::finish).map(|(head, body)| (head, body.to_vec())))
 }
 
 fn addresses(value: &[u8]) {

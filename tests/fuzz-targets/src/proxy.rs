@@ -1,9 +1,9 @@
 //! Target `proxy_header`: the first octets of a connection from a proxy.
 
-use waxwing_net::proxy::{ProxyHeader, ProxyStep, V1_BYTES_MAX, V2_REST_BYTES_MAX, parse};
+use waxwing_net::proxy_protocol::{ProxyHeader, ProxyParseResult, V1_BYTES_MAX, V2_VARIABLE_BYTES_MAX, parse};
 
 /// The longest header of either version, octets.
-const HEADER_MAX: usize = V1_BYTES_MAX + 16 + V2_REST_BYTES_MAX;
+const HEADER_MAX: usize = V1_BYTES_MAX + 16 + V2_VARIABLE_BYTES_MAX;
 
 /// However far the octets have come: a header that is whole stays the same and is within what came, what can't become one never does, and
 /// a header is not whole before the octets that it was said to need.
@@ -14,13 +14,13 @@ pub fn proxy_header(input: &[u8]) {
     let mut needed = 0;
     for length in 0..=input.len() {
         match parse(input.get(..length).unwrap_or(input)) {
-            Ok(ProxyStep::Need(more)) => {
+            Ok(ProxyParseResult::NeedMore(more)) => {
                 assert!(more > 0 && !failed && done.is_none(), "a header of {length} octets that goes back");
                 assert!(length + more <= HEADER_MAX, "a header without end");
                 needed = needed.max(length + more);
             }
-            Ok(ProxyStep::Done(header)) => {
-                assert!(!failed && header.octets <= length, "{header:?} in {length} octets");
+            Ok(ProxyParseResult::Complete(header)) => {
+                assert!(!failed && header.length <= length, "{header:?} in {length} octets");
                 assert!(done.is_some() || needed <= length, "whole at {length}, and {needed} were needed");
                 assert_eq!(*done.get_or_insert(header), header, "another header with more octets");
             }

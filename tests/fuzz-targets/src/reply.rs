@@ -1,6 +1,6 @@
 //! Target `reply_reader`: a line of sizes, then what a server says to our client.
 
-use waxwing_smtp::{ReplyFault, ReplyReader};
+use waxwing_smtp::{ReplyParseError, ReplyReader};
 use waxwing_types::Reply;
 
 use crate::layout::{bounded, chop, split_line};
@@ -22,11 +22,11 @@ pub fn reply_reader(input: &[u8]) {
         let mut again = ReplyReader::new(TEXT_MAX * 2, LINES_MAX);
         let back = again.next(&mut printed.as_slice()).expect("a whole reply").expect("a reply");
         assert_eq!((back.code(), back.enhanced()), (reply.code(), reply.enhanced()), "{reply:?}");
-        assert_eq!(again.held(), 0);
+        assert_eq!(again.held_bytes(), 0);
     }
 }
 
-fn read(pieces: &[&[u8]]) -> Vec<Result<Reply, ReplyFault>> {
+fn read(pieces: &[&[u8]]) -> Vec<Result<Reply, ReplyParseError>> {
     let mut reader = ReplyReader::new(LINE_MAX, LINES_MAX);
     let mut found = Vec::new();
     for piece in pieces {
@@ -40,7 +40,7 @@ fn read(pieces: &[&[u8]]) -> Vec<Result<Reply, ReplyFault>> {
                 }
             }
         }
-        assert!(reader.held() <= LINE_MAX + TEXT_MAX, "holds {}", reader.held());
+        assert!(reader.held_bytes() <= LINE_MAX + TEXT_MAX, "holds {}", reader.held_bytes());
     }
     found
 }

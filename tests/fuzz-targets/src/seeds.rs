@@ -52,7 +52,7 @@ pub fn seeds() -> Result<Vec<Seed>, SeedError> {
 }
 
 fn octets(transcript: &Transcript) -> Vec<u8> {
-    let given = transcript.rounds.iter().flat_map(|round| &round.given);
+    let given = transcript.rounds.iter().flat_map(|round| &round.input);
     given
         .flat_map(|stimulus| match stimulus {
             Stimulus::Octets(octets) => octets.as_slice(),

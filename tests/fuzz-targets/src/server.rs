@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use waxwing_smtp::server::{Answer, Protocol, Question};
+use waxwing_smtp::server::{Protocol, ServerAnswer, ServerQuestion};
 use waxwing_smtp::{ReplyReader, ServerSession, ServerSettings};
 use waxwing_types::{Input, Reply};
 
@@ -55,10 +55,10 @@ fn run<'w>(
     cut: impl Fn(&'w [u8]) -> Vec<&'w [u8]>,
     answers: &[u8],
     settings: &Arc<ServerSettings>,
-) -> Vec<Event<Question>> {
+) -> Vec<Event<ServerQuestion>> {
     let mut host = Host { answers, at: 0, committed: None };
     let session = ServerSession::new(Arc::clone(settings));
-    let mut driver = Driver::start(session, |question: &Question| host.answer(question));
+    let mut driver = Driver::start(session, |question: &ServerQuestion| host.answer(question));
     for flight in flights {
         for piece in cut(flight).into_iter().filter(|piece| !piece.is_empty()) {
             driver.give(Input::Bytes(piece));
@@ -81,7 +81,7 @@ fn run<'w>(
 }
 
 /// What is sent between two questions is whole replies, and the first behind the end of a message says what the host did.
-fn check_replies(events: &[Event<Question>], answers: &[u8]) {
+fn check_replies(events: &[Event<ServerQuestion>], answers: &[u8]) {
     let mut host = Host { answers, at: 0, committed: None };
     for event in events {
         match event {
@@ -99,7 +99,7 @@ fn check_replies(events: &[Event<Question>], answers: &[u8]) {
     }
     let behind = events.windows(2).filter(|pair| matches!(pair.first(), Some(Event::Handshake))).filter_map(|pair| pair.get(1));
     for event in behind {
-        assert!(matches!(event, Event::Asked(Question::Secured(_))), "{event:?} right behind a handshake");
+        assert!(matches!(event, Event::Asked(ServerQuestion::Secured(_))), "{event:?} right behind a handshake");
     }
 }
 
@@ -110,7 +110,7 @@ pub(crate) fn whole_replies(octets: &[u8]) -> Vec<Reply> {
     while let Some(reply) = reader.next(&mut input) {
         found.push(reply.expect("what the server sends is a reply"));
     }
-    assert_eq!(reader.held(), 0, "half a reply: {:?}", String::from_utf8_lossy(octets));
+    assert_eq!(reader.held_bytes(), 0, "half a reply: {:?}", String::from_utf8_lossy(octets));
     found
 }
 
@@ -123,58 +123,61 @@ struct Host<'a> {
 }
 
 impl Host<'_> {
-    fn answer(&mut self, question: &Question) -> Answer {
+    fn answer(&mut self, question: &ServerQuestion) -> ServerAnswer {
         let choice = self.answers.get(self.at % self.answers.len().max(1)).copied().unwrap_or(b'a');
         self.at += 1;
         let answer = match choice {
-            b'n' => Answer::Reply(Reply::fixed(550, (5, 1, 1), "no\nnot at all")),
-            b'l' => Answer::Reply(Reply::fixed(450, (4, 2, 0), "later")),
-            b'g' => Answer::Reply(Reply::fixed(421, (4, 3, 2), "gone")),
-            b'c' => Answer::Close(Reply::fixed(554, (5, 7, 1), "go away")),
-            b'w' => Answer::Reply(Reply::plain(354, "go")),
-            b'b' => Answer::Reply(Reply::plain(7, "bad\r\n250 smuggled")),
-            b'p' => Answer::Reply(Reply::plain(250, "fine")),
-            b'k' => Answer::Committed(Reply::fixed(450, (4, 2, 0), "not committed at all")),
-            b'e' => Answer::CommittedEach(vec![Reply::fixed(250, (2, 0, 0), "one"), Reply::fixed(550, (5, 0, 0), "two")]),
-            b'd' => Answer::Done,
-            b'o' => Answer::Ok,
-            b'x' => Answer::OkWithout(vec!["SIZE".to_owned(), "PIPELINING".to_owned()]),
-            b'h' => Answer::Challenge(b"challenge".to_vec()),
-            b'i' => Answer::Authenticated,
+            b'n' => ServerAnswer::Reply(Reply::fixed(550, (5, 1, 1), "no\nnot at all")),
+            b'l' => ServerAnswer::Reply(Reply::fixed(450, (4, 2, 0), "later")),
+            b'g' => ServerAnswer::Reply(Reply::fixed(421, (4, 3, 2), "gone")),
+            b'c' => ServerAnswer::Close(Reply::fixed(554, (5, 7, 1), "go away")),
+            b'w' => ServerAnswer::Reply(Reply::plain(354, "go")),
+            b'b' => ServerAnswer::Reply(Reply::plain(7, "bad\r\n250 smuggled")),
+            b'p' => ServerAnswer::Reply(Reply::plain(250, "fine")),
+            b'k' => ServerAnswer::Committed(Reply::fixed(450, (4, 2, 0), "not committed at all")),
+            b'e' => ServerAnswer::CommittedPerRecipient(vec![
+                Reply::fixed(250, (2, 0, 0), "one"),
+                Reply::fixed(550, (5, 0, 0), "two"),
+            ]),
+            b'd' => ServerAnswer::Done,
+            b'o' => ServerAnswer::Ok,
+            b'x' => ServerAnswer::OkWithoutExtensions(vec!["SIZE".to_owned(), "PIPELINING".to_owned()]),
+            b'h' => ServerAnswer::Challenge(b"challenge".to_vec()),
+            b'i' => ServerAnswer::Authenticated,
             _ => fitting(question),
         };
-        self.committed = (*question == Question::EndOfData).then(|| is_commit(&answer));
+        self.committed = (*question == ServerQuestion::EndOfData).then(|| is_commit(&answer));
         answer
     }
 }
 
-pub(crate) fn fitting(question: &Question) -> Answer {
+pub(crate) fn fitting(question: &ServerQuestion) -> ServerAnswer {
     match question {
-        Question::EndOfData => Answer::Committed(Reply::fixed(250, (2, 0, 0), "queued")),
-        Question::Reset => Answer::Done,
-        Question::Auth(_) => Answer::Authenticated,
-        Question::Connect
-        | Question::Helo { .. }
-        | Question::Mail { .. }
-        | Question::Rcpt { .. }
-        | Question::Secured(_)
-        | Question::Xclient(_)
-        | Question::Command { .. }
-        | Question::Data => Answer::Ok,
+        ServerQuestion::EndOfData => ServerAnswer::Committed(Reply::fixed(250, (2, 0, 0), "queued")),
+        ServerQuestion::Reset => ServerAnswer::Done,
+        ServerQuestion::Auth(_) => ServerAnswer::Authenticated,
+        ServerQuestion::Connect
+        | ServerQuestion::Helo { .. }
+        | ServerQuestion::Mail { .. }
+        | ServerQuestion::Rcpt { .. }
+        | ServerQuestion::Secured(_)
+        | ServerQuestion::Xclient(_)
+        | ServerQuestion::Command { .. }
+        | ServerQuestion::Data => ServerAnswer::Ok,
     }
 }
 
-fn is_commit(answer: &Answer) -> bool {
+fn is_commit(answer: &ServerAnswer) -> bool {
     let negative = |reply: &Reply| (400..600).contains(&reply.code());
     match answer {
-        Answer::Committed(reply) | Answer::Discarded(reply) => !negative(reply),
-        Answer::CommittedEach(replies) => replies.iter().any(|reply| !negative(reply)),
-        Answer::Ok
-        | Answer::OkWithout(_)
-        | Answer::Reply(_)
-        | Answer::Close(_)
-        | Answer::Challenge(_)
-        | Answer::Authenticated
-        | Answer::Done => false,
+        ServerAnswer::Committed(reply) | ServerAnswer::Discarded(reply) => !negative(reply),
+        ServerAnswer::CommittedPerRecipient(replies) => replies.iter().any(|reply| !negative(reply)),
+        ServerAnswer::Ok
+        | ServerAnswer::OkWithoutExtensions(_)
+        | ServerAnswer::Reply(_)
+        | ServerAnswer::Close(_)
+        | ServerAnswer::Challenge(_)
+        | ServerAnswer::Authenticated
+        | ServerAnswer::Done => false,
     }
 }

@@ -4,38 +4,38 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use waxwing_smtp::client::{Answer, Job, JobResult, NoTls, Outcome, Question};
+use waxwing_smtp::client::{ClientAnswer, ClientJob, ClientQuestion, JobOutcome, JobResult, TlsUnavailable};
 use waxwing_smtp::{ClientSession, ClientSettings, Command};
-use waxwing_types::{BodyType, Notify, Recipient, Return, ReversePath, TlsLevel};
+use waxwing_types::{BodyType, DsnReturn, Notify, Recipient, ReversePath, TlsLevel};
 
-use crate::run::Side;
+use crate::runner::ScriptedSession;
 use crate::script::{Transcript, unescape};
 
 /// Client script, built from the `job:` and `B:` lines of a transcript.
 #[derive(Clone, Debug, Default)]
-pub struct ClientStage {
-    waiting: VecDeque<Given>,
-    begun: Vec<Given>,
+pub struct ScriptedClient {
+    pending: VecDeque<ScriptedJob>,
+    started: Vec<ScriptedJob>,
     tls: TlsLevel,
     lmtp: bool,
 }
 
 /// Delivery job of the script.
 #[derive(Clone, Debug)]
-struct Given {
-    job: Job,
+struct ScriptedJob {
+    job: ClientJob,
     /// Job starts only in an idle session.
-    later: bool,
+    only_when_idle: bool,
     /// Chunks of the message; `None` stands for a read error.
-    pieces: VecDeque<Option<Vec<u8>>>,
+    chunks: VecDeque<Option<Vec<u8>>>,
 }
 
-impl ClientStage {
+impl ScriptedClient {
     /// Reads the setup of a transcript. The error names the invalid line.
     pub fn new(transcript: &Transcript) -> Result<Self, String> {
-        let mut waiting: VecDeque<Given> = VecDeque::new();
+        let mut waiting: VecDeque<ScriptedJob> = VecDeque::new();
         let (mut tls, mut lmtp) = (TlsLevel::None, false);
-        for (key, rest) in &transcript.stage {
+        for (key, rest) in &transcript.setup {
             match (key.as_str(), rest.as_str()) {
                 ("job:", _) => {
                     waiting.push_back(read_job(rest)?);
@@ -52,52 +52,52 @@ impl ClientStage {
             }
             let given = waiting.back_mut().ok_or("no `job:` line yet")?;
             match key.as_str() {
-                "B" => given.pieces.push_back(Some(Vec::new())),
-                "B:" => given.add(format!("{rest}\r\n").as_bytes()),
-                "B>" => given.add(&unescape(rest)?),
-                "abort" => given.pieces.push_back(None),
+                "B" => given.chunks.push_back(Some(Vec::new())),
+                "B:" => given.append(format!("{rest}\r\n").as_bytes()),
+                "B>" => given.append(&unescape(rest)?),
+                "abort" => given.chunks.push_back(None),
                 _ => return Err(format!("not a line for a client: {key} {rest}")),
             }
         }
-        Ok(Self { waiting, begun: Vec::new(), tls, lmtp })
+        Ok(Self { pending: waiting, started: Vec::new(), tls, lmtp })
     }
 
-    fn next(&mut self, idle: bool) -> Answer {
-        match self.waiting.front() {
-            None if idle => Answer::Quit,
-            None => Answer::Nothing,
-            Some(given) if given.later && !idle => Answer::Nothing,
-            Some(_) => match self.waiting.pop_front() {
+    fn next(&mut self, idle: bool) -> ClientAnswer {
+        match self.pending.front() {
+            None if idle => ClientAnswer::Quit,
+            None => ClientAnswer::NoJob,
+            Some(given) if given.only_when_idle && !idle => ClientAnswer::NoJob,
+            Some(_) => match self.pending.pop_front() {
                 Some(given) => {
                     let job = given.job.clone();
-                    self.begun.push(given);
-                    Answer::Job(job)
+                    self.started.push(given);
+                    ClientAnswer::Job(job)
                 }
-                None => Answer::Quit,
+                None => ClientAnswer::Quit,
             },
         }
     }
 
-    fn piece(&mut self, job: u64) -> Answer {
-        let Some(given) = self.begun.iter_mut().find(|given| given.job.id == job) else { return Answer::Abort };
-        match given.pieces.pop_front() {
-            None => Answer::Body { chunk: Bytes::new(), last: true },
-            Some(None) => Answer::Abort,
-            Some(Some(piece)) => Answer::Body { chunk: Bytes::from(piece), last: given.pieces.is_empty() },
+    fn next_chunk(&mut self, job: u64) -> ClientAnswer {
+        let Some(given) = self.started.iter_mut().find(|given| given.job.id == job) else { return ClientAnswer::Abort };
+        match given.chunks.pop_front() {
+            None => ClientAnswer::Body { chunk: Bytes::new(), last: true },
+            Some(None) => ClientAnswer::Abort,
+            Some(Some(piece)) => ClientAnswer::Body { chunk: Bytes::from(piece), last: given.chunks.is_empty() },
         }
     }
 }
 
-impl Given {
-    fn add(&mut self, octets: &[u8]) {
-        match self.pieces.back_mut() {
+impl ScriptedJob {
+    fn append(&mut self, octets: &[u8]) {
+        match self.chunks.back_mut() {
             Some(Some(piece)) => piece.extend_from_slice(octets),
-            Some(None) | None => self.pieces.push_back(Some(octets.to_vec())),
+            Some(None) | None => self.chunks.push_back(Some(octets.to_vec())),
         }
     }
 }
 
-fn read_job(text: &str) -> Result<Given, String> {
+fn read_job(text: &str) -> Result<ScriptedJob, String> {
     let wrong = || format!("not a job: {text}");
     let mut words = text.split(' ');
     let id = words.next().and_then(|n| n.parse().ok()).ok_or_else(wrong)?;
@@ -106,11 +106,11 @@ fn read_job(text: &str) -> Result<Given, String> {
         Ok(_) | Err(_) => Err(wrong()),
     };
     let sender = path(words.next().ok_or_else(wrong)?)?;
-    let mut job = Job::new(id, sender, Vec::new(), 100);
+    let mut job = ClientJob::new(id, sender, Vec::new(), 100);
     let mut later = false;
     for word in words {
         match word.split_once('=') {
-            Some((key, value)) if !word.starts_with('<') => set(&mut job, key, value).ok_or_else(wrong)?,
+            Some((key, value)) if !word.starts_with('<') => set_parameter(&mut job, key, value).ok_or_else(wrong)?,
             Some(_) | None => match word {
                 "8bit" => job.body = BodyType::EightBitMime,
                 "binary" => job.body = BodyType::BinaryMime,
@@ -119,20 +119,20 @@ fn read_job(text: &str) -> Result<Given, String> {
                 "probe" => job.probe = true,
                 "later" => later = true,
                 _ => match path(word)? {
-                    ReversePath::Of(address) => job.recipients.push(Recipient::new(address)),
+                    ReversePath::Address(address) => job.recipients.push(Recipient::new(address)),
                     ReversePath::Null => return Err(wrong()),
                 },
             },
         }
     }
-    Ok(Given { job, later, pieces: VecDeque::new() })
+    Ok(ScriptedJob { job, only_when_idle: later, chunks: VecDeque::new() })
 }
 
 /// Parameters `notify=` and `orcpt=` apply to the preceding recipient.
-fn set(job: &mut Job, key: &str, value: &str) -> Option<()> {
+fn set_parameter(job: &mut ClientJob, key: &str, value: &str) -> Option<()> {
     match key {
         "size" => job.size = value.parse().ok()?,
-        "ret" => job.ret = Some(if value == "full" { Return::Full } else { Return::Headers }),
+        "ret" => job.ret = Some(if value == "full" { DsnReturn::Full } else { DsnReturn::Headers }),
         "envid" => job.envid = Some(value.to_owned()),
         "orcpt" => job.recipients.last_mut()?.original = Some(value.to_owned()),
         "notify" => {
@@ -147,17 +147,17 @@ fn set(job: &mut Job, key: &str, value: &str) -> Option<()> {
     Some(())
 }
 
-fn tell(outcome: Outcome, lines: &mut Vec<String>) {
+fn format_outcome(outcome: JobOutcome, lines: &mut Vec<String>) {
     let job = outcome.job;
     match outcome.result {
         JobResult::Replied(replies) => lines.extend(replies.iter().map(|reply| format!("R: {job} {reply}"))),
         JobResult::Unsupported(missing) => lines.push(format!("R: {job} needs {missing:?}")),
         JobResult::TooManyRecipients { server_limit } => lines.push(format!("R: {job} more recipients than {server_limit}")),
-        JobResult::NoTls(NoTls::Refused(reply)) => lines.push(format!("R: {job} no TLS: {reply}")),
-        JobResult::NoTls(why) => lines.push(format!("R: {job} no TLS: {why:?}")),
+        JobResult::TlsUnavailable(TlsUnavailable::Refused(reply)) => lines.push(format!("R: {job} no TLS: {reply}")),
+        JobResult::TlsUnavailable(why) => lines.push(format!("R: {job} no TLS: {why:?}")),
         JobResult::TooLarge { server_limit } => lines.push(format!("R: {job} larger than {server_limit}")),
-        JobResult::RefusedSession(reply) => lines.push(format!("R: {job} session refused: {reply}")),
-        JobResult::Lost { stage, sent_anything, final_dot_sent, reason } => {
+        JobResult::SessionRefused(reply) => lines.push(format!("R: {job} session refused: {reply}")),
+        JobResult::Disconnected { stage, sent_anything, final_dot_sent, reason } => {
             let sent = match (sent_anything, final_dot_sent) {
                 (_, true) => "all sent",
                 (true, false) => "partly sent",
@@ -168,7 +168,7 @@ fn tell(outcome: Outcome, lines: &mut Vec<String>) {
     }
 }
 
-impl Side for ClientStage {
+impl ScriptedSession for ScriptedClient {
     type Session = ClientSession;
 
     fn session(&self) -> ClientSession {
@@ -180,13 +180,13 @@ impl Side for ClientStage {
         ClientSession::new(Arc::new(settings))
     }
 
-    fn answer(&mut self, question: Question, lines: &mut Vec<String>) -> Answer {
+    fn answer(&mut self, question: ClientQuestion, lines: &mut Vec<String>) -> ClientAnswer {
         match question {
-            Question::Next { idle } => self.next(idle),
-            Question::Body { job } => self.piece(job),
-            Question::Outcome(outcome) => {
-                tell(outcome, lines);
-                Answer::Done
+            ClientQuestion::Next { idle } => self.next(idle),
+            ClientQuestion::Body { job } => self.next_chunk(job),
+            ClientQuestion::Outcome(outcome) => {
+                format_outcome(outcome, lines);
+                ClientAnswer::Done
             }
         }
     }

@@ -8,11 +8,11 @@
 #![forbid(unsafe_code)]
 
 mod client;
-mod run;
+mod runner;
 mod script;
 mod server;
 
-pub use client::ClientStage;
-pub use run::{Cut, Side, run};
+pub use client::ScriptedClient;
+pub use runner::{InputSplit, ScriptedSession, run};
 pub use script::{Round, ScriptError, Stimulus, Transcript, parse};
-pub use server::ServerStage;
+pub use server::ScriptedServer;

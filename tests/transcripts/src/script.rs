@@ -11,7 +11,7 @@ pub struct Transcript {
     /// RFC sections with the required behaviour.
     pub sources: Vec<String>,
     /// Setup lines, key and rest: `set:`, `host:`, `job:`, `B:`, `B>`, `B`, `abort`.
-    pub stage: Vec<(String, String)>,
+    pub setup: Vec<(String, String)>,
     /// Rounds of the dialogue.
     pub rounds: Vec<Round>,
 }
@@ -20,7 +20,7 @@ pub struct Transcript {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Round {
     /// Input to the session.
-    pub given: Vec<Stimulus>,
+    pub input: Vec<Stimulus>,
     /// Expected output lines, in the form written by the runner.
     pub expected: Vec<String>,
 }
@@ -67,7 +67,7 @@ pub fn parse(text: &str, given: char) -> Result<Vec<Transcript>, ScriptError> {
         }
         if let Some(title) = line.strip_prefix("=== ") {
             let (sources, stage, rounds) = (Vec::new(), Vec::new(), vec![Round::default()]);
-            transcripts.push(Transcript { title: title.to_owned(), sources, stage, rounds });
+            transcripts.push(Transcript { title: title.to_owned(), sources, setup: stage, rounds });
             continue;
         }
         let transcript = transcripts.last_mut().ok_or_else(|| failed("no `===` line yet".to_owned()))?;
@@ -87,46 +87,46 @@ fn read_line(transcript: &mut Transcript, line: &str, given: char) -> Result<(),
     let words = line.split_once(' ').unwrap_or((line, ""));
     match words {
         ("set:" | "host:" | "job:" | "B:" | "B>" | "B" | "abort", rest) => {
-            transcript.stage.push((words.0.to_owned(), rest.to_owned()));
+            transcript.setup.push((words.0.to_owned(), rest.to_owned()));
         }
-        ("wait", time) => give(transcript, Stimulus::Wait(seconds(time)?)),
-        ("eof", "") => give(transcript, Stimulus::Eof),
-        ("shutdown", "") => give(transcript, Stimulus::Shutdown),
-        ("handshake", "") => give(transcript, Stimulus::Handshake(false)),
-        ("handshake", "verified") => give(transcript, Stimulus::Handshake(true)),
-        ("close" | "reset" | "M." | "secured", "") => expect(transcript, line),
-        ("R:" | "Q:", _) => expect(transcript, line),
-        ("M:", text) => expect(transcript, &format!("M> {}", shown_line(text))),
-        ("M>", text) => expect(transcript, &format!("M> {}", show(&unescape(text)?))),
+        ("wait", time) => push_input(transcript, Stimulus::Wait(seconds(time)?)),
+        ("eof", "") => push_input(transcript, Stimulus::Eof),
+        ("shutdown", "") => push_input(transcript, Stimulus::Shutdown),
+        ("handshake", "") => push_input(transcript, Stimulus::Handshake(false)),
+        ("handshake", "verified") => push_input(transcript, Stimulus::Handshake(true)),
+        ("close" | "reset" | "M." | "secured", "") => push_expected(transcript, line),
+        ("R:" | "Q:", _) => push_expected(transcript, line),
+        ("M:", text) => push_expected(transcript, &format!("M> {}", shown_line(text))),
+        ("M>", text) => push_expected(transcript, &format!("M> {}", escape_bytes(&unescape(text)?))),
         ("C:" | "S:", text) if line.starts_with(given) => {
-            give(transcript, Stimulus::Octets(format!("{text}\r\n").into_bytes()));
+            push_input(transcript, Stimulus::Octets(format!("{text}\r\n").into_bytes()));
         }
-        ("C>" | "S>", text) if line.starts_with(given) => give(transcript, Stimulus::Octets(unescape(text)?)),
-        ("C:" | "S:", text) => expect(transcript, &shown_line(text)),
-        ("C>" | "S>", text) => expect(transcript, &show(&unescape(text)?)),
+        ("C>" | "S>", text) if line.starts_with(given) => push_input(transcript, Stimulus::Octets(unescape(text)?)),
+        ("C:" | "S:", text) => push_expected(transcript, &shown_line(text)),
+        ("C>" | "S>", text) => push_expected(transcript, &escape_bytes(&unescape(text)?)),
         _ => return Err(format!("not a line of a transcript: {line}")),
     }
     Ok(())
 }
 
-fn give(transcript: &mut Transcript, stimulus: Stimulus) {
+fn push_input(transcript: &mut Transcript, stimulus: Stimulus) {
     if transcript.rounds.last().is_none_or(|round| !round.expected.is_empty()) {
         transcript.rounds.push(Round::default());
     }
     if let Some(round) = transcript.rounds.last_mut() {
-        round.given.push(stimulus);
+        round.input.push(stimulus);
     }
 }
 
 /// Sent bytes are recorded in escaped form, so that both sides compare as text.
-fn expect(transcript: &mut Transcript, line: &str) {
+fn push_expected(transcript: &mut Transcript, line: &str) {
     if let Some(round) = transcript.rounds.last_mut() {
         round.expected.push(line.to_owned());
     }
 }
 
 fn shown_line(text: &str) -> String {
-    show(format!("{text}\r\n").as_bytes())
+    escape_bytes(format!("{text}\r\n").as_bytes())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -174,7 +174,7 @@ fn repeat(text: &str) -> Result<(Vec<u8>, usize), String> {
 }
 
 /// Inverse of [`unescape`]: printable ASCII stays unchanged, all other bytes are escaped.
-pub(crate) fn show(octets: &[u8]) -> String {
+pub(crate) fn escape_bytes(octets: &[u8]) -> String {
     let mut out = String::new();
     for octet in octets {
         match octet {
@@ -197,12 +197,12 @@ mod tests {
     fn reads_the_format() {
         let text = "=== T\nRFC 1 §2\n# x\nset: a 1\nS: hi\nC: a\nC> b\\n{yz*2}\nwait 5s\nS: c\nclose\n";
         let found = parse(text, 'C').unwrap();
-        assert_eq!(found[0].stage, [("set:".to_owned(), "a 1".to_owned())]);
+        assert_eq!(found[0].setup, [("set:".to_owned(), "a 1".to_owned())]);
         assert_eq!(found[0].rounds.len(), 2);
         assert_eq!(found[0].rounds[0].expected, ["hi\\r\\n"]);
         let given =
             [Stimulus::Octets(b"a\r\n".to_vec()), Stimulus::Octets(b"b\nyzyz".to_vec()), Stimulus::Wait(Duration::from_secs(5))];
-        assert_eq!(found[0].rounds[1], Round { given: given.into(), expected: vec!["c\\r\\n".into(), "close".into()] });
+        assert_eq!(found[0].rounds[1], Round { input: given.into(), expected: vec!["c\\r\\n".into(), "close".into()] });
     }
 
     #[test]
@@ -215,6 +215,6 @@ mod tests {
     #[test]
     fn shows_what_it_reads() {
         let octets = b"a\\\r\n\0\xe9~";
-        assert_eq!(unescape(&show(octets)).unwrap(), octets);
+        assert_eq!(unescape(&escape_bytes(octets)).unwrap(), octets);
     }
 }

@@ -3,30 +3,30 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use waxwing_smtp::server::{Answer, AuthStep, BareNewline, MailOptions, Protocol, Question, RcptOptions};
+use waxwing_smtp::server::{AuthStep, BareNewline, MailOptions, Protocol, RcptOptions, ServerAnswer, ServerQuestion};
 use waxwing_smtp::{ReplyReader, ServerSession, ServerSettings};
 use waxwing_types::Reply;
 
-use crate::run::Side;
-use crate::script::{Transcript, show};
+use crate::runner::ScriptedSession;
+use crate::script::{Transcript, escape_bytes};
 
 /// Server script, built from the `set:` and `host:` lines of a transcript.
 #[derive(Clone, Debug)]
-pub struct ServerStage {
+pub struct ScriptedServer {
     settings: Arc<ServerSettings>,
     /// Questions and scripted answers.
-    rules: Vec<(String, Answer)>,
+    rules: Vec<(String, ServerAnswer)>,
     message: Vec<u8>,
 }
 
-impl ServerStage {
+impl ScriptedServer {
     /// Reads the setup of a transcript. The error names the invalid line.
     pub fn new(transcript: &Transcript) -> Result<Self, String> {
         let mut settings = ServerSettings::new("mx.example");
         let mut rules = Vec::new();
-        for (key, rest) in &transcript.stage {
+        for (key, rest) in &transcript.setup {
             match key.as_str() {
-                "set:" => set(&mut settings, rest)?,
+                "set:" => apply_setting(&mut settings, rest)?,
                 "host:" => rules.push(rule(rest)?),
                 _ => return Err(format!("not a line for a server: {key} {rest}")),
             }
@@ -34,12 +34,12 @@ impl ServerStage {
         Ok(Self { settings: Arc::new(settings), rules, message: Vec::new() })
     }
 
-    fn said(&self, question: &str, usual: Answer) -> Answer {
+    fn scripted_answer(&self, question: &str, usual: ServerAnswer) -> ServerAnswer {
         self.rules.iter().find(|(asked, _)| asked == question).map_or(usual, |(_, answer)| answer.clone())
     }
 }
 
-fn set(settings: &mut ServerSettings, text: &str) -> Result<(), String> {
+fn apply_setting(settings: &mut ServerSettings, text: &str) -> Result<(), String> {
     let wrong = || format!("not a setting: {text}");
     let (key, value) = text.split_once(' ').ok_or_else(wrong)?;
     let words = || value.split(' ').map(str::to_owned).collect();
@@ -83,25 +83,25 @@ fn set_number(settings: &mut ServerSettings, key: &str, number: u32) -> Option<(
     Some(())
 }
 
-fn rule(text: &str) -> Result<(String, Answer), String> {
+fn rule(text: &str) -> Result<(String, ServerAnswer), String> {
     let (question, answer) = text.split_once(" -> ").ok_or_else(|| format!("no `->` in {text}"))?;
     let answer = match answer.split_once(' ') {
-        _ if answer == "yes" => Answer::Ok,
-        _ if answer == "authenticated" => Answer::Authenticated,
-        Some(("challenge", rest)) => Answer::Challenge(rest.as_bytes().to_vec()),
-        _ if answer == "challenge" => Answer::Challenge(Vec::new()),
-        Some(("each", rest)) => Answer::CommittedEach(rest.split(" | ").map(reply).collect::<Result<_, _>>()?),
-        Some(("close", rest)) => Answer::Close(reply(rest)?),
-        Some(("discard", rest)) => Answer::Discarded(reply(rest)?),
-        Some(("commit", rest)) => Answer::Committed(reply(rest)?),
-        Some(_) | None => Answer::Reply(reply(answer)?),
+        _ if answer == "yes" => ServerAnswer::Ok,
+        _ if answer == "authenticated" => ServerAnswer::Authenticated,
+        Some(("challenge", rest)) => ServerAnswer::Challenge(rest.as_bytes().to_vec()),
+        _ if answer == "challenge" => ServerAnswer::Challenge(Vec::new()),
+        Some(("each", rest)) => ServerAnswer::CommittedPerRecipient(rest.split(" | ").map(reply).collect::<Result<_, _>>()?),
+        Some(("close", rest)) => ServerAnswer::Close(reply(rest)?),
+        Some(("discard", rest)) => ServerAnswer::Discarded(reply(rest)?),
+        Some(("commit", rest)) => ServerAnswer::Committed(reply(rest)?),
+        Some(_) | None => ServerAnswer::Reply(reply(answer)?),
     };
     Ok((question.to_owned(), answer))
 }
 
 /// Output line for MAIL options; `None` for default options.
-fn tell_mail(options: MailOptions) -> Option<String> {
-    let MailOptions { body, smtputf8, require_tls, ret, envid, auth, each_recipient } = options.clone();
+fn format_mail(options: MailOptions) -> Option<String> {
+    let MailOptions { body, smtputf8, require_tls, ret, envid, auth, prdr: each_recipient } = options.clone();
     let mut words = format!("Q: MAIL {body:?}");
     let flags = [(smtputf8, " SMTPUTF8"), (require_tls, " REQUIRETLS"), (each_recipient, " PRDR")];
     flags.iter().filter(|(said, _)| *said).for_each(|(_, word)| words.push_str(word));
@@ -111,17 +111,17 @@ fn tell_mail(options: MailOptions) -> Option<String> {
     (options != MailOptions::default()).then_some(words)
 }
 
-fn tell_rcpt(options: RcptOptions) -> Option<String> {
+fn format_rcpt(options: RcptOptions) -> Option<String> {
     let mut words = format!("Q: RCPT {:?}", options.notify);
-    words.extend(options.original.as_ref().map(|original| format!(" ORCPT={original}")));
+    words.extend(options.orcpt.as_ref().map(|original| format!(" ORCPT={original}")));
     (options != RcptOptions::default()).then_some(words)
 }
 
-fn tell_auth(step: &AuthStep) -> String {
+fn format_auth(step: &AuthStep) -> String {
     match step {
         AuthStep::Begin(mechanism, None) => format!("AUTH {mechanism}"),
-        AuthStep::Begin(mechanism, Some(initial)) => format!("AUTH {mechanism} \"{}\"", show(initial)),
-        AuthStep::Response(octets) => format!("AUTH \"{}\"", show(octets)),
+        AuthStep::Begin(mechanism, Some(initial)) => format!("AUTH {mechanism} \"{}\"", escape_bytes(initial)),
+        AuthStep::Response(octets) => format!("AUTH \"{}\"", escape_bytes(octets)),
         AuthStep::Cancel => "AUTH cancel".to_owned(),
     }
 }
@@ -134,53 +134,56 @@ fn reply(text: &str) -> Result<Reply, String> {
     }
 }
 
-impl Side for ServerStage {
+impl ScriptedSession for ScriptedServer {
     type Session = ServerSession;
 
     fn session(&self) -> ServerSession {
         ServerSession::new(Arc::clone(&self.settings))
     }
 
-    fn answer(&mut self, question: Question, lines: &mut Vec<String>) -> Answer {
+    fn answer(&mut self, question: ServerQuestion, lines: &mut Vec<String>) -> ServerAnswer {
         match question {
-            Question::Connect => self.said("CONNECT", Answer::Ok),
-            Question::Helo { name, .. } => self.said(&format!("HELO {name}"), Answer::Ok),
-            Question::Mail { sender, options, .. } => {
-                lines.extend(tell_mail(options));
-                self.said(format!("MAIL {sender}").trim_end(), Answer::Ok)
+            ServerQuestion::Connect => self.scripted_answer("CONNECT", ServerAnswer::Ok),
+            ServerQuestion::Helo { name, .. } => self.scripted_answer(&format!("HELO {name}"), ServerAnswer::Ok),
+            ServerQuestion::Mail { sender, options, .. } => {
+                lines.extend(format_mail(options));
+                self.scripted_answer(format!("MAIL {sender}").trim_end(), ServerAnswer::Ok)
             }
-            Question::Rcpt { recipient, options, .. } => {
-                lines.extend(tell_rcpt(options));
-                self.said(&format!("RCPT {recipient}"), Answer::Ok)
+            ServerQuestion::Rcpt { recipient, options, .. } => {
+                lines.extend(format_rcpt(options));
+                self.scripted_answer(&format!("RCPT {recipient}"), ServerAnswer::Ok)
             }
-            Question::Secured(_) => {
+            ServerQuestion::Secured(_) => {
                 lines.push("secured".to_owned());
-                self.said("SECURED", Answer::Ok)
+                self.scripted_answer("SECURED", ServerAnswer::Ok)
             }
-            Question::Auth(step) => {
-                let step = tell_auth(&step);
+            ServerQuestion::Auth(step) => {
+                let step = format_auth(&step);
                 lines.push(format!("Q: {step}"));
-                self.said(&step, Answer::Reply(Reply::fixed(535, (5, 7, 8), "Authentication credentials invalid")))
+                self.scripted_answer(
+                    &step,
+                    ServerAnswer::Reply(Reply::fixed(535, (5, 7, 8), "Authentication credentials invalid")),
+                )
             }
-            Question::Xclient(attributes) => {
+            ServerQuestion::Xclient(attributes) => {
                 let word = |(name, value): &(String, Option<String>)| format!(" {name}={}", value.as_deref().unwrap_or("?"));
                 let attributes: String = attributes.iter().map(word).collect();
                 lines.push(format!("Q: XCLIENT{attributes}"));
-                self.said(&format!("XCLIENT{attributes}"), Answer::Ok)
+                self.scripted_answer(&format!("XCLIENT{attributes}"), ServerAnswer::Ok)
             }
-            Question::Command { verb, .. } => self.said(&format!("COMMAND {verb}"), Answer::Ok),
-            Question::Data => self.said("DATA", Answer::Ok),
-            Question::EndOfData => {
+            ServerQuestion::Command { verb, .. } => self.scripted_answer(&format!("COMMAND {verb}"), ServerAnswer::Ok),
+            ServerQuestion::Data => self.scripted_answer("DATA", ServerAnswer::Ok),
+            ServerQuestion::EndOfData => {
                 let message = std::mem::take(&mut self.message);
-                let shown = message.split_inclusive(|octet| *octet == b'\n').map(|line| format!("M> {}", show(line)));
+                let shown = message.split_inclusive(|octet| *octet == b'\n').map(|line| format!("M> {}", escape_bytes(line)));
                 lines.extend(shown);
                 lines.push("M.".to_owned());
-                self.said("END", Answer::Committed(Reply::fixed(250, (2, 0, 0), "Ok: queued")))
+                self.scripted_answer("END", ServerAnswer::Committed(Reply::fixed(250, (2, 0, 0), "Ok: queued")))
             }
-            Question::Reset => {
+            ServerQuestion::Reset => {
                 self.message.clear();
                 lines.push("reset".to_owned());
-                Answer::Done
+                ServerAnswer::Done
             }
         }
     }

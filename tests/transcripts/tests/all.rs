@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use waxwing_transcripts::{ClientStage, Cut, ServerStage, Side, Stimulus, Transcript, parse, run};
+use waxwing_transcripts::{InputSplit, ScriptedClient, ScriptedServer, ScriptedSession, Stimulus, Transcript, parse, run};
 
 fn each(folder: &str, given: char, mut check: impl FnMut(&str, &Transcript)) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
@@ -19,9 +19,9 @@ fn each(folder: &str, given: char, mut check: impl FnMut(&str, &Transcript)) {
     }
 }
 
-fn in_every_way<S: Side>(name: &str, transcript: &Transcript, stage: impl Fn() -> S) {
-    let octets: usize = transcript.rounds.iter().flat_map(|round| &round.given).map(octets_of).sum();
-    let cuts = [Cut::Lines, Cut::Octets, Cut::Whole].into_iter().chain((1..octets).map(Cut::At));
+fn in_every_way<S: ScriptedSession>(name: &str, transcript: &Transcript, stage: impl Fn() -> S) {
+    let octets: usize = transcript.rounds.iter().flat_map(|round| &round.input).map(octets_of).sum();
+    let cuts = [InputSplit::Lines, InputSplit::Octets, InputSplit::Merged].into_iter().chain((1..octets).map(InputSplit::At));
     for cut in cuts {
         run(transcript, stage(), cut).unwrap_or_else(|e| panic!("{name}, {:?}, {cut:?}: {e}", transcript.title));
     }
@@ -37,14 +37,14 @@ fn octets_of(stimulus: &Stimulus) -> usize {
 #[test]
 fn the_server_holds_its_transcripts() {
     each("server", 'C', |name, transcript| {
-        in_every_way(name, transcript, || ServerStage::new(transcript).unwrap_or_else(|e| panic!("{name}: {e}")));
+        in_every_way(name, transcript, || ScriptedServer::new(transcript).unwrap_or_else(|e| panic!("{name}: {e}")));
     });
 }
 
 #[test]
 fn the_client_holds_its_transcripts() {
     each("client", 'S', |name, transcript| {
-        in_every_way(name, transcript, || ClientStage::new(transcript).unwrap_or_else(|e| panic!("{name}: {e}")));
+        in_every_way(name, transcript, || ScriptedClient::new(transcript).unwrap_or_else(|e| panic!("{name}: {e}")));
     });
 }
 
@@ -52,7 +52,7 @@ fn the_client_holds_its_transcripts() {
 fn a_wrong_line_is_found() {
     let text = "=== T\nRFC 5321 §4.1.1.9\nS: 220 mx.example ESMTP Waxwing\nC: NOOP\nS: 250 2.0.0 Okay\n";
     let transcript = parse(text, 'C').unwrap().remove(0);
-    for cut in [Cut::Lines, Cut::Octets, Cut::Whole, Cut::At(1)] {
-        assert!(run(&transcript, ServerStage::new(&transcript).unwrap(), cut).is_err(), "{cut:?}");
+    for cut in [InputSplit::Lines, InputSplit::Octets, InputSplit::Merged, InputSplit::At(1)] {
+        assert!(run(&transcript, ScriptedServer::new(&transcript).unwrap(), cut).is_err(), "{cut:?}");
     }
 }

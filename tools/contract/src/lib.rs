@@ -25,7 +25,7 @@ pub const REFERENCE: &str = "docs/hooks.md";
 
 /// A file generated from the contract.
 #[derive(Debug)]
-pub struct File {
+pub struct GeneratedFile {
     /// Path below the root of the repository.
     pub path: PathBuf,
     /// Content of the file.
@@ -33,14 +33,15 @@ pub struct File {
 }
 
 /// Generates all files from the contract below `root`.
-pub fn generated(root: &Path) -> anyhow::Result<Vec<File>> {
-    let (resolve, package) = contract(root)?;
-    let mut files = vec![File { path: REFERENCE.into(), content: reference::page(&resolve, package)?.into_bytes() }];
-    files.extend(bindings::c(resolve, package)?);
+pub fn generated_files(root: &Path) -> anyhow::Result<Vec<GeneratedFile>> {
+    let (resolve, package) = read_contract(root)?;
+    let mut files =
+        vec![GeneratedFile { path: REFERENCE.into(), content: reference::hooks_page(&resolve, package)?.into_bytes() }];
+    files.extend(bindings::c_bindings(resolve, package)?);
     Ok(files)
 }
 
-fn contract(root: &Path) -> anyhow::Result<(Resolve, PackageId)> {
+fn read_contract(root: &Path) -> anyhow::Result<(Resolve, PackageId)> {
     let mut resolve = Resolve::default();
     let (package, _) = resolve.push_dir(root.join(CONTRACT))?;
     Ok((resolve, package))

@@ -9,7 +9,7 @@ use std::path::Path;
 #[test]
 fn what_is_made_from_the_contract_is_current() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    for file in waxwing_contract::generated(&root).unwrap() {
+    for file in waxwing_contract::generated_files(&root).unwrap() {
         let path = root.join(&file.path);
         if std::env::var_os("WAXWING_UPDATE").is_some() {
             fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -7,9 +7,9 @@
 //! Start reading at: [`main`].
 #![forbid(unsafe_code)]
 
-mod prepare;
-mod run;
-mod stages;
+mod checks;
+mod install;
+mod process;
 
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -25,8 +25,8 @@ STAGE: static (format, lints, documentation, tree rules, dependencies)
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let result = match arguments.next().as_deref() {
-        Some("dev") => dev(&arguments.collect::<Vec<_>>()),
-        Some("gate") => stages::wanted(arguments).and_then(|stages| gate(&stages)),
+        Some("dev") => run_dev(&arguments.collect::<Vec<_>>()),
+        Some("gate") => checks::parse_stages(arguments).and_then(|stages| run_checks(&stages)),
         _ => Err(USAGE.to_owned()),
     };
     match result {
@@ -42,34 +42,34 @@ fn main() -> ExitCode {
 ///
 /// The tests build the dev profile too, so the second command starts warm; dependencies are optimised in the profile, and a rebuild
 /// after an edit takes seconds. For a production server, build with `--release`.
-fn dev(arguments: &[String]) -> Result<ExitCode, String> {
-    prepare::compilers()?;
+fn run_dev(arguments: &[String]) -> Result<ExitCode, String> {
+    install::install_compilers()?;
     // The same features as in the checks, so that both commands share the compiled dependencies.
-    run::step("cargo", &["build", "--package", "waxwing-daemon", "--package", "waxwing-unify"])?;
+    process::run_step("cargo", &["build", "--package", "waxwing-daemon", "--package", "waxwing-unify"])?;
     let server = target_folder()?.join("waxwing");
     let error = Command::new(&server).arg("dev").args(arguments).exec();
     Err(format!("{}: {error}", server.display()))
 }
 
-fn gate(stages: &[stages::Stage]) -> Result<ExitCode, String> {
-    prepare::compilers()?;
+fn run_checks(stages: &[checks::CheckStage]) -> Result<ExitCode, String> {
+    install::install_compilers()?;
     let folder = target_folder()?;
     let target = folder.parent().unwrap_or(&folder).to_path_buf();
-    let mut had = stages::Had { programs: folder, ..stages::Had::default() };
-    if stages.contains(&stages::Stage::EndToEnd) {
-        prepare::test_tools()?;
-        match prepare::peers(&target) {
+    let mut had = checks::TestEnvironment { binary_folder: folder, ..checks::TestEnvironment::default() };
+    if stages.contains(&checks::CheckStage::EndToEnd) {
+        install::install_test_tools()?;
+        match install::fetch_peers(&target) {
             Ok(peers) => had.peers = Some(peers),
-            Err(notice) => had.untested.push(notice),
+            Err(notice) => had.skipped.push(notice),
         }
     }
-    if stages.contains(&stages::Stage::Unit)
-        && let Some(notice) = prepare::guest_compilers(&target)
+    if stages.contains(&checks::CheckStage::Unit)
+        && let Some(notice) = install::install_guest_compilers(&target)
     {
-        had.without_languages = true;
-        had.untested.push(notice);
+        had.lacks_guest_compilers = true;
+        had.skipped.push(notice);
     }
-    Ok(stages::run_all(stages, &had))
+    Ok(checks::run_all(stages, &had))
 }
 
 /// Folder of this binary and, after a build in the dev profile, of `waxwing`.

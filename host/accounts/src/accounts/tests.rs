@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use waxwing_config::Facts;
+use waxwing_config::HostEnvironment;
 use waxwing_types::ManualClock;
 
 use super::*;
@@ -22,7 +22,7 @@ const CONFIG: &str = r#"
 "#;
 
 fn accounts() -> Accounts {
-    let facts = Facts { hostname: "h".into(), root: false, exists: |_: &Path| true };
+    let facts = HostEnvironment { hostname: "h".into(), is_root: false, path_exists: |_: &Path| true };
     let config = Config::parse(Path::new("w.toml"), CONFIG, &facts).unwrap();
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
     Accounts::open(&config, &clock).unwrap()
@@ -35,12 +35,12 @@ fn classes() {
         ("x@MX.example", AddressClass::Local),
         ("bare", AddressClass::Local),
         ("x@box.example", AddressClass::VirtualMailbox),
-        ("x@sub.box.example", AddressClass::Default),
+        ("x@sub.box.example", AddressClass::Remote),
         ("x@alias.example", AddressClass::VirtualAlias),
         ("x@relay.example", AddressClass::Relay),
         ("x@sub.relay.example", AddressClass::Relay),
-        ("x@otherrelay.example", AddressClass::Default),
-        ("x@[127.0.0.1]", AddressClass::Default),
+        ("x@otherrelay.example", AddressClass::Remote),
+        ("x@[127.0.0.1]", AddressClass::Remote),
     ] {
         assert_eq!(accounts.class_of(&Address::parse(address).unwrap()), class, "{address}");
     }
@@ -69,7 +69,7 @@ async fn who_exists_and_where() {
         ("postmaster@world.example", true, None),
     ] {
         let parsed = Address::parse(address).unwrap();
-        assert_eq!(accounts.exists(&parsed).await, Ok(exists), "{address}");
+        assert_eq!(accounts.recipient_exists(&parsed).await, Ok(exists), "{address}");
         assert_eq!(accounts.mailbox(&parsed).await, Ok(mailbox.map(PathBuf::from)), "{address}");
     }
 }

@@ -6,12 +6,12 @@ fn name(text: &str) -> UserName {
     UserName::parse(text).unwrap()
 }
 
-fn plain(text: &str) -> Record {
-    Record::Plain(text.to_owned())
+fn plain(text: &str) -> StoredPassword {
+    StoredPassword::Plain(text.to_owned())
 }
 
-fn scram() -> Record {
-    Record::parse(
+fn scram() -> StoredPassword {
+    StoredPassword::parse(
         "{SCRAM-SHA-256}4096,c2FsdA==,AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=,AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
         false,
     )
@@ -95,9 +95,9 @@ fn mode_and_links_stay_and_nothing_is_left_behind() {
 #[test]
 fn what_changed_meanwhile_is_not_renewed() {
     let (_dir, file) = file("anna:{PLAIN}a\n");
-    assert!(!file.renew(&name("anna"), &[plain("other")], &[plain("b")]).unwrap());
+    assert!(!file.replace_if_unchanged(&name("anna"), &[plain("other")], &[plain("b")]).unwrap());
     assert_eq!(text(&file), "anna:{PLAIN}a\n");
-    assert!(file.renew(&name("anna"), &[plain("a")], &[plain("b")]).unwrap());
+    assert!(file.replace_if_unchanged(&name("anna"), &[plain("a")], &[plain("b")]).unwrap());
     assert_eq!(text(&file), "anna:{PLAIN}b\n");
 }
 
@@ -122,15 +122,15 @@ proptest! {
     fn other_lines_are_never_touched(octets in "([ab#:{}\r\n]|é){0,60}") {
         let name = name("a");
         let others = |text: &[u8]| {
-            let keep = |line: &&[u8]| !Line::of(line).is_some_and(|line| line.is_of(&name));
+            let keep = |line: &&[u8]| !UserLine::parse(line).is_some_and(|line| line.is_for(&name));
             lines(text).filter(keep).collect::<Vec<_>>().concat()
         };
         let before = octets.as_bytes();
-        let after = with_records(before, &name, &[plain("x")]);
+        let after = with_user_records(before, &name, &[plain("x")]);
         let (before, kept) = (others(before), others(&after));
         prop_assert!(kept == before || kept == [&before[..], b"\n"].concat());
-        let own = lines(&after).filter_map(Line::of).filter(|line| line.is_of(&name)).count();
+        let own = lines(&after).filter_map(UserLine::parse).filter(|line| line.is_for(&name)).count();
         prop_assert_eq!(own, 1);
-        prop_assert_eq!(has(&with_records(&after, &name, &[]), &name), false);
+        prop_assert_eq!(contains_user(&with_user_records(&after, &name, &[]), &name), false);
     }
 }

@@ -7,13 +7,13 @@ use anyhow::Context;
 use serde_json::{Value, json};
 use waxwing_accounts::Accounts;
 use waxwing_config::{self as config, Config};
-use waxwing_pipeline::{BindingSettings, BreakerSettings, Mode, OnFault, When};
-use waxwing_sandbox::{Grants, InstanceMode, Limits, MessageGrant, PluginSettings};
-use waxwing_web::Grant;
+use waxwing_pipeline::{BindingConditions, BindingMode, BindingSettings, BreakerSettings, FaultPolicy};
+use waxwing_sandbox::{InstanceMode, MessageAccess, PluginGrants, PluginLimits, PluginSettings};
+use waxwing_web::UrlGrant;
 
 use crate::plugin_tables::PluginTables;
 
-pub(super) fn binding_settings(plugin: &config::Plugin) -> BindingSettings {
+pub(super) fn binding_settings(plugin: &config::PluginConfig) -> BindingSettings {
     BindingSettings {
         when: when(&plugin.when),
         mode: mode(plugin.mode),
@@ -39,18 +39,18 @@ pub(super) fn server_values(config: &Config) -> BTreeMap<String, Value> {
     values.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
-pub(super) fn settings_of(
-    plugin: &config::Plugin,
+pub(super) fn plugin_settings(
+    plugin: &config::PluginConfig,
     accounts: &Accounts,
     tables: &PluginTables,
     server: &Arc<BTreeMap<String, Value>>,
 ) -> anyhow::Result<PluginSettings> {
     let mut settings = PluginSettings::new(&plugin.name);
-    settings.grants = Grants {
+    settings.grants = PluginGrants {
         message: match plugin.grants.message {
-            config::MessageGrant::None => MessageGrant::None,
-            config::MessageGrant::Headers => MessageGrant::Headers,
-            config::MessageGrant::Full => MessageGrant::Full,
+            config::MessageGrantConfig::None => MessageAccess::None,
+            config::MessageGrantConfig::Headers => MessageAccess::Headers,
+            config::MessageGrantConfig::Full => MessageAccess::Full,
         },
         edit: plugin.grants.edit,
         lookup: plugin.grants.lookup.clone(),
@@ -62,26 +62,26 @@ pub(super) fn settings_of(
         clock: plugin.grants.clock,
         random: plugin.grants.random,
     };
-    settings.limits = Limits {
+    settings.limits = PluginLimits {
         wall: plugin.limits.time,
         cpu: plugin.limits.cpu,
-        memory_bytes_max: bytes(plugin.limits.memory),
+        memory_bytes_max: to_usize(plugin.limits.memory),
         instances_max: plugin.limits.instances,
         instances_per_client: plugin.limits.instances_per_client,
         instance_wait: plugin.limits.instance_wait,
         log_lines_max: plugin.limits.log_lines as usize,
         edits_max: plugin.limits.edits as usize,
-        ..Limits::default()
+        ..PluginLimits::default()
     };
-    settings.instance = match plugin.instance {
-        config::Instance::Fresh => InstanceMode::Fresh,
-        config::Instance::Reuse => InstanceMode::Reuse { recycle_calls: plugin.recycle_calls },
+    settings.instance_mode = match plugin.instance {
+        config::InstanceConfig::Fresh => InstanceMode::Fresh,
+        config::InstanceConfig::Reuse => InstanceMode::Reuse { recycle_calls: plugin.recycle_calls },
     };
     for line in &plugin.grants.http {
-        Grant::parse(line).with_context(|| format!("plugin \"{}\": grant http", plugin.name))?;
+        UrlGrant::parse(line).with_context(|| format!("plugin \"{}\": grant http", plugin.name))?;
     }
     settings.config = plugin.config.clone().into_iter().collect();
-    settings.server = Arc::clone(server);
+    settings.server_values = Arc::clone(server);
     for name in &plugin.grants.lookup {
         let table = tables.table(name).or_else(|| accounts.table(name));
         let table = table.with_context(|| format!("plugin \"{}\": there is no table \"{name}\"", plugin.name))?;
@@ -90,33 +90,33 @@ pub(super) fn settings_of(
     Ok(settings)
 }
 
-pub(super) fn bytes(octets: u64) -> usize {
+pub(super) fn to_usize(octets: u64) -> usize {
     usize::try_from(octets).unwrap_or(usize::MAX)
 }
 
-fn when(when: &config::When) -> When {
-    When {
+fn when(when: &config::ConditionsConfig) -> BindingConditions {
+    BindingConditions {
         listeners: when.listener.clone(),
         domains: when.domain.clone(),
-        via: when.via.clone(),
+        sources: when.via.clone(),
         size_max: when.size_max,
-        bare_addresses: when.addresses == Some(config::Addresses::Bare),
+        bare_addresses: when.addresses == Some(config::RewriteScope::WithoutDomain),
     }
 }
 
-fn mode(mode: config::Mode) -> Mode {
+fn mode(mode: config::ModeConfig) -> BindingMode {
     match mode {
-        config::Mode::Enforce => Mode::Enforce,
-        config::Mode::Shadow => Mode::Shadow,
-        config::Mode::Off => Mode::Off,
+        config::ModeConfig::Enforce => BindingMode::Enforce,
+        config::ModeConfig::Shadow => BindingMode::Shadow,
+        config::ModeConfig::Off => BindingMode::Off,
     }
 }
 
-fn on_fault(on_fault: config::OnFault) -> OnFault {
+fn on_fault(on_fault: config::OnFaultConfig) -> FaultPolicy {
     match on_fault {
-        config::OnFault::Defer => OnFault::Defer,
-        config::OnFault::Skip => OnFault::Skip,
-        config::OnFault::Reject => OnFault::Reject,
-        config::OnFault::Hold => OnFault::Hold,
+        config::OnFaultConfig::Defer => FaultPolicy::Defer,
+        config::OnFaultConfig::Skip => FaultPolicy::Skip,
+        config::OnFaultConfig::Reject => FaultPolicy::Reject,
+        config::OnFaultConfig::Hold => FaultPolicy::Hold,
     }
 }

@@ -1,9 +1,9 @@
 use std::path::PathBuf;
 
-use waxwing_config::Facts;
+use waxwing_config::HostEnvironment;
 use waxwing_control::PluginChange;
 use waxwing_pipeline::{Context as MailContext, Event, Pipeline};
-use waxwing_types::{Address, AddressClass, ManualClock, Via};
+use waxwing_types::{Address, AddressClass, ManualClock, Source};
 
 use super::*;
 
@@ -12,18 +12,18 @@ const NO_STANDARD: &str = "[plugins.cleanup]\nenabled = false\n[plugins.aliases]
 /// A folder with a configuration, and what was loaded by it.
 struct House {
     dir: tempfile::TempDir,
-    loaded: Loaded,
+    loaded: LoadedPlugins,
 }
 
 async fn load_in(dir: tempfile::TempDir, text: &str) -> anyhow::Result<House> {
     let file = dir.path().join("w.toml");
-    let facts = Facts { hostname: "h.example".into(), root: false, exists: |_| true };
+    let facts = HostEnvironment { hostname: "h.example".into(), is_root: false, path_exists: |_| true };
     let text = format!("queue_directory = \"q\"\nalias_maps = {{ a = \"b\" }}\n{text}");
     let config = Arc::new(Config::parse(&file, &text, &facts)?);
     std::fs::create_dir(&config.queue_directory)?;
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
     let accounts = Arc::new(Accounts::open(&config, &clock)?);
-    let loaded = load(&config, &accounts, &clock, |_| None, Ports::default()).await?;
+    let loaded = load(&config, &accounts, &clock, |_| None, HostServices::default()).await?;
     Ok(House { dir, loaded })
 }
 
@@ -54,7 +54,7 @@ async fn a_plugin_that_cannot_be_loaded_is_named_with_its_place() {
 
 /// One plugin from a file, which may hold either of two components.
 struct Kept {
-    keeper: Arc<Keeper>,
+    keeper: Arc<PluginManager>,
     pipeline: Arc<Pipeline>,
     dir: tempfile::TempDir,
 }
@@ -63,7 +63,7 @@ struct Kept {
 fn content(version: &str) -> &'static [u8] {
     match version {
         "bad" => b"no component",
-        name => waxwing_bundle::standard(name).unwrap(),
+        name => waxwing_bundle::standard_component(name).unwrap(),
     }
 }
 
@@ -77,7 +77,7 @@ impl Kept {
         let text = format!("{NO_STANDARD}[plugins.p]\nfile = \"p.wasm\"\ninstance = \"reuse\"\n{grants}\n{more}");
         let House { dir, loaded } = load_in(dir, &text).await.unwrap();
         let pipeline = Arc::new(Pipeline::new(loaded.bindings(), Arc::new(AllRemote), Arc::new(ManualClock::default())));
-        Self { keeper: Keeper::new(loaded, Arc::clone(&pipeline)), pipeline, dir }
+        Self { keeper: PluginManager::new(loaded, Arc::clone(&pipeline)), pipeline, dir }
     }
 
     fn path(&self, file: &str) -> PathBuf {
@@ -96,8 +96,8 @@ impl Kept {
 
     /// Two looks: what is seen to change at the first is settled at the second.
     async fn look(&self) -> Vec<String> {
-        self.keeper.look().await;
-        self.keeper.look().await;
+        self.keeper.poll_files().await;
+        self.keeper.poll_files().await;
         self.versions()
     }
 
@@ -109,9 +109,9 @@ impl Kept {
 
 struct AllRemote;
 
-impl waxwing_pipeline::ClassOf for AllRemote {
+impl waxwing_pipeline::AddressClassifier for AllRemote {
     fn class_of(&self, _: &Address) -> AddressClass {
-        AddressClass::Default
+        AddressClass::Remote
     }
 }
 
@@ -130,14 +130,14 @@ async fn a_changed_file_is_loaded_and_a_bad_one_leaves_the_version_before() {
     let failed = kept.reload(None).await.remove(0);
     assert!(failed.is_failed() && failed.note.as_ref().is_some_and(|note| note.contains("w.toml:7:")), "{failed:?}");
     assert_eq!(kept.versions(), ["v2"]);
-    assert!(kept.keeper.notes("p").1.is_some(), "lists say why it is not in service");
+    assert!(kept.keeper.last_change("p").1.is_some(), "lists say why it is not in service");
     assert_eq!(kept.look().await, ["v2"]);
     assert!(kept.reload(None).await[0].is_failed(), "whoever asks again is told again");
     std::fs::remove_file(kept.path("p.wasm")).unwrap();
     assert!(kept.reload(Some("p")).await[0].is_failed());
     kept.install("p.wasm", "cleanup");
     assert_eq!(kept.look().await, ["v3"]);
-    assert_eq!(kept.keeper.notes("p").1, None);
+    assert_eq!(kept.keeper.last_change("p").1, None);
 }
 
 #[tokio::test]
@@ -146,7 +146,7 @@ async fn a_version_that_was_rolled_back_waits_for_its_file_to_change() {
     assert!(kept.keeper.roll_back("p").await.is_err(), "there is nothing before it");
     kept.install("p.wasm", "aliases");
     assert_eq!(words(&kept.reload(None).await), ["reloaded"]);
-    assert_eq!(kept.keeper.notes("p").0.unwrap().split(':').next(), Some("v1"));
+    assert_eq!(kept.keeper.last_change("p").0.unwrap().split(':').next(), Some("v1"));
     let change = kept.keeper.roll_back("p").await.unwrap();
     assert_eq!((change.change.as_str(), kept.versions()), ("rolled-back", vec!["v1".to_owned()]));
     kept.install("p.wasm", "aliases");
@@ -161,17 +161,17 @@ async fn what_has_begun_keeps_its_version_and_then_its_instances_are_gone() {
     let kept = Kept::start("").await;
     let old = kept.pipeline.bindings().remove(0);
     assert_eq!(old.plugin.instances(), 1, "the one that was loaded waits for calls");
-    let mut begun = kept.pipeline.chain();
+    let mut begun = kept.pipeline.open_session();
     kept.install("p.wasm", "aliases");
     kept.reload(None).await;
     assert_eq!(old.plugin.instances(), 0);
-    let mut context = MailContext::new(Via::Smtp, None);
+    let mut context = MailContext::new(Source::Smtp, None);
     let address = Address::parse("root@h.example").unwrap();
-    let role = waxwing_pipeline::Role::EnvelopeRecipient;
+    let role = waxwing_pipeline::AddressRole::EnvelopeRecipient;
     kept.pipeline.rewrite(&mut begun, &mut context, address.clone(), role).await.unwrap();
     assert_eq!(begun.trace.iter().map(|e| &*e.version).collect::<Vec<_>>(), [&*old.version]);
     assert_eq!(old.plugin.instances(), 0, "no instance of it waits for more");
-    let mut fresh = kept.pipeline.chain();
+    let mut fresh = kept.pipeline.open_session();
     kept.pipeline.resolve(&mut fresh, &mut context, &address, false).await;
     assert!(fresh.trace[0].version.starts_with("v2:"), "{:?}", fresh.trace);
     let weak = Arc::downgrade(&old.plugin);
@@ -199,8 +199,8 @@ async fn a_canary_stands_beside_and_is_taken_away_or_promoted() {
     assert_eq!(kept.look().await, ["v3"], "the file of before has not changed");
     kept.keeper.roll_back("p").await.unwrap();
     assert_eq!(kept.versions(), ["v1"]);
-    let chain = &mut kept.pipeline.chain();
-    kept.pipeline.tell(chain, &mut MailContext::new(Via::Smtp, None), Event::Tick).await;
+    let chain = &mut kept.pipeline.open_session();
+    kept.pipeline.notify(chain, &mut MailContext::new(Source::Smtp, None), Event::Tick).await;
 }
 
 #[tokio::test]

@@ -6,49 +6,49 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
-use waxwing_pipeline::{Handed, Reached};
+use waxwing_pipeline::{DeliveryResult, FinalDsnAction};
 use waxwing_smtp::ClientSettings;
 use waxwing_types::{Disposition, Message, Monotonic, NextHop, Recipient};
 
 /// Pending deliveries for each connection before another is opened. Few connections carry many messages in few packets.
-const JOBS_PER_CONNECTION: usize = 4;
+const PENDING_PER_CONNECTION: usize = 4;
 
 /// Delivery of one message to some recipients, waiting for a connection.
-pub(crate) struct Pending {
+pub(crate) struct PendingDelivery {
     /// Recipients without a disposition, by index, in the order of the attempt.
     pub(crate) recipients: Vec<(u32, Recipient)>,
     pub(crate) message: Message,
     /// Maximum number of recipients of a transaction, for servers with a lower limit.
-    pub(crate) batch: usize,
+    pub(crate) batch_max: usize,
     /// True for probes: only the replies to MAIL and RCPT matter.
-    pub(crate) probe: bool,
+    pub(crate) is_probe: bool,
     /// True after conversion of the body to 7-bit.
     pub(crate) converted: bool,
     decided: Vec<(u32, Disposition)>,
-    reached: Option<Reached>,
+    dsn_action: Option<FinalDsnAction>,
     /// True after a first loss on an idle connection closed by the server.
-    pub(crate) second_try: bool,
+    pub(crate) was_retried: bool,
     queued_at: Monotonic,
     setup: Duration,
-    reply: oneshot::Sender<Handed>,
+    reply: oneshot::Sender<DeliveryResult>,
 }
 
-impl Pending {
+impl PendingDelivery {
     pub(crate) fn new(
         recipients: Vec<(u32, Recipient)>,
         message: Message,
         queued_at: Monotonic,
-        reply: oneshot::Sender<Handed>,
+        reply: oneshot::Sender<DeliveryResult>,
     ) -> Self {
         Self {
             recipients,
             message,
-            batch: usize::MAX,
-            probe: false,
+            batch_max: usize::MAX,
+            is_probe: false,
             converted: false,
             decided: Vec::new(),
-            reached: None,
-            second_try: false,
+            dsn_action: None,
+            was_retried: false,
             queued_at,
             setup: Duration::ZERO,
             reply,
@@ -56,18 +56,18 @@ impl Pending {
     }
 
     /// Records the assignment to a connection.
-    pub(crate) fn taken(&mut self, now: Monotonic) {
+    pub(crate) fn record_assignment(&mut self, now: Monotonic) {
         self.setup = now.since(self.queued_at);
     }
 
     /// Returns true while the attempt waits. An attempt past its deadline was deferred: a delivery now would be a duplicate.
-    pub(crate) fn is_wanted(&self) -> bool {
+    pub(crate) fn is_awaited(&self) -> bool {
         !self.reply.is_closed()
     }
 
     /// Recipients of the next transaction.
-    pub(crate) fn batch(&self) -> &[(u32, Recipient)] {
-        self.recipients.get(..self.batch).unwrap_or(&self.recipients)
+    pub(crate) fn next_batch(&self) -> &[(u32, Recipient)] {
+        self.recipients.get(..self.batch_max).unwrap_or(&self.recipients)
     }
 
     /// Decides recipients by `disposition_for`, called with their position in order. Returns true if none is left.
@@ -84,12 +84,12 @@ impl Pending {
     }
 
     /// Records the DSN action of a transaction; the least advanced of all transactions counts.
-    pub(crate) fn reached(&mut self, reached: Reached) {
-        let least = match (self.reached, reached) {
-            (None, reached) | (Some(Reached::ServerWithDsn), reached) => reached,
+    pub(crate) fn record_dsn_action(&mut self, reached: FinalDsnAction) {
+        let least = match (self.dsn_action, reached) {
+            (None, reached) | (Some(FinalDsnAction::Delegated), reached) => reached,
             (Some(before), _) => before,
         };
-        self.reached = Some(least);
+        self.dsn_action = Some(least);
     }
 
     /// Finishes the delivery: each remaining recipient gets the disposition returned by `disposition_for` for its position in
@@ -98,15 +98,20 @@ impl Pending {
         self.decide(|position, _| Some(disposition_for(position)));
         let mut dispositions = self.decided;
         dispositions.sort_by_key(|(index, _)| *index);
-        let reached = self.reached.unwrap_or_default();
+        let reached = self.dsn_action.unwrap_or_default();
         // Beyond the deadline disposition_for the attempt the receiver is gone.
-        let _ = self.reply.send(Handed { dispositions, setup: self.setup, reached, ..Handed::default() });
+        let _ = self.reply.send(DeliveryResult {
+            dispositions,
+            setup_time: self.setup,
+            final_dsn: reached,
+            ..DeliveryResult::default()
+        });
     }
 }
 
 /// Identity of a destination: next hop and TLS requirement. Messages with different requirements share no connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
+pub(crate) struct DestinationKey {
     pub(crate) hop: NextHop,
     /// True for messages restricted to verified TLS and to servers with REQUIRETLS (RFC 8689).
     pub(crate) require_tls: bool,
@@ -114,44 +119,44 @@ pub(crate) struct Key {
 
 /// Next hop with its queue and its connections.
 pub(crate) struct Destination {
-    key: Key,
+    key: DestinationKey,
     client: Arc<ClientSettings>,
     connections_max: usize,
-    line: Mutex<Line>,
+    queue: Mutex<DestinationQueue>,
     /// Wakes an idle connection for a new delivery.
     wake: Notify,
 }
 
 #[derive(Default)]
-struct Line {
-    waiting: VecDeque<Pending>,
+struct DestinationQueue {
+    pending: VecDeque<PendingDelivery>,
     connections: usize,
-    idle: usize,
+    idle_connections: usize,
     /// Number of connections with an accepted transaction.
-    good: usize,
+    proved_connections: usize,
     /// Set after a failed connection attempt while others are open: no more are opened until an open connection proves good or
     /// ends.
-    failing: bool,
-    watched: bool,
+    backing_off: bool,
+    has_stall_watch: bool,
 }
 
-impl Line {
+impl DestinationQueue {
     /// Returns the first delivery still awaited; drops abandoned ones before.
-    fn first(&mut self) -> Option<&Pending> {
-        while self.waiting.front().is_some_and(|pending| !pending.is_wanted()) {
-            self.waiting.pop_front();
+    fn first_awaited(&mut self) -> Option<&PendingDelivery> {
+        while self.pending.front().is_some_and(|pending| !pending.is_awaited()) {
+            self.pending.pop_front();
         }
-        self.waiting.front()
+        self.pending.front()
     }
 }
 
 /// Permit for a connection, counted until dropped.
-pub(crate) struct ConnectionGuard(Arc<Destination>);
+pub(crate) struct ConnectionPermit(Arc<Destination>);
 
 impl Destination {
     /// Creates a destination with the settings of its client sessions.
-    pub(crate) fn new(key: Key, client: Arc<ClientSettings>, connections_max: usize) -> Self {
-        Self { key, client, connections_max, line: Mutex::default(), wake: Notify::new() }
+    pub(crate) fn new(key: DestinationKey, client: Arc<ClientSettings>, connections_max: usize) -> Self {
+        Self { key, client, connections_max, queue: Mutex::default(), wake: Notify::new() }
     }
 
     pub(crate) fn hop(&self) -> &NextHop {
@@ -167,60 +172,60 @@ impl Destination {
     }
 
     /// Appends a delivery to the queue. The active queue, source of every delivery, bounds its length.
-    pub(crate) fn push(&self, pending: Pending) {
-        let mut line = self.line.lock();
-        line.waiting.push_back(pending);
+    pub(crate) fn push(&self, pending: PendingDelivery) {
+        let mut line = self.queue.lock();
+        line.pending.push_back(pending);
         self.wake_idle(&line);
     }
 
     /// Puts a delivery back at the front of the queue.
-    pub(crate) fn push_front(&self, pending: Pending) {
-        let mut line = self.line.lock();
-        line.waiting.push_front(pending);
+    pub(crate) fn push_front(&self, pending: PendingDelivery) {
+        let mut line = self.queue.lock();
+        line.pending.push_front(pending);
         self.wake_idle(&line);
     }
 
-    fn wake_idle(&self, line: &Line) {
-        if line.idle > 0 {
+    fn wake_idle(&self, line: &DestinationQueue) {
+        if line.idle_connections > 0 {
             self.wake.notify_one();
         }
     }
 
-    pub(crate) fn take(&self) -> Option<Pending> {
-        let mut line = self.line.lock();
-        line.first()?;
-        line.waiting.pop_front()
+    pub(crate) fn pop(&self) -> Option<PendingDelivery> {
+        let mut line = self.queue.lock();
+        line.first_awaited()?;
+        line.pending.pop_front()
     }
 
-    pub(crate) fn has_work(&self) -> bool {
-        self.line.lock().first().is_some()
+    pub(crate) fn has_pending(&self) -> bool {
+        self.queue.lock().first_awaited().is_some()
     }
 
     /// Drops all pending deliveries at shutdown: their attempts do not count.
-    pub(crate) fn abandon(&self) {
-        drop(std::mem::take(&mut self.line.lock().waiting));
+    pub(crate) fn drop_pending(&self) {
+        drop(std::mem::take(&mut self.queue.lock().pending));
     }
 
     /// Counts a connection with an accepted transaction.
-    pub(crate) fn good_begins(&self) {
-        let mut line = self.line.lock();
-        line.good += 1;
-        line.failing = false;
+    pub(crate) fn connection_proved(&self) {
+        let mut line = self.queue.lock();
+        line.proved_connections += 1;
+        line.backing_off = false;
     }
 
     /// Ends the count of a proved connection.
-    pub(crate) fn good_ends(&self) {
-        let mut line = self.line.lock();
-        line.good -= 1;
-        line.failing = false;
+    pub(crate) fn proved_connection_ended(&self) {
+        let mut line = self.queue.lock();
+        line.proved_connections -= 1;
+        line.backing_off = false;
     }
 
     /// Waits up to `limit` for a delivery.
-    pub(crate) async fn wait(&self, limit: Duration) -> Option<Pending> {
-        let _idle = Idle::begin(self);
+    pub(crate) async fn wait_for_delivery(&self, limit: Duration) -> Option<PendingDelivery> {
+        let _idle = IdleGuard::begin(self);
         let job = async {
             loop {
-                if let Some(job) = self.take() {
+                if let Some(job) = self.pop() {
                     return job;
                 }
                 self.wake.notified().await;
@@ -230,74 +235,74 @@ impl Destination {
     }
 
     /// Returns message id and first recipient index of the delivery at the front.
-    pub(crate) fn first_in_line(&self) -> Option<(u64, u32)> {
-        let mut line = self.line.lock();
-        let first = line.first()?;
+    pub(crate) fn front_key(&self) -> Option<(u64, u32)> {
+        let mut line = self.queue.lock();
+        let first = line.first_awaited()?;
         Some((first.message.id.as_u64(), first.recipients.first().map_or(0, |(index, _)| *index)))
     }
 
     /// Permits another connection if the queue is long for the open connections and none is idle.
-    pub(crate) fn wants_connection(self: &Arc<Self>) -> Option<ConnectionGuard> {
-        let mut line = self.line.lock();
-        let long = line.waiting.len() > line.connections * JOBS_PER_CONNECTION;
-        let wanted = long && line.idle == 0 && self.allows_connection(&line);
+    pub(crate) fn permit_if_queue_long(self: &Arc<Self>) -> Option<ConnectionPermit> {
+        let mut line = self.queue.lock();
+        let long = line.pending.len() > line.connections * PENDING_PER_CONNECTION;
+        let wanted = long && line.idle_connections == 0 && self.allows_connection(&line);
         wanted.then(|| self.count_connection(&mut line))
     }
 
     /// Permits another connection within the limit.
-    pub(crate) fn one_more_connection(self: &Arc<Self>) -> Option<ConnectionGuard> {
-        let mut line = self.line.lock();
+    pub(crate) fn permit_within_limit(self: &Arc<Self>) -> Option<ConnectionPermit> {
+        let mut line = self.queue.lock();
         self.allows_connection(&line).then(|| self.count_connection(&mut line))
     }
 
-    fn allows_connection(&self, line: &Line) -> bool {
-        line.connections < self.connections_max && !(line.failing && line.connections > 0)
+    fn allows_connection(&self, line: &DestinationQueue) -> bool {
+        line.connections < self.connections_max && !(line.backing_off && line.connections > 0)
     }
 
-    fn count_connection(self: &Arc<Self>, line: &mut Line) -> ConnectionGuard {
+    fn count_connection(self: &Arc<Self>, line: &mut DestinationQueue) -> ConnectionPermit {
         line.connections += 1;
-        ConnectionGuard(Arc::clone(self))
+        ConnectionPermit(Arc::clone(self))
     }
 
     /// Returns true once if a non-empty queue lacks a stall watch, and marks the queue as watched.
-    pub(crate) fn wants_watch(&self) -> bool {
-        let mut line = self.line.lock();
-        let wants = !line.watched && !line.waiting.is_empty();
-        line.watched |= wants;
+    pub(crate) fn needs_stall_watch(&self) -> bool {
+        let mut line = self.queue.lock();
+        let wants = !line.has_stall_watch && !line.pending.is_empty();
+        line.has_stall_watch |= wants;
         wants
     }
 
     /// Ends the stall watch of an empty queue; returns true if ended.
-    pub(crate) fn ends_watch(&self) -> bool {
-        let mut line = self.line.lock();
-        line.watched = line.first().is_some();
-        !line.watched
+    pub(crate) fn end_stall_watch(&self) -> bool {
+        let mut line = self.queue.lock();
+        line.has_stall_watch = line.first_awaited().is_some();
+        !line.has_stall_watch
     }
 }
 
-struct Idle<'a>(&'a Destination);
+struct IdleGuard<'a>(&'a Destination);
 
-impl<'a> Idle<'a> {
+impl<'a> IdleGuard<'a> {
     fn begin(destination: &'a Destination) -> Self {
-        destination.line.lock().idle += 1;
+        destination.queue.lock().idle_connections += 1;
         Self(destination)
     }
 }
 
-impl Drop for Idle<'_> {
+impl Drop for IdleGuard<'_> {
     fn drop(&mut self) {
-        self.0.line.lock().idle -= 1;
+        self.0.queue.lock().idle_connections -= 1;
     }
 }
 
-impl ConnectionGuard {
+impl ConnectionPermit {
     /// Finishes all pending deliveries with the disposition, unless another connection may still serve the queue. A failing
     /// destination opens no further connections, so the last connection to fail decides.
-    pub(crate) fn give_up(self, disposition: Disposition) {
+    pub(crate) fn fail_pending(self, disposition: Disposition) {
         let waiting = {
-            let mut line = self.0.line.lock();
-            line.failing = line.connections > 1;
-            if line.failing { VecDeque::new() } else { std::mem::take(&mut line.waiting) }
+            let mut line = self.0.queue.lock();
+            line.backing_off = line.connections > 1;
+            if line.backing_off { VecDeque::new() } else { std::mem::take(&mut line.pending) }
         };
         for pending in waiting {
             pending.finish(|_| disposition.clone());
@@ -305,27 +310,27 @@ impl ConnectionGuard {
     }
 }
 
-impl Drop for ConnectionGuard {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let mut line = self.0.line.lock();
+        let mut line = self.0.queue.lock();
         line.connections -= 1;
-        line.failing &= line.connections > 0;
+        line.backing_off &= line.connections > 0;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use waxwing_types::{Address, EnhancedCode, Envelope, MemoryBody, Origin, QueueId, ReversePath, Status, Timestamp, Via};
+    use waxwing_types::{Address, EnhancedCode, Envelope, MemoryBody, Origin, QueueId, ReversePath, Source, Status, Timestamp};
 
     use super::*;
 
     fn destination(max: usize) -> Arc<Destination> {
         let hop = NextHop { transport: "smtp".into(), host: "x.example".into(), port: None };
-        let key = Key { hop, require_tls: false };
+        let key = DestinationKey { hop, require_tls: false };
         Arc::new(Destination::new(key, Arc::new(ClientSettings::new("us.test")), max))
     }
 
-    fn pending(id: u64) -> (Pending, oneshot::Receiver<Handed>) {
+    fn pending(id: u64) -> (PendingDelivery, oneshot::Receiver<DeliveryResult>) {
         let envelope = Envelope {
             sender: ReversePath::Null,
             recipients: Vec::new(),
@@ -334,18 +339,18 @@ mod tests {
             envid: None,
             smtputf8: false,
             require_tls: false,
-            origin: Origin::internal(Via::Dsn, Timestamp::default()),
+            origin: Origin::internal(Source::Dsn, Timestamp::default()),
         };
         let message = Message {
             id: QueueId::from_u64(id),
             envelope: Arc::new(envelope),
-            head: bytes::Bytes::new(),
+            header: bytes::Bytes::new(),
             body: Arc::new(MemoryBody::default()),
             tags: Arc::default(),
         };
         let (reply, outcome) = oneshot::channel();
         let to = Recipient::new(Address::parse("a@x.example").unwrap());
-        (Pending::new(vec![(7, to)], message, Monotonic::default(), reply), outcome)
+        (PendingDelivery::new(vec![(7, to)], message, Monotonic::default(), reply), outcome)
     }
 
     #[test]
@@ -354,12 +359,12 @@ mod tests {
         let mut guards = Vec::new();
         for id in 0..100 {
             d.push(pending(id).0);
-            guards.extend(d.wants_connection());
+            guards.extend(d.permit_if_queue_long());
             let expected = [0, 4, 8].iter().filter(|n| **n <= id).count();
             assert_eq!(guards.len(), expected, "after job {id}");
         }
         guards.pop();
-        assert!(d.wants_connection().is_some(), "a permit that was dropped is free again");
+        assert!(d.permit_if_queue_long().is_some(), "a permit that was dropped is free again");
     }
 
     #[test]
@@ -367,13 +372,13 @@ mod tests {
         let d = destination(2);
         let (job, mut outcome) = pending(1);
         d.push(job);
-        let (first, second) = (d.one_more_connection().unwrap(), d.one_more_connection().unwrap());
+        let (first, second) = (d.permit_within_limit().unwrap(), d.permit_within_limit().unwrap());
         let status = Status::local(EnhancedCode::new(4, 4, 1), "refused");
         let deferred = Disposition::Deferred { status, not_before: None };
-        first.give_up(deferred.clone());
+        first.fail_pending(deferred.clone());
         assert!(outcome.try_recv().is_err(), "the other connection may still serve it");
-        assert!(d.one_more_connection().is_none(), "there must be a last one, which answers");
-        second.give_up(deferred.clone());
+        assert!(d.permit_within_limit().is_none(), "there must be a last one, which answers");
+        second.fail_pending(deferred.clone());
         assert_eq!(outcome.try_recv().unwrap().dispositions, [(7, deferred)]);
     }
 
@@ -385,18 +390,18 @@ mod tests {
         drop(outcome);
         let (job, _outcome) = pending(2);
         d.push(job);
-        assert_eq!(d.first_in_line(), Some((2, 7)));
-        assert_eq!(d.take().map(|job| job.message.id), Some(QueueId::from_u64(2)));
-        assert!(d.take().is_none() && !d.has_work());
+        assert_eq!(d.front_key(), Some((2, 7)));
+        assert_eq!(d.pop().map(|job| job.message.id), Some(QueueId::from_u64(2)));
+        assert!(d.pop().is_none() && !d.has_pending());
     }
 
     #[test]
     fn a_good_connection_allows_more_again() {
         let d = destination(3);
-        let (first, _second) = (d.one_more_connection().unwrap(), d.one_more_connection().unwrap());
-        first.give_up(Disposition::Delivered(Status::local(EnhancedCode::new(2, 0, 0), "not said to anybody")));
-        assert!(d.one_more_connection().is_none());
-        d.good_begins();
-        assert!(d.one_more_connection().is_some());
+        let (first, _second) = (d.permit_within_limit().unwrap(), d.permit_within_limit().unwrap());
+        first.fail_pending(Disposition::Delivered(Status::local(EnhancedCode::new(2, 0, 0), "not said to anybody")));
+        assert!(d.permit_within_limit().is_none());
+        d.connection_proved();
+        assert!(d.permit_within_limit().is_some());
     }
 }

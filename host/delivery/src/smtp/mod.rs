@@ -2,10 +2,10 @@
 
 mod connect;
 mod destination;
-mod host;
-mod outcome;
-mod policy;
-mod probe;
+mod dispositions;
+mod prober;
+mod session_handler;
+mod tls_policy;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,19 +15,19 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
-use waxwing_net::{Shutdown, Tls, TlsConnector, Verify, drive, spawn};
-use waxwing_pipeline::{Handed, Resolver, Transport};
+use waxwing_net::{ServerVerification, Shutdown, TlsConnector, TlsMode, drive, spawn};
+use waxwing_pipeline::{DeliveryResult, Resolver, Transport};
 use waxwing_smtp::{ClientSession, ClientSettings};
 use waxwing_types::{
     Address, Attempt, BodyType, Clock, Disposition, EnhancedCode, Envelope, MemoryBody, Message, NextHop, Origin, QueueId,
-    Recipient, ReversePath, Status, TlsLevel, Via,
+    Recipient, ReversePath, Source, Status, TlsLevel,
 };
 
-use connect::{Stream, Target};
-use destination::{ConnectionGuard, Destination, Key, Pending};
-use host::{ClientHost, NoSession, Refusal};
-pub use policy::TlsPolicy;
-pub use probe::Prober;
+use connect::{ClientStream, ConnectTarget};
+use destination::{ConnectionPermit, Destination, DestinationKey, PendingDelivery};
+pub use prober::Prober;
+use session_handler::{ClientSessionHandler, ConnectFailure, FailureSlot};
+pub use tls_policy::TlsPolicy;
 
 /// Settings of an SMTP or LMTP transport, named like Postfix parameters.
 #[derive(Clone, Debug)]
@@ -45,63 +45,63 @@ pub struct SmtpSettings {
     /// TLS connector with the trusted certificates; none disables TLS.
     pub connector: Option<TlsConnector>,
     /// `smtp_tcp_port`: port for next hops without one.
-    pub port: u16,
+    pub smtp_tcp_port: u16,
     /// `smtp_connect_timeout`: time limit for each address.
-    pub connect_timeout: Duration,
+    pub smtp_connect_timeout: Duration,
     /// `smtp_mx_address_limit`: addresses tried in one attempt.
-    pub addresses_max: usize,
+    pub smtp_mx_address_limit: usize,
     /// `default_destination_concurrency_limit`: connections to one next hop.
-    pub connections_max: usize,
+    pub default_destination_concurrency_limit: usize,
     /// `smtp_connection_cache_time_limit`: lifetime of an idle connection.
-    pub connection_idle: Duration,
+    pub smtp_connection_cache_time_limit: Duration,
     /// Maximum octets of a message held in memory for conversion to 7-bit (servers without 8BITMIME).
     pub conversion_bytes_max: u64,
 }
 
 /// Transport for relaying by SMTP or delivery by LMTP.
 pub struct SmtpTransport {
-    core: Arc<Core>,
-    destinations: Mutex<HashMap<Key, Arc<Destination>>>,
+    context: Arc<SmtpContext>,
+    destinations: Mutex<HashMap<DestinationKey, Arc<Destination>>>,
 }
 
 /// State shared by all connection tasks.
-pub(crate) struct Core {
+pub(crate) struct SmtpContext {
     pub(crate) settings: SmtpSettings,
     pub(crate) resolver: Arc<dyn Resolver>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) shutdown: Shutdown,
     /// Permits for connections to all next hops together.
-    connections: Semaphore,
+    connection_permits: Semaphore,
 }
 
 /// Maximum number of connections of one transport to all next hops: sockets are finite, and listeners need some.
 const CONNECTIONS_MAX: usize = 1_000;
 
 /// Number of destinations kept without connections; beyond, unused entries are removed.
-const IDLE_DESTINATIONS_MAX: usize = 1_000;
+const DESTINATIONS_MAX: usize = 1_000;
 /// Wait of a delivery at the front of the queue before another connection is opened.
-const PATIENCE: Duration = Duration::from_millis(50);
+const STALL_TIME: Duration = Duration::from_millis(50);
 
 impl SmtpTransport {
     /// Creates the transport; connections are opened on demand.
     #[must_use]
     pub fn new(settings: SmtpSettings, resolver: Arc<dyn Resolver>, clock: Arc<dyn Clock>, shutdown: Shutdown) -> Self {
-        let core = Core { settings, resolver, clock, shutdown, connections: Semaphore::new(CONNECTIONS_MAX) };
-        Self { core: Arc::new(core), destinations: Mutex::default() }
+        let core = SmtpContext { settings, resolver, clock, shutdown, connection_permits: Semaphore::new(CONNECTIONS_MAX) };
+        Self { context: Arc::new(core), destinations: Mutex::default() }
     }
 
-    fn destination(&self, key: &Key) -> Arc<Destination> {
+    fn destination(&self, key: &DestinationKey) -> Arc<Destination> {
         let mut all = self.destinations.lock();
         if let Some(existing) = all.get(key) {
             return Arc::clone(existing);
         }
-        if all.len() >= IDLE_DESTINATIONS_MAX {
+        if all.len() >= DESTINATIONS_MAX {
             all.retain(|_, d| Arc::strong_count(d) > 1);
         }
-        let settings = &self.core.settings;
+        let settings = &self.context.settings;
         let tls = if key.require_tls { TlsLevel::Verify } else { settings.tls.level(&key.hop) };
         let client = ClientSettings { tls, require_tls: key.require_tls, ..settings.client.as_ref().clone() };
-        let new = Arc::new(Destination::new(key.clone(), Arc::new(client), settings.connections_max));
+        let new = Arc::new(Destination::new(key.clone(), Arc::new(client), settings.default_destination_concurrency_limit));
         all.insert(key.clone(), Arc::clone(&new));
         new
     }
@@ -111,8 +111,8 @@ impl SmtpTransport {
     /// Probes a recipient at the next hop with MAIL, RCPT and RSET, without a message. Returns none if the server shuts down
     /// first.
     pub async fn probe(&self, hop: &NextHop, sender: &ReversePath, recipient: &Address) -> Option<Disposition> {
-        let destination = self.destination(&Key { hop: hop.clone(), require_tls: false });
-        let now = self.core.clock.now();
+        let destination = self.destination(&DestinationKey { hop: hop.clone(), require_tls: false });
+        let now = self.context.clock.now();
         let smtputf8 = !recipient.to_string().is_ascii() || !sender.to_string().is_ascii();
         let recipient = Recipient::new(recipient.clone());
         let envelope = Envelope {
@@ -123,20 +123,20 @@ impl SmtpTransport {
             envid: None,
             smtputf8,
             require_tls: false,
-            origin: Origin::internal(Via::Dsn, now),
+            origin: Origin::internal(Source::Dsn, now),
         };
         let message = Message {
             id: QueueId::from_u64(0),
             envelope: Arc::new(envelope),
-            head: Bytes::new(),
+            header: Bytes::new(),
             body: Arc::new(MemoryBody::default()),
             tags: Arc::default(),
         };
         let (reply, outcome) = oneshot::channel();
-        let mut pending = Pending::new(vec![(0, recipient)], message, self.core.clock.monotonic(), reply);
-        pending.probe = true;
+        let mut pending = PendingDelivery::new(vec![(0, recipient)], message, self.context.clock.monotonic(), reply);
+        pending.is_probe = true;
         destination.push(pending);
-        attend(&self.core, &destination);
+        ensure_connections(&self.context, &destination);
         outcome.await.ok()?.dispositions.pop().map(|(_, disposition)| disposition)
     }
 }
@@ -144,51 +144,51 @@ impl SmtpTransport {
 #[async_trait]
 impl Transport for SmtpTransport {
     fn name(&self) -> &str {
-        &self.core.settings.name
+        &self.context.settings.name
     }
 
-    async fn deliver(&self, attempt: &Attempt, message: &Message) -> Handed {
+    async fn deliver(&self, attempt: &Attempt, message: &Message) -> DeliveryResult {
         // RFC 8689 concerns relaying; LMTP is final delivery.
-        let require_tls = message.envelope.require_tls && !self.core.settings.client.lmtp;
-        let destination = self.destination(&Key { hop: attempt.hop.clone(), require_tls });
+        let require_tls = message.envelope.require_tls && !self.context.settings.client.lmtp;
+        let destination = self.destination(&DestinationKey { hop: attempt.next_hop.clone(), require_tls });
         let (reply, outcome) = oneshot::channel();
         let recipient = |index: &u32| Some((*index, message.envelope.recipients.get(*index as usize)?.clone()));
         let recipients: Vec<(u32, Recipient)> = attempt.recipients.iter().filter_map(recipient).collect();
-        destination.push(Pending::new(recipients, message.clone(), self.core.clock.monotonic(), reply));
-        attend(&self.core, &destination);
-        outcome.await.unwrap_or_else(|_| Handed::cut_off())
+        destination.push(PendingDelivery::new(recipients, message.clone(), self.context.clock.monotonic(), reply));
+        ensure_connections(&self.context, &destination);
+        outcome.await.unwrap_or_else(|_| DeliveryResult::aborted())
     }
 }
 
 /// Ensures a connection, or a stall watch, for a non-empty queue.
-fn attend(core: &Arc<Core>, destination: &Arc<Destination>) {
+fn ensure_connections(core: &Arc<SmtpContext>, destination: &Arc<Destination>) {
     if core.shutdown.is_triggered() {
-        return destination.abandon();
+        return destination.drop_pending();
     }
-    if let Some(guard) = destination.wants_connection() {
+    if let Some(guard) = destination.permit_if_queue_long() {
         spawn_connection(core, destination, guard);
     }
-    if destination.wants_watch() {
-        drop(spawn("smtp-watch", watch(Arc::clone(core), Arc::clone(destination))));
+    if destination.needs_stall_watch() {
+        drop(spawn("smtp-watch", add_connections_when_stalled(Arc::clone(core), Arc::clone(destination))));
     }
 }
 
 /// Opens more connections while the front of the queue stalls: the server may be slow rather than busy.
-async fn watch(core: Arc<Core>, destination: Arc<Destination>) {
+async fn add_connections_when_stalled(core: Arc<SmtpContext>, destination: Arc<Destination>) {
     let mut first = None;
     let mut shutdown = core.shutdown.clone();
     loop {
         tokio::select! {
-            () = tokio::time::sleep(PATIENCE) => {}
-            () = shutdown.wait() => destination.abandon(),
+            () = tokio::time::sleep(STALL_TIME) => {}
+            () = shutdown.wait() => destination.drop_pending(),
         }
-        let now = destination.first_in_line();
-        if now.is_none() && destination.ends_watch() {
+        let now = destination.front_key();
+        if now.is_none() && destination.end_stall_watch() {
             return;
         }
         if now.is_some()
             && now == first
-            && let Some(guard) = destination.one_more_connection()
+            && let Some(guard) = destination.permit_within_limit()
         {
             spawn_connection(&core, &destination, guard);
         }
@@ -196,38 +196,40 @@ async fn watch(core: Arc<Core>, destination: Arc<Destination>) {
     }
 }
 
-fn spawn_connection(core: &Arc<Core>, destination: &Arc<Destination>, guard: ConnectionGuard) {
+fn spawn_connection(core: &Arc<SmtpContext>, destination: &Arc<Destination>, guard: ConnectionPermit) {
     let (core, destination) = (Arc::clone(core), Arc::clone(destination));
     drop(spawn("smtp-connection", async move {
-        match connection(&core, &destination).await {
+        match run_connection(&core, &destination).await {
             Ok(()) => drop(guard),
-            Err(disposition) => guard.give_up(disposition),
+            Err(disposition) => guard.fail_pending(disposition),
         }
         // The connection stops counting only here: deliveries pushed since, or put back, still need a connection.
-        attend(&core, &destination);
+        ensure_connections(&core, &destination);
     }));
 }
 
 /// Tries the next hop's addresses in order until one serves; errors with the disposition of pending deliveries.
-async fn connection(core: &Arc<Core>, destination: &Arc<Destination>) -> Result<(), Disposition> {
+async fn run_connection(core: &Arc<SmtpContext>, destination: &Arc<Destination>) -> Result<(), Disposition> {
     // The semaphore is never closed.
-    let _permit = core.connections.acquire().await;
-    let mut list: Vec<Target> = connect::targets(core, destination.hop()).await?.list;
-    list.truncate(core.settings.addresses_max.max(1));
+    let _permit = core.connection_permits.acquire().await;
+    let mut list: Vec<ConnectTarget> = connect::resolve_targets(core, destination.hop()).await?.list;
+    list.truncate(core.settings.smtp_mx_address_limit.max(1));
     let mut last = deferred(Status::local(EnhancedCode::new(4, 4, 1), "no address to connect to"));
     for (number, target) in list.iter().enumerate() {
-        if !destination.has_work() {
+        if !destination.has_pending() {
             return Ok(());
         }
-        let mut result = serve(core, destination, target, destination.client()).await;
-        if matches!(result, Err(NoSession::InTheClear)) {
+        let mut result = run_session(core, destination, target, destination.client()).await;
+        if matches!(result, Err(ConnectFailure::RetryWithoutTls)) {
             let client = Arc::new(ClientSettings { tls: TlsLevel::None, ..destination.client().as_ref().clone() });
-            result = serve(core, destination, target, &client).await;
+            result = run_session(core, destination, target, &client).await;
         }
         let disposition = match result {
             Ok(()) => return Ok(()),
-            Err(NoSession::Refused(disposition)) => disposition,
-            Err(NoSession::InTheClear) => deferred(Status::local(EnhancedCode::new(4, 7, 5), "the TLS handshake failed")),
+            Err(ConnectFailure::Refused(disposition)) => disposition,
+            Err(ConnectFailure::RetryWithoutTls) => {
+                deferred(Status::local(EnhancedCode::new(4, 7, 5), "the TLS handshake failed"))
+            }
         };
         // A permanent refusal by one server must not override a temporary failure of another.
         if number == 0 || matches!(last, Disposition::Failed(_)) || matches!(disposition, Disposition::Deferred { .. }) {
@@ -242,28 +244,28 @@ fn deferred(status: Status) -> Disposition {
 }
 
 /// Runs one connection to one address until its end; errors if no session is established.
-async fn serve(
-    core: &Arc<Core>,
+async fn run_session(
+    core: &Arc<SmtpContext>,
     destination: &Arc<Destination>,
-    target: &Target,
+    target: &ConnectTarget,
     client: &Arc<ClientSettings>,
-) -> Result<(), NoSession> {
-    if destination.requires_tls() && !target.is_named {
+) -> Result<(), ConnectFailure> {
+    if destination.requires_tls() && !target.has_trusted_name {
         let why = format!("the host name {} comes from unauthenticated DNS", target.host());
-        return Err(NoSession::Refused(outcome::tls_unavailable(&why, None)));
+        return Err(ConnectFailure::Refused(dispositions::tls_unavailable(&why, None)));
     }
-    let stream = connect::open(core, target).await.map_err(|status| NoSession::Refused(deferred(status)))?;
+    let stream = connect::open_connection(core, target).await.map_err(|status| ConnectFailure::Refused(deferred(status)))?;
     // The handshake accepts any certificate: the session knows the result of verification and applies the policy.
-    let tls = core.settings.connector.as_ref().and_then(|c| c.to(target.host(), Verify::Opportunistic).ok());
-    let tls = tls.map_or(Tls::None, Tls::Connect);
+    let tls = core.settings.connector.as_ref().and_then(|c| c.client_for(target.host(), ServerVerification::Opportunistic).ok());
+    let tls = tls.map_or(TlsMode::None, TlsMode::Connect);
     let session = ClientSession::new(Arc::clone(client));
-    let refusal = Refusal::default();
+    let refusal = FailureSlot::default();
     let (core, destination) = (Arc::clone(core), Arc::clone(destination));
     let (clock, shutdown) = (Arc::clone(&core.clock), core.shutdown.clone());
-    let host = ClientHost::new(core, destination, Arc::clone(client), target.to_string(), refusal.clone());
+    let host = ClientSessionHandler::new(core, destination, Arc::clone(client), target.to_string(), refusal.clone());
     match stream {
-        Stream::Tcp(stream) => drive(stream, tls, session, host, clock, shutdown).await,
-        Stream::Unix(stream) => drive(stream, tls, session, host, clock, shutdown).await,
+        ClientStream::Tcp(stream) => drive(stream, tls, session, host, clock, shutdown).await,
+        ClientStream::Unix(stream) => drive(stream, tls, session, host, clock, shutdown).await,
     };
     refusal.take().map_or(Ok(()), Err)
 }

@@ -3,17 +3,17 @@
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
-use waxwing_pipeline::Probe;
-use waxwing_types::{Notify, Return};
+use waxwing_pipeline::AddressProbe;
+use waxwing_types::{DsnReturn, Notify};
 
-use super::trouble::{raw_server, to_port, until};
+use super::faults::{raw_server, to_port, until};
 use super::*;
 
 /// What clients said to a server; a message is one entry.
-type Heard = Arc<Mutex<Vec<String>>>;
+type CommandLog = Arc<Mutex<Vec<String>>>;
 
 /// A server that offers these keywords and takes everything; `later` defers whoever it is in. Without an acceptor its handshakes fail.
-async fn speaks(stream: TcpStream, keywords: &'static [&'static str], heard: Heard, acceptor: Option<TlsAcceptor>) {
+async fn serve_scripted(stream: TcpStream, keywords: &'static [&'static str], heard: CommandLog, acceptor: Option<TlsAcceptor>) {
     let mut io = BufReader::new(stream);
     io.write_all(b"220 raw ESMTP\r\n").await.unwrap();
     if converse(&mut io, keywords, &heard).await
@@ -26,7 +26,7 @@ async fn speaks(stream: TcpStream, keywords: &'static [&'static str], heard: Hea
 }
 
 /// True if the client said STARTTLS.
-async fn converse<IO>(io: &mut BufReader<IO>, keywords: &[&str], heard: &Heard) -> bool
+async fn converse<IO>(io: &mut BufReader<IO>, keywords: &[&str], heard: &CommandLog) -> bool
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
@@ -67,25 +67,25 @@ where
     }
 }
 
-async fn server(keywords: &'static [&'static str]) -> (SocketAddr, Heard) {
+async fn server(keywords: &'static [&'static str]) -> (SocketAddr, CommandLog) {
     server_with(keywords, None).await
 }
 
-async fn server_with(keywords: &'static [&'static str], acceptor: Option<TlsAcceptor>) -> (SocketAddr, Heard) {
-    let heard = Heard::default();
+async fn server_with(keywords: &'static [&'static str], acceptor: Option<TlsAcceptor>) -> (SocketAddr, CommandLog) {
+    let heard = CommandLog::default();
     let kept = Arc::clone(&heard);
     let address = raw_server("127.0.0.1:0".parse().unwrap(), move |_, stream| {
-        speaks(stream, keywords, Arc::clone(&kept), acceptor.clone())
+        serve_scripted(stream, keywords, Arc::clone(&kept), acceptor.clone())
     })
     .await;
     (address, heard)
 }
 
-fn said(heard: &Heard) -> Vec<String> {
+fn commands(heard: &CommandLog) -> Vec<String> {
     heard.lock().unwrap().clone()
 }
 
-impl House {
+impl DeliveryHarness {
     /// A message from `sender@mx.example`, whose reports come to the usual remote server.
     async fn send_with(&self, to: &[&str], body: &'static [u8], change: impl FnOnce(&mut NewMessage)) {
         let mut message = new_message(&self.spool, self.clock.now(), "sender@mx.example", to, "");
@@ -96,7 +96,7 @@ impl House {
 
     /// What plugins and accounts heard of failures.
     fn failures(&self) -> Vec<String> {
-        let events = self.kept.events.lock().unwrap();
+        let events = self.recorder.events.lock().unwrap();
         events.iter().filter(|(name, _)| name == "failed").map(|(_, json)| json.clone()).collect()
     }
 }
@@ -107,7 +107,7 @@ fn notify(message: &mut NewMessage, notify: Notify) {
         recipient.original = Some("rfc822;first@raw.example".into());
     }
     message.envelope.envid = Some("QQ+2B1".into());
-    message.envelope.ret = Some(Return::Full);
+    message.envelope.ret = Some(DsnReturn::Full);
 }
 
 const SUCCESS: Notify = Notify::On { success: true, failure: false, delay: false };
@@ -115,24 +115,24 @@ const SUCCESS: Notify = Notify::On { success: true, failure: false, delay: false
 #[tokio::test]
 async fn a_server_with_dsn_is_told_and_reports_itself() {
     let (address, heard) = server(&["DSN"]).await;
-    let house = house(|_| None, |_| to_port(address.port())).await;
+    let house = harness(|_| None, |_| to_port(address.port())).await;
     house.send_with(&["x@raw.example"], b"x\r\n", |m| notify(m, SUCCESS)).await;
     house.settled(0).await;
-    let said = said(&heard);
+    let said = commands(&heard);
     assert!(said.contains(&"MAIL FROM:<sender@mx.example> RET=FULL ENVID=QQ+2B1".to_owned()), "{said:?}");
     assert!(said.contains(&"RCPT TO:<x@raw.example> NOTIFY=SUCCESS ORCPT=rfc822;first@raw.example".to_owned()), "{said:?}");
-    assert_eq!(house.kept(), []);
+    assert_eq!(house.received_messages(), []);
 }
 
 #[tokio::test]
 async fn without_dsn_the_sender_who_asked_hears_that_the_message_was_relayed() {
     let (address, heard) = server(&["8BITMIME"]).await;
-    let house = house(|_| None, |_| to_port(address.port())).await;
+    let house = harness(|_| None, |_| to_port(address.port())).await;
     house.send_with(&["x@raw.example"], b"secret\r\n", |m| notify(m, SUCCESS)).await;
     house.send_with(&["y@raw.example"], b"x\r\n", |_| {}).await;
     house.settled(0).await;
-    assert!(said(&heard).contains(&"RCPT TO:<x@raw.example>".to_owned()));
-    let kept = house.kept();
+    assert!(commands(&heard).contains(&"RCPT TO:<x@raw.example>".to_owned()));
+    let kept = house.received_messages();
     assert_eq!(kept.len(), 1, "{kept:?}");
     let (to, report) = &kept[0];
     assert_eq!(to, &["sender@mx.example"]);
@@ -150,23 +150,23 @@ async fn without_dsn_the_sender_who_asked_hears_that_the_message_was_relayed() {
 
 #[tokio::test]
 async fn who_wants_no_report_gets_none() {
-    let words: Words = |who| (who == "gone").then(|| Reply::fixed(550, (5, 1, 1), "no such user"));
-    let house = house(words, by_mx).await;
+    let words: ReplyScript = |who| (who == "gone").then(|| Reply::fixed(550, (5, 1, 1), "no such user"));
+    let house = harness(words, by_mx).await;
     house.send_with(&["gone@mx.example"], b"x\r\n", |m| notify(m, Notify::Never)).await;
     house.send_with(&["gone@mx.example"], b"x\r\n", |m| notify(m, SUCCESS)).await;
     until(|| house.failures().len() >= 2).await;
     house.settled(0).await;
-    assert_eq!(house.kept(), []);
+    assert_eq!(house.received_messages(), []);
 }
 
 #[tokio::test]
 async fn a_delay_is_told_once_to_who_asked() {
     let (address, _heard) = server(&[]).await;
-    let house = house(|_| None, |_| to_port(address.port())).await;
+    let house = harness(|_| None, |_| to_port(address.port())).await;
     let delay = Notify::On { success: false, failure: true, delay: true };
     house.send_with(&["later@raw.example"], b"x\r\n", |m| notify(m, delay)).await;
     house.send_with(&["later2@raw.example"], b"x\r\n", |_| {}).await;
-    let told = || house.kept().into_iter().filter(|(to, _)| to == &["sender@mx.example"]).collect::<Vec<_>>();
+    let told = || house.received_messages().into_iter().filter(|(to, _)| to == &["sender@mx.example"]).collect::<Vec<_>>();
     for round in 0..7 {
         house.settled(2).await;
         assert_eq!(told().len(), usize::from(round >= 4), "after {round} times 4001 seconds");
@@ -185,7 +185,7 @@ async fn a_delay_is_told_once_to_who_asked() {
     assert!(report.contains("Action: delayed\r\nStatus: 4.2.0\r\n") && report.contains("Will-Retry-Until: "), "{report}");
 }
 
-async fn attempts(house: &House) -> u32 {
+async fn attempts(house: &DeliveryHarness) -> u32 {
     let page = house.spool.list(None, 1_000).await.unwrap();
     page.entries.iter().filter_map(|e| e.unit.as_ref()).map(|u| u.attempts).sum()
 }
@@ -194,54 +194,54 @@ const BINARY: &[u8] = b"a\0b\nc\r\n";
 
 fn binary(message: &mut NewMessage) {
     message.envelope.body_type = BodyType::BinaryMime;
-    message.head =
+    message.header =
         Bytes::from_static(b"MIME-Version: 1.0\r\nContent-Type: application/x\r\nContent-Transfer-Encoding: binary\r\n\r\n");
 }
 
 #[tokio::test]
 async fn binary_content_goes_in_chunks_or_is_encoded() {
     let (chunks, heard) = server(&["CHUNKING", "BINARYMIME", "SIZE 1000"]).await;
-    let house_1 = house(|_| None, |_| to_port(chunks.port())).await;
+    let house_1 = harness(|_| None, |_| to_port(chunks.port())).await;
     house_1.send_with(&["x@raw.example"], BINARY, binary).await;
     house_1.settled(0).await;
-    let octets = said(&heard);
+    let octets = commands(&heard);
     assert!(octets.contains(&"a\0b\nc\r\n".to_owned()) && octets.contains(&"BDAT 7 LAST".to_owned()), "{octets:?}");
     let (lines, heard) = server(&["8BITMIME", "CHUNKING"]).await;
-    let house_2 = house(|_| None, |_| to_port(lines.port())).await;
+    let house_2 = harness(|_| None, |_| to_port(lines.port())).await;
     house_2.send_with(&["x@raw.example"], BINARY, binary).await;
     house_2.settled(0).await;
-    let said = said(&heard);
+    let said = commands(&heard);
     let message = said.iter().find(|text| text.starts_with("MIME-Version")).unwrap();
     assert!(message.contains("Content-Transfer-Encoding: base64\r\n\r\nYQBiCmMNCg==\r\n"), "{said:?}");
-    assert_eq!((house_1.kept(), house_2.kept()), (vec![], vec![]));
+    assert_eq!((house_1.received_messages(), house_2.received_messages()), (vec![], vec![]));
 }
 
 #[tokio::test]
 async fn what_is_signed_is_returned_rather_than_converted() {
     let (address, heard) = server(&["SIZE"]).await;
-    let house = house(|_| None, |_| to_port(address.port())).await;
+    let house = harness(|_| None, |_| to_port(address.port())).await;
     let signed = |message: &mut NewMessage| {
         message.envelope.body_type = BodyType::EightBitMime;
-        message.head = Bytes::from_static(b"Content-Type: multipart/signed; boundary=b\r\n\r\n");
+        message.header = Bytes::from_static(b"Content-Type: multipart/signed; boundary=b\r\n\r\n");
     };
     house.send_with(&["x@raw.example"], "--b\r\n\r\ngrün\r\n--b--\r\n".as_bytes(), signed).await;
     house.settled(0).await;
-    assert!(!said(&heard).iter().any(|line| line.starts_with("MAIL")));
-    let report = house.kept()[0].1.clone();
+    assert!(!commands(&heard).iter().any(|line| line.starts_with("MAIL")));
+    let report = house.received_messages()[0].1.clone();
     assert!(report.contains("Status: 5.6.3\r\n") && report.contains("8-bit content is signed"), "{report}");
 }
 
 #[tokio::test]
 async fn only_those_whose_address_needs_it_are_held_up_without_smtputf8() {
     let (address, heard) = server(&["8BITMIME"]).await;
-    let house = house(|_| None, |_| to_port(address.port())).await;
+    let house = harness(|_| None, |_| to_port(address.port())).await;
     house.send_with(&["grün@raw.example", "plain@raw.example"], b"x\r\n", |m| m.envelope.smtputf8 = true).await;
     house.settled(0).await;
-    let said = said(&heard);
+    let said = commands(&heard);
     let rcpts: Vec<_> = said.iter().filter(|line| line.starts_with("RCPT")).collect();
     assert_eq!(rcpts, ["RCPT TO:<plain@raw.example>"]);
     assert!(said.contains(&"MAIL FROM:<sender@mx.example>".to_owned()), "what needs no SMTPUTF8 goes without: {said:?}");
-    let report = house.kept()[0].1.clone();
+    let report = house.received_messages()[0].1.clone();
     assert!(report.contains("Final-Recipient: utf-8; grün@raw.example\r\nAction: failed\r\nStatus: 5.6.7\r\n"), "{report}");
 }
 
@@ -250,24 +250,24 @@ async fn a_header_in_utf8_needs_a_server_that_takes_it() {
     let (without, heard) = server(&["8BITMIME"]).await;
     let header = |message: &mut NewMessage| {
         message.envelope.smtputf8 = true;
-        message.head = Bytes::from_static("Subject: grün\r\n\r\n".as_bytes());
+        message.header = Bytes::from_static("Subject: grün\r\n\r\n".as_bytes());
     };
-    let house_1 = house(|_| None, |_| to_port(without.port())).await;
+    let house_1 = harness(|_| None, |_| to_port(without.port())).await;
     house_1.send_with(&["x@raw.example"], b"x\r\n", header).await;
     house_1.settled(0).await;
-    assert!(!said(&heard).iter().any(|line| line.starts_with("MAIL")));
-    assert!(house_1.kept()[0].1.contains("Status: 5.6.9\r\n"));
+    assert!(!commands(&heard).iter().any(|line| line.starts_with("MAIL")));
+    assert!(house_1.received_messages()[0].1.contains("Status: 5.6.9\r\n"));
     let (with, heard) = server(&["8BITMIME", "SMTPUTF8"]).await;
-    let house_2 = house(|_| None, |_| to_port(with.port())).await;
+    let house_2 = harness(|_| None, |_| to_port(with.port())).await;
     house_2.send_with(&["x@raw.example"], b"x\r\n", header).await;
     house_2.settled(0).await;
-    assert!(said(&heard).contains(&"MAIL FROM:<sender@mx.example> BODY=8BITMIME SMTPUTF8".to_owned()));
+    assert!(commands(&heard).contains(&"MAIL FROM:<sender@mx.example> BODY=8BITMIME SMTPUTF8".to_owned()));
 }
 
 #[tokio::test]
 async fn requiretls_never_leaves_in_the_clear() {
     let (address, heard) = server(&["REQUIRETLS"]).await;
-    let house = house(|_| None, |_| to_port(address.port())).await;
+    let house = harness(|_| None, |_| to_port(address.port())).await;
     house.send_with(&["x@raw.example"], b"x\r\n", |m| m.envelope.require_tls = true).await;
     // An MX that an unprotected answer of the DNS names is not even asked.
     house.send_with(&["x@mx.example"], b"x\r\n", |m| m.envelope.require_tls = true).await;
@@ -276,45 +276,45 @@ async fn requiretls_never_leaves_in_the_clear() {
     let failures = house.failures();
     assert!(failures.iter().all(|json| json.contains("\"5.7.30\"")), "{failures:?}");
     assert_eq!(failures.len(), 4, "both, and the reports on them, which are protected as well");
-    assert!(!said(&heard).iter().any(|line| line.starts_with("MAIL")));
-    assert_eq!(house.kept(), []);
+    assert!(!commands(&heard).iter().any(|line| line.starts_with("MAIL")));
+    assert_eq!(house.received_messages(), []);
 }
 
 #[tokio::test]
 async fn a_failed_handshake_is_followed_by_a_connection_in_the_clear_where_tls_is_no_must() {
     let (address, heard) = server(&["STARTTLS"]).await;
-    let may = Wishes { tls: TlsLevel::May, ..USUAL };
-    let house_1 = house_with(may, |_| None, |_| to_port(address.port())).await;
+    let may = HarnessOptions { tls: TlsLevel::May, ..DEFAULT_OPTIONS };
+    let house_1 = harness_with(may, |_| None, |_| to_port(address.port())).await;
     house_1.send_with(&["x@raw.example"], b"x\r\n", |_| {}).await;
     house_1.settled(0).await;
-    let said_1 = said(&heard);
-    let commands: Vec<_> = said_1.iter().map(|line| line.split([' ', ':']).next().unwrap()).take(5).collect();
-    assert_eq!(commands, ["EHLO", "STARTTLS", "EHLO", "MAIL", "RCPT"], "{said_1:?}");
-    let must = Wishes { tls: TlsLevel::Encrypt, ..USUAL };
-    let house_2 = house_with(must, |_| None, |_| to_port(address.port())).await;
+    let said_1 = commands(&heard);
+    let verbs: Vec<_> = said_1.iter().map(|line| line.split([' ', ':']).next().unwrap()).take(5).collect();
+    assert_eq!(verbs, ["EHLO", "STARTTLS", "EHLO", "MAIL", "RCPT"], "{said_1:?}");
+    let must = HarnessOptions { tls: TlsLevel::Encrypt, ..DEFAULT_OPTIONS };
+    let house_2 = harness_with(must, |_| None, |_| to_port(address.port())).await;
     heard.lock().unwrap().clear();
     house_2.send_with(&["x@raw.example"], b"x\r\n", |_| {}).await;
     house_2.settled(1).await;
-    assert!(!said(&heard).iter().any(|line| line.starts_with("MAIL")));
+    assert!(!commands(&heard).iter().any(|line| line.starts_with("MAIL")));
 }
 
 #[tokio::test]
 async fn limits_cut_a_message_into_transactions() {
     let (address, heard) = server(&["LIMITS RCPTMAX=2"]).await;
-    let house = house(|_| None, |_| to_port(address.port())).await;
+    let house = harness(|_| None, |_| to_port(address.port())).await;
     let to = ["a@raw.example", "b@raw.example", "c@raw.example", "d@raw.example", "e@raw.example"];
     house.send_with(&to, b"x\r\n", |m| notify(m, SUCCESS)).await;
     house.settled(0).await;
-    let said = said(&heard);
+    let said = commands(&heard);
     assert_eq!(said.iter().filter(|line| line.starts_with("MAIL")).count(), 3, "{said:?}");
     for address in to {
         assert_eq!(said.iter().filter(|line| **line == format!("RCPT TO:<{address}>")).count(), 1, "{said:?}");
     }
-    assert_eq!(house.kept().len(), 1, "one report for all");
+    assert_eq!(house.received_messages().len(), 1, "one report for all");
 }
 
 /// A server with a certificate for 127.0.0.1, and who believes it.
-async fn tls_server() -> (SocketAddr, Heard, TlsConnector) {
+async fn tls_server() -> (SocketAddr, CommandLog, TlsConnector) {
     let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -340,11 +340,11 @@ async fn the_levels_of_tls_and_requiretls_over_a_real_handshake() {
     ] {
         let case = format!("{level:?}, REQUIRETLS {required}");
         heard.lock().unwrap().clear();
-        let wishes = Wishes { tls: level, connector: Some(connector.clone()), ..USUAL };
-        let house = house_with(wishes, |_| None, |_| to_port(address.port())).await;
+        let wishes = HarnessOptions { tls: level, connector: Some(connector.clone()), ..DEFAULT_OPTIONS };
+        let house = harness_with(wishes, |_| None, |_| to_port(address.port())).await;
         house.send_with(&["x@raw.example"], b"x\r\n", |m| m.envelope.require_tls = required).await;
         house.settled(usize::from(!arrives && !required)).await;
-        let said = said(&heard);
+        let said = commands(&heard);
         let wanted = if required { "MAIL FROM:<sender@mx.example> REQUIRETLS" } else { "MAIL FROM:<sender@mx.example>" };
         assert_eq!(said.iter().any(|line| line == wanted), arrives, "{case}: {said:?}");
         assert_eq!(said.iter().filter(|line| line.starts_with("MAIL")).count(), usize::from(arrives), "{case}: {said:?}");
@@ -358,23 +358,24 @@ async fn a_probe_hears_what_the_next_hop_says_and_sends_nothing() {
     let (address, heard) = server(&["PIPELINING"]).await;
     let (stop, shutdown) = Shutdown::new();
     let settings = smtp_settings(address.port(), TlsLevel::None, None);
-    let transport = SmtpTransport::new(settings, Arc::new(Names(HashMap::new())), Arc::new(ManualClock::default()), shutdown);
-    let routes = Routes {
+    let transport =
+        SmtpTransport::new(settings, Arc::new(FakeResolver(HashMap::new())), Arc::new(ManualClock::default()), shutdown);
+    let routes = RouteSettings {
         transport_maps: to_port(address.port()),
         relayhost: None,
-        local_transport: Route::to("local"),
-        virtual_transport: Route::to("virtual"),
-        relay_transport: Route::to("relay"),
-        default_transport: Route::to("discard"),
+        local_transport: Route::for_transport("local"),
+        virtual_transport: Route::for_transport("virtual"),
+        relay_transport: Route::for_transport("relay"),
+        default_transport: Route::for_transport("discard"),
     };
     let transports = HashMap::from([("smtp".to_owned(), Arc::new(transport))]);
-    let prober = Prober::new(Router::new(Arc::new(AllRemote), routes), transports, Duration::from_secs(10));
+    let prober = Prober::new(Router::new(Arc::new(RemoteClassifier), routes), transports, Duration::from_secs(10));
     let mut said_of = Vec::new();
     for name in ["good@raw.example", "later@raw.example", "here@other.example"] {
         said_of.push(prober.probe(&ReversePath::Null, &super::address(name)).await.status().enhanced.to_string());
     }
     assert_eq!(said_of, ["2.0.0", "4.2.0", "2.1.5"]);
-    let said = said(&heard);
+    let said = commands(&heard);
     assert!(!said.iter().any(|line| line.starts_with("DATA")), "{said:?}");
     stop.trigger();
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
-use waxwing_mailbox::{DeliverError, MaildirStore};
-use waxwing_message::trace::{delivered_to, return_path};
-use waxwing_pipeline::{Directory, Handed, Transport};
+use waxwing_mailbox::{MaildirError, MaildirStore};
+use waxwing_message::trace_fields::{delivered_to, return_path};
+use waxwing_pipeline::{DeliveryResult, RecipientDirectory, Transport};
 use waxwing_types::{Address, Attempt, Disposition, EnhancedCode, Message, Status};
 
 /// Field name and colon.
@@ -15,32 +15,32 @@ const DELIVERED_TO: &[u8] = b"Delivered-To:";
 /// Transport `local` or `virtual`.
 pub struct MaildirTransport {
     name: String,
-    mailboxes: Arc<dyn Directory>,
+    directory: Arc<dyn RecipientDirectory>,
     store: Arc<MaildirStore>,
 }
 
 impl MaildirTransport {
     /// Creates the transport with its name in the configuration.
     #[must_use]
-    pub fn new(name: &str, mailboxes: Arc<dyn Directory>, store: Arc<MaildirStore>) -> Self {
-        Self { name: name.to_owned(), mailboxes, store }
+    pub fn new(name: &str, mailboxes: Arc<dyn RecipientDirectory>, store: Arc<MaildirStore>) -> Self {
+        Self { name: name.to_owned(), directory: mailboxes, store }
     }
 
-    async fn file(&self, message: &Message, recipient: &Address) -> Disposition {
-        let path = match self.mailboxes.mailbox_of(recipient).await {
+    async fn deliver_to_recipient(&self, message: &Message, recipient: &Address) -> Disposition {
+        let path = match self.directory.maildir_path(recipient).await {
             Ok(Some(path)) => path,
             Ok(None) => return failed((5, 1, 1), format!("unknown user: \"{recipient}\"")),
             Err(error) => return deferred((4, 3, 0), error.to_string()),
         };
-        if was_delivered_to(&message.head, &recipient.to_string()) {
+        if was_delivered_to(&message.header, &recipient.to_string()) {
             return failed((5, 4, 6), format!("mail forwarding loop for {recipient}"));
         }
         let mut prefix = BytesMut::new();
         prefix.extend_from_slice(return_path(&message.envelope.sender).raw());
         prefix.extend_from_slice(delivered_to(recipient).raw());
-        match self.store.deliver(&path, prefix.freeze(), message.head.clone(), &*message.body).await {
+        match self.store.deliver(&path, prefix.freeze(), message.header.clone(), &*message.body).await {
             Ok(_) => Disposition::Delivered(Status::local(EnhancedCode::new(2, 0, 0), "delivered to maildir")),
-            Err(error @ DeliverError::Full { .. }) => deferred((4, 3, 1), error.to_string()),
+            Err(error @ MaildirError::Full { .. }) => deferred((4, 3, 1), error.to_string()),
             Err(error) => deferred((4, 2, 0), error.to_string()),
         }
     }
@@ -68,16 +68,16 @@ impl Transport for MaildirTransport {
         &self.name
     }
 
-    async fn deliver(&self, attempt: &Attempt, message: &Message) -> Handed {
+    async fn deliver(&self, attempt: &Attempt, message: &Message) -> DeliveryResult {
         let mut dispositions = Vec::with_capacity(attempt.recipients.len());
         for index in &attempt.recipients {
             let disposition = match message.envelope.recipients.get(*index as usize) {
-                Some(recipient) => self.file(message, &recipient.address).await,
+                Some(recipient) => self.deliver_to_recipient(message, &recipient.address).await,
                 None => deferred((4, 3, 0), "the envelope has no such recipient".to_owned()),
             };
             dispositions.push((*index, disposition));
         }
-        Handed { dispositions, ..Handed::default() }
+        DeliveryResult { dispositions, ..DeliveryResult::default() }
     }
 }
 

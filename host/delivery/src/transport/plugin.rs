@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
-use waxwing_pipeline::{Handed, Pipeline, Transport};
+use waxwing_pipeline::{DeliveryResult, Pipeline, Transport};
 use waxwing_types::{Attempt, Message};
 
-use crate::hooks::context_of;
+use crate::attempt_hooks::hook_context;
 
 /// Transport for delivery by a plugin binding (`on-deliver`).
 pub struct PluginTransport {
     name: String,
     plugin: String,
     pipeline: Arc<Pipeline>,
-    calls: Semaphore,
+    call_permits: Semaphore,
 }
 
 impl PluginTransport {
@@ -22,7 +22,7 @@ impl PluginTransport {
     /// instance instead of being deferred for lack of one.
     #[must_use]
     pub fn new(name: String, plugin: String, pipeline: Arc<Pipeline>, calls_max: usize) -> Self {
-        Self { name, plugin, pipeline, calls: Semaphore::new(calls_max.max(1)) }
+        Self { name, plugin, pipeline, call_permits: Semaphore::new(calls_max.max(1)) }
     }
 }
 
@@ -32,14 +32,14 @@ impl Transport for PluginTransport {
         &self.name
     }
 
-    async fn deliver(&self, attempt: &Attempt, message: &Message) -> Handed {
+    async fn deliver(&self, attempt: &Attempt, message: &Message) -> DeliveryResult {
         // The semaphore is never closed.
-        let _permit = self.calls.acquire().await;
-        let mut context = context_of(&self.pipeline, message, &attempt.recipients);
+        let _permit = self.call_permits.acquire().await;
+        let mut context = hook_context(&self.pipeline, message, &attempt.recipients);
         let recipients = context.recipients.as_ref().clone();
-        let mut chain = self.pipeline.chain();
-        let hop = attempt.hop.clone();
+        let mut chain = self.pipeline.open_session();
+        let hop = attempt.next_hop.clone();
         let dispositions = self.pipeline.deliver(&self.plugin, &mut chain, &mut context, hop, recipients).await;
-        Handed { dispositions, hold: context.hold, ..Handed::default() }
+        DeliveryResult { dispositions, hold: context.hold, ..DeliveryResult::default() }
     }
 }

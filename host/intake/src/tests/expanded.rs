@@ -13,12 +13,19 @@ async fn after(house: &House, sender: ReversePath, to: &str, notify: Notify) -> 
     let before: Vec<_> = house.queued().await.iter().map(|m| m.id).collect();
     let mut host = house.session([10, 0, 0, 1]);
     let options = MailOptions { envid: Some("QQ1".into()), ..MailOptions::default() };
-    host.answer(Question::Mail { sender, parameters: Vec::new(), size: None, options }).await;
-    let options = RcptOptions { notify, original: Some(format!("rfc822;{to}")) };
-    assert_eq!(host.answer(Question::Rcpt { recipient: address(to), parameters: Vec::new(), options }).await, Answer::Ok);
-    assert!(matches!(data(&mut host, &["Subject: x\r\n\r\nsecret\r\n"]).await, Answer::Committed(_)));
-    let (reports, mail): (Vec<Message>, Vec<Message>) =
-        house.queued().await.into_iter().filter(|m| !before.contains(&m.id)).partition(|m| m.envelope.origin.via == Via::Dsn);
+    host.answer(ServerQuestion::Mail { sender, parameters: Vec::new(), size: None, options }).await;
+    let options = RcptOptions { notify, orcpt: Some(format!("rfc822;{to}")) };
+    assert_eq!(
+        host.answer(ServerQuestion::Rcpt { recipient: address(to), parameters: Vec::new(), options }).await,
+        ServerAnswer::Ok
+    );
+    assert!(matches!(data(&mut host, &["Subject: x\r\n\r\nsecret\r\n"]).await, ServerAnswer::Committed(_)));
+    let (reports, mail): (Vec<Message>, Vec<Message>) = house
+        .queued()
+        .await
+        .into_iter()
+        .filter(|m| !before.contains(&m.id))
+        .partition(|m| m.envelope.origin.source == Source::Dsn);
     assert!(mail.len() == 1 && reports.len() <= 1);
     let members = mail[0].envelope.recipients.iter().map(|r| (r.address.to_string(), r.notify)).collect();
     let report = reports.first().map(|report| {
@@ -35,8 +42,8 @@ async fn who_asked_for_success_hears_that_an_alias_stands_for_several() {
         ("inner@alias.example", &["bob@box.example", "demo@box.example"]),
         ("one@alias.example", &["ann@box.example"]),
     ]);
-    let house = house(vec![(table, OnFault::Defer)]).await;
-    let sender = || ReversePath::Of(address("sender@far.example"));
+    let house = house(vec![(table, FaultPolicy::Defer)]).await;
+    let sender = || ReversePath::Address(address("sender@far.example"));
     let all = |notify| ["ann@box.example", "bob@box.example", "demo@box.example"].map(|to| (to.to_owned(), notify)).to_vec();
 
     let (members, report) = after(&house, sender(), "team@alias.example", on(true, true)).await;
@@ -67,10 +74,10 @@ async fn a_plugin_may_suppress_the_report() {
     let table = aliases(&[("team@alias.example", &["ann@box.example", "bob@box.example"])]);
     let quiet = plugin(&[Hook::OnDsn], |event, _| {
         assert!(matches!(event, Event::Dsn(kind) if kind == "success"), "{event:?}");
-        Ok(Outcome::of(HookAnswer::Report(false)))
+        Ok(CallOutcome::from_answer(HookAnswer::SendDsn(false)))
     });
-    let house = house(vec![(table, OnFault::Defer), (quiet, OnFault::Defer)]).await;
-    let sender = ReversePath::Of(address("sender@far.example"));
+    let house = house(vec![(table, FaultPolicy::Defer), (quiet, FaultPolicy::Defer)]).await;
+    let sender = ReversePath::Address(address("sender@far.example"));
     let (members, report) = after(&house, sender, "team@alias.example", on(true, true)).await;
     assert_eq!((members.len(), report), (2, None));
 }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use waxwing_pipeline::{AUTHORS_TAG, Changes, Placement, Submission};
+use waxwing_pipeline::{Placement, SUBMITTED_BY_TAG, StagedChanges, Submission};
 
 use super::*;
 
-fn said(verdict: Verdict) -> Result<Outcome, Fault> {
-    Ok(Outcome::of(HookAnswer::Verdict(verdict)))
+fn said(verdict: Verdict) -> Result<CallOutcome, Fault> {
+    Ok(CallOutcome::from_answer(HookAnswer::Verdict(verdict)))
 }
 
 /// A plugin that writes what it is told into the list.
@@ -21,26 +21,26 @@ fn telling(hooks: &[Hook], heard: &Arc<Mutex<Vec<String>>>) -> Fake {
                 heard.push(format!("{}: {}", recipient.recipient.address, targets.join(" ")));
                 match targets.len() {
                     3 => said(Verdict::Reject(Reply::fixed(550, (5, 7, 1), "too many"))),
-                    _ => said(Verdict::Continue),
+                    _ => said(Verdict::Next),
                 }
             }
             Event::Headers => {
-                let head = context.head.as_ref().unwrap();
+                let head = context.header.as_ref().unwrap();
                 heard.push(format!("{} fields, body {}", head.fields().len(), context.body.is_some()));
                 match head.first("X-No").is_some() {
                     true => said(Verdict::Disconnect(Reply::fixed(421, (4, 7, 1), "not this"))),
-                    false => said(Verdict::Continue),
+                    false => said(Verdict::Next),
                 }
             }
             Event::Command { verb, argument } => {
                 heard.push(format!("{verb} {} {}", argument.len(), context.sender.is_some()));
-                Ok(Outcome::of(HookAnswer::Reply((verb == "XPING").then(|| Reply::plain(250, "pong")))))
+                Ok(CallOutcome::from_answer(HookAnswer::Reply((verb == "XPING").then(|| Reply::plain(250, "pong")))))
             }
             Event::Disconnect(reason) => {
                 heard.push(reason.clone());
-                Ok(Outcome::of(HookAnswer::Done))
+                Ok(CallOutcome::from_answer(HookAnswer::Done))
             }
-            _ => said(Verdict::Continue),
+            _ => said(Verdict::Next),
         }
     })
 }
@@ -52,19 +52,19 @@ async fn targets_of_a_recipient_are_told_and_can_be_refused() {
         ("all@alias.example", &["ann@box.example", "bob@box.example", "demo@box.example"]),
         ("one@alias.example", &["ann@box.example"]),
     ]);
-    let house = house(vec![(aliases, OnFault::Defer), (telling(&[Hook::OnRcptResolved], &heard), OnFault::Defer)]).await;
+    let house = house(vec![(aliases, FaultPolicy::Defer), (telling(&[Hook::OnRcptResolved], &heard), FaultPolicy::Defer)]).await;
     let mut host = house.session([10, 0, 0, 1]);
     mail(&mut host).await;
-    assert_eq!(rcpt(&mut host, "one@alias.example").await, Answer::Ok);
+    assert_eq!(rcpt(&mut host, "one@alias.example").await, ServerAnswer::Ok);
     assert_eq!(code(&rcpt(&mut host, "all@alias.example").await), 550);
-    assert_eq!(rcpt(&mut host, "x@elsewhere.example").await, Answer::Ok);
+    assert_eq!(rcpt(&mut host, "x@elsewhere.example").await, ServerAnswer::Ok);
     let expected = [
         "one@alias.example: ann@box.example",
         "all@alias.example: ann@box.example bob@box.example demo@box.example",
         "x@elsewhere.example: x@elsewhere.example",
     ];
     assert_eq!(*heard.lock().unwrap(), expected);
-    assert!(matches!(data(&mut host, &["\r\nx\r\n"]).await, Answer::Committed(_)));
+    assert!(matches!(data(&mut host, &["\r\nx\r\n"]).await, ServerAnswer::Committed(_)));
     let mut to = recipients(&house.queued().await[0]);
     to.sort();
     assert_eq!(to, ["ann@box.example", "x@elsewhere.example"]);
@@ -73,26 +73,26 @@ async fn targets_of_a_recipient_are_told_and_can_be_refused() {
 #[tokio::test]
 async fn a_header_is_told_before_its_body_and_can_be_refused() {
     let heard = Arc::default();
-    let house = house(vec![(telling(&[Hook::OnHeaders], &heard), OnFault::Defer)]).await;
+    let house = house(vec![(telling(&[Hook::OnHeaders], &heard), FaultPolicy::Defer)]).await;
     for text in ["A: 1\r\nB: 2\r\n\r\nbody\r\n", "A: 1\r\n", "\r\nbody\r\n"] {
         assert_eq!(code(&send(&house, &["demo@test"], text).await), 250);
     }
     assert_eq!(*heard.lock().unwrap(), ["2 fields, body false", "1 fields, body false", "0 fields, body false"]);
     let refused = send(&house, &["demo@test"], "X-No: 1\r\n\r\nbody\r\n").await;
-    assert!(matches!(&refused, Answer::Close(reply) if reply.code() == 421), "{refused:?}");
+    assert!(matches!(&refused, ServerAnswer::Close(reply) if reply.code() == 421), "{refused:?}");
     assert_eq!(house.queued().await.len(), 3);
 }
 
 #[tokio::test]
 async fn other_commands_and_the_end_are_told() {
     let heard = Arc::default();
-    let house = house(vec![(telling(&[Hook::OnCommand, Hook::OnDisconnect], &heard), OnFault::Defer)]).await;
+    let house = house(vec![(telling(&[Hook::OnCommand, Hook::OnDisconnect], &heard), FaultPolicy::Defer)]).await;
     let mut host = house.session([10, 0, 0, 1]);
-    let command = |verb: &str| Question::Command { verb: verb.to_owned(), argument: Bytes::from_static(b"a b") };
-    assert_eq!(host.answer(command("VRFY")).await, Answer::Ok);
+    let command = |verb: &str| ServerQuestion::Command { verb: verb.to_owned(), argument: Bytes::from_static(b"a b") };
+    assert_eq!(host.answer(command("VRFY")).await, ServerAnswer::Ok);
     mail(&mut host).await;
-    assert_eq!(host.answer(command("XPING")).await, Answer::Reply(Reply::plain(250, "pong")));
-    host.ended(waxwing_net::End::PeerGone);
+    assert_eq!(host.answer(command("XPING")).await, ServerAnswer::Reply(Reply::plain(250, "pong")));
+    host.connection_ended(waxwing_net::ConnectionEnd::PeerGone);
     drop(host);
     for _ in 0..1000 {
         tokio::task::yield_now().await;
@@ -102,10 +102,11 @@ async fn other_commands_and_the_end_are_told() {
 
 #[tokio::test]
 async fn a_place_in_the_queue_is_obeyed() {
-    let place =
-        |placement: Placement| plugin(&[Hook::OnEnqueue], move |_, _| Ok(Outcome::of(HookAnswer::Placement(placement.clone()))));
+    let place = |placement: Placement| {
+        plugin(&[Hook::OnEnqueue], move |_, _| Ok(CallOutcome::from_answer(HookAnswer::Placement(placement.clone()))))
+    };
     let wait = |seconds, priority| Placement { priority, not_before: Duration::from_secs(seconds), hold: None };
-    let house = house(vec![(place(wait(60, -3)), OnFault::Defer), (place(wait(30, -4)), OnFault::Defer)]).await;
+    let house = house(vec![(place(wait(60, -3)), FaultPolicy::Defer), (place(wait(30, -4)), FaultPolicy::Defer)]).await;
     assert_eq!(code(&send(&house, &["demo@test"], "\r\nx\r\n").await), 250);
     let lease = house.spool.acquire().await.unwrap();
     let came = house.queued().await[0].envelope.origin.received_at;
@@ -116,7 +117,7 @@ async fn a_place_in_the_queue_is_obeyed() {
 
 #[tokio::test]
 async fn a_fault_before_the_commit_refuses_or_holds() {
-    for (on_fault, expected, held) in [(OnFault::Defer, 451, 0), (OnFault::Skip, 250, 0), (OnFault::Hold, 250, 1)] {
+    for (on_fault, expected, held) in [(FaultPolicy::Defer, 451, 0), (FaultPolicy::Skip, 250, 0), (FaultPolicy::Hold, 250, 1)] {
         let broken = plugin(&[Hook::OnEnqueue], |_, _| Err(Fault::new(FaultKind::Trap, "boom")));
         let house = house(vec![(broken, on_fault)]).await;
         assert_eq!(code(&send(&house, &["demo@test"], "\r\nx\r\n").await), expected);
@@ -130,26 +131,26 @@ fn echo(house_ids: &Arc<Mutex<u64>>, subject: &'static str) -> Fake {
     plugin(&[Hook::OnMessage], move |_, context| {
         let mut next = ids.lock().unwrap();
         *next += 1;
-        let id = waxwing_types::QueueIds::default().next(Timestamp::from_millis(*next * 1000));
+        let id = waxwing_types::QueueIdGenerator::default().next(Timestamp::from_millis(*next * 1000));
         let submission = Submission {
             id,
             sender: ReversePath::Null,
             recipients: vec![Address::parse("demo@test").unwrap()],
             content: Bytes::from(format!(
                 "Subject: {subject}\r\n\r\n{}\r\n",
-                context.tags.get(AUTHORS_TAG).cloned().unwrap_or_default()
+                context.tags.get(SUBMITTED_BY_TAG).cloned().unwrap_or_default()
             )),
-            author: "forged".into(),
+            submitter: "forged".into(),
         };
-        let changes = Changes { submissions: vec![submission], ..Changes::default() };
-        Ok(Outcome { changes, ..Outcome::of(HookAnswer::Verdict(Verdict::Continue)) })
+        let changes = StagedChanges { submissions: vec![submission], ..StagedChanges::default() };
+        Ok(CallOutcome { changes, ..CallOutcome::from_answer(HookAnswer::Verdict(Verdict::Next)) })
     })
 }
 
 #[tokio::test]
 async fn what_plugins_send_is_committed_with_its_cause_and_never_shown_to_its_author() {
     let ids = Arc::default();
-    let house = house(vec![(echo(&ids, "zero"), OnFault::Defer), (echo(&ids, "one"), OnFault::Defer)]).await;
+    let house = house(vec![(echo(&ids, "zero"), FaultPolicy::Defer), (echo(&ids, "one"), FaultPolicy::Defer)]).await;
     assert_eq!(code(&send(&house, &["demo@test"], "Subject: cause\r\n\r\nx\r\n").await), 250);
     // The cause, what each sends for it, and what each sends for the other's; there it ends, since each has had its say.
     let bodies: Vec<String> =
@@ -158,17 +159,17 @@ async fn what_plugins_send_is_committed_with_its_cause_and_never_shown_to_its_au
     bodies.sort_unstable();
     assert_eq!(bodies, ["", "", "p0", "p1", "x"]);
     let queued = house.queued().await;
-    let tags: Vec<&str> = queued.iter().filter_map(|m| m.tags.get(AUTHORS_TAG).map(String::as_str)).collect();
+    let tags: Vec<&str> = queued.iter().filter_map(|m| m.tags.get(SUBMITTED_BY_TAG).map(String::as_str)).collect();
     assert_eq!(tags.iter().filter(|t| ["p0", "p1", "p0,p1", "p1,p0"].contains(t)).count(), 4, "{tags:?}");
 }
 
 #[tokio::test]
 async fn a_chain_of_mail_that_plugins_send_has_an_end() {
     let ids = Arc::default();
-    let plugins = (0..7).map(|_| (echo(&ids, "again"), OnFault::Defer)).collect();
+    let plugins = (0..7).map(|_| (echo(&ids, "again"), FaultPolicy::Defer)).collect();
     let house = house(plugins).await;
     assert_eq!(code(&send(&house, &["demo@test"], "Subject: cause\r\n\r\nx\r\n").await), 250);
-    let longest = house.queued().await.iter().filter_map(|m| m.tags.get(AUTHORS_TAG).map(|t| t.split(',').count())).max();
+    let longest = house.queued().await.iter().filter_map(|m| m.tags.get(SUBMITTED_BY_TAG).map(|t| t.split(',').count())).max();
     assert_eq!(longest, Some(5));
 }
 
@@ -176,7 +177,7 @@ async fn a_chain_of_mail_that_plugins_send_has_an_end() {
 async fn what_is_refused_takes_along_what_came_with_it() {
     let ids = Arc::default();
     let strict = plugin(&[Hook::OnCleanup], |_, _| said(Verdict::Reject(Reply::fixed(554, (5, 7, 1), "no"))));
-    let house = house(vec![(echo(&ids, "zero"), OnFault::Defer), (strict, OnFault::Defer)]).await;
+    let house = house(vec![(echo(&ids, "zero"), FaultPolicy::Defer), (strict, FaultPolicy::Defer)]).await;
     assert_eq!(code(&send(&house, &["demo@test"], "Subject: cause\r\n\r\nx\r\n").await), 554);
     assert_eq!(house.queued().await.len(), 0);
 }

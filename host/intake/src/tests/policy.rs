@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use waxwing_config::{Config, Facts};
-use waxwing_pipeline::{DnsError, MxHost, Records, Resolver, Table};
+use waxwing_config::{Config, HostEnvironment};
+use waxwing_pipeline::{DnsError, DnsRecords, MxHost, Resolver, Table};
 
 use super::*;
 
@@ -37,9 +37,9 @@ impl Resolver for Dns {
         let address = |octets: &Bytes| IpAddr::from(<[u8; 4]>::try_from(octets.as_ref()).unwrap());
         Ok(records.rdata.iter().map(address).collect())
     }
-    async fn records(&self, name: &str, rrtype: u16) -> Result<Records, DnsError> {
+    async fn records(&self, name: &str, rrtype: u16) -> Result<DnsRecords, DnsError> {
         let rdata = self.0.get(&format!("{rrtype} {name}")).cloned().ok_or(DnsError::NoSuchName)?;
-        Ok(Records { rdata, ttl: 60, authentic: false })
+        Ok(DnsRecords { rdata, ttl: 60, authentic: false })
     }
 }
 
@@ -65,12 +65,12 @@ pub(super) fn policy(text: &str, table: &[(&str, &str)], dns: Dns) -> Policy {
 }
 
 pub(super) fn policy_and_config(text: &str, table: &[(&str, &str)], dns: Dns) -> (Policy, Config) {
-    let facts = Facts { hostname: "mx.test".into(), root: false, exists: |_| true };
+    let facts = HostEnvironment { hostname: "mx.test".into(), is_root: false, path_exists: |_| true };
     let text = format!("{text}\n[tables]\nt = {{}}\n");
     let config = Config::parse(Path::new("w.toml"), &text, &facts).unwrap_or_else(|mistakes| panic!("{mistakes}"));
     let entries: HashMap<String, String> = table.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let entries: Arc<dyn Table> = Arc::new(Entries(entries));
-    (Policy::of(&config, Arc::new(dns), |_| Some(Arc::clone(&entries))), config)
+    (Policy::from_config(&config, Arc::new(dns), |_| Some(Arc::clone(&entries))), config)
 }
 
 const STRANGER: [u8; 4] = [192, 0, 2, 1];
@@ -78,12 +78,12 @@ const STRANGER: [u8; 4] = [192, 0, 2, 1];
 /// What the client `from` hears at RCPT, and the rule in the trace.
 pub(super) async fn heard(house: &House, from: [u8; 4], helo: &str, sender: &str, to: &str) -> (u16, String) {
     let mut host = house.session(from);
-    assert_eq!(host.answer(Question::Connect).await, Answer::Ok);
-    assert_eq!(host.answer(Question::Helo { name: helo.into(), esmtp: true }).await, Answer::Ok);
-    let sender = if sender.is_empty() { ReversePath::Null } else { ReversePath::Of(address(sender)) };
-    host.answer(Question::Mail { sender, parameters: Vec::new(), size: None, options: MailOptions::default() }).await;
+    assert_eq!(host.answer(ServerQuestion::Connect).await, ServerAnswer::Ok);
+    assert_eq!(host.answer(ServerQuestion::Helo { name: helo.into(), esmtp: true }).await, ServerAnswer::Ok);
+    let sender = if sender.is_empty() { ReversePath::Null } else { ReversePath::Address(address(sender)) };
+    host.answer(ServerQuestion::Mail { sender, parameters: Vec::new(), size: None, options: MailOptions::default() }).await;
     let answer = rcpt(&mut host, to).await;
-    host.answer(Question::Reset).await;
+    host.answer(ServerQuestion::Reset).await;
     let rule = house.traces.0.lock().unwrap().drain(..).flat_map(|record| record.entries).map(|entry| entry.step).next_back();
     (code(&answer), rule.unwrap_or_default().into_owned())
 }
@@ -162,7 +162,7 @@ async fn tables_say_what_is_done() {
         mail(&mut host).await;
         let answer = rcpt(&mut host, "demo@box.example").await;
         assert_eq!(code(&answer), expected, "{value}: {answer:?}");
-        if let Answer::Reply(reply) = &answer {
+        if let ServerAnswer::Reply(reply) = &answer {
             assert!(reply.to_string().contains(text), "{value}: {reply}");
         }
     }
@@ -185,10 +185,10 @@ async fn tables_change_the_message_too() {
     send(&house, &["ann@box.example", "bob@box.example"], "Subject: 2\r\n\r\n").await;
     let mut queued = house.queued().await;
     queued.sort_by_key(|message| message.envelope.origin.received_at);
-    let heads: Vec<String> = queued.iter().map(|m| String::from_utf8(m.head.to_vec()).unwrap()).collect();
+    let heads: Vec<String> = queued.iter().map(|m| String::from_utf8(m.header.to_vec()).unwrap()).collect();
     let first = heads.iter().find(|head| head.contains("Subject: 1")).unwrap();
     assert!(first.starts_with("X-One: first\r\nReceived: "), "{first}");
-    let second = queued.iter().find(|m| !m.head.starts_with(b"X-One")).unwrap();
+    let second = queued.iter().find(|m| !m.header.starts_with(b"X-One")).unwrap();
     assert_eq!(second.envelope.recipients.iter().map(|r| r.address.to_string()).collect::<Vec<_>>(), ["demo@box.example"]);
     let page = house.spool.list(None, 100).await.unwrap();
     assert!(page.entries.iter().any(|entry| format!("{entry:?}").contains("look at it")), "held");
@@ -197,8 +197,8 @@ async fn tables_change_the_message_too() {
     let mut host = house.session(STRANGER);
     mail(&mut host).await;
     rcpt(&mut host, "demo@box.example").await;
-    assert_eq!(host.answer(Question::Data).await, Answer::Ok);
-    assert!(matches!(data(&mut host, &["Subject: x\r\n\r\n"]).await, Answer::Discarded(_)));
+    assert_eq!(host.answer(ServerQuestion::Data).await, ServerAnswer::Ok);
+    assert!(matches!(data(&mut host, &["Subject: x\r\n\r\n"]).await, ServerAnswer::Discarded(_)));
 }
 
 #[tokio::test]
@@ -232,7 +232,7 @@ async fn a_name_counts_if_it_leads_back() {
         let dns = Dns::with(&[("12 1.2.0.192.in-addr.arpa", ptr), ("1 mx.example", &address)]);
         let house = house_with(Vec::new(), policy("", &[], dns)).await;
         let mut host = house.session(STRANGER);
-        host.answer(Question::Connect).await;
+        host.answer(ServerQuestion::Connect).await;
         mail(&mut host).await;
         rcpt(&mut host, "demo@box.example").await;
         data(&mut host, &["Subject: x\r\n\r\n"]).await;
@@ -240,7 +240,7 @@ async fn a_name_counts_if_it_leads_back() {
     }
     let house = house_with(Vec::new(), policy("", &[], Dns::default())).await;
     let mut host = house.session([127, 0, 0, 1]);
-    host.answer(Question::Connect).await;
+    host.answer(ServerQuestion::Connect).await;
     assert_eq!(code(&mail(&mut host).await), 0);
 }
 
@@ -248,11 +248,11 @@ async fn a_name_counts_if_it_leads_back() {
 async fn without_delay_each_list_is_asked_in_its_turn() {
     let text = "smtpd_delay_reject = false\nsmtpd_client_restrictions = [\"reject\"]";
     let house = house_with(Vec::new(), policy(text, &[], Dns::default())).await;
-    assert_eq!(code(&house.session(STRANGER).answer(Question::Connect).await), 554);
+    assert_eq!(code(&house.session(STRANGER).answer(ServerQuestion::Connect).await), 554);
     let text = "smtpd_delay_reject = false\nsmtpd_helo_restrictions = [\"reject_non_fqdn_helo_hostname\"]";
     let house = house_with(Vec::new(), policy(text, &[], Dns::default())).await;
     let mut host = house.session(STRANGER);
-    assert_eq!(code(&host.answer(Question::Helo { name: "x".into(), esmtp: true }).await), 504);
+    assert_eq!(code(&host.answer(ServerQuestion::Helo { name: "x".into(), esmtp: true }).await), 504);
     assert_eq!(house.traces.0.lock().unwrap()[0].entries[0].step, "smtpd_helo_restrictions: reject_non_fqdn_helo_hostname");
     let text = "smtpd_delay_reject = false\nsmtpd_sender_restrictions = [\"reject\"]";
     let house = house_with(Vec::new(), policy(text, &[], Dns::default())).await;
@@ -273,10 +273,11 @@ async fn users_send_as_who_they_are() {
         ("ann@box.example", "ann@box.example\r\nSender: bob@box.example", (0, 553)),
     ] {
         let peer = SocketAddr::from((Ipv4Addr::from(STRANGER), 4000));
-        let mut host = house.intake.host(Client { peer, name: None, listener: "in".into() }, Via::Submission);
+        let mut host =
+            house.intake.session_handler(SessionClient { peer, name: None, listener: "in".into() }, Source::Submission);
         session::log_in(&mut host).await;
-        let question = Question::Mail {
-            sender: ReversePath::Of(address(sender)),
+        let question = ServerQuestion::Mail {
+            sender: ReversePath::Address(address(sender)),
             parameters: Vec::new(),
             size: None,
             options: MailOptions::default(),

@@ -8,7 +8,7 @@ use super::*;
 const STRANGER: [u8; 4] = [192, 0, 2, 1];
 
 /// Says a line to the session and returns the code of its reply.
-async fn say(session: &mut ServerSession, host: &mut SessionHost, line: &[u8]) -> u16 {
+async fn say(session: &mut ServerSession, host: &mut SmtpSessionHandler, line: &[u8]) -> u16 {
     let now = Monotonic::default();
     let mut actions = Vec::new();
     if line.is_empty() {
@@ -138,7 +138,7 @@ async fn look_alikes_of_our_domains_are_strangers() {
     mail(&mut host).await;
     for domain in ["b\u{43e}x.example", "box.ex\u{e0}mple", "\u{ff42}ox.example", "box\u{ff0e}example", "xn--bx-jmc.example"] {
         let Ok(recipient) = Address::new("demo", domain) else { continue };
-        let question = Question::Rcpt { recipient, parameters: Vec::new(), options: RcptOptions::default() };
+        let question = ServerQuestion::Rcpt { recipient, parameters: Vec::new(), options: RcptOptions::default() };
         assert_eq!(code(&host.answer(question).await), 554, "{domain}");
     }
 }

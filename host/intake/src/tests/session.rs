@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use waxwing_pipeline::{AuthExchange, AuthProgress, Authenticator, Chain};
+use waxwing_pipeline::{AuthExchange, AuthProgress, Authenticator, HookSession};
 use waxwing_smtp::server::AuthStep;
-use waxwing_types::{Notify, Return, TlsSession};
+use waxwing_types::{DsnReturn, Notify, TlsSession};
 
 use super::*;
 
@@ -27,7 +27,7 @@ impl Authenticator for Doorman {
 
 #[async_trait]
 impl AuthExchange for Exchange {
-    async fn step(&mut self, _: &Pipeline, _: &mut Chain, _: &mut Context, response: Option<Vec<u8>>) -> AuthProgress {
+    async fn step(&mut self, _: &Pipeline, _: &mut HookSession, _: &mut Context, response: Option<Vec<u8>>) -> AuthProgress {
         match response.as_deref() {
             None => AuthProgress::Challenge(b"who?".to_vec()),
             Some(b"ann") => AuthProgress::Done { user: "ann@box.example".into() },
@@ -42,19 +42,19 @@ fn tls() -> TlsSession {
     TlsSession { version: "TLSv1.3".into(), cipher: "TLS13_AES_128_GCM_SHA256".into(), ..TlsSession::default() }
 }
 
-async fn ehlo(host: &mut SessionHost) -> Answer {
-    host.answer(Question::Helo { name: "client.example".into(), esmtp: true }).await
+async fn ehlo(host: &mut SmtpSessionHandler) -> ServerAnswer {
+    host.answer(ServerQuestion::Helo { name: "client.example".into(), esmtp: true }).await
 }
 
-async fn auth(host: &mut SessionHost, response: Option<&[u8]>) -> Answer {
-    host.answer(Question::Auth(AuthStep::Begin("PLAIN".into(), response.map(<[u8]>::to_vec)))).await
+async fn auth(host: &mut SmtpSessionHandler, response: Option<&[u8]>) -> ServerAnswer {
+    host.answer(ServerQuestion::Auth(AuthStep::Begin("PLAIN".into(), response.map(<[u8]>::to_vec)))).await
 }
 
 /// As `ann@box.example`.
-pub(super) async fn log_in(host: &mut SessionHost) {
-    host.answer(Question::Secured(tls())).await;
+pub(super) async fn log_in(host: &mut SmtpSessionHandler) {
+    host.answer(ServerQuestion::Secured(tls())).await;
     ehlo(host).await;
-    assert_eq!(auth(host, Some(b"ann")).await, Answer::Authenticated);
+    assert_eq!(auth(host, Some(b"ann")).await, ServerAnswer::Authenticated);
 }
 
 #[tokio::test]
@@ -64,21 +64,21 @@ async fn tls_is_known_and_what_was_said_before_it_forgotten() {
     let listener = plugin(&[Hook::OnTls, Hook::OnMail], move |event, context| {
         let tls = context.tls.as_ref().map(|tls| tls.version.clone());
         note.lock().unwrap().push((event.hook(), tls, context.helo.clone(), context.user.clone()));
-        Ok(Outcome::of(HookAnswer::Verdict(Verdict::Continue)))
+        Ok(CallOutcome::from_answer(HookAnswer::Verdict(Verdict::Next)))
     });
-    let house = house(vec![(listener, OnFault::Defer)]).await;
+    let house = house(vec![(listener, FaultPolicy::Defer)]).await;
     let mut host = house.session([10, 0, 0, 1]);
     ehlo(&mut host).await;
-    assert_eq!(host.answer(Question::Secured(tls())).await, Answer::Ok);
+    assert_eq!(host.answer(ServerQuestion::Secured(tls())).await, ServerAnswer::Ok);
     ehlo(&mut host).await;
-    assert_eq!(mail(&mut host).await, Answer::Ok);
+    assert_eq!(mail(&mut host).await, ServerAnswer::Ok);
     let version = Some("TLSv1.3".to_owned());
     let expected = [(Hook::OnTls, version.clone(), None, None), (Hook::OnMail, version, Some("client.example".into()), None)];
     assert_eq!(seen.lock().unwrap().as_slice(), expected);
     rcpt(&mut host, "demo@box.example").await;
     assert_eq!(code(&data(&mut host, &["Subject: x\r\n\r\nbody\r\n"]).await), 250);
     let message = house.queued().await.remove(0);
-    let head = String::from_utf8(message.head.to_vec()).unwrap();
+    let head = String::from_utf8(message.header.to_vec()).unwrap();
     assert!(head.contains("(using TLSv1.3 with cipher TLS13_AES_128_GCM_SHA256)") && head.contains(" with ESMTPS id "), "{head}");
 }
 
@@ -88,30 +88,30 @@ async fn who_authenticated_may_relay() {
     let mut host = house.session(STRANGER);
     ehlo(&mut host).await;
     assert_eq!(code(&auth(&mut host, Some(b"ann")).await), 504, "not in the clear");
-    host.answer(Question::Secured(tls())).await;
+    host.answer(ServerQuestion::Secured(tls())).await;
     ehlo(&mut host).await;
-    assert_eq!(auth(&mut host, None).await, Answer::Challenge(b"who?".to_vec()));
-    assert_eq!(host.answer(Question::Auth(AuthStep::Cancel)).await, Answer::Done);
-    let late = host.answer(Question::Auth(AuthStep::Response(b"ann".to_vec()))).await;
+    assert_eq!(auth(&mut host, None).await, ServerAnswer::Challenge(b"who?".to_vec()));
+    assert_eq!(host.answer(ServerQuestion::Auth(AuthStep::Cancel)).await, ServerAnswer::Done);
+    let late = host.answer(ServerQuestion::Auth(AuthStep::Response(b"ann".to_vec()))).await;
     assert_eq!(code(&late), 503, "the exchange was given up");
     assert_eq!(code(&auth(&mut host, Some(b"bob")).await), 535);
     mail(&mut host).await;
     assert_eq!(code(&rcpt(&mut host, "x@far.example").await), 554, "nobody is authenticated yet");
-    host.answer(Question::Reset).await;
+    host.answer(ServerQuestion::Reset).await;
     auth(&mut host, None).await;
-    assert_eq!(host.answer(Question::Auth(AuthStep::Response(b"ann".to_vec()))).await, Answer::Authenticated);
+    assert_eq!(host.answer(ServerQuestion::Auth(AuthStep::Response(b"ann".to_vec()))).await, ServerAnswer::Authenticated);
     assert_eq!(host.context_user(), Some(("ann@box.example".into(), "PLAIN".into())));
     mail(&mut host).await;
-    assert_eq!(rcpt(&mut host, "x@far.example").await, Answer::Ok);
+    assert_eq!(rcpt(&mut host, "x@far.example").await, ServerAnswer::Ok);
     assert_eq!(code(&data(&mut host, &["Subject: x\r\n\r\n"]).await), 250);
     let message = house.queued().await.remove(0);
     assert_eq!(message.envelope.origin.user.as_deref(), Some("ann@box.example"));
-    assert!(String::from_utf8(message.head.to_vec()).unwrap().contains(" with ESMTPSA id "));
+    assert!(String::from_utf8(message.header.to_vec()).unwrap().contains(" with ESMTPSA id "));
 }
 
-async fn xclient(host: &mut SessionHost, attributes: &[(&str, &str)]) -> Answer {
+async fn xclient(host: &mut SmtpSessionHandler, attributes: &[(&str, &str)]) -> ServerAnswer {
     let attributes = attributes.iter().map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned()))).collect();
-    host.answer(Question::Xclient(attributes)).await
+    host.answer(ServerQuestion::Xclient(attributes)).await
 }
 
 #[tokio::test]
@@ -123,21 +123,24 @@ async fn only_named_networks_speak_for_others() {
     assert_eq!(code(&xclient(&mut host, &[("ADDR", "192.0.2.1"), ("LOGIN", "ann")]).await), 550, "LOGIN needs more");
     assert_eq!(code(&xclient(&mut host, &[("ADDR", "192.0.2.256")]).await), 501);
     mail(&mut host).await;
-    assert_eq!(rcpt(&mut host, "x@far.example").await, Answer::Ok, "it still speaks for itself");
-    host.answer(Question::Reset).await;
-    assert_eq!(xclient(&mut host, &[("ADDR", "IPV6:2001:db8::1"), ("NAME", "C.example."), ("PROTO", "ESMTP")]).await, Answer::Ok);
+    assert_eq!(rcpt(&mut host, "x@far.example").await, ServerAnswer::Ok, "it still speaks for itself");
+    host.answer(ServerQuestion::Reset).await;
+    assert_eq!(
+        xclient(&mut host, &[("ADDR", "IPV6:2001:db8::1"), ("NAME", "C.example."), ("PROTO", "ESMTP")]).await,
+        ServerAnswer::Ok
+    );
     mail(&mut host).await;
     assert_eq!(code(&rcpt(&mut host, "x@far.example").await), 554, "the proxy's rights are not its client's");
-    assert_eq!(rcpt(&mut host, "demo@box.example").await, Answer::Ok);
+    assert_eq!(rcpt(&mut host, "demo@box.example").await, ServerAnswer::Ok);
     data(&mut host, &["Subject: x\r\n\r\n"]).await;
     let origin = house.queued().await.remove(0).envelope.origin.clone();
     assert_eq!((origin.peer.unwrap().ip(), origin.client_name), ("2001:db8::1".parse().unwrap(), Some("c.example".into())));
     // Who it speaks for does not decide whether it may.
-    assert_eq!(xclient(&mut host, &[("ADDR", "192.0.2.7"), ("NAME", "[UNAVAILABLE]")]).await, Answer::Ok);
+    assert_eq!(xclient(&mut host, &[("ADDR", "192.0.2.7"), ("NAME", "[UNAVAILABLE]")]).await, ServerAnswer::Ok);
     let mut host = house.session([10, 9, 9, 1]);
-    assert_eq!(xclient(&mut host, &[("ADDR", "192.0.2.1"), ("LOGIN", "ann")]).await, Answer::Ok);
+    assert_eq!(xclient(&mut host, &[("ADDR", "192.0.2.1"), ("LOGIN", "ann")]).await, ServerAnswer::Ok);
     mail(&mut host).await;
-    assert_eq!(rcpt(&mut host, "x@far.example").await, Answer::Ok);
+    assert_eq!(rcpt(&mut host, "x@far.example").await, ServerAnswer::Ok);
 }
 
 #[tokio::test]
@@ -148,20 +151,20 @@ async fn the_parameters_reach_the_envelope() {
         body: BodyType::EightBitMime,
         smtputf8: true,
         require_tls: true,
-        ret: Some(Return::Headers),
+        ret: Some(DsnReturn::Headers),
         envid: Some("QQ+2B1".into()),
         ..MailOptions::default()
     };
     let sender = ReversePath::Null;
-    assert_eq!(host.answer(Question::Mail { sender, parameters: Vec::new(), size: None, options }).await, Answer::Ok);
+    assert_eq!(host.answer(ServerQuestion::Mail { sender, parameters: Vec::new(), size: None, options }).await, ServerAnswer::Ok);
     let notify = Notify::On { success: true, failure: false, delay: true };
-    let options = RcptOptions { notify, original: Some("rfc822;a@b.example".into()) };
+    let options = RcptOptions { notify, orcpt: Some("rfc822;a@b.example".into()) };
     let recipient = address("demo@box.example");
-    assert_eq!(host.answer(Question::Rcpt { recipient, parameters: Vec::new(), options }).await, Answer::Ok);
+    assert_eq!(host.answer(ServerQuestion::Rcpt { recipient, parameters: Vec::new(), options }).await, ServerAnswer::Ok);
     assert_eq!(code(&data(&mut host, &["Subject: x\r\n\r\n"]).await), 250);
     let envelope = house.queued().await.remove(0).envelope;
     assert!(envelope.smtputf8 && envelope.require_tls);
-    assert_eq!((envelope.body_type, envelope.ret), (BodyType::EightBitMime, Some(Return::Headers)));
+    assert_eq!((envelope.body_type, envelope.ret), (BodyType::EightBitMime, Some(DsnReturn::Headers)));
     assert_eq!(envelope.envid.as_deref(), Some("QQ+2B1"));
     let recipient = &envelope.recipients[0];
     assert_eq!((recipient.notify, recipient.original.as_deref()), (notify, Some("rfc822;a@b.example")));
@@ -174,22 +177,22 @@ fn picky() -> Fake {
         let verdict = match recipient.recipient.address.local() {
             "bob" => Verdict::Reject(Reply::fixed(550, (5, 7, 1), "not for bob")),
             "ann" => Verdict::Discard { reason: "ann is away".into() },
-            _ => Verdict::Continue,
+            _ => Verdict::Next,
         };
-        Ok(Outcome::of(HookAnswer::Verdict(verdict)))
+        Ok(CallOutcome::from_answer(HookAnswer::Verdict(verdict)))
     })
 }
 
 #[tokio::test]
 async fn each_recipient_has_its_own_reply_where_the_protocol_has_room() {
-    for (via, prdr, each) in [(Via::Lmtp, false, true), (Via::Smtp, true, true), (Via::Smtp, false, false)] {
-        let house = house(vec![(picky(), OnFault::Defer)]).await;
+    for (via, prdr, each) in [(Source::Lmtp, false, true), (Source::Smtp, true, true), (Source::Smtp, false, false)] {
+        let house = house(vec![(picky(), FaultPolicy::Defer)]).await;
         let peer = SocketAddr::from(([10, 0, 0, 1], 4000));
         let send = async |to: &[&str]| {
-            let mut host = house.intake.host(Client { peer, name: None, listener: "in".into() }, via);
-            let options = MailOptions { each_recipient: prdr, ..MailOptions::default() };
+            let mut host = house.intake.session_handler(SessionClient { peer, name: None, listener: "in".into() }, via);
+            let options = MailOptions { prdr: prdr, ..MailOptions::default() };
             let sender = ReversePath::Null;
-            host.answer(Question::Mail { sender, parameters: Vec::new(), size: None, options }).await;
+            host.answer(ServerQuestion::Mail { sender, parameters: Vec::new(), size: None, options }).await;
             for to in to {
                 rcpt(&mut host, to).await;
             }
@@ -197,18 +200,18 @@ async fn each_recipient_has_its_own_reply_where_the_protocol_has_room() {
         };
         let answer = send(&["demo@box.example", "nobody@box.example", "bob@box.example", "ann@box.example"]).await;
         match (&answer, each) {
-            (Answer::CommittedEach(replies), true) => {
+            (ServerAnswer::CommittedPerRecipient(replies), true) => {
                 assert_eq!(replies.iter().map(Reply::code).collect::<Vec<_>>(), [250, 550, 250], "{via:?}");
             }
-            (Answer::Committed(_), false) => {}
+            (ServerAnswer::Committed(_), false) => {}
             _ => panic!("{via:?} {prdr}: {answer:?}"),
         }
         assert_eq!(house.queued().await[0].envelope.recipients.len(), 1);
-        assert!(matches!(send(&["demo@box.example"]).await, Answer::Committed(_)), "all alike");
+        assert!(matches!(send(&["demo@box.example"]).await, ServerAnswer::Committed(_)), "all alike");
         let refused = send(&["bob@box.example"]).await;
         match each {
             true => assert_eq!(code(&refused), 550),
-            false => assert!(matches!(refused, Answer::Discarded(_))),
+            false => assert!(matches!(refused, ServerAnswer::Discarded(_))),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use waxwing_pipeline::{KvError, KvPair, KvStore, Probe};
+use waxwing_pipeline::{AddressProbe, KvEntry, KvError, KvStore};
 use waxwing_types::{Disposition, EnhancedCode, Status};
 
 use super::policy::{Dns, heard, policy_and_config};
@@ -25,7 +25,7 @@ impl Server {
 }
 
 #[async_trait]
-impl Probe for Server {
+impl AddressProbe for Server {
     async fn probe(&self, sender: &ReversePath, recipient: &Address) -> Disposition {
         self.asked.lock().unwrap().push(format!("<{sender}> <{recipient}>"));
         self.turns.acquire().await.unwrap().forget();
@@ -72,7 +72,7 @@ impl KvStore for Pairs {
     async fn add(&self, _: &str, _: u64, _: &[u8], _: i64, _: Option<Duration>) -> Result<i64, KvError> {
         panic!("nothing is counted")
     }
-    async fn scan(&self, _: &str, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<KvPair>, KvError> {
+    async fn scan(&self, _: &str, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<KvEntry>, KvError> {
         assert!(prefix.is_empty());
         let pairs = self.pairs.lock().unwrap();
         let behind = pairs.iter().filter(|(key, _)| after.is_none_or(|after| key.as_slice() > after));
@@ -92,13 +92,13 @@ const RECIPIENTS: &str = "smtpd_recipient_restrictions = [\"reject_unverified_re
 const SENDERS: &str = "smtpd_sender_restrictions = [\"reject_unverified_sender\"]\n";
 
 /// The other server knows `good`, is not sure about `later`, and knows no others.
-async fn verifying(text: &str, plugins: Vec<(Fake, OnFault)>) -> Verifying {
+async fn verifying(text: &str, plugins: Vec<(Fake, FaultPolicy)>) -> Verifying {
     let says = Mutex::new(HashMap::from([("good".to_owned(), 250), ("later".to_owned(), 450)]));
     let server = Arc::new(Server { asked: Mutex::default(), says, turns: Semaphore::new(1000) });
     let (pairs, clock) = (Arc::new(Pairs::default()), Arc::new(ManualClock::default()));
     let (policy, config) = policy_and_config(text, &[], Dns::default());
-    let verifier = Verifier::new(VerifySettings::of(&config), server.clone(), pairs.clone(), clock.clone());
-    let house = house_with(plugins, policy.verified_by(verifier)).await;
+    let verifier = Verifier::new(VerifySettings::from_config(&config), server.clone(), pairs.clone(), clock.clone());
+    let house = house_with(plugins, policy.with_verifier(verifier)).await;
     Verifying { house, server, pairs, clock }
 }
 
@@ -143,7 +143,7 @@ async fn the_reply_says_what_the_other_server_said() {
     mail(&mut host).await;
     let mut said = Vec::new();
     for to in ["bad@relay.example", "later@relay.example"] {
-        let Answer::Reply(reply) = rcpt(&mut host, to).await else { panic!("{to}") };
+        let ServerAnswer::Reply(reply) = rcpt(&mut host, to).await else { panic!("{to}") };
         said.push(reply.to_string());
     }
     assert_eq!(
@@ -175,7 +175,7 @@ async fn senders_are_asked_about_but_not_ours_and_not_the_null_sender() {
 
 #[tokio::test]
 async fn an_alias_in_a_relayed_domain_needs_no_probe() {
-    let plugins = vec![(aliases(&[("bad@relay.example", &["ann@box.example"])]), OnFault::Defer)];
+    let plugins = vec![(aliases(&[("bad@relay.example", &["ann@box.example"])]), FaultPolicy::Defer)];
     let v = verifying(RECIPIENTS, plugins).await;
     assert_eq!((v.to("bad@relay.example").await.0, v.server.count()), (0, 0));
     assert_eq!((v.to("worse@relay.example").await.0, v.server.count()), (450, 1));

@@ -83,7 +83,7 @@ async fn a_large_body_streams() {
     let wire: Vec<u8> = (0..body.size).map(byte_at).collect();
     let text = String::from_utf8([&b"A: b\r\n\r\n"[..], &wire].concat()).unwrap();
     assert!(std::fs::read(&delivered.path).unwrap() == text.replace("\r\n", "\n").into_bytes());
-    assert!(body.largest_read.load(Ordering::Relaxed) <= PIECE_BYTES);
+    assert!(body.largest_read.load(Ordering::Relaxed) <= CHUNK_BYTES);
 }
 
 #[tokio::test]
@@ -91,12 +91,12 @@ async fn a_failure_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let maildir = dir.path().join("box");
     let lost = store().deliver(&maildir, Bytes::new(), Bytes::new(), &MadeBody::new(3 << 20, 1 << 20)).await;
-    assert!(matches!(lost, Err(DeliverError::Body(_))), "{lost:?}");
+    assert!(matches!(lost, Err(MaildirError::Body(_))), "{lost:?}");
     assert_eq!((files(&maildir.join("tmp")).len(), files(&maildir.join("new")).len()), (0, 0));
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();
     let blocked = store().deliver(&file, Bytes::new(), Bytes::new(), &MadeBody::new(1 << 20, u64::MAX)).await;
-    assert!(matches!(&blocked, Err(DeliverError::File { path, .. }) if path.starts_with(&file)), "{blocked:?}");
+    assert!(matches!(&blocked, Err(MaildirError::File { path, .. }) if path.starts_with(&file)), "{blocked:?}");
 }
 
 #[tokio::test]
@@ -109,11 +109,11 @@ async fn a_delivery_that_is_given_up_leaves_nothing_behind() {
     let (path, name) = (maildir.clone(), store.unique_name());
     let write = blocking(permit, move || write_stream(&path, name, &[b"x"], received));
     let give_up = async move {
-        pieces.send(Piece::Data(Bytes::from_static(b"half of it"))).await.unwrap();
+        pieces.send(BodyChunk::Data(Bytes::from_static(b"half of it"))).await.unwrap();
         drop(pieces);
     };
     let (written, ()) = tokio::join!(write, give_up);
-    assert!(matches!(written, Err(DeliverError::Stopped)), "{written:?}");
+    assert!(matches!(written, Err(MaildirError::Stopped)), "{written:?}");
     assert_eq!((files(&maildir.join("tmp")).len(), files(&maildir.join("new")).len()), (0, 0));
 }
 

@@ -4,7 +4,7 @@ use super::*;
 
 const AT: Timestamp = Timestamp::from_millis(951_827_696_000);
 
-fn print(ret: Option<Return>, head: &[u8], body: Option<&[u8]>, text: &str) -> String {
+fn print(ret: Option<DsnReturn>, head: &[u8], body: Option<&[u8]>, text: &str) -> String {
     let to = Address::parse("sender@a.example").unwrap();
     let mut recipient = Recipient::new(Address::parse("user@b.example").unwrap());
     recipient.original = Some("rfc822;info+2Bx@a.example".to_owned());
@@ -17,24 +17,24 @@ fn print(ret: Option<Return>, head: &[u8], body: Option<&[u8]>, text: &str) -> S
     let late = Status::local(EnhancedCode::new(4, 4, 1), "connect: timed out");
     let slow = Recipient::new(Address::parse("slow@c.example").unwrap());
     let recipients = [
-        Reported { recipient: &recipient, action: Action::Failed, status: &status, last_attempt: AT },
-        Reported { recipient: &slow, action: Action::Delayed { until: AT }, status: &late, last_attempt: AT },
+        DsnRecipient { recipient: &recipient, action: DsnAction::Failed, status: &status, last_attempt: AT },
+        DsnRecipient { recipient: &slow, action: DsnAction::Delayed { until: AT }, status: &late, last_attempt: AT },
     ];
-    let report = Report {
+    let report = DsnBuilder {
         reporting_mta: "mx.a.example",
-        to: &to,
-        id: QueueId::from_u64(2),
-        at: AT,
-        about: QueueId::from_u64(1),
-        arrived: AT,
+        recipient: &to,
+        dsn_queue_id: QueueId::from_u64(2),
+        created_at: AT,
+        original_queue_id: QueueId::from_u64(1),
+        arrived_at: AT,
         envid: Some("env+3D1"),
         recipients: &recipients,
         ret,
         smtputf8: false,
-        head,
+        header: head,
         body,
     };
-    let dsn = report.print();
+    let dsn = report.build();
     assert_eq!(dsn.eight_bit, !dsn.content.is_ascii());
     String::from_utf8_lossy(&dsn.content).into_owned()
 }
@@ -60,10 +60,10 @@ fn programs_find_their_fields() {
 
 #[test]
 fn returns_the_message_or_its_header() {
-    let full = print(Some(Return::Full), HEAD, Some(b"the body\r\n"), "x");
+    let full = print(Some(DsnReturn::Full), HEAD, Some(b"the body\r\n"), "x");
     assert!(full.contains("Content-Type: message/rfc822\r\n"), "{full}");
     assert!(full.contains("From: sender@a.example\r\n\r\nthe body\r\n\r\n--"), "{full}");
-    for (ret, body) in [(Some(Return::Headers), Some(&b"the body\r\n"[..])), (Some(Return::Full), None)] {
+    for (ret, body) in [(Some(DsnReturn::Headers), Some(&b"the body\r\n"[..])), (Some(DsnReturn::Full), None)] {
         let headers = print(ret, HEAD, body, "x");
         assert!(headers.contains("Content-Type: text/rfc822-headers\r\n") && !headers.contains("the body"), "{headers}");
     }
@@ -94,12 +94,26 @@ fn addresses_in_utf8_make_a_global_report() {
     let (to, late) = (Address::parse("a@a.example").unwrap(), Address::parse("grün@b.example").unwrap());
     let recipient = Recipient { original: Some("utf-8;grün@old.example".into()), ..Recipient::new(late) };
     let status = Status::local(EnhancedCode::new(5, 6, 7), "no");
-    let recipients = [Reported { recipient: &recipient, action: Action::Failed, status: &status, last_attempt: AT }];
+    let recipients = [DsnRecipient { recipient: &recipient, action: DsnAction::Failed, status: &status, last_attempt: AT }];
     let report = |to: &Address, smtputf8, head: &[u8]| {
         let (id, about) = (QueueId::from_u64(2), QueueId::from_u64(1));
         let (at, arrived, recipients) = (AT, AT, &recipients[..]);
         let (envid, ret, body, reporting_mta) = (None, None, None, "mx.a.example");
-        Report { reporting_mta, to, id, at, about, arrived, envid, recipients, ret, smtputf8, head, body }.print()
+        DsnBuilder {
+            reporting_mta,
+            recipient: to,
+            dsn_queue_id: id,
+            created_at: at,
+            original_queue_id: about,
+            arrived_at: arrived,
+            envid,
+            recipients,
+            ret,
+            smtputf8,
+            header: head,
+            body,
+        }
+        .build()
     };
     let dsn = report(&to, true, "Subject: grün\r\n\r\n".as_bytes());
     let text = String::from_utf8(dsn.content.to_vec()).unwrap();

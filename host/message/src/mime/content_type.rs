@@ -10,7 +10,7 @@ const BOUNDARY_BYTES_MAX: usize = 200;
 /// Media type with parameters; names in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ContentType {
-    pub(crate) kind: String,
+    pub(crate) top_level_type: String,
     pub(crate) subtype: String,
     parameters: Vec<(String, String)>,
 }
@@ -18,19 +18,19 @@ pub(crate) struct ContentType {
 impl ContentType {
     /// Parses Content-Type. RFC 2045 §5.2: a malformed type is plain text; an absent type is the default of the
     /// context.
-    pub(crate) fn of(header: &HeaderBlock, default: &Self) -> Self {
+    pub(crate) fn from_header(header: &HeaderBlock, default: &Self) -> Self {
         match header.first("Content-Type") {
-            Some(field) => Self::parse(&field.unfolded()).unwrap_or_else(Self::plain),
+            Some(field) => Self::parse(&field.unfolded()).unwrap_or_else(Self::text_plain),
             None => default.clone(),
         }
     }
 
-    pub(crate) fn plain() -> Self {
-        Self { kind: "text".into(), subtype: "plain".into(), parameters: Vec::new() }
+    pub(crate) fn text_plain() -> Self {
+        Self { top_level_type: "text".into(), subtype: "plain".into(), parameters: Vec::new() }
     }
 
-    pub(crate) fn message() -> Self {
-        Self { kind: "message".into(), subtype: "rfc822".into(), parameters: Vec::new() }
+    pub(crate) fn message_rfc822() -> Self {
+        Self { top_level_type: "message".into(), subtype: "rfc822".into(), parameters: Vec::new() }
     }
 
     pub(crate) fn parse(text: &str) -> Option<Self> {
@@ -48,12 +48,12 @@ impl ContentType {
             parameters.push((name, value));
             rest = tail;
         }
-        Some(Self { kind, subtype, parameters })
+        Some(Self { top_level_type: kind, subtype, parameters })
     }
 
     /// Media type without parameters, as `text/plain`.
     pub(crate) fn essence(&self) -> String {
-        format!("{}/{}", self.kind, self.subtype)
+        format!("{}/{}", self.top_level_type, self.subtype)
     }
 
     pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
@@ -62,12 +62,12 @@ impl ContentType {
 
     /// Boundary of a multipart, if usable.
     pub(crate) fn boundary(&self) -> Option<&str> {
-        let boundary = self.parameter("boundary").filter(|_| self.kind == "multipart")?.trim_end();
+        let boundary = self.parameter("boundary").filter(|_| self.top_level_type == "multipart")?.trim_end();
         (1..=BOUNDARY_BYTES_MAX).contains(&boundary.len()).then_some(boundary)
     }
 
-    pub(crate) fn is(&self, kind: &str, subtype: &str) -> bool {
-        self.kind == kind && self.subtype == subtype
+    pub(crate) fn matches(&self, kind: &str, subtype: &str) -> bool {
+        self.top_level_type == kind && self.subtype == subtype
     }
 }
 
@@ -127,17 +127,17 @@ pub(crate) enum TransferEncoding {
     Base64,
     QuotedPrintable,
     /// Unknown encoding; the octets are kept unchanged.
-    Other,
+    Unknown,
 }
 
 impl TransferEncoding {
-    pub(crate) fn of(header: &HeaderBlock) -> Self {
+    pub(crate) fn from_header(header: &HeaderBlock) -> Self {
         let Some(field) = header.first("Content-Transfer-Encoding") else { return Self::Identity };
         match without_comments(&field.unfolded()).trim().to_ascii_lowercase().as_str() {
             "7bit" | "8bit" | "binary" | "" => Self::Identity,
             "base64" => Self::Base64,
             "quoted-printable" => Self::QuotedPrintable,
-            _ => Self::Other,
+            _ => Self::Unknown,
         }
     }
 }
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn reads_parameters() {
         let parsed = ContentType::parse("Multipart/Mixed (c \\) =;); boundary=\"a;\\\"b \" ; Charset=x (y)").unwrap();
-        assert!(parsed.is("multipart", "mixed"));
+        assert!(parsed.matches("multipart", "mixed"));
         assert_eq!((parsed.boundary(), parsed.parameter("charset")), (Some("a;\"b"), Some("x")));
         assert_eq!(ContentType::parse("text"), None);
         assert_eq!(ContentType::parse("text/plain; x").unwrap().parameters, []);

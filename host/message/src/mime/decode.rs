@@ -7,15 +7,15 @@ use super::TransferEncoding;
 /// Decodes the octets of a body.
 pub(crate) fn decode(encoding: TransferEncoding, octets: &[u8]) -> Cow<'_, [u8]> {
     match encoding {
-        TransferEncoding::Identity | TransferEncoding::Other => Cow::Borrowed(octets),
-        TransferEncoding::Base64 => Cow::Owned(base64(octets)),
-        TransferEncoding::QuotedPrintable => Cow::Owned(quoted_printable(octets)),
+        TransferEncoding::Identity | TransferEncoding::Unknown => Cow::Borrowed(octets),
+        TransferEncoding::Base64 => Cow::Owned(decode_base64(octets)),
+        TransferEncoding::QuotedPrintable => Cow::Owned(decode_quoted_printable(octets)),
     }
 }
 
 /// Decodes base64. Octets outside the alphabet are skipped; the first `=` ends the content; an incomplete last group
 /// yields the complete octets.
-fn base64(octets: &[u8]) -> Vec<u8> {
+fn decode_base64(octets: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(octets.len() / 4 * 3);
     let (mut bits, mut held) = (0_u32, 0_u32);
     for byte in octets {
@@ -39,7 +39,7 @@ fn base64(octets: &[u8]) -> Vec<u8> {
 }
 
 /// Decodes quoted-printable. White space at the end of a line is dropped; `=` before invalid code stays.
-fn quoted_printable(octets: &[u8]) -> Vec<u8> {
+fn decode_quoted_printable(octets: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(octets.len());
     for line in octets.split_inclusive(|b| *b == b'\n') {
         let (text, end) = match line {
@@ -55,7 +55,7 @@ fn quoted_printable(octets: &[u8]) -> Vec<u8> {
         }
         while let Some((byte, tail)) = rest.split_first() {
             let code = match (byte, tail) {
-                (b'=', [high, low, ..]) => hex(*high).zip(hex(*low)),
+                (b'=', [high, low, ..]) => hex_digit(*high).zip(hex_digit(*low)),
                 _ => None,
             };
             match code {
@@ -76,7 +76,7 @@ fn quoted_printable(octets: &[u8]) -> Vec<u8> {
     out
 }
 
-fn hex(digit: u8) -> Option<u8> {
+fn hex_digit(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
@@ -89,10 +89,10 @@ mod tests {
 
     #[test]
     fn lenient() {
-        assert_eq!(quoted_printable(b"a=3D=3d==\r\nb \t\r\nc=\r\nd=zz=\n="), b"a===b\r\ncd=zz");
-        assert_eq!(base64(b"aGVs bG8\r\n"), b"hello");
-        assert_eq!(base64(b"aGVsbA=="), b"hell");
-        assert_eq!(base64(b"YQ"), b"a");
+        assert_eq!(decode_quoted_printable(b"a=3D=3d==\r\nb \t\r\nc=\r\nd=zz=\n="), b"a===b\r\ncd=zz");
+        assert_eq!(decode_base64(b"aGVs bG8\r\n"), b"hello");
+        assert_eq!(decode_base64(b"aGVsbA=="), b"hell");
+        assert_eq!(decode_base64(b"YQ"), b"a");
     }
 
     fn lines_fit(encoded: &[u8]) -> bool {
@@ -112,7 +112,7 @@ mod tests {
             }
             writer.finish(open_end, &mut out);
             prop_assert!(lines_fit(&out), "{}", String::from_utf8_lossy(&out));
-            prop_assert_eq!(quoted_printable(&out), text);
+            prop_assert_eq!(decode_quoted_printable(&out), text);
         }
 
         #[test]
@@ -123,13 +123,13 @@ mod tests {
             }
             writer.finish(open_end, &mut out);
             prop_assert!(lines_fit(&out));
-            prop_assert_eq!(base64(&out), octets);
+            prop_assert_eq!(decode_base64(&out), octets);
         }
 
         #[test]
         fn any_octets_decode(octets in proptest::collection::vec(any::<u8>(), 0..200)) {
-            prop_assert!(quoted_printable(&octets).len() <= octets.len());
-            prop_assert!(base64(&octets).len() <= octets.len());
+            prop_assert!(decode_quoted_printable(&octets).len() <= octets.len());
+            prop_assert!(decode_base64(&octets).len() <= octets.len());
         }
     }
 }

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::Parts;
+use crate::MimeParts;
 
 fn head(text: &str) -> HeaderBlock {
     HeaderBlock::parse(Bytes::copy_from_slice(text.as_bytes()), true)
@@ -77,7 +77,7 @@ fn a_soft_line_end_makes_no_delimiter() {
 #[test]
 fn what_must_not_be_touched_is_refused() {
     let signed = "Content-Type: multipart/signed; boundary=s\r\n";
-    assert_eq!(convert(signed, b"--s\r\n\r\n\xe4\r\n--s--\r\n"), Err(ConversionError::Sealed));
+    assert_eq!(convert(signed, b"--s\r\n\r\n\xe4\r\n--s--\r\n"), Err(ConversionError::SignedOrEncrypted));
     assert_eq!(convert(signed, b"--s\r\nContent-Transfer-Encoding: 8bit\r\n\r\na\r\n--s--\r\n"), Ok(None));
     assert_eq!(convert("Content-Transfer-Encoding: base64\r\n", b"\xe4"), Err(ConversionError::BrokenEncoding));
     assert_eq!(convert("Content-Type: message/partial\r\n", b"\xe4"), Err(ConversionError::NotEncodable));
@@ -87,7 +87,7 @@ fn what_must_not_be_touched_is_refused() {
 }
 
 fn piecewise(head: &HeaderBlock, body: &[u8], size: usize) -> Option<Vec<u8>> {
-    let mut survey = Survey::new(head);
+    let mut survey = SevenBitScan::new(head);
     body.chunks(size).for_each(|piece| survey.push(piece));
     let plan = survey.finish().ok()?;
     let mut writer = SevenBitWriter::new(plan, head);
@@ -114,8 +114,8 @@ proptest! {
         if let Ok(Some((new_head, new_body))) = to_seven_bit(&head, &body) {
             prop_assert!(new_body.is_ascii());
             prop_assert_eq!(piecewise(&head, &body, size).unwrap(), &new_body[..]);
-            let before = Parts::read(&head, body.clone()).unwrap();
-            let after = Parts::read(&new_head, new_body.clone()).unwrap();
+            let before = MimeParts::parse(&head, body.clone()).unwrap();
+            let after = MimeParts::parse(&new_head, new_body.clone()).unwrap();
             prop_assert_eq!(before.list().len(), after.list().len());
             for (old, new) in before.list().iter().zip(after.list()) {
                 prop_assert_eq!((old.parent, &old.content_type), (new.parent, &new.content_type));

@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 
-use crate::codec::text::{Reader, packet, text};
-use crate::codec::{Actions, Frame, Steps, Terms, WireError};
+use crate::codec::text::{PacketReader, write_packet, write_text};
+use crate::codec::{ActionFlags, MilterOptions, MilterPacket, PacketError, ProtocolFlags};
 
 /// Stage for which a milter can select macros (`SMFIM_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Stage {
+pub enum MacroStage {
     /// Start of the connection.
     Connect,
     /// HELO or EHLO command.
@@ -24,7 +24,7 @@ pub enum Stage {
     EndOfHeader,
 }
 
-impl Stage {
+impl MacroStage {
     /// All stages, in the order of the protocol numbers.
     pub const ALL: [Self; 7] =
         [Self::Connect, Self::Helo, Self::Mail, Self::Rcpt, Self::Data, Self::EndOfMessage, Self::EndOfHeader];
@@ -54,7 +54,7 @@ impl Stage {
 
 /// Address of the client in the connect packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Family {
+pub enum MilterAddress {
     /// No known address.
     Unknown,
     /// Path of a Unix socket.
@@ -67,13 +67,13 @@ pub enum Family {
 
 /// A packet to a milter. NUL bytes within texts are removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
+pub enum MilterCommand {
     /// Offered version, actions and protocol flags.
-    Negotiate(Terms),
+    Negotiate(MilterOptions),
     /// Names and values of macros for the following command with this code.
     Macros(u8, Vec<(Bytes, Bytes)>),
     /// Name and address of the client.
-    Connect(Bytes, Family),
+    Connect(Bytes, MilterAddress),
     /// Argument of HELO or EHLO.
     Helo(Bytes),
     /// Sender in angle brackets, followed by the ESMTP parameters.
@@ -100,7 +100,7 @@ pub enum Command {
     QuitNewConnection,
 }
 
-impl Command {
+impl MilterCommand {
     /// Returns the code of the command.
     #[must_use]
     pub fn code(&self) -> u8 {
@@ -125,25 +125,25 @@ impl Command {
 
     /// Appends the packet in wire format.
     pub fn write_to(&self, out: &mut Vec<u8>) {
-        packet(out, self.code(), |out| match self {
+        write_packet(out, self.code(), |out| match self {
             Self::Negotiate(terms) => {
-                for number in [terms.version, terms.actions.0, terms.steps.0] {
+                for number in [terms.version, terms.actions.0, terms.protocol.0] {
                     out.extend_from_slice(&number.to_be_bytes());
                 }
             }
             Self::Macros(of, list) => {
                 out.push(*of);
                 for (name, value) in list {
-                    text(out, name);
-                    text(out, value);
+                    write_text(out, name);
+                    write_text(out, value);
                 }
             }
-            Self::Connect(host, family) => connect(out, host, family),
-            Self::Helo(line) | Self::Unknown(line) => text(out, line),
-            Self::Mail(texts) | Self::Rcpt(texts) => texts.iter().for_each(|t| text(out, t)),
+            Self::Connect(host, family) => write_connect(out, host, family),
+            Self::Helo(line) | Self::Unknown(line) => write_text(out, line),
+            Self::Mail(texts) | Self::Rcpt(texts) => texts.iter().for_each(|t| write_text(out, t)),
             Self::Header(name, value) => {
-                text(out, name);
-                text(out, value);
+                write_text(out, name);
+                write_text(out, value);
             }
             Self::Body(piece) | Self::EndOfBody(piece) => out.extend_from_slice(piece),
             Self::Data | Self::EndOfHeader | Self::Abort | Self::Quit | Self::QuitNewConnection => {}
@@ -151,84 +151,85 @@ impl Command {
     }
 
     /// Parses a packet, for the milter side.
-    pub fn parse(frame: Frame) -> Result<Self, WireError> {
-        let reader = |what| Reader::new(frame.data.clone(), what);
-        let bare = |command, what| reader(what).end().map(|()| command);
+    pub fn parse(frame: MilterPacket) -> Result<Self, PacketError> {
+        let reader = |what| PacketReader::new(frame.data.clone(), what);
+        let bare = |command, what| reader(what).finish().map(|()| command);
         match frame.code {
             b'O' => {
                 let mut data = reader("OPTNEG");
-                let (version, actions, steps) = (data.long()?, Actions(data.long()?), Steps(data.long()?));
-                data.end()?;
-                Ok(Self::Negotiate(Terms { version, actions, steps, macros: Vec::new() }))
+                let (version, actions, steps) =
+                    (data.read_u32()?, ActionFlags(data.read_u32()?), ProtocolFlags(data.read_u32()?));
+                data.finish()?;
+                Ok(Self::Negotiate(MilterOptions { version, actions, protocol: steps, macros: Vec::new() }))
             }
-            b'D' => macros(reader("MACRO")),
+            b'D' => parse_macros(reader("MACRO")),
             b'C' => parse_connect(reader("CONNECT")),
-            b'H' => one(reader("HELO")).map(Self::Helo),
+            b'H' => single_text(reader("HELO")).map(Self::Helo),
             b'M' => reader("MAIL").texts().map(Self::Mail),
             b'R' => reader("RCPT").texts().map(Self::Rcpt),
             b'T' => bare(Self::Data, "DATA"),
             b'L' => {
                 let mut data = reader("HEADER");
                 let (name, value) = (data.text()?, data.text()?);
-                data.end()?;
+                data.finish()?;
                 Ok(Self::Header(name, value))
             }
             b'N' => bare(Self::EndOfHeader, "EOH"),
             b'B' => Ok(Self::Body(frame.data)),
             b'E' => Ok(Self::EndOfBody(frame.data)),
-            b'U' => one(reader("UNKNOWN")).map(Self::Unknown),
+            b'U' => single_text(reader("UNKNOWN")).map(Self::Unknown),
             b'A' => bare(Self::Abort, "ABORT"),
             b'Q' => bare(Self::Quit, "QUIT"),
             b'K' => bare(Self::QuitNewConnection, "QUIT_NC"),
-            other => Err(WireError::UnknownCode(other)),
+            other => Err(PacketError::UnknownCode(other)),
         }
     }
 }
 
-fn one(mut data: Reader) -> Result<Bytes, WireError> {
+fn single_text(mut data: PacketReader) -> Result<Bytes, PacketError> {
     let text = data.text()?;
-    data.end()?;
+    data.finish()?;
     Ok(text)
 }
 
-fn macros(mut data: Reader) -> Result<Command, WireError> {
-    let of = data.octet()?;
+fn parse_macros(mut data: PacketReader) -> Result<MilterCommand, PacketError> {
+    let of = data.read_u8()?;
     let mut list = Vec::new();
     while !data.is_at_end() {
         list.push((data.text()?, data.text()?));
     }
-    Ok(Command::Macros(of, list))
+    Ok(MilterCommand::Macros(of, list))
 }
 
-fn connect(out: &mut Vec<u8>, host: &[u8], family: &Family) {
-    text(out, host);
+fn write_connect(out: &mut Vec<u8>, host: &[u8], family: &MilterAddress) {
+    write_text(out, host);
     let mut address = |code: u8, port: u16, address: &[u8]| {
         out.push(code);
         out.extend_from_slice(&port.to_be_bytes());
-        text(out, address);
+        write_text(out, address);
     };
     match family {
-        Family::Unknown => out.push(b'U'),
-        Family::Unix(path) => address(b'L', 0, path),
-        Family::Inet(port, ip) => address(b'4', *port, ip),
-        Family::Inet6(port, ip) => address(b'6', *port, ip),
+        MilterAddress::Unknown => out.push(b'U'),
+        MilterAddress::Unix(path) => address(b'L', 0, path),
+        MilterAddress::Inet(port, ip) => address(b'4', *port, ip),
+        MilterAddress::Inet6(port, ip) => address(b'6', *port, ip),
     }
 }
 
-fn parse_connect(mut data: Reader) -> Result<Command, WireError> {
+fn parse_connect(mut data: PacketReader) -> Result<MilterCommand, PacketError> {
     let host = data.text()?;
-    let code = data.octet()?;
+    let code = data.read_u8()?;
     if code == b'U' {
         // Some servers send an empty address here.
-        return Ok(Command::Connect(host, Family::Unknown));
+        return Ok(MilterCommand::Connect(host, MilterAddress::Unknown));
     }
-    let (port, address) = (data.short()?, data.text()?);
-    data.end()?;
+    let (port, address) = (data.read_u16()?, data.text()?);
+    data.finish()?;
     let family = match code {
-        b'L' => Family::Unix(address),
-        b'4' => Family::Inet(port, address),
-        b'6' => Family::Inet6(port, address),
-        _ => return Err(WireError::Malformed("CONNECT")),
+        b'L' => MilterAddress::Unix(address),
+        b'4' => MilterAddress::Inet(port, address),
+        b'6' => MilterAddress::Inet6(port, address),
+        _ => return Err(PacketError::Malformed("CONNECT")),
     };
-    Ok(Command::Connect(host, family))
+    Ok(MilterCommand::Connect(host, family))
 }

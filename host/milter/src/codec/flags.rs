@@ -11,7 +11,7 @@ macro_rules! flags {
         impl $name {
             $($(#[$flag_doc])* pub const $flag: Self = Self($bit);)*
             /// All flags of this protocol version.
-            pub const KNOWN: Self = Self($($bit)|*);
+            pub const ALL: Self = Self($($bit)|*);
 
             /// Returns whether all flags of `other` are set.
             #[must_use]
@@ -47,8 +47,8 @@ macro_rules! flags {
 }
 
 flags! {
-    /// Actions permitted to a milter (`SMFIF_*`).
-    Actions {
+    /// ActionFlags permitted to a milter (`SMFIF_*`).
+    ActionFlags {
         /// Add and insert header fields.
         ADD_HEADERS = 0x1, "add header fields";
         /// Replace the message body.
@@ -72,7 +72,7 @@ flags! {
 
 flags! {
     /// Protocol flags (`SMFIP_*`): omitted steps, omitted replies and other options.
-    Steps {
+    ProtocolFlags {
         /// Omit the connect step.
         NO_CONNECT = 0x1, "no connect";
         /// Omit the HELO step.
@@ -122,7 +122,7 @@ flags! {
     }
 }
 
-impl Steps {
+impl ProtocolFlags {
     /// Flags offered to milters: without rejected recipients, and with small body packets only.
-    pub const OFFERED: Self = Self::KNOWN.without(Self::REJECTED_RECIPIENTS).without(Self::CHUNK_256K).without(Self::CHUNK_1M);
+    pub const OFFERED: Self = Self::ALL.without(Self::REJECTED_RECIPIENTS).without(Self::CHUNK_256K).without(Self::CHUNK_1M);
 }

@@ -5,31 +5,31 @@
 
 mod command;
 mod flags;
-mod frame;
+mod packet;
 mod response;
 mod text;
 
-pub use command::{Command, Family, Stage};
-pub use flags::{Actions, Steps};
-pub use frame::{Frame, Frames, RESPONSE_BYTES_MAX, WireError};
-pub use response::Response;
+pub use command::{MacroStage, MilterAddress, MilterCommand};
+pub use flags::{ActionFlags, ProtocolFlags};
+pub use packet::{MilterPacket, PacketError, PacketSplitter, RESPONSE_BYTES_MAX};
+pub use response::MilterResponse;
 
 /// Protocol version offered to milters.
-pub const VERSION: u32 = 6;
+pub const PROTOCOL_VERSION: u32 = 6;
 /// Oldest supported protocol version.
-pub const VERSION_MIN: u32 = 2;
+pub const PROTOCOL_VERSION_MIN: u32 = 2;
 /// Maximum size of a body packet in bytes (`MILTER_CHUNK_SIZE`), a limit of libmilter.
 pub const CHUNK_BYTES_MAX: usize = 65_535;
 
 /// Options of a negotiation. Only a milter sends `macros`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Terms {
+pub struct MilterOptions {
     /// Protocol version of the peer.
     pub version: u32,
     /// Offered or requested actions.
-    pub actions: Actions,
+    pub actions: ActionFlags,
     /// Offered or requested protocol flags.
-    pub steps: Steps,
+    pub protocol: ProtocolFlags,
     /// Names of the macros that the milter selects for a stage, instead of the defaults.
-    pub macros: Vec<(Stage, Vec<String>)>,
+    pub macros: Vec<(MacroStage, Vec<String>)>,
 }

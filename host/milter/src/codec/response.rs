@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 
-use crate::codec::text::{Reader, packet, text};
-use crate::codec::{Actions, Frame, Stage, Steps, Terms, WireError};
+use crate::codec::text::{PacketReader, write_packet, write_text};
+use crate::codec::{ActionFlags, MacroStage, MilterOptions, MilterPacket, PacketError, ProtocolFlags};
 
 /// A packet from a milter.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Response {
+pub enum MilterResponse {
     /// Requested version, actions and protocol flags.
-    Negotiated(Terms),
+    Negotiate(MilterOptions),
     /// Continue with the next step.
     Continue,
     /// Accept the message, or at CONNECT and HELO the session, without further packets.
@@ -51,12 +51,12 @@ pub enum Response {
     Quarantine(Bytes),
 }
 
-impl Response {
+impl MilterResponse {
     /// Returns the code of the response.
     #[must_use]
     pub fn code(&self) -> u8 {
         match self {
-            Self::Negotiated(_) => b'O',
+            Self::Negotiate(_) => b'O',
             Self::Continue => b'c',
             Self::Accept => b'a',
             Self::Reject => b'r',
@@ -83,7 +83,7 @@ impl Response {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Negotiated(_) => "OPTNEG",
+            Self::Negotiate(_) => "OPTNEG",
             Self::Continue => "CONTINUE",
             Self::Accept => "ACCEPT",
             Self::Reject => "REJECT",
@@ -108,21 +108,23 @@ impl Response {
 
     /// Appends the packet in wire format, for the milter side.
     pub fn write_to(&self, out: &mut Vec<u8>) {
-        packet(out, self.code(), |out| match self {
-            Self::Negotiated(terms) => negotiated(out, terms),
-            Self::ReplyCode(one) | Self::AddRecipient(one) | Self::DeleteRecipient(one) | Self::Quarantine(one) => text(out, one),
+        write_packet(out, self.code(), |out| match self {
+            Self::Negotiate(terms) => write_options(out, terms),
+            Self::ReplyCode(one) | Self::AddRecipient(one) | Self::DeleteRecipient(one) | Self::Quarantine(one) => {
+                write_text(out, one)
+            }
             Self::AddHeader(name, value) => {
-                text(out, name);
-                text(out, value);
+                write_text(out, name);
+                write_text(out, value);
             }
             Self::InsertHeader(place, name, value) | Self::ChangeHeader(place, name, value) => {
                 out.extend_from_slice(&place.to_be_bytes());
-                text(out, name);
-                text(out, value);
+                write_text(out, name);
+                write_text(out, value);
             }
             Self::ChangeSender(address, parameters) | Self::AddRecipientWithParameters(address, parameters) => {
-                text(out, address);
-                parameters.iter().for_each(|p| text(out, p));
+                write_text(out, address);
+                parameters.iter().for_each(|p| write_text(out, p));
             }
             Self::ReplaceBody(piece) => out.extend_from_slice(piece),
             Self::Continue
@@ -138,11 +140,11 @@ impl Response {
     }
 
     /// Parses a packet from a milter.
-    pub fn parse(frame: Frame) -> Result<Self, WireError> {
-        let reader = |what| Reader::new(frame.data.clone(), what);
-        let bare = |response: Self| reader(response.name()).end().map(|()| response);
+    pub fn parse(frame: MilterPacket) -> Result<Self, PacketError> {
+        let reader = |what| PacketReader::new(frame.data.clone(), what);
+        let bare = |response: Self| reader(response.name()).finish().map(|()| response);
         match frame.code {
-            b'O' => parse_negotiated(reader("OPTNEG")).map(Self::Negotiated),
+            b'O' => parse_options(reader("OPTNEG")).map(Self::Negotiate),
             b'c' => bare(Self::Continue),
             b'a' => bare(Self::Accept),
             b'r' => bare(Self::Reject),
@@ -152,67 +154,71 @@ impl Response {
             b'4' => bare(Self::Shutdown),
             b'f' => bare(Self::ConnectionFailure),
             b'p' => bare(Self::Progress),
-            b'y' => one(reader("REPLYCODE")).map(Self::ReplyCode),
+            b'y' => single_text(reader("REPLYCODE")).map(Self::ReplyCode),
             b'h' => {
                 let mut data = reader("ADDHEADER");
                 let (name, value) = (data.text()?, data.text()?);
-                data.end()?;
+                data.finish()?;
                 Ok(Self::AddHeader(name, value))
             }
-            b'i' => placed(reader("INSHEADER")).map(|(place, name, value)| Self::InsertHeader(place, name, value)),
-            b'm' => placed(reader("CHGHEADER")).map(|(place, name, value)| Self::ChangeHeader(place, name, value)),
-            b'e' => address(reader("CHGFROM")).map(|(address, parameters)| Self::ChangeSender(address, parameters)),
-            b'+' => one(reader("ADDRCPT")).map(Self::AddRecipient),
-            b'2' => address(reader("ADDRCPT_PAR")).map(|(address, p)| Self::AddRecipientWithParameters(address, p)),
-            b'-' => one(reader("DELRCPT")).map(Self::DeleteRecipient),
+            b'i' => index_name_value(reader("INSHEADER")).map(|(place, name, value)| Self::InsertHeader(place, name, value)),
+            b'm' => index_name_value(reader("CHGHEADER")).map(|(place, name, value)| Self::ChangeHeader(place, name, value)),
+            b'e' => {
+                address_and_parameters(reader("CHGFROM")).map(|(address, parameters)| Self::ChangeSender(address, parameters))
+            }
+            b'+' => single_text(reader("ADDRCPT")).map(Self::AddRecipient),
+            b'2' => {
+                address_and_parameters(reader("ADDRCPT_PAR")).map(|(address, p)| Self::AddRecipientWithParameters(address, p))
+            }
+            b'-' => single_text(reader("DELRCPT")).map(Self::DeleteRecipient),
             b'b' => Ok(Self::ReplaceBody(frame.data)),
-            b'q' => one(reader("QUARANTINE")).map(Self::Quarantine),
-            other => Err(WireError::UnknownCode(other)),
+            b'q' => single_text(reader("QUARANTINE")).map(Self::Quarantine),
+            other => Err(PacketError::UnknownCode(other)),
         }
     }
 }
 
-fn one(mut data: Reader) -> Result<Bytes, WireError> {
+fn single_text(mut data: PacketReader) -> Result<Bytes, PacketError> {
     let text = data.text()?;
-    data.end()?;
+    data.finish()?;
     Ok(text)
 }
 
-fn placed(mut data: Reader) -> Result<(u32, Bytes, Bytes), WireError> {
-    let (place, name, value) = (data.long()?, data.text()?, data.text()?);
-    data.end()?;
+fn index_name_value(mut data: PacketReader) -> Result<(u32, Bytes, Bytes), PacketError> {
+    let (place, name, value) = (data.read_u32()?, data.text()?, data.text()?);
+    data.finish()?;
     Ok((place, name, value))
 }
 
-fn address(mut data: Reader) -> Result<(Bytes, Option<Bytes>), WireError> {
+fn address_and_parameters(mut data: PacketReader) -> Result<(Bytes, Option<Bytes>), PacketError> {
     let address = data.text()?;
     let parameters = if data.is_at_end() { None } else { Some(data.text()?) };
-    data.end()?;
+    data.finish()?;
     Ok((address, parameters))
 }
 
-fn negotiated(out: &mut Vec<u8>, terms: &Terms) {
-    for number in [terms.version, terms.actions.0, terms.steps.0] {
+fn write_options(out: &mut Vec<u8>, terms: &MilterOptions) {
+    for number in [terms.version, terms.actions.0, terms.protocol.0] {
         out.extend_from_slice(&number.to_be_bytes());
     }
     for (stage, names) in &terms.macros {
         out.extend_from_slice(&stage.number().to_be_bytes());
-        text(out, names.join(" ").as_bytes());
+        write_text(out, names.join(" ").as_bytes());
     }
 }
 
-fn parse_negotiated(mut data: Reader) -> Result<Terms, WireError> {
-    let (version, actions, steps) = (data.long()?, Actions(data.long()?), Steps(data.long()?));
+fn parse_options(mut data: PacketReader) -> Result<MilterOptions, PacketError> {
+    let (version, actions, steps) = (data.read_u32()?, ActionFlags(data.read_u32()?), ProtocolFlags(data.read_u32()?));
     let mut macros = Vec::new();
     while !data.is_at_end() {
-        let stage = data.long()?;
+        let stage = data.read_u32()?;
         let names = data.text()?;
         // Stages of later protocol versions are ignored.
-        if let Some(stage) = Stage::from_number(stage) {
+        if let Some(stage) = MacroStage::from_number(stage) {
             let names = String::from_utf8_lossy(&names);
             let names = names.split([' ', ',', '\t']).filter(|name| !name.is_empty()).map(str::to_owned).collect();
             macros.push((stage, names));
         }
     }
-    Ok(Terms { version, actions, steps, macros })
+    Ok(MilterOptions { version, actions, protocol: steps, macros })
 }

@@ -17,42 +17,43 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use waxwing_message::{Field, HeaderBlock};
-use waxwing_milter::codec::{Actions, Command, Frames, Response, Steps, Terms};
+use waxwing_milter::codec::{ActionFlags, MilterCommand, MilterOptions, MilterResponse, PacketSplitter, ProtocolFlags};
 use waxwing_milter::{Milter, MilterSettings};
 use waxwing_net::spawn;
 use waxwing_pipeline::{
-    Binding, BindingSettings, Chain, ClassOf, Client, Context, ContextRecipient, Event, Mode, OnFault, Pipeline, Plugin,
+    AddressClassifier, Binding, BindingMode, BindingSettings, Context, ContextRecipient, Event, FaultPolicy, HookSession,
+    Pipeline, Plugin, SessionClient,
 };
-use waxwing_types::{Address, AddressClass, Endpoint, ManualClock, MemoryBody, QueueId, Recipient, ReversePath, Verdict, Via};
+use waxwing_types::{Address, AddressClass, Endpoint, ManualClock, MemoryBody, QueueId, Recipient, ReversePath, Source, Verdict};
 
 /// What it does at a command.
 #[derive(Clone, Debug)]
 pub(crate) enum Act {
-    Say(Vec<Response>),
+    Say(Vec<MilterResponse>),
     /// One after the other, the last for ever.
-    InTurn(Arc<Mutex<Vec<Response>>>),
+    InTurn(Arc<Mutex<Vec<MilterResponse>>>),
     /// Octets as they are.
     Raw(&'static [u8]),
     /// Nothing, for ever.
     Silence,
     /// Signs of work so often, each after a pause, then an answer.
-    Work(usize, Duration, Response),
+    Work(usize, Duration, MilterResponse),
     /// Closes the connection.
     Close,
 }
 
 #[derive(Clone)]
 pub(crate) struct Script {
-    pub(crate) terms: Terms,
+    pub(crate) terms: MilterOptions,
     pub(crate) acts: HashMap<u8, Act>,
     /// Writes each octet alone.
     pub(crate) chop: bool,
 }
 
 impl Script {
-    pub(crate) fn new(steps: Steps) -> Self {
+    pub(crate) fn new(steps: ProtocolFlags) -> Self {
         Self {
-            terms: Terms { version: 6, actions: Actions::KNOWN, steps, macros: Vec::new() },
+            terms: MilterOptions { version: 6, actions: ActionFlags::ALL, protocol: steps, macros: Vec::new() },
             acts: HashMap::new(),
             chop: false,
         }
@@ -63,7 +64,7 @@ impl Script {
         self
     }
 
-    pub(crate) fn says(self, code: u8, responses: Vec<Response>) -> Self {
+    pub(crate) fn says(self, code: u8, responses: Vec<MilterResponse>) -> Self {
         self.at(code, Act::Say(responses))
     }
 }
@@ -71,7 +72,7 @@ impl Script {
 /// The milter and what it heard, over all connections.
 pub(crate) struct Fake {
     pub(crate) address: SocketAddr,
-    heard: Arc<Mutex<Vec<Command>>>,
+    heard: Arc<Mutex<Vec<MilterCommand>>>,
     connections: Arc<Mutex<usize>>,
     reads: Arc<Mutex<usize>>,
 }
@@ -109,7 +110,7 @@ impl Fake {
         *self.reads.lock().unwrap()
     }
 
-    pub(crate) fn heard(&self) -> Vec<Command> {
+    pub(crate) fn heard(&self) -> Vec<MilterCommand> {
         self.heard.lock().unwrap().clone()
     }
 
@@ -122,7 +123,7 @@ impl Fake {
     pub(crate) fn macros(&self, code: u8) -> Vec<String> {
         let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
         let list = self.heard().into_iter().find_map(|c| match c {
-            Command::Macros(of, list) if of == code => Some(list),
+            MilterCommand::Macros(of, list) if of == code => Some(list),
             _ => None,
         });
         list.unwrap_or_default().iter().map(|(name, value)| format!("{}={}", text(name), text(value))).collect()
@@ -140,18 +141,18 @@ impl Fake {
     }
 }
 
-async fn serve(mut stream: TcpStream, script: Script, heard: Arc<Mutex<Vec<Command>>>, reads: Arc<Mutex<usize>>) {
+async fn serve(mut stream: TcpStream, script: Script, heard: Arc<Mutex<Vec<MilterCommand>>>, reads: Arc<Mutex<usize>>) {
     stream.set_nodelay(true).unwrap();
-    let (mut frames, mut buffer) = (Frames::new(1 << 20), vec![0; 1 << 16]);
+    let (mut frames, mut buffer) = (PacketSplitter::new(1 << 20), vec![0; 1 << 16]);
     loop {
-        while let Ok(Some(frame)) = frames.take() {
-            let command = Command::parse(frame).unwrap();
+        while let Ok(Some(frame)) = frames.next_packet() {
+            let command = MilterCommand::parse(frame).unwrap();
             heard.lock().unwrap().push(command.clone());
             let act = match (&command, script.acts.get(&command.code())) {
                 (_, Some(act)) => act.clone(),
-                (Command::Negotiate(_), None) => Act::Say(vec![Response::Negotiated(script.terms.clone())]),
-                (_, None) if is_unanswered(&command, script.terms.steps) => continue,
-                (_, None) => Act::Say(vec![Response::Continue]),
+                (MilterCommand::Negotiate(_), None) => Act::Say(vec![MilterResponse::Negotiate(script.terms.clone())]),
+                (_, None) if is_unanswered(&command, script.terms.protocol) => continue,
+                (_, None) => Act::Say(vec![MilterResponse::Continue]),
             };
             if !act_out(&mut stream, act, script.chop).await {
                 return;
@@ -183,7 +184,7 @@ async fn act_out(stream: &mut TcpStream, act: Act, chop: bool) -> bool {
             for _ in 0..times {
                 tokio::time::sleep(pause).await;
                 let mut sign = Vec::new();
-                Response::Progress.write_to(&mut sign);
+                MilterResponse::Progress.write_to(&mut sign);
                 stream.write_all(&sign).await.unwrap();
             }
             tokio::time::sleep(pause).await;
@@ -202,57 +203,57 @@ async fn act_out(stream: &mut TcpStream, act: Act, chop: bool) -> bool {
     true
 }
 
-fn is_unanswered(command: &Command, steps: Steps) -> bool {
+fn is_unanswered(command: &MilterCommand, steps: ProtocolFlags) -> bool {
     let unless = |flag| steps.has(flag);
     match command {
-        Command::Macros(..) | Command::Abort | Command::Quit | Command::QuitNewConnection => true,
-        Command::Connect(..) => unless(Steps::NO_REPLY_CONNECT),
-        Command::Helo(_) => unless(Steps::NO_REPLY_HELO),
-        Command::Mail(_) => unless(Steps::NO_REPLY_MAIL),
-        Command::Rcpt(_) => unless(Steps::NO_REPLY_RCPT),
-        Command::Data => unless(Steps::NO_REPLY_DATA),
-        Command::Header(..) => unless(Steps::NO_REPLY_HEADER),
-        Command::EndOfHeader => unless(Steps::NO_REPLY_END_OF_HEADER),
-        Command::Body(_) => unless(Steps::NO_REPLY_BODY),
-        Command::Unknown(_) => unless(Steps::NO_REPLY_UNKNOWN),
-        Command::Negotiate(_) | Command::EndOfBody(_) => false,
+        MilterCommand::Macros(..) | MilterCommand::Abort | MilterCommand::Quit | MilterCommand::QuitNewConnection => true,
+        MilterCommand::Connect(..) => unless(ProtocolFlags::NO_REPLY_CONNECT),
+        MilterCommand::Helo(_) => unless(ProtocolFlags::NO_REPLY_HELO),
+        MilterCommand::Mail(_) => unless(ProtocolFlags::NO_REPLY_MAIL),
+        MilterCommand::Rcpt(_) => unless(ProtocolFlags::NO_REPLY_RCPT),
+        MilterCommand::Data => unless(ProtocolFlags::NO_REPLY_DATA),
+        MilterCommand::Header(..) => unless(ProtocolFlags::NO_REPLY_HEADER),
+        MilterCommand::EndOfHeader => unless(ProtocolFlags::NO_REPLY_END_OF_HEADER),
+        MilterCommand::Body(_) => unless(ProtocolFlags::NO_REPLY_BODY),
+        MilterCommand::Unknown(_) => unless(ProtocolFlags::NO_REPLY_UNKNOWN),
+        MilterCommand::Negotiate(_) | MilterCommand::EndOfBody(_) => false,
     }
 }
 
 /// No reply to anything but the end of the message.
-pub(crate) fn quiet() -> Steps {
+pub(crate) fn quiet() -> ProtocolFlags {
     [
-        Steps::NO_REPLY_CONNECT,
-        Steps::NO_REPLY_HELO,
-        Steps::NO_REPLY_MAIL,
-        Steps::NO_REPLY_RCPT,
-        Steps::NO_REPLY_DATA,
-        Steps::NO_REPLY_HEADER,
-        Steps::NO_REPLY_END_OF_HEADER,
-        Steps::NO_REPLY_BODY,
+        ProtocolFlags::NO_REPLY_CONNECT,
+        ProtocolFlags::NO_REPLY_HELO,
+        ProtocolFlags::NO_REPLY_MAIL,
+        ProtocolFlags::NO_REPLY_RCPT,
+        ProtocolFlags::NO_REPLY_DATA,
+        ProtocolFlags::NO_REPLY_HEADER,
+        ProtocolFlags::NO_REPLY_END_OF_HEADER,
+        ProtocolFlags::NO_REPLY_BODY,
     ]
     .into_iter()
-    .fold(Steps(0), Steps::with)
+    .fold(ProtocolFlags(0), ProtocolFlags::with)
 }
 
 struct AllRemote;
 
-impl ClassOf for AllRemote {
+impl AddressClassifier for AllRemote {
     fn class_of(&self, _: &Address) -> AddressClass {
-        AddressClass::Default
+        AddressClass::Remote
     }
 }
 
 pub(crate) fn settings(endpoint: Endpoint) -> MilterSettings {
     let mut settings = MilterSettings::new(endpoint, "mx.example");
-    settings.connect_time = Duration::from_millis(500);
-    settings.command_time = Duration::from_millis(500);
-    settings.content_time = Duration::from_millis(500);
+    settings.connect_timeout = Duration::from_millis(500);
+    settings.command_timeout = Duration::from_millis(500);
+    settings.content_timeout = Duration::from_millis(500);
     settings
 }
 
 /// A server with this milter alone.
-pub(crate) fn pipeline(settings: MilterSettings, mode: Mode, on_fault: OnFault) -> Pipeline {
+pub(crate) fn pipeline(settings: MilterSettings, mode: BindingMode, on_fault: FaultPolicy) -> Pipeline {
     let milter = Milter::new(settings) as Arc<dyn Plugin>;
     let binding = Binding::new("m", milter, BindingSettings { mode, on_fault, ..BindingSettings::default() });
     Pipeline::new(vec![binding], Arc::new(AllRemote), Arc::new(ManualClock::default()))
@@ -267,21 +268,21 @@ pub(crate) const ID: u64 = 4711;
 /// A session as intake has it: its own chain, and one for each transaction.
 pub(crate) struct Session {
     pub(crate) pipeline: Pipeline,
-    pub(crate) chain: Chain,
+    pub(crate) chain: HookSession,
     pub(crate) context: Context,
 }
 
 /// A transaction as intake has it.
 pub(crate) struct Transaction {
-    pub(crate) chain: Chain,
+    pub(crate) chain: HookSession,
     pub(crate) context: Context,
 }
 
 impl Session {
     pub(crate) fn new(pipeline: Pipeline) -> Self {
-        let client = Client { peer: "192.0.2.7:1234".parse().unwrap(), name: None, listener: "smtp".into() };
-        let chain = pipeline.chain();
-        Self { pipeline, chain, context: Context::new(Via::Smtp, Some(Arc::new(client))) }
+        let client = SessionClient { peer: "192.0.2.7:1234".parse().unwrap(), name: None, listener: "smtp".into() };
+        let chain = pipeline.open_session();
+        Self { pipeline, chain, context: Context::new(Source::Smtp, Some(Arc::new(client))) }
     }
 
     pub(crate) async fn connect(&mut self) -> Verdict {
@@ -296,8 +297,8 @@ impl Session {
     pub(crate) fn transaction(&self, id: u64) -> Transaction {
         let mut context = self.context.clone();
         context.id = Some(QueueId::from_u64(id));
-        context.sender = Some(Arc::new(ReversePath::Of(address("ann@from.example"))));
-        Transaction { chain: self.pipeline.chain(), context }
+        context.sender = Some(Arc::new(ReversePath::Address(address("ann@from.example"))));
+        Transaction { chain: self.pipeline.open_session(), context }
     }
 
     pub(crate) async fn mail(&self, t: &mut Transaction) -> Verdict {
@@ -320,22 +321,22 @@ impl Session {
     }
 
     pub(crate) async fn abort(&self, t: &mut Transaction) {
-        self.pipeline.tell(&mut t.chain, &mut t.context, Event::Abort).await;
+        self.pipeline.notify(&mut t.chain, &mut t.context, Event::Abort).await;
     }
 
     /// All of a transaction up to the message's verdict; the verdicts before must let it pass.
     pub(crate) async fn whole(&self, id: u64) -> (Transaction, Verdict) {
         let mut t = self.transaction(id);
-        assert_eq!(self.mail(&mut t).await, Verdict::Continue);
-        assert_eq!(self.rcpt(&mut t, "bob@to.example").await, Verdict::Continue);
-        assert_eq!(self.data(&mut t).await, Verdict::Continue);
+        assert_eq!(self.mail(&mut t).await, Verdict::Next);
+        assert_eq!(self.rcpt(&mut t, "bob@to.example").await, Verdict::Next);
+        assert_eq!(self.data(&mut t).await, Verdict::Next);
         let verdict = self.message(&mut t).await;
         (t, verdict)
     }
 }
 
 pub(crate) fn push(context: &mut Context, to: &str) -> ContextRecipient {
-    context.push_recipient(Recipient::new(address(to)), AddressClass::Default, Vec::new());
+    context.push_recipient(Recipient::new(address(to)), AddressClass::Remote, Vec::new());
     context.recipients.last().cloned().unwrap()
 }
 
@@ -345,7 +346,7 @@ pub(crate) fn fill(context: &mut Context) {
     let fields = "Subject: hello\r\n there\r\nX-A: 1\r\nX-A: 2\r\n";
     let mut head = HeaderBlock::parse(Bytes::from_static(fields.as_bytes()), true);
     head.prepend(Field::new("Received", own.as_bytes()).unwrap());
-    context.head = Some(Arc::new(head));
+    context.header = Some(Arc::new(head));
     context.body = Some(Arc::new(MemoryBody::new(Bytes::from_static(b"body\r\n"))));
 }
 
@@ -356,10 +357,10 @@ pub(crate) fn header(context: &Context) -> Vec<String> {
         value if value.contains(&own) => "OWN".to_owned(),
         value => format!("{}: {value}", field.name()),
     };
-    context.head.as_ref().unwrap().fields().iter().map(word).collect()
+    context.header.as_ref().unwrap().fields().iter().map(word).collect()
 }
 
 /// The fault in the newest step of a chain.
-pub(crate) fn fault(chain: &Chain) -> String {
+pub(crate) fn fault(chain: &HookSession) -> String {
     chain.trace.last().and_then(|entry| entry.fault.clone()).unwrap_or_default()
 }

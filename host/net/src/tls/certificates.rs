@@ -15,14 +15,14 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
-use super::session::fingerprint;
-use super::{TlsError, provider};
+use super::session_info::fingerprint;
+use super::{TlsError, crypto_provider};
 use crate::task::Shutdown;
 
 /// Maximum size of a PEM file in bytes.
 pub const PEM_FILE_BYTES_MAX: u64 = 1 << 20;
 /// Interval between checks for changed files.
-const POLL_PERIOD: Duration = Duration::from_secs(2);
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Description of a certificate, for display.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,13 +56,13 @@ impl Certificates {
         let mut keys = Vec::new();
         for file in files {
             let unusable = |why: String| TlsError::Unusable(format!("{}: {why}", file.display()));
-            let pem = read(file)?;
+            let pem = read_pem(file)?;
             let broken = |error: rustls::pki_types::pem::Error| unusable(format!("no PEM: {error}"));
             let before = (certificates.len(), keys.len());
             for certificate in CertificateDer::pem_slice_iter(&pem) {
                 let certificate = certificate.map_err(broken)?;
                 // A malformed certificate is an error even without a matching key.
-                describe(file, &certificate)?;
+                parse_info(file, &certificate)?;
                 certificates.push((file, certificate));
             }
             for key in PrivateKeyDer::pem_slice_iter(&pem) {
@@ -76,7 +76,7 @@ impl Certificates {
         let mut found = Vec::new();
         for (file, key) in keys {
             let unusable = |why: String| TlsError::Unusable(format!("{}: {why}", file.display()));
-            let key = provider().key_provider.load_private_key(key).map_err(|e| unusable(format!("private key: {e}")))?;
+            let key = crypto_provider().key_provider.load_private_key(key).map_err(|e| unusable(format!("private key: {e}")))?;
             let mut own = None;
             for (place, (_, certificate)) in certificates.iter().enumerate() {
                 let pair = CertifiedKey::new(vec![certificate.clone()], Arc::clone(&key));
@@ -89,17 +89,20 @@ impl Certificates {
             found.push((place, pair));
         }
         found.sort_by_key(|(place, _)| *place);
-        Self::of(&certificates, found)
+        Self::from_pairs(&certificates, found)
     }
 
     /// Builds the list. A chain ends before the next certificate with a key.
-    fn of(certificates: &[(&PathBuf, CertificateDer<'static>)], found: Vec<(usize, CertifiedKey)>) -> Result<Self, TlsError> {
+    fn from_pairs(
+        certificates: &[(&PathBuf, CertificateDer<'static>)],
+        found: Vec<(usize, CertifiedKey)>,
+    ) -> Result<Self, TlsError> {
         let mut all = Self { list: Vec::new(), by_name: HashMap::new() };
         let ends: Vec<usize> = found.iter().skip(1).map(|(place, _)| *place).chain([certificates.len()]).collect();
         for ((place, mut pair), end) in found.into_iter().zip(ends) {
             let chain = certificates.get(place..end).unwrap_or_default();
             let Some((file, first)) = chain.first() else { continue };
-            let info = describe(file, first)?;
+            let info = parse_info(file, first)?;
             pair.cert = chain.iter().map(|(_, certificate)| certificate.clone()).collect();
             for name in &info.names {
                 all.by_name.entry(name.clone()).or_default().push(all.list.len());
@@ -113,13 +116,13 @@ impl Certificates {
     }
 
     /// Returns the descriptions, the default certificate first.
-    pub fn infos(&self) -> impl Iterator<Item = &CertificateInfo> {
+    pub fn descriptions(&self) -> impl Iterator<Item = &CertificateInfo> {
         self.list.iter().map(|(info, _)| info)
     }
 
     /// Selects the certificate for the server name of a client: an exact match, a wildcard in place of the first
     /// label, or the first certificate.
-    fn find(&self, name: Option<&str>, usable: impl Fn(&CertifiedKey) -> bool) -> Option<Arc<CertifiedKey>> {
+    fn select(&self, name: Option<&str>, usable: impl Fn(&CertifiedKey) -> bool) -> Option<Arc<CertifiedKey>> {
         let name = name.unwrap_or_default().to_ascii_lowercase();
         let wildcard = name.split_once('.').map(|(_, parent)| format!("*.{parent}")).unwrap_or_default();
         let named = [name, wildcard].into_iter().filter_map(|name| self.by_name.get(&name)).flatten();
@@ -129,7 +132,7 @@ impl Certificates {
     }
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, TlsError> {
+fn read_pem(file: &Path) -> Result<Vec<u8>, TlsError> {
     let failed = |error: std::io::Error| TlsError::Unusable(format!("{}: {error}", file.display()));
     let mut octets = Vec::new();
     let opened = fs::File::open(file).map_err(failed)?;
@@ -141,15 +144,15 @@ fn read(file: &Path) -> Result<Vec<u8>, TlsError> {
 }
 
 /// Reads a PEM file with certificate authorities.
-pub fn authorities(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let pem = read(file)?;
+pub fn load_authorities(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let pem = read_pem(file)?;
     let unusable = |why: String| TlsError::Unusable(format!("{}: {why}", file.display()));
     let all: Vec<_> =
         CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|e| unusable(format!("no PEM: {e}")))?;
     if all.is_empty() { Err(unusable("no certificate in the file".to_owned())) } else { Ok(all) }
 }
 
-fn describe(file: &Path, certificate: &CertificateDer<'_>) -> Result<CertificateInfo, TlsError> {
+fn parse_info(file: &Path, certificate: &CertificateDer<'_>) -> Result<CertificateInfo, TlsError> {
     let (_, parsed) = X509Certificate::from_der(certificate)
         .map_err(|error| TlsError::Unusable(format!("{}: no X.509 certificate: {error}", file.display())))?;
     let mut names = Vec::new();
@@ -175,9 +178,9 @@ fn describe(file: &Path, certificate: &CertificateDer<'_>) -> Result<Certificate
 }
 
 /// Metadata for detecting changes: inode, size, modification time.
-type Seen = Option<(u64, u64, i64, i64)>;
+type FileStamp = Option<(u64, u64, i64, i64)>;
 
-fn seen(file: &Path) -> Seen {
+fn file_stamp(file: &Path) -> FileStamp {
     let data = fs::metadata(file).ok()?;
     Some((data.ino(), data.len(), data.mtime(), data.mtime_nsec()))
 }
@@ -187,15 +190,15 @@ fn seen(file: &Path) -> Seen {
 pub struct CertificateStore {
     files: Vec<PathBuf>,
     current: ArcSwap<Certificates>,
-    seen: Mutex<Vec<Seen>>,
+    stamps: Mutex<Vec<FileStamp>>,
 }
 
 impl CertificateStore {
     /// Reads the files for the first time; any error is returned.
     pub fn open(files: &[PathBuf]) -> Result<Arc<Self>, TlsError> {
-        let looks = files.iter().map(|file| seen(file)).collect();
+        let looks = files.iter().map(|file| file_stamp(file)).collect();
         let current = Certificates::load(files)?;
-        Ok(Arc::new(Self { files: files.to_vec(), current: ArcSwap::from_pointee(current), seen: Mutex::new(looks) }))
+        Ok(Arc::new(Self { files: files.to_vec(), current: ArcSwap::from_pointee(current), stamps: Mutex::new(looks) }))
     }
 
     /// Returns the certificates in use.
@@ -205,32 +208,32 @@ impl CertificateStore {
     }
 
     /// Reloads the files if any file has changed. On an error the previous certificates stay in use.
-    pub fn look(&self) -> Result<bool, TlsError> {
-        let now: Vec<Seen> = self.files.iter().map(|file| seen(file)).collect();
+    pub fn reload_if_changed(&self) -> Result<bool, TlsError> {
+        let now: Vec<FileStamp> = self.files.iter().map(|file| file_stamp(file)).collect();
         {
-            let mut before = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut before = self.stamps.lock().unwrap_or_else(PoisonError::into_inner);
             if *before == now {
                 return Ok(false);
             }
             *before = now;
         }
         self.current.store(Arc::new(Certificates::load(&self.files)?));
-        warn_of_readers(&self.files);
+        warn_if_readable(&self.files);
         Ok(true)
     }
 
     /// Checks the files periodically until the shutdown.
-    pub async fn poll(self: Arc<Self>, mut shutdown: Shutdown) {
-        warn_of_readers(&self.files);
+    pub async fn watch_files(self: Arc<Self>, mut shutdown: Shutdown) {
+        warn_if_readable(&self.files);
         loop {
             tokio::select! {
-                () = tokio::time::sleep(POLL_PERIOD) => {}
+                () = tokio::time::sleep(POLL_INTERVAL) => {}
                 () = shutdown.wait() => return,
             }
             let store = Arc::clone(&self);
-            match tokio::task::spawn_blocking(move || store.look()).await {
+            match tokio::task::spawn_blocking(move || store.reload_if_changed()).await {
                 Ok(Ok(true)) => {
-                    for info in self.current().infos() {
+                    for info in self.current().descriptions() {
                         let (names, file) = (info.names.join(", "), info.file.display());
                         tracing::info!(target: "tls", names, %file, "new certificate in use");
                     }
@@ -245,7 +248,7 @@ impl CertificateStore {
 }
 
 /// Warns of files with private keys that other users can read.
-fn warn_of_readers(files: &[PathBuf]) {
+fn warn_if_readable(files: &[PathBuf]) {
     for (file, mode) in readable_by_others(files) {
         let mode = format!("{mode:04o}");
         tracing::warn!(target: "tls", file = %file.display(), mode, "private key file is readable by other users");
@@ -255,7 +258,7 @@ fn warn_of_readers(files: &[PathBuf]) {
 /// Returns files with private keys that are readable by the group or by all users, with the file modes.
 pub fn readable_by_others(files: &[PathBuf]) -> Vec<(PathBuf, u32)> {
     let mode = |data: &Metadata| data.permissions().mode() & 0o7777;
-    let has_key = |file: &Path| read(file).is_ok_and(|pem| PrivateKeyDer::from_pem_slice(&pem).is_ok());
+    let has_key = |file: &Path| read_pem(file).is_ok_and(|pem| PrivateKeyDer::from_pem_slice(&pem).is_ok());
     let open = files.iter().filter_map(|file| Some((file, fs::metadata(file).ok().map(|data| mode(&data))?)));
     open.filter(|(file, mode)| mode & 0o044 != 0 && has_key(file)).map(|(file, mode)| (file.clone(), mode)).collect()
 }
@@ -263,6 +266,6 @@ pub fn readable_by_others(files: &[PathBuf]) -> Vec<(PathBuf, u32)> {
 impl ResolvesServerCert for CertificateStore {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let schemes = hello.signature_schemes();
-        self.current.load().find(hello.server_name(), |key| key.key.choose_scheme(schemes).is_some())
+        self.current.load().select(hello.server_name(), |key| key.key.choose_scheme(schemes).is_some())
     }
 }

@@ -9,14 +9,14 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion};
 
-use super::{TlsError, provider};
+use super::{TlsError, crypto_provider};
 
 /// Default timeout of a handshake (`smtp_starttls_timeout`).
-const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(300);
+const HANDSHAKE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(300);
 
 /// Verification of the server certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verify {
+pub enum ServerVerification {
     /// Any certificate is accepted: unauthenticated encryption is better than plain text (RFC 7435). The result of
     /// the verification is in [`TlsSession::verified`](waxwing_types::TlsSession::verified).
     Opportunistic,
@@ -29,8 +29,8 @@ pub enum Verify {
 pub struct TlsConnector {
     opportunistic: Arc<ClientConfig>,
     required: Arc<ClientConfig>,
-    judge: Arc<WebPkiServerVerifier>,
-    handshake_time_max: Duration,
+    verifier: Arc<WebPkiServerVerifier>,
+    handshake_timeout: Duration,
 }
 
 /// Handshake settings of a connection.
@@ -38,14 +38,14 @@ pub struct TlsConnector {
 pub struct TlsClient {
     pub(crate) config: Arc<ClientConfig>,
     pub(crate) server_name: ServerName<'static>,
-    pub(crate) judge: Arc<WebPkiServerVerifier>,
-    pub(crate) handshake_time_max: Duration,
+    pub(crate) verifier: Arc<WebPkiServerVerifier>,
+    pub(crate) handshake_timeout: Duration,
 }
 
 impl TlsConnector {
     /// Trusts the authorities trusted by Mozilla.
     pub fn new() -> Result<Self, TlsError> {
-        Self::trusting(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() })
+        Self::from_roots(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() })
     }
 
     /// Trusts only the given authorities (`smtp_tls_CAfile`), in DER.
@@ -54,63 +54,63 @@ impl TlsConnector {
         for authority in authorities {
             roots.add(authority)?;
         }
-        Self::trusting(roots)
+        Self::from_roots(roots)
     }
 
-    fn trusting(roots: RootCertStore) -> Result<Self, TlsError> {
-        let provider = provider();
+    fn from_roots(roots: RootCertStore) -> Result<Self, TlsError> {
+        let provider = crypto_provider();
         let judge = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
             .build()
             .map_err(|error| TlsError::Unusable(error.to_string()))?;
-        let anyone = Arc::new(Anyone(Arc::clone(&provider)));
+        let anyone = Arc::new(AcceptAnyServerCert(Arc::clone(&provider)));
         let versions: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
         let config = |verifier: Arc<dyn ServerCertVerifier>| -> Result<Arc<ClientConfig>, TlsError> {
             let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions)?;
             Ok(Arc::new(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()))
         };
         let (opportunistic, required) = (config(anyone)?, config(Arc::clone(&judge) as _)?);
-        Ok(Self { opportunistic, required, judge, handshake_time_max: HANDSHAKE_TIME_MAX })
+        Ok(Self { opportunistic, required, verifier: judge, handshake_timeout: HANDSHAKE_TIMEOUT_DEFAULT })
     }
 
     /// Sets the timeout of the handshake (`smtp_starttls_timeout`); the default is 300 seconds.
     #[must_use]
-    pub fn within(mut self, handshake_time_max: Duration) -> Self {
-        self.handshake_time_max = handshake_time_max;
+    pub fn with_handshake_timeout(mut self, handshake_time_max: Duration) -> Self {
+        self.handshake_timeout = handshake_time_max;
         self
     }
 
     /// Returns settings for a connection to `host`, a name or an address. The name is sent as SNI and, depending on
     /// `verify`, must match the certificate.
-    pub fn to(&self, host: &str, verify: Verify) -> Result<TlsClient, TlsError> {
+    pub fn client_for(&self, host: &str, verify: ServerVerification) -> Result<TlsClient, TlsError> {
         let name = host.strip_suffix('.').unwrap_or(host).to_owned();
         let server_name = ServerName::try_from(name)
             .map_err(|_| TlsError::Unusable(format!("\"{host}\" is not a valid server name for TLS")))?;
         let config = match verify {
-            Verify::Opportunistic => &self.opportunistic,
-            Verify::Required => &self.required,
+            ServerVerification::Opportunistic => &self.opportunistic,
+            ServerVerification::Required => &self.required,
         };
         Ok(TlsClient {
             config: Arc::clone(config),
             server_name,
-            judge: Arc::clone(&self.judge),
-            handshake_time_max: self.handshake_time_max,
+            verifier: Arc::clone(&self.verifier),
+            handshake_timeout: self.handshake_timeout,
         })
     }
 }
 
 impl TlsClient {
     /// Returns whether the chain, the server certificate first, is valid for the server name at present.
-    pub(crate) fn would_verify(&self, chain: &[CertificateDer<'_>]) -> bool {
+    pub(crate) fn is_valid_chain(&self, chain: &[CertificateDer<'_>]) -> bool {
         let Some((end_entity, intermediates)) = chain.split_first() else { return false };
-        self.judge.verify_server_cert(end_entity, intermediates, &self.server_name, &[], UnixTime::now()).is_ok()
+        self.verifier.verify_server_cert(end_entity, intermediates, &self.server_name, &[], UnixTime::now()).is_ok()
     }
 }
 
 /// Accepts any certificate, but verifies possession of the private key.
 #[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
+struct AcceptAnyServerCert(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anyone {
+impl ServerCertVerifier for AcceptAnyServerCert {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

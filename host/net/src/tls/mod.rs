@@ -2,25 +2,27 @@
 
 mod certificates;
 mod client;
-mod own;
+mod maybe_tls;
+mod self_signed;
 mod server;
-mod session;
-mod wire;
+mod session_info;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 
-pub use certificates::{CertificateInfo, CertificateStore, Certificates, PEM_FILE_BYTES_MAX, authorities, readable_by_others};
-pub use client::{TlsClient, TlsConnector, Verify};
-pub use own::self_signed;
-pub use server::{ClientTrust, TlsServer};
-pub(crate) use wire::{Handshake, Wire};
+pub use certificates::{
+    CertificateInfo, CertificateStore, Certificates, PEM_FILE_BYTES_MAX, load_authorities, readable_by_others,
+};
+pub use client::{ServerVerification, TlsClient, TlsConnector};
+pub(crate) use maybe_tls::{HandshakeRole, MaybeTlsStream};
+pub use self_signed::self_signed;
+pub use server::{ClientCertPolicy, TlsServer};
 
 /// Meaning of [`Action::StartTls`](waxwing_types::Action::StartTls) on a connection.
 #[derive(Clone, Debug, Default)]
-pub enum Tls {
+pub enum TlsMode {
     /// No encryption: a request for TLS ends the connection.
     #[default]
     None,
@@ -31,7 +33,7 @@ pub enum Tls {
         /// Whether the handshake precedes all other data (implicit TLS, RFC 8314 §3): the session gets
         /// [`Input::Secured`](waxwing_types::Input::Secured) right after
         /// [`Input::Start`](waxwing_types::Input::Start). Otherwise the session requests the handshake (STARTTLS).
-        first: bool,
+        implicit: bool,
         /// Address of the client, for the log.
         client: SocketAddr,
     },
@@ -44,10 +46,10 @@ pub enum Tls {
 pub enum TlsError {
     /// Handshake requested on a connection without TLS.
     #[error("TLS is not configured here")]
-    None,
+    NotConfigured,
     /// Handshake not completed within the time.
     #[error("handshake timeout")]
-    Slow,
+    Timeout,
     /// Handshake aborted by the shutdown of the server.
     #[error("the server is shutting down")]
     Shutdown,
@@ -63,6 +65,6 @@ pub enum TlsError {
 }
 
 /// Returns the cryptography provider of all connections.
-pub(crate) fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn crypto_provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }

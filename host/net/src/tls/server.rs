@@ -11,14 +11,14 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme, SupportedProtocolVersion};
 
 use super::certificates::CertificateStore;
-use super::{TlsError, provider};
+use super::{TlsError, crypto_provider};
 
 /// Default timeout of a handshake.
-const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(60);
+const HANDSHAKE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 
 /// Policy for client certificates.
 #[derive(Clone, Debug, Default)]
-pub enum ClientTrust {
+pub enum ClientCertPolicy {
     /// No certificate is requested.
     #[default]
     None,
@@ -31,14 +31,14 @@ pub enum ClientTrust {
 
 /// TLS settings of a listener.
 pub struct TlsServer {
-    shaking: Shaking,
-    handshake_time_max: Duration,
+    handshake_config: ServerHandshakeConfig,
+    handshake_timeout: Duration,
 }
 
 /// Configuration of rustls, and the verifier for client certificates that rustls accepted without verification.
-pub(crate) struct Shaking {
+pub(crate) struct ServerHandshakeConfig {
     pub(crate) config: Arc<ServerConfig>,
-    pub(crate) judge: Option<Arc<dyn ClientCertVerifier>>,
+    pub(crate) verifier: Option<Arc<dyn ClientCertVerifier>>,
 }
 
 impl fmt::Debug for TlsServer {
@@ -50,49 +50,49 @@ impl fmt::Debug for TlsServer {
 impl TlsServer {
     /// Creates settings with the given certificates, TLS 1.3 and, unless `only_13`, TLS 1.2. The handshake timeout is
     /// 60 seconds.
-    pub fn new(certificates: Arc<CertificateStore>, clients: ClientTrust, only_13: bool) -> Result<Self, TlsError> {
-        let shaking = Shaking::new(certificates, clients, only_13)?;
-        Ok(Self { shaking, handshake_time_max: HANDSHAKE_TIME_MAX })
+    pub fn new(certificates: Arc<CertificateStore>, clients: ClientCertPolicy, only_13: bool) -> Result<Self, TlsError> {
+        let shaking = ServerHandshakeConfig::new(certificates, clients, only_13)?;
+        Ok(Self { handshake_config: shaking, handshake_timeout: HANDSHAKE_TIMEOUT_DEFAULT })
     }
 
     /// Sets the timeout of the handshake (`smtpd_starttls_timeout`).
     #[must_use]
-    pub fn within(mut self, handshake_time_max: Duration) -> Self {
-        self.handshake_time_max = handshake_time_max;
+    pub fn with_handshake_timeout(mut self, handshake_time_max: Duration) -> Self {
+        self.handshake_timeout = handshake_time_max;
         self
     }
 
-    pub(crate) fn shaking(&self) -> &Shaking {
-        &self.shaking
+    pub(crate) fn handshake_config(&self) -> &ServerHandshakeConfig {
+        &self.handshake_config
     }
 
-    pub(crate) fn handshake_time_max(&self) -> Duration {
-        self.handshake_time_max
+    pub(crate) fn handshake_timeout(&self) -> Duration {
+        self.handshake_timeout
     }
 }
 
-impl Shaking {
-    fn new(certificates: Arc<CertificateStore>, clients: ClientTrust, only_13: bool) -> Result<Self, TlsError> {
+impl ServerHandshakeConfig {
+    fn new(certificates: Arc<CertificateStore>, clients: ClientCertPolicy, only_13: bool) -> Result<Self, TlsError> {
         let both: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
         let versions = if only_13 { &[&rustls::version::TLS13] } else { both };
-        let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(versions)?;
+        let builder = ServerConfig::builder_with_provider(crypto_provider()).with_protocol_versions(versions)?;
         let mut judge = None;
         let builder = match clients {
-            ClientTrust::None => builder.with_no_client_auth(),
-            ClientTrust::Require(authorities) => builder.with_client_cert_verifier(verifier(authorities)?),
-            ClientTrust::Ask(authorities) => {
-                let knows = verifier(authorities)?;
+            ClientCertPolicy::None => builder.with_no_client_auth(),
+            ClientCertPolicy::Require(authorities) => builder.with_client_cert_verifier(client_verifier(authorities)?),
+            ClientCertPolicy::Ask(authorities) => {
+                let knows = client_verifier(authorities)?;
                 judge = Some(Arc::clone(&knows));
-                builder.with_client_cert_verifier(Arc::new(Anyone(knows)))
+                builder.with_client_cert_verifier(Arc::new(AcceptAnyClientCert(knows)))
             }
         };
         // No ALPN: IANA has no protocol ID for SMTP, and offers of clients are ignored.
-        Ok(Self { config: Arc::new(builder.with_cert_resolver(certificates)), judge })
+        Ok(Self { config: Arc::new(builder.with_cert_resolver(certificates)), verifier: judge })
     }
 
     /// Returns whether a configured authority has signed the client certificate.
     pub(crate) fn is_verified(&self, chain: &[CertificateDer<'_>]) -> bool {
-        match (&self.judge, chain.split_first()) {
+        match (&self.verifier, chain.split_first()) {
             (_, None) => false,
             // Without a verifier here, rustls has verified the certificate during the handshake.
             (None, Some(_)) => true,
@@ -101,21 +101,21 @@ impl Shaking {
     }
 }
 
-fn verifier(authorities: Vec<CertificateDer<'static>>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+fn client_verifier(authorities: Vec<CertificateDer<'static>>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let mut roots = RootCertStore::empty();
     for authority in authorities {
         roots.add(authority)?;
     }
-    let built = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build();
+    let built = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), crypto_provider()).build();
     built.map_err(|error| TlsError::Unusable(format!("authorities for clients: {error}")))
 }
 
 /// Requests a certificate and accepts any certificate or none, but verifies possession of the private key. A server
 /// that presents its own certificate as a client must not be rejected.
 #[derive(Debug)]
-struct Anyone(Arc<dyn ClientCertVerifier>);
+struct AcceptAnyClientCert(Arc<dyn ClientCertVerifier>);
 
-impl ClientCertVerifier for Anyone {
+impl ClientCertVerifier for AcceptAnyClientCert {
     fn client_auth_mandatory(&self) -> bool {
         false
     }

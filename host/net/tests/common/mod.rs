@@ -11,8 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{Semaphore, mpsc};
-use waxwing_net::Host;
-use waxwing_smtp::server::{Answer, Question};
+use waxwing_net::SessionHandler;
+use waxwing_smtp::server::{ServerAnswer, ServerQuestion};
 use waxwing_smtp::{ServerSession, ServerSettings};
 use waxwing_types::{ManualClock, Reply};
 
@@ -94,7 +94,7 @@ pub(crate) struct TestHost {
     commits: Arc<Semaphore>,
     /// Each piece of a body takes one.
     bodies: Arc<Semaphore>,
-    pub(crate) connect: Answer,
+    pub(crate) connect: ServerAnswer,
 }
 
 pub(crate) struct Controls {
@@ -112,7 +112,7 @@ pub(crate) fn host(commits: usize, bodies: usize) -> (TestHost, Controls) {
         message: Vec::new(),
         commits: Arc::clone(&commits),
         bodies: Arc::clone(&bodies),
-        connect: Answer::Ok,
+        connect: ServerAnswer::Ok,
     };
     (host, Controls { messages, commits, bodies })
 }
@@ -121,24 +121,24 @@ pub(crate) fn willing() -> (TestHost, Controls) {
     host(Semaphore::MAX_PERMITS, Semaphore::MAX_PERMITS)
 }
 
-impl Host<ServerSession> for TestHost {
-    async fn answer(&mut self, question: Question) -> Answer {
+impl SessionHandler<ServerSession> for TestHost {
+    async fn answer(&mut self, question: ServerQuestion) -> ServerAnswer {
         match question {
-            Question::Connect => self.connect.clone(),
-            Question::EndOfData => {
+            ServerQuestion::Connect => self.connect.clone(),
+            ServerQuestion::EndOfData => {
                 self.commits.acquire().await.unwrap().forget();
                 self.messages.send(std::mem::take(&mut self.message)).await.unwrap();
-                Answer::Committed(Reply::fixed(250, (2, 0, 0), "queued"))
+                ServerAnswer::Committed(Reply::fixed(250, (2, 0, 0), "queued"))
             }
-            Question::Reset => Answer::Done,
-            Question::Secured(_)
-            | Question::Auth(_)
-            | Question::Xclient(_)
-            | Question::Command { .. }
-            | Question::Helo { .. }
-            | Question::Mail { .. }
-            | Question::Rcpt { .. }
-            | Question::Data => Answer::Ok,
+            ServerQuestion::Reset => ServerAnswer::Done,
+            ServerQuestion::Secured(_)
+            | ServerQuestion::Auth(_)
+            | ServerQuestion::Xclient(_)
+            | ServerQuestion::Command { .. }
+            | ServerQuestion::Helo { .. }
+            | ServerQuestion::Mail { .. }
+            | ServerQuestion::Rcpt { .. }
+            | ServerQuestion::Data => ServerAnswer::Ok,
         }
     }
 

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 use waxwing_types::{
-    Address, BodyType, EnhancedCode, Notify, Origin, Recipient, Return, ReversePath, Status, Tags, Timestamp, Via,
+    Address, BodyType, DsnReturn, EnhancedCode, Notify, Origin, Recipient, ReversePath, Source, Status, Tags, Timestamp,
 };
 
 use super::*;
-use crate::unit::parked_key;
+use crate::unit::suspended_key;
 
 const ID: QueueId = QueueId::from_u64(0x0001_a2b3_c4d5_e6f7);
 
@@ -35,7 +35,7 @@ fn envelope() -> Envelope {
         notify,
     };
     Envelope {
-        sender: ReversePath::Of(Address::new("a b", "example.com").unwrap()),
+        sender: ReversePath::Address(Address::new("a b", "example.com").unwrap()),
         recipients: vec![
             recipient("one", None, Notify::Default),
             recipient("two", Some("rfc822;zwei@example.org"), Notify::Never),
@@ -43,7 +43,7 @@ fn envelope() -> Envelope {
             Recipient::new(Address::new("root", "").unwrap()),
         ],
         body_type: BodyType::EightBitMime,
-        ret: Some(Return::Headers),
+        ret: Some(DsnReturn::Headers),
         envid: Some("QQ+2B".to_owned()),
         smtputf8: false,
         require_tls: false,
@@ -53,7 +53,7 @@ fn envelope() -> Envelope {
             helo: Some("helo.example".to_owned()),
             esmtp: true,
             user: Some("user".to_owned()),
-            via: Via::Submission,
+            source: Source::Submission,
             received_at: Timestamp::from_millis(1_800_000_000_123),
         },
     }
@@ -74,32 +74,32 @@ fn unit() -> Unit {
         id: ID,
         number: 3,
         recipients: vec![
-            UnitRecipient { index: 150, last: None },
-            UnitRecipient { index: 151, last: Some(status) },
-            UnitRecipient { index: 152, last: Some(Status::local(EnhancedCode::new(4, 4, 1), "")) },
+            UnitRecipient { index: 150, last_status: None },
+            UnitRecipient { index: 151, last_status: Some(status) },
+            UnitRecipient { index: 152, last_status: Some(Status::local(EnhancedCode::new(4, 4, 1), "")) },
         ],
         attempts: 7,
         next_at: Timestamp::from_millis(1_800_000_300_000),
         version: 1 << 40,
-        siblings: 4,
-        body_file: true,
+        unit_count: 4,
+        has_body_file: true,
     }
 }
 
 #[test]
 fn message_with_its_body_inside() {
-    let body = RecordBody::Inside(Bytes::from_static(b"line\r\n\x00\xff"));
-    let made = make_message(ID, &envelope(), &tags(), b"Subject: x\r\n\r\n", &body).unwrap();
-    assert_eq!((&made.head[..], &made.inside[..]), (&b"Subject: x\r\n\r\n"[..], &b"line\r\n\x00\xff"[..]));
-    let read = read_message(ID, &check_fixture("message-inside", &made.bytes)).unwrap();
-    let head = Bytes::from_static(b"Subject: x\r\n\r\n");
-    assert_eq!(read, MessageRecord { envelope: envelope(), tags: tags(), head, body });
+    let body = RecordBody::Inline(Bytes::from_static(b"line\r\n\x00\xff"));
+    let made = encode_message(ID, &envelope(), &tags(), b"Subject: x\r\n\r\n", &body).unwrap();
+    assert_eq!((&made.header[..], &made.inline_body[..]), (&b"Subject: x\r\n\r\n"[..], &b"line\r\n\x00\xff"[..]));
+    let read = decode_message(ID, &check_fixture("message-inside", &made.bytes)).unwrap();
+    let header = Bytes::from_static(b"Subject: x\r\n\r\n");
+    assert_eq!(read, MessageRecord { envelope: envelope(), tags: tags(), header, body });
 }
 
 #[test]
 fn message_with_its_body_in_a_file() {
     let blocks: Arc<[u32]> = Arc::new([1, 0xdead_beef, 3, 4, 5]);
-    let body = RecordBody::File(BodyRef { suffix: 2, size: 4 * BODY_BLOCK_BYTES as u64 + 1, blocks });
+    let body = RecordBody::File(BodyFileRef { suffix: 2, size: 4 * BODY_BLOCK_BYTES as u64 + 1, block_checksums: blocks });
     let envelope = Envelope {
         sender: ReversePath::Null,
         recipients: vec![Recipient::new(Address::new("x", "example.org").unwrap())],
@@ -108,60 +108,63 @@ fn message_with_its_body_in_a_file() {
         envid: None,
         smtputf8: false,
         require_tls: false,
-        origin: Origin::internal(Via::Dsn, Timestamp::from_millis(0)),
+        origin: Origin::internal(Source::Dsn, Timestamp::from_millis(0)),
     };
-    let made = make_message(ID, &envelope, &Tags::new(), b"", &body).unwrap();
-    let read = read_message(ID, &check_fixture("message-file", &made.bytes)).unwrap();
-    assert_eq!(read, MessageRecord { envelope, tags: Tags::new(), head: Bytes::new(), body });
+    let made = encode_message(ID, &envelope, &Tags::new(), b"", &body).unwrap();
+    let read = decode_message(ID, &check_fixture("message-file", &made.bytes)).unwrap();
+    assert_eq!(read, MessageRecord { envelope, tags: Tags::new(), header: Bytes::new(), body });
 }
 
 #[test]
 fn unit_in_the_due_index() {
     let key = unit().due_key();
-    let record = check_fixture("unit", &make_unit(&unit(), &key.to_bytes()));
-    assert_eq!(read_unit(key, &record).unwrap(), unit());
+    let record = check_fixture("unit", &encode_unit(&unit(), &key.to_bytes()));
+    assert_eq!(decode_unit(key, &record).unwrap(), unit());
     let elsewhere = DueKey { number: 4, ..key };
-    assert!(read_unit(elsewhere, &record).is_err(), "a record under another key is corrupt");
+    assert!(decode_unit(elsewhere, &record).is_err(), "a record under another key is corrupt");
 }
 
 #[test]
 fn parked_units() {
-    let key = parked_key(ID, 3);
+    let key = suspended_key(ID, 3);
     let next_at = unit().next_at;
     for (name, parked) in [
-        ("parked-held", Parked::Held { reason: "plugin: quarantine".to_owned(), unit: unit() }),
-        ("parked-corrupt-message", Parked::CorruptMessage { detail: "its CRC".to_owned(), unit: unit() }),
-        ("parked-corrupt-unit", Parked::CorruptUnit { detail: "its CRC".to_owned(), next_at, record: Bytes::from_static(b"?") }),
+        ("parked-held", SuspendedUnit::Held { reason: "plugin: quarantine".to_owned(), unit: unit() }),
+        ("parked-corrupt-message", SuspendedUnit::CorruptMessage { detail: "its CRC".to_owned(), unit: unit() }),
+        (
+            "parked-corrupt-unit",
+            SuspendedUnit::CorruptUnit { detail: "its CRC".to_owned(), next_at, record: Bytes::from_static(b"?") },
+        ),
     ] {
-        let record = check_fixture(name, &make_parked(&key, &parked));
-        assert_eq!(read_parked(&key, ID, 3, &record).unwrap(), parked);
+        let record = check_fixture(name, &encode_suspended(&key, &parked));
+        assert_eq!(decode_suspended(&key, ID, 3, &record).unwrap(), parked);
     }
 }
 
 #[test]
 fn state_and_numbers() {
     let state = StateRecord { low: unit().due_key(), last_id: ID };
-    assert_eq!(read_state(b"state", &check_fixture("state", &make_state(b"state", state))).unwrap(), state);
-    assert_eq!(read_number(b"epoch", &check_fixture("number", &make_number(b"epoch", 300))).unwrap(), 300);
+    assert_eq!(decode_state(b"state", &check_fixture("state", &encode_state(b"state", state))).unwrap(), state);
+    assert_eq!(decode_number(b"epoch", &check_fixture("number", &encode_number(b"epoch", 300))).unwrap(), 300);
 }
 
 #[test]
 fn every_flipped_bit_is_noticed() {
-    let body = RecordBody::Inside(Bytes::from_static(b"body"));
-    let record = make_message(ID, &envelope(), &tags(), b"head", &body).unwrap().bytes;
+    let body = RecordBody::Inline(Bytes::from_static(b"body"));
+    let record = encode_message(ID, &envelope(), &tags(), b"head", &body).unwrap().bytes;
     for at in 0..record.len() * 8 {
         let mut broken = record.to_vec();
         broken[at / 8] ^= 1 << (at % 8);
-        assert!(read_message(ID, &broken.into()).is_err(), "bit {at}");
+        assert!(decode_message(ID, &broken.into()).is_err(), "bit {at}");
     }
     for length in 0..record.len() {
-        assert!(read_message(ID, &record.slice(..length)).is_err(), "cut after {length}");
+        assert!(decode_message(ID, &record.slice(..length)).is_err(), "cut after {length}");
     }
 }
 
 /// With a valid CRC in front, so that the fields are reached.
 fn sealed(payload: &[u8], version: u8, key: &[u8]) -> Bytes {
-    let mut writer = Writer::record(version, payload.len());
+    let mut writer = RecordWriter::new_record(version, payload.len());
     writer.0.extend_from_slice(payload);
     writer.seal(key).into()
 }
@@ -169,18 +172,18 @@ fn sealed(payload: &[u8], version: u8, key: &[u8]) -> Bytes {
 proptest! {
     #[test]
     fn nothing_panics_on_any_octets(payload in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let (due, parked) = (unit().due_key(), parked_key(ID, 3));
-        drop(read_message(ID, &sealed(&payload, MESSAGE_VERSION, &ID.to_key())));
-        drop(read_unit(due, &sealed(&payload, UNIT_VERSION, &due.to_bytes())));
-        drop(read_parked(&parked, ID, 3, &sealed(&payload, PARKED_VERSION, &parked)));
-        let _ = read_state(b"state", &sealed(&payload, STATE_VERSION, b"state"));
-        let _ = read_number(b"epoch", &sealed(&payload, NUMBER_VERSION, b"epoch"));
+        let (due, parked) = (unit().due_key(), suspended_key(ID, 3));
+        drop(decode_message(ID, &sealed(&payload, MESSAGE_VERSION, &ID.to_key())));
+        drop(decode_unit(due, &sealed(&payload, UNIT_VERSION, &due.to_bytes())));
+        drop(decode_suspended(&parked, ID, 3, &sealed(&payload, SUSPENDED_VERSION, &parked)));
+        let _ = decode_state(b"state", &sealed(&payload, STATE_VERSION, b"state"));
+        let _ = decode_number(b"epoch", &sealed(&payload, NUMBER_VERSION, b"epoch"));
     }
 
     #[test]
     fn numbers_are_read_back(value in any::<u64>()) {
-        let record = make_number(b"k", value);
-        prop_assert_eq!(read_number(b"k", &record).unwrap(), value);
+        let record = encode_number(b"k", value);
+        prop_assert_eq!(decode_number(b"k", &record).unwrap(), value);
     }
 
     #[test]

@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use waxwing_queue::{
-    EmbeddedSpool, KEYSPACES, LossyFiles, NewBody, NewMessage, Settle, Spool, SpoolSettings, Unit, UnitRecipient,
+    EmbeddedSpool, KEYSPACES, LossyBodyFiles, NewBody, NewMessage, Settlement, Spool, SpoolSettings, Unit, UnitRecipient,
 };
 use waxwing_store::{LossyEngine, Store, StoreOptions};
 use waxwing_types::{
-    Address, BodyRead, BodyType, Clock, EnhancedCode, Envelope, ManualClock, Origin, QueueId, Recipient, ReversePath, Status,
-    Tags, Timestamp, Via,
+    Address, BodyRead, BodyType, Clock, EnhancedCode, Envelope, ManualClock, Origin, QueueId, Recipient, ReversePath, Source,
+    Status, Tags, Timestamp,
 };
 
 pub(crate) struct World {
     pub(crate) engine: LossyEngine,
-    pub(crate) files: LossyFiles,
+    pub(crate) files: LossyBodyFiles,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) settings: SpoolSettings,
     pub(crate) store: Store,
@@ -32,11 +32,11 @@ impl World {
         let clock = Arc::new(ManualClock::default());
         let mut settings = SpoolSettings { queue_minfree: 0, ..SpoolSettings::new(1 << 20, clock.clone()) };
         change(&mut settings);
-        Self::open(LossyEngine::default(), LossyFiles::default(), clock, settings).await
+        Self::open(LossyEngine::default(), LossyBodyFiles::default(), clock, settings).await
     }
 
-    async fn open(engine: LossyEngine, files: LossyFiles, clock: Arc<ManualClock>, settings: SpoolSettings) -> Self {
-        let options = StoreOptions { ride_delay: Duration::from_millis(1), ..StoreOptions::new(&KEYSPACES) };
+    async fn open(engine: LossyEngine, files: LossyBodyFiles, clock: Arc<ManualClock>, settings: SpoolSettings) -> Self {
+        let options = StoreOptions { lazy_delay: Duration::from_millis(1), ..StoreOptions::new(&KEYSPACES) };
         let store = Store::with_engine(Arc::new(engine.clone()), &options).unwrap();
         let spool = EmbeddedSpool::open_with(&store, Arc::new(files.clone()), settings.clone()).await.unwrap();
         Self { engine, files, clock, settings, store, spool }
@@ -52,7 +52,7 @@ impl World {
     }
 
     pub(crate) fn id(&self) -> QueueId {
-        self.spool.ids().next(self.now())
+        self.spool.queue_ids().next(self.now())
     }
 
     pub(crate) fn message(&self, recipients: usize) -> NewMessage {
@@ -76,7 +76,7 @@ impl World {
     }
 
     pub(crate) async fn write(&self, id: QueueId, bytes: usize) -> NewBody {
-        let mut writer = self.spool.body_writer(id, self.spool.room(0).unwrap());
+        let mut writer = self.spool.body_writer(id, self.spool.reserve_space(0).unwrap());
         let all = pattern(bytes);
         for piece in all.chunks(60_000) {
             writer.write(Bytes::copy_from_slice(piece)).await.unwrap();
@@ -98,47 +98,47 @@ pub(crate) fn pattern(bytes: usize) -> Vec<u8> {
 pub(crate) fn message(id: QueueId, recipients: usize, now: Timestamp) -> NewMessage {
     let recipient = |n| Recipient::new(Address::new(format!("r{n}"), "example.org").unwrap());
     let envelope = Envelope {
-        sender: ReversePath::Of(Address::parse("sender@example.com").unwrap()),
+        sender: ReversePath::Address(Address::parse("sender@example.com").unwrap()),
         recipients: (0..recipients).map(recipient).collect(),
         body_type: BodyType::SevenBit,
         ret: None,
         envid: None,
         smtputf8: false,
         require_tls: false,
-        origin: Origin::internal(Via::Smtp, now),
+        origin: Origin::internal(Source::Smtp, now),
     };
     NewMessage {
         id,
         envelope,
-        head: Bytes::from_static(b"Subject: test\r\n\r\n"),
+        header: Bytes::from_static(b"Subject: test\r\n\r\n"),
         body: NewBody::inline(Bytes::from_static(b"hello\r\n")).unwrap(),
         tags: Tags::new(),
         hold: None,
         not_before: Duration::ZERO,
         priority: 0,
-        with: Vec::new(),
+        attached: Vec::new(),
     }
 }
 
-pub(crate) fn gone(unit: &Unit) -> Settle {
-    Settle {
+pub(crate) fn gone(unit: &Unit) -> Settlement {
+    Settlement {
         unit: unit.clone(),
         remaining: vec![],
         attempts: unit.attempts + 1,
-        after: waxwing_queue::After::Gone,
-        made: Vec::new(),
+        next_state: waxwing_queue::NextState::Removed,
+        generated: Vec::new(),
     }
 }
 
-pub(crate) fn later(unit: &Unit, at: Timestamp) -> Settle {
+pub(crate) fn later(unit: &Unit, at: Timestamp) -> Settlement {
     let status = Status::local(EnhancedCode::new(4, 4, 1), "no answer");
-    let wait = |recipient: &UnitRecipient| UnitRecipient { index: recipient.index, last: Some(status.clone()) };
-    Settle {
+    let wait = |recipient: &UnitRecipient| UnitRecipient { index: recipient.index, last_status: Some(status.clone()) };
+    Settlement {
         unit: unit.clone(),
         remaining: unit.recipients.iter().map(wait).collect(),
         attempts: unit.attempts + 1,
-        after: waxwing_queue::After::At(at),
-        made: Vec::new(),
+        next_state: waxwing_queue::NextState::RetryAt(at),
+        generated: Vec::new(),
     }
 }
 

@@ -9,13 +9,17 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::json;
 use waxwing_message::HeaderBlock;
-use waxwing_pipeline::{Client, Context, Event, Fault, Guest, Outcome, Plugin, Table, TableError};
-use waxwing_sandbox::{Grants, InstanceMode, LoadError, MessageGrant, PluginSettings, Sandbox, SandboxSettings, WasmPlugin};
-use waxwing_types::{Address, AddressClass, Clock, MemoryBody, Monotonic, QueueIds, Recipient, ReversePath, Timestamp, Via};
+use waxwing_pipeline::{CallOutcome, Context, Event, Fault, Plugin, PluginSession, SessionClient, Table, TableError};
+use waxwing_sandbox::{
+    InstanceMode, MessageAccess, PluginGrants, PluginLoadError, PluginSettings, Sandbox, SandboxSettings, WasmPlugin,
+};
+use waxwing_types::{
+    Address, AddressClass, Clock, MemoryBody, Monotonic, QueueIdGenerator, Recipient, ReversePath, Source, Timestamp,
+};
 
 /// The components of `tests/fixtures/evil`.
 pub fn component(package: &str) -> &'static [u8] {
-    static BUILT: OnceLock<Vec<waxwing_builder::Built>> = OnceLock::new();
+    static BUILT: OnceLock<Vec<waxwing_builder::BuiltPlugin>> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/evil/Cargo.toml");
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
@@ -72,8 +76,12 @@ impl Table for Fixed {
 /// `evil` with every grant and this misdeed.
 pub fn evil(act: &str) -> PluginSettings {
     let mut settings = PluginSettings::new("evil");
-    settings.grants =
-        Grants { message: MessageGrant::Full, edit: true, lookup: vec!["granted".into(), "broken".into()], ..Grants::default() };
+    settings.grants = PluginGrants {
+        message: MessageAccess::Full,
+        edit: true,
+        lookup: vec!["granted".into(), "broken".into()],
+        ..PluginGrants::default()
+    };
     settings.tables.insert("granted".into(), Arc::new(Fixed(Ok(Some("value".into())))));
     settings.tables.insert("broken".into(), Arc::new(Fixed(Err("disk on fire".into()))));
     settings.config.insert("act".into(), json!(act));
@@ -83,7 +91,7 @@ pub fn evil(act: &str) -> PluginSettings {
 }
 
 pub fn reused(mut settings: PluginSettings, recycle_calls: u32) -> PluginSettings {
-    settings.instance = InstanceMode::Reuse { recycle_calls };
+    settings.instance_mode = InstanceMode::Reuse { recycle_calls };
     settings
 }
 
@@ -91,34 +99,35 @@ pub async fn load(settings: PluginSettings) -> Arc<WasmPlugin> {
     try_load(settings).await.unwrap_or_else(|e| panic!("{e}"))
 }
 
-pub async fn try_load(settings: PluginSettings) -> Result<Arc<WasmPlugin>, LoadError> {
+pub async fn try_load(settings: PluginSettings) -> Result<Arc<WasmPlugin>, PluginLoadError> {
     sandbox().load(component("evil"), settings).await
 }
 
-pub fn open(plugin: &Arc<WasmPlugin>) -> Box<dyn Guest> {
-    Arc::clone(plugin).open()
+pub fn open(plugin: &Arc<WasmPlugin>) -> Box<dyn PluginSession> {
+    Arc::clone(plugin).open_session()
 }
 
 /// A session before MAIL.
 pub fn session() -> Context {
-    let client = Client { peer: "192.0.2.1:4242".parse().unwrap(), name: Some("client.example".into()), listener: "mx".into() };
-    Context::new(Via::Smtp, Some(Arc::new(client)))
+    let client =
+        SessionClient { peer: "192.0.2.1:4242".parse().unwrap(), name: Some("client.example".into()), listener: "mx".into() };
+    Context::new(Source::Smtp, Some(Arc::new(client)))
 }
 
 /// A complete message.
 pub fn message() -> Context {
     let mut context = session();
-    context.id = Some(QueueIds::default().next(Timestamp::from_millis(1_800_000_000_000)));
-    context.sender = Some(Arc::new(ReversePath::Of(Address::parse("from@a.example").unwrap())));
+    context.id = Some(QueueIdGenerator::default().next(Timestamp::from_millis(1_800_000_000_000)));
+    context.sender = Some(Arc::new(ReversePath::Address(Address::parse("from@a.example").unwrap())));
     let recipient = Recipient::new(Address::parse("to@b.example").unwrap());
     context.push_recipient(recipient, AddressClass::Local, Vec::new());
     let head = HeaderBlock::parse(Bytes::from_static(b"From: from@a.example\r\nSubject: hello\r\n world\r\n"), true);
-    context.head = Some(Arc::new(head));
+    context.header = Some(Arc::new(head));
     context.body = Some(Arc::new(MemoryBody::new(Bytes::from_static(b"the body\r\n"))));
     context
 }
 
 /// One call in a conversation of its own.
-pub async fn call(plugin: &Arc<WasmPlugin>, event: Event, context: &Context) -> Result<Outcome, Fault> {
+pub async fn call(plugin: &Arc<WasmPlugin>, event: Event, context: &Context) -> Result<CallOutcome, Fault> {
     open(plugin).call(&event, context).await
 }

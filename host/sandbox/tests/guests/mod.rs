@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use waxwing_sandbox::{Grants, MessageGrant, PluginSettings};
+use waxwing_sandbox::{MessageAccess, PluginGrants, PluginSettings};
 
 /// A language with an example in `plugins/examples`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Language {
 /// What a filter may do, within limits that an interpreter needs too on a machine that does other work.
 pub fn settings(name: &str) -> PluginSettings {
     let mut settings = PluginSettings::new(name);
-    settings.grants = Grants { message: MessageGrant::Full, edit: true, ..Grants::default() };
+    settings.grants = PluginGrants { message: MessageAccess::Full, edit: true, ..PluginGrants::default() };
     settings.limits.memory_bytes_max = 64 << 20;
     settings.limits.cpu = Duration::from_millis(1000);
     settings.limits.wall = Duration::from_millis(10_000);

@@ -2,13 +2,13 @@
 
 use std::io::Write as _;
 
-use waxwing_types::{BodyType, Notify, Recipient, Return, ReversePath};
+use waxwing_types::{BodyType, DsnReturn, Notify, Recipient, ReversePath};
 
-use super::{JobResult, ServerInfo, SizeLimit};
+use super::{JobResult, ServerCapabilities, SizeLimit};
 
 /// Message to be sent on one connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Job {
+pub struct ClientJob {
     /// Identifier of the job, chosen by the host.
     pub id: u64,
     /// Reverse-path for MAIL FROM.
@@ -24,7 +24,7 @@ pub struct Job {
     /// The message may leave only over verified TLS, and only to a server with REQUIRETLS (RFC 8689).
     pub require_tls: bool,
     /// RET, for a server that offers DSN.
-    pub ret: Option<Return>,
+    pub ret: Option<DsnReturn>,
     /// ENVID as xtext, for a server that offers DSN.
     pub envid: Option<String>,
     /// Address probe: only the replies to MAIL and RCPT are wanted; no message follows, and the host is never asked for
@@ -34,7 +34,7 @@ pub struct Job {
 
 /// Extension needed by a job and missing on the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Missing {
+pub enum MissingExtension {
     /// 8BITMIME (RFC 6152) missing.
     EightBitMime,
     /// BINARYMIME or CHUNKING (RFC 3030) missing.
@@ -45,7 +45,7 @@ pub enum Missing {
     RequireTls,
 }
 
-impl Job {
+impl ClientJob {
     /// Creates a job for an ASCII message without optional parameters.
     #[must_use]
     pub fn new(id: u64, sender: ReversePath, recipients: Vec<Recipient>, size: u64) -> Self {
@@ -54,18 +54,18 @@ impl Job {
     }
 
     /// Returns whether DATA follows RCPT at once.
-    pub(super) fn asks_for_data(&self) -> bool {
-        !self.probe && !self.is_chunked()
+    pub(super) fn sends_data_command(&self) -> bool {
+        !self.probe && !self.uses_bdat()
     }
 
     /// Returns whether the message is sent by BDAT.
-    pub(super) fn is_chunked(&self) -> bool {
+    pub(super) fn uses_bdat(&self) -> bool {
         self.body == BodyType::BinaryMime
     }
 
     /// Returns the result of a job that can't be sent to the server, else `None`. `verified`: the connection is
     /// encrypted and the certificate of the server verified.
-    pub(super) fn refused_by(&self, server: &ServerInfo, verified: bool) -> Option<JobResult> {
+    pub(super) fn unsupported_by(&self, server: &ServerCapabilities, verified: bool) -> Option<JobResult> {
         let size_limit = match server.size {
             Some(SizeLimit::Octets(limit)) => limit,
             Some(SizeLimit::Unstated) | None => u64::MAX,
@@ -75,13 +75,13 @@ impl Job {
         if self.recipients.is_empty() {
             Some(JobResult::Replied(Vec::new()))
         } else if self.require_tls && !(verified && server.require_tls) {
-            missing(Missing::RequireTls)
+            missing(MissingExtension::RequireTls)
         } else if self.smtputf8 && !server.smtputf8 {
-            missing(Missing::SmtpUtf8)
+            missing(MissingExtension::SmtpUtf8)
         } else if self.body == BodyType::BinaryMime && !(server.binary_mime && server.chunking) {
-            missing(Missing::BinaryMime)
+            missing(MissingExtension::BinaryMime)
         } else if self.body == BodyType::EightBitMime && !server.eight_bit_mime {
-            missing(Missing::EightBitMime)
+            missing(MissingExtension::EightBitMime)
         } else if self.size > size_limit {
             Some(JobResult::TooLarge { server_limit: size_limit })
         } else if self.recipients.len() > recipients_max {
@@ -92,7 +92,7 @@ impl Job {
     }
 
     /// Writes MAIL with the parameters supported by the server.
-    pub(super) fn write_mail(&self, server: &ServerInfo, out: &mut Vec<u8>) {
+    pub(super) fn write_mail(&self, server: &ServerCapabilities, out: &mut Vec<u8>) {
         let _ = write!(out, "MAIL FROM:<{}>", self.sender);
         if server.size.is_some() {
             let _ = write!(out, " SIZE={}", self.size);
@@ -112,11 +112,11 @@ impl Job {
         }
         if server.dsn {
             match self.ret {
-                Some(Return::Full) => out.extend_from_slice(b" RET=FULL"),
-                Some(Return::Headers) => out.extend_from_slice(b" RET=HDRS"),
+                Some(DsnReturn::Full) => out.extend_from_slice(b" RET=FULL"),
+                Some(DsnReturn::Headers) => out.extend_from_slice(b" RET=HDRS"),
                 None => {}
             }
-            if let Some(envid) = self.envid.as_deref().filter(|envid| is_xtext(envid)) {
+            if let Some(envid) = self.envid.as_deref().filter(|envid| is_parameter_value(envid)) {
                 let _ = write!(out, " ENVID={envid}");
             }
         }
@@ -124,13 +124,13 @@ impl Job {
     }
 
     /// Writes RCPT for the recipient with the given index; `false` if there is none.
-    pub(super) fn write_rcpt(&self, index: usize, server: &ServerInfo, out: &mut Vec<u8>) -> bool {
+    pub(super) fn write_rcpt(&self, index: usize, server: &ServerCapabilities, out: &mut Vec<u8>) -> bool {
         let Some(recipient) = self.recipients.get(index) else { return false };
         let _ = write!(out, "RCPT TO:<{}>", recipient.address);
         if server.dsn {
             write_notify(recipient.notify, out);
             if let Some(original) = &recipient.original {
-                self.write_original(original, out);
+                self.write_orcpt(original, out);
             }
         }
         out.extend_from_slice(b"\r\n");
@@ -138,11 +138,13 @@ impl Job {
     }
 }
 
-impl Job {
+impl ClientJob {
     /// Writes ORCPT. An original recipient without address type is the address replaced by an alias (RFC 3461 §4.2).
-    fn write_original(&self, original: &str, out: &mut Vec<u8>) {
+    fn write_orcpt(&self, original: &str, out: &mut Vec<u8>) {
         match original.split_once(';') {
-            Some((kind, address)) if is_word(kind) && (is_xtext(address) || self.smtputf8 && is_line(address)) => {
+            Some((kind, address))
+                if is_address_type(kind) && (is_parameter_value(address) || self.smtputf8 && is_utf8_address(address)) =>
+            {
                 let _ = write!(out, " ORCPT={kind};{address}");
             }
             None if original.is_ascii() && !original.is_empty() => {
@@ -174,15 +176,15 @@ fn write_notify(notify: Notify, out: &mut Vec<u8>) {
 
 /// Returns whether a stored text may be written as a parameter value. Guards against command injection from stored
 /// data.
-fn is_xtext(text: &str) -> bool {
+fn is_parameter_value(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && b != b'=')
 }
 
-fn is_word(text: &str) -> bool {
+fn is_address_type(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
 /// Returns whether a text may be a `utf-8` address, with UTF-8 allowed (RFC 6533 §3).
-fn is_line(text: &str) -> bool {
+fn is_utf8_address(text: &str) -> bool {
     !text.is_empty() && !text.chars().any(|c| c.is_control() || c.is_whitespace())
 }

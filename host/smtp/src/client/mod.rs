@@ -1,7 +1,7 @@
 //! Client side: settings, questions, answers and outcomes; [`ClientSession`] holds the states.
 
+mod capabilities;
 mod job;
-mod server_info;
 mod session;
 mod transaction;
 
@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use waxwing_types::{Reply, TlsLevel};
 
-pub use job::{Job, Missing};
-pub use server_info::{Limits, ServerInfo, SizeLimit};
+pub use capabilities::{ServerCapabilities, ServerLimits, SizeLimit};
+pub use job::{ClientJob, MissingExtension};
 pub use session::ClientSession;
 
 /// Limits and texts of a client session. Times are those of Postfix, `smtp_*_timeout`.
@@ -80,7 +80,7 @@ impl ClientSettings {
 /// Question of a client session to the host. The first question is [`ClientQuestion::Next`] with `idle`, before the
 /// greeting is read: a connection is opened for a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Question {
+pub enum ClientQuestion {
     /// Requests the next job.
     Next {
         /// `true`: no job is in progress; the host may wait for a job, within a limit of the host, or answer
@@ -94,17 +94,17 @@ pub enum Question {
         job: u64,
     },
     /// Reports the outcome of a job; each job has exactly one outcome.
-    Outcome(Outcome),
+    Outcome(JobOutcome),
 }
 
 /// Answer of the host to a [`ClientQuestion`]. An answer not fitting the question ends the session: by QUIT when idle,
 /// else by a close.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum ClientAnswer {
     /// For [`ClientQuestion::Next`]: the next job.
-    Job(Job),
+    Job(ClientJob),
     /// For [`ClientQuestion::Next`] without `idle`: no job at present.
-    Nothing,
+    NoJob,
     /// For [`ClientQuestion::Next`]: no further jobs; the session sends QUIT.
     Quit,
     /// For [`ClientQuestion::Body`]: the next piece of the message.
@@ -122,7 +122,7 @@ pub enum Answer {
 
 /// Outcome of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub struct JobOutcome {
     /// Identifier of the job.
     pub job: u64,
     /// Result of the job.
@@ -137,7 +137,7 @@ pub enum JobResult {
     /// One reply for each recipient, in order: a refusal of RCPT, else the final reply, or a refusal of MAIL or DATA.
     Replied(Vec<Reply>),
     /// The server lacks an extension needed by the job; nothing was sent.
-    Unsupported(Missing),
+    Unsupported(MissingExtension),
     /// The server allows fewer recipients in one transaction (RFC 9422 RCPTMAX); nothing was sent.
     TooManyRecipients {
         /// Number of recipients allowed, at least one.
@@ -149,25 +149,25 @@ pub enum JobResult {
         server_limit: u64,
     },
     /// The connection ended before the job.
-    Lost {
+    Disconnected {
         /// Stage of the session at the end of the connection.
-        stage: Stage,
+        stage: ClientStage,
         /// Some command of the job was sent.
         sent_anything: bool,
         /// The final dot was sent: the server may have accepted the message.
         final_dot_sent: bool,
         /// Reason for the end of the connection.
-        reason: LostReason,
+        reason: DisconnectReason,
     },
     /// The greeting, EHLO or HELO was refused; nothing was sent.
-    RefusedSession(Reply),
+    SessionRefused(Reply),
     /// The connection must be encrypted and can't be; nothing was sent.
-    NoTls(NoTls),
+    TlsUnavailable(TlsUnavailable),
 }
 
 /// Reason for the lack of required TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NoTls {
+pub enum TlsUnavailable {
     /// EHLO did not offer STARTTLS.
     NotOffered,
     /// STARTTLS was refused with the given reply.
@@ -180,7 +180,7 @@ pub enum NoTls {
 
 /// Stage of a client session, named by the reply awaited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Stage {
+pub enum ClientStage {
     /// The 220 greeting.
     Greeting,
     /// The reply to EHLO or HELO.
@@ -201,7 +201,7 @@ pub enum Stage {
 
 /// Reason for the loss of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LostReason {
+pub enum DisconnectReason {
     /// The server closed the connection.
     Eof,
     /// No reply in time, or the server did not read in time.

@@ -1,7 +1,7 @@
 //! State machine of a client session.
 
-mod losses;
-mod opening;
+mod connection_setup;
+mod disconnect;
 
 use std::collections::VecDeque;
 use std::mem;
@@ -11,16 +11,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use waxwing_types::{Action, Input, Monotonic, Reply, Session, TlsLevel, TlsSession};
 
-use losses::in_the_clear;
+use disconnect::plaintext_after_starttls;
 
-use super::server_info::first_word;
-use super::transaction::{Progress, Transaction, Wire};
-use super::{Answer, ClientSettings, JobResult, LostReason, NoTls, Outcome, Question, ServerInfo};
-use crate::backlog::Backlog;
+use super::capabilities::first_word;
+use super::transaction::{BodyTransfer, ClientTransaction, TransferState};
+use super::{
+    ClientAnswer, ClientQuestion, ClientSettings, DisconnectReason, JobOutcome, JobResult, ServerCapabilities, TlsUnavailable,
+};
+use crate::dot_stuffing::DotStuffer;
+use crate::input_buffer::InputBuffer;
 use crate::reply::ReplyReader;
-use crate::stuff::DotStuffer;
 
-type Actions = Vec<Action<Question>>;
+type Actions = Vec<Action<ClientQuestion>>;
 
 /// SMTP or LMTP client session on one connection, for any number of jobs. At most two jobs are in progress: one sending
 /// a body or awaiting the final reply, and one with commands pipelined behind the body.
@@ -29,52 +31,52 @@ type Actions = Vec<Action<Question>>;
 #[derive(Debug)]
 pub struct ClientSession {
     settings: Arc<ClientSettings>,
-    phase: Phase,
-    asked: Option<Asked>,
-    server: ServerInfo,
+    phase: ClientPhase,
+    pending_question: Option<PendingClientQuestion>,
+    capabilities: ServerCapabilities,
     /// TLS session of an encrypted connection.
     tls: Option<TlsSession>,
     /// The TLS handshake was requested and is not complete.
-    shaking_hands: bool,
+    tls_handshake: bool,
     /// Number of transactions begun.
-    mails: usize,
-    replies: ReplyReader,
-    backlog: Backlog,
+    transaction_count: usize,
+    reply_reader: ReplyReader,
+    input_buffer: InputBuffer,
     /// Replies expected for the commands sent, in order.
-    awaited: VecDeque<Awaited>,
-    jobs: VecDeque<Transaction>,
-    outcomes: VecDeque<Outcome>,
+    expected_replies: VecDeque<ExpectedReply>,
+    jobs: VecDeque<ClientTransaction>,
+    outcomes: VecDeque<JobOutcome>,
     /// Reason for the end of the connection, recorded while a question was open.
-    doomed: Option<LostReason>,
+    disconnect_reason: Option<DisconnectReason>,
     /// The server has an unfinished transaction open: RSET must precede the next MAIL.
     must_reset: bool,
     deadline: Monotonic,
-    deadline_told: Monotonic,
+    deadline_armed: Monotonic,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum ClientPhase {
     /// Before the server has accepted EHLO or HELO.
-    Opening,
+    Setup,
     Ready,
     /// No more jobs: QUIT follows once nothing is in progress.
-    Leaving,
+    Draining,
     /// QUIT was sent.
-    Quitting,
+    QuitSent,
     /// Closes once every outcome is reported.
-    Ending,
+    Closing,
     Closed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
+enum PendingClientQuestion {
     Next { idle: bool },
     Body,
     Outcome,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Awaited {
+enum ExpectedReply {
     Greeting,
     Ehlo,
     Helo,
@@ -91,28 +93,28 @@ enum Awaited {
 }
 
 impl Session for ClientSession {
-    type Question = Question;
-    type Answer = Answer;
+    type Question = ClientQuestion;
+    type Answer = ClientAnswer;
 
-    fn step(&mut self, now: Monotonic, input: Input<'_, Answer>, actions: &mut Actions) {
-        if self.phase == Phase::Closed {
+    fn step(&mut self, now: Monotonic, input: Input<'_, ClientAnswer>, actions: &mut Actions) {
+        if self.phase == ClientPhase::Closed {
             return;
         }
         let mut fresh: &[u8] = &[];
         match input {
-            Input::Start => self.ask(Question::Next { idle: true }, Asked::Next { idle: true }, actions),
-            Input::Bytes(_) if self.shaking_hands => self.ended(in_the_clear()),
-            Input::Bytes(bytes) if self.asked.is_some() => self.backlog.keep(bytes),
+            Input::Start => self.ask(ClientQuestion::Next { idle: true }, PendingClientQuestion::Next { idle: true }, actions),
+            Input::Bytes(_) if self.tls_handshake => self.set_disconnect_reason(plaintext_after_starttls()),
+            Input::Bytes(bytes) if self.pending_question.is_some() => self.input_buffer.append(bytes),
             Input::Bytes(bytes) => fresh = bytes,
-            Input::Answer(answer) => self.answered(now, answer, actions),
-            Input::Tick if now >= self.deadline => self.ended(LostReason::TimedOut),
-            Input::Tick => self.deadline_told = Monotonic::default(),
-            Input::Eof => self.ended(LostReason::Eof),
-            Input::Secured(tls) => self.secured(now, tls, actions),
-            Input::Shutdown => self.shut_down(),
+            Input::Answer(answer) => self.handle_answer(now, answer, actions),
+            Input::Tick if now >= self.deadline => self.set_disconnect_reason(DisconnectReason::TimedOut),
+            Input::Tick => self.deadline_armed = Monotonic::default(),
+            Input::Eof => self.set_disconnect_reason(DisconnectReason::Eof),
+            Input::Secured(tls) => self.handle_secured(now, tls, actions),
+            Input::Shutdown => self.handle_shutdown(),
         }
-        self.pump(now, fresh, actions);
-        self.tell_deadline(actions);
+        self.advance(now, fresh, actions);
+        self.arm_deadline(actions);
     }
 }
 
@@ -121,29 +123,29 @@ impl ClientSession {
     #[must_use]
     pub fn new(settings: Arc<ClientSettings>) -> Self {
         Self {
-            replies: ReplyReader::new(settings.reply_line_bytes_max, settings.reply_lines_max),
+            reply_reader: ReplyReader::new(settings.reply_line_bytes_max, settings.reply_lines_max),
             settings,
-            phase: Phase::Opening,
-            asked: None,
-            server: ServerInfo::default(),
+            phase: ClientPhase::Setup,
+            pending_question: None,
+            capabilities: ServerCapabilities::default(),
             tls: None,
-            shaking_hands: false,
-            mails: 0,
-            backlog: Backlog::default(),
-            awaited: VecDeque::new(),
+            tls_handshake: false,
+            transaction_count: 0,
+            input_buffer: InputBuffer::default(),
+            expected_replies: VecDeque::new(),
             jobs: VecDeque::new(),
             outcomes: VecDeque::new(),
-            doomed: None,
+            disconnect_reason: None,
             must_reset: false,
             deadline: Monotonic::default(),
-            deadline_told: Monotonic::default(),
+            deadline_armed: Monotonic::default(),
         }
     }
 
     /// Returns the capabilities announced by the server.
     #[must_use]
-    pub fn server(&self) -> &ServerInfo {
-        &self.server
+    pub fn capabilities(&self) -> &ServerCapabilities {
+        &self.capabilities
     }
 
     /// Returns the TLS session, if the connection is encrypted.
@@ -155,156 +157,165 @@ impl ClientSession {
     /// Octets of input held in memory: less than a reply and one input together.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        self.replies.held() + self.backlog.rest().len()
+        self.reply_reader.held_bytes() + self.input_buffer.unread().len()
     }
 
     /// Advances the session until a question is open or more input is needed.
-    fn pump(&mut self, now: Monotonic, fresh: &[u8], actions: &mut Actions) {
-        let mut backlog = mem::take(&mut self.backlog);
-        if !backlog.rest().is_empty() {
-            backlog.keep(fresh);
+    fn advance(&mut self, now: Monotonic, fresh: &[u8], actions: &mut Actions) {
+        let mut backlog = mem::take(&mut self.input_buffer);
+        if !backlog.unread().is_empty() {
+            backlog.append(fresh);
         }
-        let from_backlog = !backlog.rest().is_empty();
-        let mut input = if from_backlog { backlog.rest() } else { fresh };
-        while self.asked.is_none() && self.turn(now, &mut input, actions) {}
+        let from_backlog = !backlog.unread().is_empty();
+        let mut input = if from_backlog { backlog.unread() } else { fresh };
+        while self.pending_question.is_none() && self.advance_once(now, &mut input, actions) {}
         if from_backlog {
             let left = input.len();
-            backlog.leave(left);
-            self.backlog = backlog;
+            backlog.retain_last(left);
+            self.input_buffer = backlog;
         } else {
-            self.backlog.keep(input);
+            self.input_buffer.append(input);
         }
     }
 
     /// Performs the first step due; `false` if no step is possible.
-    fn turn(&mut self, now: Monotonic, input: &mut &[u8], actions: &mut Actions) -> bool {
+    fn advance_once(&mut self, now: Monotonic, input: &mut &[u8], actions: &mut Actions) -> bool {
         if let Some(outcome) = self.outcomes.pop_front() {
-            self.ask(Question::Outcome(outcome), Asked::Outcome, actions);
+            self.ask(ClientQuestion::Outcome(outcome), PendingClientQuestion::Outcome, actions);
             return false;
         }
-        if self.phase == Phase::Ending {
-            self.phase = Phase::Closed;
+        if self.phase == ClientPhase::Closing {
+            self.phase = ClientPhase::Closed;
             *input = &[];
             actions.push(Action::Close);
             return false;
         }
-        let body_of = self.jobs.front().filter(|t| matches!(t.state, Progress::Body(_))).map(|t| t.job.id);
-        let idle = self.jobs.is_empty() && self.awaited.is_empty();
-        match (self.doomed.take(), body_of) {
+        let body_of = self.jobs.front().filter(|t| matches!(t.state, TransferState::Body(_))).map(|t| t.job.id);
+        let idle = self.jobs.is_empty() && self.expected_replies.is_empty();
+        match (self.disconnect_reason.take(), body_of) {
             // Replies received before the end of the connection still count.
-            (Some(LostReason::Eof), None) if !idle => match self.replies.next(input) {
+            (Some(DisconnectReason::Eof), None) if !idle => match self.reply_reader.next(input) {
                 Some(reply) => {
-                    self.doomed = Some(LostReason::Eof);
-                    self.reply(now, reply, actions);
+                    self.disconnect_reason = Some(DisconnectReason::Eof);
+                    self.handle_reply(now, reply, actions);
                 }
-                None => self.lose(&LostReason::Eof),
+                None => self.connection_lost(&DisconnectReason::Eof),
             },
-            (Some(reason), _) => self.lose(&reason),
+            (Some(reason), _) => self.connection_lost(&reason),
             (None, Some(job)) => {
-                self.ask(Question::Body { job }, Asked::Body, actions);
+                self.ask(ClientQuestion::Body { job }, PendingClientQuestion::Body, actions);
                 return false;
             }
-            (None, None) if idle && self.phase == Phase::Leaving => self.quit(now, actions),
+            (None, None) if idle && self.phase == ClientPhase::Draining => self.send_quit(now, actions),
             (None, None) if idle => {
-                self.ask(Question::Next { idle: true }, Asked::Next { idle: true }, actions);
+                self.ask(ClientQuestion::Next { idle: true }, PendingClientQuestion::Next { idle: true }, actions);
                 return false;
             }
-            (None, None) => match self.replies.next(input) {
+            (None, None) => match self.reply_reader.next(input) {
                 // Input behind the reply to STARTTLS was not encrypted: possibly injected (RFC 3207 §6).
                 Some(Ok(reply))
-                    if reply.is_positive() && self.awaited.front() == Some(&Awaited::StartTls) && !input.is_empty() =>
+                    if reply.is_positive()
+                        && self.expected_replies.front() == Some(&ExpectedReply::StartTls)
+                        && !input.is_empty() =>
                 {
-                    self.lose(&in_the_clear());
+                    self.connection_lost(&plaintext_after_starttls());
                 }
-                Some(reply) => self.reply(now, reply, actions),
+                Some(reply) => self.handle_reply(now, reply, actions),
                 None => return false,
             },
         }
         true
     }
 
-    fn answered(&mut self, now: Monotonic, answer: Answer, actions: &mut Actions) {
-        match (self.asked.take(), answer) {
-            (Some(Asked::Next { idle: true }), Answer::Job(job)) => {
-                self.jobs.push_back(Transaction::new(job));
+    fn handle_answer(&mut self, now: Monotonic, answer: ClientAnswer, actions: &mut Actions) {
+        match (self.pending_question.take(), answer) {
+            (Some(PendingClientQuestion::Next { idle: true }), ClientAnswer::Job(job)) => {
+                self.jobs.push_back(ClientTransaction::new(job));
                 match self.phase {
-                    Phase::Opening => self.await_reply(now, Awaited::Greeting),
-                    Phase::Ready | Phase::Leaving | Phase::Quitting | Phase::Ending | Phase::Closed => self.begin(now, actions),
+                    ClientPhase::Setup => self.await_reply(now, ExpectedReply::Greeting),
+                    ClientPhase::Ready
+                    | ClientPhase::Draining
+                    | ClientPhase::QuitSent
+                    | ClientPhase::Closing
+                    | ClientPhase::Closed => self.start_transaction(now, actions),
                 }
             }
-            (Some(Asked::Next { idle: true }), _) if self.phase == Phase::Opening => self.phase = Phase::Ending,
-            (Some(Asked::Next { idle: true }), _) => self.quit(now, actions),
-            (Some(Asked::Next { idle: false }), Answer::Job(job)) => {
-                self.jobs.push_back(Transaction::new(job));
-                self.begin(now, actions);
+            (Some(PendingClientQuestion::Next { idle: true }), _) if self.phase == ClientPhase::Setup => {
+                self.phase = ClientPhase::Closing
             }
-            (Some(Asked::Next { idle: false }), Answer::Quit) => self.quit(now, actions),
-            (Some(Asked::Next { idle: false }), _) => {}
-            (Some(Asked::Body), Answer::Body { chunk, last }) => self.body(now, chunk, last, actions),
-            (Some(Asked::Body), _) => self.doomed = Some(LostReason::Aborted),
-            (Some(Asked::Outcome) | None, _) => {}
+            (Some(PendingClientQuestion::Next { idle: true }), _) => self.send_quit(now, actions),
+            (Some(PendingClientQuestion::Next { idle: false }), ClientAnswer::Job(job)) => {
+                self.jobs.push_back(ClientTransaction::new(job));
+                self.start_transaction(now, actions);
+            }
+            (Some(PendingClientQuestion::Next { idle: false }), ClientAnswer::Quit) => self.send_quit(now, actions),
+            (Some(PendingClientQuestion::Next { idle: false }), _) => {}
+            (Some(PendingClientQuestion::Body), ClientAnswer::Body { chunk, last }) => self.send_body(now, chunk, last, actions),
+            (Some(PendingClientQuestion::Body), _) => self.disconnect_reason = Some(DisconnectReason::Aborted),
+            (Some(PendingClientQuestion::Outcome) | None, _) => {}
         }
     }
 
     /// Sends the commands of the newest job, or reports at once a job the server can't take.
-    fn begin(&mut self, now: Monotonic, actions: &mut Actions) {
+    fn start_transaction(&mut self, now: Monotonic, actions: &mut Actions) {
         let Some(mut transaction) = self.jobs.pop_back() else { return };
         let job = &transaction.job;
         let verified = self.tls.as_ref().is_some_and(|tls| tls.verified);
-        let refused = job.refused_by(&self.server, verified);
+        let refused = job.unsupported_by(&self.capabilities, verified);
         if let Some(result) = refused {
-            self.tell(job.id, result);
+            self.report_outcome(job.id, result);
             return;
         }
         let mut out = Vec::with_capacity(128 + 64 * job.recipients.len());
         if mem::take(&mut self.must_reset) {
             out.extend_from_slice(b"RSET\r\n");
-            self.awaited.push_back(Awaited::Rset);
+            self.expected_replies.push_back(ExpectedReply::Rset);
         }
-        if self.server.pipelining {
-            job.write_mail(&self.server, &mut out);
-            self.awaited.push_back(Awaited::Mail);
+        if self.capabilities.pipelining {
+            job.write_mail(&self.capabilities, &mut out);
+            self.expected_replies.push_back(ExpectedReply::Mail);
             for index in 0..job.recipients.len() {
-                job.write_rcpt(index, &self.server, &mut out);
-                self.awaited.push_back(Awaited::Rcpt);
+                job.write_rcpt(index, &self.capabilities, &mut out);
+                self.expected_replies.push_back(ExpectedReply::Rcpt);
             }
             // A chunk must not be sent before a recipient is known to be accepted (RFC 3030 §2).
-            if job.asks_for_data() {
+            if job.sends_data_command() {
                 out.extend_from_slice(b"DATA\r\n");
-                self.awaited.push_back(Awaited::Data);
+                self.expected_replies.push_back(ExpectedReply::Data);
             }
         } else if out.is_empty() {
-            job.write_mail(&self.server, &mut out);
-            self.awaited.push_back(Awaited::Mail);
+            job.write_mail(&self.capabilities, &mut out);
+            self.expected_replies.push_back(ExpectedReply::Mail);
         }
-        self.mails += 1;
+        self.transaction_count += 1;
         // RFC 9422 §4.1: no more transactions than the server allows.
-        if self.phase == Phase::Ready && self.server.limits.mail_max.is_some_and(|max| self.mails >= max) {
-            self.phase = Phase::Leaving;
+        if self.phase == ClientPhase::Ready && self.capabilities.limits.mail_max.is_some_and(|max| self.transaction_count >= max)
+        {
+            self.phase = ClientPhase::Draining;
         }
-        transaction.state = Progress::Commands;
+        transaction.state = TransferState::CommandsSent;
         self.jobs.push_back(transaction);
         actions.push(Action::Send(Bytes::from(out)));
-        self.arm(now);
+        self.update_deadline(now);
     }
 
-    fn body(&mut self, now: Monotonic, chunk: Bytes, last: bool, actions: &mut Actions) {
-        let Some(Transaction { state, .. }) = self.jobs.front_mut() else { return };
-        let Progress::Body(wire) = state else { return };
+    fn send_body(&mut self, now: Monotonic, chunk: Bytes, last: bool, actions: &mut Actions) {
+        let Some(ClientTransaction { state, .. }) = self.jobs.front_mut() else { return };
+        let TransferState::Body(wire) = state else { return };
         match wire {
-            Wire::Dots(stuffer) => {
+            BodyTransfer::Data(stuffer) => {
                 let octets = stuffer.stuff(chunk);
                 if !octets.is_empty() {
                     actions.push(Action::Send(octets));
                 }
                 if !last {
-                    return self.arm(now);
+                    return self.update_deadline(now);
                 }
-                actions.push(Action::Send(mem::take(stuffer).end()));
+                actions.push(Action::Send(mem::take(stuffer).finish()));
             }
-            Wire::Chunks => {
+            BodyTransfer::Bdat => {
                 if chunk.is_empty() && !last {
-                    return self.arm(now);
+                    return self.update_deadline(now);
                 }
                 let mark = if last { " LAST" } else { "" };
                 actions.push(Action::Send(Bytes::from(format!("BDAT {}{mark}\r\n", chunk.len()))));
@@ -312,247 +323,248 @@ impl ClientSession {
                     actions.push(Action::Send(chunk));
                 }
                 if !last {
-                    *state = Progress::ChunkSent;
-                    return self.await_reply(now, Awaited::Chunk);
+                    *state = TransferState::ChunkSent;
+                    return self.await_reply(now, ExpectedReply::Chunk);
                 }
             }
         }
-        *state = Progress::FinalDot;
-        self.await_final(now);
+        *state = TransferState::FinalDot;
+        self.await_final_replies(now);
         // RFC 2920 §3.1: the next commands may share a group with the end of a message.
-        if self.server.pipelining && self.phase == Phase::Ready && self.doomed.is_none() {
-            self.ask(Question::Next { idle: false }, Asked::Next { idle: false }, actions);
+        if self.capabilities.pipelining && self.phase == ClientPhase::Ready && self.disconnect_reason.is_none() {
+            self.ask(ClientQuestion::Next { idle: false }, PendingClientQuestion::Next { idle: false }, actions);
         }
     }
 
     /// Expects the replies to the end of a message: one, or in LMTP one for each accepted recipient (RFC 2033 §4.2).
-    fn await_final(&mut self, now: Monotonic) {
+    fn await_final_replies(&mut self, now: Monotonic) {
         let replies = match self.jobs.front() {
-            Some(transaction) if self.settings.lmtp => transaction.taken().max(1),
+            Some(transaction) if self.settings.lmtp => transaction.accepted_count().max(1),
             Some(_) | None => 1,
         };
         for _ in 0..replies {
-            self.await_reply(now, Awaited::FinalDot);
+            self.await_reply(now, ExpectedReply::FinalDot);
         }
     }
 
-    fn reply(&mut self, now: Monotonic, reply: Result<Reply, crate::ReplyFault>, actions: &mut Actions) {
+    fn handle_reply(&mut self, now: Monotonic, reply: Result<Reply, crate::ReplyParseError>, actions: &mut Actions) {
         let reply = match reply {
             Ok(reply) => reply,
-            Err(fault) => return self.lose(&LostReason::Garbage(fault.to_string())),
+            Err(fault) => return self.connection_lost(&DisconnectReason::Garbage(fault.to_string())),
         };
-        let Some(awaited) = self.awaited.pop_front() else {
-            return self.lose(&LostReason::Garbage(format!("unsolicited reply: {reply}")));
+        let Some(awaited) = self.expected_replies.pop_front() else {
+            return self.connection_lost(&DisconnectReason::Garbage(format!("unsolicited reply: {reply}")));
         };
         if reply.code() == 421 {
-            self.closing(awaited, reply);
+            self.handle_421(awaited, reply);
         } else {
-            self.expected(now, awaited, reply, actions);
+            self.handle_expected_reply(now, awaited, reply, actions);
         }
-        self.arm(now);
+        self.update_deadline(now);
     }
 
-    fn expected(&mut self, now: Monotonic, awaited: Awaited, reply: Reply, actions: &mut Actions) {
+    fn handle_expected_reply(&mut self, now: Monotonic, awaited: ExpectedReply, reply: Reply, actions: &mut Actions) {
         match (awaited, reply.code() / 100) {
-            (Awaited::Greeting, 2) => {
-                self.server.name = first_word(&reply);
-                self.hello(now, actions);
+            (ExpectedReply::Greeting, 2) => {
+                self.capabilities.name = first_word(&reply);
+                self.send_ehlo(now, actions);
             }
-            (Awaited::Ehlo, 2) => {
-                self.server = ServerInfo::of(&reply);
-                self.greeted(now, actions);
+            (ExpectedReply::Ehlo, 2) => {
+                self.capabilities = ServerCapabilities::from_ehlo_reply(&reply);
+                self.ehlo_accepted(now, actions);
             }
-            (Awaited::Ehlo, 5) if !self.settings.lmtp => self.say_hello("HELO", Awaited::Helo, now, actions),
-            (Awaited::Helo, 2) => {
-                self.server = ServerInfo { name: first_word(&reply), ..ServerInfo::default() };
-                self.greeted(now, actions);
+            (ExpectedReply::Ehlo, 5) if !self.settings.lmtp => self.send_helo_command("HELO", ExpectedReply::Helo, now, actions),
+            (ExpectedReply::Helo, 2) => {
+                self.capabilities = ServerCapabilities { name: first_word(&reply), ..ServerCapabilities::default() };
+                self.ehlo_accepted(now, actions);
             }
-            (Awaited::StartTls, 2) => {
-                self.shaking_hands = true;
+            (ExpectedReply::StartTls, 2) => {
+                self.tls_handshake = true;
                 actions.push(Action::StartTls);
             }
-            (Awaited::StartTls, 4 | 5) if self.settings.tls == TlsLevel::May => self.ready(now, actions),
-            (Awaited::StartTls, 4 | 5) => self.no_tls(&NoTls::Refused(reply), actions),
-            (Awaited::Greeting | Awaited::Ehlo | Awaited::Helo, 4 | 5) => {
+            (ExpectedReply::StartTls, 4 | 5) if self.settings.tls == TlsLevel::May => self.start_first_job(now, actions),
+            (ExpectedReply::StartTls, 4 | 5) => self.refuse_without_tls(&TlsUnavailable::Refused(reply), actions),
+            (ExpectedReply::Greeting | ExpectedReply::Ehlo | ExpectedReply::Helo, 4 | 5) => {
                 actions.push(Action::Send(Bytes::from_static(b"QUIT\r\n")));
                 self.refuse_session(&reply);
             }
-            (Awaited::Mail, 2 | 4 | 5) => self.mail_answered(reply, actions),
-            (Awaited::Rcpt, 2 | 4 | 5) => self.rcpt_answered(reply, actions),
-            (Awaited::Data, 3) => self.data_begins(now, actions),
-            (Awaited::Data, 4 | 5) => {
+            (ExpectedReply::Mail, 2 | 4 | 5) => self.mail_answered(reply, actions),
+            (ExpectedReply::Rcpt, 2 | 4 | 5) => self.rcpt_answered(reply, actions),
+            (ExpectedReply::Data, 3) => self.start_data(now, actions),
+            (ExpectedReply::Data, 4 | 5) => {
                 self.must_reset = self.jobs.front().is_some_and(|t| t.mail_refused.is_none());
-                self.finish(&reply);
+                self.finish_job(&reply);
             }
-            (Awaited::Chunk, 2) => self.next_chunk(),
-            (Awaited::Chunk, 4 | 5) => {
+            (ExpectedReply::Chunk, 2) => self.continue_bdat(),
+            (ExpectedReply::Chunk, 4 | 5) => {
                 self.must_reset = true;
-                self.finish(&reply);
+                self.finish_job(&reply);
             }
-            (Awaited::FinalDot, 2 | 4 | 5) => self.final_answered(reply),
+            (ExpectedReply::FinalDot, 2 | 4 | 5) => self.final_answered(reply),
             // Any reply will do: after a failed RSET, MAIL fails too.
-            (Awaited::Rset, _) => self.next_single(Awaited::Rset, actions),
-            (Awaited::Quit, _) => self.phase = Phase::Ending,
+            (ExpectedReply::Rset, _) => self.send_next_command(ExpectedReply::Rset, actions),
+            (ExpectedReply::Quit, _) => self.phase = ClientPhase::Closing,
             (_, _) => {
-                self.awaited.push_front(awaited);
-                self.lose(&LostReason::Garbage(format!("a reply that can't stand here: {reply}")));
+                self.expected_replies.push_front(awaited);
+                self.connection_lost(&DisconnectReason::Garbage(format!("a reply that can't stand here: {reply}")));
             }
         }
     }
 
-    fn ready(&mut self, now: Monotonic, actions: &mut Actions) {
-        self.phase = Phase::Ready;
-        self.begin(now, actions);
+    fn start_first_job(&mut self, now: Monotonic, actions: &mut Actions) {
+        self.phase = ClientPhase::Ready;
+        self.start_transaction(now, actions);
     }
 
     fn mail_answered(&mut self, reply: Reply, actions: &mut Actions) {
         let refused = !reply.is_positive();
-        if refused && !self.server.pipelining {
-            return self.finish(&reply);
+        if refused && !self.capabilities.pipelining {
+            return self.finish_job(&reply);
         }
         if let Some(transaction) = self.jobs.front_mut() {
             transaction.mail_refused = refused.then_some(reply);
         }
-        self.next_single(Awaited::Mail, actions);
+        self.send_next_command(ExpectedReply::Mail, actions);
     }
 
     fn rcpt_answered(&mut self, reply: Reply, actions: &mut Actions) {
         let Some(transaction) = self.jobs.front_mut() else { return };
-        transaction.recipients.push((!reply.is_positive()).then(|| reply.clone()));
+        transaction.recipient_refusals.push((!reply.is_positive()).then(|| reply.clone()));
         if transaction.job.probe && reply.is_positive() {
             // A probe has no later reply for the recipient.
-            transaction.finals.push_back(reply.clone());
+            transaction.final_replies.push_back(reply.clone());
         }
         let all = transaction.all_answered();
-        let no_recipient = !transaction.has_recipient() && (!self.server.pipelining || transaction.job.is_chunked());
+        let no_recipient = !transaction.has_recipient() && (!self.capabilities.pipelining || transaction.job.uses_bdat());
         if all && (no_recipient || transaction.job.probe) {
             self.must_reset = transaction.mail_refused.is_none();
-            return self.finish(&reply);
+            return self.finish_job(&reply);
         }
-        if all && transaction.job.is_chunked() {
-            transaction.state = Progress::Body(Wire::Chunks);
+        if all && transaction.job.uses_bdat() {
+            transaction.state = TransferState::Body(BodyTransfer::Bdat);
             return;
         }
-        self.next_single(Awaited::Rcpt, actions);
+        self.send_next_command(ExpectedReply::Rcpt, actions);
     }
 
     /// Continues with the next chunk after a positive reply to BDAT.
-    fn next_chunk(&mut self) {
+    fn continue_bdat(&mut self) {
         if let Some(transaction) = self.jobs.front_mut() {
-            transaction.state = Progress::Body(Wire::Chunks);
+            transaction.state = TransferState::Body(BodyTransfer::Bdat);
         }
     }
 
     /// Handles a final reply. In LMTP the last of the final replies ends the job.
     fn final_answered(&mut self, reply: Reply) {
-        if self.awaited.front() == Some(&Awaited::FinalDot)
+        if self.expected_replies.front() == Some(&ExpectedReply::FinalDot)
             && let Some(transaction) = self.jobs.front_mut()
         {
-            transaction.finals.push_back(reply);
+            transaction.final_replies.push_back(reply);
         } else {
-            self.finish(&reply);
+            self.finish_job(&reply);
         }
     }
 
     /// Without PIPELINING: sends the command following the command just answered.
-    fn next_single(&mut self, answered: Awaited, actions: &mut Actions) {
-        if self.server.pipelining {
+    fn send_next_command(&mut self, answered: ExpectedReply, actions: &mut Actions) {
+        if self.capabilities.pipelining {
             return;
         }
         let Some(transaction) = self.jobs.pop_front() else { return };
         let mut out = Vec::new();
-        if answered == Awaited::Rset {
-            transaction.job.write_mail(&self.server, &mut out);
-            self.awaited.push_back(Awaited::Mail);
-        } else if transaction.job.write_rcpt(transaction.recipients.len(), &self.server, &mut out) {
-            self.awaited.push_back(Awaited::Rcpt);
+        if answered == ExpectedReply::Rset {
+            transaction.job.write_mail(&self.capabilities, &mut out);
+            self.expected_replies.push_back(ExpectedReply::Mail);
+        } else if transaction.job.write_rcpt(transaction.recipient_refusals.len(), &self.capabilities, &mut out) {
+            self.expected_replies.push_back(ExpectedReply::Rcpt);
         } else {
             out.extend_from_slice(b"DATA\r\n");
-            self.awaited.push_back(Awaited::Data);
+            self.expected_replies.push_back(ExpectedReply::Data);
         }
         self.jobs.push_front(transaction);
         actions.push(Action::Send(Bytes::from(out)));
     }
 
-    fn data_begins(&mut self, now: Monotonic, actions: &mut Actions) {
+    fn start_data(&mut self, now: Monotonic, actions: &mut Actions) {
         let Some(transaction) = self.jobs.front_mut() else { return };
         if transaction.has_recipient() {
-            transaction.state = Progress::Body(Wire::Dots(DotStuffer::new()));
+            transaction.state = TransferState::Body(BodyTransfer::Data(DotStuffer::new()));
         } else {
-            transaction.state = Progress::EmptyBody;
+            transaction.state = TransferState::EmptyBody;
             actions.push(Action::Send(Bytes::from_static(b".\r\n")));
-            self.await_reply(now, Awaited::FinalDot);
+            self.await_reply(now, ExpectedReply::FinalDot);
         }
     }
 
     /// Completes the front job with its last reply.
-    fn finish(&mut self, last: &Reply) {
+    fn finish_job(&mut self, last: &Reply) {
         if let Some(transaction) = self.jobs.pop_front() {
-            let (job, result) = transaction.replied(last);
-            self.tell(job, result);
+            let (job, result) = transaction.into_result(last);
+            self.report_outcome(job, result);
         }
     }
 
-    fn tell(&mut self, job: u64, result: JobResult) {
-        self.outcomes.push_back(Outcome { job, result, dsn: self.server.dsn });
+    fn report_outcome(&mut self, job: u64, result: JobResult) {
+        self.outcomes.push_back(JobOutcome { job, result, dsn: self.capabilities.dsn });
     }
 
-    fn quit(&mut self, now: Monotonic, actions: &mut Actions) {
-        self.phase = Phase::Quitting;
+    fn send_quit(&mut self, now: Monotonic, actions: &mut Actions) {
+        self.phase = ClientPhase::QuitSent;
         actions.push(Action::Send(Bytes::from_static(b"QUIT\r\n")));
-        self.await_reply(now, Awaited::Quit);
+        self.await_reply(now, ExpectedReply::Quit);
     }
 
     /// Records the reason for the end of the connection; with a question open the session continues after the answer.
-    fn ended(&mut self, reason: LostReason) {
-        self.doomed.get_or_insert(reason);
+    fn set_disconnect_reason(&mut self, reason: DisconnectReason) {
+        self.disconnect_reason.get_or_insert(reason);
     }
 
     /// Shuts down: completes a message possibly received by the server, begins no other.
-    fn shut_down(&mut self) {
-        let reached = self.jobs.front().is_some_and(|t| !matches!(t.state, Progress::Waiting | Progress::Commands));
+    fn handle_shutdown(&mut self) {
+        let reached =
+            self.jobs.front().is_some_and(|t| !matches!(t.state, TransferState::NotStarted | TransferState::CommandsSent));
         match self.phase {
-            Phase::Ready if reached || self.jobs.is_empty() => self.phase = Phase::Leaving,
-            Phase::Opening | Phase::Ready => self.ended(LostReason::Shutdown),
-            Phase::Leaving | Phase::Quitting | Phase::Ending | Phase::Closed => {}
+            ClientPhase::Ready if reached || self.jobs.is_empty() => self.phase = ClientPhase::Draining,
+            ClientPhase::Setup | ClientPhase::Ready => self.set_disconnect_reason(DisconnectReason::Shutdown),
+            ClientPhase::Draining | ClientPhase::QuitSent | ClientPhase::Closing | ClientPhase::Closed => {}
         }
     }
 
-    fn await_reply(&mut self, now: Monotonic, awaited: Awaited) {
-        self.awaited.push_back(awaited);
-        self.arm(now);
+    fn await_reply(&mut self, now: Monotonic, awaited: ExpectedReply) {
+        self.expected_replies.push_back(awaited);
+        self.update_deadline(now);
     }
 
     /// Sets the deadline for the first reply expected.
-    fn arm(&mut self, now: Monotonic) {
+    fn update_deadline(&mut self, now: Monotonic) {
         let settings = &self.settings;
-        let in_body = self.jobs.front().is_some_and(|t| matches!(t.state, Progress::Body(_)));
-        let time: Duration = match self.awaited.front() {
+        let in_body = self.jobs.front().is_some_and(|t| matches!(t.state, TransferState::Body(_)));
+        let time: Duration = match self.expected_replies.front() {
             _ if in_body => settings.data_xfer_timeout,
-            Some(Awaited::Greeting) => settings.greeting_timeout,
-            Some(Awaited::Ehlo | Awaited::Helo) => settings.helo_timeout,
-            Some(Awaited::Rset) => settings.rset_timeout,
-            Some(Awaited::Mail) => settings.mail_timeout,
-            Some(Awaited::Rcpt) => settings.rcpt_timeout,
-            Some(Awaited::StartTls) => settings.starttls_timeout,
-            None if self.shaking_hands => settings.starttls_timeout,
-            Some(Awaited::Data) => settings.data_init_timeout,
-            Some(Awaited::Chunk) => settings.data_xfer_timeout,
-            Some(Awaited::FinalDot) => settings.data_done_timeout,
-            Some(Awaited::Quit) => settings.quit_timeout,
+            Some(ExpectedReply::Greeting) => settings.greeting_timeout,
+            Some(ExpectedReply::Ehlo | ExpectedReply::Helo) => settings.helo_timeout,
+            Some(ExpectedReply::Rset) => settings.rset_timeout,
+            Some(ExpectedReply::Mail) => settings.mail_timeout,
+            Some(ExpectedReply::Rcpt) => settings.rcpt_timeout,
+            Some(ExpectedReply::StartTls) => settings.starttls_timeout,
+            None if self.tls_handshake => settings.starttls_timeout,
+            Some(ExpectedReply::Data) => settings.data_init_timeout,
+            Some(ExpectedReply::Chunk) => settings.data_xfer_timeout,
+            Some(ExpectedReply::FinalDot) => settings.data_done_timeout,
+            Some(ExpectedReply::Quit) => settings.quit_timeout,
             None => return,
         };
         self.deadline = now + time;
     }
 
-    fn ask(&mut self, question: Question, asked: Asked, actions: &mut Actions) {
-        self.asked = Some(asked);
+    fn ask(&mut self, question: ClientQuestion, asked: PendingClientQuestion, actions: &mut Actions) {
+        self.pending_question = Some(asked);
         actions.push(Action::Ask(question));
     }
 
-    fn tell_deadline(&mut self, actions: &mut Actions) {
-        if self.deadline != self.deadline_told && self.phase != Phase::Closed {
-            self.deadline_told = self.deadline;
+    fn arm_deadline(&mut self, actions: &mut Actions) {
+        if self.deadline != self.deadline_armed && self.phase != ClientPhase::Closed {
+            self.deadline_armed = self.deadline;
             actions.push(Action::WakeAt(self.deadline));
         }
     }

@@ -1,8 +1,8 @@
 //! Server side: settings, questions and answers; [`ServerSession`] holds the states.
 
-mod chunks;
-mod exchange;
-mod hello;
+mod auth;
+mod bdat;
+mod ehlo;
 mod parameters;
 mod replies;
 mod session;
@@ -13,7 +13,7 @@ mod transaction;
 use std::fmt;
 
 use bytes::Bytes;
-use waxwing_types::{Address, BodyType, Notify, Parameter, Reply, Return, ReversePath, TlsSession};
+use waxwing_types::{Address, BodyType, DsnReturn, Notify, Parameter, Reply, ReversePath, TlsSession};
 
 pub use session::ServerSession;
 pub use settings::{BareNewline, Protocol, ServerSettings};
@@ -21,7 +21,7 @@ pub use settings::{BareNewline, Protocol, ServerSettings};
 /// Question of a server session to the host. A transaction ends with any answer to [`ServerQuestion::EndOfData`], with
 /// [`ServerQuestion::Reset`], and with the session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Question {
+pub enum ServerQuestion {
     /// A client has connected. [`ServerAnswer::Ok`] sends the greeting of the settings; a 220 reply replaces the
     /// greeting; a negative reply closes the connection.
     Connect,
@@ -90,13 +90,13 @@ pub struct MailOptions {
     /// REQUIRETLS was given (RFC 8689).
     pub require_tls: bool,
     /// RET parameter (RFC 3461 §4.3).
-    pub ret: Option<Return>,
+    pub ret: Option<DsnReturn>,
     /// ENVID, as xtext (RFC 3461 §4.4).
     pub envid: Option<String>,
     /// AUTH parameter, decoded; `<>` stands for no mailbox (RFC 4954 §5).
     pub auth: Option<String>,
     /// PRDR was given (draft-hall-prdr): the client requests a reply for each recipient.
-    pub each_recipient: bool,
+    pub prdr: bool,
 }
 
 /// Parsed parameters of RCPT.
@@ -105,7 +105,7 @@ pub struct RcptOptions {
     /// NOTIFY parameter (RFC 3461 §4.1).
     pub notify: Notify,
     /// ORCPT as `type;xtext` (RFC 3461 §4.2).
-    pub original: Option<String>,
+    pub orcpt: Option<String>,
 }
 
 /// Step of an AUTH exchange.
@@ -133,12 +133,12 @@ impl fmt::Debug for AuthStep {
 
 /// Answer of the host to a [`ServerQuestion`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum ServerAnswer {
     /// Accepts with the default reply of the session.
     Ok,
     /// For [`ServerQuestion::Helo`]: accepts, and leaves the extensions with the given keywords (upper case) out of the
     /// EHLO reply. For other questions the same as [`ServerAnswer::Ok`].
-    OkWithout(Vec<String>),
+    OkWithoutExtensions(Vec<String>),
     /// Accepts or rejects with the given reply. A code not fitting the question is replaced by the default reply, or by
     /// 451 at the end of data.
     Reply(Reply),
@@ -148,7 +148,7 @@ pub enum Answer {
     Committed(Reply),
     /// As [`ServerAnswer::Committed`], with PRDR or in LMTP (RFC 2033): a reply for each accepted RCPT, in order. At
     /// least one reply is positive.
-    CommittedEach(Vec<Reply>),
+    CommittedPerRecipient(Vec<Reply>),
     /// For [`ServerQuestion::Auth`]: challenge for the client, not yet base64-encoded.
     Challenge(Vec<u8>),
     /// For [`ServerQuestion::Auth`]: the client is authenticated.

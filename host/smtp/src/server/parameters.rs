@@ -1,6 +1,6 @@
 //! Parser for the parameters of MAIL and RCPT, limited to offered extensions.
 
-use waxwing_types::{Address, BodyType, Notify, Parameter, Return};
+use waxwing_types::{Address, BodyType, DsnReturn, Notify, Parameter};
 
 use super::{MailOptions, RcptOptions, ServerSettings};
 use crate::xtext;
@@ -25,17 +25,17 @@ pub(super) enum ParameterError {
 
 /// State of the connection on which offers depend, beyond the settings.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Standing {
+pub(super) struct ParameterContext {
     pub(super) tls: bool,
     pub(super) auth_offered: bool,
     pub(super) authenticated: bool,
 }
 
 /// Parses the parameters behind MAIL FROM; returns SIZE (RFC 1870) separately.
-pub(super) fn mail(
+pub(super) fn parse_mail(
     parameters: &[Parameter],
     settings: &ServerSettings,
-    context: Standing,
+    context: ParameterContext,
 ) -> Result<(Option<u64>, MailOptions), ParameterError> {
     use ParameterError::{BadValue, NeedsTls, Unsupported};
     let (mut size, mut options) = (None, MailOptions::default());
@@ -43,19 +43,19 @@ pub(super) fn mail(
     for (keyword, value) in parameters {
         let text = value.as_deref().unwrap_or_default();
         match keyword.as_str() {
-            "SIZE" => size = Some(read_size(text).ok_or(BadValue)?),
-            "BODY" => options.body = read_body(text, settings.chunking).ok_or(BadValue)?,
+            "SIZE" => size = Some(parse_size(text).ok_or(BadValue)?),
+            "BODY" => options.body = parse_body(text, settings.chunking).ok_or(BadValue)?,
             "SMTPUTF8" if settings.smtputf8 => options.smtputf8 = flag(value)?,
             "REQUIRETLS" if settings.requiretls && context.tls => options.require_tls = flag(value)?,
             "REQUIRETLS" if settings.requiretls && settings.starttls => return Err(NeedsTls),
-            "RET" if settings.dsn => options.ret = Some(read_return(text).ok_or(BadValue)?),
-            "ENVID" if settings.dsn => options.envid = Some(read_envid(text).ok_or(BadValue)?),
+            "RET" if settings.dsn => options.ret = Some(parse_ret(text).ok_or(BadValue)?),
+            "ENVID" if settings.dsn => options.envid = Some(parse_envid(text).ok_or(BadValue)?),
             "AUTH" if context.auth_offered || context.authenticated => {
-                let auth = read_auth(text).ok_or(BadValue)?;
+                let auth = parse_auth(text).ok_or(BadValue)?;
                 // RFC 4954 §5: an unauthenticated client must not assert an identity.
                 options.auth = Some(if context.authenticated { auth } else { "<>".to_owned() });
             }
-            "PRDR" if settings.prdr => options.each_recipient = flag(value)?,
+            "PRDR" if settings.prdr => options.prdr = flag(value)?,
             _ => return Err(Unsupported),
         }
     }
@@ -63,13 +63,13 @@ pub(super) fn mail(
 }
 
 /// Parses the parameters behind RCPT TO.
-pub(super) fn rcpt(parameters: &[Parameter], settings: &ServerSettings) -> Result<RcptOptions, ParameterError> {
+pub(super) fn parse_rcpt(parameters: &[Parameter], settings: &ServerSettings) -> Result<RcptOptions, ParameterError> {
     let mut options = RcptOptions::default();
     for (keyword, value) in parameters {
         let text = value.as_deref().unwrap_or_default();
         match keyword.as_str() {
-            "NOTIFY" if settings.dsn => options.notify = read_notify(text).ok_or(ParameterError::BadValue)?,
-            "ORCPT" if settings.dsn => options.original = Some(read_original(text).ok_or(ParameterError::BadValue)?),
+            "NOTIFY" if settings.dsn => options.notify = parse_notify(text).ok_or(ParameterError::BadValue)?,
+            "ORCPT" if settings.dsn => options.orcpt = Some(parse_orcpt(text).ok_or(ParameterError::BadValue)?),
             _ => return Err(ParameterError::Unsupported),
         }
     }
@@ -77,12 +77,12 @@ pub(super) fn rcpt(parameters: &[Parameter], settings: &ServerSettings) -> Resul
 }
 
 /// Parses one to twenty digits (RFC 1870 §4); a number beyond 64 bits exceeds every limit.
-fn read_size(value: &str) -> Option<u64> {
+fn parse_size(value: &str) -> Option<u64> {
     let ok = (1..=20).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_digit());
     ok.then(|| value.parse().unwrap_or(u64::MAX))
 }
 
-fn read_body(value: &str, chunking: bool) -> Option<BodyType> {
+fn parse_body(value: &str, chunking: bool) -> Option<BodyType> {
     match value.to_ascii_uppercase().as_str() {
         "7BIT" => Some(BodyType::SevenBit),
         "8BITMIME" => Some(BodyType::EightBitMime),
@@ -91,16 +91,16 @@ fn read_body(value: &str, chunking: bool) -> Option<BodyType> {
     }
 }
 
-fn read_return(value: &str) -> Option<Return> {
+fn parse_ret(value: &str) -> Option<DsnReturn> {
     match value.to_ascii_uppercase().as_str() {
-        "FULL" => Some(Return::Full),
-        "HDRS" => Some(Return::Headers),
+        "FULL" => Some(DsnReturn::Full),
+        "HDRS" => Some(DsnReturn::Headers),
         _ => None,
     }
 }
 
 /// Parses ENVID. DSNs repeat the value, so the decoded form must be printable too.
-fn read_envid(value: &str) -> Option<String> {
+fn parse_envid(value: &str) -> Option<String> {
     let ok = (1..=ENVID_BYTES_MAX).contains(&value.len()) && is_printable(&xtext::decode(value)?);
     ok.then(|| value.to_owned())
 }
@@ -110,7 +110,7 @@ fn is_printable(octets: &[u8]) -> bool {
 }
 
 /// Parses `NEVER`, alone, or a list of conditions (RFC 3461 §4.1).
-fn read_notify(value: &str) -> Option<Notify> {
+fn parse_notify(value: &str) -> Option<Notify> {
     if value.eq_ignore_ascii_case("NEVER") {
         return Some(Notify::Never);
     }
@@ -129,7 +129,7 @@ fn read_notify(value: &str) -> Option<Notify> {
 /// Parses `type;xtext` (RFC 3461 §4.2); the address type is an atom. The xtext may decode to UTF-8 for any type:
 /// Postfix sends a recipient with SMTPUTF8 as `rfc822;gr+C3+BC...`, and a refusal would lose the mail. DSNs show the
 /// value as sent.
-fn read_original(value: &str) -> Option<String> {
+fn parse_orcpt(value: &str) -> Option<String> {
     let (kind, address) = value.split_once(';')?;
     let kind_ok = !kind.is_empty() && kind.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.+".contains(&b));
     let decoded = String::from_utf8(xtext::decode(address)?).ok()?;
@@ -138,7 +138,7 @@ fn read_original(value: &str) -> Option<String> {
 }
 
 /// Parses `<>`, or a mailbox as xtext (RFC 4954 §5).
-fn read_auth(value: &str) -> Option<String> {
+fn parse_auth(value: &str) -> Option<String> {
     let decoded = String::from_utf8(xtext::decode(value)?).ok()?;
     let ok = value.len() <= AUTH_BYTES_MAX && (decoded == "<>" || Address::parse(&decoded).is_ok());
     ok.then_some(decoded)
@@ -149,10 +149,14 @@ mod tests {
     use super::*;
     use crate::path::parse_parameters;
 
-    const PLAIN: Standing = Standing { tls: false, auth_offered: false, authenticated: false };
+    const PLAIN: ParameterContext = ParameterContext { tls: false, auth_offered: false, authenticated: false };
 
-    fn read(text: &str, settings: &ServerSettings, standing: Standing) -> Result<(Option<u64>, MailOptions), ParameterError> {
-        mail(&parse_parameters(text).unwrap(), settings, standing)
+    fn read(
+        text: &str,
+        settings: &ServerSettings,
+        standing: ParameterContext,
+    ) -> Result<(Option<u64>, MailOptions), ParameterError> {
+        parse_mail(&parse_parameters(text).unwrap(), settings, standing)
     }
 
     #[test]
@@ -171,8 +175,8 @@ mod tests {
         assert_eq!(read(" BODY=BINARYMIME", &bare, PLAIN), Err(ParameterError::BadValue));
         let with_tls = ServerSettings { requiretls: true, starttls: true, ..bare.clone() };
         assert_eq!(read(" REQUIRETLS", &with_tls, PLAIN), Err(ParameterError::NeedsTls));
-        assert!(read(" REQUIRETLS", &with_tls, Standing { tls: true, ..PLAIN }).unwrap().1.require_tls);
-        assert_eq!(rcpt(&parse_parameters(" NOTIFY=NEVER").unwrap(), &bare), Err(ParameterError::Unsupported));
+        assert!(read(" REQUIRETLS", &with_tls, ParameterContext { tls: true, ..PLAIN }).unwrap().1.require_tls);
+        assert_eq!(parse_rcpt(&parse_parameters(" NOTIFY=NEVER").unwrap(), &bare), Err(ParameterError::Unsupported));
     }
 
     #[test]
@@ -190,17 +194,17 @@ mod tests {
     fn reads_the_parameters_of_reports() {
         let settings = ServerSettings { dsn: true, ..ServerSettings::new("h.example") };
         let found = read(" RET=hdrs ENVID=QQ+20x", &settings, PLAIN).unwrap().1;
-        assert_eq!((found.ret, found.envid.as_deref()), (Some(Return::Headers), Some("QQ+20x")));
+        assert_eq!((found.ret, found.envid.as_deref()), (Some(DsnReturn::Headers), Some("QQ+20x")));
         let long = format!(" ENVID={}", "x".repeat(ENVID_BYTES_MAX + 1));
         for text in [" RET=ALL", " RET", " ENVID=a+0Ab", " ENVID=a+2", " ENVID", &long] {
             assert_eq!(read(text, &settings, PLAIN), Err(ParameterError::BadValue), "{text}");
         }
-        let rcpt = |text: &str| rcpt(&parse_parameters(text).unwrap(), &settings);
+        let rcpt = |text: &str| parse_rcpt(&parse_parameters(text).unwrap(), &settings);
         assert_eq!(rcpt(" NOTIFY=never").unwrap().notify, Notify::Never);
         let on = Notify::On { success: true, failure: false, delay: true };
         assert_eq!(rcpt(" NOTIFY=SUCCESS,delay").unwrap().notify, on);
-        assert_eq!(rcpt(" ORCPT=rfc822;a+2Bb@c.example").unwrap().original.as_deref(), Some("rfc822;a+2Bb@c.example"));
-        assert_eq!(rcpt(" ORCPT=rfc822;gr+C3+BCn@c.example").unwrap().original.as_deref(), Some("rfc822;gr+C3+BCn@c.example"));
+        assert_eq!(rcpt(" ORCPT=rfc822;a+2Bb@c.example").unwrap().orcpt.as_deref(), Some("rfc822;a+2Bb@c.example"));
+        assert_eq!(rcpt(" ORCPT=rfc822;gr+C3+BCn@c.example").unwrap().orcpt.as_deref(), Some("rfc822;gr+C3+BCn@c.example"));
         let long = format!(" ORCPT=rfc822;{}", "x".repeat(ORCPT_BYTES_MAX));
         for text in [
             " NOTIFY",
@@ -222,8 +226,8 @@ mod tests {
     #[test]
     fn only_who_is_somebody_says_who_somebody_was() {
         let settings = ServerSettings::new("h.example");
-        let offered = Standing { auth_offered: true, ..PLAIN };
-        let user = Standing { authenticated: true, ..PLAIN };
+        let offered = ParameterContext { auth_offered: true, ..PLAIN };
+        let user = ParameterContext { authenticated: true, ..PLAIN };
         assert_eq!(read(" AUTH=a+2Bb@c.example", &settings, user).unwrap().1.auth.as_deref(), Some("a+b@c.example"));
         assert_eq!(read(" AUTH=a@c.example", &settings, offered).unwrap().1.auth.as_deref(), Some("<>"));
         for text in [" AUTH", " AUTH=a@@b", " AUTH=a+2"] {

@@ -3,67 +3,72 @@
 use bytes::Bytes;
 use waxwing_types::{Action, Address, BodyType, Parameter, Reply, ReversePath};
 
-use super::parameters::{self, Standing};
-use super::session::{Actions, Said, ServerSession, closing, is_negative, said};
-use super::state::{Asked, Ending, Incoming, Progress, State, Then, Transaction};
-use super::{Answer, Protocol, Question, replies};
-use crate::data::{DataEvent, DataReader, Refusal, Runs};
+use super::parameters::{self, ParameterContext};
+use super::session::{Actions, ReplyDecision, ServerSession, closing_reply, is_negative, reply_decision};
+use super::state::{
+    AfterReset, IncomingMessage, PendingEnd, PendingServerQuestion, ServerState, ServerTransaction, SessionProgress,
+};
+use super::{Protocol, ServerAnswer, ServerQuestion, replies};
+use crate::data_reader::{BodySlices, DataEvent, DataReader, DataRefusal};
 
 impl ServerSession {
-    pub(super) fn mail(&mut self, sender: ReversePath, parameters: Vec<Parameter>, actions: &mut Actions) {
+    pub(super) fn handle_mail(&mut self, sender: ReversePath, parameters: Vec<Parameter>, actions: &mut Actions) {
         match self.progress {
-            Progress::NoHelo if self.settings.helo_required => return self.refuse(&self.hello_first(), actions),
-            Progress::Transaction(_) | Progress::ChunksRefused { .. } => return self.refuse(&replies::NESTED_MAIL, actions),
-            Progress::NoHelo | Progress::Greeted => {}
+            SessionProgress::NoHelo if self.settings.helo_required => return self.refuse(&self.helo_required_reply(), actions),
+            SessionProgress::Transaction(_) | SessionProgress::ChunksRefused { .. } => {
+                return self.refuse(&replies::NESTED_MAIL, actions);
+            }
+            SessionProgress::NoHelo | SessionProgress::Greeted => {}
         }
         if self.settings.auth_required && !self.authenticated {
-            return self.refuse(&replies::AUTH_FIRST, actions);
+            return self.refuse(&replies::AUTH_REQUIRED, actions);
         }
-        let context = Standing { tls: self.tls, auth_offered: !self.mechanisms().is_empty(), authenticated: self.authenticated };
-        let (size, options) = match parameters::mail(&parameters, &self.settings, context) {
+        let context =
+            ParameterContext { tls: self.tls, auth_offered: !self.mechanisms().is_empty(), authenticated: self.authenticated };
+        let (size, options) = match parameters::parse_mail(&parameters, &self.settings, context) {
             Ok(parsed) => parsed,
-            Err(error) => return self.refuse(&replies::for_parameter(error), actions),
+            Err(error) => return self.refuse(&replies::for_parameter_error(error), actions),
         };
         if size.is_some_and(|size| size > self.settings.message_size_max) {
             return self.refuse(&replies::SIZE_TOO_LARGE, actions);
         }
-        let transaction = Transaction {
-            utf8: options.smtputf8,
+        let transaction = ServerTransaction {
+            smtputf8: options.smtputf8,
             binary: options.body == BodyType::BinaryMime,
-            each_recipient: options.each_recipient,
-            ..Transaction::default()
+            prdr: options.prdr,
+            ..ServerTransaction::default()
         };
-        self.ask(Question::Mail { sender, parameters, size, options }, Asked::Mail(transaction), actions);
+        self.ask(ServerQuestion::Mail { sender, parameters, size, options }, PendingServerQuestion::Mail(transaction), actions);
     }
 
-    fn hello_first(&self) -> Reply {
+    fn helo_required_reply(&self) -> Reply {
         match self.settings.protocol {
-            Protocol::Smtp => replies::HELO_FIRST,
-            Protocol::Lmtp => replies::LHLO_FIRST,
+            Protocol::Smtp => replies::HELO_REQUIRED,
+            Protocol::Lmtp => replies::LHLO_REQUIRED,
         }
     }
 
-    pub(super) fn mail_answered(&mut self, transaction: Transaction, answer: Answer, actions: &mut Actions) {
-        match said(answer) {
-            Said::Yes(reply) => {
-                self.progress = Progress::Transaction(transaction);
+    pub(super) fn mail_answered(&mut self, transaction: ServerTransaction, answer: ServerAnswer, actions: &mut Actions) {
+        match reply_decision(answer) {
+            ReplyDecision::Accept(reply) => {
+                self.progress = SessionProgress::Transaction(transaction);
                 self.accept(reply, replies::SENDER_OK, actions);
             }
-            Said::No(reply) => self.refuse(&reply, actions),
-            Said::Close(reply) => self.close(&reply, actions),
+            ReplyDecision::Reject(reply) => self.refuse(&reply, actions),
+            ReplyDecision::Close(reply) => self.close(&reply, actions),
         }
     }
 
-    pub(super) fn rcpt(&mut self, recipient: Address, parameters: Vec<Parameter>, actions: &mut Actions) {
-        let Progress::Transaction(transaction) = &mut self.progress else {
-            return self.refuse(&replies::MAIL_FIRST, actions);
+    pub(super) fn handle_rcpt(&mut self, recipient: Address, parameters: Vec<Parameter>, actions: &mut Actions) {
+        let SessionProgress::Transaction(transaction) = &mut self.progress else {
+            return self.refuse(&replies::MAIL_REQUIRED, actions);
         };
-        if transaction.chunks.is_some() {
-            return self.refuse(&replies::CHUNKS_BEGUN, actions);
+        if transaction.bdat_reader.is_some() {
+            return self.refuse(&replies::BDAT_STARTED, actions);
         }
-        let options = match parameters::rcpt(&parameters, &self.settings) {
+        let options = match parameters::parse_rcpt(&parameters, &self.settings) {
             Ok(options) => options,
-            Err(error) => return self.refuse(&replies::for_parameter(error), actions),
+            Err(error) => return self.refuse(&replies::for_parameter_error(error), actions),
         };
         if transaction.accepted >= self.settings.recipients_max {
             transaction.overshoot += 1;
@@ -73,28 +78,28 @@ impl ServerSession {
                 false => self.send(&replies::TOO_MANY_RECIPIENTS, actions),
             };
         }
-        self.ask(Question::Rcpt { recipient, parameters, options }, Asked::Rcpt, actions);
+        self.ask(ServerQuestion::Rcpt { recipient, parameters, options }, PendingServerQuestion::Rcpt, actions);
     }
 
-    pub(super) fn rcpt_answered(&mut self, answer: Answer, actions: &mut Actions) {
-        match said(answer) {
-            Said::Yes(reply) => {
-                if let Progress::Transaction(transaction) = &mut self.progress {
+    pub(super) fn rcpt_answered(&mut self, answer: ServerAnswer, actions: &mut Actions) {
+        match reply_decision(answer) {
+            ReplyDecision::Accept(reply) => {
+                if let SessionProgress::Transaction(transaction) = &mut self.progress {
                     transaction.accepted += 1;
                 }
                 self.accept(reply, replies::RECIPIENT_OK, actions);
             }
-            Said::No(reply) => self.refuse(&reply, actions),
-            Said::Close(reply) => self.close(&reply, actions),
+            ReplyDecision::Reject(reply) => self.refuse(&reply, actions),
+            ReplyDecision::Close(reply) => self.close(&reply, actions),
         }
     }
 
     /// Returns the transaction if a message may begin. RFC 2033 §4.2: DATA without a recipient gets 503 in LMTP.
-    pub(super) fn may_begin(&self) -> Result<Transaction, Reply> {
+    pub(super) fn check_message_allowed(&self) -> Result<ServerTransaction, Reply> {
         match self.progress {
-            Progress::NoHelo | Progress::Greeted => Err(replies::MAIL_FIRST),
-            Progress::ChunksRefused { .. } => Err(replies::CHUNKS_REFUSED),
-            Progress::Transaction(transaction) => match (transaction.accepted, self.settings.protocol) {
+            SessionProgress::NoHelo | SessionProgress::Greeted => Err(replies::MAIL_REQUIRED),
+            SessionProgress::ChunksRefused { .. } => Err(replies::CHUNK_REFUSED),
+            SessionProgress::Transaction(transaction) => match (transaction.accepted, self.settings.protocol) {
                 (0, Protocol::Smtp) => Err(replies::NO_RECIPIENTS),
                 (0, Protocol::Lmtp) => Err(replies::NO_RECIPIENTS_LMTP),
                 (_, _) => Ok(transaction),
@@ -102,26 +107,26 @@ impl ServerSession {
         }
     }
 
-    pub(super) fn data(&mut self, actions: &mut Actions) {
-        match self.may_begin() {
+    pub(super) fn handle_data(&mut self, actions: &mut Actions) {
+        match self.check_message_allowed() {
             Err(reply) => self.refuse(&reply, actions),
-            Ok(transaction) if transaction.chunks.is_some() => self.refuse(&replies::CHUNKS_BEGUN, actions),
+            Ok(transaction) if transaction.bdat_reader.is_some() => self.refuse(&replies::BDAT_STARTED, actions),
             // RFC 3030 §3: binary content has lines of any length and needs BDAT.
-            Ok(transaction) if transaction.binary => self.refuse(&replies::BINARY_NEEDS_CHUNKS, actions),
-            Ok(_) => self.ask(Question::Data, Asked::Data, actions),
+            Ok(transaction) if transaction.binary => self.refuse(&replies::BINARYMIME_NEEDS_BDAT, actions),
+            Ok(_) => self.ask(ServerQuestion::Data, PendingServerQuestion::Data, actions),
         }
     }
 
-    pub(super) fn data_answered(&mut self, answer: Answer, actions: &mut Actions) {
-        match said(answer) {
-            Said::Yes(_) => self.begin_data(actions),
-            Said::No(reply) => self.refuse(&reply, actions),
-            Said::Close(reply) => self.close(&reply, actions),
+    pub(super) fn data_answered(&mut self, answer: ServerAnswer, actions: &mut Actions) {
+        match reply_decision(answer) {
+            ReplyDecision::Accept(_) => self.start_data(actions),
+            ReplyDecision::Reject(reply) => self.refuse(&reply, actions),
+            ReplyDecision::Close(reply) => self.close(&reply, actions),
         }
     }
 
-    fn begin_data(&mut self, actions: &mut Actions) {
-        if self.ending == Ending::Shutdown {
+    fn start_data(&mut self, actions: &mut Actions) {
+        if self.pending_end == PendingEnd::Shutdown {
             return; // 421 replaces 354
         }
         actions.push(Action::Send(Bytes::from_static(replies::START_DATA)));
@@ -129,40 +134,44 @@ impl ServerSession {
             .with_bare_newline(self.settings.bare_newline);
         let ends_at = self.now + self.settings.data_total;
         self.deadline = ends_at.min(self.now + self.settings.data_idle);
-        self.state = State::Data(Incoming { reader, ends_at });
+        self.state = ServerState::Data(IncomingMessage { reader, ends_at });
     }
 
-    pub(super) fn message(&mut self, mut incoming: Incoming, input: &mut &[u8], actions: &mut Actions) {
-        let mut slices = Runs::default();
+    pub(super) fn read_message(&mut self, mut incoming: IncomingMessage, input: &mut &[u8], actions: &mut Actions) {
+        let mut slices = BodySlices::default();
         let event = incoming.reader.read(input, &mut slices);
         actions.extend(slices.into_bytes().map(Action::Body));
         match event {
-            DataEvent::More => self.state = State::Data(incoming),
-            DataEvent::Refused(_) => self.ask(Question::Reset, Asked::Reset(Then::Skip(incoming)), actions),
-            DataEvent::End(None) => self.ask(Question::EndOfData, Asked::EndOfData, actions),
+            DataEvent::More => self.state = ServerState::Data(incoming),
+            DataEvent::Refused(_) => {
+                self.ask(ServerQuestion::Reset, PendingServerQuestion::Reset(AfterReset::SkipMessage(incoming)), actions)
+            }
+            DataEvent::End(None) => self.ask(ServerQuestion::EndOfData, PendingServerQuestion::EndOfData, actions),
             DataEvent::End(Some(refusal)) => self.message_refused(refusal, actions),
-            DataEvent::Runaway => self.close(&replies::RUNAWAY, actions),
+            DataEvent::SkipLimitExceeded => self.close(&replies::SKIP_LIMIT_EXCEEDED, actions),
         }
     }
 
-    fn message_refused(&mut self, refusal: Refusal, actions: &mut Actions) {
+    fn message_refused(&mut self, refusal: DataRefusal, actions: &mut Actions) {
         let replies = self.end_transaction().1;
         self.deadline = self.now + self.settings.command_idle;
-        self.refuse_each(replies, &replies::for_refusal(refusal), actions);
+        self.refuse_per_recipient(replies, &replies::for_data_refusal(refusal), actions);
     }
 
     /// Ends the transaction; returns its data and the number of replies at the end of the message.
-    fn end_transaction(&mut self) -> (Transaction, usize) {
+    fn end_transaction(&mut self) -> (ServerTransaction, usize) {
         let transaction = match self.progress {
-            Progress::Transaction(transaction) => transaction,
-            Progress::NoHelo | Progress::Greeted | Progress::ChunksRefused { .. } => Transaction::default(),
+            SessionProgress::Transaction(transaction) => transaction,
+            SessionProgress::NoHelo | SessionProgress::Greeted | SessionProgress::ChunksRefused { .. } => {
+                ServerTransaction::default()
+            }
         };
-        self.progress = Progress::Greeted;
-        (transaction, self.end_replies(transaction))
+        self.progress = SessionProgress::Greeted;
+        (transaction, self.final_reply_count(transaction))
     }
 
     /// Number of final replies. RFC 2033 §4.2: one for each accepted RCPT.
-    pub(super) fn end_replies(&self, transaction: Transaction) -> usize {
+    pub(super) fn final_reply_count(&self, transaction: ServerTransaction) -> usize {
         match self.settings.protocol {
             Protocol::Smtp => 1,
             Protocol::Lmtp => transaction.accepted.max(1),
@@ -170,44 +179,46 @@ impl ServerSession {
     }
 
     /// Refuses with the given number of replies, counted as one error.
-    pub(super) fn refuse_each(&mut self, replies: usize, reply: &Reply, actions: &mut Actions) {
+    pub(super) fn refuse_per_recipient(&mut self, replies: usize, reply: &Reply, actions: &mut Actions) {
         if reply.code() != 421 {
             (1..replies).for_each(|_| self.send(reply, actions));
         }
         self.refuse(reply, actions);
     }
 
-    pub(super) fn message_answered(&mut self, answer: Answer, actions: &mut Actions) {
+    pub(super) fn end_of_data_answered(&mut self, answer: ServerAnswer, actions: &mut Actions) {
         let (transaction, replies) = self.end_transaction();
         match answer {
-            Answer::Committed(reply) | Answer::Discarded(reply) if !is_negative(&reply) => {
-                self.forgive();
-                let reply = if reply.code() == 250 { reply } else { replies::DONE };
+            ServerAnswer::Committed(reply) | ServerAnswer::Discarded(reply) if !is_negative(&reply) => {
+                self.reset_error_count();
+                let reply = if reply.code() == 250 { reply } else { replies::MESSAGE_ACCEPTED };
                 (0..replies).for_each(|_| self.send(&reply, actions));
             }
-            Answer::Reply(reply) | Answer::Committed(reply) | Answer::Discarded(reply) if is_negative(&reply) => {
-                self.refuse_each(replies, &reply, actions);
+            ServerAnswer::Reply(reply) | ServerAnswer::Committed(reply) | ServerAnswer::Discarded(reply)
+                if is_negative(&reply) =>
+            {
+                self.refuse_per_recipient(replies, &reply, actions);
             }
-            Answer::CommittedEach(each) => self.committed_each(transaction, each, actions),
-            Answer::Close(reply) => self.close(&closing(reply), actions),
+            ServerAnswer::CommittedPerRecipient(each) => self.send_recipient_replies(transaction, each, actions),
+            ServerAnswer::Close(reply) => self.close(&closing_reply(reply), actions),
             // All other answers would give a positive reply without a commit.
-            Answer::Ok
-            | Answer::OkWithout(_)
-            | Answer::Done
-            | Answer::Reply(_)
-            | Answer::Committed(_)
-            | Answer::Challenge(_)
-            | Answer::Authenticated
-            | Answer::Discarded(_) => self.refuse_each(replies, &replies::INTERNAL, actions),
+            ServerAnswer::Ok
+            | ServerAnswer::OkWithoutExtensions(_)
+            | ServerAnswer::Done
+            | ServerAnswer::Reply(_)
+            | ServerAnswer::Committed(_)
+            | ServerAnswer::Challenge(_)
+            | ServerAnswer::Authenticated
+            | ServerAnswer::Discarded(_) => self.refuse_per_recipient(replies, &replies::INTERNAL, actions),
         }
     }
 
     /// Sends the final replies. LMTP: the replies as given. PRDR: 353, a reply for each recipient, and a reply for the
     /// message. Otherwise: positive if any recipient accepted the message.
-    fn committed_each(&mut self, transaction: Transaction, mut each: Vec<Reply>, actions: &mut Actions) {
+    fn send_recipient_replies(&mut self, transaction: ServerTransaction, mut each: Vec<Reply>, actions: &mut Actions) {
         for reply in &mut each {
             if reply.code() == 421 || (!is_negative(reply) && reply.code() != 250) {
-                *reply = if is_negative(reply) { replies::INTERNAL } else { replies::DONE };
+                *reply = if is_negative(reply) { replies::INTERNAL } else { replies::MESSAGE_ACCEPTED };
             }
         }
         each.resize(transaction.accepted, replies::INTERNAL);
@@ -216,7 +227,7 @@ impl ServerSession {
             return self.refuse(&replies::INTERNAL, actions);
         };
         if taken.is_some() {
-            self.forgive();
+            self.reset_error_count();
         }
         match self.settings.protocol {
             Protocol::Lmtp => {
@@ -226,8 +237,8 @@ impl ServerSession {
                 }
             }
             Protocol::Smtp => {
-                if transaction.each_recipient {
-                    self.send(&replies::each_recipient(), actions);
+                if transaction.prdr {
+                    self.send(&replies::prdr_intro(), actions);
                     each.iter().for_each(|reply| self.send(reply, actions));
                 }
                 match taken {
@@ -238,24 +249,26 @@ impl ServerSession {
         }
     }
 
-    pub(super) fn reset_answered(&mut self, then: Then, answer: Answer, actions: &mut Actions) {
-        if let Answer::Close(reply) = answer {
-            return self.close(&closing(reply), actions);
+    pub(super) fn reset_answered(&mut self, then: AfterReset, answer: ServerAnswer, actions: &mut Actions) {
+        if let ServerAnswer::Close(reply) = answer {
+            return self.close(&closing_reply(reply), actions);
         }
         match then {
-            Then::Skip(incoming) if incoming.reader.is_runaway() => self.close(&replies::RUNAWAY, actions),
-            Then::Skip(incoming) => {
+            AfterReset::SkipMessage(incoming) if incoming.reader.exceeds_skip_limit() => {
+                self.close(&replies::SKIP_LIMIT_EXCEEDED, actions)
+            }
+            AfterReset::SkipMessage(incoming) => {
                 self.deadline = incoming.ends_at.min(self.now + self.settings.data_idle);
-                self.state = State::Data(incoming);
+                self.state = ServerState::Data(incoming);
             }
-            Then::SkipChunk(chunk) => self.begin_chunk(chunk, actions),
-            Then::Rset => {
-                self.progress = Progress::Greeted;
-                self.junk(Bytes::from_static(replies::OK), actions);
+            AfterReset::SkipChunk(chunk) => self.start_chunk(chunk, actions),
+            AfterReset::Rset => {
+                self.progress = SessionProgress::Greeted;
+                self.send_junk_reply(Bytes::from_static(replies::OK), actions);
             }
-            Then::Helo { name, esmtp } => {
-                self.progress = Progress::Greeted;
-                self.helo(name, esmtp, actions);
+            AfterReset::Helo { name, esmtp } => {
+                self.progress = SessionProgress::Greeted;
+                self.handle_helo(name, esmtp, actions);
             }
         }
     }

@@ -1,15 +1,15 @@
-use waxwing_control::ServerInfo;
+use waxwing_control::DaemonInfo;
 use waxwing_pipeline::TraceEntry;
-use waxwing_types::{Tags, Timestamp, Via};
+use waxwing_types::{Source, Tags, Timestamp};
 
 use super::*;
-use crate::client::tests::serve;
-use crate::rehearsal::{Ending, Performance};
+use crate::control_client::tests::serve;
+use crate::simulation::{TestResult, TransactionOutcome};
 
 const CONFIG: &str = "[plugins.spam]\nfile = \"spam.wasm\"\nenabled = true\n";
 
 fn entry(result: &'static str, edits: &[&str]) -> TraceEntry {
-    let mut entry = TraceEntry::step(Timestamp::default(), "spam", "on-message", "", result);
+    let mut entry = TraceEntry::server_step(Timestamp::default(), "spam", "on-message", "", result);
     entry.edits = edits.iter().map(|e| (*e).to_owned()).collect();
     entry
 }
@@ -21,19 +21,22 @@ fn recording(n: u64, body: RecordedBody) -> Recording {
         peer: None,
         client_name: None,
         listener: "smtp".into(),
-        via: Via::Smtp,
+        source: Source::Smtp,
         helo: "me.example".into(),
         esmtp: true,
         sender: "a@x.example".into(),
         mail_parameters: vec![("AUTH".into(), Some("(redacted)".into())), ("SIZE".into(), Some("9".into()))],
         recipients: vec![("b@y.example".into(), Vec::new())],
-        head: Some(Bytes::from_static(b"Subject: x\r\n\r\n")),
+        header: Some(Bytes::from_static(b"Subject: x\r\n\r\n")),
         body,
         redacted_headers: vec!["Cookie".into()],
         tags: Tags::new(),
-        ending: "accept".into(),
+        final_verdict: "accept".into(),
         reply: format!("250 2.0.0 queued as {id}"),
-        entries: vec![entry("next", &["+X-Id: 1"]), TraceEntry::step(Timestamp::default(), "other", "on-mail", "", "next")],
+        entries: vec![
+            entry("next", &["+X-Id: 1"]),
+            TraceEntry::server_step(Timestamp::default(), "other", "on-mail", "", "next"),
+        ],
         id,
     }
 }
@@ -41,22 +44,22 @@ fn recording(n: u64, body: RecordedBody) -> Recording {
 /// Refuses what it is shown from the second scene on.
 struct Playing;
 
-impl Rehearse for Playing {
-    fn rehearse(&self, cast: Cast, scenes: &[Scene]) -> Result<Vec<Performance>, ToolError> {
+impl Simulate for Playing {
+    fn simulate(&self, cast: TestSetup, scenes: &[TestCase]) -> Result<Vec<TestResult>, ToolError> {
         assert_eq!(cast.plugin, "spam");
         assert!(cast.config.plugins.iter().any(|p| p.name == "spam" && p.file.as_ref().unwrap().ends_with("new.wasm")));
-        assert!(scenes.iter().all(|scene| scene.mail_parameters.len() == 1 && scene.at.is_some()));
-        let play = |(n, scene): (usize, &Scene)| {
+        assert!(scenes.iter().all(|scene| scene.mail_parameters.len() == 1 && scene.fixed_time.is_some()));
+        let play = |(n, scene): (usize, &TestCase)| {
             let text = String::from_utf8(scene.content.clone().unwrap().to_vec()).unwrap();
             assert!(text.ends_with(if n == 0 { "body\r\n" } else { "(redacted: 77 octets)\r\n" }), "{text}");
             let refused = n > 0;
-            Performance {
+            TestResult {
                 id: Some("NEWID".into()),
-                ending: if refused { Ending::Reject } else { Ending::Accept },
+                outcome: if refused { TransactionOutcome::Reject } else { TransactionOutcome::Accept },
                 reply: if refused { "550 5.7.1 no".into() } else { "250 2.0.0 queued as NEWID".into() },
                 stage: ".".into(),
                 dialogue: Vec::new(),
-                entries: vec![if refused { entry("reject 550 5.7.1 no", &[]) } else { entry("next", &["+X-Id: 1"]) }],
+                trace: vec![if refused { entry("reject 550 5.7.1 no", &[]) } else { entry("next", &["+X-Id: 1"]) }],
                 queued: None,
                 costs: Vec::new(),
             }
@@ -71,12 +74,17 @@ fn run(json: bool) -> String {
     std::fs::write(dir.path().join("new.wasm"), "").unwrap();
     let value = |recording: &Recording| serde_json::to_value(recording).unwrap();
     // The newest first, in two pages.
-    let (new, old) = (recording(2, RecordedBody::Redacted { size: 77 }), recording(1, RecordedBody::Whole("body\r\n".into())));
+    let (new, old) = (recording(2, RecordedBody::Redacted { size: 77 }), recording(1, RecordedBody::Complete("body\r\n".into())));
     let answers = vec![
-        Response::Recordings { recordings: vec![value(&new)], next: Some(new.id.clone()) },
-        Response::Recordings { recordings: vec![value(&old)], next: None },
-        Response::Config { file: dir.path().join("w.toml").display().to_string(), text: CONFIG.into() },
-        Response::Pong(ServerInfo { version: String::new(), pid: 0, hostname: String::new(), started_at: Timestamp::default() }),
+        ControlResponse::Recordings { recordings: vec![value(&new)], next: Some(new.id.clone()) },
+        ControlResponse::Recordings { recordings: vec![value(&old)], next: None },
+        ControlResponse::Config { file: dir.path().join("w.toml").display().to_string(), text: CONFIG.into() },
+        ControlResponse::Pong(DaemonInfo {
+            version: String::new(),
+            pid: 0,
+            hostname: String::new(),
+            started_at: Timestamp::default(),
+        }),
     ];
     let socket = dir.path().join("control");
     let server = serve(&socket, answers);
@@ -86,12 +94,12 @@ fn run(json: bool) -> String {
         plugin: dir.path().join("new.wasm").display().to_string(),
         section: PluginArgs::default(),
     };
-    let mut client = Client::connect(&socket).unwrap();
+    let mut client = ControlClient::connect(&socket).unwrap();
     let mut out = Vec::new();
     replay(&mut client, &args, |_| None, &Playing, json, &mut out).unwrap();
     client.ping().unwrap();
     let asked = server.join().unwrap();
-    assert_eq!(asked[1], Request::RecordingLast { before: Some(new.id), limit: 4 });
+    assert_eq!(asked[1], ControlRequest::RecordingLast { before: Some(new.id), limit: 4 });
     String::from_utf8(out).unwrap()
 }
 

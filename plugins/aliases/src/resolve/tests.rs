@@ -4,25 +4,25 @@ use super::*;
 
 struct Fixed(HashMap<(&'static str, &'static str), &'static str>);
 
-impl Tables for Fixed {
-    fn get(&self, table: Table, key: &str) -> Result<Option<String>, TablesFailed> {
+impl TableSource for Fixed {
+    fn get(&self, table: AliasTable, key: &str) -> Result<Option<String>, TableUnavailable> {
         let found = self.0.iter().find(|((t, k), _)| *t == table.name() && *k == key);
         Ok(found.map(|(_, value)| (*value).to_owned()))
     }
 }
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> AliasesSettings {
+    AliasesSettings {
         mydestination: vec!["example.com".into(), "localhost".into()],
         virtual_alias_domains: vec!["virtual.example".into()],
         myorigin: "example.com".into(),
         recipient_delimiter: "+".into(),
-        ..Settings::default()
+        ..AliasesSettings::default()
     }
 }
 
 fn with(
-    settings: &Settings,
+    settings: &AliasesSettings,
     aliases: &[(&'static str, &'static str)],
     virtuals: &[(&'static str, &'static str)],
     to: &str,
@@ -30,7 +30,7 @@ fn with(
     let alias = aliases.iter().map(|(k, v)| (("alias_maps", *k), *v));
     let virt = virtuals.iter().map(|(k, v)| (("virtual_alias_maps", *k), *v));
     let tables = Fixed(alias.chain(virt).collect());
-    let resolver = Resolver { settings, tables: &tables };
+    let resolver = AliasResolver { settings, tables: &tables };
     let recipient = Address::parse(to).unwrap();
     let (full, verified) = (show(resolver.resolve(&recipient).unwrap()), show(resolver.verify(&recipient).unwrap()));
     // What exists at RCPT time is what is found later; a broken alias exists too.
@@ -85,7 +85,7 @@ fn nested_names_are_followed_once_each() {
 
 #[test]
 fn depth_and_number_have_limits() {
-    let settings = Settings { recursion_limit: 2, expansion_limit: 3, ..settings() };
+    let settings = AliasesSettings { recursion_limit: 2, expansion_limit: 3, ..settings() };
     let chain = [("a", "b"), ("b", "c"), ("c", "d"), ("d", "e")];
     assert_eq!(with(&settings, &chain, &[], "a@example.com"), "unavailable: alias d: more than 2 names within names");
     assert_eq!(with(&settings, &[("a", "1, 2, 3")], &[], "a@example.com"), "1, 2, 3");
@@ -113,7 +113,7 @@ fn commands_and_files_only_where_allowed() {
     assert_eq!(local(&aliases, "robot@example.com"), refused);
     assert!(local(&aliases, "archive@example.com").contains("allow_mail_to_files"));
     assert!(local(&aliases, "list@example.com").contains(":include: cannot be read"));
-    let open = Settings { allow_mail_to_commands: true, allow_mail_to_files: true, ..settings() };
+    let open = AliasesSettings { allow_mail_to_commands: true, allow_mail_to_files: true, ..settings() };
     assert_eq!(with(&open, &aliases, &[], "robot@example.com"), "|/usr/bin/robot, ann");
     assert_eq!(with(&open, &aliases, &[], "archive@example.com"), "/var/archive");
 }

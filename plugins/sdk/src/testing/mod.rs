@@ -12,8 +12,8 @@
 //! assert_eq!(host.changes(), [Change::AddHeader("Date".into(), "today".into())]);
 //! ```
 
-pub(crate) mod host;
-pub(crate) mod reach;
+pub(crate) mod fake_host;
+pub(crate) mod fake_services;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ use crate::transaction::{Client, TlsSession};
 use crate::{Address, AddressClass, Notify, Recipient, ReversePath, Source};
 
 thread_local! {
-    static CURRENT: RefCell<Option<State>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<FakeState>> = const { RefCell::new(None) };
 }
 
 /// A staged change, recorded in the order of the calls.
@@ -54,7 +54,7 @@ pub enum Change {
 }
 
 #[derive(Clone, Debug, Default)]
-struct State {
+struct FakeState {
     id: String,
     received_at_ms: u64,
     source: Option<Source>,
@@ -73,21 +73,21 @@ struct State {
     tags: BTreeMap<String, String>,
     changes: Vec<Change>,
     log: Vec<String>,
-    reach: reach::Reach,
+    services: fake_services::FakeServices,
 }
 
 /// Fake host: a transaction set up by the test, and the changes staged by the plugin.
 #[derive(Debug, Default)]
-pub struct Host(RefCell<State>);
+pub struct Host(RefCell<FakeState>);
 
 impl Host {
     /// Creates a host with an empty message and no client.
     #[must_use]
     pub fn new() -> Self {
-        Self(RefCell::new(State { id: "0000000000000".into(), ..State::default() }))
+        Self(RefCell::new(FakeState { id: "0000000000000".into(), ..FakeState::default() }))
     }
 
-    fn with(self, change: impl FnOnce(&mut State)) -> Self {
+    fn with(self, change: impl FnOnce(&mut FakeState)) -> Self {
         change(&mut self.0.borrow_mut());
         self
     }
@@ -189,19 +189,19 @@ impl Host {
     /// Adds the DNS records of a name; other names do not exist.
     #[must_use]
     pub fn dns(self, name: &str, rrtype: u16, rdata: &[&[u8]]) -> Self {
-        self.with(|s| drop(s.reach.records.insert((name.into(), rrtype), rdata.iter().map(|r| r.to_vec()).collect())))
+        self.with(|s| drop(s.services.dns_records.insert((name.into(), rrtype), rdata.iter().map(|r| r.to_vec()).collect())))
     }
 
     /// Adds the HTTP response for a URL; other URLs are not granted.
     #[must_use]
     pub fn response(self, url: &str, status: u16, body: &[u8]) -> Self {
-        self.with(|s| drop(s.reach.responses.insert(url.into(), (status, body.to_vec()))))
+        self.with(|s| drop(s.services.http_responses.insert(url.into(), (status, body.to_vec()))))
     }
 
     /// Adds an entry to the plugin's kv store.
     #[must_use]
-    pub fn pair(self, key: &[u8], value: &[u8]) -> Self {
-        self.with(|s| drop(s.reach.pairs.insert(key.into(), value.into())))
+    pub fn kv_entry(self, key: &[u8], value: &[u8]) -> Self {
+        self.with(|s| drop(s.services.kv_entries.insert(key.into(), value.into())))
     }
 
     /// Runs a function of the plugin under this host.

@@ -1,0 +1,62 @@
+//! Services for plugins: kv entries, DNS, HTTP, metrics and queue ids of submitted mail.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use waxwing_config::Config;
+use waxwing_net::Shutdown;
+use waxwing_pipeline::{HttpClient, KvStore, Resolver};
+use waxwing_queue::Spool;
+use waxwing_sandbox::{HostServices, NewQueueId};
+use waxwing_state::{KvStores, MetricsRegistry};
+use waxwing_store::Store;
+use waxwing_types::Clock;
+use waxwing_web::WebClient;
+
+/// Interval of the sweeps of expired kv entries.
+const SWEEP_PERIOD: Duration = Duration::from_secs(5);
+
+/// Services opened before, needed to build the plugin services.
+pub(crate) struct ServiceInput<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) spool: &'a Arc<dyn Spool>,
+    pub(crate) resolver: &'a Arc<dyn Resolver>,
+    pub(crate) metrics: &'a Arc<MetricsRegistry>,
+    pub(crate) clock: &'a Arc<dyn Clock>,
+    pub(crate) shutdown: &'a Shutdown,
+}
+
+/// Opens the kv store, also used by the server, and builds the plugin services. HTTP is set up only if granted to a plugin, since setup
+/// reads the certificate authorities of the system.
+pub(crate) fn open(config: &Config, opened: &ServiceInput<'_>) -> anyhow::Result<(Arc<dyn KvStore>, HostServices)> {
+    let kv = KvStores::open(opened.store, Arc::clone(opened.clock))?;
+    drop(waxwing_net::spawn("kv sweep", sweep_expired(kv.clone(), opened.shutdown.clone())));
+    let wanted = config.plugins.iter().any(|plugin| plugin.enabled && !plugin.grants.http.is_empty());
+    let web = wanted.then(|| WebClient::new(opened.resolver)).transpose().context("[plugins.NAME.grants] http")?;
+    let (spool, clock) = (Arc::clone(opened.spool), Arc::clone(opened.clock));
+    let new_id: NewQueueId = Arc::new(move || spool.queue_ids().next(clock.now()));
+    let kv: Arc<dyn KvStore> = Arc::new(kv);
+    let ports = HostServices {
+        kv: Some(Arc::clone(&kv)),
+        resolver: Some(Arc::clone(opened.resolver)),
+        http_client: web.map(|web| Arc::new(web) as Arc<dyn HttpClient>),
+        metrics: Some(Arc::clone(opened.metrics) as _),
+        new_id: Some(new_id),
+    };
+    Ok((kv, ports))
+}
+
+async fn sweep_expired(kv: KvStores, mut shutdown: Shutdown) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(SWEEP_PERIOD) => {}
+            () = shutdown.wait() => return,
+        }
+        match kv.sweep().await {
+            Ok(0) => {}
+            Ok(entries) => tracing::debug!(entries, "expired kv entries removed"),
+            Err(error) => tracing::warn!(%error, "expired kv entries could not be removed"),
+        }
+    }
+}

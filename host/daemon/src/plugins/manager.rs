@@ -1,0 +1,173 @@
+//! Plugin manager: replaces plugin versions while mail passes. Transactions in progress keep their versions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use waxwing_control::{ControlError, ControlErrorKind, PluginChange};
+use waxwing_net::Shutdown;
+use waxwing_pipeline::{Binding, Pipeline};
+
+use super::file_watcher::FileFingerprint;
+use super::versions::{PluginVersions, ReloadTrigger, Track};
+use super::{LoadedPlugins, PluginLoader};
+
+/// Interval of the checks of plugin files.
+const POLL_PERIOD: Duration = Duration::from_secs(1);
+
+/// Plugins, their versions, and the pipeline that calls them.
+pub(crate) struct PluginManager {
+    pub(super) loader: ArcSwap<PluginLoader>,
+    pub(super) plugins: Mutex<Vec<PluginVersions>>,
+    pub(super) pipeline: Arc<Pipeline>,
+    /// Serialises changes of plugins.
+    pub(super) change_lock: tokio::sync::Mutex<()>,
+}
+
+impl LoadedPlugins {
+    /// Returns the bindings, in configuration order.
+    pub(crate) fn bindings(&self) -> Vec<Arc<Binding>> {
+        self.versions.iter().map(PluginVersions::binding).collect()
+    }
+}
+
+impl PluginManager {
+    /// Creates the manager; `pipeline` must have been built from the bindings of `loaded`.
+    pub(crate) fn new(loaded: LoadedPlugins, pipeline: Arc<Pipeline>) -> Arc<Self> {
+        let LoadedPlugins { loader, versions: slots } = loaded;
+        loader.tables.set_pipeline(&pipeline);
+        Arc::new(Self {
+            loader: ArcSwap::from_pointee(loader),
+            plugins: Mutex::new(slots),
+            pipeline,
+            change_lock: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// Returns the version that `waxwing plugin rollback` would restore, and the error of the last failed reload.
+    pub(crate) fn last_change(&self, plugin: &str) -> (Option<String>, Option<String>) {
+        let slots = self.plugins.lock();
+        let Some(slot) = slots.iter().find(|slot| slot.plugin.name == plugin) else { return (None, None) };
+        (slot.previous.as_ref().map(|previous| previous.binding.version.to_string()), slot.last_error.clone())
+    }
+
+    /// Reads the files of all plugins, or of the plugin `name`, again; if a version fails to load, the current version stays in service.
+    pub(crate) async fn reload(&self, name: Option<&str>) -> Result<Vec<PluginChange>, ControlError> {
+        let _turn = self.change_lock.lock().await;
+        let trigger = if name.is_some() { ReloadTrigger::OnePlugin } else { ReloadTrigger::AllPlugins };
+        let wanted: Vec<usize> = match name {
+            Some(name) => vec![self.index_of(name)?],
+            None => (0..self.plugins.lock().len()).collect(),
+        };
+        let mut changes = Vec::new();
+        for at in wanted {
+            for track in [Track::Stable, Track::Canary] {
+                changes.extend(self.reload_one(at, track, trigger).await);
+            }
+            if let (Some(_), true, Some(slot)) = (name, changes.is_empty(), self.versions_at(at)) {
+                changes.push(slot.describe_change("unchanged", Some("it is a part of the program".to_owned())));
+            }
+        }
+        Ok(changes)
+    }
+
+    /// Undoes the last change of a plugin (`waxwing plugin rollback`).
+    pub(crate) async fn roll_back(&self, name: &str) -> Result<PluginChange, ControlError> {
+        self.change_one(name, PluginVersions::roll_back).await
+    }
+
+    /// Makes a plugin's canary the stable version (`waxwing plugin promote`).
+    pub(crate) async fn promote(&self, name: &str) -> Result<PluginChange, ControlError> {
+        self.change_one(name, PluginVersions::promote).await
+    }
+
+    async fn change_one(
+        &self,
+        name: &str,
+        how: fn(&mut PluginVersions) -> Result<PluginChange, String>,
+    ) -> Result<PluginChange, ControlError> {
+        let _turn = self.change_lock.lock().await;
+        let at = self.index_of(name)?;
+        let mut slot = self.versions_at(at).ok_or_else(|| unknown_plugin(name))?;
+        let change = how(&mut slot).map_err(|text| ControlError { kind: ControlErrorKind::Failed, text })?;
+        self.install(at, slot);
+        log_change(&change);
+        Ok(change)
+    }
+
+    /// Polls the plugin files until shutdown, even with no files yet: a reload may add some.
+    pub(crate) async fn watch_files(self: Arc<Self>, mut shutdown: Shutdown) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(POLL_PERIOD) => {}
+                () = shutdown.wait() => return,
+            }
+            self.poll_files().await;
+        }
+    }
+
+    /// Checks all plugin files once and reloads the changed files.
+    pub(super) async fn poll_files(&self) {
+        let _turn = self.change_lock.lock().await;
+        let mut files = Vec::new();
+        for (at, slot) in self.plugins.lock().iter_mut().enumerate() {
+            for track in [Track::Stable, Track::Canary] {
+                files.extend(slot.file_mut(track).map(|watched| (at, track, watched.path.clone())));
+            }
+        }
+        if files.is_empty() {
+            return;
+        }
+        let stamps =
+            move || files.into_iter().map(|(at, track, path)| (at, track, FileFingerprint::read(&path))).collect::<Vec<_>>();
+        let Ok(stamps) = tokio::task::spawn_blocking(stamps).await else { return };
+        for (at, track, stamp) in stamps {
+            let changed = |slot: &mut PluginVersions| slot.file_mut(track).is_some_and(|watched| watched.check_changed(stamp));
+            if self.plugins.lock().get_mut(at).is_some_and(changed) {
+                self.reload_one(at, track, ReloadTrigger::FileChanged).await;
+            }
+        }
+    }
+
+    async fn reload_one(&self, at: usize, track: Track, trigger: ReloadTrigger) -> Option<PluginChange> {
+        let mut slot = self.versions_at(at)?;
+        let change = slot.reload(&self.loader.load_full(), track, trigger).await?;
+        self.install(at, slot);
+        log_change(&change);
+        Some(change)
+    }
+
+    fn index_of(&self, name: &str) -> Result<usize, ControlError> {
+        self.plugins.lock().iter().position(|slot| slot.plugin.name == name).ok_or_else(|| unknown_plugin(name))
+    }
+
+    fn versions_at(&self, at: usize) -> Option<PluginVersions> {
+        self.plugins.lock().get(at).cloned()
+    }
+
+    /// Installs a version set, in effect for hook sessions opened from now on.
+    fn install(&self, at: usize, slot: PluginVersions) {
+        let mut slots = self.plugins.lock();
+        if let Some(place) = slots.get_mut(at) {
+            *place = slot;
+        }
+        self.pipeline.replace(slots.iter().map(PluginVersions::binding).collect());
+    }
+}
+
+fn unknown_plugin(name: &str) -> ControlError {
+    ControlError { kind: ControlErrorKind::NotFound, text: format!("no plugin \"{name}\" is loaded") }
+}
+
+pub(super) fn log_change(change: &PluginChange) {
+    let PluginChange { name, change: what, before, version, note } = change;
+    let note = note.as_deref().unwrap_or_default();
+    match what.as_str() {
+        "unchanged" => tracing::debug!(target: "plugins", name, version, "unchanged"),
+        "failed" => {
+            tracing::error!(target: "plugins", name, version, error = note, "not reloaded: the version before stays in service")
+        }
+        what => tracing::info!(target: "plugins", name, version, before, note, "{what}"),
+    }
+}

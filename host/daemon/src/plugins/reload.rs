@@ -1,0 +1,100 @@
+//! Reload of plugins for a new configuration: staged first, then committed.
+
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use waxwing_accounts::Accounts;
+use waxwing_config::{self as config, Config};
+use waxwing_control::PluginChange;
+use waxwing_pipeline::{AddressClassifier, Binding};
+
+use super::versions::{PluginVersions, ReloadTrigger, Track};
+use super::{BuiltinLookup, PluginLoader, PluginManager};
+
+/// Plugins of a new configuration, loaded but not yet in service. Blocks all other changes of plugins while alive.
+pub(crate) struct StagedReload<'a> {
+    _change_lock: tokio::sync::MutexGuard<'a, ()>,
+    loader: Arc<PluginLoader>,
+    plugins: Vec<PluginVersions>,
+    changes: Vec<PluginChange>,
+}
+
+impl PluginManager {
+    /// Loads plugins that are new or have changed settings, and checks the files of the others. On error nothing changes.
+    pub(crate) async fn stage_reload(
+        &self,
+        config: &Arc<Config>,
+        accounts: &Arc<Accounts>,
+        builtin: BuiltinLookup,
+    ) -> anyhow::Result<StagedReload<'_>> {
+        let turn = self.change_lock.lock().await;
+        let before = self.loader.load_full();
+        let loader = Arc::new(before.for_config(config, accounts)?);
+        let old: Vec<PluginVersions> = self.plugins.lock().clone();
+        let mut renewal =
+            StagedReload { _change_lock: turn, loader: Arc::clone(&loader), plugins: Vec::new(), changes: Vec::new() };
+        for plugin in config.plugins.iter().filter(|plugin| plugin.enabled) {
+            let kept =
+                old.iter().find(|slot| slot.plugin.name == plugin.name && before.is_equivalent(&slot.plugin, &loader, plugin));
+            let added = match kept {
+                Some(slot) => renewal.stage_unchanged(slot.clone()).await,
+                None => renewal.stage_new(plugin, old.iter().find(|slot| slot.plugin.name == plugin.name), builtin).await,
+            };
+            if let Err(error) = added {
+                // The plugins to be replaced stay in service.
+                old.iter().for_each(|slot| slot.current.binding.plugin.set_retired(false));
+                return Err(error);
+            }
+        }
+        for gone in old.iter().filter(|slot| renewal.plugins.iter().all(|new| new.plugin.name != slot.plugin.name)) {
+            renewal.changes.push(gone.describe_change("removed", None));
+        }
+        Ok(renewal)
+    }
+
+    /// Puts the staged plugins into service for hook sessions opened from now on; returns the changes.
+    pub(crate) fn commit_reload(&self, renewal: StagedReload<'_>, classes: Arc<dyn AddressClassifier>) -> Vec<PluginChange> {
+        let StagedReload { loader, plugins: slots, changes, .. } = renewal;
+        let bindings: Vec<Arc<Binding>> = slots.iter().map(PluginVersions::binding).collect();
+        self.loader.store(loader);
+        *self.plugins.lock() = slots;
+        self.pipeline.replace_with_classes(bindings, classes);
+        changes.iter().for_each(super::manager::log_change);
+        changes
+    }
+}
+
+impl StagedReload<'_> {
+    /// Stages a plugin with unchanged settings, reloading changed files.
+    async fn stage_unchanged(&mut self, mut slot: PluginVersions) -> anyhow::Result<()> {
+        for track in [Track::Stable, Track::Canary] {
+            match slot.reload(&self.loader, track, ReloadTrigger::AllPlugins).await {
+                Some(change) if change.is_failed() => {
+                    return Err(anyhow!("plugin \"{}\": {}", change.name, change.note.unwrap_or_default()));
+                }
+                Some(change) if change.change != "unchanged" => self.changes.push(change),
+                Some(_) | None => {}
+            }
+        }
+        self.plugins.push(slot);
+        Ok(())
+    }
+
+    /// Stages a plugin that is new or has changed settings; counters restart at zero.
+    async fn stage_new(
+        &mut self,
+        plugin: &config::PluginConfig,
+        before: Option<&PluginVersions>,
+        builtin: BuiltinLookup,
+    ) -> anyhow::Result<()> {
+        let slot =
+            PluginVersions::load(&self.loader, plugin, builtin).await.with_context(|| format!("plugin \"{}\"", plugin.name))?;
+        let mut change = slot.describe_change(if before.is_some() { "reloaded" } else { "added" }, None);
+        if let Some(before) = before {
+            change.before = before.current.binding.version.to_string();
+        }
+        self.changes.push(change);
+        self.plugins.push(slot);
+        Ok(())
+    }
+}

@@ -1,0 +1,313 @@
+//! Startup and shutdown order of the server.
+//!
+//! Startup, still as root if started by root: resource limits, log file, ports, directories, control socket. Then privileges are dropped;
+//! then threads, plugins and the store; then the first byte from the network. Shutdown: no new connections, sessions and deliveries finish
+//! their current step, the store closes, the log is flushed.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use nix::sys::stat::{Mode, umask};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
+use waxwing_config::{Config, ListenAddress, ListenerConfig};
+use waxwing_net::{Shutdown, ShutdownTrigger, UnixSocketListener, spawn};
+use waxwing_queue::SpoolError;
+use waxwing_store::{Store, StoreError};
+
+use crate::admin::ReloadHandler as _;
+use crate::bootstrap::{self, RunningServer};
+use crate::clock::SystemClock;
+use crate::log::{self, LogHandle, LogRotation};
+use crate::privilege::RunAs;
+use crate::reload::Reloader;
+use crate::signals::{SignalEvent, Signals};
+use crate::supervisor::{InheritedSockets, Supervisor};
+use crate::tls::ListenerTls;
+use crate::{control_server, rlimits};
+
+/// Time for sessions and deliveries to finish. Aborted deliveries are tried again after the next start.
+const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(20);
+/// Additional time for runtime threads that still read or write files.
+const RUNTIME_SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(2);
+/// Threads for blocking file operations.
+const BLOCKING_THREADS_MAX: usize = 32;
+/// Idle time before a blocking thread ends.
+const BLOCKING_THREAD_IDLE: Duration = Duration::from_secs(5);
+/// Exit code after a failure of the store or the queue manager, a request to the supervisor for a restart (EX_TEMPFAIL of sysexits).
+pub(crate) const EXIT_TEMPFAIL: u8 = 75;
+/// Umask: no permissions for group and others on any file of the server.
+pub(crate) const UMASK: Mode = Mode::S_IRWXG.union(Mode::S_IRWXO);
+
+/// Options of a server run.
+pub(crate) struct RunOptions {
+    /// Configuration, already validated.
+    pub(crate) config: Arc<Config>,
+    /// Path of the configuration file.
+    pub(crate) file: PathBuf,
+    /// Clock of the process.
+    pub(crate) clock: SystemClock,
+    /// Callback, called once when the server is ready.
+    pub(crate) on_ready: OnReady,
+}
+
+/// Callback that receives the bound listeners.
+pub(crate) type OnReady = Box<dyn FnOnce(&[BoundListener])>;
+
+/// A bound listener, not yet accepting.
+pub(crate) struct BoundListener {
+    /// Declaration in the configuration.
+    pub(crate) listen: ListenerConfig,
+    /// Actual address; port 0 has been replaced by a free port.
+    pub(crate) address: ListenAddress,
+    /// Listening socket, without accepts so far.
+    pub(crate) socket: ListenSocket,
+}
+
+/// Socket of a listener.
+pub(crate) enum ListenSocket {
+    Inet(std::net::TcpListener),
+    /// Unix socket at a path.
+    Local(UnixSocketListener),
+}
+
+impl BoundListener {
+    /// Binds the socket. Ports below 1024 and paths in directories of root need root privileges.
+    pub(crate) fn open(listen: &ListenerConfig, owner: &RunAs) -> anyhow::Result<Self> {
+        Self::try_open(listen, owner).with_context(|| format!("listener \"{}\"", listen.name))
+    }
+
+    fn try_open(listen: &ListenerConfig, owner: &RunAs) -> anyhow::Result<Self> {
+        let socket = match &listen.address {
+            ListenAddress::Inet(address) => ListenSocket::Inet(waxwing_net::bind_tcp(*address)?),
+            ListenAddress::Unix(path) => {
+                // The umask denies all others access until owner and mode are set.
+                let socket = waxwing_net::bind_unix(path)?;
+                owner.set_user_and_group(path, listen.user.as_deref(), listen.group.as_deref())?;
+                std::fs::set_permissions(path, Permissions::from_mode(listen.socket_mode()))
+                    .with_context(|| path.display().to_string())?;
+                ListenSocket::Local(socket)
+            }
+        };
+        Self::from_socket(listen, socket)
+    }
+
+    /// Wraps an existing socket, such as a socket of the supervisor.
+    pub(crate) fn from_socket(listen: &ListenerConfig, socket: ListenSocket) -> anyhow::Result<Self> {
+        let address = match &socket {
+            ListenSocket::Inet(socket) => ListenAddress::Inet(socket.local_addr()?),
+            ListenSocket::Local(_) => listen.address.clone(),
+        };
+        Ok(Self { listen: listen.clone(), address, socket })
+    }
+}
+
+/// Runs the server until a signal arrives or the store fails.
+pub(crate) fn run(start: RunOptions) -> anyhow::Result<ExitCode> {
+    umask(UMASK);
+    let PrivilegedResources { listeners: ports, control, listener_tls: handshakes, logging } = prepare_privileged(&start)?;
+    let runtime = build_runtime(start.config.runtime.workers)?;
+    let (store, code) = runtime.block_on(main_task(start, ports, control, handshakes, logging.rotation()))?;
+    runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIME_MAX);
+    // Last handle of the store: writes pending data and closes the database.
+    drop(store);
+    drop(logging);
+    Ok(code)
+}
+
+/// Resources acquired with root privileges.
+struct PrivilegedResources {
+    listeners: Vec<BoundListener>,
+    control: UnixListener,
+    listener_tls: ListenerTls,
+    logging: LogHandle,
+}
+
+/// Acquires all resources that may need root, then drops privileges.
+fn prepare_privileged(start: &RunOptions) -> anyhow::Result<PrivilegedResources> {
+    let config = &start.config;
+    let open_files = rlimits::raise_open_files().context("raising the limit of open files")?;
+    let owner = RunAs::resolve(config.mail_owner.as_deref())?;
+    let target = open_log(config, &owner)?;
+    let mut inherited = InheritedSockets::from_env().context("sockets of the supervisor")?;
+    let bind = |listen| {
+        inherited
+            .take(listen)
+            .map_or_else(|| BoundListener::open(listen, &owner), |socket| BoundListener::from_socket(listen, socket))
+    };
+    let ports = config.listen.iter().map(bind).collect::<anyhow::Result<Vec<_>>>()?;
+    owner.create_directory(&config.queue_directory)?;
+    if !config.virtual_mailbox_base.exists() && !config.virtual_mailbox_domains.is_empty() {
+        owner.create_directory(&config.virtual_mailbox_base)?;
+    }
+    let control = control_server::bind(&config.control_socket(), &owner)?;
+    let handshakes = ListenerTls::open(config)?;
+    owner.drop_privileges()?;
+    let logging = log::start(target, config.log.level, Arc::new(start.clock)).context("starting the log")?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %start.file.display(), %owner, open_files, "starting");
+    for socket in inherited.unclaimed() {
+        tracing::warn!(socket, "socket of the supervisor matches no listener by name or address");
+    }
+    Ok(PrivilegedResources { listeners: ports, control, listener_tls: handshakes, logging })
+}
+
+fn open_log(config: &Config, owner: &RunAs) -> anyhow::Result<log::LogOutput> {
+    let target = log::LogOutput::open(config.log.file.as_deref());
+    let name = |path: &Path| format!("log file {}", path.display());
+    match &config.log.file {
+        None => Ok(target?),
+        Some(path) => {
+            let target = target.with_context(|| name(path))?;
+            owner.set_owner(path)?;
+            Ok(target)
+        }
+    }
+}
+
+fn build_runtime(workers: usize) -> std::io::Result<Runtime> {
+    let mut builder = match workers {
+        1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    if workers > 1 {
+        builder.worker_threads(workers);
+    }
+    builder
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_keep_alive(BLOCKING_THREAD_IDLE)
+        .thread_name("waxwing")
+        .enable_all()
+        .build()
+}
+
+/// Reason for the exit of the server.
+enum ExitReason {
+    Signal(&'static str),
+    StoreFailed(StoreError),
+    /// Error text of the queue manager, when ended before the server.
+    DeliveryEnded(String),
+}
+
+impl ExitReason {
+    /// Logs the reason and returns the exit code of the process.
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Signal(name) => {
+                tracing::info!("{name}: shutting down");
+                return ExitCode::SUCCESS;
+            }
+            Self::StoreFailed(error) => tracing::error!(%error, "the store failed: shutting down for a restart"),
+            Self::DeliveryEnded(why) => tracing::error!("the queue manager ended: shutting down for a restart: {why}"),
+        }
+        ExitCode::from(EXIT_TEMPFAIL)
+    }
+}
+
+/// Waits for the queue manager to end without a shutdown request, a failure.
+async fn wait_for_queue_manager(manager: &mut JoinHandle<Result<(), SpoolError>>) -> ExitReason {
+    ExitReason::DeliveryEnded(match manager.await {
+        Ok(Ok(())) => "no error reported".to_owned(),
+        Ok(Err(error)) => error.to_string(),
+        Err(panic) => panic.to_string(),
+    })
+}
+
+/// Reloads after SIGHUP, as `waxwing reload`; the result goes to the log.
+async fn reload_on_sighup(reloader: Arc<Reloader>) {
+    tracing::info!("SIGHUP: reading the configuration again");
+    // The reloader has logged the error.
+    drop(reloader.reload().await);
+}
+
+async fn main_task(
+    start: RunOptions,
+    ports: Vec<BoundListener>,
+    control: UnixListener,
+    handshakes: ListenerTls,
+    reopener: LogRotation,
+) -> anyhow::Result<(Store, ExitCode)> {
+    let RunOptions { config, file, clock, on_ready } = start;
+    let mut signals = Signals::install()?;
+    let (trigger, shutdown) = Shutdown::new();
+    let socket = config.control_socket();
+    let supervisor = Arc::new(Supervisor::from_env());
+    let watchdog = (Arc::clone(&supervisor), shutdown.clone());
+    let (clock, supervised, handshakes) = (Arc::new(clock), Arc::clone(&supervisor), Arc::new(handshakes));
+    let parts = bootstrap::StartInput {
+        config: Arc::clone(&config),
+        file,
+        control_socket: control,
+        listener_tls: handshakes,
+        clock,
+        supervisor: supervised,
+        shutdown,
+    };
+    let RunningServer { store, listeners, queue_manager: mut manager, reloader } = bootstrap::start(parts).await?;
+    for port in &ports {
+        tracing::info!(
+            name = port.listen.name,
+            kind = crate::listeners::mail_source(port.listen.kind).as_str(),
+            "listening on {}",
+            port.address
+        );
+    }
+    on_ready(&ports);
+    listeners.open(ports);
+    drop(listeners);
+    supervisor.ready();
+    drop(spawn("watchdog", async move { watchdog.0.send_watchdog(watchdog.1).await }));
+    let reason = loop {
+        tokio::select! {
+            event = signals.next() => match event {
+                SignalEvent::Stop(name) => break ExitReason::Signal(name),
+                SignalEvent::Reload => {
+                    reopener.request_reopen();
+                    drop(spawn("reload", reload_on_sighup(Arc::clone(&reloader))));
+                }
+                SignalEvent::Reopen => reopener.request_reopen(),
+            },
+            error = store.poisoned() => break ExitReason::StoreFailed(error),
+            reason = wait_for_queue_manager(&mut manager) => break reason,
+        }
+    };
+    let code = reason.exit_code();
+    supervisor.stopping();
+    // The reloader holds a [`Shutdown`], and the shutdown waits for all holders.
+    drop(reloader);
+    shut_down(&trigger, &mut signals).await;
+    // Failure is ignored: already removed, or in a directory of root; the next start removes the socket.
+    let _ = std::fs::remove_file(socket);
+    Ok((store, code))
+}
+
+/// Waits for every task with a [`Shutdown`], until a time limit or a second signal.
+async fn shut_down(trigger: &ShutdownTrigger, signals: &mut Signals) {
+    trigger.trigger();
+    tokio::select! {
+        () = trigger.all_dropped() => tracing::info!("all sessions and deliveries have ended"),
+        () = tokio::time::sleep(SHUTDOWN_TIME_MAX) => tracing::warn!("some sessions or deliveries did not end in time"),
+        name = signals.next_stop() => tracing::warn!("{name} again: not waiting for sessions and deliveries"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_the_queue_manager_is_a_failure_for_the_supervisor() {
+        let lost = waxwing_net::spawn("test", async { Err(SpoolError::Fenced) });
+        let panics = waxwing_net::spawn("test", async { panic!("a bug") });
+        for (mut manager, words) in [(lost, "later owner"), (panics, "panicked")] {
+            let reason = wait_for_queue_manager(&mut manager).await;
+            assert!(matches!(&reason, ExitReason::DeliveryEnded(why) if why.contains(words)));
+            assert_eq!(format!("{:?}", reason.exit_code()), format!("{:?}", ExitCode::from(EXIT_TEMPFAIL)));
+        }
+    }
+}

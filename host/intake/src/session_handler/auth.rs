@@ -1,0 +1,70 @@
+//! AUTH: runs SASL exchanges and stores the authenticated user in the session context.
+
+use std::sync::Arc;
+
+use waxwing_pipeline::{AuthExchange, AuthProgress};
+use waxwing_smtp::server::{AuthStep, ServerAnswer};
+use waxwing_types::Reply;
+
+use super::SmtpSessionHandler;
+use crate::replies;
+
+impl SmtpSessionHandler {
+    pub(super) async fn auth(&mut self, step: AuthStep) -> ServerAnswer {
+        match step {
+            AuthStep::Cancel => {
+                self.auth_exchange = None;
+                ServerAnswer::Done
+            }
+            AuthStep::Begin(mechanism, response) => match self.begin_exchange(&mechanism) {
+                Ok(exchange) => self.auth_step(mechanism, exchange, response).await,
+                Err(reply) => self.fail_authentication(&mechanism, reply),
+            },
+            AuthStep::Response(response) => match self.auth_exchange.take() {
+                Some((mechanism, exchange)) => self.auth_step(mechanism, exchange, Some(response)).await,
+                None => ServerAnswer::Reply(replies::NO_AUTH_EXCHANGE),
+            },
+        }
+    }
+
+    fn begin_exchange(&self, mechanism: &str) -> Result<Box<dyn AuthExchange>, Reply> {
+        let (Some(authenticator), Some(client)) = (&self.intake.services.authenticator, &self.context.client) else {
+            return Err(replies::NO_AUTH);
+        };
+        authenticator.begin(mechanism, client.peer.ip(), self.context.tls.as_deref())
+    }
+
+    async fn auth_step(
+        &mut self,
+        mechanism: String,
+        mut exchange: Box<dyn AuthExchange>,
+        response: Option<Vec<u8>>,
+    ) -> ServerAnswer {
+        let pipeline = &self.intake.services.pipeline;
+        match exchange.step(pipeline, &mut self.hooks, &mut self.context, response).await {
+            AuthProgress::Challenge(challenge) => {
+                self.auth_exchange = Some((mechanism, exchange));
+                ServerAnswer::Challenge(challenge)
+            }
+            AuthProgress::Done { user } => {
+                self.hooks.release();
+                let peer = self.connection_peer.ip();
+                tracing::info!(target: "smtpd", "authenticated: client={peer}, sasl_method={mechanism}, sasl_username={user}");
+                self.context.user = Some(Arc::new((user, mechanism)));
+                ServerAnswer::Authenticated
+            }
+            AuthProgress::Failed(reply) => {
+                self.hooks.release();
+                self.fail_authentication(&mechanism, reply)
+            }
+        }
+    }
+
+    fn fail_authentication(&mut self, mechanism: &str, reply: Reply) -> ServerAnswer {
+        let peer = self.context.client.as_ref().map(|c| c.peer.to_string()).unwrap_or_default();
+        tracing::info!(target: "smtpd", "authentication failed: client={peer}, sasl_method={mechanism}: {reply}");
+        self.totals.refused += 1;
+        self.totals.last_refusal = Some(reply.clone());
+        ServerAnswer::Reply(reply)
+    }
+}
