@@ -1,0 +1,4 @@
+//! Integration tests of `waxwing-accounts`, in one binary: each binary links all that the crate depends on.
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panic")]
+
+mod login;
