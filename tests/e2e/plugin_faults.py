@@ -21,7 +21,7 @@ FAULT_PAUSE_SECONDS = 0.02
 PAIRS_MIN, PAIRS_MAX = 3, 9
 RATIO_MAX = 2.0
 # The ratio is judged by hand, on a quiet machine and a release build: WAXWING_JUDGE_P99=1 WAXWING_BIN=… tests/e2e/run plugin_faults.
-# In the gate one pair is run: no session may fail, and the figures are printed.
+# In a whole run one pair is run: no session may fail, and the figures are printed.
 JUDGE_P99 = os.environ.get("WAXWING_JUDGE_P99") == "1"
 
 # Plugin: its misdeed at on-message, what a fault of it does, its limits, and what its fault says.

@@ -3,7 +3,7 @@
 //! Owns: layers, crate headers, limits of size, names and documentation comments, dependencies that are declared and
 //! not used, paths named in pages, frozen folders.
 //! Uses: `cargo metadata` and `git ls-files`, nothing of ours.
-//! Used by: `cargo test -p waxwing-tidy`, which the static stage of the gate runs.
+//! Used by: `cargo test -p waxwing-tidy`, which the static stage of `cargo ci` runs.
 //! Never: judge style that rustfmt or clippy can judge.
 //! Start reading at: `tests/tree.rs`, one test for each rule; each module's own tests show it failing on bad input.
 #![forbid(unsafe_code)]

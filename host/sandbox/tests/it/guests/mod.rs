@@ -46,7 +46,7 @@ pub fn example(language: Language) -> Option<Vec<u8>> {
 }
 
 /// A test that is passed over must not look like one that passed: in continuous integration it fails, unless that was told to do without
-/// (`cargo gate` tells so when the registries of the compilers do not answer, and says it beside its figures).
+/// (`cargo ci` tells so when the registries of the compilers do not answer, and says it beside its figures).
 fn skip(why: &str) {
     let is_set = |variable: &str, value: &str| std::env::var_os(variable).is_some_and(|set| set == value);
     assert!(

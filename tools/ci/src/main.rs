@@ -1,4 +1,4 @@
-//! `cargo dev` and `cargo gate`: the two commands of the README.
+//! `cargo dev` and `cargo ci`: the two commands of the README.
 //!
 //! Owns: installation of missing tools on a fresh machine; order of the checks.
 //! Uses: no crate, neither of the workspace nor external, so that the tool compiles first, within a second; cargo, rustup, and apt as root.
@@ -17,7 +17,7 @@ use std::process::{Command, ExitCode};
 
 const USAGE: &str = "\
 usage: cargo dev [ARGUMENTS]          prepare, build and run `waxwing dev ARGUMENTS`
-       cargo gate [--stage STAGE] ... prepare and run all checks, or only those of a stage
+       cargo ci [--stage STAGE] ...   prepare and run all checks, or only those of a stage
 STAGE: static (format, lints, documentation, tree rules, dependencies)
        unit   (unit, property, transcript and crash tests)
        e2e    (real clients and servers against the built server)";
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let result = match arguments.next().as_deref() {
         Some("dev") => run_dev(&arguments.collect::<Vec<_>>()),
-        Some("gate") => checks::parse_stages(arguments).and_then(|stages| run_checks(&stages)),
+        Some("ci") => checks::parse_stages(arguments).and_then(|stages| run_checks(&stages)),
         _ => Err(USAGE.to_owned()),
     };
     match result {
