@@ -1,58 +1,25 @@
 //! Date and time in header fields (RFC 5322 §3.3).
 
+use jiff::ZonedDateTime;
+use jiff::fmt::rfc2822;
+use jiff::tz::TimeZone;
 use waxwing_types::Timestamp;
 
-const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-/// Seconds per day.
-const DAY_SECONDS: u64 = 86_400;
-
-/// Date of the Gregorian calendar and time of day, in UTC.
-struct CivilTime {
-    year: u64,
-    month: u64,
-    day: u64,
-    weekday: u64,
-    hour: u64,
-    minute: u64,
-    second: u64,
-}
-
-/// Converts days to a date, counting years from 1 March 0000 (the leap day is then the last day of the year).
-fn civil_time(at: Timestamp) -> CivilTime {
-    let seconds = at.as_secs();
-    let days = seconds / DAY_SECONDS;
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    CivilTime {
-        year: year_of_era + era * 400 + u64::from(month <= 2),
-        month,
-        day: day_of_year - (153 * shifted_month + 2) / 5 + 1,
-        weekday: days % 7,
-        hour: seconds % DAY_SECONDS / 3600,
-        minute: seconds % 3600 / 60,
-        second: seconds % 60,
-    }
+/// Converts to UTC; a time beyond the year 9999 becomes the Unix epoch.
+fn in_utc(at: Timestamp) -> ZonedDateTime {
+    let seconds = i64::try_from(at.as_secs()).unwrap_or_default();
+    jiff::Timestamp::from_second(seconds).unwrap_or_default().to_zoned_datetime(TimeZone::UTC)
 }
 
 /// Formats a date as `Thu, 1 Jan 1970 00:00:00 +0000`, always in UTC.
 #[must_use]
 pub fn rfc5322_date(at: Timestamp) -> String {
-    let CivilTime { year, month, day, weekday, hour, minute, second } = civil_time(at);
-    let weekday = DAYS.get(weekday as usize).copied().unwrap_or("Thu");
-    let month = (month as usize).checked_sub(1).and_then(|m| MONTHS.get(m)).copied().unwrap_or("Jan");
-    format!("{weekday}, {day} {month} {year:04} {hour:02}:{minute:02}:{second:02} +0000")
+    rfc2822::to_string(&in_utc(at)).unwrap_or_default()
 }
 
 /// Formats a date as `19700101000000`, for the start of a Message-ID.
 pub(crate) fn compact_date(at: Timestamp) -> String {
-    let CivilTime { year, month, day, hour, minute, second, .. } = civil_time(at);
-    format!("{year:04}{month:02}{day:02}{hour:02}{minute:02}{second:02}")
+    in_utc(at).strftime("%Y%m%d%H%M%S").to_string()
 }
 
 #[cfg(test)]

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 use waxwing_types::{network_prefix, rate_limit_key};
@@ -123,13 +124,13 @@ impl SessionCounts {
 
     /// Replaces the limits; open sessions stay open.
     pub fn set_limits(&self, limits: SessionLimits) {
-        self.lock().limits = limits;
+        self.state.lock().limits = limits;
     }
 
     /// Returns the number of admitted open sessions and the maximum number.
     #[must_use]
     pub fn admitted_and_max(&self) -> (usize, usize) {
-        let open = self.lock();
+        let open = self.state.lock();
         (open.admitted, open.limits.sessions_max)
     }
 
@@ -137,19 +138,19 @@ impl SessionCounts {
     /// [`REJECTED_SESSIONS_MAX`] other sessions were being rejected.
     #[must_use]
     pub fn closed_silently(&self) -> u64 {
-        self.lock().closed_silently
+        self.state.lock().closed_silently
     }
 
     /// Returns the number of admitted open sessions.
     #[must_use]
     pub fn admitted(&self) -> usize {
-        self.lock().admitted
+        self.state.lock().admitted
     }
 
     /// Counts a new session. `None`: the limit on rejected sessions is reached too, and the connection must be
     /// closed.
     pub fn admit(self: &Arc<Self>, client: IpAddr, exempt: bool) -> Option<(Admission, SessionPermit)> {
-        let mut open = self.lock();
+        let mut open = self.state.lock();
         let limits = open.limits;
         let network = network_prefix(client.to_canonical(), limits.network_prefix_v4, limits.network_prefix_v6);
         let client = rate_limit_key(client);
@@ -179,16 +180,11 @@ impl SessionCounts {
         }
         Some((admission, SessionPermit { counts: Arc::clone(self), client, network, admission }))
     }
-
-    fn lock(&self) -> MutexGuard<'_, OpenSessions> {
-        // Each statement under the lock leaves the counters consistent, so a poisoned lock is usable.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for SessionPermit {
     fn drop(&mut self) {
-        let mut open = self.counts.lock();
+        let mut open = self.counts.state.lock();
         match self.admission {
             Admission::Admitted => {
                 open.admitted = open.admitted.saturating_sub(1);

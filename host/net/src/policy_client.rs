@@ -2,9 +2,9 @@
 //! over persistent connections.
 
 use std::io;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -98,7 +98,7 @@ impl PolicyClient {
     }
 
     fn take_idle(&self) -> Option<IdleConnection> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle.lock();
         let now = Instant::now();
         idle.retain(|kept| {
             now.duration_since(kept.last_used) < self.settings.max_idle
@@ -108,7 +108,7 @@ impl PolicyClient {
     }
 
     fn return_idle(&self, kept: IdleConnection) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle.lock();
         if idle.len() < IDLE_CONNECTIONS_MAX {
             idle.push(IdleConnection { last_used: Instant::now(), ..kept });
         }

@@ -6,9 +6,9 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use waxwing_types::{Monotonic, network_prefix, rate_limit_key};
 
 use crate::expiring_map::ExpiringMap;
@@ -161,7 +161,7 @@ impl RateLimiter {
         if limit == 0 {
             return Ok(());
         }
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let of_client = state.clients.entry(rate_limit_key(client), now, settings.unit).increment(rate);
         let of_network = match settings.network_factor {
             0 => 0,
@@ -175,7 +175,7 @@ impl RateLimiter {
         if settings.limit(rate) == 0 {
             return Ok(());
         }
-        let state = self.lock();
+        let state = self.state.lock();
         let of = |recent: &ExpiringMap<RateCounts>, address| {
             recent.get(address, now, settings.unit).map_or(0, |counts| counts.get(rate))
         };
@@ -187,25 +187,20 @@ impl RateLimiter {
 
     /// Records that a client passed the greeting delay.
     pub fn mark_greeted(&self, client: IpAddr, now: Monotonic, ttl: Duration) {
-        self.lock().greeted.entry(rate_limit_key(client), now, ttl);
+        self.state.lock().greeted.entry(rate_limit_key(client), now, ttl);
     }
 
     /// Returns whether the client passed the greeting delay within the last `ttl`.
     #[must_use]
     pub fn is_greeted(&self, client: IpAddr, now: Monotonic, ttl: Duration) -> bool {
-        self.lock().greeted.get(rate_limit_key(client), now, ttl).is_some()
+        self.state.lock().greeted.get(rate_limit_key(client), now, ttl).is_some()
     }
 
     /// Returns the number of clients with counters, and the number of entries evicted before expiry.
     #[must_use]
     pub fn tracked_clients(&self) -> (usize, u64) {
-        let state = self.lock();
+        let state = self.state.lock();
         (state.clients.len(), state.clients.evicted())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, RateState> {
-        // Each statement under the lock leaves the counters consistent, so a poisoned lock is usable.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,8 +1,8 @@
 //! Circuit breaker: suspends the calls of a plugin at a hook after too many consecutive faults.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde::Serialize;
 use waxwing_types::Monotonic;
 
@@ -85,7 +85,7 @@ impl Breaker {
 
     /// Returns a permission to call the plugin now, or the fault `BreakerOpen`.
     pub(crate) fn permit_call(&self, now: Monotonic) -> Result<CallPermission, Fault> {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         match inner.0 {
             BreakerPhase::Closed { .. } => Ok(CallPermission::Normal),
             BreakerPhase::Open { until } | BreakerPhase::HalfOpen { until, .. } if now < until => {
@@ -104,7 +104,7 @@ impl Breaker {
     /// when the breaker opened change nothing: only the probe does. An exhausted pool counts neither as a failure of the plugin
     /// nor as a success.
     pub(crate) fn record_result(&self, pass: CallPermission, fault: Option<FaultKind>, now: Monotonic) -> Option<BreakerState> {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let next = match (inner.0, pass) {
             (BreakerPhase::Closed { faults }, CallPermission::Normal) => match fault {
                 None => BreakerPhase::Closed { faults: 0 },
@@ -134,15 +134,11 @@ impl Breaker {
 
     /// Returns the current state. An open breaker stays open until the next call, however late.
     pub(crate) fn state(&self) -> BreakerState {
-        match self.lock().0 {
+        match self.inner.lock().0 {
             BreakerPhase::Closed { .. } => BreakerState::Closed,
             BreakerPhase::Open { .. } => BreakerState::Open,
             BreakerPhase::HalfOpen { .. } => BreakerState::HalfOpen,
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, (BreakerPhase, u64)> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -136,7 +136,10 @@ pub enum PluginCommand {
 #[derive(Subcommand, Clone, Debug)]
 pub enum ConfigCommand {
     /// Report every mistake in the file
-    Check,
+    Check {
+        /// File to check [default: that of --config]
+        file: Option<PathBuf>,
+    },
     /// Print the values in effect, without secrets
     Show {
         /// Print only the values set in the file
@@ -209,8 +212,9 @@ impl ToolCommand {
             }
             Self::Plugin(PluginCommand::New(args)) => plugin_new::create(args, out),
             Self::Plugin(PluginCommand::Component { module, component }) => plugin_new::write_component(module, component),
-            Self::Config(ConfigCommand::Check) => {
-                config::check(&paths::config_file(options)?, &HostEnvironment::from_system(), options.json, out)
+            Self::Config(ConfigCommand::Check { file }) => {
+                let file = file.clone().map_or_else(|| paths::config_file(options), Ok)?;
+                config::check(&file, &HostEnvironment::from_system(), options.json, out)
             }
             Self::Config(ConfigCommand::Show { given, running: false }) => {
                 config::show(&paths::config_file(options)?, *given, options.json, out)
@@ -228,6 +232,8 @@ impl ToolCommand {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use clap::{CommandFactory, Parser};
 
     use super::*;
@@ -247,8 +253,12 @@ mod tests {
         let cli = Cli::try_parse_from(["waxwing", "trace", &id, "--json", "--config", "x"]).unwrap();
         assert!(cli.options.json && cli.options.config == Some("x".into()));
         assert!(matches!(cli.command, ToolCommand::Trace { id: Some(id), last: None } if id == QueueId::from_u64(77)));
+        let cli = Cli::try_parse_from(["waxwing", "config", "check", "x.toml"]).unwrap();
+        assert!(matches!(cli.command, ToolCommand::Config(ConfigCommand::Check { file: Some(file) }) if file == Path::new("x.toml")));
         for good in [
             &["queue", "list"][..],
+            &["config", "check"],
+            &["config", "check", "--config", "x.toml"],
             &["trace", "--last", "3"],
             &["config", "show", "--given"],
             &["plugin", "list"],

@@ -5,10 +5,11 @@ use std::fs::{self, Metadata};
 use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -211,7 +212,7 @@ impl CertificateStore {
     pub fn reload_if_changed(&self) -> Result<bool, TlsError> {
         let now: Vec<FileStamp> = self.files.iter().map(|file| file_stamp(file)).collect();
         {
-            let mut before = self.stamps.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut before = self.stamps.lock();
             if *before == now {
                 return Ok(false);
             }
