@@ -34,7 +34,7 @@ class Mistakes(unittest.TestCase):
             file.writelines(line + "\n" for line, _, _ in MISTAKES)
 
     def check(self, *command):
-        done = subprocess.run([waxwing.program(), *command, "--config", self.config], stdin=subprocess.DEVNULL,
+        done = subprocess.run([waxwing.program(), *command], stdin=subprocess.DEVNULL,
                               capture_output=True, text=True, timeout=60, **system.AS_SERVICE_USER)
         self.assertNotEqual(done.returncode, 0, done.stdout)
         output = done.stdout + done.stderr
@@ -49,10 +49,11 @@ class Mistakes(unittest.TestCase):
         self.assertEqual(len(places), len(MISTAKES) + 1, output)
 
     def test_config_check_shows_them_all(self):
-        self.check("config", "check")
+        self.check("config", "check", "--config", self.config)
+        self.check("config", "check", self.config)
 
     def test_serve_shows_them_all_and_does_not_start(self):
-        self.check("serve")
+        self.check("serve", "--config", self.config)
 
 
 class Grants(unittest.TestCase):
