@@ -15,7 +15,7 @@ use crate::restriction::{DnsList, DnsListValue, Restriction, RestrictionList};
 use crate::route::{HostPort, HostPortValue, Route, RouteValue};
 use crate::section::section;
 use crate::server_tables::{
-    ControlConfig, DnsConfig, ListenerConfig, LogConfig, RecordingConfig, RuntimeConfig, ScanRejectAction, Trace,
+    ControlConfig, DnsConfig, ListenerConfig, LogConfig, RecordingConfig, RuntimeConfig, ScanRejectAction, TraceConfig,
 };
 use crate::table::{TableSpec, TableSpecList};
 use crate::tls::TlsProtocols;
@@ -357,7 +357,7 @@ section! {
         /// Worker threads of the server.
         runtime: RuntimeConfig [TableValue<RuntimeConfig>] = default_section("runtime", reader);
         /// Traces of transactions for `waxwing trace`.
-        trace: Trace [TableValue<Trace>] = default_section("trace", reader);
+        trace: TraceConfig [TableValue<TraceConfig>] = default_section("trace", reader);
         /// Recordings of client input for `waxwing replay`; off by default.
         recording: RecordingConfig [TableValue<RecordingConfig>] = default_section("recording", reader);
         /// Tables for lookups by plugins, in addition to the ..._maps keys above.

@@ -53,7 +53,7 @@ pub use restriction::{DnsList, DnsblFilter, Restriction, RestrictionError, Restr
 pub use route::{BUILTIN_TRANSPORTS, HostPort, Route};
 pub use server_tables::{
     ControlConfig, DnsConfig, ListenerConfig, ListenerKind, LogConfig, LogLevel, RecordingConfig, RuntimeConfig,
-    ScanRejectAction, Trace,
+    ScanRejectAction, TraceConfig,
 };
 pub use show::Visibility;
 pub use table::TableSpec;

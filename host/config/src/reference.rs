@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::plugin::{CanaryConfig, ConditionsConfig, GrantsConfig, LimitsConfig, PLUGIN_KEYS};
 use crate::section::{KeyInfo, Section};
-use crate::server_tables::{ControlConfig, DnsConfig, ListenerConfig, LogConfig, RecordingConfig, RuntimeConfig, Trace};
+use crate::server_tables::{ControlConfig, DnsConfig, ListenerConfig, LogConfig, RecordingConfig, RuntimeConfig, TraceConfig};
 use crate::{Config, HostEnvironment};
 
 const REFERENCE_INTRO: &str = "\
@@ -31,7 +31,7 @@ pub fn reference_toml() -> String {
     write_section(&mut out, "dns", "dns", DnsConfig::KEYS, defaults.dns.values());
     write_section(&mut out, "log", "log", LogConfig::KEYS, defaults.log.values());
     write_section(&mut out, "runtime", "runtime", RuntimeConfig::KEYS, defaults.runtime.values());
-    write_section(&mut out, "trace", "trace", Trace::KEYS, defaults.trace.values());
+    write_section(&mut out, "trace", "trace", TraceConfig::KEYS, defaults.trace.values());
     write_section(&mut out, "recording", "recording", RecordingConfig::KEYS, defaults.recording.values());
     write_section(&mut out, "tables", "tables", &[], Vec::new());
     let example = "[plugins.example]\nfile = \"example.wasm\"\ncanary = { file = \"example-new.wasm\" }\n";

@@ -173,7 +173,7 @@ section! {
 
 section! {
     /// Traces of transactions for `waxwing trace`.
-    pub struct Trace (table, reader) {
+    pub struct TraceConfig (table, reader) {
         /// Maximum size of all traces in bytes; the oldest are deleted first.
         bytes_max: u64 [ByteSize<{ 1 << 20 }>] = 64 << 20;
         /// Maximum age of a trace.

@@ -180,7 +180,7 @@ pub enum InstanceMode {
 pub struct PluginSettings {
     /// Name of the plugin in the configuration.
     pub name: String,
-    /// Granted interfaces.
+    /// Interfaces granted by the configuration.
     pub grants: PluginGrants,
     /// Limits of time, memory and sizes.
     pub limits: PluginLimits,

@@ -30,7 +30,7 @@ pub struct GlobalOptions {
     pub json: bool,
 }
 
-/// Administration commands.
+/// Administration commands of the binary.
 #[derive(Subcommand, Clone, Debug)]
 pub enum ToolCommand {
     /// Show the messages in the queue

@@ -8,7 +8,7 @@ pub const DOC_WORDS_MIN: usize = 3;
 /// Openings that leave the subject to be guessed.
 const VAGUE: &[&str] = &[
     "What", "Who", "Whom", "Whose", "Which", "These", "This", "Those", "That", "It", "Its", "How", "Where", "When", "They",
-    "Them", "Others", "Other", "He", "One",
+    "Them", "Others", "Other", "He",
 ];
 
 /// Documentation comments of public items that are shorter than [`DOC_WORDS_MIN`] words or open with a pronoun or a question word.

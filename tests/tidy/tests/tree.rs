@@ -1,9 +1,13 @@
 //! One test for each rule, over the tree as it is.
 use std::collections::BTreeMap;
 
+use waxwing_tidy::headers::Edges;
 use waxwing_tidy::metadata::Metadata;
+use waxwing_tidy::names::{BannedWords, PublicTypes};
 use waxwing_tidy::size::Oversize;
-use waxwing_tidy::{Finding, assert_none, dependencies, frozen, layers, pages, roots, size, tree, words};
+use waxwing_tidy::{
+    Finding, assert_none, dependencies, frozen, headers, layers, names, pages, prose, roots, size, sources, tree, words,
+};
 
 type Rule = fn(&str, &str) -> Vec<Finding>;
 
@@ -110,6 +114,53 @@ fn every_bench_script_is_described() {
 }
 
 #[test]
+fn public_type_names_are_unique() {
+    let root = tree::root();
+    let mut types = PublicTypes::new();
+    for path in tree::files(&root).into_iter().filter(|path| sources::is_product(path)) {
+        names::collect_public_types(&mut types, &path, &tree::text(&root, &path).unwrap_or_default());
+    }
+    let allowed = names::read_list(&read("tests/tidy/shared-types.txt").unwrap()).unwrap();
+    assert_none("type names", &names::shared_type_names(&types, &allowed));
+}
+
+#[test]
+fn names_are_of_the_field() {
+    let root = tree::root();
+    let words = BannedWords::parse(&read("tests/tidy/banned-words.txt").unwrap()).unwrap();
+    let files = tree::files(&root).into_iter().filter(|path| sources::is_product(path));
+    let findings: Vec<Finding> =
+        files.flat_map(|path| names::banned_names(&path, &tree::text(&root, &path).unwrap_or_default(), &words)).collect();
+    assert_none("names", &findings);
+}
+
+#[test]
+fn public_items_are_documented_in_plain_sentences() {
+    assert_none("documentation", &over_files(sources::is_product, prose::documentation));
+}
+
+#[test]
+fn crate_headers_agree_with_manifests() {
+    let root = tree::root();
+    let metadata = Metadata::of(&root).unwrap();
+    let edges = Edges::from_metadata(&metadata, &root);
+    let mut findings = Vec::new();
+    for name in edges.uses.keys() {
+        let source = ["lib.rs", "main.rs"].iter().find_map(|file| tree::text(&root, &format!("host/{name}/src/{file}")));
+        findings.extend(headers::agrees_with_manifests(name, &source.unwrap_or_default(), &edges));
+    }
+    assert_none("crate headers", &findings);
+}
+
+#[test]
+fn the_graph_of_the_crates_is_current() {
+    let root = tree::root();
+    let metadata = Metadata::of(&root).unwrap();
+    let graph = Edges::from_metadata(&metadata, &root).mermaid();
+    assert_none("graph", &pages::graph_is_current(&read("ARCHITECTURE.md").unwrap(), &graph));
+}
+
+#[test]
 fn pages_name_files_that_exist() {
     let files = tree::files(&tree::root());
     for page in ["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "docs/README.md", "tests/bench/README.md"] {
@@ -141,4 +192,9 @@ fn declared_dependencies_are_used() {
         findings.extend(dependencies::unmentioned(folder, names, &sources, UNNAMED));
     }
     assert_none("dependencies", &findings);
+}
+
+#[test]
+fn each_crate_has_one_test_binary() {
+    assert_none("test binaries", &sources::several_test_binaries(&tree::files(&tree::root())));
 }
