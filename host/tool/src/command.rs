@@ -254,7 +254,9 @@ mod tests {
         assert!(cli.options.json && cli.options.config == Some("x".into()));
         assert!(matches!(cli.command, ToolCommand::Trace { id: Some(id), last: None } if id == QueueId::from_u64(77)));
         let cli = Cli::try_parse_from(["waxwing", "config", "check", "x.toml"]).unwrap();
-        assert!(matches!(cli.command, ToolCommand::Config(ConfigCommand::Check { file: Some(file) }) if file == Path::new("x.toml")));
+        assert!(
+            matches!(cli.command, ToolCommand::Config(ConfigCommand::Check { file: Some(file) }) if file == Path::new("x.toml"))
+        );
         for good in [
             &["queue", "list"][..],
             &["config", "check"],
