@@ -47,9 +47,9 @@ impl Accounts {
             virtual_aliases: list("virtual_alias_maps"),
             mailbox_tables: list("virtual_mailbox_maps"),
             local_user_tables: list("local_recipient_maps"),
-            mailbox_base: config.virtual_mailbox_base.clone(),
-            spool_directory: config.mail_spool_directory.clone(),
-            delimiter: config.recipient_delimiter.chars().next(),
+            mailbox_base: config.domains.virtual_mailbox_base.clone(),
+            spool_directory: config.domains.mail_spool_directory.clone(),
+            delimiter: config.general.recipient_delimiter.chars().next(),
             tables_by_name: named,
         })
     }

@@ -56,12 +56,12 @@ impl LoginSettings {
     #[must_use]
     pub fn from_config(config: &Config) -> Self {
         Self {
-            plaintext_networks: config.smtpd_sasl_plaintext_networks.clone(),
+            plaintext_networks: config.auth.smtpd_sasl_plaintext_networks.clone(),
             password_policy: PasswordPolicy::from_config(config),
-            rehash: config.password_rehash,
-            failure_delay: config.smtpd_sasl_failure_delay,
-            failure_limit: config.smtpd_sasl_failure_limit,
-            failure_time: config.smtpd_sasl_failure_time,
+            rehash: config.auth.password_rehash,
+            failure_delay: config.auth.smtpd_sasl_failure_delay,
+            failure_limit: config.auth.smtpd_sasl_failure_limit,
+            failure_time: config.auth.smtpd_sasl_failure_time,
         }
     }
 }

@@ -18,13 +18,13 @@ impl DomainClasses {
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let lists = [
-            (&config.mydestination, AddressClass::Local),
-            (&config.virtual_alias_domains, AddressClass::VirtualAlias),
-            (&config.virtual_mailbox_domains, AddressClass::VirtualMailbox),
-            (&config.relay_domains, AddressClass::Relay),
+            (&config.domains.mydestination, AddressClass::Local),
+            (&config.domains.virtual_alias_domains, AddressClass::VirtualAlias),
+            (&config.domains.virtual_mailbox_domains, AddressClass::VirtualMailbox),
+            (&config.domains.relay_domains, AddressClass::Relay),
         ];
         let entries = lists.iter().flat_map(|(list, class)| list.iter().map(|domain| (domain.to_lowercase(), *class)));
-        let relayed = config.relay_domains.iter().map(|domain| format!(".{}", domain.to_lowercase())).collect();
+        let relayed = config.domains.relay_domains.iter().map(|domain| format!(".{}", domain.to_lowercase())).collect();
         Self { exact: entries.collect(), relay_suffixes: relayed }
     }
 }

@@ -19,9 +19,10 @@ impl PasswordPolicy {
     /// Takes the policy from the configuration.
     #[must_use]
     pub fn from_config(config: &Config) -> Self {
-        let memory_kib = u32::try_from(config.password_argon2_memory / 1024).unwrap_or(u32::MAX);
-        let cost = PasswordCost { memory_kib, passes: config.password_argon2_passes, lanes: config.password_argon2_lanes };
-        Self { cost, scram: config.password_scram }
+        let memory_kib = u32::try_from(config.auth.password_argon2_memory / 1024).unwrap_or(u32::MAX);
+        let cost =
+            PasswordCost { memory_kib, passes: config.auth.password_argon2_passes, lanes: config.auth.password_argon2_lanes };
+        Self { cost, scram: config.auth.password_scram }
     }
 
     /// Computes the records of a password: one or two hash computations of 20 ms or more. `None` if the system has no randomness, or argon2

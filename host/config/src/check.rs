@@ -63,18 +63,18 @@ fn check_restrictions(config: &Config, reader: &mut ConfigReader<'_>) {
 
 fn expand_config_variables(config: &mut Config, reader: &mut ConfigReader<'_>) {
     let mut names: Vec<(&'static str, String)> = Vec::new();
-    expand_variables(&mut config.myhostname, "myhostname", &names, reader);
-    names.push(("myhostname", config.myhostname.clone()));
-    expand_variables(&mut config.mydomain, "mydomain", &names, reader);
-    names.push(("mydomain", config.mydomain.clone()));
-    expand_variables(&mut config.myorigin, "myorigin", &names, reader);
-    expand_variables(&mut config.smtp_helo_name, "smtp_helo_name", &names, reader);
-    expand_variables(&mut config.smtpd_banner, "smtpd_banner", &names, reader);
+    expand_variables(&mut config.general.myhostname, "myhostname", &names, reader);
+    names.push(("myhostname", config.general.myhostname.clone()));
+    expand_variables(&mut config.general.mydomain, "mydomain", &names, reader);
+    names.push(("mydomain", config.general.mydomain.clone()));
+    expand_variables(&mut config.general.myorigin, "myorigin", &names, reader);
+    expand_variables(&mut config.smtp.smtp_helo_name, "smtp_helo_name", &names, reader);
+    expand_variables(&mut config.smtpd.smtpd_banner, "smtpd_banner", &names, reader);
     for (key, list) in [
-        ("mydestination", &mut config.mydestination),
-        ("relay_domains", &mut config.relay_domains),
-        ("virtual_alias_domains", &mut config.virtual_alias_domains),
-        ("virtual_mailbox_domains", &mut config.virtual_mailbox_domains),
+        ("mydestination", &mut config.domains.mydestination),
+        ("relay_domains", &mut config.domains.relay_domains),
+        ("virtual_alias_domains", &mut config.domains.virtual_alias_domains),
+        ("virtual_mailbox_domains", &mut config.domains.virtual_mailbox_domains),
     ] {
         for (index, text) in list.iter_mut().enumerate() {
             expand_variables(text, &format!("{key}[{index}]"), &names, reader);
@@ -109,10 +109,10 @@ fn expand_variables(text: &mut String, path: &str, names: &[(&'static str, Strin
 fn check_domains(config: &Config, reader: &mut ConfigReader<'_>) {
     let mut classes: BTreeMap<&str, &str> = BTreeMap::new();
     for (key, list) in [
-        ("mydestination", &config.mydestination),
-        ("virtual_alias_domains", &config.virtual_alias_domains),
-        ("virtual_mailbox_domains", &config.virtual_mailbox_domains),
-        ("relay_domains", &config.relay_domains),
+        ("mydestination", &config.domains.mydestination),
+        ("virtual_alias_domains", &config.domains.virtual_alias_domains),
+        ("virtual_mailbox_domains", &config.domains.virtual_mailbox_domains),
+        ("relay_domains", &config.domains.relay_domains),
     ] {
         for (index, domain) in list.iter().enumerate() {
             match classes.insert(domain, key) {
@@ -139,8 +139,8 @@ fn is_set(reader: &ConfigReader<'_>, path: &str) -> bool {
 }
 
 fn check_mailboxes(config: &Config, reader: &mut ConfigReader<'_>) {
-    if !config.virtual_mailbox_domains.is_empty()
-        && config.virtual_mailbox_maps.is_empty()
+    if !config.domains.virtual_mailbox_domains.is_empty()
+        && config.domains.virtual_mailbox_maps.is_empty()
         && !is_set(reader, "virtual_mailbox_maps")
     {
         reader.error_at(
@@ -149,17 +149,17 @@ fn check_mailboxes(config: &Config, reader: &mut ConfigReader<'_>) {
             "add virtual_mailbox_maps = { \"user@domain\" = \"user/\" }, or \"texthash:/path\"".to_owned(),
         );
     }
-    if !matches!(config.recipient_delimiter.len(), 0 | 1) || config.recipient_delimiter == "@" {
+    if !matches!(config.general.recipient_delimiter.len(), 0 | 1) || config.general.recipient_delimiter == "@" {
         reader.error_at(
             "recipient_delimiter",
-            format!("recipient_delimiter is \"{}\"", config.recipient_delimiter),
+            format!("recipient_delimiter is \"{}\"", config.general.recipient_delimiter),
             "it is one character, usually \"+\"".to_owned(),
         );
     }
 }
 
 fn check_mynetworks(config: &Config, reader: &mut ConfigReader<'_>) {
-    for (index, network) in config.mynetworks.iter().enumerate() {
+    for (index, network) in config.general.mynetworks.iter().enumerate() {
         if network.prefix() == 0 {
             reader.error_at(
                 &format!("mynetworks[{index}]"),
@@ -171,7 +171,7 @@ fn check_mynetworks(config: &Config, reader: &mut ConfigReader<'_>) {
 }
 
 fn check_mail_owner(config: &Config, reader: &mut ConfigReader<'_>) {
-    match config.mail_owner.as_deref() {
+    match config.general.mail_owner.as_deref() {
         None if reader.environment.is_root && !is_set(reader, "mail_owner") => reader.error(
             0..0,
             "the server is started as root, and no mail_owner is set",
@@ -216,7 +216,7 @@ fn check_listeners(config: &Config, reader: &mut ConfigReader<'_>) {
 }
 
 fn check_limits(config: &Config, reader: &mut ConfigReader<'_>) {
-    if config.minimal_backoff_time > config.maximal_backoff_time {
+    if config.queue.minimal_backoff_time > config.queue.maximal_backoff_time {
         let path = explicitly_set_of(reader, "minimal_backoff_time", "maximal_backoff_time");
         reader.error_at(
             path,
@@ -224,7 +224,7 @@ fn check_limits(config: &Config, reader: &mut ConfigReader<'_>) {
             "shorten it, or lengthen the other".to_owned(),
         );
     }
-    if config.header_size_limit > config.message_size_limit {
+    if config.smtpd.header_size_limit > config.smtpd.message_size_limit {
         let path = explicitly_set_of(reader, "header_size_limit", "message_size_limit");
         reader.error_at(
             path,
@@ -232,7 +232,7 @@ fn check_limits(config: &Config, reader: &mut ConfigReader<'_>) {
             "the header is a part of the message".to_owned(),
         );
     }
-    if config.queue_minfree < config.message_size_limit {
+    if config.queue.queue_minfree < config.smtpd.message_size_limit {
         reader.error_at(
             explicitly_set_of(reader, "queue_minfree", "message_size_limit"),
             "queue_minfree is smaller than message_size_limit",
@@ -395,15 +395,15 @@ fn check_routes(config: &Config, reader: &mut ConfigReader<'_>) {
     let mut transports: Vec<&str> = BUILTIN_TRANSPORTS.to_vec();
     transports.extend(config.plugins.iter().filter_map(|plugin| plugin.transport.as_deref()));
     let own: [(&str, &Route); 4] = [
-        ("local_transport", &config.local_transport),
-        ("virtual_transport", &config.virtual_transport),
-        ("relay_transport", &config.relay_transport),
-        ("default_transport", &config.default_transport),
+        ("local_transport", &config.transports.local_transport),
+        ("virtual_transport", &config.transports.virtual_transport),
+        ("relay_transport", &config.transports.relay_transport),
+        ("default_transport", &config.transports.default_transport),
     ];
     for (path, route) in own {
         check_name_exists(reader, path, "transport", &route.transport, &transports);
     }
-    for (key, route) in &config.transport_maps {
+    for (key, route) in &config.transports.transport_maps {
         check_name_exists(reader, &format!("transport_maps.{key}"), "transport", &route.transport, &transports);
         let name = key.strip_prefix('.').unwrap_or(key);
         if name != "*" && !is_route_key(name) {

@@ -85,7 +85,7 @@ impl Config {
     /// Returns the path of the demo user's mailbox.
     #[must_use]
     pub fn dev_maildir(&self) -> PathBuf {
-        self.virtual_mailbox_base.join(DEV_DOMAIN).join(DEV_USER)
+        self.domains.virtual_mailbox_base.join(DEV_DOMAIN).join(DEV_USER)
     }
 }
 

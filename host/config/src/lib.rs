@@ -15,6 +15,7 @@ mod config;
 mod dev;
 mod diagnostic;
 mod environment;
+mod groups;
 mod listener;
 mod load;
 mod network;
@@ -41,6 +42,10 @@ pub use config::Config;
 pub use dev::{DEV_CERTIFICATE, DEV_DOMAIN, DEV_USER, DevError, DevPorts};
 pub use diagnostic::{Diagnostic, Diagnostics, Position};
 pub use environment::HostEnvironment;
+pub use groups::{
+    AddressVerifyConfig, AuthConfig, DomainsConfig, GeneralConfig, GuardConfig, PolicyConfig, QueueConfig, SmtpConfig,
+    SmtpdConfig, TlsConfig, TransportsConfig,
+};
 pub use listener::ListenAddress;
 pub use load::{CONFIG_BYTES_MAX, ConfigError};
 pub use network::{Network, NetworkError};

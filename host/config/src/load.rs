@@ -7,7 +7,6 @@ use toml::de::DeTable;
 
 use crate::check::check_config;
 use crate::reader::ConfigReader;
-use crate::section::Section;
 use crate::{Config, Diagnostics, HostEnvironment};
 
 /// Maximum size of a configuration file in bytes.
@@ -50,12 +49,12 @@ impl Config {
             let span = error.span().unwrap_or(0..0);
             reader.error(span, error.message().trim_end().replace('\n', ", "), None);
         }
-        let open = reader.open_table("", table.get_ref(), Self::NAMES);
+        let open = reader.open_table("", table.get_ref(), &Self::key_names());
         let mut config = Self::read(&open, &mut reader);
         check_config(&mut config, &mut reader);
         let (places, mistakes) = reader.finish();
         if mistakes.is_empty() {
-            config.places = places;
+            config.key_spans = places;
             Ok(config)
         } else {
             Err(Diagnostics::new(places.text, mistakes))

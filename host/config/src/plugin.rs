@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 use waxwing_types::{Endpoint, Source};
 
 use crate::reader::{ConfigReader, TableReader, ValueNode, join_path};
-use crate::section::{Section, section};
+use crate::section::{Keys, section};
 use crate::value::{
     BoolValue, ByteSize, DomainValue, DurationValue, EnumValue, IntegerValue, ListOf, MilterEndpoint, OptionalValue, PathValue,
     StringEnum, TableValue, TextValue, ValueType, default_section,
@@ -66,7 +66,7 @@ section! {
     }
     extra {
         /// Name of the plugin, from `[plugins.NAME]`.
-        pub name: String,
+        pub name: String = table.name().to_owned();
     }
 }
 

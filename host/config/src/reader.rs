@@ -15,14 +15,14 @@ use crate::suggestion::closest_match;
 use crate::value::ValueType;
 
 /// Spans of a key and a value, as byte offsets in the file.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct KeySpan {
     pub(crate) key: Range<usize>,
     pub(crate) value: Range<usize>,
 }
 
 /// Spans of all keys in the file, by path: `smtpd_timeout`, `listen[0].address`, `plugins.spam.limits.time`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct KeySpans {
     pub(crate) file: Arc<str>,
     pub(crate) text: Arc<str>,

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use crate::config::KEY_GROUPS;
 use crate::plugin::{CanaryConfig, ConditionsConfig, GrantsConfig, LimitsConfig, PLUGIN_KEYS};
-use crate::section::{KeyInfo, Section};
+use crate::section::{KeyInfo, Keys};
 use crate::server_tables::{ControlConfig, DnsConfig, ListenerConfig, LogConfig, RecordingConfig, RuntimeConfig, TraceConfig};
 use crate::{Config, HostEnvironment};
 
@@ -19,13 +20,13 @@ pub fn reference_toml() -> String {
     let facts = HostEnvironment { hostname: "mail.example.com".to_owned(), is_root: false, path_exists: |_: &Path| false };
     let mut out = REFERENCE_INTRO.to_owned();
     let Ok(defaults) = Config::parse(Path::new("reference.toml"), "", &facts) else { return out };
-    for (key, value) in Config::KEYS.iter().zip(defaults.values()) {
+    for (key, value) in defaults.entries() {
         if is_section(key.name) {
             continue;
         }
         write_key(&mut out, key, value);
     }
-    let listen = defaults.listen.first().map(Section::values).unwrap_or_default();
+    let listen = defaults.listen.first().map(Keys::values).unwrap_or_default();
     write_section(&mut out, "[listen]", "listen", ListenerConfig::KEYS, listen);
     write_section(&mut out, "control", "control", ControlConfig::KEYS, defaults.control.values());
     write_section(&mut out, "dns", "dns", DnsConfig::KEYS, defaults.dns.values());
@@ -45,7 +46,7 @@ pub fn reference_toml() -> String {
         for (key, value) in keys.into_iter().zip(values) {
             write_key(&mut out, key, value);
         }
-        let canary = plugin.canary.as_ref().map(Section::values).unwrap_or_default();
+        let canary = plugin.canary.as_ref().map(Keys::values).unwrap_or_default();
         write_section(&mut out, "plugins.example.canary", "canary", CanaryConfig::KEYS, canary);
         write_section(&mut out, "plugins.example.when", "when", ConditionsConfig::KEYS, plugin.when.values());
         write_section(&mut out, "plugins.example.limits", "limits", LimitsConfig::KEYS, plugin.limits.values());
@@ -68,7 +69,8 @@ fn write_section(out: &mut String, path: &str, key: &str, keys: &[KeyInfo], valu
 
 /// Writes the heading of a table with the description of the key.
 fn write_heading(out: &mut String, path: &str, key: &str) {
-    let meaning = Config::KEYS.iter().chain(PLUGIN_KEYS).find(|k| k.name == key).map_or("", |k| k.meaning.trim());
+    let meaning =
+        KEY_GROUPS.iter().copied().flatten().chain(PLUGIN_KEYS).find(|k| k.name == key).map_or("", |k| k.meaning.trim());
     out.push_str(&format!("\n# ---- {meaning}\n#[{path}]\n"));
 }
 

@@ -124,7 +124,7 @@ pub enum LogLevel {
     /// Internal events of the server.
     Debug,
     /// Each internal step.
-    TraceConfig,
+    Trace,
 }
 
 impl LogLevel {
@@ -137,13 +137,8 @@ impl LogLevel {
 
 impl StringEnum for LogLevel {
     const FORM: &'static str = "\"error\", \"warn\", \"info\", \"debug\" or \"trace\"";
-    const VARIANTS: &'static [(&'static str, Self)] = &[
-        ("error", Self::Error),
-        ("warn", Self::Warn),
-        ("info", Self::Info),
-        ("debug", Self::Debug),
-        ("trace", Self::TraceConfig),
-    ];
+    const VARIANTS: &'static [(&'static str, Self)] =
+        &[("error", Self::Error), ("warn", Self::Warn), ("info", Self::Info), ("debug", Self::Debug), ("trace", Self::Trace)];
 }
 
 section! {

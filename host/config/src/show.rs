@@ -4,7 +4,6 @@ use serde_json::{Map, json};
 use toml::Value;
 
 use crate::Config;
-use crate::section::Section;
 
 /// Replacement for a secret value.
 const REDACTED: &str = "(redacted)";
@@ -61,8 +60,8 @@ impl Config {
 
     /// Returns every key with a value, secrets redacted.
     fn redacted_entries(&self) -> Vec<(&'static str, Value)> {
-        let values = Self::NAMES.iter().zip(self.values());
-        values.filter_map(|(name, value)| Some((*name, redact(name, value?)))).collect()
+        let entries = self.entries().into_iter();
+        entries.filter_map(|(key, value)| Some((key.name, redact(key.name, value?)))).collect()
     }
 
     fn write_table(&self, out: &mut String, path: &str, value: &Value, shown: Visibility) {

@@ -58,7 +58,7 @@ impl Config {
     #[must_use]
     pub fn listener_tls(&self, listen: &ListenerConfig) -> ListenerTlsMode {
         // Data that stays on this machine needs no TLS.
-        let by_default = match self.smtpd_tls_chain_files.is_empty() || matches!(listen.address, ListenAddress::Unix(_)) {
+        let by_default = match self.tls.smtpd_tls_chain_files.is_empty() || matches!(listen.address, ListenAddress::Unix(_)) {
             true => ListenerTlsMode::None,
             false => ListenerTlsMode::Starttls,
         };
@@ -68,7 +68,7 @@ impl Config {
     /// Returns the oldest TLS version accepted by the listener.
     #[must_use]
     pub fn listener_tls_protocols(&self, listen: &ListenerConfig) -> TlsProtocols {
-        listen.tls_protocols.unwrap_or(self.smtpd_tls_protocols)
+        listen.tls_protocols.unwrap_or(self.tls.smtpd_tls_protocols)
     }
 }
 
@@ -77,7 +77,7 @@ pub(crate) fn check_listener_tls(config: &Config, reader: &mut ConfigReader<'_>)
     for (index, listen) in config.listen.iter().enumerate() {
         let at = |key: &str| format!("listen[{index}].{key}");
         let tls = config.listener_tls(listen);
-        if tls != ListenerTlsMode::None && config.smtpd_tls_chain_files.is_empty() {
+        if tls != ListenerTlsMode::None && config.tls.smtpd_tls_chain_files.is_empty() {
             let message = format!("the listener \"{}\" has TLS, but there is no certificate", listen.name);
             reader.error_at(
                 &at("tls"),
@@ -97,7 +97,7 @@ pub(crate) fn check_listener_tls(config: &Config, reader: &mut ConfigReader<'_>)
             if tls == ListenerTlsMode::None {
                 let message = format!("the listener \"{}\" requests client certificates, but has no TLS", listen.name);
                 reader.error_at(&at("client_certificates"), message, "add tls = \"starttls\" or \"implicit\"".to_owned());
-            } else if config.smtpd_tls_CAfile.is_none() {
+            } else if config.tls.smtpd_tls_CAfile.is_none() {
                 let message =
                     format!("the listener \"{}\" requests client certificates, but no authority is configured", listen.name);
                 reader.error_at(&at("client_certificates"), message, "set smtpd_tls_CAfile to a PEM file".to_owned());

@@ -64,10 +64,10 @@ impl ValueType for UserSourceValue {
 
 /// Checks the upper bounds of keys on passwords and logins.
 pub(crate) fn check_authentication(config: &Config, reader: &mut ConfigReader<'_>) {
-    if config.password_argon2_memory > ARGON2_MEMORY_MAX {
+    if config.auth.password_argon2_memory > ARGON2_MEMORY_MAX {
         reader.error_at("password_argon2_memory", "password_argon2_memory is too large", "it must be at most 4GiB".to_owned());
     }
-    if config.smtpd_sasl_failure_delay > FAILURE_DELAY_MAX {
+    if config.auth.smtpd_sasl_failure_delay > FAILURE_DELAY_MAX {
         reader.error_at(
             "smtpd_sasl_failure_delay",
             "smtpd_sasl_failure_delay is too long",

@@ -452,7 +452,7 @@ impl<S: Section> ValueType for TableValue<S> {
             return None;
         };
         let open = reader.open_table(&node.path, table, S::NAMES);
-        Some(S::read(&open, reader))
+        Some(S::read_table(&open, reader))
     }
 
     fn show(value: &S) -> Option<Value> {
@@ -465,5 +465,5 @@ impl<S: Section> ValueType for TableValue<S> {
 pub(crate) fn default_section<S: Section>(path: &str, reader: &mut ConfigReader<'_>) -> S {
     let empty = toml::de::DeTable::new();
     let open = reader.open_table(path, &empty, S::NAMES);
-    S::read(&open, reader)
+    S::read_table(&open, reader)
 }

@@ -150,7 +150,7 @@ fn server_info(config: &Config, clock: &Arc<dyn Clock>) -> DaemonInfo {
     DaemonInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
-        hostname: config.myhostname.clone(),
+        hostname: config.general.myhostname.clone(),
         started_at: clock.now(),
     }
 }
@@ -158,7 +158,7 @@ fn server_info(config: &Config, clock: &Arc<dyn Clock>) -> DaemonInfo {
 fn open_store(config: &Config) -> anyhow::Result<Store> {
     let additional = [TRACE_KEYSPACE, RECORDING_KEYSPACE, KV_KEYSPACE, USERS_KEYSPACE];
     let keyspaces: Vec<&'static str> = waxwing_queue::KEYSPACES.into_iter().chain(additional).collect();
-    Ok(Store::open(&config.queue_directory.join(STORE_DIRECTORY), &StoreOptions::new(&keyspaces))?)
+    Ok(Store::open(&config.general.queue_directory.join(STORE_DIRECTORY), &StoreOptions::new(&keyspaces))?)
 }
 
 /// Opens the stores of traces and recordings and starts their tasks.
@@ -194,9 +194,9 @@ async fn start_queue_manager(
 }
 
 async fn open_spool(config: &Config, store: &Store, clock: &Arc<dyn Clock>) -> anyhow::Result<EmbeddedSpool> {
-    let mut settings = SpoolSettings::new(config.message_size_limit, Arc::clone(clock));
-    settings.queue_minfree = config.queue_minfree;
-    Ok(EmbeddedSpool::open(store, &config.queue_directory.join(BODIES_DIRECTORY), settings).await?)
+    let mut settings = SpoolSettings::new(config.smtpd.message_size_limit, Arc::clone(clock));
+    settings.queue_minfree = config.queue.queue_minfree;
+    Ok(EmbeddedSpool::open(store, &config.general.queue_directory.join(BODIES_DIRECTORY), settings).await?)
 }
 
 async fn sweep_traces(traces: Arc<TraceStore>, clock: Arc<dyn Clock>, mut shutdown: Shutdown) {

@@ -28,9 +28,9 @@ pub(crate) fn run(args: &DevArgs, more: &str, clock: SystemClock) -> anyhow::Res
     owner.create_directory(&dir)?;
     let mut config = Config::load_dev(&dir, args.ports(), more, &HostEnvironment { is_root: false, ..facts.clone() })?;
     if facts.is_root {
-        config.mail_owner.get_or_insert_with(|| MAIL_OWNER_UNDER_ROOT.to_owned());
+        config.general.mail_owner.get_or_insert_with(|| MAIL_OWNER_UNDER_ROOT.to_owned());
     }
-    tls::create_self_signed(&dir.join(DEV_CERTIFICATE), &[config.myhostname.clone(), "localhost".to_owned()])?;
+    tls::create_self_signed(&dir.join(DEV_CERTIFICATE), &[config.general.myhostname.clone(), "localhost".to_owned()])?;
     for name in [CONFIG_FILE, "aliases", DEV_CERTIFICATE] {
         owner.set_owner(&dir.join(name))?;
     }

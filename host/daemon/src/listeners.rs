@@ -76,7 +76,7 @@ impl Generation {
 
     /// Tells whether a client is exempt from the limits of the accept loop (`smtpd_client_event_limit_exceptions`).
     fn is_exempt(&self, client: IpAddr) -> bool {
-        self.config.smtpd_client_event_limit_exceptions.iter().any(|network| network.contains(client))
+        self.config.guard.smtpd_client_event_limit_exceptions.iter().any(|network| network.contains(client))
     }
 
     fn listener_state(&self, name: &str) -> Option<&ListenerState> {
@@ -173,19 +173,19 @@ pub(crate) fn new_guard_state(config: &Config, metrics: Arc<dyn Metrics>, clock:
 }
 
 fn session_limits(config: &Config) -> SessionLimits {
-    let client_sessions_max = match config.smtpd_client_connection_count_limit {
+    let client_sessions_max = match config.guard.smtpd_client_connection_count_limit {
         0 => usize::MAX,
         limit => limit,
     };
     let prefix = |bits: u32| u8::try_from(bits).unwrap_or(u8::MAX);
     SessionLimits {
-        network_sessions_max: match config.smtpd_network_limit_factor {
+        network_sessions_max: match config.guard.smtpd_network_limit_factor {
             0 => usize::MAX,
             factor => client_sessions_max.saturating_mul(factor as usize),
         },
-        network_prefix_v4: prefix(config.smtpd_network_prefix_ipv4),
-        network_prefix_v6: prefix(config.smtpd_network_prefix_ipv6),
-        ..SessionLimits::new(config.smtpd_sessions_max, client_sessions_max)
+        network_prefix_v4: prefix(config.guard.smtpd_network_prefix_ipv4),
+        network_prefix_v6: prefix(config.guard.smtpd_network_prefix_ipv6),
+        ..SessionLimits::new(config.guard.smtpd_sessions_max, client_sessions_max)
     }
 }
 
@@ -195,7 +195,7 @@ fn proxy_settings(config: &Config, listen: &ListenerConfig) -> Option<ProxySetti
     listen.proxy.then(|| ProxySettings {
         listener: listen.name.as_str().into(),
         is_proxy: Arc::new(move |address| networks.iter().any(|network| network.contains(address))),
-        time_max: config.smtpd_upstream_proxy_timeout,
+        time_max: config.tls.smtpd_upstream_proxy_timeout,
     })
 }
 
@@ -229,8 +229,8 @@ fn settings_for_client(
     kind: ListenerKind,
     client: IpAddr,
 ) -> Arc<ServerSettings> {
-    let xclient = config.smtpd_authorized_xclient_hosts.iter().any(|network| network.contains(client));
-    let bare_newline = config.smtpd_forbid_bare_newline_exclusions.iter().any(|network| network.contains(client));
+    let xclient = config.smtpd.smtpd_authorized_xclient_hosts.iter().any(|network| network.contains(client));
+    let bare_newline = config.smtpd.smtpd_forbid_bare_newline_exclusions.iter().any(|network| network.contains(client));
     let mechanisms = |tls| authenticator.map(|all| all.mechanisms(client, tls)).unwrap_or_default();
     let (auth, auth_plaintext) = (mechanisms(true), mechanisms(false));
     // Submission requires authentication, except for clients in `mynetworks`.
@@ -247,20 +247,20 @@ fn settings_for_client(
 
 pub(crate) fn server_settings(config: &Config) -> ServerSettings {
     ServerSettings {
-        greeting: config.smtpd_banner.clone(),
-        message_size_max: config.message_size_limit,
-        recipients_max: config.smtpd_recipient_limit,
-        command_line_bytes_max: config.line_length_limit,
-        errors_max: config.smtpd_hard_error_limit,
-        command_idle: config.smtpd_timeout,
-        data_idle: config.smtpd_timeout,
-        bare_newline: match config.smtpd_forbid_bare_newline {
+        greeting: config.smtpd.smtpd_banner.clone(),
+        message_size_max: config.smtpd.message_size_limit,
+        recipients_max: config.smtpd.smtpd_recipient_limit,
+        command_line_bytes_max: config.smtpd.line_length_limit,
+        errors_max: config.smtpd.smtpd_hard_error_limit,
+        command_idle: config.smtpd.smtpd_timeout,
+        data_idle: config.smtpd.smtpd_timeout,
+        bare_newline: match config.smtpd.smtpd_forbid_bare_newline {
             ForbidBareNewline::Reject => BareNewline::Reject,
             ForbidBareNewline::Normalize => BareNewline::Normalize,
             ForbidBareNewline::No => BareNewline::No,
         },
-        prdr: config.smtpd_prdr,
-        ..ServerSettings::new(config.myhostname.clone())
+        prdr: config.smtpd.smtpd_prdr,
+        ..ServerSettings::new(config.general.myhostname.clone())
     }
 }
 

@@ -129,7 +129,7 @@ impl LineSubscriber {
             LogLevel::Warn => LevelFilter::WARN,
             LogLevel::Info => LevelFilter::INFO,
             LogLevel::Debug => LevelFilter::DEBUG,
-            LogLevel::TraceConfig => LevelFilter::TRACE,
+            LogLevel::Trace => LevelFilter::TRACE,
         };
         Self { buffer: sink, level, clock }
     }
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn all_lines_are_written_in_order_at_the_end() {
-        let text = logged(LogLevel::TraceConfig, || (0..5000).for_each(|n| tracing::trace!(target: "t", "{n}")));
+        let text = logged(LogLevel::Trace, || (0..5000).for_each(|n| tracing::trace!(target: "t", "{n}")));
         let numbers: Vec<u32> = text.lines().map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect();
         assert_eq!(numbers, (0..5000).collect::<Vec<_>>());
     }

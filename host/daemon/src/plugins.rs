@@ -62,7 +62,7 @@ pub(crate) async fn load(
     ports: HostServices,
 ) -> anyhow::Result<LoadedPlugins> {
     let settings = SandboxSettings {
-        cache_directory: Some(config.queue_directory.join(CACHE_DIRECTORY)),
+        cache_directory: Some(config.general.queue_directory.join(CACHE_DIRECTORY)),
         instances_max: config.plugins.iter().filter(|plugin| plugin.enabled).map(|plugin| plugin.limits.instances).sum(),
         ..SandboxSettings::default()
     };
@@ -159,12 +159,12 @@ impl PluginLoader {
 
     fn milter_settings(&self, plugin: &config::PluginConfig, endpoint: Endpoint) -> MilterSettings {
         MilterSettings {
-            origin: self.config.myorigin.clone(),
+            origin: self.config.general.myorigin.clone(),
             connect_timeout: plugin.milter_connect_timeout,
             command_timeout: plugin.milter_command_timeout,
             content_timeout: plugin.milter_content_timeout,
-            body_bytes_max: to_usize(self.config.message_size_limit),
-            ..MilterSettings::new(endpoint, &self.config.myhostname)
+            body_bytes_max: to_usize(self.config.smtpd.message_size_limit),
+            ..MilterSettings::new(endpoint, &self.config.general.myhostname)
         }
     }
 

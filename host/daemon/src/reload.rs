@@ -75,7 +75,7 @@ impl SharedServices {
 
     /// Builds the SASL authenticator.
     fn authenticator(&self, config: &Config) -> anyhow::Result<Arc<dyn Authenticator>> {
-        let users = Users::open(&config.users, Some(&self.users), config.users_plaintext, &self.clock)?;
+        let users = Users::open(&config.auth.users, Some(&self.users), config.auth.users_plaintext, &self.clock)?;
         let authenticator =
             SaslAuthenticator::new(users, LoginSettings::from_config(config), &self.logins, Arc::clone(&self.pipeline));
         Ok(Arc::new(authenticator.context("no system randomness, or password_argon2_*: invalid cost")?))
@@ -112,12 +112,13 @@ pub(crate) struct Reloader {
 
 /// Copies restart-only keys from the configuration in service, and returns the names of the keys with a different new value.
 macro_rules! restart_only {
-    ($new:ident, $old:ident: $($key:ident),+) => {{
+    ($new:ident, $old:ident: $($($part:ident).+),+) => {{
         let mut differ = Vec::new();
         $(
-            if format!("{:?}", $new.$key) != format!("{:?}", $old.$key) {
-                differ.push(stringify!($key).to_owned());
-                $new.$key = $old.$key.clone();
+            if $new.$($part).+ != $old.$($part).+ {
+                let key = [$(stringify!($part)),+].last().copied().unwrap_or_default();
+                differ.push(key.to_owned());
+                $new.$($part).+ = $old.$($part).+.clone();
             }
         )+
         differ
@@ -130,7 +131,18 @@ impl Reloader {
         let (file, facts) = (self.services.file.clone(), HostEnvironment::from_system());
         let mut config = tokio::task::spawn_blocking(move || Config::load(&file, &facts)).await??;
         let old = self.config.load_full();
-        let next_start = restart_only!(config, old: queue_directory, mail_owner, message_size_limit, queue_minfree, control, dns, log, runtime, trace);
+        let next_start = restart_only!(
+            config,
+            old: general.queue_directory,
+            general.mail_owner,
+            smtpd.message_size_limit,
+            queue.queue_minfree,
+            control,
+            dns,
+            log,
+            runtime,
+            trace
+        );
         let config = Arc::new(config);
         let (opener, clock) = (Arc::clone(&config), Arc::clone(&self.services.clock));
         let accounts = Arc::new(tokio::task::spawn_blocking(move || Accounts::open(&opener, &clock)).await??);

@@ -133,7 +133,7 @@ struct PrivilegedResources {
 fn prepare_privileged(start: &RunOptions) -> anyhow::Result<PrivilegedResources> {
     let config = &start.config;
     let open_files = rlimits::raise_open_files().context("raising the limit of open files")?;
-    let owner = RunAs::resolve(config.mail_owner.as_deref())?;
+    let owner = RunAs::resolve(config.general.mail_owner.as_deref())?;
     let target = open_log(config, &owner)?;
     let mut inherited = InheritedSockets::from_env().context("sockets of the supervisor")?;
     let bind = |listen| {
@@ -142,9 +142,9 @@ fn prepare_privileged(start: &RunOptions) -> anyhow::Result<PrivilegedResources>
             .map_or_else(|| BoundListener::open(listen, &owner), |socket| BoundListener::from_socket(listen, socket))
     };
     let ports = config.listen.iter().map(bind).collect::<anyhow::Result<Vec<_>>>()?;
-    owner.create_directory(&config.queue_directory)?;
-    if !config.virtual_mailbox_base.exists() && !config.virtual_mailbox_domains.is_empty() {
-        owner.create_directory(&config.virtual_mailbox_base)?;
+    owner.create_directory(&config.general.queue_directory)?;
+    if !config.domains.virtual_mailbox_base.exists() && !config.domains.virtual_mailbox_domains.is_empty() {
+        owner.create_directory(&config.domains.virtual_mailbox_base)?;
     }
     let control = control_server::bind(&config.control_socket(), &owner)?;
     let handshakes = ListenerTls::open(config)?;

@@ -120,7 +120,7 @@ impl TestServer {
         let clock: Arc<dyn Clock> = Arc::clone(&simulated_clock) as _;
         let store = Store::open(&directory.join("store"), &StoreOptions::new(&KEYSPACES))?;
         drop(spawn("store", store.completion_dispatcher()));
-        let mut settings = SpoolSettings::new(config.message_size_limit, Arc::clone(&clock));
+        let mut settings = SpoolSettings::new(config.smtpd.message_size_limit, Arc::clone(&clock));
         // The queue is temporary: no free space to reserve.
         settings.queue_minfree = 0;
         let spool: Arc<dyn Spool> = Arc::new(EmbeddedSpool::open(&store, &directory.join("bodies"), settings).await?);

@@ -28,7 +28,7 @@ impl ListenerTls {
         if config.listen.iter().all(|listen| config.listener_tls(listen) == ListenerTlsMode::None) {
             return Ok(Self::default());
         }
-        let store = CertificateStore::open(&config.smtpd_tls_chain_files).context("smtpd_tls_chain_files")?;
+        let store = CertificateStore::open(&config.tls.smtpd_tls_chain_files).context("smtpd_tls_chain_files")?;
         let mut servers = HashMap::new();
         for listen in &config.listen {
             let first = match config.listener_tls(listen) {
@@ -69,7 +69,7 @@ impl ListenerTls {
 
 fn tls_server(config: &Config, listen: &ListenerConfig, store: &Arc<CertificateStore>) -> anyhow::Result<TlsServer> {
     let only_13 = config.listener_tls_protocols(listen) == TlsProtocols::From13;
-    let trusted = || match &config.smtpd_tls_CAfile {
+    let trusted = || match &config.tls.smtpd_tls_CAfile {
         Some(file) => load_authorities(file).context("smtpd_tls_CAfile"),
         None => Ok(Vec::new()),
     };
@@ -78,7 +78,7 @@ fn tls_server(config: &Config, listen: &ListenerConfig, store: &Arc<CertificateS
         ClientCertificateMode::Ask => ClientCertPolicy::Ask(trusted()?),
         ClientCertificateMode::Require => ClientCertPolicy::Require(trusted()?),
     };
-    Ok(TlsServer::new(Arc::clone(store), clients, only_13)?.with_handshake_timeout(config.smtpd_starttls_timeout))
+    Ok(TlsServer::new(Arc::clone(store), clients, only_13)?.with_handshake_timeout(config.tls.smtpd_starttls_timeout))
 }
 
 /// Creates a self-signed certificate for `waxwing dev`, unless the file exists.

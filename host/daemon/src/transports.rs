@@ -78,22 +78,22 @@ pub(crate) async fn build_queue_manager(services: QueueManagerServices) -> anyho
 
 fn delivery_settings(config: &Config) -> DeliverySettings {
     DeliverySettings {
-        myhostname: config.myhostname.clone(),
-        qmgr_message_active_limit: config.qmgr_message_active_limit,
-        minimal_backoff_time: config.minimal_backoff_time,
-        maximal_backoff_time: config.maximal_backoff_time,
-        maximal_queue_lifetime: config.maximal_queue_lifetime,
-        bounce_queue_lifetime: config.bounce_queue_lifetime,
-        bounce_size_limit: usize::try_from(config.bounce_size_limit).unwrap_or(usize::MAX),
-        delay_warning_time: config.delay_warning_time,
-        scan_refusal: config.scan_refusal,
+        myhostname: config.general.myhostname.clone(),
+        qmgr_message_active_limit: config.queue.qmgr_message_active_limit,
+        minimal_backoff_time: config.queue.minimal_backoff_time,
+        maximal_backoff_time: config.queue.maximal_backoff_time,
+        maximal_queue_lifetime: config.queue.maximal_queue_lifetime,
+        bounce_queue_lifetime: config.queue.bounce_queue_lifetime,
+        bounce_size_limit: usize::try_from(config.queue.bounce_size_limit).unwrap_or(usize::MAX),
+        delay_warning_time: config.queue.delay_warning_time,
+        scan_refusal: config.queue.scan_refusal,
         ..DeliverySettings::default()
     }
 }
 
 /// Builds the transports without a network connection, and those of plugins.
 fn local_transports(config: &Config, services: &TransportServices<'_>) -> Vec<Arc<dyn Transport>> {
-    let store = Arc::new(MaildirStore::new(&config.myhostname, Arc::clone(services.clock), MAILDIR_WRITERS_MAX));
+    let store = Arc::new(MaildirStore::new(&config.general.myhostname, Arc::clone(services.clock), MAILDIR_WRITERS_MAX));
     let mut all: Vec<Arc<dyn Transport>> = vec![Arc::new(DiscardTransport), Arc::new(ErrorTransport)];
     for name in ["local", "virtual"] {
         all.push(Arc::new(MaildirTransport::new(name, Arc::clone(services.accounts) as _, Arc::clone(&store))));
@@ -101,7 +101,7 @@ fn local_transports(config: &Config, services: &TransportServices<'_>) -> Vec<Ar
     for plugin in config.plugins.iter().filter(|p| p.enabled) {
         if let Some(transport) = &plugin.transport {
             let pipeline = Arc::clone(services.pipeline);
-            let calls_max = config.default_destination_concurrency_limit;
+            let calls_max = config.queue.default_destination_concurrency_limit;
             all.push(Arc::new(PluginTransport::new(transport.clone(), plugin.name.clone(), pipeline, calls_max)));
         }
     }
@@ -121,16 +121,16 @@ fn network_transports(config: &Config, services: &TransportServices<'_>) -> anyh
         };
         let settings = SmtpSettings {
             name: name.to_owned(),
-            myhostname: config.myhostname.clone(),
-            relayhost: config.relayhost.as_ref().map(|relayhost| relayhost.host.clone()),
+            myhostname: config.general.myhostname.clone(),
+            relayhost: config.transports.relayhost.as_ref().map(|relayhost| relayhost.host.clone()),
             client,
             tls: tls_policy(config, name),
             connector: Some(connector.clone()),
-            smtp_tcp_port: config.smtp_tcp_port,
-            smtp_connect_timeout: config.smtp_connect_timeout,
+            smtp_tcp_port: config.smtp.smtp_tcp_port,
+            smtp_connect_timeout: config.smtp.smtp_connect_timeout,
             smtp_mx_address_limit: ADDRESSES_MAX,
-            default_destination_concurrency_limit: config.default_destination_concurrency_limit,
-            smtp_connection_cache_time_limit: config.smtp_connection_cache_time_limit,
+            default_destination_concurrency_limit: config.queue.default_destination_concurrency_limit,
+            smtp_connection_cache_time_limit: config.smtp.smtp_connection_cache_time_limit,
             conversion_bytes_max: CONVERSION_BYTES_MAX,
         };
         let (clock, shutdown) = (Arc::clone(services.clock), services.shutdown.clone());
@@ -141,20 +141,20 @@ fn network_transports(config: &Config, services: &TransportServices<'_>) -> anyh
 
 /// Builds the TLS connector with the trusted certificate authorities.
 fn tls_connector(config: &Config) -> anyhow::Result<TlsConnector> {
-    let connector = match &config.smtp_tls_CAfile {
+    let connector = match &config.smtp.smtp_tls_CAfile {
         Some(path) => {
             TlsConnector::with_authorities(load_authorities(path).context("smtp_tls_CAfile")?).context("smtp_tls_CAfile")?
         }
         None => TlsConnector::new()?,
     };
-    Ok(connector.with_handshake_timeout(config.smtp_starttls_timeout))
+    Ok(connector.with_handshake_timeout(config.smtp.smtp_starttls_timeout))
 }
 
 /// Returns the TLS policy of a transport. LMTP servers mostly run on the same machine: TLS only where the operator configures a
 /// destination.
 fn tls_policy(config: &Config, transport: &str) -> TlsPolicy {
-    let default = if transport == "lmtp" { TlsLevel::None } else { config.smtp_tls_security_level };
-    TlsPolicy { default, by_destination: config.smtp_tls_policy_maps.clone() }
+    let default = if transport == "lmtp" { TlsLevel::None } else { config.smtp.smtp_tls_security_level };
+    TlsPolicy { default, by_destination: config.smtp.smtp_tls_policy_maps.clone() }
 }
 
 /// Creates the DNS resolver. A machine without resolv.conf still runs the server: name lookups then fail as temporary errors.
@@ -175,15 +175,15 @@ pub(crate) fn resolver(config: &Config) -> Arc<dyn Resolver> {
 
 fn client_settings(config: &Config) -> ClientSettings {
     ClientSettings {
-        greeting_timeout: config.smtp_helo_timeout,
-        helo_timeout: config.smtp_helo_timeout,
-        mail_timeout: config.smtp_mail_timeout,
-        rcpt_timeout: config.smtp_rcpt_timeout,
-        data_init_timeout: config.smtp_data_init_timeout,
-        data_xfer_timeout: config.smtp_data_xfer_timeout,
-        data_done_timeout: config.smtp_data_done_timeout,
-        quit_timeout: config.smtp_quit_timeout,
-        starttls_timeout: config.smtp_starttls_timeout,
-        ..ClientSettings::new(config.smtp_helo_name.clone())
+        greeting_timeout: config.smtp.smtp_helo_timeout,
+        helo_timeout: config.smtp.smtp_helo_timeout,
+        mail_timeout: config.smtp.smtp_mail_timeout,
+        rcpt_timeout: config.smtp.smtp_rcpt_timeout,
+        data_init_timeout: config.smtp.smtp_data_init_timeout,
+        data_xfer_timeout: config.smtp.smtp_data_xfer_timeout,
+        data_done_timeout: config.smtp.smtp_data_done_timeout,
+        quit_timeout: config.smtp.smtp_quit_timeout,
+        starttls_timeout: config.smtp.smtp_starttls_timeout,
+        ..ClientSettings::new(config.smtp.smtp_helo_name.clone())
     }
 }

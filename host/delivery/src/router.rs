@@ -38,12 +38,12 @@ impl RouteSettings {
     #[must_use]
     pub fn from_config(config: &Config) -> Self {
         Self {
-            transport_maps: config.transport_maps.clone(),
-            relayhost: config.relayhost.clone(),
-            local_transport: config.local_transport.clone(),
-            virtual_transport: config.virtual_transport.clone(),
-            relay_transport: config.relay_transport.clone(),
-            default_transport: config.default_transport.clone(),
+            transport_maps: config.transports.transport_maps.clone(),
+            relayhost: config.transports.relayhost.clone(),
+            local_transport: config.transports.local_transport.clone(),
+            virtual_transport: config.transports.virtual_transport.clone(),
+            relay_transport: config.transports.relay_transport.clone(),
+            default_transport: config.transports.default_transport.clone(),
         }
     }
 }

@@ -34,13 +34,13 @@ impl IntakeSettings {
     #[must_use]
     pub fn from_config(config: &Config) -> Self {
         Self {
-            myhostname: config.myhostname.clone(),
-            myorigin: config.myorigin.clone(),
-            mynetworks: config.mynetworks.clone(),
-            xclient_hosts: config.smtpd_authorized_xclient_hosts.clone(),
-            xclient_login_hosts: config.smtpd_xclient_login_hosts.clone(),
-            header_size_limit: usize::try_from(config.header_size_limit).unwrap_or(usize::MAX),
-            hopcount_limit: config.hopcount_limit as usize,
+            myhostname: config.general.myhostname.clone(),
+            myorigin: config.general.myorigin.clone(),
+            mynetworks: config.general.mynetworks.clone(),
+            xclient_hosts: config.smtpd.smtpd_authorized_xclient_hosts.clone(),
+            xclient_login_hosts: config.smtpd.smtpd_xclient_login_hosts.clone(),
+            header_size_limit: usize::try_from(config.smtpd.header_size_limit).unwrap_or(usize::MAX),
+            hopcount_limit: config.smtpd.hopcount_limit as usize,
             expansion_recipients_max: 1_000,
             expansion_depth_max: 50,
             trace_recipients_max: 20,

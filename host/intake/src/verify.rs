@@ -58,23 +58,23 @@ impl VerifySettings {
     #[must_use]
     pub fn from_config(config: &Config) -> Self {
         Self {
-            address_verify_sender: config.address_verify_sender.clone(),
-            address_verify_poll_time: config.address_verify_poll_time,
-            address_verify_positive_expire_time: config.address_verify_positive_expire_time,
-            address_verify_positive_refresh_time: config.address_verify_positive_refresh_time,
-            address_verify_negative_expire_time: config.address_verify_negative_expire_time,
-            address_verify_negative_refresh_time: config.address_verify_negative_refresh_time,
+            address_verify_sender: config.verify.address_verify_sender.clone(),
+            address_verify_poll_time: config.verify.address_verify_poll_time,
+            address_verify_positive_expire_time: config.verify.address_verify_positive_expire_time,
+            address_verify_positive_refresh_time: config.verify.address_verify_positive_refresh_time,
+            address_verify_negative_expire_time: config.verify.address_verify_negative_expire_time,
+            address_verify_negative_refresh_time: config.verify.address_verify_negative_refresh_time,
             recipient: UnverifiedAction {
-                reject_code: config.unverified_recipient_reject_code,
-                defer_code: config.unverified_recipient_defer_code,
-                tempfail_action: config.unverified_recipient_tempfail_action,
+                reject_code: config.verify.unverified_recipient_reject_code,
+                defer_code: config.verify.unverified_recipient_defer_code,
+                tempfail_action: config.verify.unverified_recipient_tempfail_action,
             },
             sender: UnverifiedAction {
-                reject_code: config.unverified_sender_reject_code,
-                defer_code: config.unverified_sender_defer_code,
-                tempfail_action: config.unverified_sender_tempfail_action,
+                reject_code: config.verify.unverified_sender_reject_code,
+                defer_code: config.verify.unverified_sender_defer_code,
+                tempfail_action: config.verify.unverified_sender_tempfail_action,
             },
-            smtp_helo_name: config.smtp_helo_name.clone(),
+            smtp_helo_name: config.smtp.smtp_helo_name.clone(),
         }
     }
 }

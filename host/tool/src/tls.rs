@@ -29,13 +29,13 @@ pub(crate) fn show(
     for listen in &config.listen {
         print_listener(&config, listen, json, out)?;
     }
-    if config.smtpd_tls_chain_files.is_empty() {
+    if config.tls.smtpd_tls_chain_files.is_empty() {
         if !json {
             writeln!(out, "no certificates: smtpd_tls_chain_files is empty")?;
         }
         return Ok(());
     }
-    match Certificates::load(&config.smtpd_tls_chain_files) {
+    match Certificates::load(&config.tls.smtpd_tls_chain_files) {
         Err(error) => problems.push(error.to_string()),
         Ok(certificates) => {
             let served = served_fingerprints(client)?;
@@ -49,12 +49,12 @@ pub(crate) fn show(
             }
         }
     }
-    if let Some(file) = &config.smtpd_tls_CAfile
+    if let Some(file) = &config.tls.smtpd_tls_CAfile
         && let Err(error) = load_authorities(file)
     {
         problems.push(error.to_string());
     }
-    for (file, mode) in readable_by_others(&config.smtpd_tls_chain_files) {
+    for (file, mode) in readable_by_others(&config.tls.smtpd_tls_chain_files) {
         if !json {
             writeln!(
                 out,

@@ -149,7 +149,7 @@ impl UserBackends {
         };
         let named = match (&args.source, &config) {
             (Some(source), _) => vec![parse_source(source)?],
-            (None, Some((config, _))) => config.users.clone(),
+            (None, Some((config, _))) => config.auth.users.clone(),
             (None, None) => Vec::new(),
         };
         let owner = config.as_ref().and_then(|(config, _)| file_owner(config));
@@ -203,7 +203,7 @@ fn parse_source(text: &str) -> Result<UserSourceConfig, ToolError> {
 
 /// Returns the owner of a new file created by root: the run-as user of the server must be able to read the file.
 fn file_owner(config: &Config) -> Option<(u32, u32)> {
-    let name = config.mail_owner.as_deref().filter(|_| geteuid().is_root())?;
+    let name = config.general.mail_owner.as_deref().filter(|_| geteuid().is_root())?;
     let user = User::from_name(name).ok().flatten()?;
     Some((user.uid.as_raw(), user.gid.as_raw()))
 }

@@ -17,9 +17,9 @@ const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config");
 #[test]
 fn an_empty_file_is_a_configuration() {
     let config = Config::parse(Path::new("w.toml"), "", &facts()).unwrap();
-    assert_eq!((config.myhostname.as_str(), config.mydomain.as_str()), ("mail.example.com", "example.com"));
-    assert_eq!(config.mydestination, ["mail.example.com", "localhost.example.com", "localhost"]);
-    assert_eq!(config.queue_minfree, 3 * config.message_size_limit / 2 + (128 << 20));
+    assert_eq!((config.general.myhostname.as_str(), config.general.mydomain.as_str()), ("mail.example.com", "example.com"));
+    assert_eq!(config.domains.mydestination, ["mail.example.com", "localhost.example.com", "localhost"]);
+    assert_eq!(config.queue.queue_minfree, 3 * config.smtpd.message_size_limit / 2 + (128 << 20));
     assert!(config.is_in_mynetworks("127.0.0.1".parse().unwrap()) && config.is_in_mynetworks("::1".parse().unwrap()));
     assert!(!config.is_in_mynetworks("10.0.0.1".parse().unwrap()));
     let names: Vec<&str> = config.plugins.iter().map(|p| p.name.as_str()).collect();
@@ -83,16 +83,16 @@ fn values_are_typed_and_paths_are_relative_to_the_file() {
         group = "mail"
     "#;
     let config = Config::parse(Path::new("/etc/w/w.toml"), text, &facts()).unwrap();
-    assert_eq!(config.mydestination, ["example.org", "mx.example.org"]);
-    assert_eq!(config.smtpd_banner, "mx.example.org hello");
-    assert_eq!(config.message_size_limit, 60_000_000);
-    assert_eq!(config.maximal_queue_lifetime, Duration::from_secs(2 * 86_400));
-    assert_eq!(config.smtp_connect_timeout, Duration::from_secs(7));
-    assert_eq!(config.virtual_mailbox_maps[0], TableSpec::Texthash(PathBuf::from("/etc/w/boxes")));
-    assert_eq!(config.virtual_mailbox_base, PathBuf::from("/etc/w/mail"));
-    let hop = config.transport_maps[".partner.example"].host_port().unwrap();
+    assert_eq!(config.domains.mydestination, ["example.org", "mx.example.org"]);
+    assert_eq!(config.smtpd.smtpd_banner, "mx.example.org hello");
+    assert_eq!(config.smtpd.message_size_limit, 60_000_000);
+    assert_eq!(config.queue.maximal_queue_lifetime, Duration::from_secs(2 * 86_400));
+    assert_eq!(config.smtp.smtp_connect_timeout, Duration::from_secs(7));
+    assert_eq!(config.domains.virtual_mailbox_maps[0], TableSpec::Texthash(PathBuf::from("/etc/w/boxes")));
+    assert_eq!(config.domains.virtual_mailbox_base, PathBuf::from("/etc/w/mail"));
+    let hop = config.transports.transport_maps[".partner.example"].host_port().unwrap();
     assert_eq!((hop.literal(), hop.port), (Some("::1"), Some(2525)));
-    assert_eq!(config.transport_maps["*"].nexthop, "queue 7");
+    assert_eq!(config.transports.transport_maps["*"].nexthop, "queue 7");
     let plugin = &config.plugins[0];
     assert_eq!((plugin.name.as_str(), plugin.instance), ("ticket", InstanceConfig::Fresh));
     assert_eq!(plugin.config["inner"]["on"], serde_json::Value::Bool(true));
@@ -109,7 +109,7 @@ fn values_are_typed_and_paths_are_relative_to_the_file() {
 fn users_and_their_passwords() {
     let parse = |text: &str| Config::parse(Path::new("/etc/w/w.toml"), text, &facts());
     let config = parse("users = [\"file:users\", \"store:\"]\npassword_argon2_memory = \"64MiB\"\n").unwrap();
-    assert_eq!(config.users, [UserSourceConfig::File("/etc/w/users".into()), UserSourceConfig::Store]);
+    assert_eq!(config.auth.users, [UserSourceConfig::File("/etc/w/users".into()), UserSourceConfig::Store]);
     assert!(config.show_toml(Visibility::Explicit).contains("password_argon2_memory = \"64MiB\"\n"), "a cost is no secret");
     for (bad, advice) in [
         ("users = [\"store:x\"]", "\"store:\" for the store of the server"),
@@ -199,8 +199,8 @@ fn dev_needs_nothing_but_a_directory() {
         config.listen.iter().all(|listen| matches!(listen.address, ListenAddress::Inet(address) if address.ip().is_loopback()))
     );
     assert_eq!(config.dev_maildir(), dir.path().join("mail/waxwing.test/demo"));
-    assert_eq!(config.alias_maps, [TableSpec::Aliases(dir.path().join("aliases"))]);
-    for path in [&config.queue_directory, &config.mail_spool_directory, &config.control_socket()] {
+    assert_eq!(config.domains.alias_maps, [TableSpec::Aliases(dir.path().join("aliases"))]);
+    for path in [&config.general.queue_directory, &config.domains.mail_spool_directory, &config.control_socket()] {
         assert!(path.starts_with(dir.path()), "{}", path.display());
     }
     std::fs::write(dir.path().join("aliases"), "mine: demo\n").unwrap();

@@ -25,16 +25,16 @@ pub(super) fn binding_settings(plugin: &config::PluginConfig) -> BindingSettings
 /// Returns the server's configuration values readable by every plugin.
 pub(super) fn server_values(config: &Config) -> BTreeMap<String, Value> {
     let values = [
-        ("myhostname", json!(config.myhostname)),
-        ("mydomain", json!(config.mydomain)),
-        ("myorigin", json!(config.myorigin)),
-        ("mydestination", json!(config.mydestination)),
-        ("virtual_alias_domains", json!(config.virtual_alias_domains)),
-        ("virtual_mailbox_domains", json!(config.virtual_mailbox_domains)),
-        ("relay_domains", json!(config.relay_domains)),
-        ("recipient_delimiter", json!(config.recipient_delimiter)),
-        ("header_size_limit", json!(config.header_size_limit)),
-        ("message_size_limit", json!(config.message_size_limit)),
+        ("myhostname", json!(config.general.myhostname)),
+        ("mydomain", json!(config.general.mydomain)),
+        ("myorigin", json!(config.general.myorigin)),
+        ("mydestination", json!(config.domains.mydestination)),
+        ("virtual_alias_domains", json!(config.domains.virtual_alias_domains)),
+        ("virtual_mailbox_domains", json!(config.domains.virtual_mailbox_domains)),
+        ("relay_domains", json!(config.domains.relay_domains)),
+        ("recipient_delimiter", json!(config.general.recipient_delimiter)),
+        ("header_size_limit", json!(config.smtpd.header_size_limit)),
+        ("message_size_limit", json!(config.smtpd.message_size_limit)),
     ];
     values.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }

@@ -20,7 +20,7 @@ async fn load_in(dir: tempfile::TempDir, text: &str) -> anyhow::Result<House> {
     let facts = HostEnvironment { hostname: "h.example".into(), is_root: false, path_exists: |_| true };
     let text = format!("queue_directory = \"q\"\nalias_maps = {{ a = \"b\" }}\n{text}");
     let config = Arc::new(Config::parse(&file, &text, &facts)?);
-    std::fs::create_dir(&config.queue_directory)?;
+    std::fs::create_dir(&config.general.queue_directory)?;
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
     let accounts = Arc::new(Accounts::open(&config, &clock)?);
     let loaded = load(&config, &accounts, &clock, |_| None, HostServices::default()).await?;

@@ -83,32 +83,32 @@ impl GuardSettings {
     #[must_use]
     pub fn from_config(config: &Config, via: Source) -> Self {
         let prefix = |bits: u32| u8::try_from(bits).unwrap_or(u8::MAX);
-        let mut rates = RateSettings::new(config.anvil_rate_time_unit)
-            .with_limit(RateKind::Connections, config.smtpd_client_connection_rate_limit)
-            .with_limit(RateKind::Messages, config.smtpd_client_message_rate_limit)
-            .with_limit(RateKind::Recipients, config.smtpd_client_recipient_rate_limit)
-            .with_limit(RateKind::Errors, config.smtpd_client_error_rate_limit)
-            .with_limit(RateKind::Auths, config.smtpd_client_auth_rate_limit)
-            .with_limit(RateKind::AuthFailures, config.smtpd_client_auth_failure_rate_limit)
-            .with_limit(RateKind::Handshakes, config.smtpd_client_new_tls_session_rate_limit);
-        rates.network_factor = config.smtpd_network_limit_factor;
-        rates.network_prefix_v4 = prefix(config.smtpd_network_prefix_ipv4);
-        rates.network_prefix_v6 = prefix(config.smtpd_network_prefix_ipv6);
+        let mut rates = RateSettings::new(config.guard.anvil_rate_time_unit)
+            .with_limit(RateKind::Connections, config.guard.smtpd_client_connection_rate_limit)
+            .with_limit(RateKind::Messages, config.guard.smtpd_client_message_rate_limit)
+            .with_limit(RateKind::Recipients, config.guard.smtpd_client_recipient_rate_limit)
+            .with_limit(RateKind::Errors, config.guard.smtpd_client_error_rate_limit)
+            .with_limit(RateKind::Auths, config.guard.smtpd_client_auth_rate_limit)
+            .with_limit(RateKind::AuthFailures, config.guard.smtpd_client_auth_failure_rate_limit)
+            .with_limit(RateKind::Handshakes, config.guard.smtpd_client_new_tls_session_rate_limit);
+        rates.network_factor = config.guard.smtpd_network_limit_factor;
+        rates.network_prefix_v4 = prefix(config.guard.smtpd_network_prefix_ipv4);
+        rates.network_prefix_v6 = prefix(config.guard.smtpd_network_prefix_ipv6);
         Self {
             rates,
-            exempt_networks: config.smtpd_client_event_limit_exceptions.clone(),
-            soft_error_limit: config.smtpd_soft_error_limit,
-            tarpit_delay: config.smtpd_error_sleep_time,
-            greet_wait: if via == Source::Smtp { config.postscreen_greet_wait } else { Duration::ZERO },
-            greet_ttl: config.postscreen_greet_ttl,
-            per_request_deadline: config.smtpd_per_request_deadline,
-            min_data_rate: config.smtpd_min_data_rate,
-            timeout: config.smtpd_timeout,
-            stress_timeout: config.smtpd_stress_timeout,
-            stress_percent: config.smtpd_stress_percent,
-            stress_errors_max: config.smtpd_stress_hard_error_limit,
-            memory_max: config.smtpd_sessions_memory_max,
-            header_bytes_max: config.header_size_limit,
+            exempt_networks: config.guard.smtpd_client_event_limit_exceptions.clone(),
+            soft_error_limit: config.guard.smtpd_soft_error_limit,
+            tarpit_delay: config.guard.smtpd_error_sleep_time,
+            greet_wait: if via == Source::Smtp { config.guard.postscreen_greet_wait } else { Duration::ZERO },
+            greet_ttl: config.guard.postscreen_greet_ttl,
+            per_request_deadline: config.guard.smtpd_per_request_deadline,
+            min_data_rate: config.guard.smtpd_min_data_rate,
+            timeout: config.smtpd.smtpd_timeout,
+            stress_timeout: config.guard.smtpd_stress_timeout,
+            stress_percent: config.guard.smtpd_stress_percent,
+            stress_errors_max: config.guard.smtpd_stress_hard_error_limit,
+            memory_max: config.guard.smtpd_sessions_memory_max,
+            header_bytes_max: config.smtpd.header_size_limit,
         }
     }
 

@@ -46,15 +46,15 @@ impl Policy {
         }
         Self {
             lists,
-            delay_reject: config.smtpd_delay_reject,
+            delay_reject: config.policy.smtpd_delay_reject,
             tables,
             policy_services: services,
-            policy_default_action: config.smtpd_policy_service_default_action.clone(),
-            login_maps: (!config.smtpd_sender_login_maps.is_empty()).then(|| table("smtpd_sender_login_maps")).flatten(),
-            dnsbl_sites: config.postscreen_dnsbl_sites.clone(),
-            dnsbl_threshold: config.postscreen_dnsbl_threshold,
+            policy_default_action: config.policy.smtpd_policy_service_default_action.clone(),
+            login_maps: (!config.policy.smtpd_sender_login_maps.is_empty()).then(|| table("smtpd_sender_login_maps")).flatten(),
+            dnsbl_sites: config.policy.postscreen_dnsbl_sites.clone(),
+            dnsbl_threshold: config.policy.postscreen_dnsbl_threshold,
             resolver,
-            peername_timeout: config.smtpd_peername_lookup.then_some(config.smtpd_peername_timeout),
+            peername_timeout: config.policy.smtpd_peername_lookup.then_some(config.policy.smtpd_peername_timeout),
             verifier: None,
         }
     }
@@ -96,10 +96,10 @@ impl Policy {
 
 fn policy_client_settings(config: &Config) -> PolicyClientSettings {
     PolicyClientSettings {
-        timeout: config.smtpd_policy_service_timeout,
-        try_limit: config.smtpd_policy_service_try_limit,
-        retry_delay: config.smtpd_policy_service_retry_delay,
-        max_idle: config.smtpd_policy_service_max_idle,
-        max_ttl: config.smtpd_policy_service_max_ttl,
+        timeout: config.policy.smtpd_policy_service_timeout,
+        try_limit: config.policy.smtpd_policy_service_try_limit,
+        retry_delay: config.policy.smtpd_policy_service_retry_delay,
+        max_idle: config.policy.smtpd_policy_service_max_idle,
+        max_ttl: config.policy.smtpd_policy_service_max_ttl,
     }
 }

@@ -259,7 +259,7 @@ mod tests {
         assert_eq!(on[0].file.as_deref(), Some(&*file));
         assert_eq!((on[0].grants.message, on[0].grants.edit), (MessageGrantConfig::Full, true));
         assert_eq!(serde_json::to_string(&on[0].config).unwrap(), r#"{"list":["x"],"n":5,"text":"a = b"}"#);
-        assert_eq!(cast.config.virtual_mailbox_domains, ["b.example", "waxwing.test"]);
+        assert_eq!(cast.config.domains.virtual_mailbox_domains, ["b.example", "waxwing.test"]);
     }
 
     #[test]
