@@ -261,7 +261,7 @@ section! {
         message: MessageGrantConfig [EnumValue<MessageGrantConfig>] = MessageGrantConfig::None;
         /// Permission to change the message and the envelope.
         edit: bool [BoolValue] = false;
-        /// Tables for lookups, by name: a ..._maps key, an entry of [tables], or "plugin:NAME" for the on-table hook
+        /// Tables for lookups, by name: a ..._maps key, an entry of the section tables, or "plugin:NAME" for the on-table hook
         /// of a plugin.
         lookup: Vec<String> [ListOf<TextValue>] = Vec::new();
         /// Quota of the plugin's key-value store in bytes, over all entries; true is 64MiB.

@@ -39,7 +39,7 @@ impl ControlClient {
         }
     }
 
-    /// Sends a request and waits for the response; a [`Response::Problem`] becomes an error.
+    /// Sends a request and waits for the response; a [`ControlResponse::Error`] becomes an error.
     pub fn request(&mut self, request: &ControlRequest) -> Result<ControlResponse, ToolError> {
         self.stream.write_all(&encode_frame(request)?).map_err(|error| self.connection_lost(error))?;
         let mut buffer = vec![0; READ_BYTES];
