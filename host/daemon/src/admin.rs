@@ -14,7 +14,7 @@ use waxwing_control::{
 use waxwing_delivery::ActiveUnits;
 use waxwing_intake::GuardState;
 use waxwing_pipeline::{BindingMode, BindingStatus, FaultPolicy, Pipeline, UserStore};
-use waxwing_queue::{DueKey, ListEntry, ListKey, Spool, SpoolError, Unit, UnitState};
+use waxwing_spool::{DueKey, ListEntry, ListKey, Spool, SpoolError, Unit, UnitState};
 use waxwing_state::{MetricsRegistry, RecordingPage, RecordingStore, TraceError, TraceQueryResult, TraceStore};
 use waxwing_types::{Envelope, QueueId, Timestamp};
 
@@ -227,7 +227,7 @@ fn spool_error(error: SpoolError) -> ControlError {
         | SpoolError::Fenced
         | SpoolError::Conflict
         | SpoolError::Invalid(_)
-        | SpoolError::Store(_)
+        | SpoolError::Unavailable { .. }
         | SpoolError::Io(_) => control_error(ControlErrorKind::Failed, error.to_string()),
     }
 }

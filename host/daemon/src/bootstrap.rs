@@ -14,7 +14,8 @@ use waxwing_control::DaemonInfo;
 use waxwing_delivery::{CurrentRouting, QueueManager};
 use waxwing_net::{Shutdown, spawn};
 use waxwing_pipeline::{Context, Event, Pipeline, UserStore};
-use waxwing_queue::{EmbeddedSpool, Spool, SpoolError, SpoolSettings};
+use waxwing_queue::{EmbeddedSpool, SpoolSettings};
+use waxwing_spool::{Spool, SpoolError};
 use waxwing_state::{
     KV_KEYSPACE, MetricsRegistry, RECORDING_KEYSPACE, RecordingLimits, RecordingQueue, RecordingStore, Redaction, StoredUsers,
     TRACE_KEYSPACE, TraceLimits, TraceStore, USERS_KEYSPACE,

@@ -1,7 +1,7 @@
 //! `waxwing`, the server program: reads the configuration, builds and connects the services, runs and stops them.
 //!
 //! Owns: command line, startup and shutdown order, privileges, clock, log, server side of the control socket.
-//! Uses: accounts, bundle, config, control, delivery, intake, mailbox, message, milter, net, pipeline, queue, sandbox, smtp, state, store,
+//! Uses: accounts, bundle, config, control, delivery, intake, mailbox, message, milter, net, pipeline, queue, sandbox, smtp, spool, state, store,
 //! tool, types, web.
 //! Used by: administrators and process supervisors; no crate.
 //! Never: a decision on mail.

@@ -7,8 +7,8 @@ use anyhow::Context;
 use waxwing_config::Config;
 use waxwing_net::Shutdown;
 use waxwing_pipeline::{HttpClient, KvStore, Resolver};
-use waxwing_queue::Spool;
 use waxwing_sandbox::{HostServices, NewQueueId};
+use waxwing_spool::Spool;
 use waxwing_state::{KvStores, MetricsRegistry};
 use waxwing_store::Store;
 use waxwing_types::Clock;
@@ -35,7 +35,7 @@ pub(crate) fn open(config: &Config, opened: &ServiceInput<'_>) -> anyhow::Result
     let wanted = config.plugins.iter().any(|plugin| plugin.enabled && !plugin.grants.http.is_empty());
     let web = wanted.then(|| WebClient::new(opened.resolver)).transpose().context("[plugins.NAME.grants] http")?;
     let (spool, clock) = (Arc::clone(opened.spool), Arc::clone(opened.clock));
-    let new_id: NewQueueId = Arc::new(move || spool.queue_ids().next(clock.now()));
+    let new_id: NewQueueId = Arc::new(move || spool.next_queue_id(clock.now()));
     let kv: Arc<dyn KvStore> = Arc::new(kv);
     let ports = HostServices {
         kv: Some(Arc::clone(&kv)),

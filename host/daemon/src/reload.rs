@@ -17,7 +17,7 @@ use waxwing_delivery::{CurrentRouting, Prober, RoutingConfig};
 use waxwing_intake::{GuardState, Intake, IntakeSettings, Policy, Verifier, VerifySettings};
 use waxwing_net::Shutdown;
 use waxwing_pipeline::{Authenticator, KvStore, Pipeline, Recorder, Resolver, Trace, UserStore};
-use waxwing_queue::Spool;
+use waxwing_spool::Spool;
 use waxwing_types::Clock;
 
 use crate::admin::ReloadHandler;

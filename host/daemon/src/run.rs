@@ -18,7 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 use waxwing_config::{Config, ListenAddress, ListenerConfig};
 use waxwing_net::{Shutdown, ShutdownTrigger, UnixSocketListener, spawn};
-use waxwing_queue::SpoolError;
+use waxwing_spool::SpoolError;
 use waxwing_store::{Store, StoreError};
 
 use crate::admin::ReloadHandler as _;

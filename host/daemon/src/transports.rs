@@ -14,8 +14,8 @@ use waxwing_delivery::{
 use waxwing_mailbox::MaildirStore;
 use waxwing_net::{HickoryResolver, Nameservers, ResolverSettings, Shutdown, TlsConnector, load_authorities};
 use waxwing_pipeline::{EventSink, Pipeline, Resolver, Submit, Trace, Transport};
-use waxwing_queue::Spool;
 use waxwing_smtp::ClientSettings;
+use waxwing_spool::Spool;
 use waxwing_types::{Clock, TlsLevel};
 
 /// Messages written into Maildirs at the same time.

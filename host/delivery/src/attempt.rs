@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Mutex;
 use waxwing_net::spawn;
 use waxwing_pipeline::{DeliveryResult, Submission};
-use waxwing_queue::Unit;
+use waxwing_spool::Unit;
 use waxwing_types::{Attempt, Disposition, EnhancedCode, Message, NextHop, Status, Timestamp};
 
 use crate::attempt_hooks::AttemptHooks;

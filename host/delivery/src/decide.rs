@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use waxwing_pipeline::NextTry;
-use waxwing_queue::{NextState, Unit, UnitRecipient};
+use waxwing_spool::{NextState, Unit, UnitRecipient};
 use waxwing_types::{Disposition, EnhancedCode, Status, Timestamp};
 
 use crate::DeliverySettings;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use waxwing_message::{DsnAction, DsnBuilder, DsnRecipient};
 use waxwing_pipeline::{Hook, InternalMessage, PreparedMessage, Submission, SubmitError, TraceEntry};
-use waxwing_queue::NewMessage;
+use waxwing_spool::NewMessage;
 use waxwing_types::{DsnReturn, MemoryBody, Message, Notify, Recipient, ReversePath, Status, Timestamp};
 
 use crate::DeliverySettings;
@@ -111,7 +111,7 @@ pub(crate) async fn build_dsn(
         .iter()
         .map(|(recipient, status)| DsnRecipient { recipient, action: kind.action(), status, last_attempt: now })
         .collect();
-    let id = core.services.spool.queue_ids().next(now);
+    let id = core.services.spool.next_queue_id(now);
     // RFC 3461 §4.3: only failure DSNs return the full message. RFC 8689 §5: REQUIRETLS messages return the header only.
     let full_body = kind == DsnKind::Failure && !message.envelope.require_tls;
     let ret = if full_body { message.envelope.ret } else { Some(DsnReturn::Headers) };

@@ -2,7 +2,7 @@
 //!
 //! Owns: routing, attempts, retries, DSNs, and the plugin hooks about them; the native transports (SMTP, Maildir, discard, error) and the
 //! plugin transport.
-//! Uses: mailbox, message, net, pipeline, queue, smtp, config, types.
+//! Uses: mailbox, message, net, pipeline, smtp, config, spool, types.
 //! Used by: daemon.
 //! Never: WebAssembly, a listening socket, a write to the spool except by settlement.
 //! Start reading at: [`QueueManager::run`], then `prepare.rs`, `attempt.rs` and `settlement.rs`.

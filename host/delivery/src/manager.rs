@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use waxwing_net::{Shutdown, spawn};
 use waxwing_pipeline::{EventSink, Pipeline, Submit, Trace, Transport};
-use waxwing_queue::{DueKey, Lease, NewUnit, NextState, Settlement, Spool, SpoolError, Unit};
+use waxwing_spool::{DueKey, Lease, NewUnit, NewUnits, NextState, Settlement, Spool, SpoolError, Unit};
 use waxwing_types::{Clock, Message, QueueId, Timestamp};
 
 use crate::attempt_hooks::PluginCallLimits;
@@ -171,7 +171,7 @@ pub struct QueueManager {
 impl QueueManager {
     /// Acquires the lease on the spool's units. Errors if the spool fails.
     pub async fn new(parts: DeliveryServices) -> Result<Self, SpoolError> {
-        let lease = parts.spool.acquire().await?;
+        let lease = parts.spool.acquire(waxwing_spool::ShardId::FIRST).await?;
         let (done, finished) = mpsc::channel(FINISHED_QUEUE_MAX);
         let wake_at = parts.clock.now();
         let core = Arc::new(DeliveryContext {
@@ -204,9 +204,9 @@ impl QueueManager {
     /// lost.
     pub async fn run(mut self, mut shutdown: Shutdown) -> Result<(), SpoolError> {
         let spool = Arc::clone(&self.context.services.spool);
-        let mut fresh = spool.new_units();
+        let mut fresh = spool.new_units(waxwing_spool::ShardId::FIRST);
         let mut hints = true;
-        let mut rescan = spool.rescan_from();
+        let mut rescan = spool.rescan_from(waxwing_spool::ShardId::FIRST);
         let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
         let mut armed_for = self.next_scan_at;
         loop {
@@ -233,7 +233,7 @@ impl QueueManager {
                 () = shutdown.wait() => break,
                 Some(done) = self.finished.recv() => self.handle_finished(&done),
                 from = &mut rescan => {
-                    rescan = spool.rescan_from();
+                    rescan = spool.rescan_from(waxwing_spool::ShardId::FIRST);
                     self.rewind_scan(from);
                     self.next_scan_at = self.next_scan_at.min(self.last_scan_at + RESCAN_PAUSE);
                 }
@@ -298,14 +298,14 @@ impl QueueManager {
     }
 
     /// Starts units announced during a scan, at most as many as a scan reads.
-    fn start_announced_units(&mut self, fresh: &mut mpsc::Receiver<NewUnit>) {
+    fn start_announced_units(&mut self, fresh: &mut NewUnits) {
         for _ in 0..SCAN_UNITS_MAX {
             if !self.has_capacity() {
                 return;
             }
             match fresh.try_recv() {
-                Ok(hint) => self.start_new_unit(hint),
-                Err(_) => return,
+                Some(hint) => self.start_new_unit(hint),
+                None => return,
             }
         }
     }

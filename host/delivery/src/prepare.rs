@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use waxwing_net::spawn;
 use waxwing_pipeline::{Context, Event, Hook, HookSession, TraceEntry, TraceRecord};
-use waxwing_queue::{NextState, Settlement, Unit, UnitRecipient};
+use waxwing_spool::{NextState, Settlement, Unit, UnitRecipient};
 use waxwing_types::{Message, NextHop, ReversePath, Status, Verdict};
 
 use crate::attempt::{self, OpenUnit};

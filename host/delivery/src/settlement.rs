@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::sync::MutexGuard;
 use waxwing_message::DsnAction;
 use waxwing_pipeline::{FinalDsnAction, NextTry, RecipientFate, Submission, TraceEntry, TraceRecord};
-use waxwing_queue::{NewMessage, NextState, Settlement, SpoolError};
+use waxwing_spool::{NewMessage, NextState, Settlement, SpoolError};
 use waxwing_types::{Attempt, Disposition, Message, ReversePath, Status, Timestamp};
 
 use crate::attempt::UnitProgress;

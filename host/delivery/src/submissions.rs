@@ -1,7 +1,7 @@
 //! Submissions of plugins during delivery: committed with the settlement of the causing message.
 
 use waxwing_pipeline::{PreparedMessage, SUBMISSIONS_MAX, SUBMITTED_BY_TAG, Submission, TraceEntry};
-use waxwing_queue::{NewMessage, SpoolError};
+use waxwing_spool::{NewMessage, SpoolError};
 use waxwing_types::{Message, Tags};
 
 use crate::manager::DeliveryContext;
@@ -50,5 +50,5 @@ pub(crate) fn inherited_tags(message: &Message) -> Tags {
 
 /// Converts a prepared message, with attached submissions, for the spool.
 pub(crate) async fn into_new_message(core: &DeliveryContext, prepared: PreparedMessage) -> Result<NewMessage, SpoolError> {
-    NewMessage::from_prepared(&*core.services.spool, prepared).await
+    waxwing_spool::store_prepared(&*core.services.spool, prepared).await
 }

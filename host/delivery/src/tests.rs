@@ -15,9 +15,10 @@ use waxwing_pipeline::{
     AddressClassifier, Binding, DnsError, DnsRecords, EventSink, InternalMessage, MxHost, Pipeline, Placement, PreparedMessage,
     Resolver, Submit, SubmitError, Trace, TraceRecord, Transport,
 };
-use waxwing_queue::{EmbeddedSpool, KEYSPACES, NewBody, NewMessage, Spool, SpoolSettings};
+use waxwing_queue::{EmbeddedSpool, KEYSPACES, SpoolSettings};
 use waxwing_smtp::server::{ServerAnswer, ServerQuestion};
 use waxwing_smtp::{ClientSettings, ServerSession, ServerSettings};
+use waxwing_spool::{NewBody, NewMessage, Spool};
 use waxwing_store::{Store, StoreOptions};
 use waxwing_types::{
     Address, AddressClass, BodyType, Clock, Envelope, ManualClock, Origin, Recipient, Reply, ReversePath, Source, Tags,
@@ -312,7 +313,7 @@ async fn enqueue(spool: &EmbeddedSpool, received_at: Timestamp, sender: &str, to
 fn new_message(spool: &EmbeddedSpool, received_at: Timestamp, sender: &str, to: &[&str], body: &str) -> NewMessage {
     let sender = if sender.is_empty() { ReversePath::Null } else { ReversePath::Address(address(sender)) };
     NewMessage {
-        id: spool.queue_ids().next(received_at),
+        id: spool.next_queue_id(received_at),
         envelope: Envelope {
             sender,
             recipients: to.iter().map(|a| Recipient::new(address(a))).collect(),

@@ -41,7 +41,7 @@ impl Intake {
         let status = Status::local(EnhancedCode::new(2, 0, 0), "the alias was expanded");
         let reported = |recipient| DsnRecipient { recipient, action: DsnAction::Expanded, status: &status, last_attempt: now };
         let recipients: Vec<DsnRecipient<'_>> = aliases.iter().map(reported).collect();
-        let id = services.spool.queue_ids().next(now);
+        let id = services.spool.next_queue_id(now);
         let options = &transaction.options;
         let head = transaction.context.header.as_ref().map(|head| head.to_bytes(true)).unwrap_or_default();
         let dsn = DsnBuilder {

@@ -1,7 +1,7 @@
 //! SMTP replies of intake, and the mapping from errors of lower layers to replies.
 
-use waxwing_queue::SpoolError;
 use waxwing_smtp::server::ServerAnswer;
+use waxwing_spool::SpoolError;
 use waxwing_types::Reply;
 
 pub(crate) const RELAY_DENIED: Reply = Reply::fixed(554, (5, 7, 1), "Relay access denied");
@@ -59,7 +59,7 @@ pub(crate) fn reply_for_spool_error(error: &SpoolError) -> Reply {
     match error {
         SpoolError::Full { .. } => Reply::fixed(452, (4, 3, 1), "Insufficient system storage"),
         SpoolError::Invalid(_) | SpoolError::Conflict | SpoolError::NotFound => INTERNAL_ERROR,
-        SpoolError::Corrupt(_) | SpoolError::Fenced | SpoolError::Store(_) | SpoolError::Io(_) => {
+        SpoolError::Corrupt(_) | SpoolError::Fenced | SpoolError::Unavailable { .. } | SpoolError::Io(_) => {
             Reply::fixed(451, (4, 3, 0), "Queue can't be written, try again later")
         }
     }

@@ -2,7 +2,7 @@
 //! message under which a plugin submitted the mail.
 
 use waxwing_pipeline::{Context, PreparedMessage, SUBMISSIONS_MAX, Submission, Submit, SubmitError, TraceEntry};
-use waxwing_queue::{NewMessage, SpoolError};
+use waxwing_spool::{NewMessage, SpoolError};
 use waxwing_types::Reply;
 
 use crate::transaction::MailTransaction;
@@ -47,7 +47,7 @@ impl Intake {
     pub(crate) async fn build_new_messages(&self, prepared: Vec<PreparedMessage>) -> Result<Vec<NewMessage>, SpoolError> {
         let mut messages = Vec::with_capacity(prepared.len());
         for one in prepared {
-            messages.push(NewMessage::from_prepared(&*self.services.spool, one).await?);
+            messages.push(waxwing_spool::store_prepared(&*self.services.spool, one).await?);
         }
         Ok(messages)
     }

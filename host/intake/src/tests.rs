@@ -240,7 +240,7 @@ fn aliases(table: &'static [(&'static str, &'static [&'static str])]) -> Fake {
 /// Mail that is made here.
 fn made(house: &House, via: Source) -> InternalMessage {
     InternalMessage {
-        id: house.spool.queue_ids().next(Timestamp::from_millis(1)),
+        id: house.spool.next_queue_id(Timestamp::from_millis(1)),
         envelope: Envelope {
             sender: ReversePath::Null,
             recipients: vec![Recipient::new(address("sender@far.example"))],

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use waxwing_message::{Field, HeaderBlock, HeaderSplit, HeaderSplitter};
 use waxwing_pipeline::{Context, Event, Hook, HookSession, Placement, Rejected, TraceEntry, TraceRecord};
-use waxwing_queue::{BodyWriter, NewBody, NewMessage, Reservation, SpoolError};
 use waxwing_smtp::server::{MailOptions, ServerAnswer};
+use waxwing_spool::{BodySink, NewBody, NewMessage, Reservation, SpoolError};
 use waxwing_types::{Address, Envelope, Origin, QueueId, Recipient, Reply, ReversePath, Source, Timestamp, Verdict};
 
 use crate::expanded_dsn::ExpandedAliases;
@@ -53,7 +53,7 @@ enum ReceiveState {
     /// Header block incomplete.
     Header(HeaderSplitter, Reservation),
     /// Header block complete, body being written to the spool.
-    Body(HeaderBlock, BodyWriter),
+    Body(HeaderBlock, Box<dyn BodySink>),
     /// Refused; the remaining data is discarded.
     Refused(ServerAnswer),
 }
@@ -151,7 +151,7 @@ impl MailTransaction {
         match splitter.push(piece) {
             Ok(HeaderSplit::Incomplete) => ReceiveState::Header(splitter, reservation),
             Ok(HeaderSplit::Complete(head, rest)) => match self.run_headers_hook(intake, head).await {
-                Ok(head) => write_body(head, intake.services.spool.body_writer(self.id, reservation), rest).await,
+                Ok(head) => write_body(head, intake.services.spool.body_sink(self.id, reservation), rest).await,
                 Err(answer) => ReceiveState::Refused(answer),
             },
             Err(_) => ReceiveState::Refused(ServerAnswer::Reply(replies::HEADER_TOO_LARGE)),
@@ -179,12 +179,12 @@ impl MailTransaction {
         let (head, writer) = match state {
             ReceiveState::AwaitingData(reservation) => (
                 self.run_headers_hook(intake, HeaderBlock::default()).await?,
-                intake.services.spool.body_writer(self.id, reservation),
+                intake.services.spool.body_sink(self.id, reservation),
             ),
             ReceiveState::Header(splitter, reservation) => {
                 let (head, rest) = splitter.finish();
                 let head = self.run_headers_hook(intake, head).await?;
-                let mut writer = intake.services.spool.body_writer(self.id, reservation);
+                let mut writer = intake.services.spool.body_sink(self.id, reservation);
                 writer.write(rest).await.map_err(failed)?;
                 (head, writer)
             }
@@ -259,7 +259,7 @@ pub(crate) fn trace_record(
     }
 }
 
-async fn write_body(head: HeaderBlock, mut writer: BodyWriter, piece: Bytes) -> ReceiveState {
+async fn write_body(head: HeaderBlock, mut writer: Box<dyn BodySink>, piece: Bytes) -> ReceiveState {
     match writer.write(piece).await {
         Ok(()) => ReceiveState::Body(head, writer),
         Err(error) => {
@@ -306,7 +306,7 @@ impl Intake {
         let submissions = self.build_new_messages(submissions).await.map_err(|error| replies::reply_for_spool_error(&error))?;
         let context = &transaction.context;
         let body = match &context.replaced_body {
-            Some(bytes) => NewBody::from_bytes(&*self.services.spool, transaction.id, bytes.clone())
+            Some(bytes) => waxwing_spool::store_body(&*self.services.spool, transaction.id, bytes.clone())
                 .await
                 .map_err(|e| replies::reply_for_spool_error(&e))?,
             None => body,

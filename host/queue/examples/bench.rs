@@ -8,7 +8,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
-use waxwing_queue::{EmbeddedSpool, KEYSPACES, NewMessage, NextState, Settlement, Spool, SpoolSettings};
+use waxwing_queue::{EmbeddedSpool, KEYSPACES, SpoolSettings};
+use waxwing_spool::{NewMessage, NextState, Settlement, Spool};
 use waxwing_store::{Store, StoreOptions};
 use waxwing_types::{Address, BodyType, Clock, Envelope, Monotonic, Origin, Recipient, ReversePath, Source, Tags, Timestamp};
 
@@ -32,8 +33,8 @@ fn cpu_ticks() -> u64 {
 
 async fn produce(spool: EmbeddedSpool, clock: Arc<MachineClock>, messages: u64, body: Bytes) {
     for _ in 0..messages {
-        let id = spool.queue_ids().next(clock.now());
-        let mut writer = spool.body_writer(id, spool.reserve_space(body.len() as u64).unwrap());
+        let id = spool.next_queue_id(clock.now());
+        let mut writer = spool.body_sink(id, spool.reserve_space(body.len() as u64).unwrap());
         writer.write(body.clone()).await.unwrap();
         let envelope = Envelope {
             sender: ReversePath::Address(Address::new("sender", "example.com").unwrap()),
@@ -65,14 +66,14 @@ async fn produce(spool: EmbeddedSpool, clock: Arc<MachineClock>, messages: u64, 
 }
 
 async fn own(spool: EmbeddedSpool, messages: u64) {
-    let lease = spool.acquire().await.unwrap();
-    let mut fresh = spool.new_units();
+    let lease = spool.acquire(waxwing_spool::ShardId::FIRST).await.unwrap();
+    let mut fresh = spool.new_units(waxwing_spool::ShardId::FIRST);
     let mut settling = JoinSet::new();
     let mut settled = 0;
     while settled < messages {
         let units = tokio::select! {
             hint = fresh.recv() => vec![hint.unwrap().unit],
-            _ = spool.rescan_from() => panic!("the owner fell behind: hints were dropped"),
+            _ = spool.rescan_from(waxwing_spool::ShardId::FIRST) => panic!("the owner fell behind: hints were dropped"),
         };
         for unit in units {
             settled += 1;

@@ -5,19 +5,17 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use async_trait::async_trait;
 use bytes::Bytes;
+use waxwing_spool::{BODY_INLINE_BYTES_MAX, BodySink, EngineBody, NewBody, Reservation, SpoolError};
 use waxwing_store::crash_point;
 use waxwing_types::{BodyRead, MemoryBody, QueueId};
 
 use crate::blocking::BlockingPool;
 use crate::body_files::{BodyFile, BodyFiles};
-use crate::disk_space::Reservation;
-use crate::error::SpoolError;
 use crate::file_body::{BlockChecksums, BodyFileRef, FileBody, body_file_name};
-use crate::spool::Spool;
+use crate::record::RecordBody;
 
-/// Maximum size in octets of a body stored inside the message record; also the most that a [`BodyWriter`] buffers.
-pub const BODY_INLINE_BYTES_MAX: usize = 256 << 10;
 /// Initial buffer size in octets of a writer without a size hint.
 const INITIAL_BUFFER_BYTES: usize = 8 << 10;
 
@@ -109,7 +107,7 @@ impl Drop for UnreferencedFile {
 }
 
 /// Receives a body in pieces. Buffers at most 256 KiB, less when the common budget is exhausted.
-pub struct BodyWriter {
+pub(crate) struct BodyWriter {
     bodies: Arc<BodyStore>,
     id: QueueId,
     reservation: Reservation,
@@ -123,58 +121,6 @@ impl BodyWriter {
     pub(crate) fn new(bodies: Arc<BodyStore>, id: QueueId, reservation: Reservation) -> Self {
         let share = MemoryShare { memory: bodies.memory.clone(), bytes: 0 };
         Self { bodies, id, reservation, size: 0, buffer: Vec::new(), memory_share: share, storage: BodyStorage::Memory }
-    }
-
-    /// Number of octets received so far.
-    #[must_use]
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// Appends the next piece. After an error the body cannot be finished.
-    pub async fn write(&mut self, piece: Bytes) -> Result<(), SpoolError> {
-        self.reservation.extend_to(self.size + piece.len() as u64)?;
-        self.size += piece.len() as u64;
-        if self.try_buffer(&piece) {
-            return Ok(());
-        }
-        let file = match std::mem::replace(&mut self.storage, BodyStorage::Failed) {
-            BodyStorage::File(file) => file,
-            BodyStorage::Memory => self.create_file().await?,
-            BodyStorage::Failed => return Err(SpoolError::Invalid("the body failed before")),
-        };
-        let file = self.flush(file, piece).await?;
-        self.storage = BodyStorage::File(file);
-        Ok(())
-    }
-
-    /// Finishes the body. A body file and its directory are synced on return.
-    pub async fn finish(mut self) -> Result<NewBody, SpoolError> {
-        match std::mem::replace(&mut self.storage, BodyStorage::Failed) {
-            BodyStorage::Failed => Err(SpoolError::Invalid("the body failed before")),
-            BodyStorage::Memory => {
-                let pending =
-                    PendingResources { memory_share: Some(self.memory_share), reservation: Some(self.reservation), file: None };
-                Ok(NewBody { content: BodyContent::Memory(Bytes::from(self.buffer)), pending: Some(Arc::new(pending)) })
-            }
-            BodyStorage::File(file) => {
-                let OpenBodyFile { mut file, unreferenced, sums } = self.flush(file, Bytes::new()).await?;
-                let files = self.bodies.files.clone();
-                let sync = move || -> io::Result<()> {
-                    file.sync()?;
-                    crash_point("queue.after_body_sync");
-                    files.sync_directory()?;
-                    crash_point("queue.after_body_directory_sync");
-                    Ok(())
-                };
-                self.bodies.blocking.run(sync).await??;
-                let body = BodyFileRef { suffix: unreferenced.suffix, size: self.size, block_checksums: sums.finish() };
-                let bodies = self.bodies.clone();
-                let pending =
-                    PendingResources { memory_share: None, reservation: Some(self.reservation), file: Some(unreferenced) };
-                Ok(NewBody { content: BodyContent::File { bodies, id: self.id, body }, pending: Some(Arc::new(pending)) })
-            }
-        }
     }
 
     /// Buffers the piece if the inline limit and the budget allow.
@@ -238,6 +184,56 @@ impl BodyWriter {
     }
 }
 
+#[async_trait]
+impl BodySink for BodyWriter {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    async fn write(&mut self, piece: Bytes) -> Result<(), SpoolError> {
+        self.reservation.extend_to(self.size + piece.len() as u64)?;
+        self.size += piece.len() as u64;
+        if self.try_buffer(&piece) {
+            return Ok(());
+        }
+        let file = match std::mem::replace(&mut self.storage, BodyStorage::Failed) {
+            BodyStorage::File(file) => file,
+            BodyStorage::Memory => self.create_file().await?,
+            BodyStorage::Failed => return Err(SpoolError::Invalid("the body failed before")),
+        };
+        let file = self.flush(file, piece).await?;
+        self.storage = BodyStorage::File(file);
+        Ok(())
+    }
+
+    async fn finish(mut self: Box<Self>) -> Result<NewBody, SpoolError> {
+        match std::mem::replace(&mut self.storage, BodyStorage::Failed) {
+            BodyStorage::Failed => Err(SpoolError::Invalid("the body failed before")),
+            BodyStorage::Memory => {
+                let Self { buffer, memory_share, reservation, .. } = *self;
+                let pending = PendingResources { _memory_share: Some(memory_share), _reservation: reservation, file: None };
+                Ok(EmbeddedBody::new(BodyContent::Memory(Bytes::from(buffer)), pending))
+            }
+            BodyStorage::File(file) => {
+                let OpenBodyFile { mut file, unreferenced, sums } = self.flush(file, Bytes::new()).await?;
+                let files = self.bodies.files.clone();
+                let sync = move || -> io::Result<()> {
+                    file.sync()?;
+                    crash_point("queue.after_body_sync");
+                    files.sync_directory()?;
+                    crash_point("queue.after_body_directory_sync");
+                    Ok(())
+                };
+                self.bodies.blocking.run(sync).await??;
+                let Self { bodies, id, size, reservation, .. } = *self;
+                let body = BodyFileRef { suffix: unreferenced.suffix, size, block_checksums: sums.finish() };
+                let pending = PendingResources { _memory_share: None, _reservation: reservation, file: Some(unreferenced) };
+                Ok(EmbeddedBody::new(BodyContent::File { bodies, id, body }, pending))
+            }
+        }
+    }
+}
+
 impl fmt::Debug for BodyWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BodyWriter").field("id", &self.id).field("size", &self.size).finish_non_exhaustive()
@@ -246,8 +242,8 @@ impl fmt::Debug for BodyWriter {
 
 /// Resources of a body until the message is committed.
 struct PendingResources {
-    memory_share: Option<MemoryShare>,
-    reservation: Option<Reservation>,
+    _memory_share: Option<MemoryShare>,
+    _reservation: Reservation,
     file: Option<Arc<UnreferencedFile>>,
 }
 
@@ -257,95 +253,74 @@ enum BodyContent {
     File { bodies: Arc<BodyStore>, id: QueueId, body: BodyFileRef },
 }
 
-/// Finished body waiting for its message. An unused body file is removed on drop.
-#[derive(Clone)]
-pub struct NewBody {
+/// Body finished by a [`BodyWriter`]. An unused body file is removed on drop.
+pub(crate) struct EmbeddedBody {
     content: BodyContent,
-    pending: Option<Arc<PendingResources>>,
+    pending: PendingResources,
 }
 
-impl NewBody {
-    /// Wraps a body in memory of at most [`BODY_INLINE_BYTES_MAX`] octets; larger bodies go through a [`BodyWriter`].
-    pub fn inline(bytes: Bytes) -> Result<Self, SpoolError> {
-        if bytes.len() > BODY_INLINE_BYTES_MAX {
-            return Err(SpoolError::Invalid("a body of more than 256 KiB goes through a body writer"));
-        }
-        Ok(Self { content: BodyContent::Memory(bytes), pending: None })
+impl EmbeddedBody {
+    fn new(content: BodyContent, pending: PendingResources) -> NewBody {
+        NewBody::from_engine(Arc::new(Self { content, pending }))
     }
 
-    /// Stores a body from memory, of any length; bodies too large for a record go to a file.
-    pub async fn from_bytes(spool: &dyn Spool, id: QueueId, bytes: Bytes) -> Result<Self, SpoolError> {
-        if bytes.len() <= BODY_INLINE_BYTES_MAX {
-            return Self::inline(bytes);
+    /// Returns the form in which a message record of message `id` names the body.
+    pub(crate) fn record_body(&self, id: QueueId) -> Result<RecordBody, SpoolError> {
+        match &self.content {
+            BodyContent::Memory(bytes) => Ok(RecordBody::Inline(bytes.clone())),
+            BodyContent::File { id: body_id, .. } if *body_id != id => Err(SpoolError::Invalid("the body of another message")),
+            BodyContent::File { body, .. } => Ok(RecordBody::File(body.clone())),
         }
-        let mut writer = spool.body_writer(id, spool.reserve_space(bytes.len() as u64)?);
-        writer.write(bytes).await?;
-        writer.finish().await
     }
 
-    /// Size of the body in octets.
-    #[must_use]
-    pub fn size(&self) -> u64 {
+    /// Marks the file as referenced by a submitted commit. From then on only the cleanup at start may remove the file,
+    /// because the commit may become durable whatever result was reported.
+    pub(crate) fn mark_referenced(&self) {
+        if let Some(file) = &self.pending.file {
+            file.referenced.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl EngineBody for EmbeddedBody {
+    fn size(&self) -> u64 {
         match &self.content {
             BodyContent::Memory(bytes) => bytes.len() as u64,
             BodyContent::File { body, .. } => body.size,
         }
     }
 
-    /// Returns a reader, usable before the message is committed.
-    #[must_use]
-    pub fn reader(&self) -> Arc<dyn BodyRead> {
+    fn reader(self: Arc<Self>) -> Arc<dyn BodyRead> {
         match &self.content {
             BodyContent::Memory(bytes) => Arc::new(MemoryBody::new(bytes.clone())),
             BodyContent::File { bodies, id, body } => {
                 let body = FileBody::new(bodies.files.clone(), bodies.blocking.clone(), *id, body.clone());
-                Arc::new(PendingFileBody { body, _pending: self.pending.clone() })
+                Arc::new(PendingFileBody { body, _pending: self.clone() })
             }
         }
     }
 
-    pub(crate) fn in_memory(&self) -> Option<&Bytes> {
-        match &self.content {
-            BodyContent::Memory(bytes) => Some(bytes),
-            BodyContent::File { .. } => None,
-        }
-    }
-
-    pub(crate) fn file(&self) -> Option<(QueueId, &BodyFileRef)> {
-        match &self.content {
-            BodyContent::Memory(_) => None,
-            BodyContent::File { id, body, .. } => Some((*id, body)),
-        }
-    }
-
-    /// Returns whether disk space was reserved when the body was written.
-    pub(crate) fn has_reservation(&self) -> bool {
-        self.pending.as_ref().is_some_and(|pending| pending.reservation.is_some())
-    }
-
-    /// Marks the file as referenced by a submitted commit. From then on only the cleanup at start may remove the file,
-    /// because the commit may become durable whatever result was reported.
-    pub(crate) fn mark_referenced(&self) {
-        if let Some(file) = self.pending.as_ref().and_then(|pending| pending.file.as_ref()) {
-            file.referenced.store(true, Ordering::Relaxed);
-        }
+    fn has_reservation(&self) -> bool {
+        true
     }
 }
 
-impl fmt::Debug for NewBody {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let in_memory = self.pending.as_ref().is_none_or(|pending| pending.memory_share.is_some());
-        f.debug_struct("NewBody").field("size", &self.size()).field("in_memory", &in_memory).finish_non_exhaustive()
+/// Returns the form in which the record of message `id` names the body.
+pub(crate) fn record_body(id: QueueId, body: &NewBody) -> Result<RecordBody, SpoolError> {
+    match (body.inline_bytes(), body.engine_body::<EmbeddedBody>()) {
+        (Some(bytes), _) => Ok(RecordBody::Inline(bytes.clone())),
+        (None, Some(body)) => body.record_body(id),
+        (None, None) => Err(SpoolError::Invalid("the body of another engine")),
     }
 }
 
 /// Body file kept on disk while a reader exists.
 struct PendingFileBody {
     body: FileBody,
-    _pending: Option<Arc<PendingResources>>,
+    _pending: Arc<EmbeddedBody>,
 }
 
-#[async_trait::async_trait]
+#[async_trait]
 impl BodyRead for PendingFileBody {
     fn size(&self) -> u64 {
         self.body.size()

@@ -8,11 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use waxwing_spool::{BODY_INLINE_BYTES_MAX, HEADER_BLOCK_BYTES_MAX};
 use waxwing_types::Monotonic;
 
-use crate::body::BODY_INLINE_BYTES_MAX;
-use crate::embedded::SpoolInner;
-use crate::new_message::HEADER_BLOCK_BYTES_MAX;
+use crate::inner::SpoolInner;
 
 /// Minimum time between two compactions.
 const COMPACTION_INTERVAL: Duration = Duration::from_secs(10);

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use waxwing_spool::{Reservation, ReservedSpace, SpoolError};
 use waxwing_types::{Clock, Monotonic};
 
 use crate::body_files::BodyFiles;
-use crate::error::SpoolError;
 
 /// Octets reserved for a message of unknown size.
 const UNKNOWN_SIZE_RESERVE_BYTES: u64 = 16 << 10;
@@ -55,7 +55,7 @@ impl DiskSpace {
         let size = if size_hint == 0 { UNKNOWN_SIZE_RESERVE_BYTES } else { size_hint };
         let bytes = size.saturating_add(MESSAGE_OVERHEAD_BYTES);
         self.reserve_bytes(bytes)?;
-        Ok(Reservation { disk_space: self.clone(), size_hint, reserved: bytes, written: 0 })
+        Ok(Reservation::new(size_hint, Box::new(DiskReservation { disk_space: self.clone(), reserved: bytes, written: 0 })))
     }
 
     /// Checks that the disk reserve is still free regardless of reservations, because other programs write to the disk too.
@@ -90,23 +90,15 @@ impl DiskSpace {
 
 /// Disk space reserved for a single message. Ends on drop; the octets written until then show up in the free space of the
 /// disk.
-pub struct Reservation {
+struct DiskReservation {
     disk_space: Arc<DiskSpace>,
-    size_hint: u64,
     /// Octets reserved, including octets already written.
     reserved: u64,
     written: u64,
 }
 
-impl Reservation {
-    /// Requested size in octets; 0 if unknown.
-    #[must_use]
-    pub fn size_hint(&self) -> u64 {
-        self.size_hint
-    }
-
-    /// Extends the reservation to a message of `size` octets.
-    pub(crate) fn extend_to(&mut self, size: u64) -> Result<(), SpoolError> {
+impl ReservedSpace for DiskReservation {
+    fn extend_to(&mut self, size: u64) -> Result<(), SpoolError> {
         let needed = size.saturating_add(MESSAGE_OVERHEAD_BYTES);
         if needed > self.reserved {
             // Reserves twice the size, so that a long body needs few extensions.
@@ -117,13 +109,12 @@ impl Reservation {
         Ok(())
     }
 
-    /// Checks that the disk reserve is still free.
-    pub(crate) fn check_reserve(&self) -> Result<(), SpoolError> {
+    fn check_reserve(&self) -> Result<(), SpoolError> {
         self.disk_space.check_reserve()
     }
 
-    /// Records written octets, visible in the free space of the disk from now on.
-    pub(crate) fn consume(&mut self, bytes: u64) {
+    fn consume(&mut self, bytes: u64) {
+        // Written octets are visible in the free space of the disk from now on.
         let bytes = bytes.min(self.reserved - self.written);
         self.written += bytes;
         let mut space = self.disk_space.free_space.lock();
@@ -132,19 +123,13 @@ impl Reservation {
     }
 }
 
-impl Drop for Reservation {
+impl Drop for DiskReservation {
     fn drop(&mut self) {
         let unused = self.reserved - self.written;
         let mut space = self.disk_space.free_space.lock();
         space.reserved -= unused;
         // The octets may or may not have been written: the next measurement corrects the account.
         space.written += unused;
-    }
-}
-
-impl std::fmt::Debug for Reservation {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reservation").field("promised", &self.reserved).field("spent", &self.written).finish_non_exhaustive()
     }
 }
 

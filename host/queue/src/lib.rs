@@ -1,11 +1,11 @@
-//! Durable spool: the queue of messages and the schedule of delivery units.
+//! Queue engine on the embedded store: implements the spool of a single server.
 //!
 //! Owns: message and unit records, bodies inside the store and as files, the due index with its low-water cursor,
-//! the disk reserve (`queue_minfree`), notifications of new units, leases.
-//! Uses: pipeline, store, types.
-//! Used by: daemon, delivery, intake.
+//! the disk reserve (`queue_minfree`), the engine's notifications of new units, the lease epoch.
+//! Uses: spool, store, types.
+//! Used by: daemon.
 //! Never: routing or retry decisions; more than 256 KiB of an incoming body in memory.
-//! Start reading at: [`Spool`], then `embedded.rs`.
+//! Start reading at: [`EmbeddedSpool`], then `inner.rs`.
 //!
 //! Keyspaces and records (each record has a version octet and a CRC over key and value):
 //! `message`: id → envelope, tags, header block, and the body or the file name with a CRC per 64 KiB; never modified.
@@ -25,28 +25,19 @@ mod embedded;
 mod envelope_codec;
 mod error;
 mod file_body;
+mod inner;
+mod keys;
 mod listing;
-mod listing_types;
 #[cfg(feature = "test-engine")]
 mod lossy_files;
-mod new_message;
 mod new_units;
 mod record;
 mod recovery;
 mod schedule;
 mod settle;
-mod spool;
-mod unit;
 
-pub use body::{BODY_INLINE_BYTES_MAX, BodyWriter, NewBody};
 pub use body_files::{BodyFile, BodyFiles, DiskBodyFiles};
-pub use disk_space::Reservation;
 pub use embedded::{EmbeddedSpool, KEYSPACES, SpoolSettings};
-pub use error::SpoolError;
 pub use file_body::BODY_BLOCK_BYTES;
-pub use listing_types::{ListEntry, ListKey, ListMessage, ListPage, MessageDetail, SpoolStats, UnitState};
 #[cfg(feature = "test-engine")]
 pub use lossy_files::LossyBodyFiles;
-pub use new_message::{HEADER_BLOCK_BYTES_MAX, NewMessage};
-pub use spool::{Lease, NewUnit, Spool};
-pub use unit::{DueKey, NextState, Settlement, UNIT_RECIPIENTS_MAX, Unit, UnitRecipient};

@@ -2,13 +2,13 @@
 
 use std::ops::Bound;
 
+use waxwing_spool::{DueKey, ListEntry, ListKey, ListMessage, ListPage, MessageDetail, SpoolError, Unit, UnitState};
 use waxwing_types::QueueId;
 
-use crate::embedded::SpoolInner;
-use crate::error::SpoolError;
-use crate::listing_types::{ListEntry, ListKey, ListMessage, ListPage, MessageDetail, UnitState};
+use crate::error::unavailable;
+use crate::inner::SpoolInner;
+use crate::keys::{due_key, parse_due_key, parse_suspended_key, suspended_key};
 use crate::record::{MessageRecord, RecordBody, SuspendedUnit, decode_suspended, decode_unit};
-use crate::unit::{DueKey, Unit, parse_suspended_key, suspended_key};
 
 /// Maximum number of units per page.
 const LIST_UNITS_MAX: usize = 1000;
@@ -34,7 +34,7 @@ impl SpoolInner {
             Some(ListKey::Due(_)) | None => None,
         };
         let from = after.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(&key[..]));
-        for (key, record) in self.suspended.range(from, Bound::Unbounded, limit)? {
+        for (key, record) in self.suspended.range(from, Bound::Unbounded, limit).map_err(unavailable)? {
             let Some((id, number)) = parse_suspended_key(&key) else { continue };
             let (unit, state) = suspended_state(&key, id, number, &record);
             page.entries.push(self.entry(id, number, state, unit));
@@ -50,10 +50,10 @@ impl SpoolInner {
             Some(ListKey::Suspended(..)) | None => low,
         };
         let wanted = limit - page.entries.len();
-        let rows = self.due.range(Bound::Included(&from.to_bytes()), Bound::Unbounded, wanted)?;
+        let rows = self.due.range(Bound::Included(&due_key(from)), Bound::Unbounded, wanted).map_err(unavailable)?;
         let full = rows.len() == wanted;
         for (key, record) in rows {
-            let Some(key) = DueKey::from_bytes(&key) else { continue };
+            let Some(key) = parse_due_key(&key) else { continue };
             let (unit, state) = due_state(key, &record);
             page.entries.push(self.entry(key.id, key.number, state, unit));
             page.next = Some(ListKey::Due(key));
@@ -82,7 +82,8 @@ impl SpoolInner {
         };
         let mut units = Vec::new();
         let (first, last) = (suspended_key(id, 0), suspended_key(id, u16::MAX));
-        for (key, record) in self.suspended.range(Bound::Included(&first), Bound::Included(&last), usize::from(u16::MAX) + 1)? {
+        let (from, to) = (Bound::Included(&first[..]), Bound::Included(&last[..]));
+        for (key, record) in self.suspended.range(from, to, usize::from(u16::MAX) + 1).map_err(unavailable)? {
             let Some((_, number)) = parse_suspended_key(&key) else { continue };
             units.push(suspended_state(&key, id, number, &record));
         }
@@ -96,13 +97,13 @@ impl SpoolInner {
     /// Collects the due units of a message. The index is sorted by time, so the whole index is read: a fraction of a second
     /// for 100,000 units.
     fn due_units(&self, id: QueueId, units: &mut Vec<(Option<Unit>, UnitState)>) -> Result<(), SpoolError> {
-        let mut from = Bound::Included(self.schedule.lock().low().to_bytes().to_vec());
+        let mut from = Bound::Included(due_key(self.schedule.lock().low()).to_vec());
         loop {
-            let rows = self.due.range(from.as_ref().map(Vec::as_slice), Bound::Unbounded, ROWS_PER_READ)?;
+            let rows = self.due.range(from.as_ref().map(Vec::as_slice), Bound::Unbounded, ROWS_PER_READ).map_err(unavailable)?;
             let Some((last, _)) = rows.last() else { return Ok(()) };
             from = Bound::Excluded(last.to_vec());
             for (key, record) in rows {
-                if let Some(key) = DueKey::from_bytes(&key).filter(|key| key.id == id) {
+                if let Some(key) = parse_due_key(&key).filter(|key| key.id == id) {
                     units.push(due_state(key, &record));
                 }
             }

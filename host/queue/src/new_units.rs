@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
+use waxwing_spool::{DueKey, NewUnit, NewUnitSource, NewUnits};
 use waxwing_types::{BodyRead, MemoryBody};
-
-use crate::spool::NewUnit;
-use crate::unit::DueKey;
 
 pub(crate) struct NewUnitChannel {
     sender: mpsc::Sender<NewUnit>,
@@ -20,6 +19,15 @@ pub(crate) struct NewUnitChannel {
     overflow: Mutex<Option<DueKey>>,
     wake: Notify,
     dropped: AtomicU64,
+}
+
+/// Receiving end of the notifications.
+struct NewUnitReceiver(mpsc::Receiver<NewUnit>);
+
+impl NewUnitSource for NewUnitReceiver {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<NewUnit>> {
+        self.0.poll_recv(context)
+    }
 }
 
 /// Memory budget for messages passed to the owner with notifications.
@@ -41,8 +49,8 @@ impl NewUnitChannel {
         }
     }
 
-    pub(crate) fn receiver(&self) -> mpsc::Receiver<NewUnit> {
-        self.receiver.lock().take().unwrap_or_else(|| mpsc::channel(1).1)
+    pub(crate) fn receiver(&self) -> NewUnits {
+        NewUnits::new(NewUnitReceiver(self.receiver.lock().take().unwrap_or_else(|| mpsc::channel(1).1)))
     }
 
     /// Reserves budget for a message of `bytes` octets; returns `None` if the budget is exhausted.

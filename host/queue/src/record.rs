@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use waxwing_spool::{DueKey, Unit, UnitRecipient};
 use waxwing_types::{Envelope, QueueId, Tags, Timestamp};
 
 use crate::codec::{MalformedRecord, RECORD_HEADER_BYTES, RecordReader, RecordWriter, open_record, seal_record};
 use crate::envelope_codec::{read_envelope, read_status, read_tags, write_envelope, write_status, write_tags};
 use crate::file_body::{BODY_BLOCK_BYTES, BodyFileRef};
-use crate::unit::{DUE_KEY_BYTES, DueKey, Unit, UnitRecipient};
+use crate::keys::{DUE_KEY_BYTES, due_key, parse_due_key};
 
 const MESSAGE_VERSION: u8 = 1;
 const UNIT_VERSION: u8 = 1;
@@ -136,7 +137,7 @@ pub(crate) fn encode_unit(unit: &Unit, key: &[u8]) -> Bytes {
 }
 
 pub(crate) fn decode_unit(key: DueKey, record: &[u8]) -> Result<Unit, MalformedRecord> {
-    let mut input = RecordReader(open_record(record, &key.to_bytes(), UNIT_VERSION)?);
+    let mut input = RecordReader(open_record(record, &due_key(key), UNIT_VERSION)?);
     let unit = read_unit_fields(&mut input, key)?;
     input.end()?;
     Ok(unit)
@@ -242,14 +243,14 @@ pub(crate) const STATE_BYTES_MAX: usize = 256;
 
 pub(crate) fn encode_state(key: &[u8], state: StateRecord) -> Bytes {
     let mut out = RecordWriter::new_record(STATE_VERSION, DUE_KEY_BYTES + 10);
-    out.0.extend_from_slice(&state.low.to_bytes());
+    out.0.extend_from_slice(&due_key(state.low));
     out.number(state.last_id.as_u64());
     out.seal(key).into()
 }
 
 pub(crate) fn decode_state(key: &[u8], record: &[u8]) -> Result<StateRecord, MalformedRecord> {
     let mut input = RecordReader(open_record(record, key, STATE_VERSION)?);
-    let low = DueKey::from_bytes(input.take(DUE_KEY_BYTES)?).ok_or(MalformedRecord("the low-water cursor is no key"))?;
+    let low = parse_due_key(input.take(DUE_KEY_BYTES)?).ok_or(MalformedRecord("the low-water cursor is no key"))?;
     let last_id = QueueId::from_u64(input.number()?);
     input.end()?;
     Ok(StateRecord { low, last_id })

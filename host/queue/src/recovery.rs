@@ -3,19 +3,20 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
+use waxwing_spool::{DueKey, SpoolError};
 use waxwing_store::{Batch, Keyspace};
 use waxwing_types::{QueueId, Timestamp};
 
 use crate::body_files::BodyFiles;
-use crate::embedded::{EPOCH_KEY, move_to_corrupt};
-use crate::error::SpoolError;
+use crate::error::unavailable;
 use crate::file_body::parse_body_file_name;
+use crate::inner::{EPOCH_KEY, move_to_corrupt};
+use crate::keys::{due_key, parse_due_key, parse_suspended_key};
 use crate::record::{
     RecordBody, StateRecord, SuspendedUnit, decode_message, decode_number, decode_state, decode_suspended, decode_unit,
     encode_number,
 };
 use crate::schedule::{STATE_KEY, Schedule};
-use crate::unit::{DueKey, parse_suspended_key};
 
 /// Key of the schema version in the keyspace `meta`.
 const SCHEMA_KEY: &[u8] = b"schema";
@@ -47,7 +48,7 @@ impl Recovery {
     pub(crate) fn run(self) -> Result<(Self, RecoveredState), SpoolError> {
         let mut repairs = Batch::default();
         self.check_schema(&mut repairs)?;
-        let epoch = match self.meta.get(EPOCH_KEY)? {
+        let epoch = match self.meta.get(EPOCH_KEY).map_err(unavailable)? {
             None => 0,
             Some(record) => decode_number(EPOCH_KEY, &record).map_err(|e| SpoolError::Corrupt(format!("epoch: {e}").into()))?,
         };
@@ -56,14 +57,18 @@ impl Recovery {
         self.scan_due(&mut schedule, state.low, &mut repairs)?;
         self.scan_suspended(&mut schedule)?;
         self.remove_unreferenced_files()?;
-        let last_message = self.message.last()?.and_then(|(key, _)| Some(u64::from_be_bytes(key.as_ref().try_into().ok()?)));
+        let last_message = self
+            .message
+            .last()
+            .map_err(unavailable)?
+            .and_then(|(key, _)| Some(u64::from_be_bytes(key.as_ref().try_into().ok()?)));
         let last_id = state.last_id.max(QueueId::from_u64(last_message.unwrap_or(0)));
         Ok((self, RecoveredState { schedule, last_id, epoch, repairs }))
     }
 
     fn check_schema(&self, repairs: &mut Batch) -> Result<(), SpoolError> {
         let corrupt = |detail: String| Err(SpoolError::Corrupt(detail.into()));
-        match self.meta.get(SCHEMA_KEY)? {
+        match self.meta.get(SCHEMA_KEY).map_err(unavailable)? {
             None => repairs.put(&self.meta, SCHEMA_KEY, encode_number(SCHEMA_KEY, SCHEMA_VERSION)),
             Some(record) => match decode_number(SCHEMA_KEY, &record) {
                 Ok(SCHEMA_VERSION) => {}
@@ -77,7 +82,7 @@ impl Recovery {
     /// Reads the state record. Without a readable cursor the due index is read from the start: slow, but complete.
     fn load_state(&self) -> Result<StateRecord, SpoolError> {
         let start = StateRecord { low: DueKey::first_at(Timestamp::from_millis(0)), last_id: QueueId::from_u64(0) };
-        let Some(record) = self.meta.get(STATE_KEY)? else { return Ok(start) };
+        let Some(record) = self.meta.get(STATE_KEY).map_err(unavailable)? else { return Ok(start) };
         Ok(decode_state(STATE_KEY, &record).unwrap_or_else(|error| {
             tracing::error!(%error, "the low-water cursor cannot be read: the due index is read from its start");
             start
@@ -86,14 +91,14 @@ impl Recovery {
 
     fn scan_due(&self, schedule: &mut Schedule, low: DueKey, repairs: &mut Batch) -> Result<(), SpoolError> {
         let (_, hand_overs) = schedule.begin_scan();
-        let mut from = Bound::Included(low.to_bytes().to_vec());
+        let mut from = Bound::Included(due_key(low).to_vec());
         let mut first = None;
         loop {
-            let rows = self.due.range(from.as_ref().map(Vec::as_slice), Bound::Unbounded, ROWS_PER_READ)?;
+            let rows = self.due.range(from.as_ref().map(Vec::as_slice), Bound::Unbounded, ROWS_PER_READ).map_err(unavailable)?;
             let Some((last, _)) = rows.last() else { break };
             from = Bound::Excluded(last.to_vec());
             for (key, record) in rows {
-                let Some(key) = DueKey::from_bytes(&key) else {
+                let Some(key) = parse_due_key(&key) else {
                     tracing::error!(?key, "due index: invalid key skipped");
                     continue;
                 };
@@ -121,7 +126,8 @@ impl Recovery {
     fn scan_suspended(&self, schedule: &mut Schedule) -> Result<(), SpoolError> {
         let mut from = Bound::Unbounded;
         loop {
-            let rows = self.suspended.range(from.as_ref().map(Vec::as_slice), Bound::Unbounded, ROWS_PER_READ)?;
+            let rows =
+                self.suspended.range(from.as_ref().map(Vec::as_slice), Bound::Unbounded, ROWS_PER_READ).map_err(unavailable)?;
             let Some((last, _)) = rows.last() else { return Ok(()) };
             from = Bound::Excluded(last.to_vec());
             for (key, record) in rows {
@@ -149,7 +155,7 @@ impl Recovery {
     fn remove_unreferenced_files(&self) -> Result<(), SpoolError> {
         for name in self.files.names()? {
             let Some((id, suffix)) = parse_body_file_name(&name) else { continue };
-            let record = self.message.get(&id.to_key())?;
+            let record = self.message.get(&id.to_key()).map_err(unavailable)?;
             let referenced = record.is_some_and(|record| match decode_message(id, &record) {
                 Ok(message) => matches!(&message.body, RecordBody::File(body) if body.suffix == suffix),
                 Err(_) => true,

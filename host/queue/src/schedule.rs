@@ -11,11 +11,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
+use waxwing_spool::{DueKey, Unit};
 use waxwing_store::{Batch, Keyspace};
 use waxwing_types::{Monotonic, QueueId, Timestamp};
 
 use crate::record::{StateRecord, encode_state};
-use crate::unit::{DueKey, Unit};
 
 /// Maximum number of tracked keys; beyond, the later half is evicted.
 const TRACKED_KEYS_MAX: usize = 64 << 10;

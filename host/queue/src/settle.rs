@@ -1,14 +1,14 @@
 //! Settlement: the end of an attempt in a single atomic batch.
 
+use waxwing_spool::{Lease, NextState, Settlement, SpoolError, Unit};
 use waxwing_store::{Batch, Urgency, crash_point};
 
-use crate::embedded::{PreparedRecords, SpoolInner};
-use crate::error::SpoolError;
+use crate::error::unavailable;
 use crate::file_body::body_file_name;
+use crate::inner::{PreparedRecords, SpoolInner};
+use crate::keys::{due_key, suspended_key};
 use crate::record::{RecordBody, SuspendedUnit, decode_unit, encode_suspended, encode_unit};
 use crate::schedule::Schedule;
-use crate::spool::Lease;
-use crate::unit::{NextState, Settlement, Unit, suspended_key};
 
 /// Octets counted for the deletions of a settled unit.
 const DELETIONS_BYTES: usize = 512;
@@ -16,9 +16,7 @@ const DELETIONS_BYTES: usize = 512;
 impl SpoolInner {
     pub(crate) async fn settle(&self, lease: &Lease, settle: Settlement) -> Result<Option<Unit>, SpoolError> {
         self.check_lease(lease)?;
-        if settle.remaining.is_empty() != matches!(settle.next_state, NextState::Removed) {
-            return Err(SpoolError::Invalid("a unit is removed exactly if no recipients remain"));
-        }
+        settle.check()?;
         let unit = settle.unit.clone();
         let tracked = {
             let mut schedule = self.schedule.lock();
@@ -36,7 +34,7 @@ impl SpoolInner {
         };
         crash_point("queue.before_settle_commit");
         // From here on an error means a poisoned store: the unit stays in conflict until the restart.
-        submitted.completion.await?;
+        submitted.completion.await.map_err(unavailable)?;
         crash_point("queue.after_settle_commit");
         for new in prepared {
             self.notify_owner(new);
@@ -70,17 +68,17 @@ impl SpoolInner {
             if unit.has_body_file && matches!(after, NextState::Removed) { self.body_file_name(&unit).await? } else { None };
         let next = Unit { recipients: remaining, attempts, version: unit.version.wrapping_add(1), ..unit.clone() };
         let settled = SettledUnit::from_next_state(after, next, &unit, &mut batch, self);
-        let permit = self.store.reserve(batch.bytes() + DELETIONS_BYTES).await?;
+        let permit = self.store.reserve(batch.bytes() + DELETIONS_BYTES).await.map_err(unavailable)?;
         let urgency = if !prepared.is_empty() { Urgency::Now } else { Urgency::Lazy };
         let mut schedule = self.schedule.lock();
         let prepared = prepared.into_iter().filter(|new| new.enter_schedule(&mut schedule)).collect();
         let last = settled.enter_schedule(&unit, &mut schedule);
-        batch.delete(&self.due, unit.due_key().to_bytes().to_vec());
+        batch.delete(&self.due, due_key(unit.due_key()).to_vec());
         if let SettledUnit::Due(next) = &settled
             && next.next_at == unit.next_at
         {
             // Same key: in the batch the deletion follows the earlier insertion and would win.
-            let key = next.due_key().to_bytes();
+            let key = due_key(next.due_key());
             batch.put(&self.due, key.to_vec(), encode_unit(next, &key));
         }
         if last {
@@ -95,7 +93,8 @@ impl SpoolInner {
 
     async fn stored_version(&self, unit: &Unit) -> Result<u64, SpoolError> {
         let (due, key) = (self.due.clone(), unit.due_key());
-        let record = self.bodies.blocking.run(move || due.get(&key.to_bytes())).await??.ok_or(SpoolError::Conflict)?;
+        let record = self.bodies.blocking.run(move || due.get(&due_key(key))).await?;
+        let record = record.map_err(unavailable)?.ok_or(SpoolError::Conflict)?;
         let stored = decode_unit(key, &record).map_err(|error| SpoolError::Corrupt(error.to_string().into()))?;
         Ok(stored.version)
     }
@@ -104,7 +103,7 @@ impl SpoolInner {
     /// file.
     async fn body_file_name(&self, unit: &Unit) -> Result<Option<String>, SpoolError> {
         let (message, id) = (self.message.clone(), unit.id);
-        let record = self.bodies.blocking.run(move || message.get(&id.to_key())).await??;
+        let record = self.bodies.blocking.run(move || message.get(&id.to_key())).await?.map_err(unavailable)?;
         let message = record.and_then(|record| crate::record::decode_message(id, &record).ok());
         Ok(message.and_then(|message| match message.body {
             RecordBody::File(body) => Some(body_file_name(id, body.suffix)),
@@ -154,7 +153,7 @@ impl SettledUnit {
             NextState::Removed => Self::Removed,
             NextState::RetryAt(next_at) => {
                 next.next_at = next_at;
-                let key = next.due_key().to_bytes();
+                let key = due_key(next.due_key());
                 batch.put(&inner.due, key.to_vec(), encode_unit(&next, &key));
                 Self::Due(next)
             }

@@ -1,7 +1,7 @@
 //! Deterministic messages derived from the queue ID, so that checks need no stored copy.
 
 use bytes::Bytes;
-use waxwing_queue::UNIT_RECIPIENTS_MAX;
+use waxwing_spool::UNIT_RECIPIENTS_MAX;
 use waxwing_types::{Address, BodyType, Envelope, Notify, Origin, QueueId, Recipient, ReversePath, Source, Tags, Timestamp};
 
 /// Small random number generator with incompressible output.

@@ -3,7 +3,7 @@
 //! Owns: a workload that enqueues and settles from many tasks and reports each intent and each acknowledgement; a model of the permitted
 //! spool contents after such reports; three ways to end the workload: SIGKILL at a random time, an abort at a named crash point, a power
 //! cut with loss of all unsynced data.
-//! Uses: queue, store, types.
+//! Uses: queue, spool, store, types.
 //! Used by: no crate; run by its tests and by `waxwing-crash --rounds N`.
 //! Never: a check that cannot fail: the model is tried against a committer that answers before its sync.
 //! Start reading at: `model.rs`.

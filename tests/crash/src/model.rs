@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
-use waxwing_queue::{BODY_INLINE_BYTES_MAX, EmbeddedSpool, Spool, SpoolError, SpoolStats, Unit, UnitState};
+use waxwing_queue::EmbeddedSpool;
+use waxwing_spool::{BODY_INLINE_BYTES_MAX, Spool, SpoolError, SpoolStats, Unit, UnitState};
 use waxwing_types::{Message, QueueId};
 
 use crate::content;

@@ -12,8 +12,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use waxwing_queue::{
-    EmbeddedSpool, Lease, NewBody, NewMessage, NextState, Settlement, Spool, SpoolError, UNIT_RECIPIENTS_MAX, Unit, UnitRecipient,
+use waxwing_queue::EmbeddedSpool;
+use waxwing_spool::{
+    Lease, NewBody, NewMessage, NextState, Settlement, Spool, SpoolError, UNIT_RECIPIENTS_MAX, Unit, UnitRecipient,
 };
 use waxwing_types::{Clock, EnhancedCode, QueueId, Status};
 
@@ -54,7 +55,7 @@ pub type Active = Arc<Mutex<HashSet<(QueueId, u16)>>>;
 impl Workload {
     /// Runs until all messages are enqueued and all due units are settled, or until the spool fails.
     pub async fn run(self) -> Result<(), SpoolError> {
-        let lease = self.spool.acquire().await?;
+        let lease = self.spool.acquire(waxwing_spool::ShardId::FIRST).await?;
         let left = Arc::new(AtomicU64::new(self.messages));
         let mut producers = JoinSet::new();
         for _ in 0..PRODUCERS {
@@ -73,7 +74,7 @@ impl Workload {
 
     async fn produce(self, left: Arc<AtomicU64>) -> Result<(), SpoolError> {
         while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
-            let id = self.spool.queue_ids().next(self.clock.now());
+            let id = self.spool.next_queue_id(self.clock.now());
             (self.report)(format!("e {id}"));
             let message = self.message(id).await?;
             self.spool.enqueue(message).await?;
@@ -91,7 +92,7 @@ impl Workload {
     async fn message(&self, id: QueueId) -> Result<NewMessage, SpoolError> {
         let all = content::body(id);
         let declared = if id.as_u64().is_multiple_of(2) { 0 } else { all.len() as u64 };
-        let mut writer = self.spool.body_writer(id, self.spool.reserve_space(declared)?);
+        let mut writer = self.spool.body_sink(id, self.spool.reserve_space(declared)?);
         for start in (0..all.len()).step_by(50_000) {
             writer.write(all.slice(start..all.len().min(start + 50_000))).await?;
         }
@@ -126,14 +127,14 @@ impl Workload {
         producing: watch::Receiver<bool>,
         settlings: &mut JoinSet<Result<(), SpoolError>>,
     ) -> Result<(), SpoolError> {
-        let mut fresh = self.spool.new_units();
+        let mut fresh = self.spool.new_units(waxwing_spool::ShardId::FIRST);
         let slots = Arc::new(Semaphore::new(SETTLINGS));
         // Units arrive by notification and by scan; each version of a unit is processed once.
         let mut worked_on: HashMap<(QueueId, u16), u64> = HashMap::new();
         loop {
             let ending = !*producing.borrow();
             let mut units = Vec::new();
-            while let Ok(hint) = fresh.try_recv() {
+            while let Some(hint) = fresh.try_recv() {
                 units.push(hint.unit);
             }
             if units.is_empty() {
@@ -189,7 +190,7 @@ impl Workload {
 
     /// DSN: small bodies inline, large bodies through a writer, as for DSNs that return the full message.
     async fn dsn(&self) -> Result<NewMessage, SpoolError> {
-        let id = self.spool.queue_ids().next(self.clock.now());
+        let id = self.spool.next_queue_id(self.clock.now());
         match NewBody::inline(content::body(id)) {
             Ok(body) => self.new_message(id, body),
             Err(_large) => self.message(id).await,

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use waxwing_config::HostEnvironment;
 use waxwing_control::{PasswordRecordText, USER_PAGE_MAX, UserStatus};
 use waxwing_pipeline::{Trace, TraceRecord, UserChange};
-use waxwing_queue::{EmbeddedSpool, NewBody, NewMessage, NextState, Settlement, SpoolSettings};
+use waxwing_queue::{EmbeddedSpool, SpoolSettings};
+use waxwing_spool::{NewBody, NewMessage, NextState, Settlement};
 use waxwing_state::{RECORDING_KEYSPACE, RecordingLimits, Redaction, StoredUsers, TRACE_KEYSPACE, TraceLimits, USERS_KEYSPACE};
 use waxwing_store::{Store, StoreOptions};
 use waxwing_types::{
@@ -84,7 +85,7 @@ impl super::ReloadHandler for Stays {
 
 impl Bench {
     async fn put(&self, hold: Option<&str>) -> QueueId {
-        let id = self.desk.spool.queue_ids().next(self.clock.now());
+        let id = self.desk.spool.next_queue_id(self.clock.now());
         let address = |text: &str| Address::parse(text).unwrap();
         let envelope = Envelope {
             sender: ReversePath::Address(address("a@x.example")),
@@ -115,7 +116,7 @@ impl Bench {
     /// One recipient of the first due unit is done, the other deferred.
     async fn defer_one(&self) {
         let spool = &self.desk.spool;
-        let lease = spool.acquire().await.unwrap();
+        let lease = spool.acquire(waxwing_spool::ShardId::FIRST).await.unwrap();
         let unit = spool.scan_due(&lease, None, self.clock.now(), 1).await.unwrap().remove(0);
         let mut left = unit.recipients[1].clone();
         left.last_status = Some(Status::local(EnhancedCode::new(4, 4, 1), "no route"));
@@ -188,7 +189,7 @@ async fn a_message_is_shown_with_its_header() {
 #[tokio::test]
 async fn traces_are_found_or_missed() {
     let bench = bench().await;
-    let id = bench.desk.spool.queue_ids().next(bench.clock.now());
+    let id = bench.desk.spool.next_queue_id(bench.clock.now());
     assert_eq!(bench.refused(ControlRequest::Trace { id }).await, ControlErrorKind::NotFound);
     let record = TraceRecord {
         id: id.to_string(),

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use waxwing_message::{HeaderSplit, HeaderSplitter};
 use waxwing_pipeline::TraceRecord;
-use waxwing_queue::{Spool, SpoolError, UnitState};
 use waxwing_sandbox::MeteredCall;
+use waxwing_spool::{Spool, SpoolError, UnitState};
 use waxwing_tool::{HookCost, QueuedMessage, TestResult, TransactionOutcome};
 use waxwing_types::QueueId;
 

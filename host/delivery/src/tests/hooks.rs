@@ -98,7 +98,7 @@ impl DeliveryHarness {
         self.until("held", async |house| house.spool.stats().hold == units).await;
     }
 
-    async fn unit(&self) -> waxwing_queue::Unit {
+    async fn unit(&self) -> waxwing_spool::Unit {
         loop {
             let page = self.spool.list(None, 10).await.unwrap();
             match page.entries.first().and_then(|entry| entry.unit.clone()) {

@@ -50,7 +50,7 @@ impl SmtpSessionHandler {
         let now = self.intake.services.clock.now();
         TraceEntry::server_step(now, "intake", rule.clone(), "", reply.to_string()).append_to(&mut self.hooks.trace);
         self.refusing_rule = Some(rule);
-        let id = self.intake.services.spool.queue_ids().next(now);
+        let id = self.intake.services.spool.next_queue_id(now);
         let answer = ServerAnswer::Reply(reply);
         self.record_session_refusal(id, &answer, if stage == RestrictionStage::Connect { "CONNECT" } else { "HELO" }, now);
         Some(answer)
@@ -66,7 +66,7 @@ impl SmtpSessionHandler {
         };
         // No queue ID exists before MAIL: the trace of a session refusal gets a fresh ID.
         let now = self.intake.services.clock.now();
-        let id = self.intake.services.spool.queue_ids().next(now);
+        let id = self.intake.services.spool.next_queue_id(now);
         self.record_session_refusal(id, &answer, hook.as_str(), now);
         answer
     }

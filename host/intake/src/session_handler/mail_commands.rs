@@ -29,7 +29,7 @@ impl SmtpSessionHandler {
         };
         let now = services.clock.now();
         let mut context = self.context.clone();
-        let id = services.spool.queue_ids().next(now);
+        let id = services.spool.next_queue_id(now);
         context.id = Some(id);
         context.mail_parameters = Arc::new(parameters);
         // Submissions by session hooks before MAIL belong to no message.

@@ -108,7 +108,7 @@ async fn a_place_in_the_queue_is_obeyed() {
     let wait = |seconds, priority| Placement { priority, not_before: Duration::from_secs(seconds), hold: None };
     let house = house(vec![(place(wait(60, -3)), FaultPolicy::Defer), (place(wait(30, -4)), FaultPolicy::Defer)]).await;
     assert_eq!(code(&send(&house, &["demo@test"], "\r\nx\r\n").await), 250);
-    let lease = house.spool.acquire().await.unwrap();
+    let lease = house.spool.acquire(waxwing_spool::ShardId::FIRST).await.unwrap();
     let came = house.queued().await[0].envelope.origin.received_at;
     let due = |seconds| house.spool.scan_due(&lease, None, came + Duration::from_secs(seconds), 10);
     assert_eq!(due(66).await.unwrap().len(), 0);

@@ -2,7 +2,8 @@
 
 use crate::support::{World, gone, pattern, read_all};
 use bytes::Bytes;
-use waxwing_queue::{BODY_BLOCK_BYTES, BODY_INLINE_BYTES_MAX, BodyFiles, NewBody, NewMessage, Settlement, Spool, SpoolError};
+use waxwing_queue::{BODY_BLOCK_BYTES, BodyFiles};
+use waxwing_spool::{BODY_INLINE_BYTES_MAX, NewBody, NewMessage, Settlement, Spool, SpoolError};
 use waxwing_types::Timestamp;
 
 const MIB: u64 = 1 << 20;
@@ -28,7 +29,7 @@ async fn bodies_of_all_sizes_come_back() {
         assert_eq!(message.body.in_memory().is_some(), files == 0);
         assert!(read_all(&*message.body).await.unwrap() == pattern(bytes), "{bytes}");
         let unit = world.due(EVER).await.remove(0);
-        let lease = world.spool.acquire().await.unwrap();
+        let lease = world.spool.acquire(waxwing_spool::ShardId::FIRST).await.unwrap();
         world.spool.settle(&lease, gone(&unit)).await.unwrap();
         assert!(world.files.names().unwrap().is_empty(), "{bytes}");
     }
@@ -84,7 +85,7 @@ async fn a_broken_file_is_an_error_and_not_the_end() {
 async fn a_writer_holds_no_more_than_its_limit() {
     let world = World::new().await;
     let id = world.id();
-    let mut writer = world.spool.body_writer(id, world.spool.reserve_space(50 * MIB).unwrap());
+    let mut writer = world.spool.body_sink(id, world.spool.reserve_space(50 * MIB).unwrap());
     let piece = Bytes::from(pattern(60_000));
     for _ in 0..50 * MIB as usize / piece.len() {
         writer.write(piece.clone()).await.unwrap();
@@ -104,7 +105,7 @@ async fn bodies_become_files_when_memory_is_used_up() {
     let mut bodies = Vec::new();
     for n in 1..=6_usize {
         let id = world.id();
-        let mut writer = world.spool.body_writer(id, world.spool.reserve_space(0).unwrap());
+        let mut writer = world.spool.body_sink(id, world.spool.reserve_space(0).unwrap());
         for piece in pattern(20_000).chunks(1000) {
             writer.write(Bytes::copy_from_slice(piece)).await.unwrap();
             assert!(world.spool.stats().spool_memory_bytes <= 50_000);
@@ -137,7 +138,7 @@ async fn what_no_message_takes_is_removed() {
     drop(first);
     assert!(read_all(&*reader).await.unwrap() == pattern(300_000));
     drop(reader);
-    let mut writer = world.spool.body_writer(world.id(), world.spool.reserve_space(0).unwrap());
+    let mut writer = world.spool.body_sink(world.id(), world.spool.reserve_space(0).unwrap());
     writer.write(pattern(300_000).into()).await.unwrap();
     drop(writer);
     world.spool.enqueue(NewMessage { body: second, ..crate::support::message(id, 1, world.now()) }).await.unwrap();
@@ -161,7 +162,7 @@ async fn a_failed_commit_leaves_its_file_to_the_sweep() {
     let body = world.write(id, 300_000).await;
     world.engine.kill_after(0);
     let message = NewMessage { body, ..crate::support::message(id, 1, world.now()) };
-    assert!(matches!(world.spool.enqueue(message).await, Err(SpoolError::Store(_))));
+    assert!(matches!(world.spool.enqueue(message).await, Err(SpoolError::Unavailable { .. })));
     tokio::task::yield_now().await;
     assert_eq!(world.files.names().unwrap().len(), 1);
     assert!(world.restart().await.files.names().unwrap().is_empty());
@@ -172,7 +173,7 @@ async fn a_file_is_unlinked_only_after_its_removal_is_synced() {
     let world = World::new().await;
     let id = world.enqueue_large(300_000).await;
     let unit = world.due(EVER).await.remove(0);
-    let lease = world.spool.acquire().await.unwrap();
+    let lease = world.spool.acquire(waxwing_spool::ShardId::FIRST).await.unwrap();
     world.engine.kill_after(0);
     assert!(world.spool.settle(&lease, gone(&unit)).await.is_err());
     let world = world.restart().await;
@@ -193,7 +194,7 @@ async fn a_full_disk_refuses_what_comes_in_and_lets_settling_go_on() {
     world.clock.advance(std::time::Duration::from_secs(1));
     let full = |result: Result<(), SpoolError>| matches!(result, Err(SpoolError::Full { .. }));
     assert!(full(world.spool.reserve_space(1).map(drop)), "at MAIL");
-    let mut writer = world.spool.body_writer(world.id(), reservation);
+    let mut writer = world.spool.body_sink(world.id(), reservation);
     let written = writer.write(Bytes::from(pattern(BODY_INLINE_BYTES_MAX + 1))).await;
     assert!(full(written), "before each body file, also within what was promised");
     let message = NewMessage { body: ready.clone(), ..world.message(1) };
@@ -201,7 +202,7 @@ async fn a_full_disk_refuses_what_comes_in_and_lets_settling_go_on() {
     assert!(full(world.spool.enqueue(world.message(1)).await), "before each commit, without a reservation");
 
     // A report is part of settling.
-    let lease = world.spool.acquire().await.unwrap();
+    let lease = world.spool.acquire(waxwing_spool::ShardId::FIRST).await.unwrap();
     let settle = Settlement { generated: vec![world.message(1)], ..gone(&unit) };
     world.spool.settle(&lease, settle).await.unwrap();
     assert!(matches!(world.spool.load(id).await, Err(SpoolError::NotFound)));
@@ -217,7 +218,7 @@ async fn a_full_disk_refuses_what_comes_in_and_lets_settling_go_on() {
 async fn a_body_that_outgrows_its_promise_asks_for_more() {
     let world = World::with(|settings| settings.queue_minfree = 100 * MIB).await;
     world.files.set_free_bytes(101 * MIB);
-    let mut writer = world.spool.body_writer(world.id(), world.spool.reserve_space(1000).unwrap());
+    let mut writer = world.spool.body_sink(world.id(), world.spool.reserve_space(1000).unwrap());
     let mut written = 0;
     let refused = loop {
         match writer.write(Bytes::from(pattern(50_000))).await {

@@ -5,10 +5,8 @@ use std::time::Duration;
 
 use crate::support::{World, gone, later, message, read_all};
 use bytes::Bytes;
-use waxwing_queue::{
-    DueKey, EmbeddedSpool, KEYSPACES, ListKey, NextState, Settlement, Spool, SpoolError, SpoolSettings, UNIT_RECIPIENTS_MAX,
-    UnitState,
-};
+use waxwing_queue::{EmbeddedSpool, KEYSPACES, SpoolSettings};
+use waxwing_spool::{DueKey, ListKey, NextState, Settlement, Spool, SpoolError, UNIT_RECIPIENTS_MAX, UnitState};
 use waxwing_store::{Batch, Store, StoreOptions};
 use waxwing_types::{Clock, ManualClock, QueueId, Timestamp};
 
@@ -18,7 +16,7 @@ const EVER: Timestamp = Timestamp::from_millis(u64::MAX);
 #[tokio::test]
 async fn a_message_comes_is_handed_on_and_goes() {
     let world = World::new().await;
-    let mut fresh = world.spool.new_units();
+    let mut fresh = world.spool.new_units(waxwing_spool::ShardId::FIRST);
     let id = world.enqueue(2).await;
     let hint = fresh.recv().await.unwrap();
     assert_eq!((hint.unit.id, hint.unit.recipients.len(), hint.unit.attempts), (id, 2, 0));
@@ -32,7 +30,7 @@ async fn a_message_comes_is_handed_on_and_goes() {
     assert_eq!(*loaded.envelope, *hint.message.envelope);
     assert_eq!(read_all(&*loaded.body).await.unwrap(), b"hello\r\n");
 
-    let lease = world.spool.acquire().await.unwrap();
+    let lease = world.spool.acquire(waxwing_spool::ShardId::FIRST).await.unwrap();
     assert_eq!(world.spool.settle(&lease, gone(&units[0])).await.unwrap(), None);
     let world = world.restart().await;
     assert!(world.due(EVER).await.is_empty());
@@ -49,7 +47,7 @@ async fn many_recipients_make_units_and_the_message_goes_with_the_last() {
     let indexes: Vec<u32> = units.iter().flat_map(|unit| unit.recipients.iter().map(|r| r.index)).collect();
     assert_eq!(indexes, (0..101).collect::<Vec<u32>>());
     assert_eq!(units.iter().map(|unit| unit.recipients.len()).collect::<Vec<_>>(), [50, 50, 1]);
-    let lease = world.spool.acquire().await.unwrap();
+    let lease = world.spool.acquire(waxwing_spool::ShardId::FIRST).await.unwrap();
     for (n, unit) in [&units[1], &units[0], &units[2]].into_iter().enumerate() {
         assert!(world.spool.load(id).await.is_ok(), "gone before unit {n}");
         world.spool.settle(&lease, gone(unit)).await.unwrap();
@@ -62,14 +60,14 @@ async fn what_is_deferred_comes_again_with_its_status() {
     let world = World::new().await;
     world.enqueue(2).await;
     let unit = world.due(world.now()).await.remove(0);
-    let lease = world.spool.acquire().await.unwrap();
+    let lease = world.spool.acquire(waxwing_spool::ShardId::FIRST).await.unwrap();
     let at = world.now() + HOUR;
     let mut settle = later(&unit, at);
     settle.remaining.remove(0);
     let next = world.spool.settle(&lease, settle).await.unwrap().unwrap();
     assert_eq!((next.attempts, next.next_at, next.version), (1, at, unit.version + 1));
     assert!(world.due(world.now()).await.is_empty());
-    let lease = world.spool.acquire().await.unwrap();
+    let lease = world.spool.acquire(waxwing_spool::ShardId::FIRST).await.unwrap();
     assert_eq!(world.spool.next_due(&lease, None).await.unwrap(), Some(at));
     let world = world.restart().await;
     assert_eq!(world.due(at).await, std::slice::from_ref(&next));
@@ -83,7 +81,7 @@ async fn a_unit_that_is_deferred_to_its_own_time_stays() {
     let world = World::new().await;
     world.enqueue(1).await;
     let unit = world.due(world.now()).await.remove(0);
-    let lease = world.spool.acquire().await.unwrap();
+    let lease = world.spool.acquire(waxwing_spool::ShardId::FIRST).await.unwrap();
     let next = world.spool.settle(&lease, later(&unit, unit.next_at)).await.unwrap().unwrap();
     assert_eq!(world.restart().await.due(EVER).await, [next]);
 }
@@ -93,25 +91,25 @@ async fn stale_units_and_stale_owners_change_nothing() {
     let world = World::new().await;
     world.enqueue(1).await;
     let unit = world.due(world.now()).await.remove(0);
-    let old = world.spool.acquire().await.unwrap();
-    let lease = world.spool.acquire().await.unwrap();
+    let old = world.spool.acquire(waxwing_spool::ShardId::FIRST).await.unwrap();
+    let lease = world.spool.acquire(waxwing_spool::ShardId::FIRST).await.unwrap();
     assert!(lease.epoch() > old.epoch());
     assert!(matches!(world.spool.settle(&old, gone(&unit)).await, Err(SpoolError::Fenced)));
     assert!(matches!(world.spool.scan_due(&old, None, EVER, 1).await, Err(SpoolError::Fenced)));
     let next = world.spool.settle(&lease, later(&unit, world.now() + HOUR)).await.unwrap().unwrap();
     assert!(matches!(world.spool.settle(&lease, gone(&unit)).await, Err(SpoolError::Conflict)));
-    let stale = Settlement { unit: waxwing_queue::Unit { version: 1, ..next.clone() }, ..gone(&next) };
+    let stale = Settlement { unit: waxwing_spool::Unit { version: 1, ..next.clone() }, ..gone(&next) };
     assert!(matches!(world.spool.settle(&lease, stale.clone()).await, Err(SpoolError::Conflict)));
     // The same of a unit that this process has not put.
     let world = world.restart().await;
-    let lease = world.spool.acquire().await.unwrap();
+    let lease = world.spool.acquire(waxwing_spool::ShardId::FIRST).await.unwrap();
     assert!(matches!(world.spool.settle(&lease, stale).await, Err(SpoolError::Conflict)));
     world.spool.settle(&lease, gone(&next)).await.unwrap();
     assert!(matches!(world.spool.settle(&lease, gone(&next)).await, Err(SpoolError::Conflict)));
     // Two at once: one of them counts.
     world.enqueue(1).await;
     let unit = world.due(world.now()).await.remove(0);
-    let lease = world.spool.acquire().await.unwrap();
+    let lease = world.spool.acquire(waxwing_spool::ShardId::FIRST).await.unwrap();
     let (one, two) = tokio::join!(world.spool.settle(&lease, gone(&unit)), world.spool.settle(&lease, gone(&unit)));
     assert!(one.is_ok() && matches!(two, Err(SpoolError::Conflict)));
     assert!(lease.epoch() > 2, "epochs grow over restarts");
@@ -122,7 +120,7 @@ async fn who_remains_and_what_becomes_of_them_must_agree() {
     let world = World::new().await;
     world.enqueue(1).await;
     let unit = world.due(world.now()).await.remove(0);
-    let lease = world.spool.acquire().await.unwrap();
+    let lease = world.spool.acquire(waxwing_spool::ShardId::FIRST).await.unwrap();
     let nobody = Settlement { next_state: NextState::RetryAt(EVER), ..gone(&unit) };
     assert!(matches!(world.spool.settle(&lease, nobody).await, Err(SpoolError::Invalid(_))));
     let somebody = Settlement { next_state: NextState::Removed, ..later(&unit, EVER) };
@@ -137,7 +135,7 @@ async fn enqueue_is_idempotent() {
     let (one, two) = tokio::join!(world.spool.enqueue(message.clone()), world.spool.enqueue(message.clone()));
     one.and(two).unwrap();
     let unit = world.due(world.now()).await.remove(0);
-    let lease = world.spool.acquire().await.unwrap();
+    let lease = world.spool.acquire(waxwing_spool::ShardId::FIRST).await.unwrap();
     world.spool.settle(&lease, later(&unit, world.now() + HOUR)).await.unwrap();
     world.spool.enqueue(message).await.unwrap();
     assert_eq!(world.due(EVER).await.len(), 1, "a second enqueue must not bring a second unit");
@@ -150,7 +148,7 @@ async fn a_report_comes_in_the_step_that_settles() {
         let world = World::new().await;
         let id = world.enqueue(1).await;
         let unit = world.due(world.now()).await.remove(0);
-        let lease = world.spool.acquire().await.unwrap();
+        let lease = world.spool.acquire(waxwing_spool::ShardId::FIRST).await.unwrap();
         let dsn = world.message(1);
         let dsn_id = dsn.id;
         if lost {
@@ -167,14 +165,14 @@ async fn a_report_comes_in_the_step_that_settles() {
 #[tokio::test]
 async fn what_is_held_is_not_due() {
     let world = World::new().await;
-    let mut fresh = world.spool.new_units();
-    let held = waxwing_queue::NewMessage { hold: Some("quarantine".to_owned()), ..world.message(1) };
+    let mut fresh = world.spool.new_units(waxwing_spool::ShardId::FIRST);
+    let held = waxwing_spool::NewMessage { hold: Some("quarantine".to_owned()), ..world.message(1) };
     let id = held.id;
     world.spool.enqueue(held).await.unwrap();
     world.enqueue(1).await;
     assert_ne!(fresh.recv().await.unwrap().unit.id, id, "no hint for what is held");
     let unit = world.due(EVER).await.remove(0);
-    let lease = world.spool.acquire().await.unwrap();
+    let lease = world.spool.acquire(waxwing_spool::ShardId::FIRST).await.unwrap();
     let settle = Settlement { next_state: NextState::Hold("operator".to_owned()), ..later(&unit, EVER) };
     world.spool.settle(&lease, settle).await.unwrap();
     let world = world.restart().await;
@@ -194,7 +192,7 @@ async fn scans_come_in_pages_and_in_order() {
         ids.push(world.enqueue(1).await);
         world.clock.advance(Duration::from_millis(1));
     }
-    let lease = world.spool.acquire().await.unwrap();
+    let lease = world.spool.acquire(waxwing_spool::ShardId::FIRST).await.unwrap();
     let (mut found, mut after) = (Vec::new(), None);
     loop {
         let page = world.spool.scan_due(&lease, after, world.now(), 3).await.unwrap();
@@ -216,7 +214,7 @@ async fn nothing_below_the_stored_cursor_is_missed() {
             world.enqueue(1).await;
             world.clock.advance(Duration::from_secs(40));
         }
-        let lease = world.spool.acquire().await.unwrap();
+        let lease = world.spool.acquire(waxwing_spool::ShardId::FIRST).await.unwrap();
         for unit in world.spool.scan_due(&lease, None, world.now(), 100).await.unwrap() {
             world.spool.settle(&lease, gone(&unit)).await.unwrap();
         }
@@ -231,7 +229,7 @@ async fn nothing_below_the_stored_cursor_is_missed() {
         let units = world.due(world.now()).await;
         assert_eq!(units.len(), 2, "round {round}");
         assert_eq!(units[0].id, id);
-        let lease = world.spool.acquire().await.unwrap();
+        let lease = world.spool.acquire(waxwing_spool::ShardId::FIRST).await.unwrap();
         for unit in units {
             world.spool.settle(&lease, gone(&unit)).await.unwrap();
         }
@@ -241,26 +239,26 @@ async fn nothing_below_the_stored_cursor_is_missed() {
 #[tokio::test]
 async fn an_owner_who_is_behind_is_told_to_scan() {
     let world = World::with(|settings| settings.new_units_max = 2).await;
-    let mut fresh = world.spool.new_units();
+    let mut fresh = world.spool.new_units(waxwing_spool::ShardId::FIRST);
     let ids = [world.enqueue(1).await, world.enqueue(1).await, world.enqueue(1).await, world.enqueue(1).await];
-    let from = world.spool.rescan_from().await;
+    let from = world.spool.rescan_from(waxwing_spool::ShardId::FIRST).await;
     assert!(from.id == ids[2], "the first that was dropped");
     assert_eq!(world.spool.stats().new_units_dropped, 2);
     assert_eq!((fresh.recv().await.unwrap().unit.id, fresh.recv().await.unwrap().unit.id), (ids[0], ids[1]));
-    let lease = world.spool.acquire().await.unwrap();
+    let lease = world.spool.acquire(waxwing_spool::ShardId::FIRST).await.unwrap();
     let before = Some(DueKey { number: 0, id: ids[1], ..from });
     assert_eq!(world.spool.scan_due(&lease, before, EVER, 10).await.unwrap().len(), 2);
-    assert!(world.spool.new_units().recv().await.is_none(), "there is one owner");
+    assert!(world.spool.new_units(waxwing_spool::ShardId::FIRST).recv().await.is_none(), "there is one owner");
 }
 
 #[tokio::test]
 async fn a_hint_can_be_checked_against_what_has_happened_since() {
     let world = World::new().await;
-    let mut fresh = world.spool.new_units();
+    let mut fresh = world.spool.new_units(waxwing_spool::ShardId::FIRST);
     world.enqueue(1).await;
     let unit = fresh.recv().await.unwrap().unit;
     assert_eq!(world.spool.is_current(&unit), Some(true));
-    let lease = world.spool.acquire().await.unwrap();
+    let lease = world.spool.acquire(waxwing_spool::ShardId::FIRST).await.unwrap();
     let next = world.spool.settle(&lease, later(&unit, unit.next_at)).await.unwrap().unwrap();
     assert_eq!((world.spool.is_current(&unit), world.spool.is_current(&next)), (Some(false), Some(true)));
     world.spool.settle(&lease, gone(&next)).await.unwrap();
@@ -272,7 +270,7 @@ async fn a_scan_from_the_place_before_a_unit_finds_it() {
     let world = World::new().await;
     let ids = [world.enqueue(1).await, world.enqueue(1).await];
     let units = world.due(EVER).await;
-    let lease = world.spool.acquire().await.unwrap();
+    let lease = world.spool.acquire(waxwing_spool::ShardId::FIRST).await.unwrap();
     for (unit, left) in units.iter().zip([2, 1]) {
         let found = world.spool.scan_due(&lease, Some(unit.due_key().previous()), EVER, 10).await.unwrap();
         assert_eq!(found.len(), left);
@@ -288,11 +286,11 @@ async fn a_scan_from_the_place_before_a_unit_finds_it() {
 #[tokio::test]
 async fn hints_hold_no_more_memory_than_allowed() {
     let world = World::with(|settings| settings.new_unit_bytes_max = 250).await;
-    let mut fresh = world.spool.new_units();
+    let mut fresh = world.spool.new_units(waxwing_spool::ShardId::FIRST);
     for _ in 0..4 {
         world.enqueue(1).await;
     }
-    world.spool.rescan_from().await;
+    world.spool.rescan_from(waxwing_spool::ShardId::FIRST).await;
     let dropped = world.spool.stats().new_units_dropped;
     assert!((1..4).contains(&dropped), "{dropped}");
     for _ in 0..4 - dropped {
@@ -342,7 +340,7 @@ async fn unreadable_messages_are_kept_as_corrupt() {
     world.store.commit(batch).await.unwrap();
     let unit = world.due(EVER).await.remove(0);
     assert!(matches!(world.spool.load(id).await, Err(SpoolError::Corrupt(_))));
-    let lease = world.spool.acquire().await.unwrap();
+    let lease = world.spool.acquire(waxwing_spool::ShardId::FIRST).await.unwrap();
     let settle = Settlement { next_state: NextState::Corrupt("its CRC".to_owned()), ..later(&unit, EVER) };
     world.spool.settle(&lease, settle).await.unwrap();
     let world = world.restart().await;
@@ -358,7 +356,7 @@ async fn the_list_comes_in_pages() {
     let mut expected = Vec::new();
     for n in 0..9 {
         let hold = (n < 4).then(|| "held".to_owned());
-        let message = waxwing_queue::NewMessage { hold, ..world.message(1) };
+        let message = waxwing_spool::NewMessage { hold, ..world.message(1) };
         expected.push(message.id);
         world.spool.enqueue(message).await.unwrap();
         world.clock.advance(Duration::from_millis(1));
@@ -390,7 +388,7 @@ async fn show_finds_all_units() {
     let id = world.enqueue(120).await;
     let other = world.enqueue(1).await;
     let units = world.due(EVER).await;
-    let lease = world.spool.acquire().await.unwrap();
+    let lease = world.spool.acquire(waxwing_spool::ShardId::FIRST).await.unwrap();
     world.spool.settle(&lease, later(&units[0], world.now() + HOUR)).await.unwrap();
     world
         .spool
@@ -429,11 +427,11 @@ async fn works_over_the_disk() {
     let spool = open().await;
     let mut ids = Vec::new();
     for bytes in [10, 300_000] {
-        let id = spool.queue_ids().next(clock.now());
-        let mut writer = spool.body_writer(id, spool.reserve_space(bytes as u64).unwrap());
+        let id = spool.next_queue_id(clock.now());
+        let mut writer = spool.body_sink(id, spool.reserve_space(bytes as u64).unwrap());
         writer.write(crate::support::pattern(bytes).into()).await.unwrap();
         let body = writer.finish().await.unwrap();
-        spool.enqueue(waxwing_queue::NewMessage { body, ..message(id, 1, clock.now()) }).await.unwrap();
+        spool.enqueue(waxwing_spool::NewMessage { body, ..message(id, 1, clock.now()) }).await.unwrap();
         ids.push(id);
     }
     std::fs::write(directory.path().join("bodies").join(QueueId::from_u64(77).to_string()), "left behind").unwrap();
@@ -441,7 +439,7 @@ async fn works_over_the_disk() {
     let spool = open().await;
     let files = || std::fs::read_dir(directory.path().join("bodies")).unwrap().count();
     assert_eq!(files(), 1, "what nobody names is swept");
-    let lease = spool.acquire().await.unwrap();
+    let lease = spool.acquire(waxwing_spool::ShardId::FIRST).await.unwrap();
     for (unit, bytes) in spool.scan_due(&lease, None, EVER, 10).await.unwrap().iter().zip([10, 300_000]) {
         let message = spool.load(unit.id).await.unwrap();
         assert_eq!(read_all(&*message.body).await.unwrap(), crate::support::pattern(bytes));
@@ -453,11 +451,11 @@ async fn works_over_the_disk() {
 #[tokio::test]
 async fn what_comes_along_is_committed_in_the_same_step_and_waits_as_it_was_told() {
     let world = World::new().await;
-    let lease = world.spool.acquire().await.unwrap();
+    let lease = world.spool.acquire(waxwing_spool::ShardId::FIRST).await.unwrap();
     let wait = std::time::Duration::from_secs(600);
-    let along = waxwing_queue::NewMessage { not_before: wait, ..world.message(1) };
+    let along = waxwing_spool::NewMessage { not_before: wait, ..world.message(1) };
     let (first, second) = (world.message(1), along.id);
-    let message = waxwing_queue::NewMessage { attached: vec![along], ..first };
+    let message = waxwing_spool::NewMessage { attached: vec![along], ..first };
     let id = message.id;
     world.spool.enqueue(message).await.unwrap();
     assert_eq!(world.spool.stats().enqueued, 2);
@@ -472,15 +470,15 @@ async fn what_comes_along_is_committed_in_the_same_step_and_waits_as_it_was_told
 #[tokio::test]
 async fn each_step_of_priority_counts_as_a_second_of_waiting() {
     let world = World::new().await;
-    let lease = world.spool.acquire().await.unwrap();
+    let lease = world.spool.acquire(waxwing_spool::ShardId::FIRST).await.unwrap();
     let seconds = Duration::from_secs;
     let mut ids = Vec::new();
     for (priority, wait) in [(0, 0), (10, 0), (-10, 0), (10, 5)] {
-        let message = waxwing_queue::NewMessage { priority, not_before: seconds(wait), ..world.message(1) };
+        let message = waxwing_spool::NewMessage { priority, not_before: seconds(wait), ..world.message(1) };
         ids.push(message.id);
         world.spool.enqueue(message).await.unwrap();
     }
-    let order = |units: Vec<waxwing_queue::Unit>| {
+    let order = |units: Vec<waxwing_spool::Unit>| {
         units.iter().map(|unit| ids.iter().position(|id| *id == unit.id).unwrap()).collect::<Vec<_>>()
     };
     let now = world.now();

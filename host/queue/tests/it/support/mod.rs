@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use waxwing_queue::{
-    EmbeddedSpool, KEYSPACES, LossyBodyFiles, NewBody, NewMessage, Settlement, Spool, SpoolSettings, Unit, UnitRecipient,
-};
+use waxwing_queue::{EmbeddedSpool, KEYSPACES, LossyBodyFiles, SpoolSettings};
+use waxwing_spool::{NewBody, NewMessage, Settlement, Spool, Unit, UnitRecipient};
 use waxwing_store::{LossyEngine, Store, StoreOptions};
 use waxwing_types::{
     Address, BodyRead, BodyType, Clock, EnhancedCode, Envelope, ManualClock, Origin, QueueId, Recipient, ReversePath, Source,
@@ -51,7 +50,7 @@ impl World {
     }
 
     pub(crate) fn id(&self) -> QueueId {
-        self.spool.queue_ids().next(self.now())
+        self.spool.next_queue_id(self.now())
     }
 
     pub(crate) fn message(&self, recipients: usize) -> NewMessage {
@@ -75,7 +74,7 @@ impl World {
     }
 
     pub(crate) async fn write(&self, id: QueueId, bytes: usize) -> NewBody {
-        let mut writer = self.spool.body_writer(id, self.spool.reserve_space(0).unwrap());
+        let mut writer = self.spool.body_sink(id, self.spool.reserve_space(0).unwrap());
         let all = pattern(bytes);
         for piece in all.chunks(60_000) {
             writer.write(Bytes::copy_from_slice(piece)).await.unwrap();
@@ -85,7 +84,7 @@ impl World {
 
     /// All that is due by `until`.
     pub(crate) async fn due(&self, until: Timestamp) -> Vec<Unit> {
-        let lease = self.spool.acquire().await.unwrap();
+        let lease = self.spool.acquire(waxwing_spool::ShardId::FIRST).await.unwrap();
         self.spool.scan_due(&lease, None, until, 1000).await.unwrap()
     }
 }
@@ -124,7 +123,7 @@ pub(crate) fn gone(unit: &Unit) -> Settlement {
         unit: unit.clone(),
         remaining: vec![],
         attempts: unit.attempts + 1,
-        next_state: waxwing_queue::NextState::Removed,
+        next_state: waxwing_spool::NextState::Removed,
         generated: Vec::new(),
     }
 }
@@ -136,7 +135,7 @@ pub(crate) fn later(unit: &Unit, at: Timestamp) -> Settlement {
         unit: unit.clone(),
         remaining: unit.recipients.iter().map(wait).collect(),
         attempts: unit.attempts + 1,
-        next_state: waxwing_queue::NextState::RetryAt(at),
+        next_state: waxwing_spool::NextState::RetryAt(at),
         generated: Vec::new(),
     }
 }

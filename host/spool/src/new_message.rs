@@ -1,14 +1,13 @@
 //! Messages to be enqueued.
 
-use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use waxwing_pipeline::{Placement, PreparedMessage};
 use waxwing_types::{Envelope, QueueId, Tags, Timestamp};
 
 use crate::body::NewBody;
-use crate::{Spool, SpoolError};
+use crate::error::SpoolError;
+use crate::unit::{UNIT_RECIPIENTS_MAX, Unit, UnitRecipient};
 
 /// Maximum octets of a header block in the spool; the limit of intake is far lower.
 pub const HEADER_BLOCK_BYTES_MAX: usize = 4 << 20;
@@ -16,7 +15,7 @@ pub const HEADER_BLOCK_BYTES_MAX: usize = 4 << 20;
 /// Message to be enqueued.
 #[derive(Clone, Debug)]
 pub struct NewMessage {
-    /// Queue id, from [`Spool::queue_ids`](crate::Spool::queue_ids).
+    /// Queue id, from [`Spool::next_queue_id`](crate::Spool::next_queue_id).
     pub id: QueueId,
     /// Envelope of the message. Units are due from `origin.received_at` on.
     pub envelope: Envelope,
@@ -37,27 +36,10 @@ pub struct NewMessage {
     pub attached: Vec<NewMessage>,
 }
 
-/// Boxed future, because attached messages may have attachments of their own.
-type NewMessageFuture<'a> = Pin<Box<dyn Future<Output = Result<NewMessage, SpoolError>> + Send + 'a>>;
-
 impl NewMessage {
-    /// Stores the bodies of a generated message that passed all hooks, and of all attached messages.
-    #[must_use]
-    pub fn from_prepared(spool: &dyn Spool, prepared: PreparedMessage) -> NewMessageFuture<'_> {
-        Box::pin(async move {
-            let PreparedMessage { id, envelope, header, body, tags, placement, attached: with } = prepared;
-            let body = NewBody::from_bytes(spool, id, body).await?;
-            let mut attached = Vec::with_capacity(with.len());
-            for message in with {
-                attached.push(Self::from_prepared(spool, message).await?);
-            }
-            let Placement { hold, not_before, priority } = placement;
-            Ok(Self { id, envelope, header, body, tags, hold, not_before, priority, attached })
-        })
-    }
-
     /// Time at which the units become due.
-    pub(crate) fn due_at(&self) -> Timestamp {
+    #[must_use]
+    pub fn due_at(&self) -> Timestamp {
         let received_at = self.envelope.origin.received_at;
         let steps = Duration::from_secs(u64::from(self.priority.unsigned_abs()));
         match (self.priority.is_negative(), self.not_before.is_zero()) {
@@ -71,7 +53,8 @@ impl NewMessage {
     }
 
     /// Octets of bodies without reserved disk space, including attached messages at any depth.
-    pub(crate) fn unreserved_bytes(&self) -> u64 {
+    #[must_use]
+    pub fn unreserved_bytes(&self) -> u64 {
         let mut remaining = vec![self];
         let mut bytes = 0;
         while let Some(message) = remaining.pop() {
@@ -79,5 +62,29 @@ impl NewMessage {
             remaining.extend(&message.attached);
         }
         bytes
+    }
+
+    /// Divides the recipients into units of at most [`UNIT_RECIPIENTS_MAX`]. [`SpoolError::Invalid`] for a message that the
+    /// queue does not take: without recipients, with too many of them, or with a header block of more than
+    /// [`HEADER_BLOCK_BYTES_MAX`].
+    pub fn units(&self, has_body_file: bool) -> Result<Vec<Unit>, SpoolError> {
+        let recipients = self.envelope.recipients.len();
+        if recipients == 0 {
+            return Err(SpoolError::Invalid("a message without recipients"));
+        }
+        if self.header.len() > HEADER_BLOCK_BYTES_MAX {
+            return Err(SpoolError::Invalid("the header block is longer than 4 MiB"));
+        }
+        let too_many = |_| SpoolError::Invalid("too many recipients");
+        let unit_count = u16::try_from(recipients.div_ceil(UNIT_RECIPIENTS_MAX)).map_err(too_many)?;
+        let total = u32::try_from(recipients).map_err(too_many)?;
+        let (id, next_at) = (self.id, self.due_at());
+        let unit = |number: u16| {
+            let first = u32::from(number) * UNIT_RECIPIENTS_MAX as u32;
+            let indexes = first..total.min(first + UNIT_RECIPIENTS_MAX as u32);
+            let recipients = indexes.map(|index| UnitRecipient { index, last_status: None }).collect();
+            Unit { id, number, recipients, attempts: 0, next_at, version: 1, unit_count, has_body_file }
+        };
+        Ok((0..unit_count).map(unit).collect())
     }
 }

@@ -2,6 +2,7 @@
 
 use waxwing_types::{QueueId, Status, Timestamp};
 
+use crate::error::SpoolError;
 use crate::new_message::NewMessage;
 
 /// Maximum recipients per unit, for a single attempt: RFC 5321 §4.5.3.1.8 servers accept at least 100, most relays fewer.
@@ -56,11 +57,6 @@ pub struct DueKey {
     pub number: u16,
 }
 
-/// Octets of a stored [`DueKey`].
-pub(crate) const DUE_KEY_BYTES: usize = 18;
-/// Octets of a stored message id with unit number.
-pub(crate) const SUSPENDED_KEY_BYTES: usize = 10;
-
 impl DueKey {
     /// Returns the least key due at `next_at`.
     #[must_use]
@@ -81,43 +77,15 @@ impl DueKey {
         }
     }
 
-    /// Returns the key directly after.
-    pub(crate) fn next(self) -> Self {
+    /// Returns the key directly after; the greatest key of a time is followed by the least key of the next millisecond.
+    #[must_use]
+    pub fn next(self) -> Self {
         match (self.number.checked_add(1), self.id.as_u64().checked_add(1)) {
             (Some(number), _) => Self { number, ..self },
             (None, Some(id)) => Self { id: QueueId::from_u64(id), number: 0, ..self },
             (None, None) => Self::first_at(Timestamp::from_millis(self.next_at.as_millis().saturating_add(1))),
         }
     }
-
-    pub(crate) fn to_bytes(self) -> [u8; DUE_KEY_BYTES] {
-        let mut key = [0; DUE_KEY_BYTES];
-        let (at, rest) = key.split_at_mut(8);
-        at.copy_from_slice(&self.next_at.as_millis().to_be_bytes());
-        rest.copy_from_slice(&suspended_key(self.id, self.number));
-        key
-    }
-
-    pub(crate) fn from_bytes(key: &[u8]) -> Option<Self> {
-        let (at, rest) = key.split_first_chunk::<8>()?;
-        let (id, number) = parse_suspended_key(rest)?;
-        Some(Self { next_at: Timestamp::from_millis(u64::from_be_bytes(*at)), id, number })
-    }
-}
-
-/// Returns the key of a suspended unit (on hold or corrupt).
-pub(crate) fn suspended_key(id: QueueId, number: u16) -> [u8; SUSPENDED_KEY_BYTES] {
-    let mut key = [0; SUSPENDED_KEY_BYTES];
-    let (first, last) = key.split_at_mut(8);
-    first.copy_from_slice(&id.to_key());
-    last.copy_from_slice(&number.to_be_bytes());
-    key
-}
-
-pub(crate) fn parse_suspended_key(key: &[u8]) -> Option<(QueueId, u16)> {
-    let (id, number) = key.split_first_chunk::<8>()?;
-    let number = <[u8; 2]>::try_from(number).ok()?;
-    Some((QueueId::from_u64(u64::from_be_bytes(*id)), u16::from_be_bytes(number)))
 }
 
 /// State of a unit after an attempt.
@@ -146,4 +114,15 @@ pub struct Settlement {
     pub next_state: NextState,
     /// Messages enqueued in the same step: DSNs and submissions of plugins. May use the disk reserve.
     pub generated: Vec<NewMessage>,
+}
+
+impl Settlement {
+    /// Checks that the unit is removed exactly if no recipients remain.
+    pub fn check(&self) -> Result<(), SpoolError> {
+        if self.remaining.is_empty() == matches!(self.next_state, NextState::Removed) {
+            Ok(())
+        } else {
+            Err(SpoolError::Invalid("a unit is removed exactly if no recipients remain"))
+        }
+    }
 }

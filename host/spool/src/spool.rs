@@ -1,54 +1,20 @@
 //! Interface between server and spool, independent of the storage behind the spool.
 //!
-//! The owner of the spool's units holds a [`Lease`]; a delivery attempt itself costs no write. Every write of the owner
-//! carries the lease epoch and the unit version, so that a stale owner is fenced. The embedded spool grants a single lease
-//! for all units; an engine for several servers would grant leases for shards.
-
-use std::fmt;
+//! The owner of a shard's units holds a [`Lease`]; a delivery attempt itself costs no write. Every write of the owner
+//! carries the lease epoch and the unit version, so that a stale owner is fenced. An engine on a single server has one
+//! shard; an engine for several servers has more, each with an owner of its own.
 
 use async_trait::async_trait;
-use tokio::sync::mpsc;
-use waxwing_types::{Message, QueueId, QueueIdGenerator, Timestamp};
+use waxwing_types::{Message, QueueId, Timestamp};
 
-use crate::body::BodyWriter;
-use crate::disk_space::Reservation;
+use crate::body::BodySink;
 use crate::error::SpoolError;
+use crate::lease::{Lease, ShardId};
 use crate::listing_types::{ListKey, ListPage, MessageDetail, SpoolStats};
 use crate::new_message::NewMessage;
+use crate::new_units::NewUnits;
+use crate::reservation::Reservation;
 use crate::unit::{DueKey, Settlement, Unit};
-
-/// Right to process units. A later lease fences earlier leases.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lease {
-    epoch: u64,
-}
-
-impl Lease {
-    pub(crate) const fn new(epoch: u64) -> Self {
-        Self { epoch }
-    }
-
-    /// Epoch of the lease; grows with every lease, across restarts too.
-    #[must_use]
-    pub const fn epoch(&self) -> u64 {
-        self.epoch
-    }
-}
-
-/// Unit that has just become durable, with its message, so that immediate delivery needs no read.
-#[derive(Clone)]
-pub struct NewUnit {
-    /// Unit that is due now.
-    pub unit: Unit,
-    /// Message of the unit.
-    pub message: Message,
-}
-
-impl fmt::Debug for NewUnit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Fresh").field("unit", &self.unit).field("size", &self.message.size()).finish()
-    }
-}
 
 /// Durable queue of messages. Each message has at least one unit of at most [`UNIT_RECIPIENTS_MAX`] recipients, and each
 /// unit is due at a time, on hold, or corrupt.
@@ -56,26 +22,33 @@ impl fmt::Debug for NewUnit {
 /// [`UNIT_RECIPIENTS_MAX`]: crate::UNIT_RECIPIENTS_MAX
 #[async_trait]
 pub trait Spool: Send + Sync {
-    /// Returns the queue id generator of the spool.
-    fn queue_ids(&self) -> &QueueIdGenerator;
+    /// Returns a queue id that no other message of the queue has; ids grow with every call.
+    fn next_queue_id(&self, now: Timestamp) -> QueueId;
+
+    /// Returns the shards of the queue, at least one; the list does not change while the spool is open.
+    fn shards(&self) -> Vec<ShardId>;
+
+    /// Returns the shard of a message's units.
+    fn shard_for(&self, id: QueueId) -> ShardId;
 
     /// Reserves disk space at MAIL for a message of `size_hint` octets (0 if unknown). [`SpoolError::Full`] maps to `452
     /// 4.3.1`. The reservation counts until dropped.
     fn reserve_space(&self, size_hint: u64) -> Result<Reservation, SpoolError>;
 
-    /// Returns a writer for a body in pieces. `id` names the message; a second body for the same message gets a separate
-    /// file name.
-    fn body_writer(&self, id: QueueId, reservation: Reservation) -> BodyWriter;
+    /// Returns a sink for a body in pieces. `id` names the message; a message may have several bodies before the commit
+    /// names one of them.
+    fn body_sink(&self, id: QueueId, reservation: Reservation) -> Box<dyn BodySink>;
 
     /// Takes responsibility for a message. `Ok` means that the whole message is synced, and only then may `250` be sent.
     /// After an error the message may or may not be queued after a restart; a retry under the same id is safe while the
     /// message is queued.
     async fn enqueue(&self, message: NewMessage) -> Result<(), SpoolError>;
 
-    /// Acquires ownership; fences the previous lease.
-    async fn acquire(&self) -> Result<Lease, SpoolError>;
+    /// Acquires ownership of a shard; fences the previous lease. [`SpoolError::Invalid`] for a shard not in
+    /// [`Spool::shards`].
+    async fn acquire(&self, shard: ShardId) -> Result<Lease, SpoolError>;
 
-    /// Returns at most `limit` units due up to and including `until`, in order, starting after `after`, or from the first
+    /// Returns at most `limit` units of the shard due up to and including `until`, in order, starting after `after`, or from the first
     /// unit (`None`). Units with unreadable records are logged, moved to the corrupt units, and left out.
     async fn scan_due(
         &self,
@@ -85,7 +58,7 @@ pub trait Spool: Send + Sync {
         limit: usize,
     ) -> Result<Vec<Unit>, SpoolError>;
 
-    /// Returns the due time of the first unit after `after`, or of all units.
+    /// Returns the due time of the shard's first unit after `after`, or of all its units.
     async fn next_due(&self, lease: &Lease, after: Option<DueKey>) -> Result<Option<Timestamp>, SpoolError>;
 
     /// Loads a message. On [`SpoolError::Corrupt`], settle the unit with [`NextState::Corrupt`](crate::NextState::Corrupt).
@@ -97,16 +70,16 @@ pub trait Spool: Send + Sync {
     /// the restart.
     async fn settle(&self, lease: &Lease, settle: Settlement) -> Result<Option<Unit>, SpoolError>;
 
-    /// Returns the receiver of [`NewUnit`] notifications. A second call gets a closed receiver. Notifications are dropped
-    /// when the owner lags behind; then [`Spool::rescan_from`] resolves.
-    fn new_units(&self) -> mpsc::Receiver<NewUnit>;
+    /// Returns the receiver of [`NewUnit`](crate::NewUnit) notifications of a shard. A second call gets a closed receiver.
+    /// Notifications are dropped when the owner lags behind; then [`Spool::rescan_from`] resolves.
+    fn new_units(&self, shard: ShardId) -> NewUnits;
 
-    /// Resolves after notifications were dropped, with a key not above any of the dropped units. Units from the key on must
-    /// be scanned again, including units that the owner already has.
-    async fn rescan_from(&self) -> DueKey;
+    /// Resolves after notifications of the shard were dropped, with a key not above any of the dropped units. Units from
+    /// the key on must be scanned again, including units that the owner already has.
+    async fn rescan_from(&self, shard: ShardId) -> DueKey;
 
-    /// Returns whether the unit is unchanged in the queue, as far as memory shows: a notification may be older than a scan
-    /// of the same unit.
+    /// Returns whether the unit is unchanged in the queue, or `None` if the engine's memory does not show it: a
+    /// notification may be older than a scan of the same unit.
     fn is_current(&self, unit: &Unit) -> Option<bool>;
 
     /// Returns a page of units for the operator: units on hold and corrupt units first, then due units by time. Not a
