@@ -4,25 +4,15 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
 use waxwing_queue::{EmbeddedSpool, KEYSPACES, SpoolSettings};
 use waxwing_spool::{NewMessage, NextState, Settlement, Spool};
 use waxwing_store::{Store, StoreOptions};
-use waxwing_types::{Address, BodyType, Clock, Envelope, Monotonic, Origin, Recipient, ReversePath, Source, Tags, Timestamp};
-
-struct MachineClock(Instant);
-
-impl Clock for MachineClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64)
-    }
-    fn monotonic(&self) -> Monotonic {
-        Monotonic::from_micros(self.0.elapsed().as_micros() as u64)
-    }
-}
+use waxwing_testkit::RealClock;
+use waxwing_types::{Address, BodyType, Clock, Envelope, Origin, Recipient, ReversePath, Source, Tags};
 
 /// User and system time of this process, in hundredths of a second.
 fn cpu_ticks() -> u64 {
@@ -31,7 +21,7 @@ fn cpu_ticks() -> u64 {
     fields.skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum()
 }
 
-async fn produce(spool: EmbeddedSpool, clock: Arc<MachineClock>, messages: u64, body: Bytes) {
+async fn produce(spool: EmbeddedSpool, clock: Arc<RealClock>, messages: u64, body: Bytes) {
     for _ in 0..messages {
         let id = spool.next_queue_id(clock.now());
         let mut writer = spool.body_sink(id, spool.reserve_space(body.len() as u64).unwrap());
@@ -97,7 +87,7 @@ fn main() {
     let (messages, producers, bytes) = (number(1, 50_000), number(2, 20), number(3, 4096));
     let directory = argument(4).map_or_else(|| std::env::temp_dir().join("waxwing-queue-bench"), PathBuf::from);
     drop(std::fs::remove_dir_all(&directory));
-    let clock = Arc::new(MachineClock(Instant::now()));
+    let clock = Arc::new(RealClock::start());
     let body: Bytes = (0..bytes).map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as u8).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {

@@ -11,21 +11,8 @@ use serde_json::json;
 use waxwing_message::HeaderBlock;
 use waxwing_pipeline::{AddressRole, Context, Event, Plugin, Table, TableError};
 use waxwing_sandbox::{InstanceMode, MessageAccess, PluginGrants, PluginSettings, Sandbox, SandboxSettings, WasmPlugin};
-use waxwing_types::{
-    Address, AddressClass, Clock, MemoryBody, Monotonic, QueueIdGenerator, Recipient, ReversePath, Source, Timestamp,
-};
-
-struct RealClock(Instant);
-
-impl Clock for RealClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_millis(1_800_000_000_000 + self.monotonic().as_micros() / 1000)
-    }
-
-    fn monotonic(&self) -> Monotonic {
-        Monotonic::from_micros(u64::try_from(self.0.elapsed().as_micros()).unwrap())
-    }
-}
+use waxwing_testkit::RealClock;
+use waxwing_types::{Address, AddressClass, MemoryBody, QueueIdGenerator, Recipient, ReversePath, Source, Timestamp};
 
 struct NoAlias;
 
@@ -94,7 +81,7 @@ async fn measure(what: &str, plugin: &Arc<WasmPlugin>, event: &Event, context: &
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let began = Instant::now();
-    let sandbox = Sandbox::new(SandboxSettings::default(), Arc::new(RealClock(Instant::now()))).unwrap();
+    let sandbox = Sandbox::new(SandboxSettings::default(), Arc::new(RealClock::start())).unwrap();
     println!("{:<60} {:>8.2} ms", "engine", began.elapsed().as_secs_f64() * 1e3);
     let context = message();
     for file in std::env::args().skip(1) {

@@ -13,21 +13,8 @@ use serde_json::json;
 use waxwing_message::HeaderBlock;
 use waxwing_pipeline::{Context, Event, Plugin};
 use waxwing_sandbox::{InstanceMode, MessageAccess, PluginGrants, PluginSettings, Sandbox, SandboxSettings};
-use waxwing_types::{
-    Address, AddressClass, Clock, MemoryBody, Monotonic, QueueIdGenerator, Recipient, ReversePath, Source, Timestamp,
-};
-
-struct RealClock(Instant);
-
-impl Clock for RealClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_millis(1_800_000_000_000)
-    }
-
-    fn monotonic(&self) -> Monotonic {
-        Monotonic::from_micros(u64::try_from(self.0.elapsed().as_micros()).unwrap())
-    }
-}
+use waxwing_testkit::RealClock;
+use waxwing_types::{Address, AddressClass, MemoryBody, QueueIdGenerator, Recipient, ReversePath, Source, Timestamp};
 
 const HEAD: &[u8] = b"From: Ann <ann@client.example>\r\nTo: <to@example.com>\r\nSubject: lunch\r\n";
 
@@ -69,7 +56,7 @@ async fn measure(file: &Path, cache: &Path) {
     let make = || {
         let settings =
             SandboxSettings { cache_directory: Some(cache.to_owned()), instances_max: 20, ..SandboxSettings::default() };
-        Sandbox::new(settings, Arc::new(RealClock(Instant::now()))).unwrap()
+        Sandbox::new(settings, Arc::new(RealClock::start())).unwrap()
     };
     let began = process_millis();
     make().load(&component, settings(InstanceMode::Fresh)).await.unwrap();

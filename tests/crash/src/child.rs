@@ -3,36 +3,13 @@
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use waxwing_queue::{EmbeddedSpool, KEYSPACES, SpoolSettings};
 use waxwing_store::{Store, StoreOptions};
-use waxwing_types::{Clock, Monotonic, Timestamp};
+use waxwing_testkit::RealClock;
 
 use crate::workload::{Active, Workload};
-
-/// System clock of the machine.
-pub struct MachineClock(Instant);
-
-impl Default for MachineClock {
-    #[allow(clippy::disallowed_methods, reason = "this program has no daemon to give it a clock")]
-    fn default() -> Self {
-        Self(Instant::now())
-    }
-}
-
-impl Clock for MachineClock {
-    #[allow(clippy::disallowed_methods, reason = "this program has no daemon to give it a clock")]
-    fn now(&self) -> Timestamp {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Timestamp::from_millis(since.as_millis() as u64)
-    }
-
-    fn monotonic(&self) -> Monotonic {
-        Monotonic::from_micros(self.0.elapsed().as_micros() as u64)
-    }
-}
 
 /// Small memtables, so that kills also hit flushes and compactions.
 fn options() -> StoreOptions {
@@ -42,7 +19,7 @@ fn options() -> StoreOptions {
 /// Opens the spool in the directory.
 pub async fn open(directory: &Path) -> Result<EmbeddedSpool> {
     let store = Store::open(&directory.join("store"), &options())?;
-    let settings = SpoolSettings { queue_minfree: 0, ..SpoolSettings::new(1 << 20, Arc::new(MachineClock::default())) };
+    let settings = SpoolSettings { queue_minfree: 0, ..SpoolSettings::new(1 << 20, Arc::new(RealClock::start())) };
     Ok(EmbeddedSpool::open(&store, &directory.join("bodies"), settings).await?)
 }
 
@@ -57,7 +34,7 @@ pub fn run(directory: &Path, messages: u64) -> Result<()> {
             drop(out.write_all(format!("{line}\n").as_bytes()));
             drop(out.flush());
         });
-        let clock = Arc::new(MachineClock::default());
+        let clock = Arc::new(RealClock::start());
         Workload { spool, report, clock, messages, active: Active::default() }.run().await?;
         Ok(())
     })

@@ -7,8 +7,8 @@ use anyhow::Result;
 use parking_lot::Mutex;
 use waxwing_queue::{BodyFiles, EmbeddedSpool, KEYSPACES, LossyBodyFiles, SpoolSettings};
 use waxwing_store::{LossyEngine, Store, StoreOptions};
+use waxwing_testkit::RealClock;
 
-use crate::child::MachineClock;
 use crate::model::Model;
 use crate::workload::{Active, Workload};
 
@@ -43,7 +43,7 @@ pub async fn power_cut(disk: &mut SimulatedDisk, model: &mut Model, syncs: u64, 
         let lines = lines.clone();
         Arc::new(move |line: String| lines.lock().push(line))
     };
-    let clock = Arc::new(MachineClock::default());
+    let clock = Arc::new(RealClock::start());
     let ended = Workload { spool, report, clock, messages: u64::MAX, active: Active::default() }.run().await;
     anyhow::ensure!(ended.is_err(), "the power was never cut");
     let lines = std::mem::take(&mut *lines.lock());
@@ -57,6 +57,6 @@ pub async fn power_cut(disk: &mut SimulatedDisk, model: &mut Model, syncs: u64, 
 async fn open(disk: &SimulatedDisk, defect: Defect) -> Result<EmbeddedSpool> {
     let options = StoreOptions { ack_before_sync: defect == Defect::AckBeforeSync, ..StoreOptions::new(&KEYSPACES) };
     let store = Store::with_engine(Arc::new(disk.engine.clone()), &options)?;
-    let settings = SpoolSettings { queue_minfree: 0, ..SpoolSettings::new(1 << 20, Arc::new(MachineClock::default())) };
+    let settings = SpoolSettings { queue_minfree: 0, ..SpoolSettings::new(1 << 20, Arc::new(RealClock::start())) };
     Ok(EmbeddedSpool::open_with(&store, Arc::new(disk.files.clone()), settings).await?)
 }

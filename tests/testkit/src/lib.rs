@@ -2,8 +2,8 @@
 //!
 //! Owns: one fake for each interface: plugin, resolver, address classifier, clock in real time.
 //! Uses: pipeline, types.
-//! Used by: tests and examples, as a dev-dependency.
-//! Never: a normal dependency. Nor a dependency of the unit tests of `waxwing-pipeline` and `waxwing-types`: these crates are compiled a
+//! Used by: tests and examples, as a dev-dependency; crash.
+//! Never: a normal dependency of a crate under `host/`. Nor a dependency of the unit tests of `waxwing-pipeline` and `waxwing-types`: these crates are compiled a
 //! second time for their own unit tests, and their types then differ from the types here. [`waxwing_types::ManualClock`] lies
 //! beside its trait for that reason.
 //! Start reading at: [`FakePlugin`].

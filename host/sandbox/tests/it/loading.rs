@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::common::{RealClock, call, component, evil, sandbox, session, try_load};
+use crate::common::{call, component, evil, sandbox, session, try_load};
 use serde_json::json;
 use waxwing_pipeline::{Event, Hook, Plugin};
 use waxwing_sandbox::{MessageAccess, PluginLoadError, PluginSettings, Sandbox, SandboxSettings};
@@ -104,7 +104,7 @@ async fn exports_are_what_is_called() {
 fn cached(directory: &Path) -> Result<Arc<Sandbox>, PluginLoadError> {
     let settings =
         SandboxSettings { cache_directory: Some(directory.to_owned()), instances_max: 10, ..SandboxSettings::default() };
-    Sandbox::new(settings, RealClock::start())
+    Sandbox::new(settings, Arc::new(waxwing_testkit::RealClock::start()))
 }
 
 fn entry(directory: &Path) -> PathBuf {

@@ -2,21 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::common::{RealClock, evil, load, message};
+use crate::common::{evil, load, message};
 use bytes::Bytes;
 use mail_parser::{MessageParser, MimeHeaders};
 use waxwing_message::{HeaderBlock, MimeParts};
-use waxwing_pipeline::{AddressClassifier, Binding, BindingSettings, Context, Event, Pipeline};
+use waxwing_pipeline::{Binding, BindingSettings, Context, Event, Pipeline};
 use waxwing_sandbox::PluginSettings;
-use waxwing_types::{Address, AddressClass, BodyRead, MemoryBody, Verdict};
-
-struct Local;
-
-impl AddressClassifier for Local {
-    fn class_of(&self, _address: &Address) -> AddressClass {
-        AddressClass::Local
-    }
-}
+use waxwing_testkit::{FixedClassifier, RealClock};
+use waxwing_types::{AddressClass, BodyRead, MemoryBody, Verdict};
 
 const MIXED: &str = "Subject: s\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n\
     --x\r\nContent-Type: text/plain\r\n\r\none\r\n\
@@ -101,7 +94,7 @@ fn context(text: &'static str) -> Context {
 
 async fn made_by(settings: PluginSettings, text: &'static str) -> Made {
     let binding = Binding::new("evil", load(settings).await, BindingSettings::default());
-    let pipeline = Pipeline::new(vec![binding], Arc::new(Local), RealClock::start());
+    let pipeline = Pipeline::new(vec![binding], Arc::new(FixedClassifier(AddressClass::Local)), Arc::new(RealClock::start()));
     let (mut chain, mut context) = (pipeline.open_session(), context(text));
     assert_eq!(pipeline.verdict(&mut chain, &mut context, Event::Message).await, Verdict::Next);
     Made { context, log: chain.trace[0].log.clone(), edits: chain.trace[0].edits.clone() }

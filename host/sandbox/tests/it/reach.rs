@@ -1,7 +1,6 @@
 //! The host functions that reach beyond the message: what they hand on, their limits, and what a guest is told when they can't.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,9 +10,10 @@ use bytes::Bytes;
 use serde_json::json;
 use waxwing_pipeline::{
     CallOutcome, Context, DnsError, DnsRecords, Event, Fault, FaultKind, HttpClient, HttpError, HttpRequest, HttpResponse,
-    KvEntry, KvError, KvStore, Metrics, MxHost, Resolver, SUBMITTED_BY_TAG,
+    KvEntry, KvError, KvStore, Metrics, SUBMITTED_BY_TAG,
 };
 use waxwing_sandbox::{HostServices, MessageAccess, PluginLoadError, PluginSettings, WasmPlugin};
+use waxwing_testkit::FakeResolver;
 use waxwing_types::{QueueId, ReversePath};
 
 /// Pairs in memory, or one error for everything; what it was told is kept.
@@ -62,23 +62,6 @@ impl KvStore for Pairs {
         self.told(format!("scan {namespace} {after:?} {limit}"))?;
         let pairs = self.pairs.lock().unwrap();
         Ok(pairs.iter().filter(|(key, _)| key.starts_with(prefix)).map(|(k, v)| (k.clone(), v.clone())).collect())
-    }
-}
-
-struct Names(Result<DnsRecords, DnsError>);
-
-#[async_trait]
-impl Resolver for Names {
-    async fn mx(&self, _: &str) -> Result<Vec<MxHost>, DnsError> {
-        Err(DnsError::NoData)
-    }
-
-    async fn addresses(&self, _: &str) -> Result<Vec<IpAddr>, DnsError> {
-        Err(DnsError::NoData)
-    }
-
-    async fn records(&self, _: &str, _: u16) -> Result<DnsRecords, DnsError> {
-        self.0.clone()
     }
 }
 
@@ -232,7 +215,7 @@ async fn a_store_that_fails_is_an_error_a_counter_and_a_line() {
 async fn names_are_looked_up_by_grant_and_within_limits() {
     let records = DnsRecords { rdata: vec![Bytes::from_static(&[127, 0, 0, 2])], ttl: 60, authentic: true };
     let mut world = world("dns 1.zen.example 1; dns zen.example 1; dns other.example 1; dns a.zen.example 252; flood 60");
-    world.settings.services.resolver = Some(Arc::new(Names(Ok(records))));
+    world.settings.services.resolver = Some(Arc::new(FakeResolver::default().with_default_records(Ok(records))));
     let outcome = world.at_message().await;
     assert_eq!(answer(&outcome, "dns 1.zen.example 1"), "Ok(([[127, 0, 0, 2]], 60, true))");
     assert!(answer(&outcome, "dns zen.example 1").contains("NotGranted"));
@@ -252,7 +235,7 @@ async fn what_the_resolver_says_is_passed_on() {
         (Ok(large), "more than 65536 octets", Some("too-large")),
     ] {
         let mut world = world("dns a.zen.example 16");
-        world.settings.services.resolver = Some(Arc::new(Names(answered)));
+        world.settings.services.resolver = Some(Arc::new(FakeResolver::default().with_default_records(answered)));
         let outcome = world.at_message().await;
         assert!(answer(&outcome, "dns a.zen.example 16").contains(words), "{:?}", outcome.log);
         assert_eq!(refused.map_or(1, |reason| world.refused("dns.lookup", reason)), 1);

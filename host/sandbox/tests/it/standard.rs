@@ -3,25 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::common::{RealClock, message, sandbox};
+use crate::common::{message, sandbox};
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::json;
 use waxwing_message::HeaderBlock;
 use waxwing_pipeline::{
-    AddressClassifier, AddressRole, Binding, BindingSettings, Event, ExpansionTarget, Pipeline, ResolvedRecipient, Table,
-    TableError,
+    AddressRole, Binding, BindingSettings, Event, ExpansionTarget, Pipeline, ResolvedRecipient, Table, TableError,
 };
 use waxwing_sandbox::{InstanceMode, MessageAccess, PluginGrants, PluginSettings};
+use waxwing_testkit::{FixedClassifier, RealClock};
 use waxwing_types::{Address, AddressClass, Verdict};
-
-struct Local;
-
-impl AddressClassifier for Local {
-    fn class_of(&self, _address: &Address) -> AddressClass {
-        AddressClass::Local
-    }
-}
 
 struct Fixed(BTreeMap<&'static str, &'static str>);
 
@@ -51,7 +43,7 @@ async fn pipeline(instance: InstanceMode) -> Pipeline {
         let plugin = sandbox().load(waxwing_bundle::standard_component(name).unwrap(), settings).await.unwrap();
         bindings.push(Binding::new(name, plugin, BindingSettings::default()));
     }
-    Pipeline::new(bindings, Arc::new(Local), RealClock::start())
+    Pipeline::new(bindings, Arc::new(FixedClassifier(AddressClass::Local)), Arc::new(RealClock::start()))
 }
 
 const MODES: [InstanceMode; 2] = [InstanceMode::Fresh, InstanceMode::Reuse { recycle_calls: 100 }];

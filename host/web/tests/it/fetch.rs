@@ -1,37 +1,15 @@
 //! Requests against a server of this machine, and attempts to reach what is not granted.
 
-use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use waxwing_pipeline::{DnsError, DnsRecords, HttpClient, HttpError, HttpRequest, HttpResponse, MxHost, Resolver};
+use waxwing_pipeline::{HttpClient, HttpError, HttpRequest, HttpResponse, Resolver};
+use waxwing_testkit::FakeResolver;
 use waxwing_web::WebClient;
-
-/// Gives one list of addresses after the other, the last for ever.
-struct Names(Mutex<VecDeque<Vec<IpAddr>>>, AtomicUsize);
-
-#[async_trait]
-impl Resolver for Names {
-    async fn mx(&self, _: &str) -> Result<Vec<MxHost>, DnsError> {
-        Err(DnsError::NoData)
-    }
-
-    async fn addresses(&self, _: &str) -> Result<Vec<IpAddr>, DnsError> {
-        self.1.fetch_add(1, Ordering::Relaxed);
-        let mut answers = self.0.lock().unwrap();
-        if answers.len() > 1 { Ok(answers.pop_front().unwrap()) } else { answers.front().cloned().ok_or(DnsError::NoSuchName) }
-    }
-
-    async fn records(&self, _: &str, _: u16) -> Result<DnsRecords, DnsError> {
-        Err(DnsError::NoData)
-    }
-}
 
 /// Answers every connection with these octets, and keeps what it was asked.
 struct Server {
@@ -71,9 +49,10 @@ impl Server {
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Odd: \u{fc}\r\nConnection: close\r\n\r\nhello";
 
-fn client(answers: &[&[&str]]) -> (WebClient, Arc<Names>) {
-    let answers = answers.iter().map(|list| list.iter().map(|a| a.parse().unwrap()).collect()).collect();
-    let names = Arc::new(Names(Mutex::new(answers), AtomicUsize::new(0)));
+/// Client whose resolver gives one list of addresses after the other, the last for ever.
+fn client(answers: &[&[&str]]) -> (WebClient, Arc<FakeResolver>) {
+    let lists = answers.iter().map(|list| list.iter().map(|a| a.parse().unwrap()).collect());
+    let names = Arc::new(lists.fold(FakeResolver::default(), |resolver, list| resolver.with_default_addresses(Ok(list))));
     (WebClient::new(&(Arc::clone(&names) as Arc<dyn Resolver>)).unwrap(), names)
 }
 
@@ -107,7 +86,7 @@ async fn a_granted_address_answers() {
     assert!(asked.starts_with("POST /v1/x?q=1 HTTP/1.1\r\n") && asked.ends_with("\r\n\r\nthe body"), "{asked}");
     assert!(asked.contains("x-mine: yes\r\n") && asked.contains("content-length: 8\r\n"), "{asked}");
     assert!(!asked.to_lowercase().contains("cookie") && !asked.to_lowercase().contains("referer"), "{asked}");
-    assert_eq!(names.1.load(Ordering::Relaxed), 0, "an address is not looked up");
+    assert_eq!(names.queries(), 0, "an address is not looked up");
 }
 
 #[tokio::test]
@@ -137,7 +116,7 @@ async fn what_is_not_granted_is_not_asked() {
     }
     let error = web.fetch(&[grant], request("POST", format!("http://api.example:{port}/v1"))).await.unwrap_err();
     assert!(matches!(error, HttpError::NotGranted(_)), "{error}");
-    assert!(server.asked().is_empty() && names.1.load(Ordering::Relaxed) == 0);
+    assert!(server.asked().is_empty() && names.queries() == 0);
 }
 
 #[tokio::test]
@@ -152,7 +131,7 @@ async fn a_name_leads_to_no_private_address_unless_the_grant_says_so() {
     assert!(server.asked().is_empty());
     let (web, names) = client(&[&["127.0.0.1"]]);
     assert_eq!(get(&web, &format!("private {url}"), &url).await.unwrap().status, 200);
-    assert_eq!(names.1.load(Ordering::Relaxed), 1, "what was checked is what is connected to");
+    assert_eq!(names.queries(), 1, "what was checked is what is connected to");
     // What clouds keep their secrets behind is reached by no name.
     let (web, _) = client(&[&["169.254.169.254"], &["fe80::1"]]);
     for _ in 0..2 {
@@ -169,7 +148,7 @@ async fn a_name_that_changes_gains_nothing() {
     let grant = format!("private {url}");
     assert!(get(&web, &grant, &url).await.is_ok());
     assert!(matches!(get(&web, &grant, &url).await, Err(HttpError::NotGranted(_))));
-    assert_eq!((names.1.load(Ordering::Relaxed), server.asked().len()), (2, 1));
+    assert_eq!((names.queries(), server.asked().len()), (2, 1));
 }
 
 /// A connection that a private grant has left open is none for a grant that is not.

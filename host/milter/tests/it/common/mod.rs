@@ -14,9 +14,10 @@ use waxwing_milter::codec::{ActionFlags, MilterCommand, MilterOptions, MilterRes
 use waxwing_milter::{Milter, MilterSettings};
 use waxwing_net::spawn;
 use waxwing_pipeline::{
-    AddressClassifier, Binding, BindingMode, BindingSettings, Context, ContextRecipient, Event, FaultPolicy, HookSession,
-    Pipeline, Plugin, SessionClient,
+    Binding, BindingMode, BindingSettings, Context, ContextRecipient, Event, FaultPolicy, HookSession, Pipeline, Plugin,
+    SessionClient,
 };
+use waxwing_testkit::FixedClassifier;
 use waxwing_types::{Address, AddressClass, Endpoint, ManualClock, MemoryBody, QueueId, Recipient, ReversePath, Source, Verdict};
 
 /// What it does at a command.
@@ -229,14 +230,6 @@ pub(crate) fn quiet() -> ProtocolFlags {
     .fold(ProtocolFlags(0), ProtocolFlags::with)
 }
 
-struct AllRemote;
-
-impl AddressClassifier for AllRemote {
-    fn class_of(&self, _: &Address) -> AddressClass {
-        AddressClass::Remote
-    }
-}
-
 pub(crate) fn settings(endpoint: Endpoint) -> MilterSettings {
     let mut settings = MilterSettings::new(endpoint, "mx.example");
     settings.connect_timeout = Duration::from_millis(500);
@@ -249,7 +242,7 @@ pub(crate) fn settings(endpoint: Endpoint) -> MilterSettings {
 pub(crate) fn pipeline(settings: MilterSettings, mode: BindingMode, on_fault: FaultPolicy) -> Pipeline {
     let milter = Milter::new(settings) as Arc<dyn Plugin>;
     let binding = Binding::new("m", milter, BindingSettings { mode, on_fault, ..BindingSettings::default() });
-    Pipeline::new(vec![binding], Arc::new(AllRemote), Arc::new(ManualClock::default()))
+    Pipeline::new(vec![binding], Arc::new(FixedClassifier::REMOTE), Arc::new(ManualClock::default()))
 }
 
 pub(crate) fn address(text: &str) -> Address {

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,9 +13,8 @@ use waxwing_pipeline::{CallOutcome, Context, Event, Fault, Plugin, PluginSession
 use waxwing_sandbox::{
     InstanceMode, MessageAccess, PluginGrants, PluginLoadError, PluginSettings, Sandbox, SandboxSettings, WasmPlugin,
 };
-use waxwing_types::{
-    Address, AddressClass, Clock, MemoryBody, Monotonic, QueueIdGenerator, Recipient, ReversePath, Source, Timestamp,
-};
+use waxwing_testkit::RealClock;
+use waxwing_types::{Address, AddressClass, MemoryBody, QueueIdGenerator, Recipient, ReversePath, Source, Timestamp};
 
 /// The components of `tests/fixtures/evil`.
 pub fn component(package: &str) -> &'static [u8] {
@@ -29,26 +28,6 @@ pub fn component(package: &str) -> &'static [u8] {
     &built.iter().find(|b| b.package == package).unwrap().component
 }
 
-/// A real clock: limits are about real time.
-pub struct RealClock(Instant);
-
-impl RealClock {
-    #[allow(clippy::disallowed_methods, reason = "a clock of the tests")]
-    pub fn start() -> Arc<Self> {
-        Arc::new(Self(Instant::now()))
-    }
-}
-
-impl Clock for RealClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_millis(1_800_000_000_000 + self.monotonic().as_micros() / 1000)
-    }
-
-    fn monotonic(&self) -> Monotonic {
-        Monotonic::from_micros(u64::try_from(self.0.elapsed().as_micros()).unwrap())
-    }
-}
-
 /// One engine for all tests of a process, as in the server.
 pub fn sandbox() -> Arc<Sandbox> {
     static SANDBOX: OnceLock<Arc<Sandbox>> = OnceLock::new();
@@ -56,7 +35,7 @@ pub fn sandbox() -> Arc<Sandbox> {
         // Compiled once for all tests; the directory is checked like any other.
         let cache_directory = Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled-plugins"));
         let settings = SandboxSettings { cache_directory, instances_max: 100, ..SandboxSettings::default() };
-        Sandbox::new(settings, RealClock::start()).unwrap()
+        Sandbox::new(settings, Arc::new(RealClock::start())).unwrap()
     };
     Arc::clone(SANDBOX.get_or_init(make))
 }
