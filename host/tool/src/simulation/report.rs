@@ -66,12 +66,12 @@ pub(crate) fn print(plugin: &str, test_case: &TestCase, result: &TestResult, out
     let at = if result.stage == "." { "the end of the message".to_owned() } else { result.stage.clone() };
     writeln!(out, "{}: {} at {at}: {}", sanitize(plugin), result.outcome.as_str(), sanitize(&result.reply))?;
     writeln!(out, "  {} in the plugin", format_micros(time))?;
-    writeln!(out, "\nWhat the client said and heard:")?;
+    writeln!(out, "\nSMTP dialogue:")?;
     let width = result.dialogue.iter().map(|e| e.command.chars().count()).max().unwrap_or(0);
     for command in &result.dialogue {
         writeln!(out, "  {:<width$}  {}", sanitize(&command.command), sanitize(&command.reply))?;
     }
-    writeln!(out, "\nWhat the plugins did:")?;
+    writeln!(out, "\nCalls of plugins:")?;
     if result.trace.is_empty() {
         writeln!(out, "  nothing: none was called")?;
     }
@@ -88,10 +88,10 @@ fn print_changes(test_case: &TestCase, result: &TestResult, out: &mut dyn Write)
             | TransactionOutcome::Defer
             | TransactionOutcome::Disconnect
             | TransactionOutcome::Discard
-            | TransactionOutcome::Open => Ok(writeln!(out, "\nNo message is in the queue, so there is nothing that changed.")?),
+            | TransactionOutcome::Open => Ok(writeln!(out, "\nNo message was queued.")?),
         };
     };
-    writeln!(out, "\nWhat changed, beside this server's Received:")?;
+    writeln!(out, "\nChanges, without this server's Received:")?;
     let (head, body) = split_message(content);
     let mut lines: Vec<String> = header_diff(&head, &split_message(&queued.header).0);
     if body != queued.body {
@@ -115,7 +115,7 @@ fn print_costs(result: &TestResult, out: &mut dyn Write) -> Result<(), ToolError
     if result.costs.is_empty() {
         return Ok(());
     }
-    writeln!(out, "\nWhat it cost (fuel: about one for each WebAssembly instruction):")?;
+    writeln!(out, "\nCost (fuel: about one unit for each WebAssembly instruction):")?;
     for cost in &result.costs {
         let mut calls: BTreeMap<&str, u64> = BTreeMap::new();
         for (function, count) in &cost.host_calls {
