@@ -31,7 +31,7 @@ pub fn every_crate_names_its_layer(metadata: &Metadata, root: &Path) -> Vec<Find
     let hosts = metadata.ours().filter(|package| package.folder(root).starts_with("host/"));
     hosts
         .filter(|package| package.layer().is_none())
-        .map(|package| Finding::new(package.folder(root), "say its layer: [package.metadata.room] layer = n"))
+        .map(|package| Finding::new(package.folder(root), "say its layer: [package.metadata.waxwing] layer = n"))
         .collect()
 }
 
@@ -111,7 +111,7 @@ mod tests {
     fn workspace(b_layer: &str, b_deps: &str, a_edges: &str) -> Metadata {
         let text = format!(
             r#"{{"workspace_members":["a","b","t"],"packages":[
-            {{"id":"a","name":"waxwing-a","manifest_path":"/w/host/a/Cargo.toml","dependencies":[],"metadata":{{"room":{{"layer":0}}}}}},
+            {{"id":"a","name":"waxwing-a","manifest_path":"/w/host/a/Cargo.toml","dependencies":[],"metadata":{{"waxwing":{{"layer":0}}}}}},
             {{"id":"b","name":"waxwing-b","manifest_path":"/w/host/b/Cargo.toml","dependencies":[{b_deps}],"metadata":{b_layer}}},
             {{"id":"t","name":"waxwing-testkit","manifest_path":"/w/tests/testkit/Cargo.toml","dependencies":[]}},
             {{"id":"m","name":"mio","manifest_path":"/r/mio/Cargo.toml","dependencies":[]}},
@@ -122,7 +122,7 @@ mod tests {
     }
 
     const ROOT: &str = "/w";
-    const LAYER_1: &str = r#"{"room":{"layer":1}}"#;
+    const LAYER_1: &str = r#"{"waxwing":{"layer":1}}"#;
     const ON_A: &str = r#"{"name":"waxwing-a","kind":null}"#;
 
     #[test]
@@ -136,9 +136,9 @@ mod tests {
     #[test]
     fn sideways_and_upwards_are_found() {
         assert_eq!(depends_only_downwards(&workspace(LAYER_1, ON_A, ""), Path::new(ROOT)), []);
-        assert_eq!(depends_only_downwards(&workspace(r#"{"room":{"layer":0}}"#, ON_A, ""), Path::new(ROOT)).len(), 1);
+        assert_eq!(depends_only_downwards(&workspace(r#"{"waxwing":{"layer":0}}"#, ON_A, ""), Path::new(ROOT)).len(), 1);
         let dev_sideways = r#"{"name":"waxwing-a","kind":"dev"}"#;
-        assert_eq!(depends_only_downwards(&workspace(r#"{"room":{"layer":0}}"#, dev_sideways, ""), Path::new(ROOT)).len(), 1);
+        assert_eq!(depends_only_downwards(&workspace(r#"{"waxwing":{"layer":0}}"#, dev_sideways, ""), Path::new(ROOT)).len(), 1);
         let test_tool = r#"{"name":"waxwing-testkit","kind":"dev"}"#;
         assert_eq!(depends_only_downwards(&workspace(LAYER_1, test_tool, ""), Path::new(ROOT)), []);
         let linked_test_tool = r#"{"name":"waxwing-testkit","kind":null}"#;

@@ -110,9 +110,9 @@ impl Metadata {
 }
 
 impl Package {
-    /// `[package.metadata.room] layer = n`.
+    /// `[package.metadata.waxwing] layer = n`.
     pub fn layer(&self) -> Option<u64> {
-        self.metadata.get("room")?.get("layer")?.as_u64()
+        self.metadata.get("waxwing")?.get("layer")?.as_u64()
     }
 
     /// The folder under the workspace, such as `host/smtp`.

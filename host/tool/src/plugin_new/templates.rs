@@ -18,7 +18,7 @@ pub(super) struct TemplateFile {
 const REPLACEMENTS: [(&str, &str); 3] =
     [("../../../wit/", "wit/"), ("path = \"../../sdk\"", "path = \"vendor/waxwing-sdk\""), ("/bindings/*.o\n", "")];
 /// Lines of the SDK's manifest with a meaning only inside the workspace.
-const WORKSPACE_ONLY_LINES: [&str; 3] = ["[package.metadata.room]", "[lints]", "layer = "];
+const WORKSPACE_ONLY_LINES: [&str; 3] = ["[package.metadata.waxwing]", "[lints]", "layer = "];
 
 macro_rules! files {
     ($($folder:literal => $to:literal: $($file:literal),+;)+) => {
