@@ -2,14 +2,13 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use waxwing_auth::{
     BearerCredentials, ChannelBinding, LoginMechanism, LoginStep, PlainResponse, SaslError, ScramExchange, ScramKeys,
     StoredPassword, parse_oauthbearer, parse_plain, parse_xoauth2,
 };
-use waxwing_config::{Config, Network};
+use waxwing_config::AuthConfig;
 use waxwing_pipeline::{
     AuthAnswer, AuthExchange, AuthProgress, Authenticator, Context, Hook, HookSession, Pipeline, Secret, StoredCredential,
 };
@@ -34,41 +33,9 @@ const TOO_MANY_FAILURES: Reply = Reply::fixed(454, (4, 7, 0), "Too many authenti
 const MALFORMED: Reply = Reply::fixed(501, (5, 5, 2), "Malformed authentication response");
 const NOT_OFFERED: Reply = Reply::fixed(504, (5, 5, 4), "Authentication mechanism not offered");
 
-/// Settings of the SASL authenticator.
-#[derive(Clone, Debug)]
-pub struct LoginSettings {
-    /// Networks whose clients may use PLAIN and LOGIN without TLS (`smtpd_sasl_plaintext_networks`).
-    pub plaintext_networks: Vec<Network>,
-    /// Password schemes and costs for new records.
-    pub password_policy: PasswordPolicy,
-    /// Replacement of records with outdated scheme or cost after a successful login (`password_rehash`).
-    pub rehash: bool,
-    /// Delay before the reply to a failed login.
-    pub failure_delay: Duration,
-    /// Failures after which an address (IPv6: the /64 prefix) is refused; 0: no limit.
-    pub failure_limit: u32,
-    /// Time after which the failures of a client expire.
-    pub failure_time: Duration,
-}
-
-impl LoginSettings {
-    /// Takes the settings from the configuration.
-    #[must_use]
-    pub fn from_config(config: &Config) -> Self {
-        Self {
-            plaintext_networks: config.auth.smtpd_sasl_plaintext_networks.clone(),
-            password_policy: PasswordPolicy::from_config(config),
-            rehash: config.auth.password_rehash,
-            failure_delay: config.auth.smtpd_sasl_failure_delay,
-            failure_limit: config.auth.smtpd_sasl_failure_limit,
-            failure_time: config.auth.smtpd_sasl_failure_time,
-        }
-    }
-}
-
 struct AuthenticatorShared {
     users: Arc<Users>,
-    settings: LoginSettings,
+    config: AuthConfig,
     cache: Arc<LoginCache>,
     /// Record verified for an unknown user, so that the time of the reply does not reveal the existence of a user.
     dummy_record: Arc<StoredPassword>,
@@ -85,11 +52,12 @@ impl SaslAuthenticator {
     /// Creates an authenticator. `memory` outlives the authenticator, so that a new configuration does not reset the failure counts. `None`
     /// if the system has no randomness, or argon2 refuses the configured cost.
     #[must_use]
-    pub fn new(users: Users, settings: LoginSettings, memory: &Arc<LoginCache>, pipeline: Arc<Pipeline>) -> Option<Self> {
+    pub fn new(users: Users, config: AuthConfig, memory: &Arc<LoginCache>, pipeline: Arc<Pipeline>) -> Option<Self> {
         let users = Arc::new(users);
-        let nobody = Arc::new(StoredPassword::dummy(&random_bytes()?, &random_bytes()?, settings.password_policy.cost)?);
-        let renewals = settings.rehash.then(|| Rehasher::new(Arc::clone(&users), Arc::clone(memory), settings.password_policy));
-        let shared = AuthenticatorShared { users, settings, cache: Arc::clone(memory), dummy_record: nobody, rehasher: renewals };
+        let policy = PasswordPolicy::from_config(&config);
+        let nobody = Arc::new(StoredPassword::dummy(&random_bytes()?, &random_bytes()?, policy.cost)?);
+        let renewals = config.password_rehash.then(|| Rehasher::new(Arc::clone(&users), Arc::clone(memory), policy));
+        let shared = AuthenticatorShared { users, config, cache: Arc::clone(memory), dummy_record: nobody, rehasher: renewals };
         Some(Self { shared: Arc::new(shared), pipeline })
     }
 }
@@ -99,7 +67,7 @@ impl Authenticator for SaslAuthenticator {
         let shared = &self.shared;
         let plugins = self.pipeline.has_hook(Hook::OnAuth) || self.pipeline.has_hook(Hook::OnCredentials);
         let mut names = Vec::new();
-        let open = tls || shared.settings.plaintext_networks.iter().any(|network| network.contains(client));
+        let open = tls || shared.config.smtpd_sasl_plaintext_networks.iter().any(|network| network.contains(client));
         if open && !plugins && shared.users.all_have_scram_keys() {
             names.extend(tls.then_some("SCRAM-SHA-256-PLUS"));
             names.push("SCRAM-SHA-256");
@@ -119,8 +87,8 @@ impl Authenticator for SaslAuthenticator {
         if !self.mechanisms(client, tls.is_some()).contains(&mechanism) {
             return Err(NOT_OFFERED);
         }
-        let LoginSettings { failure_limit, failure_time, .. } = self.shared.settings;
-        if self.shared.cache.is_banned(client, failure_limit, failure_time) {
+        let config = &self.shared.config;
+        if self.shared.cache.is_banned(client, config.smtpd_sasl_failure_limit, config.smtpd_sasl_failure_time) {
             return Err(TOO_MANY_FAILURES);
         }
         let exporter = tls.map(|tls| tls.exporter.clone()).unwrap_or_default();
@@ -235,9 +203,9 @@ impl SaslExchange {
 
     /// Counts the failure and delays the reply.
     async fn deny_with_delay(&self) -> AuthProgress {
-        let AuthenticatorShared { cache: memory, settings, .. } = &*self.shared;
-        memory.record_failure(self.client, settings.failure_time);
-        tokio::time::sleep(settings.failure_delay).await;
+        let AuthenticatorShared { cache: memory, config, .. } = &*self.shared;
+        memory.record_failure(self.client, config.smtpd_sasl_failure_time);
+        tokio::time::sleep(config.smtpd_sasl_failure_delay).await;
         AuthProgress::Failed(DENIED)
     }
 

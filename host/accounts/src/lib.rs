@@ -25,8 +25,7 @@ mod watched_file;
 pub use accounts::Accounts;
 pub use aliases::parse_aliases;
 pub use authenticator::{
-    FAILURE_CLIENTS_MAX, HASH_WAIT, HASHES_MAX, LoginCache, LoginSettings, REHASH_QUEUE_MAX, SaslAuthenticator, VERIFIED_AGE,
-    VERIFIED_MAX,
+    FAILURE_CLIENTS_MAX, HASH_WAIT, HASHES_MAX, LoginCache, REHASH_QUEUE_MAX, SaslAuthenticator, VERIFIED_AGE, VERIFIED_MAX,
 };
 pub use domain_classes::DomainClasses;
 pub use file_table::{FileTable, TableEntries, TableFormat};

@@ -1,7 +1,7 @@
 //! Password policy: schemes and costs of new password records.
 
 use waxwing_auth::{ARGON2_SALT_BYTES, PasswordCost, SCRAM_ITERATIONS, ScramKeys, StoredPassword};
-use waxwing_config::Config;
+use waxwing_config::AuthConfig;
 
 /// Bytes of the salt in a `{SCRAM-SHA-256}` record.
 const SCRAM_SALT_BYTES: usize = 16;
@@ -18,11 +18,10 @@ pub struct PasswordPolicy {
 impl PasswordPolicy {
     /// Takes the policy from the configuration.
     #[must_use]
-    pub fn from_config(config: &Config) -> Self {
-        let memory_kib = u32::try_from(config.auth.password_argon2_memory / 1024).unwrap_or(u32::MAX);
-        let cost =
-            PasswordCost { memory_kib, passes: config.auth.password_argon2_passes, lanes: config.auth.password_argon2_lanes };
-        Self { cost, scram: config.auth.password_scram }
+    pub fn from_config(config: &AuthConfig) -> Self {
+        let memory_kib = u32::try_from(config.password_argon2_memory / 1024).unwrap_or(u32::MAX);
+        let cost = PasswordCost { memory_kib, passes: config.password_argon2_passes, lanes: config.password_argon2_lanes };
+        Self { cost, scram: config.password_scram }
     }
 
     /// Computes the records of a password: one or two hash computations of 20 ms or more. `None` if the system has no randomness, or argon2

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use crate::HostEnvironment;
 use crate::diagnostic::Position;
 use crate::groups::{
     AddressVerifyConfig, AuthConfig, DomainsConfig, GeneralConfig, GuardConfig, PolicyConfig, QueueConfig, SmtpConfig,
     SmtpdConfig, TlsConfig, TransportsConfig,
 };
 use crate::plugin::{PluginConfig, PluginsValue};
-use crate::reader::KeySpans;
+use crate::reader::{ConfigReader, KeySpans};
 use crate::restriction::Restriction;
 use crate::section::{KeyInfo, Keys, section};
 use crate::server_tables::{ControlConfig, DnsConfig, ListenerConfig, LogConfig, RecordingConfig, RuntimeConfig, TraceConfig};
@@ -85,6 +86,16 @@ pub(crate) const KEY_GROUPS: [&[KeyInfo]; 12] = [
 ];
 
 impl Config {
+    /// Returns the values of an empty file on a host named "localhost" without `/etc/aliases`.
+    #[must_use]
+    pub fn with_defaults() -> Self {
+        let environment = HostEnvironment { hostname: "localhost".to_owned(), is_root: false, path_exists: |_| false };
+        let mut reader = ConfigReader::new(Path::new(""), "", &environment);
+        let table = toml::de::DeTable::new();
+        let open = reader.open_table("", &table, &[]);
+        Self::read(&open, &mut reader)
+    }
+
     /// Returns the names of all top-level keys, in the order of the reference.
     pub(crate) fn key_names() -> Vec<&'static str> {
         KEY_GROUPS.iter().flat_map(|keys| keys.iter().map(|key| key.name)).collect()

@@ -17,8 +17,8 @@ use waxwing_pipeline::{Context, Event, Pipeline, UserStore};
 use waxwing_queue::{EmbeddedSpool, SpoolSettings};
 use waxwing_spool::{Spool, SpoolError};
 use waxwing_state::{
-    KV_KEYSPACE, MetricsRegistry, RECORDING_KEYSPACE, RecordingLimits, RecordingQueue, RecordingStore, Redaction, StoredUsers,
-    TRACE_KEYSPACE, TraceLimits, TraceStore, USERS_KEYSPACE,
+    KV_KEYSPACE, MetricsRegistry, RECORDING_KEYSPACE, RecordingQueue, RecordingStore, StoredUsers, TRACE_KEYSPACE, TraceStore,
+    USERS_KEYSPACE,
 };
 use waxwing_store::{Store, StoreOptions};
 use waxwing_types::{Clock, Source};
@@ -169,10 +169,9 @@ fn open_trace_stores(
     clock: &Arc<dyn Clock>,
     shutdown: &Shutdown,
 ) -> anyhow::Result<(Arc<TraceStore>, Arc<RecordingStore>)> {
-    let limits = TraceLimits { bytes_max: config.trace.bytes_max, age_max: config.trace.age_max };
-    let traces = Arc::new(TraceStore::open(store, limits)?);
+    let traces = Arc::new(TraceStore::open(store, config.trace.clone())?);
     drop(spawn("traces", sweep_traces(Arc::clone(&traces), Arc::clone(clock), shutdown.clone())));
-    let (recordings, waiting) = RecordingStore::open(store, recording_limits(config), Arc::clone(clock))?;
+    let (recordings, waiting) = RecordingStore::open(store, config.recording.clone(), Arc::clone(clock))?;
     drop(spawn("recordings", run_recorder(Arc::clone(&recordings), waiting, shutdown.clone())));
     Ok((traces, recordings))
 }
@@ -211,15 +210,6 @@ async fn sweep_traces(traces: Arc<TraceStore>, clock: Arc<dyn Clock>, mut shutdo
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "old traces could not be removed"),
         }
-    }
-}
-
-fn recording_limits(config: &Config) -> RecordingLimits {
-    let recording = &config.recording;
-    RecordingLimits {
-        bytes_max: recording.bytes_max,
-        age_max: recording.age_max,
-        redaction: Redaction { body: recording.redact_body, headers: recording.redact_headers.clone() },
     }
 }
 

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use waxwing_accounts::{Accounts, LoginCache, LoginSettings, SaslAuthenticator, Users};
+use waxwing_accounts::{Accounts, LoginCache, SaslAuthenticator, Users};
 use waxwing_config::{Config, HostEnvironment};
 use waxwing_control::{ControlError, ControlErrorKind, ReloadReport};
 use waxwing_delivery::{CurrentRouting, Prober, RoutingConfig};
-use waxwing_intake::{GuardState, Intake, IntakeSettings, Policy, Verifier, VerifySettings};
+use waxwing_intake::{GuardState, Intake, IntakeSettings, Policy, Verifier};
 use waxwing_net::Shutdown;
 use waxwing_pipeline::{Authenticator, KvStore, Pipeline, Recorder, Resolver, Trace, UserStore};
 use waxwing_spool::Spool;
@@ -56,8 +56,13 @@ impl SharedServices {
         prober: Arc<Prober>,
     ) -> anyhow::Result<Generation> {
         let authenticator = self.authenticator(config)?;
-        let verifier =
-            Verifier::new(VerifySettings::from_config(config), prober, Arc::clone(&self.verify_cache), Arc::clone(&self.clock));
+        let verifier = Verifier::new(
+            config.verify.clone(),
+            config.smtp.smtp_helo_name.clone(),
+            prober,
+            Arc::clone(&self.verify_cache),
+            Arc::clone(&self.clock),
+        );
         let intake = Intake::new(waxwing_intake::IntakeServices {
             settings: IntakeSettings::from_config(config),
             pipeline: Arc::clone(&self.pipeline),
@@ -76,8 +81,7 @@ impl SharedServices {
     /// Builds the SASL authenticator.
     fn authenticator(&self, config: &Config) -> anyhow::Result<Arc<dyn Authenticator>> {
         let users = Users::open(&config.auth.users, Some(&self.users), config.auth.users_plaintext, &self.clock)?;
-        let authenticator =
-            SaslAuthenticator::new(users, LoginSettings::from_config(config), &self.logins, Arc::clone(&self.pipeline));
+        let authenticator = SaslAuthenticator::new(users, config.auth.clone(), &self.logins, Arc::clone(&self.pipeline));
         Ok(Arc::new(authenticator.context("no system randomness, or password_argon2_*: invalid cost")?))
     }
 

@@ -9,10 +9,10 @@ use waxwing_accounts::Accounts;
 use waxwing_config::Config;
 use waxwing_delivery::{
     CurrentRouting, DeliveryServices, DeliverySettings, DiscardTransport, ErrorTransport, MaildirTransport, PluginTransport,
-    Prober, QueueManager, RouteSettings, Router, RoutingConfig, SmtpSettings, SmtpTransport, TlsPolicy,
+    Prober, QueueManager, Router, RoutingConfig, SmtpSettings, SmtpTransport, TlsPolicy,
 };
 use waxwing_mailbox::MaildirStore;
-use waxwing_net::{HickoryResolver, Nameservers, ResolverSettings, Shutdown, TlsConnector, load_authorities};
+use waxwing_net::{HickoryResolver, Shutdown, TlsConnector, load_authorities};
 use waxwing_pipeline::{EventSink, Pipeline, Resolver, Submit, Trace, Transport};
 use waxwing_smtp::ClientSettings;
 use waxwing_spool::Spool;
@@ -52,7 +52,7 @@ pub(crate) fn build_routing(config: &Config, services: &TransportServices<'_>) -
     let network = network_transports(config, services)?;
     let mut transports = local_transports(config, services);
     transports.extend(network.iter().map(|transport| Arc::clone(transport) as Arc<dyn Transport>));
-    let router = || Router::new(Arc::clone(services.accounts) as _, RouteSettings::from_config(config));
+    let router = || Router::new(Arc::clone(services.accounts) as _, config.transports.clone());
     let network = network.into_iter().map(|t| (t.name().to_owned(), t)).collect();
     let ways = RoutingConfig {
         settings: delivery_settings(config),
@@ -159,12 +159,7 @@ fn tls_policy(config: &Config, transport: &str) -> TlsPolicy {
 
 /// Creates the DNS resolver. A machine without resolv.conf still runs the server: name lookups then fail as temporary errors.
 pub(crate) fn resolver(config: &Config) -> Arc<dyn Resolver> {
-    let settings = ResolverSettings { timeout: config.dns.timeout, attempts: config.dns.attempts };
-    let named = match config.dns.servers.is_empty() {
-        true => Nameservers::System,
-        false => Nameservers::Explicit(config.dns.servers.clone()),
-    };
-    match HickoryResolver::new(&named, settings) {
+    match HickoryResolver::new(&config.dns) {
         Ok(resolver) => Arc::new(resolver),
         Err(error) => {
             tracing::warn!(target: "dns", "{error}; mail to other domains is deferred");

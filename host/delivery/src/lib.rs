@@ -24,7 +24,7 @@ mod submissions;
 mod transport;
 
 pub use manager::{ActiveUnits, CurrentRouting, DeliveryServices, QueueManager, RoutingConfig};
-pub use router::{ERROR_TRANSPORT, RouteSettings, Router};
+pub use router::{ERROR_TRANSPORT, Router};
 pub use settings::{DeliverySettings, ScanRejectAction};
 pub use smtp::{Prober, SmtpSettings, SmtpTransport, TlsPolicy};
 pub use transport::{DiscardTransport, ErrorTransport, MaildirTransport, PluginTransport};

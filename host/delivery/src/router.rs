@@ -1,57 +1,24 @@
 //! Routing: transport and next hop of a recipient.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use waxwing_config::{Config, HostPort, Route};
+use waxwing_config::{HostPort, Route, TransportsConfig};
 use waxwing_pipeline::AddressClassifier;
 use waxwing_types::{Address, AddressClass, NextHop};
 
 /// Routing by `transport_maps`, address class and `relayhost`.
 pub struct Router {
     classifier: Arc<dyn AddressClassifier>,
-    settings: RouteSettings,
-}
-
-/// Routing parameters of the configuration, under their names there.
-#[derive(Clone, Debug)]
-pub struct RouteSettings {
-    /// Routes by full address, domain, `.domain` for subdomains, or `*` (Postfix `transport_maps`).
-    pub transport_maps: BTreeMap<String, Route>,
-    /// Next hop of all mail for remote domains (Postfix `relayhost`).
-    pub relayhost: Option<HostPort>,
-    /// Route of the address class local.
-    pub local_transport: Route,
-    /// Route of the address class virtual mailbox.
-    pub virtual_transport: Route,
-    /// Route of the address class relay.
-    pub relay_transport: Route,
-    /// Route of all other domains.
-    pub default_transport: Route,
+    settings: TransportsConfig,
 }
 
 /// Name of the transport for failing routes.
 pub const ERROR_TRANSPORT: &str = "error";
 
-impl RouteSettings {
-    /// Copies the routing parameters of a configuration.
-    #[must_use]
-    pub fn from_config(config: &Config) -> Self {
-        Self {
-            transport_maps: config.transports.transport_maps.clone(),
-            relayhost: config.transports.relayhost.clone(),
-            local_transport: config.transports.local_transport.clone(),
-            virtual_transport: config.transports.virtual_transport.clone(),
-            relay_transport: config.transports.relay_transport.clone(),
-            default_transport: config.transports.default_transport.clone(),
-        }
-    }
-}
-
 impl Router {
     /// Creates a router from an address classifier and the routing parameters.
     #[must_use]
-    pub fn new(classes: Arc<dyn AddressClassifier>, routes: RouteSettings) -> Self {
+    pub fn new(classes: Arc<dyn AddressClassifier>, routes: TransportsConfig) -> Self {
         Self { classifier: classes, settings: routes }
     }
 
@@ -131,9 +98,9 @@ mod tests {
         }
     }
 
-    fn routes() -> RouteSettings {
-        RouteSettings {
-            transport_maps: BTreeMap::new(),
+    fn routes() -> TransportsConfig {
+        TransportsConfig {
+            transport_maps: std::collections::BTreeMap::new(),
             relayhost: None,
             local_transport: Route::for_transport("local"),
             virtual_transport: Route::for_transport("virtual"),
@@ -142,7 +109,7 @@ mod tests {
         }
     }
 
-    fn route(routes: &RouteSettings, address: &str) -> String {
+    fn route(routes: &TransportsConfig, address: &str) -> String {
         Router::new(Arc::new(Classes), routes.clone()).route(&Address::parse(address).unwrap()).to_string()
     }
 

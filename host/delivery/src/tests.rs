@@ -252,7 +252,7 @@ async fn harness_with(
         Arc::new(DiscardTransport),
         Arc::new(ErrorTransport),
     ];
-    let routes = RouteSettings {
+    let routes = waxwing_config::TransportsConfig {
         transport_maps: routes(remote.port()),
         relayhost: None,
         local_transport: Route::for_transport("local"),

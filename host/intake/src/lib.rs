@@ -33,7 +33,7 @@ pub use guard::{Guard, GuardAnswer, GuardQuestion, GuardSettings, GuardState, Gu
 pub use restrictions::Policy;
 pub use session_handler::SmtpSessionHandler;
 pub use settings::IntakeSettings;
-pub use verify::{Verifier, VerifySettings};
+pub use verify::Verifier;
 
 /// Settings and services of [`Intake`].
 pub struct IntakeServices {

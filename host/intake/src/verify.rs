@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use waxwing_config::{Config, TempfailAction};
+use waxwing_config::{AddressVerifyConfig, TempfailAction};
 use waxwing_net::spawn;
 use waxwing_pipeline::{AddressProbe, KvError, KvStore};
-use waxwing_types::{Address, Clock, Disposition, ReversePath, Timestamp};
+use waxwing_types::{Address, Clock, Disposition, Timestamp};
 
 use cache::CachedProbe;
 
@@ -28,53 +28,29 @@ const PROBES_MAX: usize = 50;
 /// Minimum time between probes of an address, whatever the result.
 const PROBE_INTERVAL_MIN: Duration = Duration::from_secs(60);
 
-/// Settings of address verification, by configuration key.
-#[derive(Clone, Debug)]
-#[allow(missing_docs, reason = "the keys are described in the configuration")]
-pub struct VerifySettings {
-    pub address_verify_sender: ReversePath,
-    pub address_verify_poll_time: Duration,
-    pub address_verify_positive_expire_time: Duration,
-    pub address_verify_positive_refresh_time: Duration,
-    pub address_verify_negative_expire_time: Duration,
-    pub address_verify_negative_refresh_time: Duration,
-    pub recipient: UnverifiedAction,
-    pub sender: UnverifiedAction,
-    /// HELO name of probes: a client with this name is the server itself.
-    pub smtp_helo_name: String,
-}
-
 /// Reply codes and action for addresses without successful verification.
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs, reason = "the keys are described in the configuration")]
-pub struct UnverifiedAction {
+pub(crate) struct UnverifiedAction {
     pub reject_code: u16,
     pub defer_code: u16,
     pub tempfail_action: TempfailAction,
 }
 
-impl VerifySettings {
-    /// Reads the keys of a configuration.
-    #[must_use]
-    pub fn from_config(config: &Config) -> Self {
-        Self {
-            address_verify_sender: config.verify.address_verify_sender.clone(),
-            address_verify_poll_time: config.verify.address_verify_poll_time,
-            address_verify_positive_expire_time: config.verify.address_verify_positive_expire_time,
-            address_verify_positive_refresh_time: config.verify.address_verify_positive_refresh_time,
-            address_verify_negative_expire_time: config.verify.address_verify_negative_expire_time,
-            address_verify_negative_refresh_time: config.verify.address_verify_negative_refresh_time,
-            recipient: UnverifiedAction {
-                reject_code: config.verify.unverified_recipient_reject_code,
-                defer_code: config.verify.unverified_recipient_defer_code,
-                tempfail_action: config.verify.unverified_recipient_tempfail_action,
+impl UnverifiedAction {
+    /// Takes the keys `unverified_recipient_...` or `unverified_sender_...`.
+    fn for_role(config: &AddressVerifyConfig, role: VerifyRole) -> Self {
+        match role {
+            VerifyRole::Recipient => Self {
+                reject_code: config.unverified_recipient_reject_code,
+                defer_code: config.unverified_recipient_defer_code,
+                tempfail_action: config.unverified_recipient_tempfail_action,
             },
-            sender: UnverifiedAction {
-                reject_code: config.verify.unverified_sender_reject_code,
-                defer_code: config.verify.unverified_sender_defer_code,
-                tempfail_action: config.verify.unverified_sender_tempfail_action,
+            VerifyRole::Sender => Self {
+                reject_code: config.unverified_sender_reject_code,
+                defer_code: config.unverified_sender_defer_code,
+                tempfail_action: config.unverified_sender_tempfail_action,
             },
-            smtp_helo_name: config.smtp.smtp_helo_name.clone(),
         }
     }
 }
@@ -101,7 +77,9 @@ type ProbeReceiver = watch::Receiver<Option<ProbeResult>>;
 
 /// Verifies addresses by probes and caches the results.
 pub struct Verifier {
-    pub(crate) settings: VerifySettings,
+    pub(crate) config: AddressVerifyConfig,
+    /// HELO name of probes: a client with this name is the server itself.
+    smtp_helo_name: String,
     prober: Arc<dyn AddressProbe>,
     cache: Arc<dyn KvStore>,
     clock: Arc<dyn Clock>,
@@ -112,10 +90,16 @@ pub struct Verifier {
 }
 
 impl Verifier {
+    /// Returns the reply codes and the action for an unverified address of this role.
+    pub(crate) fn unverified_action(&self, role: VerifyRole) -> UnverifiedAction {
+        UnverifiedAction::for_role(&self.config, role)
+    }
+
     /// Creates a verifier that sends probes through `probe` and stores results in `answers`.
     #[must_use]
     pub fn new(
-        settings: VerifySettings,
+        config: AddressVerifyConfig,
+        smtp_helo_name: String,
         probe: Arc<dyn AddressProbe>,
         answers: Arc<dyn KvStore>,
         clock: Arc<dyn Clock>,
@@ -123,7 +107,8 @@ impl Verifier {
         let probes = || Arc::new(Semaphore::new(PROBES_MAX));
         let (recipients, senders) = (probes(), probes());
         Arc::new(Self {
-            settings,
+            config,
+            smtp_helo_name,
             prober: probe,
             cache: answers,
             clock,
@@ -137,13 +122,13 @@ impl Verifier {
     pub(crate) async fn verify(self: &Arc<Self>, address: &Address, role: VerifyRole, helo: Option<&str>) -> ProbeResult {
         let key = address.lookup_key();
         // A probe returning to this server through a mail loop must neither succeed nor wait for the original probe.
-        let is_ourselves = helo.is_some_and(|helo| helo.eq_ignore_ascii_case(&self.settings.smtp_helo_name));
+        let is_ourselves = helo.is_some_and(|helo| helo.eq_ignore_ascii_case(&self.smtp_helo_name));
         if is_ourselves && self.running.lock().contains_key(&key) {
             return ProbeResult::Unknown("the probe of this address came back to this server".to_owned());
         }
         let now = self.clock.now();
         if let Some(entry) = self.cached(&key, now).await {
-            if entry.is_stale(&self.settings, now) {
+            if entry.is_stale(&self.config, now) {
                 // Refresh in the background; the cached result is used meanwhile.
                 let _ = self.start_probe(address, &key, role);
             }
@@ -152,7 +137,7 @@ impl Verifier {
         let Some(mut outcome) = self.start_probe(address, &key, role) else {
             return ProbeResult::Unknown("too many addresses are being verified".to_owned());
         };
-        match tokio::time::timeout(self.settings.address_verify_poll_time, outcome.wait_for(Option::is_some)).await {
+        match tokio::time::timeout(self.config.address_verify_poll_time, outcome.wait_for(Option::is_some)).await {
             Ok(Ok(result)) => result.clone().unwrap_or_else(aborted),
             Ok(Err(_)) => aborted(),
             Err(_) => ProbeResult::Unknown("address verification in progress".to_owned()),
@@ -165,7 +150,7 @@ impl Verifier {
             tracing::warn!(target: "verify", "cached result for <{key}> can't be read: {error}");
             None
         });
-        stored.as_deref().and_then(CachedProbe::decode).filter(|entry| !entry.remaining_ttl(&self.settings, now).is_zero())
+        stored.as_deref().and_then(CachedProbe::decode).filter(|entry| !entry.remaining_ttl(&self.config, now).is_zero())
     }
 
     /// Starts a probe or joins a running probe for the address; `None` if too many probes are running.
@@ -201,7 +186,7 @@ impl Verifier {
                 CachedProbe { result: result.clone(), answered_at: now, probed_at: now }
             }
         };
-        let (row, value, ttl) = (cache::row_key(key), entry.encode(), entry.remaining_ttl(&self.settings, now));
+        let (row, value, ttl) = (cache::row_key(key), entry.encode(), entry.remaining_ttl(&self.config, now));
         let mut stored = self.cache.set(NAMESPACE, CACHE_BYTES_MAX, &row, &value, Some(ttl)).await;
         if stored == Err(KvError::Full) {
             stored = match self.evict_oldest(&row).await {
@@ -243,7 +228,7 @@ impl RunningProbe {
     async fn run(&self, address: &Address) -> ProbeResult {
         let verifier = &self.verifier;
         let started_at = verifier.clock.monotonic();
-        let disposition = verifier.prober.probe(&verifier.settings.address_verify_sender, address).await;
+        let disposition = verifier.prober.probe(&verifier.config.address_verify_sender, address).await;
         let status = disposition.status();
         let mut text = match (&status.remote, status.code) {
             (Some(remote), Some(code)) => format!("host {remote} said: {code} {}", status.text),

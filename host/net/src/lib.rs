@@ -2,7 +2,7 @@
 //!
 //! Owns: the loop [`drive`]; TLS and certificates; the PROXY header; listeners, session limits and the accept loop;
 //! outbound connections; the policy client; shutdown and the spawn helper; the DNS resolver.
-//! Uses: pipeline, types; the traits `Resolver` and `Session`.
+//! Uses: config, pipeline, types; the traits `Resolver` and `Session`.
 //! Used by: daemon, delivery, intake, tool.
 //! Never: the grammar of a mail protocol, decisions on mail, a clock other than the given clock.
 //! Start reading at: [`drive`].
@@ -33,7 +33,7 @@ pub use drive::{ConnectionEnd, DriveResult, SessionHandler, drive};
 pub use policy_client::{PolicyClient, PolicyClientSettings};
 pub use proxy_accept::{PENDING_PROXY_HEADERS_MAX, ProxySettings, accept_proxied};
 pub use rates::{GREETED_CLIENTS_MAX, RATE_CLIENTS_MAX, RateExceeded, RateKind, RateLimiter, RateSettings};
-pub use resolver::{HickoryResolver, Nameservers, ResolverError, ResolverSettings, UnavailableResolver};
+pub use resolver::{HickoryResolver, ResolverError, UnavailableResolver};
 pub use task::{Shutdown, ShutdownTrigger, spawn};
 pub use tcp_listener::{LISTEN_BACKLOG, TcpBindError, bind_tcp};
 pub use tls::{

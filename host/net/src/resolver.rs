@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use hickory_resolver::TokioResolver;
@@ -13,34 +12,11 @@ use hickory_resolver::net::{DnsError as HickoryDnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::proto::serialize::binary::BinEncodable;
+use waxwing_config::DnsConfig;
 use waxwing_pipeline::{DnsError, DnsRecords, MxHost, Resolver};
 
 /// Maximum number of MX hosts of an answer, and of addresses of a host.
 const RECORDS_MAX: usize = 50;
-
-/// Selection of the name servers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Nameservers {
-    /// Name servers of `/etc/resolv.conf`.
-    System,
-    /// Given name servers, by UDP, and by TCP for large answers.
-    Explicit(Vec<SocketAddr>),
-}
-
-/// Timeouts and retries of DNS queries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ResolverSettings {
-    /// Timeout of a query to a single name server (`dns.timeout`).
-    pub timeout: Duration,
-    /// Maximum number of attempts for a query (`dns.attempts`).
-    pub attempts: usize,
-}
-
-impl Default for ResolverSettings {
-    fn default() -> Self {
-        Self { timeout: Duration::from_secs(5), attempts: 2 }
-    }
-}
 
 /// Substitute when no resolver can be set up: every query fails temporarily, so that mail is deferred instead of
 /// returned.
@@ -73,20 +49,20 @@ pub struct HickoryResolver {
 }
 
 impl HickoryResolver {
-    /// Creates the resolver without sending queries.
-    pub fn new(nameservers: &Nameservers, settings: ResolverSettings) -> Result<Self, ResolverError> {
+    /// Creates the resolver without sending queries: the name servers of `dns.servers`, asked by UDP and by TCP for large
+    /// answers; those of `/etc/resolv.conf` if the key is empty.
+    pub fn new(config: &DnsConfig) -> Result<Self, ResolverError> {
         let failed = |error: NetError| ResolverError(error.to_string());
-        let mut builder = match nameservers {
-            Nameservers::System => TokioResolver::builder_tokio().map_err(failed)?,
-            Nameservers::Explicit(servers) => {
-                let servers = servers.iter().copied().map(nameserver).collect();
-                let config = ResolverConfig::from_parts(None, Vec::new(), servers);
-                TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
-            }
+        let mut builder = if config.servers.is_empty() {
+            TokioResolver::builder_tokio().map_err(failed)?
+        } else {
+            let servers = config.servers.iter().copied().map(nameserver).collect();
+            let parts = ResolverConfig::from_parts(None, Vec::new(), servers);
+            TokioResolver::builder_with_config(parts, TokioRuntimeProvider::default())
         };
         let options = builder.options_mut();
-        options.timeout = settings.timeout;
-        options.attempts = settings.attempts;
+        options.timeout = config.timeout;
+        options.attempts = config.attempts;
         Ok(Self { inner: builder.build().map_err(failed)? })
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns: storage, queries, limits and redaction of traces and recordings; storage, accounting and expiry of kv entries; storage of users;
 //! the metrics registry.
-//! Uses: message, pipeline, store, types.
+//! Uses: config, message, pipeline, store, types.
 //! Used by: daemon.
 //! Never: a delay on the mail path; a sync for a trace or a kv entry.
 //! Start reading at: [`TraceStore`], then [`RecordingStore`], [`KvStores`], [`StoredUsers`], [`MetricsRegistry`].
@@ -24,11 +24,9 @@ pub use kv_store::{
 pub use metrics_registry::{
     METRIC_LABEL_BYTES_MAX, METRIC_LABEL_SETS_MAX, METRIC_LABELS_MAX, METRIC_NAME_BYTES_MAX, METRIC_NAMES_MAX, MetricsRegistry,
 };
-pub use recording_codec::{RECORDING_VERSION, Redaction};
-pub use recording_store::{RECORDING_KEYSPACE, RecordingLimits, RecordingPage, RecordingQueue, RecordingStore};
+pub use recording_codec::RECORDING_VERSION;
+pub use recording_store::{RECORDING_KEYSPACE, RecordingPage, RecordingQueue, RecordingStore};
 pub use redact::redact;
 pub use trace_codec::{RecordDecodeError, TRACE_RECORD_BYTES_MAX, TRACE_RECORD_VERSION};
-pub use trace_store::{
-    LAST_TRANSACTIONS_MAX, SweepResult, TRACE_KEYSPACE, TraceError, TraceLimits, TraceQueryResult, TraceStore,
-};
+pub use trace_store::{LAST_TRANSACTIONS_MAX, SweepResult, TRACE_KEYSPACE, TraceError, TraceQueryResult, TraceStore};
 pub use user_store::{STORED_NAME_BYTES_MAX, STORED_RECORDS_BYTES_MAX, STORED_USERS_MAX, StoredUsers, USERS_KEYSPACE};

@@ -1,6 +1,7 @@
 //! Recording codec: recordings to octets and back, with redaction.
 
 use bytes::{Bytes, BytesMut};
+use waxwing_config::RecordingConfig;
 use waxwing_message::HeaderBlock;
 use waxwing_pipeline::{REDACTED, RecordedBody, Recording};
 
@@ -12,25 +13,16 @@ pub const RECORDING_VERSION: u8 = 2;
 /// ESMTP parameters with values never written: the identity behind a submission (RFC 4954 §5).
 const SECRET_PARAMETERS: [&str; 1] = ["AUTH"];
 
-/// Parts of a transaction excluded from recordings.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Redaction {
-    /// True to leave out the body.
-    pub body: bool,
-    /// Header field names with hidden values.
-    pub headers: Vec<String>,
-}
-
 /// Encodes a recording after redaction.
-pub(crate) fn encode(mut recording: Recording, redaction: &Redaction) -> Bytes {
-    if let (true, RecordedBody::Complete(body)) = (redaction.body, &recording.body) {
+pub(crate) fn encode(mut recording: Recording, config: &RecordingConfig) -> Bytes {
+    if let (true, RecordedBody::Complete(body)) = (config.redact_body, &recording.body) {
         recording.body = RecordedBody::Redacted { size: body.len() as u64 };
     }
-    if let (true, RecordedBody::TooLarge { size }) = (redaction.body, &recording.body) {
+    if let (true, RecordedBody::TooLarge { size }) = (config.redact_body, &recording.body) {
         recording.body = RecordedBody::Redacted { size: *size };
     }
     if let Some(head) = recording.header.take() {
-        recording.header = Some(redact_head(&head, redaction, &mut recording.redacted_headers));
+        recording.header = Some(redact_head(&head, config, &mut recording.redacted_headers));
     }
     for (_, value) in recording.mail_parameters.iter_mut().filter(|(keyword, _)| is_secret(keyword)) {
         *value = Some(REDACTED.to_owned());
@@ -39,7 +31,7 @@ pub(crate) fn encode(mut recording: Recording, redaction: &Redaction) -> Bytes {
     redact_in_place(&mut recording.helo);
     for entry in &mut recording.entries {
         redact_entry(entry);
-        entry.edits.iter_mut().for_each(|edit| redact_edit(edit, &redaction.headers));
+        entry.edits.iter_mut().for_each(|edit| redact_edit(edit, &config.redact_headers));
     }
     // Serialising into memory fails only for types without a form in the encoding; recordings have none.
     postcard::to_extend(&recording, vec![RECORDING_VERSION]).unwrap_or_default().into()
@@ -49,8 +41,8 @@ fn is_secret(keyword: &str) -> bool {
     SECRET_PARAMETERS.iter().any(|secret| keyword.eq_ignore_ascii_case(secret))
 }
 
-fn redact_head(head: &Bytes, redaction: &Redaction, redacted: &mut Vec<String>) -> Bytes {
-    let is_hidden = |name: &str| redaction.headers.iter().any(|hidden| name.eq_ignore_ascii_case(hidden));
+fn redact_head(head: &Bytes, config: &RecordingConfig, redacted: &mut Vec<String>) -> Bytes {
+    let is_hidden = |name: &str| config.redact_headers.iter().any(|hidden| name.eq_ignore_ascii_case(hidden));
     let block = HeaderBlock::parse(head.clone(), false);
     if !block.fields().iter().any(|field| is_hidden(field.name())) {
         return head.clone();
@@ -131,7 +123,11 @@ pub(crate) mod tests {
 
     #[test]
     fn reads_what_it_wrote_and_nothing_else() {
-        let none = Redaction::default();
+        let none = RecordingConfig {
+            redact_body: false,
+            redact_headers: Vec::new(),
+            ..waxwing_config::Config::with_defaults().recording
+        };
         let octets = encode(recording("1h0000000000q"), &none);
         let read = decode(&octets).unwrap();
         assert_eq!((read.header.clone(), read.body.clone()), (recording("x").header, recording("x").body));
@@ -148,7 +144,14 @@ pub(crate) mod tests {
     /// What version 2 looks like on disk. When this fails, the form has changed: raise [`RECORDING_VERSION`].
     #[test]
     fn version_2_is_what_it_was() {
-        let octets = encode(recording("1h0000000000q"), &Redaction::default());
+        let octets = encode(
+            recording("1h0000000000q"),
+            &RecordingConfig {
+                redact_body: false,
+                redact_headers: Vec::new(),
+                ..waxwing_config::Config::with_defaults().recording
+            },
+        );
         assert_eq!(octets.iter().map(|b| format!("{b:02x}")).collect::<String>(), VERSION_2);
     }
 
@@ -164,7 +167,11 @@ pub(crate) mod tests {
 
     #[test]
     fn what_is_redacted_does_not_reach_the_disk() {
-        let redaction = Redaction { body: true, headers: vec!["X-Token".into()] };
+        let redaction = RecordingConfig {
+            redact_body: true,
+            redact_headers: vec!["X-Token".into()],
+            ..waxwing_config::Config::with_defaults().recording
+        };
         let octets = encode(recording("1h0000000000q"), &redaction);
         for secret in [&b"secret"[..], b"c2VjcmV0"] {
             assert!(!octets.windows(secret.len()).any(|window| window == secret));

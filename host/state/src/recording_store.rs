@@ -10,12 +10,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
+use waxwing_config::RecordingConfig;
 use waxwing_pipeline::{Recorder, Recording};
 use waxwing_store::{Batch, Keyspace, Store};
 use waxwing_types::{Clock, QueueId, Timestamp};
 
 use crate::TraceError;
-use crate::recording_codec::{Redaction, decode, encode};
+use crate::recording_codec::{decode, encode};
 
 /// Name of the required keyspace of the store.
 pub const RECORDING_KEYSPACE: &str = "recording";
@@ -27,17 +28,6 @@ const SWEEP_PERIOD: Duration = Duration::from_secs(5);
 const COUNT_ROWS: usize = 256;
 /// Octets of a key: the queue id.
 const KEY_BYTES: u64 = 8;
-
-/// Limits and redaction of recordings.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecordingLimits {
-    /// Maximum octets of keys and recordings.
-    pub bytes_max: u64,
-    /// Maximum age of a recording, from the start of its transaction.
-    pub age_max: Duration,
-    /// Parts never written.
-    pub redaction: Redaction,
-}
 
 /// Page of recordings, newest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,7 +44,7 @@ pub struct RecordingPage {
 pub struct RecordingStore {
     store: Store,
     rows: Keyspace,
-    limits: RecordingLimits,
+    config: RecordingConfig,
     clock: Arc<dyn Clock>,
     /// Stored octets by queue id.
     index: Mutex<BTreeMap<u64, u64>>,
@@ -77,14 +67,14 @@ impl RecordingStore {
     /// Opens the recordings of a store with [`RECORDING_KEYSPACE`]. Reads nothing. Errors if the keyspace is missing.
     pub fn open(
         store: &Store,
-        limits: RecordingLimits,
+        config: RecordingConfig,
         clock: Arc<dyn Clock>,
     ) -> Result<(Arc<Self>, RecordingQueue), TraceError> {
         let (line, waiting) = mpsc::channel(RECORDING_QUEUE_MAX);
         let this = Self {
             rows: store.keyspace(RECORDING_KEYSPACE)?,
             store: store.clone(),
-            limits,
+            config,
             clock,
             index: Mutex::default(),
             bytes: AtomicU64::new(0),
@@ -187,9 +177,9 @@ impl RecordingStore {
 
     fn write(&self, recording: Recording) {
         let Ok(id) = recording.id.parse::<QueueId>() else { return };
-        let value = encode(recording, &self.limits.redaction);
+        let value = encode(recording, &self.config);
         let size = KEY_BYTES + value.len() as u64;
-        if size > self.limits.bytes_max {
+        if size > self.config.bytes_max {
             return;
         }
         let mut batch = Batch::default();
@@ -214,7 +204,7 @@ impl RecordingStore {
         let mut index = self.index.lock();
         while let Some((&id, &size)) = index.first_key_value() {
             let id = QueueId::from_u64(id);
-            if self.bytes() <= self.limits.bytes_max && !self.is_expired(id) {
+            if self.bytes() <= self.config.bytes_max && !self.is_expired(id) {
                 return;
             }
             index.remove(&id.as_u64());
@@ -225,7 +215,7 @@ impl RecordingStore {
 
     fn is_expired(&self, id: QueueId) -> bool {
         let now: Timestamp = self.clock.now();
-        now.since(id.created_at()) > self.limits.age_max
+        now.since(id.created_at()) > self.config.age_max
     }
 }
 

@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use waxwing_config::TraceConfig;
 use waxwing_pipeline::{Trace, TraceRecord};
 use waxwing_store::{Batch, Keyspace, Store, StoreError};
 use waxwing_types::{QueueId, Timestamp};
@@ -25,15 +25,6 @@ const KEY_BYTES: usize = 20;
 const SWEEP_ROWS: usize = 512;
 /// Maximum number of records returned for one transaction.
 const QUERY_RECORDS_MAX: usize = 1000;
-
-/// Limits of the trace store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TraceLimits {
-    /// Maximum octets of keys and records.
-    pub bytes_max: u64,
-    /// Maximum age of a record.
-    pub age_max: Duration,
-}
 
 /// Error of reading or sweeping traces.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -68,7 +59,7 @@ pub struct TraceQueryResult {
 pub struct TraceStore {
     store: Store,
     rows: Keyspace,
-    limits: TraceLimits,
+    limits: TraceConfig,
     /// Counter to separate records of one millisecond.
     record_number: AtomicU32,
     /// True after counting the octets of earlier runs.
@@ -84,7 +75,7 @@ pub struct TraceStore {
 impl TraceStore {
     /// Opens the traces of a store with [`TRACE_KEYSPACE`]. Reads nothing: the first sweep counts. Errors if the keyspace is
     /// missing.
-    pub fn open(store: &Store, limits: TraceLimits) -> Result<Self, TraceError> {
+    pub fn open(store: &Store, limits: TraceConfig) -> Result<Self, TraceError> {
         Ok(Self {
             rows: store.keyspace(TRACE_KEYSPACE)?,
             store: store.clone(),
@@ -282,6 +273,8 @@ impl TraceKey {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use waxwing_store::StoreOptions;
     use waxwing_types::QueueIdGenerator;
 
@@ -296,13 +289,13 @@ mod tests {
         dir: tempfile::TempDir,
     }
 
-    fn open(dir: tempfile::TempDir, limits: TraceLimits) -> Bench {
+    fn open(dir: tempfile::TempDir, limits: TraceConfig) -> Bench {
         let store = Store::open(dir.path(), &StoreOptions::new(&[TRACE_KEYSPACE])).unwrap();
         let traces = Arc::new(TraceStore::open(&store, limits).unwrap());
         Bench { traces, store, ids: QueueIdGenerator::default(), dir }
     }
 
-    const WIDE: TraceLimits = TraceLimits { bytes_max: u64::MAX, age_max: Duration::MAX };
+    const WIDE: TraceConfig = TraceConfig { bytes_max: u64::MAX, age_max: Duration::MAX };
 
     impl Bench {
         fn record(&self, id: QueueId, at: u64, result: &str) {
@@ -351,7 +344,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_oldest_go_when_there_are_too_many_octets() {
-        let bench = open(tempfile::tempdir().unwrap(), TraceLimits { bytes_max: 10_000, age_max: Duration::MAX });
+        let bench = open(tempfile::tempdir().unwrap(), TraceConfig { bytes_max: 10_000, age_max: Duration::MAX });
         let ids: Vec<QueueId> = (0..2000).map(|n| bench.begin(START + n)).collect();
         bench.flush().await;
         let before = bench.traces.bytes();
@@ -366,7 +359,7 @@ mod tests {
 
     #[tokio::test]
     async fn old_ones_go_also_when_they_come_late() {
-        let bench = open(tempfile::tempdir().unwrap(), TraceLimits { bytes_max: u64::MAX, age_max: Duration::from_secs(60) });
+        let bench = open(tempfile::tempdir().unwrap(), TraceConfig { bytes_max: u64::MAX, age_max: Duration::from_secs(60) });
         let old = bench.begin(START);
         let young = bench.begin(START + 50_000);
         bench.flush().await;
@@ -389,7 +382,7 @@ mod tests {
         let bytes = bench.traces.bytes();
         let Bench { traces, store, dir, .. } = bench;
         drop((traces, store));
-        let bench = open(dir, TraceLimits { bytes_max: bytes / 2, age_max: Duration::MAX });
+        let bench = open(dir, TraceConfig { bytes_max: bytes / 2, age_max: Duration::MAX });
         assert_eq!(bench.traces.last(5).unwrap().records.len(), 1);
         bench.traces.sweep(Timestamp::from_millis(START)).await.unwrap();
         assert!(bench.traces.bytes() <= bytes / 2 && bench.traces.bytes() > bytes / 2 - 200);

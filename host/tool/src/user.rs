@@ -158,7 +158,7 @@ impl UserBackends {
         let open = |source: &UserSourceConfig| UserBackend::open(source, owner, options);
         let others = others.iter().map(open).collect::<Result<_, _>>()?;
         let default = PasswordPolicy { cost: PasswordCost::default(), scram: true };
-        let keeping = config.as_ref().map_or(default, |(config, _)| PasswordPolicy::from_config(config));
+        let keeping = config.as_ref().map_or(default, |(config, _)| PasswordPolicy::from_config(&config.auth));
         Ok(Self { first: open(first)?, others, password_policy: keeping })
     }
 

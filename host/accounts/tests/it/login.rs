@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use waxwing_accounts::{LoginCache, LoginSettings, PasswordCost, PasswordPolicy, SaslAuthenticator, Users};
+use waxwing_accounts::{LoginCache, PasswordCost, SaslAuthenticator, Users};
 use waxwing_auth::{ARGON2_SALT_BYTES, ScramKeys, StoredPassword};
+use waxwing_config::AuthConfig;
 use waxwing_config::UserSourceConfig;
 use waxwing_pipeline::{AddressClassifier, AuthProgress, Authenticator as _, Context, Pipeline};
 use waxwing_types::{Address, AddressClass, Clock, ManualClock, Source, TlsSession};
@@ -31,14 +32,16 @@ struct Site {
 
 const FAILURES: u32 = 3;
 
-fn settings() -> LoginSettings {
-    LoginSettings {
-        plaintext_networks: Vec::new(),
-        password_policy: PasswordPolicy { cost: CHEAP, scram: false },
-        rehash: false,
-        failure_delay: Duration::ZERO,
-        failure_limit: FAILURES,
-        failure_time: Duration::from_secs(600),
+fn settings() -> AuthConfig {
+    AuthConfig {
+        password_argon2_memory: u64::from(CHEAP.memory_kib) * 1024,
+        password_argon2_passes: CHEAP.passes,
+        password_argon2_lanes: CHEAP.lanes,
+        password_scram: false,
+        password_rehash: false,
+        smtpd_sasl_failure_delay: Duration::ZERO,
+        smtpd_sasl_failure_limit: FAILURES,
+        ..AuthConfig::default()
     }
 }
 
@@ -54,7 +57,7 @@ fn site(scram: bool) -> Site {
     site_of(&anna(scram), settings())
 }
 
-fn site_of(users: &str, settings: LoginSettings) -> Site {
+fn site_of(users: &str, settings: AuthConfig) -> Site {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("users");
     std::fs::write(&file, users).unwrap();
@@ -169,12 +172,15 @@ async fn an_address_that_fails_often_is_refused_by_the_next_configuration_too() 
     let desk = |settings| SaslAuthenticator::new(users(), settings, &site.memory, Arc::clone(&site.pipeline)).unwrap();
     let tls = TlsSession::default();
     assert!(desk(settings()).begin("PLAIN", CLIENT, Some(&tls)).is_err_and(|reply| reply.code() == 454));
-    assert!(desk(LoginSettings { failure_limit: 0, ..settings() }).begin("PLAIN", CLIENT, Some(&tls)).is_ok(), "no limit");
+    assert!(
+        desk(AuthConfig { smtpd_sasl_failure_limit: 0, ..settings() }).begin("PLAIN", CLIENT, Some(&tls)).is_ok(),
+        "no limit"
+    );
 }
 
 #[tokio::test]
 async fn a_failure_waits_and_a_success_does_not() {
-    let site = site_of(&anna(false), LoginSettings { failure_delay: Duration::from_millis(300), ..settings() });
+    let site = site_of(&anna(false), AuthConfig { smtpd_sasl_failure_delay: Duration::from_millis(300), ..settings() });
     let wrong = tokio::time::timeout(Duration::from_millis(200), site.plain(b"\0anna\0wrong")).await;
     assert!(wrong.is_err());
     assert_eq!(code(&site.plain(b"\0anna\0wrong").await), 535);
@@ -183,7 +189,7 @@ async fn a_failure_waits_and_a_success_does_not() {
 
 #[tokio::test]
 async fn old_records_are_renewed_at_a_login_and_keys_are_added() {
-    let rehash = LoginSettings { rehash: true, password_policy: PasswordPolicy { cost: CHEAP, scram: true }, ..settings() };
+    let rehash = AuthConfig { password_rehash: true, password_scram: true, ..settings() };
     let dear =
         StoredPassword::new_argon2id("right", &[1; ARGON2_SALT_BYTES], PasswordCost { passes: 2, ..CHEAP }).unwrap().to_text();
     let up_to_date = StoredPassword::new_argon2id("right", &[1; ARGON2_SALT_BYTES], CHEAP).unwrap().to_text();
@@ -208,8 +214,7 @@ async fn old_records_are_renewed_at_a_login_and_keys_are_added() {
 #[tokio::test]
 async fn without_rehash_and_without_need_the_file_stays() {
     for (users, rehash) in [("anna:{PLAIN}right\n", false), (anna(true).as_str(), true)] {
-        let site =
-            site_of(users, LoginSettings { rehash, password_policy: PasswordPolicy { cost: CHEAP, scram: true }, ..settings() });
+        let site = site_of(users, AuthConfig { password_rehash: rehash, password_scram: true, ..settings() });
         assert_eq!(code(&site.plain(b"\0anna\0right").await), 235);
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert_eq!(std::fs::read_to_string(site.file()).unwrap(), users);
@@ -218,7 +223,7 @@ async fn without_rehash_and_without_need_the_file_stays() {
 
 #[tokio::test]
 async fn that_a_record_cannot_be_renewed_does_not_matter_to_the_login() {
-    let site = site_of("anna:{PLAIN}right\n", LoginSettings { rehash: true, ..settings() });
+    let site = site_of("anna:{PLAIN}right\n", AuthConfig { password_rehash: true, ..settings() });
     std::fs::remove_file(site.file()).unwrap();
     std::fs::create_dir(site.file()).unwrap();
     for _ in 0..3 {

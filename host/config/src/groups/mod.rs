@@ -23,3 +23,22 @@ pub use smtpd::SmtpdConfig;
 pub use tls::TlsConfig;
 pub use transports::TransportsConfig;
 pub use verify::AddressVerifyConfig;
+
+use crate::Config;
+
+macro_rules! defaults {
+    ($($field:ident: $Group:ident),+ $(,)?) => { $(
+        impl Default for $Group {
+            /// Returns the values of an empty file, see [`Config::with_defaults`].
+            fn default() -> Self {
+                Config::with_defaults().$field
+            }
+        }
+    )+ };
+}
+
+defaults! {
+    general: GeneralConfig, domains: DomainsConfig, smtpd: SmtpdConfig, guard: GuardConfig, policy: PolicyConfig,
+    verify: AddressVerifyConfig, transports: TransportsConfig, queue: QueueConfig, smtp: SmtpConfig, auth: AuthConfig,
+    tls: TlsConfig,
+}

@@ -1,12 +1,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use waxwing_config::HostEnvironment;
+use waxwing_config::{HostEnvironment, RecordingConfig, TraceConfig};
 use waxwing_control::{PasswordRecordText, USER_PAGE_MAX, UserStatus};
 use waxwing_pipeline::{Trace, TraceRecord, UserChange};
 use waxwing_queue::{EmbeddedSpool, SpoolSettings};
 use waxwing_spool::{NewBody, NewMessage, NextState, Settlement};
-use waxwing_state::{RECORDING_KEYSPACE, RecordingLimits, Redaction, StoredUsers, TRACE_KEYSPACE, TraceLimits, USERS_KEYSPACE};
+use waxwing_state::{RECORDING_KEYSPACE, StoredUsers, TRACE_KEYSPACE, USERS_KEYSPACE};
 use waxwing_store::{Store, StoreOptions};
 use waxwing_types::{
     Address, AddressClass, BodyType, Clock, EnhancedCode, ManualClock, Origin, Recipient, ReversePath, Source, Status,
@@ -37,7 +37,7 @@ async fn bench() -> Bench {
     let mut settings = SpoolSettings::new(1 << 20, Arc::clone(&clock) as _);
     settings.queue_minfree = 0;
     let spool = EmbeddedSpool::open(&store, &dir.path().join("bodies"), settings).await.unwrap();
-    let limits = TraceLimits { bytes_max: 1 << 20, age_max: Duration::from_secs(1000) };
+    let limits = TraceConfig { bytes_max: 1 << 20, age_max: Duration::from_secs(1000) };
     let facts = HostEnvironment { hostname: "h.example".into(), is_root: false, path_exists: |_| false };
     let info = DaemonInfo { version: "1".into(), pid: 7, hostname: "h.example".into(), started_at: Timestamp::default() };
     let text = "[plugins.cleanup]\nenabled = false\n[plugins.aliases]\nenabled = false\n";
@@ -47,7 +47,13 @@ async fn bench() -> Bench {
     let loaded =
         crate::plugins::load(&config, &accounts, &shared, |_| None, waxwing_sandbox::HostServices::default()).await.unwrap();
     let pipeline = Arc::new(Pipeline::new(Vec::new(), Arc::new(NoClass), shared));
-    let kept = RecordingLimits { bytes_max: 1 << 20, age_max: Duration::from_secs(1000), redaction: Redaction::default() };
+    let kept = RecordingConfig {
+        enabled: true,
+        bytes_max: 1 << 20,
+        age_max: Duration::from_secs(1000),
+        redact_body: false,
+        redact_headers: Vec::new(),
+    };
     let (recordings, waiting) = RecordingStore::open(&store, kept, Arc::clone(&clock) as _).unwrap();
     drop(waxwing_net::spawn("recordings", Arc::clone(&recordings).run(waiting)));
     let desk = AdminService {

@@ -360,7 +360,7 @@ async fn a_probe_hears_what_the_next_hop_says_and_sends_nothing() {
     let settings = smtp_settings(address.port(), TlsLevel::None, None);
     let transport =
         SmtpTransport::new(settings, Arc::new(FakeResolver(HashMap::new())), Arc::new(ManualClock::default()), shutdown);
-    let routes = RouteSettings {
+    let routes = waxwing_config::TransportsConfig {
         transport_maps: to_port(address.port()),
         relayhost: None,
         local_transport: Route::for_transport("local"),

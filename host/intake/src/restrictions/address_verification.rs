@@ -45,7 +45,7 @@ impl RestrictionEvaluator<'_> {
     /// Verifies the sender address, except `<>` and the sender of address probes.
     pub(super) async fn reject_unverified_sender(&mut self, rule: &Restriction) -> RestrictionDecision {
         let Some(sender) = self.request.sender else { return RestrictionDecision::Dunno };
-        let is_probe = self.policy.verifier.as_ref().is_some_and(|v| v.settings.address_verify_sender == *sender);
+        let is_probe = self.policy.verifier.as_ref().is_some_and(|v| v.config.address_verify_sender == *sender);
         match sender {
             ReversePath::Address(address) if !is_probe => self.check_verified(address, VerifyRole::Sender, rule).await,
             ReversePath::Address(_) | ReversePath::Null => RestrictionDecision::Dunno,
@@ -56,8 +56,8 @@ impl RestrictionEvaluator<'_> {
         // No verifier exists in `waxwing plugin test` and `waxwing replay`.
         let Some(verifier) = self.policy.verifier.clone() else { return RestrictionDecision::Dunno };
         let (about, consequence, detail) = match role {
-            VerifyRole::Recipient => (RestrictionSubject::Recipient, verifier.settings.recipient, 1),
-            VerifyRole::Sender => (RestrictionSubject::Sender, verifier.settings.sender, 7),
+            VerifyRole::Recipient => (RestrictionSubject::Recipient, verifier.unverified_action(role), 1),
+            VerifyRole::Sender => (RestrictionSubject::Sender, verifier.unverified_action(role), 7),
         };
         let result = match self.locate(address).await {
             Ok(AddressLocation::Local { exists: true }) => ProbeResult::Deliverable,

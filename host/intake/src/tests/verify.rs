@@ -9,7 +9,7 @@ use waxwing_types::{Disposition, EnhancedCode, Status};
 
 use super::policy::{Dns, heard, policy_and_config};
 use super::*;
-use crate::{Verifier, VerifySettings};
+use crate::Verifier;
 
 /// Another server: what it says is in the local part. It answers as often as it has been let.
 struct Server {
@@ -97,7 +97,8 @@ async fn verifying(text: &str, plugins: Vec<(Fake, FaultPolicy)>) -> Verifying {
     let server = Arc::new(Server { asked: Mutex::default(), says, turns: Semaphore::new(1000) });
     let (pairs, clock) = (Arc::new(Pairs::default()), Arc::new(ManualClock::default()));
     let (policy, config) = policy_and_config(text, &[], Dns::default());
-    let verifier = Verifier::new(VerifySettings::from_config(&config), server.clone(), pairs.clone(), clock.clone());
+    let verifier =
+        Verifier::new(config.verify.clone(), config.smtp.smtp_helo_name.clone(), server.clone(), pairs.clone(), clock.clone());
     let house = house_with(plugins, policy.with_verifier(verifier)).await;
     Verifying { house, server, pairs, clock }
 }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use waxwing_config::AddressVerifyConfig;
 use waxwing_types::Timestamp;
 
-use super::{PROBE_INTERVAL_MIN, ProbeResult, VerifySettings};
+use super::{PROBE_INTERVAL_MIN, ProbeResult};
 
 /// Maximum bytes of stored reply text.
 pub(super) const REPLY_TEXT_BYTES_MAX: usize = 300;
@@ -23,7 +24,7 @@ pub(super) struct CachedProbe {
 
 impl CachedProbe {
     /// Remaining time until the entry expires.
-    pub(super) fn remaining_ttl(&self, settings: &VerifySettings, now: Timestamp) -> Duration {
+    pub(super) fn remaining_ttl(&self, settings: &AddressVerifyConfig, now: Timestamp) -> Duration {
         let lifetime = match self.result {
             ProbeResult::Deliverable => settings.address_verify_positive_expire_time,
             ProbeResult::Undeliverable(_) => settings.address_verify_negative_expire_time,
@@ -33,7 +34,7 @@ impl CachedProbe {
     }
 
     /// Returns whether the entry is due for a refresh.
-    pub(super) fn is_stale(&self, settings: &VerifySettings, now: Timestamp) -> bool {
+    pub(super) fn is_stale(&self, settings: &AddressVerifyConfig, now: Timestamp) -> bool {
         let refresh_after = match self.result {
             ProbeResult::Deliverable => settings.address_verify_positive_refresh_time,
             ProbeResult::Undeliverable(_) => settings.address_verify_negative_refresh_time,

@@ -7,7 +7,8 @@ use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::rdata::MX;
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use tokio::net::UdpSocket;
-use waxwing_net::{HickoryResolver, Nameservers, ResolverSettings, spawn};
+use waxwing_config::{Config, DnsConfig};
+use waxwing_net::{HickoryResolver, spawn};
 use waxwing_pipeline::{DnsError, MxHost, Resolver as _};
 
 /// Answers by the first label of the name asked for.
@@ -46,7 +47,7 @@ async fn resolver() -> HickoryResolver {
             socket.send_to(&reply(&query).to_vec().unwrap(), peer).await.unwrap();
         }
     });
-    HickoryResolver::new(&Nameservers::Explicit(vec![address]), ResolverSettings::default()).unwrap()
+    HickoryResolver::new(&DnsConfig { servers: vec![address], ..Config::with_defaults().dns }).unwrap()
 }
 
 #[tokio::test]

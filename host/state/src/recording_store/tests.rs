@@ -15,7 +15,7 @@ struct Bench {
 fn open(dir: tempfile::TempDir, bytes_max: u64, age_max: Duration) -> Bench {
     let store = Store::open(dir.path(), &StoreOptions::new(&[RECORDING_KEYSPACE])).unwrap();
     let clock = Arc::new(ManualClock::default());
-    let limits = RecordingLimits { bytes_max, age_max, redaction: Redaction { body: true, headers: Vec::new() } };
+    let limits = RecordingConfig { enabled: true, bytes_max, age_max, redact_body: true, redact_headers: Vec::new() };
     let (recordings, waiting) = RecordingStore::open(&store, limits, Arc::clone(&clock) as _).unwrap();
     let task = tokio::task::spawn_local(Arc::clone(&recordings).run(waiting));
     Bench { recordings, clock, ids: QueueIdGenerator::default(), task, dir }
