@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use waxwing_spool::transition::{Transition, UnitCommand, UnitTarget};
 use waxwing_spool::{
     BodySink, DueKey, Lease, ListKey, ListPage, MessageDetail, NewMessage, NewUnits, Reservation, Settlement, ShardId, Spool,
     SpoolError, SpoolStats, Unit,
@@ -204,6 +205,16 @@ impl Spool for EmbeddedSpool {
 
     async fn settle(&self, lease: &Lease, settle: Settlement) -> Result<Option<Unit>, SpoolError> {
         self.0.settle(lease, settle).await
+    }
+
+    async fn apply_command(
+        &self,
+        lease: &Lease,
+        target: UnitTarget,
+        command: UnitCommand,
+        now: Timestamp,
+    ) -> Result<Transition, SpoolError> {
+        self.0.apply_command(lease, target, &command, now).await
     }
 
     fn new_units(&self, _shard: ShardId) -> NewUnits {

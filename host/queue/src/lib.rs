@@ -19,6 +19,7 @@ mod blocking;
 mod body;
 mod body_files;
 mod codec;
+mod command;
 mod compaction;
 mod disk_space;
 mod embedded;

@@ -111,7 +111,7 @@ impl SpoolInner {
     }
 }
 
-fn due_state(key: DueKey, record: &[u8]) -> (Option<Unit>, UnitState) {
+pub(crate) fn due_state(key: DueKey, record: &[u8]) -> (Option<Unit>, UnitState) {
     match decode_unit(key, record) {
         Ok(unit) if unit.attempts == 0 => (Some(unit), UnitState::Incoming),
         Ok(unit) => (Some(unit), UnitState::Deferred),
@@ -119,7 +119,7 @@ fn due_state(key: DueKey, record: &[u8]) -> (Option<Unit>, UnitState) {
     }
 }
 
-fn suspended_state(key: &[u8], id: QueueId, number: u16, record: &[u8]) -> (Option<Unit>, UnitState) {
+pub(crate) fn suspended_state(key: &[u8], id: QueueId, number: u16, record: &[u8]) -> (Option<Unit>, UnitState) {
     match decode_suspended(key, id, number, record) {
         Ok(SuspendedUnit::Held { reason, unit }) => (Some(unit), UnitState::Hold(reason)),
         Ok(SuspendedUnit::CorruptMessage { detail, unit }) => (Some(unit), UnitState::Corrupt(detail)),

@@ -69,10 +69,15 @@ impl NewUnitChannel {
     }
 
     pub(crate) fn note_overflow(&self, key: DueKey) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+        self.request_rescan(key);
+    }
+
+    /// Asks the owner to scan from the key on.
+    pub(crate) fn request_rescan(&self, key: DueKey) {
         let mut overflow = self.overflow.lock();
         *overflow = Some(overflow.map_or(key, |other| other.min(key)));
         drop(overflow);
-        self.dropped.fetch_add(1, Ordering::Relaxed);
         self.wake.notify_one();
     }
 

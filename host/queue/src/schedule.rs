@@ -47,6 +47,9 @@ impl UnitCounts {
     }
 }
 
+/// Queue id, number and version of a unit; version 0 stands for a record that cannot be read.
+pub(crate) type UnitVersion = (QueueId, u16, u64);
+
 pub(crate) struct Schedule {
     /// Tracked keys with their versions: inserted by this process, being written or due.
     tracked: BTreeMap<DueKey, u64>,
@@ -62,7 +65,7 @@ pub(crate) struct Schedule {
     open_units: HashMap<QueueId, u16>,
     /// Units being settled. The new version of a unit may be in the index before the settlement that wrote the version
     /// returns.
-    settling: HashSet<(QueueId, u16, u64)>,
+    settling: HashSet<UnitVersion>,
     pub(crate) counts: UnitCounts,
     pub(crate) enqueued: u64,
     pub(crate) settled: u64,
@@ -147,24 +150,24 @@ impl Schedule {
     }
 
     /// Closes a unit; returns whether the unit was the last of its message.
-    pub(crate) fn close_unit(&mut self, unit: &Unit) -> bool {
-        let Some(open) = self.open_units.get_mut(&unit.id) else { return true };
+    pub(crate) fn close_unit(&mut self, id: QueueId) -> bool {
+        let Some(open) = self.open_units.get_mut(&id) else { return true };
         *open -= 1;
         let last = *open == 0;
         if last {
-            self.open_units.remove(&unit.id);
+            self.open_units.remove(&id);
         }
         last
     }
 
     /// Starts the settlement of a unit; returns `false` if the unit is being settled already.
-    pub(crate) fn begin_settle(&mut self, unit: &Unit) -> bool {
-        self.settling.insert((unit.id, unit.number, unit.version))
+    pub(crate) fn begin_settle(&mut self, unit: UnitVersion) -> bool {
+        self.settling.insert(unit)
     }
 
     /// Ends the settlement of a unit.
-    pub(crate) fn end_settle(&mut self, unit: &Unit) {
-        self.settling.remove(&(unit.id, unit.number, unit.version));
+    pub(crate) fn end_settle(&mut self, unit: UnitVersion) {
+        self.settling.remove(&unit);
     }
 
     /// Adds the state record to a batch about to be submitted, if a key lies below the stored cursor or the interval has

@@ -2,6 +2,7 @@
 
 use waxwing_spool::{Lease, NextState, Settlement, SpoolError, Unit};
 use waxwing_store::{Batch, Urgency, crash_point};
+use waxwing_types::QueueId;
 
 use crate::error::unavailable;
 use crate::file_body::body_file_name;
@@ -11,16 +12,17 @@ use crate::record::{RecordBody, SuspendedUnit, decode_unit, encode_suspended, en
 use crate::schedule::Schedule;
 
 /// Octets counted for the deletions of a settled unit.
-const DELETIONS_BYTES: usize = 512;
+pub(crate) const DELETIONS_BYTES: usize = 512;
 
 impl SpoolInner {
     pub(crate) async fn settle(&self, lease: &Lease, settle: Settlement) -> Result<Option<Unit>, SpoolError> {
         self.check_lease(lease)?;
         settle.check()?;
         let unit = settle.unit.clone();
+        let version = (unit.id, unit.number, unit.version);
         let tracked = {
             let mut schedule = self.schedule.lock();
-            if !schedule.begin_settle(&unit) {
+            if !schedule.begin_settle(version) {
                 return Err(SpoolError::Conflict);
             }
             schedule.tracked_version(unit.due_key())
@@ -28,7 +30,7 @@ impl SpoolInner {
         let (submitted, prepared) = match self.submit_settlement(tracked, settle).await {
             Ok(submitted) => submitted,
             Err(error) => {
-                self.schedule.lock().end_settle(&unit);
+                self.schedule.lock().end_settle(version);
                 return Err(error);
             }
         };
@@ -42,7 +44,7 @@ impl SpoolInner {
         if let Some(file) = submitted.file {
             self.unlink_body_file(file).await;
         }
-        self.schedule.lock().end_settle(&unit);
+        self.schedule.lock().end_settle(version);
         Ok(submitted.unit)
     }
 
@@ -65,7 +67,7 @@ impl SpoolInner {
         // Only at submission is it known whether the unit is the last of its message: units of a message settle
         // concurrently.
         let file =
-            if unit.has_body_file && matches!(after, NextState::Removed) { self.body_file_name(&unit).await? } else { None };
+            if unit.has_body_file && matches!(after, NextState::Removed) { self.body_file_name(unit.id).await? } else { None };
         let next = Unit { recipients: remaining, attempts, version: unit.version.wrapping_add(1), ..unit.clone() };
         let settled = SettledUnit::from_next_state(after, next, &unit, &mut batch, self);
         let permit = self.store.reserve(batch.bytes() + DELETIONS_BYTES).await.map_err(unavailable)?;
@@ -101,8 +103,8 @@ impl SpoolInner {
 
     /// Returns the name of the message's body file. Without a readable record the cleanup at the next start removes the
     /// file.
-    async fn body_file_name(&self, unit: &Unit) -> Result<Option<String>, SpoolError> {
-        let (message, id) = (self.message.clone(), unit.id);
+    pub(crate) async fn body_file_name(&self, id: QueueId) -> Result<Option<String>, SpoolError> {
+        let message = self.message.clone();
         let record = self.bodies.blocking.run(move || message.get(&id.to_key())).await?.map_err(unavailable)?;
         let message = record.and_then(|record| crate::record::decode_message(id, &record).ok());
         Ok(message.and_then(|message| match message.body {
@@ -112,7 +114,7 @@ impl SpoolInner {
     }
 
     /// Removes the body file of a message after the removal is synced.
-    async fn unlink_body_file(&self, name: String) {
+    pub(crate) async fn unlink_body_file(&self, name: String) {
         let files = self.bodies.files.clone();
         let unlink = move || {
             crash_point("queue.before_unlink");
@@ -174,7 +176,7 @@ impl SettledUnit {
         let count = schedule.counts.due_mut(old.attempts);
         *count = count.saturating_sub(1);
         match self {
-            Self::Removed => return schedule.close_unit(old),
+            Self::Removed => return schedule.close_unit(old.id),
             Self::Due(next) => {
                 schedule.insert(next);
                 *schedule.counts.due_mut(next.attempts) += 1;

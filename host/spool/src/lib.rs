@@ -1,7 +1,8 @@
 //! Interface between the server and the engine that keeps its queue of messages.
 //!
 //! Owns: the trait [`Spool`] with its types: messages to be enqueued, delivery units, leases of shards, settlements, the
-//! operator's commands, the queue listing, errors; the interfaces of an engine's bodies, reservations and notifications.
+//! operator's commands, the queue listing, errors; the interfaces of an engine's bodies, reservations and notifications; the
+//! engine in memory.
 //! Uses: pipeline, types.
 //! Used by: daemon, delivery, intake, queue.
 //! Never: a store, a file, a runtime; knowledge of a particular engine.
@@ -12,6 +13,7 @@ mod body;
 mod error;
 mod lease;
 mod listing_types;
+mod memory;
 mod new_message;
 mod new_units;
 mod prepared;
@@ -24,6 +26,7 @@ pub use body::{BODY_INLINE_BYTES_MAX, BodySink, EngineBody, NewBody};
 pub use error::SpoolError;
 pub use lease::{Lease, ShardId};
 pub use listing_types::{ListEntry, ListKey, ListMessage, ListPage, MessageDetail, SpoolStats, UnitState};
+pub use memory::{MemorySpool, MemorySpoolSettings};
 pub use new_message::{HEADER_BLOCK_BYTES_MAX, NewMessage};
 pub use new_units::{NewUnit, NewUnitSource, NewUnits};
 pub use prepared::{store_body, store_prepared};

@@ -14,6 +14,7 @@ use crate::listing_types::{ListKey, ListPage, MessageDetail, SpoolStats};
 use crate::new_message::NewMessage;
 use crate::new_units::NewUnits;
 use crate::reservation::Reservation;
+use crate::transition::{Transition, UnitCommand, UnitTarget};
 use crate::unit::{DueKey, Settlement, Unit};
 
 /// Durable queue of messages. Each message has at least one unit of at most [`UNIT_RECIPIENTS_MAX`] recipients, and each
@@ -70,11 +71,23 @@ pub trait Spool: Send + Sync {
     /// the restart.
     async fn settle(&self, lease: &Lease, settle: Settlement) -> Result<Option<Unit>, SpoolError>;
 
+    /// Applies an operator's command to a unit in an atomic step, by [`transition::apply`](crate::transition::apply). Synced on
+    /// return. [`SpoolError::Conflict`] if no unit of this version is at the position, or if the unit is being settled; an
+    /// attempt under way cannot be settled afterwards. A unit that becomes due resolves [`Spool::rescan_from`]. Poll the
+    /// future to completion.
+    async fn apply_command(
+        &self,
+        lease: &Lease,
+        target: UnitTarget,
+        command: UnitCommand,
+        now: Timestamp,
+    ) -> Result<Transition, SpoolError>;
+
     /// Returns the receiver of [`NewUnit`](crate::NewUnit) notifications of a shard. A second call gets a closed receiver.
     /// Notifications are dropped when the owner lags behind; then [`Spool::rescan_from`] resolves.
     fn new_units(&self, shard: ShardId) -> NewUnits;
 
-    /// Resolves after notifications of the shard were dropped, with a key not above any of the dropped units. Units from
+    /// Resolves after notifications of the shard were dropped or a command made a unit due, with a key not above these units. Units from
     /// the key on must be scanned again, including units that the owner already has.
     async fn rescan_from(&self, shard: ShardId) -> DueKey;
 

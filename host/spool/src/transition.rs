@@ -2,7 +2,7 @@
 
 use waxwing_types::Timestamp;
 
-use crate::listing_types::UnitState;
+use crate::listing_types::{ListKey, UnitState};
 use crate::unit::Unit;
 
 /// Operator's command for a unit.
@@ -22,6 +22,15 @@ pub enum UnitCommand {
     Delete,
     /// Makes a unit that waits for its next attempt due now. A unit on hold stays on hold.
     Flush,
+}
+
+/// Unit that a command is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnitTarget {
+    /// Position of the unit in the queue listing.
+    pub key: ListKey,
+    /// Version of the unit as read; `None` for a unit whose record cannot be read, which can only be deleted.
+    pub version: Option<u64>,
 }
 
 /// State of a unit after a command. A changed unit has the next version.
