@@ -12,17 +12,17 @@ use tokio::net::TcpListener;
 use waxwing_config::Route;
 use waxwing_net::{SessionHandler, Shutdown, ShutdownTrigger, TlsConnector, TlsMode, drive, spawn};
 use waxwing_pipeline::{
-    AddressClassifier, Binding, DnsError, DnsRecords, EventSink, InternalMessage, MxHost, Pipeline, Placement, PreparedMessage,
-    Resolver, Submit, SubmitError, Trace, TraceRecord, Transport,
+    Binding, DnsError, EventSink, InternalMessage, MxHost, Pipeline, Placement, PreparedMessage, Submit, SubmitError, Trace,
+    TraceRecord, Transport,
 };
 use waxwing_queue::{EmbeddedSpool, KEYSPACES, SpoolSettings};
 use waxwing_smtp::server::{ServerAnswer, ServerQuestion};
 use waxwing_smtp::{ClientSettings, ServerSession, ServerSettings};
 use waxwing_spool::{NewBody, NewMessage, Spool};
 use waxwing_store::{Store, StoreOptions};
+use waxwing_testkit::{FakeResolver, FixedClassifier};
 use waxwing_types::{
-    Address, AddressClass, BodyType, Clock, Envelope, ManualClock, Origin, Recipient, Reply, ReversePath, Source, Tags,
-    Timestamp, TlsLevel,
+    Address, BodyType, Clock, Envelope, ManualClock, Origin, Recipient, Reply, ReversePath, Source, Tags, Timestamp, TlsLevel,
 };
 
 use super::*;
@@ -103,33 +103,6 @@ async fn remote(words: ReplyScript, clock: Arc<dyn Clock>, shutdown: Shutdown) -
         }
     }));
     (address, seen)
-}
-
-struct FakeResolver(HashMap<&'static str, Result<Vec<MxHost>, DnsError>>);
-
-#[async_trait]
-impl Resolver for FakeResolver {
-    async fn mx(&self, domain: &str) -> Result<Vec<MxHost>, DnsError> {
-        self.0.get(domain).cloned().unwrap_or(Err(DnsError::NoSuchName))
-    }
-    async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, DnsError> {
-        match host {
-            "broken.test" => Ok(vec![IpAddr::from([127, 0, 0, 2])]),
-            "nowhere.test" => Err(DnsError::NoSuchName),
-            _ => Ok(vec![IpAddr::from([127, 0, 0, 1])]),
-        }
-    }
-    async fn records(&self, _: &str, _: u16) -> Result<DnsRecords, DnsError> {
-        Err(DnsError::NoData)
-    }
-}
-
-struct RemoteClassifier;
-
-impl AddressClassifier for RemoteClassifier {
-    fn class_of(&self, _: &Address) -> AddressClass {
-        AddressClass::Remote
-    }
 }
 
 /// Takes reports as they are, but for the first few.
@@ -237,15 +210,17 @@ async fn harness_with(
     settings.new_unit_bytes_max = wishes.hint_bytes_max;
     let spool = Arc::new(EmbeddedSpool::open(&store, &dir.path().join("bodies"), settings).await.unwrap());
     let (remote, seen) = remote(words, clock.clone(), shutdown.clone()).await;
-    let mx = |name: &str| Ok(vec![MxHost { preference: 10, name: name.to_owned() }]);
-    let names = FakeResolver(HashMap::from([
-        ("mx.example", mx("remote.test")),
-        ("self.example", mx("us.test")),
-        ("null.example", Err(DnsError::NullMx)),
-        ("two.example", Ok(["broken.test", "remote.test"].map(|name| MxHost { preference: 10, name: name.to_owned() }).to_vec())),
-    ]));
+    let mx = |names: &[&str]| Ok(names.iter().map(|name| MxHost { preference: 10, name: (*name).to_owned() }).collect());
+    let names = FakeResolver::default()
+        .with_mx("mx.example", mx(&["remote.test"]))
+        .with_mx("self.example", mx(&["us.test"]))
+        .with_mx("null.example", Err(DnsError::NullMx))
+        .with_mx("two.example", mx(&["broken.test", "remote.test"]))
+        .with_addresses("broken.test", Ok(vec![IpAddr::from([127, 0, 0, 2])]))
+        .with_addresses("nowhere.test", Err(DnsError::NoSuchName))
+        .with_default_addresses(Ok(vec![IpAddr::from([127, 0, 0, 1])]));
     let smtp = smtp_settings(remote.port(), wishes.tls, wishes.connector);
-    let pipeline = Arc::new(Pipeline::new(wishes.bindings, Arc::new(RemoteClassifier), clock.clone()));
+    let pipeline = Arc::new(Pipeline::new(wishes.bindings, Arc::new(FixedClassifier::REMOTE), clock.clone()));
     let transports: [Arc<dyn Transport>; 4] = [
         Arc::new(PluginTransport::new("plugged".into(), "p".into(), pipeline.clone(), 4)),
         Arc::new(SmtpTransport::new(smtp, Arc::new(names), clock.clone(), shutdown.clone())),
@@ -268,7 +243,7 @@ async fn harness_with(
             scan_refusal: wishes.scan_refusal,
             ..DeliverySettings::default()
         },
-        router: Router::new(Arc::new(RemoteClassifier), routes),
+        router: Router::new(Arc::new(FixedClassifier::REMOTE), routes),
         transports: transports.into_iter().map(|t| (t.name().to_owned(), t)).collect(),
     };
     let parts = DeliveryServices {

@@ -11,12 +11,13 @@ use bytes::Bytes;
 use waxwing_net::SessionHandler;
 use waxwing_pipeline::{
     AddressClassifier, Binding, BindingSettings, CallOutcome, Context, Event, Expansion, ExpansionTarget, Fault, FaultKind,
-    FaultPolicy, Hook, HookAnswer, HookSet, InternalMessage, Plugin, PluginSession, RecipientDirectory, RecordedBody, Recorder,
-    Recording, Resolution, Submit, TableError, TraceRecord,
+    FaultPolicy, Hook, HookAnswer, InternalMessage, Plugin, RecipientDirectory, RecordedBody, Recorder, Recording, Resolution,
+    Submit, TableError, TraceRecord,
 };
 use waxwing_queue::{EmbeddedSpool, KEYSPACES, SpoolSettings};
 use waxwing_smtp::server::{MailOptions, RcptOptions, ServerAnswer, ServerQuestion};
 use waxwing_store::{Store, StoreOptions};
+use waxwing_testkit::FakePlugin;
 use waxwing_types::{
     Address, AddressClass, BodyType, Edit, Envelope, ManualClock, Message, Origin, Recipient, Reply, ReversePath, Tags,
     Timestamp, Verdict,
@@ -31,30 +32,6 @@ mod recording;
 mod relaying;
 mod session;
 mod verify;
-
-type Script = Box<dyn Fn(&Event, &Context) -> Result<CallOutcome, Fault> + Send + Sync>;
-
-struct Fake(HookSet, Script);
-struct FakeGuest(Arc<Fake>);
-
-impl Plugin for Fake {
-    fn version(&self) -> &str {
-        "1"
-    }
-    fn exports(&self) -> HookSet {
-        self.0
-    }
-    fn open_session(self: Arc<Self>) -> Box<dyn PluginSession> {
-        Box::new(FakeGuest(self))
-    }
-}
-
-#[async_trait]
-impl PluginSession for FakeGuest {
-    async fn call(&mut self, event: &Event, context: &Context) -> Result<CallOutcome, Fault> {
-        (self.0.1)(event, context)
-    }
-}
 
 /// `box.example` has the users of the list, `alias.example` only aliases, `relay.example` is relayed.
 struct Users(Vec<&'static str>);
@@ -109,11 +86,11 @@ struct House {
     _dir: tempfile::TempDir,
 }
 
-async fn house(plugins: Vec<(Fake, FaultPolicy)>) -> House {
+async fn house(plugins: Vec<(Arc<FakePlugin>, FaultPolicy)>) -> House {
     house_with(plugins, policy::none()).await
 }
 
-async fn house_with(plugins: Vec<(Fake, FaultPolicy)>, policy: Policy) -> House {
+async fn house_with(plugins: Vec<(Arc<FakePlugin>, FaultPolicy)>, policy: Policy) -> House {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::default());
     let store = Store::open(&dir.path().join("db"), &StoreOptions::new(&KEYSPACES)).unwrap();
@@ -121,12 +98,8 @@ async fn house_with(plugins: Vec<(Fake, FaultPolicy)>, policy: Policy) -> House 
     settings.queue_minfree = 0;
     let spool = Arc::new(EmbeddedSpool::open(&store, &dir.path().join("bodies"), settings).await.unwrap());
     let directory: Arc<Users> = Arc::new(Users(vec!["demo", "ann", "bob"]));
-    let bind = |(i, (plugin, on_fault)): (usize, (Fake, FaultPolicy))| {
-        Binding::new(
-            &format!("p{i}"),
-            Arc::new(plugin) as Arc<dyn Plugin>,
-            BindingSettings { on_fault, ..BindingSettings::default() },
-        )
+    let bind = |(i, (plugin, on_fault)): (usize, (Arc<FakePlugin>, FaultPolicy))| {
+        Binding::new(&format!("p{i}"), plugin as Arc<dyn Plugin>, BindingSettings { on_fault, ..BindingSettings::default() })
     };
     let bindings = plugins.into_iter().enumerate().map(bind).collect();
     let traces = Arc::new(Traces::default());
@@ -217,12 +190,15 @@ fn code(answer: &ServerAnswer) -> u16 {
     }
 }
 
-fn plugin(hooks: &[Hook], script: impl Fn(&Event, &Context) -> Result<CallOutcome, Fault> + Send + Sync + 'static) -> Fake {
-    Fake(hooks.iter().copied().collect(), Box::new(script))
+fn plugin(
+    hooks: &[Hook],
+    script: impl Fn(&Event, &Context) -> Result<CallOutcome, Fault> + Send + Sync + 'static,
+) -> Arc<FakePlugin> {
+    FakePlugin::new(hooks, script)
 }
 
 /// `on-resolve` by a fixed table.
-fn aliases(table: &'static [(&'static str, &'static [&'static str])]) -> Fake {
+fn aliases(table: &'static [(&'static str, &'static [&'static str])]) -> Arc<FakePlugin> {
     let table: HashMap<_, _> = table.iter().copied().collect();
     plugin(&[Hook::OnResolve], move |event, _| {
         let Event::Resolve { recipient, .. } = event else { panic!("asked {event:?}") };

@@ -8,9 +8,8 @@ use waxwing_queue::{EmbeddedSpool, SpoolSettings};
 use waxwing_spool::{NewBody, NewMessage, NextState, Settlement};
 use waxwing_state::{RECORDING_KEYSPACE, StoredUsers, TRACE_KEYSPACE, USERS_KEYSPACE};
 use waxwing_store::{Store, StoreOptions};
-use waxwing_types::{
-    Address, AddressClass, BodyType, Clock, EnhancedCode, ManualClock, Origin, Recipient, ReversePath, Source, Status,
-};
+use waxwing_testkit::FixedClassifier;
+use waxwing_types::{Address, BodyType, Clock, EnhancedCode, ManualClock, Origin, Recipient, ReversePath, Source, Status};
 
 use super::*;
 
@@ -18,14 +17,6 @@ struct Bench {
     desk: AdminService,
     clock: Arc<ManualClock>,
     _dir: tempfile::TempDir,
-}
-
-struct NoClass;
-
-impl waxwing_pipeline::AddressClassifier for NoClass {
-    fn class_of(&self, _: &Address) -> AddressClass {
-        AddressClass::Remote
-    }
 }
 
 async fn bench() -> Bench {
@@ -46,7 +37,7 @@ async fn bench() -> Bench {
     let accounts = Arc::new(waxwing_accounts::Accounts::open(&config, &shared).unwrap());
     let loaded =
         crate::plugins::load(&config, &accounts, &shared, |_| None, waxwing_sandbox::HostServices::default()).await.unwrap();
-    let pipeline = Arc::new(Pipeline::new(Vec::new(), Arc::new(NoClass), shared));
+    let pipeline = Arc::new(Pipeline::new(Vec::new(), Arc::new(FixedClassifier::REMOTE), shared));
     let kept = RecordingConfig {
         enabled: true,
         bytes_max: 1 << 20,

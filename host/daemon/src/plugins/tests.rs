@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use waxwing_config::HostEnvironment;
 use waxwing_control::PluginChange;
 use waxwing_pipeline::{Context as MailContext, Event, Pipeline};
-use waxwing_types::{Address, AddressClass, ManualClock, Source};
+use waxwing_types::{Address, ManualClock, Source};
 
 use super::*;
 
@@ -76,7 +76,11 @@ impl Kept {
         let grants = "grants = { message = \"headers\", edit = true, lookup = [\"alias_maps\", \"virtual_alias_maps\"] }";
         let text = format!("{NO_STANDARD}[plugins.p]\nfile = \"p.wasm\"\ninstance = \"reuse\"\n{grants}\n{more}");
         let House { dir, loaded } = load_in(dir, &text).await.unwrap();
-        let pipeline = Arc::new(Pipeline::new(loaded.bindings(), Arc::new(AllRemote), Arc::new(ManualClock::default())));
+        let pipeline = Arc::new(Pipeline::new(
+            loaded.bindings(),
+            Arc::new(waxwing_testkit::FixedClassifier::REMOTE),
+            Arc::new(ManualClock::default()),
+        ));
         Self { keeper: PluginManager::new(loaded, Arc::clone(&pipeline)), pipeline, dir }
     }
 
@@ -104,14 +108,6 @@ impl Kept {
     /// The loads that are in service, the canary's last: `v2`.
     fn versions(&self) -> Vec<String> {
         self.pipeline.status().iter().map(|status| status.version.split(':').next().unwrap().to_owned()).collect()
-    }
-}
-
-struct AllRemote;
-
-impl waxwing_pipeline::AddressClassifier for AllRemote {
-    fn class_of(&self, _: &Address) -> AddressClass {
-        AddressClass::Remote
     }
 }
 

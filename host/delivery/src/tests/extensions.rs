@@ -358,8 +358,7 @@ async fn a_probe_hears_what_the_next_hop_says_and_sends_nothing() {
     let (address, heard) = server(&["PIPELINING"]).await;
     let (stop, shutdown) = Shutdown::new();
     let settings = smtp_settings(address.port(), TlsLevel::None, None);
-    let transport =
-        SmtpTransport::new(settings, Arc::new(FakeResolver(HashMap::new())), Arc::new(ManualClock::default()), shutdown);
+    let transport = SmtpTransport::new(settings, Arc::new(FakeResolver::default()), Arc::new(ManualClock::default()), shutdown);
     let routes = waxwing_config::TransportsConfig {
         transport_maps: to_port(address.port()),
         relayhost: None,
@@ -369,7 +368,7 @@ async fn a_probe_hears_what_the_next_hop_says_and_sends_nothing() {
         default_transport: Route::for_transport("discard"),
     };
     let transports = HashMap::from([("smtp".to_owned(), Arc::new(transport))]);
-    let prober = Prober::new(Router::new(Arc::new(RemoteClassifier), routes), transports, Duration::from_secs(10));
+    let prober = Prober::new(Router::new(Arc::new(FixedClassifier::REMOTE), routes), transports, Duration::from_secs(10));
     let mut said_of = Vec::new();
     for name in ["good@raw.example", "later@raw.example", "here@other.example"] {
         said_of.push(prober.probe(&ReversePath::Null, &super::address(name)).await.status().enhanced.to_string());

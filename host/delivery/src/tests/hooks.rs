@@ -2,44 +2,20 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test plugin answers what it was made for")]
 
 use waxwing_pipeline::{
-    BindingSettings, CallOutcome, Context, Event, Fault, FaultKind, FaultPolicy, Hook, HookAnswer, HookSet, NextTry, Plugin,
-    PluginSession, RecipientFate, ReplyClass, SUBMITTED_BY_TAG, StagedChanges, Submission,
+    BindingSettings, CallOutcome, Context, Event, Fault, FaultKind, FaultPolicy, Hook, HookAnswer, NextTry, RecipientFate,
+    ReplyClass, SUBMITTED_BY_TAG, StagedChanges, Submission,
 };
+use waxwing_testkit::FakePlugin;
 use waxwing_types::{Disposition, Edit, EnhancedCode, NextHop, QueueId, Status, Verdict};
 
 use super::*;
-
-type PluginScript = Box<dyn Fn(&Event, &Context) -> Result<CallOutcome, Fault> + Send + Sync>;
-
-struct FakePlugin(HookSet, PluginScript);
-
-struct FakeSession(Arc<FakePlugin>);
-
-impl Plugin for FakePlugin {
-    fn version(&self) -> &str {
-        "1"
-    }
-    fn exports(&self) -> HookSet {
-        self.0
-    }
-    fn open_session(self: Arc<Self>) -> Box<dyn PluginSession> {
-        Box::new(FakeSession(self))
-    }
-}
-
-#[async_trait]
-impl PluginSession for FakeSession {
-    async fn call(&mut self, event: &Event, context: &Context) -> Result<CallOutcome, Fault> {
-        (self.0.1)(event, context)
-    }
-}
 
 fn bound(
     on_fault: FaultPolicy,
     hooks: &[Hook],
     says: impl Fn(&Event, &Context) -> Result<CallOutcome, Fault> + Send + Sync + 'static,
 ) -> Arc<Binding> {
-    let plugin = Arc::new(FakePlugin(hooks.iter().copied().collect(), Box::new(says)));
+    let plugin = FakePlugin::new(hooks, says);
     Binding::new("p", plugin, BindingSettings { on_fault, ..BindingSettings::default() })
 }
 
@@ -439,15 +415,12 @@ async fn a_report_is_edited_suppressed_or_goes_as_it_is() {
 #[tokio::test]
 async fn what_plugins_send_ends_after_a_few_and_is_not_shown_to_them() {
     let ring = |name: &str| {
-        let plugin = FakePlugin(
-            [Hook::OnOutcome].into_iter().collect(),
-            Box::new(|event, context| {
-                let Event::Outcome(outcome) = event else { return fault() };
-                let number = context.id.map_or(0, QueueId::as_u64) + 1_000;
-                sending(HookAnswer::Done, mail(number, &outcome.recipient.recipient.address.to_string()))
-            }),
-        );
-        Binding::new(name, Arc::new(plugin), BindingSettings::default())
+        let plugin = FakePlugin::new(&[Hook::OnOutcome], |event, context| {
+            let Event::Outcome(outcome) = event else { return fault() };
+            let number = context.id.map_or(0, QueueId::as_u64) + 1_000;
+            sending(HookAnswer::Done, mail(number, &outcome.recipient.recipient.address.to_string()))
+        });
+        Binding::new(name, plugin, BindingSettings::default())
     };
     let bindings = ["p", "q"].map(ring).to_vec();
     let house = harness_with(HarnessOptions { bindings, ..DEFAULT_OPTIONS }, |_| None, by_mx).await;

@@ -11,7 +11,7 @@ fn said(verdict: Verdict) -> Result<CallOutcome, Fault> {
 }
 
 /// A plugin that writes what it is told into the list.
-fn telling(hooks: &[Hook], heard: &Arc<Mutex<Vec<String>>>) -> Fake {
+fn telling(hooks: &[Hook], heard: &Arc<Mutex<Vec<String>>>) -> Arc<FakePlugin> {
     let heard = Arc::clone(heard);
     plugin(hooks, move |event, context| {
         let mut heard = heard.lock().unwrap();
@@ -126,7 +126,7 @@ async fn a_fault_before_the_commit_refuses_or_holds() {
 }
 
 /// Sends one message for each message that it sees, and is named by its place.
-fn echo(house_ids: &Arc<Mutex<u64>>, subject: &'static str) -> Fake {
+fn echo(house_ids: &Arc<Mutex<u64>>, subject: &'static str) -> Arc<FakePlugin> {
     let ids = Arc::clone(house_ids);
     plugin(&[Hook::OnMessage], move |_, context| {
         let mut next = ids.lock().unwrap();

@@ -171,7 +171,7 @@ async fn the_parameters_reach_the_envelope() {
 }
 
 /// `bob` refuses, `broken` can't now, `ann` throws it away.
-fn picky() -> Fake {
+fn picky() -> Arc<FakePlugin> {
     plugin(&[Hook::OnRecipientMessage], |event, _| {
         let Event::RecipientMessage(recipient) = event else { panic!("asked {event:?}") };
         let verdict = match recipient.recipient.address.local() {
@@ -190,7 +190,7 @@ async fn each_recipient_has_its_own_reply_where_the_protocol_has_room() {
         let peer = SocketAddr::from(([10, 0, 0, 1], 4000));
         let send = async |to: &[&str]| {
             let mut host = house.intake.session_handler(SessionClient { peer, name: None, listener: "in".into() }, via);
-            let options = MailOptions { prdr: prdr, ..MailOptions::default() };
+            let options = MailOptions { prdr, ..MailOptions::default() };
             let sender = ReversePath::Null;
             host.answer(ServerQuestion::Mail { sender, parameters: Vec::new(), size: None, options }).await;
             for to in to {

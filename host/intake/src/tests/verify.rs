@@ -92,7 +92,7 @@ const RECIPIENTS: &str = "smtpd_recipient_restrictions = [\"reject_unverified_re
 const SENDERS: &str = "smtpd_sender_restrictions = [\"reject_unverified_sender\"]\n";
 
 /// The other server knows `good`, is not sure about `later`, and knows no others.
-async fn verifying(text: &str, plugins: Vec<(Fake, FaultPolicy)>) -> Verifying {
+async fn verifying(text: &str, plugins: Vec<(Arc<FakePlugin>, FaultPolicy)>) -> Verifying {
     let says = Mutex::new(HashMap::from([("good".to_owned(), 250), ("later".to_owned(), 450)]));
     let server = Arc::new(Server { asked: Mutex::default(), says, turns: Semaphore::new(1000) });
     let (pairs, clock) = (Arc::new(Pairs::default()), Arc::new(ManualClock::default()));
