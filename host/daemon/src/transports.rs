@@ -112,7 +112,7 @@ fn local_transports(config: &Config, services: &TransportServices<'_>) -> Vec<Ar
 fn network_transports(config: &Config, services: &TransportServices<'_>) -> anyhow::Result<Vec<Arc<SmtpTransport>>> {
     let connector = tls_connector(config)?;
     let resolver = services.resolver;
-    let client = Arc::new(client_settings(config));
+    let client = Arc::new(ClientSettings::new(Arc::new(config.smtp.clone())));
     let mut all = Vec::new();
     for name in ["smtp", "relay", "lmtp"] {
         let client = match name {
@@ -126,11 +126,8 @@ fn network_transports(config: &Config, services: &TransportServices<'_>) -> anyh
             client,
             tls: tls_policy(config, name),
             connector: Some(connector.clone()),
-            smtp_tcp_port: config.smtp.smtp_tcp_port,
-            smtp_connect_timeout: config.smtp.smtp_connect_timeout,
             smtp_mx_address_limit: ADDRESSES_MAX,
             default_destination_concurrency_limit: config.queue.default_destination_concurrency_limit,
-            smtp_connection_cache_time_limit: config.smtp.smtp_connection_cache_time_limit,
             conversion_bytes_max: CONVERSION_BYTES_MAX,
         };
         let (clock, shutdown) = (Arc::clone(services.clock), services.shutdown.clone());
@@ -165,20 +162,5 @@ pub(crate) fn resolver(config: &Config) -> Arc<dyn Resolver> {
             tracing::warn!(target: "dns", "{error}; mail to other domains is deferred");
             Arc::new(waxwing_net::UnavailableResolver)
         }
-    }
-}
-
-fn client_settings(config: &Config) -> ClientSettings {
-    ClientSettings {
-        greeting_timeout: config.smtp.smtp_helo_timeout,
-        helo_timeout: config.smtp.smtp_helo_timeout,
-        mail_timeout: config.smtp.smtp_mail_timeout,
-        rcpt_timeout: config.smtp.smtp_rcpt_timeout,
-        data_init_timeout: config.smtp.smtp_data_init_timeout,
-        data_xfer_timeout: config.smtp.smtp_data_xfer_timeout,
-        data_done_timeout: config.smtp.smtp_data_done_timeout,
-        quit_timeout: config.smtp.smtp_quit_timeout,
-        starttls_timeout: config.smtp.smtp_starttls_timeout,
-        ..ClientSettings::new(config.smtp.smtp_helo_name.clone())
     }
 }

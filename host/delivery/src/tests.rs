@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::net::TcpListener;
-use waxwing_config::Route;
+use waxwing_config::{Route, SmtpConfig};
 use waxwing_net::{SessionHandler, Shutdown, ShutdownTrigger, TlsConnector, TlsMode, drive, spawn};
 use waxwing_pipeline::{
     Binding, DnsError, EventSink, InternalMessage, MxHost, Pipeline, Placement, PreparedMessage, Submit, SubmitError, Trace,
@@ -265,18 +265,22 @@ async fn harness_with(
 }
 
 fn smtp_settings(port: u16, tls: TlsLevel, connector: Option<TlsConnector>) -> SmtpSettings {
+    let config = SmtpConfig {
+        smtp_helo_name: "us.test".into(),
+        smtp_tcp_port: port,
+        smtp_connect_timeout: Duration::from_secs(5),
+        smtp_connection_cache_time_limit: Duration::from_millis(200),
+        ..SmtpConfig::default()
+    };
     SmtpSettings {
         name: "smtp".into(),
         myhostname: "us.test".into(),
         relayhost: None,
-        client: Arc::new(ClientSettings::new("us.test")),
+        client: Arc::new(ClientSettings::new(Arc::new(config))),
         connector,
         tls: TlsPolicy { default: tls, ..TlsPolicy::default() },
-        smtp_tcp_port: port,
-        smtp_connect_timeout: Duration::from_secs(5),
         smtp_mx_address_limit: 5,
         default_destination_concurrency_limit: 20,
-        smtp_connection_cache_time_limit: Duration::from_millis(200),
         conversion_bytes_max: 1 << 20,
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns: the grammar of commands and replies, dot-stuffing, the states of the server and of the client, and the limits
 //! of both.
-//! Uses: types (the trait [`waxwing_types::Session`], addresses, replies, the line splitter). From outside the
+//! Uses: config, types (the trait [`waxwing_types::Session`], addresses, replies, the line splitter). From outside the
 //! workspace: idna for domains beyond ASCII.
 //! Used by: daemon, delivery, intake.
 //! Never: I/O, a clock, randomness; a decision on mail (the host is asked).

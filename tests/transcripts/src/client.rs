@@ -172,7 +172,7 @@ impl ScriptedSession for ScriptedClient {
     type Session = ClientSession;
 
     fn session(&self) -> ClientSession {
-        let mut settings = ClientSettings::new("client.example");
+        let mut settings = ClientSettings::with_helo_name("client.example");
         settings.reply_line_bytes_max = 600;
         settings.reply_lines_max = 10;
         settings.tls = self.tls;

@@ -76,7 +76,7 @@ pub(crate) async fn resolve_targets(core: &SmtpContext, hop: &NextHop) -> Result
 }
 
 async fn look_up_targets(core: &SmtpContext, hop: &NextHop) -> Result<ConnectTargets, Disposition> {
-    let port = hop.port.unwrap_or(core.settings.smtp_tcp_port);
+    let port = hop.port.unwrap_or(core.settings.client.config.smtp_tcp_port);
     let mut targets = ConnectTargets::default();
     if let Some(path) = hop.host.strip_prefix("unix:") {
         let address = TargetAddress::Unix(PathBuf::from(path));
@@ -159,7 +159,7 @@ async fn add_addresses(
 pub(crate) async fn open_connection(core: &SmtpContext, target: &ConnectTarget) -> Result<ClientStream, Status> {
     // No server has replied: the status names no remote server.
     let failed = |why: String| Status::local(EnhancedCode::new(4, 4, 1), format!("connect to {target}: {why}"));
-    match tokio::time::timeout(core.settings.smtp_connect_timeout, connect_address(&target.address)).await {
+    match tokio::time::timeout(core.settings.client.config.smtp_connect_timeout, connect_address(&target.address)).await {
         Ok(connected) => connected.map_err(|error| failed(error.to_string())),
         Err(_) => Err(failed("Connection timed out".to_owned())),
     }

@@ -327,7 +327,7 @@ mod tests {
     fn destination(max: usize) -> Arc<Destination> {
         let hop = NextHop { transport: "smtp".into(), host: "x.example".into(), port: None };
         let key = DestinationKey { hop, require_tls: false };
-        Arc::new(Destination::new(key, Arc::new(ClientSettings::new("us.test")), max))
+        Arc::new(Destination::new(key, Arc::new(ClientSettings::with_helo_name("us.test")), max))
     }
 
     fn pending(id: u64) -> (PendingDelivery, oneshot::Receiver<DeliveryResult>) {

@@ -38,22 +38,16 @@ pub struct SmtpSettings {
     pub myhostname: String,
     /// Host of `relayhost`: lookup failures of the relay host are temporary.
     pub relayhost: Option<String>,
-    /// Timeouts and the name in EHLO.
+    /// Settings of client sessions before the TLS level of a destination is set.
     pub client: Arc<ClientSettings>,
     /// TLS levels by next hop.
     pub tls: TlsPolicy,
     /// TLS connector with the trusted certificates; none disables TLS.
     pub connector: Option<TlsConnector>,
-    /// `smtp_tcp_port`: port for next hops without one.
-    pub smtp_tcp_port: u16,
-    /// `smtp_connect_timeout`: time limit for each address.
-    pub smtp_connect_timeout: Duration,
     /// `smtp_mx_address_limit`: addresses tried in one attempt.
     pub smtp_mx_address_limit: usize,
     /// `default_destination_concurrency_limit`: connections to one next hop.
     pub default_destination_concurrency_limit: usize,
-    /// `smtp_connection_cache_time_limit`: lifetime of an idle connection.
-    pub smtp_connection_cache_time_limit: Duration,
     /// Maximum octets of a message held in memory for conversion to 7-bit (servers without 8BITMIME).
     pub conversion_bytes_max: u64,
 }

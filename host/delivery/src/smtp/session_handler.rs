@@ -330,7 +330,7 @@ impl SessionHandler<ClientSession> for ClientSessionHandler {
                 Some(pending) => self.start_job(pending),
                 None if !idle => ClientAnswer::NoJob,
                 None => {
-                    let limit = self.context.settings.smtp_connection_cache_time_limit;
+                    let limit = self.context.settings.client.config.smtp_connection_cache_time_limit;
                     let mut shutdown = self.context.shutdown.clone();
                     let next = tokio::select! {
                         next = self.destination.wait_for_delivery(limit) => next,

@@ -90,7 +90,7 @@ async fn our_client_sends_to_our_server() {
     let stream = connect(address, None, CONNECT_TIME_MAX).await.unwrap();
     let (results, mut outcomes) = mpsc::channel(10);
     let host = Sender { bodies: bodies.clone(), begun: 0, offset: 0, results };
-    let session = ClientSession::new(Arc::new(ClientSettings::new("client.example")));
+    let session = ClientSession::new(Arc::new(ClientSettings::with_helo_name("client.example")));
     let ended = drive(stream, TlsMode::None, session, host, clock(), shutdown.clone()).await;
     assert_eq!(ended.end, waxwing_net::ConnectionEnd::Closed);
     for body in bodies {

@@ -5,46 +5,30 @@ mod job;
 mod session;
 mod transaction;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use waxwing_config::SmtpConfig;
 use waxwing_types::{Reply, TlsLevel};
 
 pub use capabilities::{ServerCapabilities, ServerLimits, SizeLimit};
 pub use job::{ClientJob, MissingExtension};
 pub use session::ClientSession;
 
-/// Limits and texts of a client session. Times are those of Postfix, `smtp_*_timeout`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Settings of the client sessions of a destination.
+#[derive(Clone, Debug, PartialEq)]
 pub struct ClientSettings {
-    /// Name sent in EHLO (`smtp_helo_name`).
-    pub helo_name: String,
-    /// TLS security level (`smtp_tls_security_level`).
+    /// Name sent in EHLO, and the timeouts of Postfix (`smtp_*_timeout`).
+    pub config: Arc<SmtpConfig>,
+    /// TLS security level of the destination.
     pub tls: TlsLevel,
     /// All messages of the connection need REQUIRETLS (RFC 8689).
     pub require_tls: bool,
     /// LMTP (RFC 2033): LHLO, and a final reply for each recipient.
     pub lmtp: bool,
-    /// Timeout for the greeting (`smtp_helo_timeout`).
-    pub greeting_timeout: Duration,
-    /// Timeout for the reply to EHLO and HELO (`smtp_helo_timeout`).
-    pub helo_timeout: Duration,
-    /// Timeout for the reply to STARTTLS and for the TLS handshake (`smtp_starttls_timeout`).
-    pub starttls_timeout: Duration,
-    /// Timeout for the reply to MAIL (`smtp_mail_timeout`).
-    pub mail_timeout: Duration,
-    /// Timeout for the reply to each RCPT (`smtp_rcpt_timeout`).
-    pub rcpt_timeout: Duration,
-    /// Timeout for 354, the reply to DATA (`smtp_data_init_timeout`).
-    pub data_init_timeout: Duration,
-    /// Timeout for sending each piece of the message (`smtp_data_xfer_timeout`).
-    pub data_xfer_timeout: Duration,
-    /// Timeout for the reply to the final dot (`smtp_data_done_timeout`).
-    pub data_done_timeout: Duration,
-    /// Timeout for the reply to RSET (`smtp_rset_timeout`).
+    /// Timeout for the reply to RSET (`smtp_rset_timeout` of Postfix).
     pub rset_timeout: Duration,
-    /// Timeout for the reply to QUIT (`smtp_quit_timeout`).
-    pub quit_timeout: Duration,
     /// Maximum octets of one line of a reply.
     pub reply_line_bytes_max: usize,
     /// Maximum number of lines of one reply.
@@ -52,28 +36,24 @@ pub struct ClientSettings {
 }
 
 impl ClientSettings {
-    /// Settings with the defaults of Postfix.
+    /// Settings of SMTP without TLS, with the limits of Postfix.
     #[must_use]
-    pub fn new(helo_name: impl Into<String>) -> Self {
-        let five_minutes = Duration::from_secs(300);
+    pub fn new(config: Arc<SmtpConfig>) -> Self {
         Self {
-            helo_name: helo_name.into(),
+            config,
             tls: TlsLevel::None,
             require_tls: false,
             lmtp: false,
-            greeting_timeout: five_minutes,
-            helo_timeout: five_minutes,
-            starttls_timeout: five_minutes,
-            mail_timeout: five_minutes,
-            rcpt_timeout: five_minutes,
-            data_init_timeout: Duration::from_secs(120),
-            data_xfer_timeout: Duration::from_secs(180),
-            data_done_timeout: Duration::from_secs(600),
             rset_timeout: Duration::from_secs(20),
-            quit_timeout: five_minutes,
             reply_line_bytes_max: 2048,
             reply_lines_max: 100,
         }
+    }
+
+    /// Settings with the defaults of the configuration and the given EHLO name.
+    #[must_use]
+    pub fn with_helo_name(helo_name: impl Into<String>) -> Self {
+        Self::new(Arc::new(SmtpConfig { smtp_helo_name: helo_name.into(), ..SmtpConfig::default() }))
     }
 }
 

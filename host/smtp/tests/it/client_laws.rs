@@ -15,7 +15,7 @@ use waxwing_types::{Address, BodyType, Input, Recipient, Reply, ReversePath};
 const REPLY_LINE_MAX: usize = 80;
 
 fn settings() -> Arc<ClientSettings> {
-    let mut settings = ClientSettings::new("client.example");
+    let mut settings = ClientSettings::with_helo_name("client.example");
     settings.reply_line_bytes_max = REPLY_LINE_MAX;
     settings.reply_lines_max = 20;
     Arc::new(settings)

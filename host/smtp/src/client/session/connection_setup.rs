@@ -15,7 +15,7 @@ impl ClientSession {
     }
 
     pub(super) fn send_helo_command(&mut self, verb: &str, awaited: ExpectedReply, now: Monotonic, actions: &mut Actions) {
-        actions.push(Action::Send(Bytes::from(format!("{verb} {}\r\n", self.settings.helo_name))));
+        actions.push(Action::Send(Bytes::from(format!("{verb} {}\r\n", self.settings.config.smtp_helo_name))));
         self.await_reply(now, awaited);
     }
 
