@@ -212,7 +212,7 @@ impl BodySink for BodyWriter {
             BodyStorage::Memory => {
                 let Self { buffer, memory_share, reservation, .. } = *self;
                 let pending = PendingResources { _memory_share: Some(memory_share), _reservation: reservation, file: None };
-                Ok(EmbeddedBody::new(BodyContent::Memory(Bytes::from(buffer)), pending))
+                Ok(EmbeddedBody::finish(BodyContent::Memory(Bytes::from(buffer)), pending))
             }
             BodyStorage::File(file) => {
                 let OpenBodyFile { mut file, unreferenced, sums } = self.flush(file, Bytes::new()).await?;
@@ -228,7 +228,7 @@ impl BodySink for BodyWriter {
                 let Self { bodies, id, size, reservation, .. } = *self;
                 let body = BodyFileRef { suffix: unreferenced.suffix, size, block_checksums: sums.finish() };
                 let pending = PendingResources { _memory_share: None, _reservation: reservation, file: Some(unreferenced) };
-                Ok(EmbeddedBody::new(BodyContent::File { bodies, id, body }, pending))
+                Ok(EmbeddedBody::finish(BodyContent::File { bodies, id, body }, pending))
             }
         }
     }
@@ -260,7 +260,7 @@ pub(crate) struct EmbeddedBody {
 }
 
 impl EmbeddedBody {
-    fn new(content: BodyContent, pending: PendingResources) -> NewBody {
+    fn finish(content: BodyContent, pending: PendingResources) -> NewBody {
         NewBody::from_engine(Arc::new(Self { content, pending }))
     }
 

@@ -118,7 +118,7 @@ impl SpoolInner {
 
     /// Waits for queue space in the committer for a batch and the state record that may be added.
     pub(crate) async fn reserve_commit(&self, batch: &Batch) -> Result<QueuePermit, SpoolError> {
-        Ok(self.store.reserve(batch.bytes() + STATE_BYTES_MAX).await.map_err(unavailable)?)
+        self.store.reserve(batch.bytes() + STATE_BYTES_MAX).await.map_err(unavailable)
     }
 
     /// Adds the low-water cursor to a batch if due.

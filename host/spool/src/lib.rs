@@ -10,6 +10,8 @@
 #![forbid(unsafe_code)]
 
 mod body;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod error;
 mod lease;
 mod listing_types;

@@ -2,5 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panic")]
 
 mod bodies;
+mod conformance;
+mod old_store;
 mod spool;
 mod support;
