@@ -106,7 +106,7 @@ async def quiet_senders(port, numbers):
     """Sessions that send now and then; the seconds of each message, none for one that was refused with 451."""
     async def one(number):
         dice = random.Random(number)
-        # Not all at once: a crowd at the door would wait for the instances of on-connect, which says nothing about the looping plugin.
+        # Spread over time: many simultaneous connections would wait for instances of on-connect, which is unrelated to the looping plugin.
         await asyncio.sleep(dice.uniform(0, REST))
         seconds = []
         while True:

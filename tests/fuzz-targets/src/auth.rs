@@ -1,8 +1,8 @@
-//! Target `auth_exchange`: a line of letters, a line of sizes, then what a client says in a session in which it logs in.
+//! Target `auth_exchange`: a line of flags, a line of sizes, then a client's lines in a session with AUTH.
 //!
-//! In a line of the client's what stands behind `~` is sent in base64, so that a fuzzer changes what a mechanism reads and not its wrapping;
-//! `,p=!` at its end stands for the proof that belongs there in SCRAM. Lines begin behind an EHLO. Letters: `S` offers AUTH only over TLS,
-//! `H` leaves the EHLO to the client, `Y` offers no -PLUS.
+//! Text behind `~` in a client's line is sent as base64, so that a fuzzer changes the message of the mechanism and not its encoding;
+//! `,p=!` at the end stands for the SCRAM proof. The session starts behind EHLO. Flags: `S` offers AUTH only over TLS,
+//! `H` leaves EHLO to the client, `Y` offers no -PLUS.
 
 use std::sync::{Arc, LazyLock};
 
@@ -22,12 +22,12 @@ use crate::drive::{Driver, Event};
 use crate::layout::{bounded, chop, split_line};
 use crate::server::FLIGHT;
 
-/// The one user, and what it knows.
+/// Name and password of the only user.
 const USER: &str = "ann";
 const PASSWORD: &str = "pencil";
 const TOKEN: &str = "t0ken";
 const SALT: &[u8] = b"0123456789abcdef";
-/// Few, so that a fuzzer is fast.
+/// Number of PBKDF2 rounds, small for the speed of the fuzzer.
 const ROUNDS: u32 = 1;
 const NONCE: &str = "3rfcNHYJY1ZVvWVs7j";
 const LINE_BYTES_MAX: usize = 2048;
@@ -36,8 +36,8 @@ const PLUS: &str = "SCRAM-SHA-256-PLUS";
 
 static KEYS: LazyLock<ScramKeys> = LazyLock::new(|| ScramKeys::from_password(PASSWORD, SALT, ROUNDS).expect("keys"));
 
-/// Any chopping gives the same; memory is bounded; what a mechanism is given stood in the wire as its base64; each mechanism reads what a plain
-/// second reading of its RFC reads; nobody is let in but who knows the secret, and the session says so exactly then.
+/// Any division of the input gives the same; memory is bounded; a mechanism's input was on the wire as base64; each mechanism agrees with a plain
+/// second implementation of its RFC; only a client with the secret is authenticated, and 235 is sent exactly then.
 pub fn auth_exchange(input: &[u8]) {
     let (letters, rest) = split_line(bounded(input));
     let (sizes, text) = split_line(rest);
@@ -47,7 +47,7 @@ pub fn auth_exchange(input: &[u8]) {
     assert_eq!(run(letters, &flights, |flight| chop(flight, b"")), whole, "octet by octet");
 }
 
-/// What goes over the wire for a flight's text.
+/// Octets on the wire for the text of a flight.
 fn spoken(text: &[u8]) -> Vec<u8> {
     let (mut out, mut first) = (Vec::new(), Vec::new());
     let mut lines = text.split(|octet| *octet == b'\n').peekable();
@@ -73,7 +73,7 @@ fn spoken(text: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Puts the proof in the place of `!`, for an exchange that began with `first`.
+/// Replaces `!` by the proof, for an exchange with the client-first message `first`.
 fn with_proof(payload: &[u8], first: &[u8]) -> Vec<u8> {
     let begun = std::str::from_utf8(first).ok().and_then(|first| first.splitn(3, ',').nth(2));
     match (payload.strip_suffix(b",p=!"), begun) {
@@ -88,13 +88,13 @@ fn mac(key: &[u8], text: &[u8]) -> Vec<u8> {
     mac.finalize().into_bytes().to_vec()
 }
 
-/// The server's first message to a client whose own began with this.
+/// Server-first message in reply to a client-first message.
 fn server_first(bare: &str) -> Option<String> {
     let theirs = bare.split(',').nth(1)?.strip_prefix("r=")?;
     Some(format!("r={theirs}{NONCE},s={},i={ROUNDS}", BASE64.encode(SALT)))
 }
 
-/// ClientProof by RFC 5802 §3, with nothing of `waxwing_auth`.
+/// ClientProof of RFC 5802 §3, without code of `waxwing_auth`.
 fn proof(bare: &str, without: &[u8]) -> Vec<u8> {
     static CLIENT_KEY: LazyLock<Vec<u8>> = LazyLock::new(|| {
         // Hi() with one round is one HMAC.
@@ -145,7 +145,7 @@ fn run<'w>(letters: &[u8], flights: &'w [Vec<u8>], cut: impl Fn(&'w [u8]) -> Vec
     events
 }
 
-/// The replies 235 among these.
+/// Number of 235 replies in the output.
 fn successes(octets: &[u8]) -> usize {
     let (mut reader, mut input, mut found) = (ReplyReader::new(8192, 100), octets, 0);
     while let Some(reply) = reader.next(&mut input) {
@@ -164,7 +164,7 @@ enum State {
     Acknowledge,
 }
 
-/// Frames the mechanisms as `accounts` does, with one user, and checks each against a second reading.
+/// Host that runs the mechanisms like `accounts`, with one user, and checks each against a second implementation.
 struct Host<'a> {
     wire: &'a [Vec<u8>],
     offers_plus: bool,
@@ -297,7 +297,7 @@ impl Host<'_> {
         ServerAnswer::Challenge(challenge)
     }
 
-    /// Who is let in sent the proof, this channel's binding and the nonce of this exchange.
+    /// An authenticated client has sent the proof, the binding of this channel and the nonce of this exchange.
     fn finished(
         &mut self,
         done: &Result<Vec<u8>, SaslError>,
@@ -344,7 +344,7 @@ fn refused() -> ServerAnswer {
 mod tests {
     use super::*;
 
-    /// How often these lines let somebody in.
+    /// Number of successful logins by these lines.
     fn let_in(letters: &str, text: &str) -> usize {
         auth_exchange(format!("{letters}\n\x06\n{text}").as_bytes());
         let flights: Vec<Vec<u8>> = text.as_bytes().split(|octet| *octet == FLIGHT).map(spoken).collect();

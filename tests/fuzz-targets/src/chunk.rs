@@ -1,4 +1,4 @@
-//! Target `chunk_reader`: a line that says how a message is cut into chunks, a line of sizes, then the octets of the message.
+//! Target `chunk_reader`: a line with the sizes of the chunks, a line of sizes of reads, then the octets of the message.
 
 use std::sync::Arc;
 
@@ -12,14 +12,14 @@ use crate::server::{fitting, whole_replies};
 
 const MESSAGE_MAX: u64 = 300;
 const REFUSED_MAX: u64 = 200;
-/// The greeting, and the replies to EHLO, MAIL, RCPT and the NOOP behind the message.
+/// Number of replies besides those to BDAT: the greeting, and the replies to EHLO, MAIL, RCPT and the NOOP behind the message.
 const OTHER_REPLIES: usize = 5;
 
 /// Each octet of the first line is the size of a chunk, but for `B`, which declares BODY=BINARYMIME, and `N` and `O`, which take bare line ends
-/// as CR LF, or as they are. What is left of the message is the last chunk.
+/// as CR LF, or as they are. The rest of the message is the last chunk.
 ///
-/// Any chopping gives the same; no octet of a chunk is taken for a command, and each BDAT has one reply; the host gets what a plain reading of the
-/// message gives, whole or, where it is refused, from its beginning; a message ends exactly when nothing is wrong with it.
+/// Any division of the input gives the same; no octet of a chunk is taken for a command, and each BDAT has one reply; the host gets the result of a
+/// plain second implementation, whole or, for a refused message, its beginning; exactly the valid messages end.
 pub fn chunk_reader(input: &[u8]) {
     let (letters, rest) = split_line(bounded(input));
     let (sizes, message) = split_line(rest);
@@ -41,7 +41,7 @@ fn settings(letters: &[u8]) -> ServerSettings {
     settings
 }
 
-/// A session that sends the message in chunks, and how many these are.
+/// Input of a session that sends the message in chunks, and the number of chunks.
 fn sent(letters: &[u8], message: &[u8]) -> (Vec<u8>, usize) {
     let body = if letters.contains(&b'B') { " BODY=BINARYMIME" } else { "" };
     let mut wire = format!("EHLO a.example\r\nMAIL FROM:<a@a.example>{body}\r\nRCPT TO:<b@b.example>\r\n").into_bytes();
@@ -66,7 +66,7 @@ fn run(pieces: &[&[u8]], settings: &Arc<ServerSettings>) -> Vec<Event<ServerQues
     driver.events
 }
 
-/// What the host got of the message, and whether it was asked at its end.
+/// Octets that the host received, and whether the end of the message was reported.
 fn check_given(events: &[Event<ServerQuestion>], message: &[u8], mode: BareNewline) {
     let given: Vec<u8> =
         events.iter().flat_map(|event| if let Event::Body(octets) = event { octets.as_slice() } else { &[] }).copied().collect();
@@ -91,7 +91,7 @@ fn check_given(events: &[Event<ServerQuestion>], message: &[u8], mode: BareNewli
     assert_eq!(events.iter().find(is_stray), None, "octets of a chunk were a command");
 }
 
-/// One for each command; a session that is closed, because too much is refused, says so last.
+/// Checks for one reply per command; a session closed after too many refused octets ends with its 421.
 fn check_replies(events: &[Event<ServerQuestion>], chunks: usize) {
     let sent: Vec<u8> =
         events.iter().flat_map(|event| if let Event::Sent(octets) = event { octets.as_slice() } else { &[] }).copied().collect();
@@ -105,7 +105,7 @@ fn check_replies(events: &[Event<ServerQuestion>], chunks: usize) {
     }
 }
 
-/// The message as it is to be stored, up to what is wrong with it, and whether nothing is.
+/// Expected stored message up to its first error, and whether it is free of errors.
 fn plain_reading(message: &[u8], mode: BareNewline) -> (Vec<u8>, bool) {
     let mut octets = Vec::new();
     let mut rest = message;

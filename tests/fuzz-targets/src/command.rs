@@ -2,7 +2,7 @@
 
 use waxwing_smtp::Command;
 
-/// What is read as a command prints as one line that is read as the same command.
+/// Each accepted command prints as one line that is parsed as the same command.
 pub fn command_line(input: &[u8]) {
     let line = input.get(..2048).unwrap_or(input);
     let Ok(command) = Command::parse(line) else { return };

@@ -9,20 +9,20 @@ use crate::layout::{bare_newline, bounded, chop, split_line};
 const OCTETS_MAX: u64 = 300;
 const REFUSED_MAX: u64 = 200;
 
-/// What came of one message.
+/// Result of one message.
 #[derive(Debug, PartialEq, Eq)]
 struct Read {
     octets: Vec<u8>,
     refused: Option<DataRefusal>,
-    /// Where in the input the message ended.
+    /// Offset in the input at which the message ended.
     end: Option<usize>,
     runaway: bool,
 }
 
-/// An `N` or `O` in the line of sizes takes bare line ends as CR LF, or as they are.
+/// Law of the target. An `N` or `O` in the line of sizes takes bare line ends as CR LF, or as they are.
 ///
-/// Any chopping gives the same; CR LF . CR LF is the only end; a message that is not refused is what a plain reading of RFC 5321 §4.5.2
-/// gives; and what our client would send of it is the same octets.
+/// Any division of the input gives the same; CR LF . CR LF is the only end; an accepted message agrees with a plain second implementation of
+/// RFC 5321 §4.5.2, and the client's dot-stuffing of it gives the same octets.
 pub fn data_reader(input: &[u8]) {
     let (sizes, wire) = split_line(bounded(input));
     let bare = bare_newline(sizes);
@@ -74,11 +74,11 @@ fn read(pieces: &[&[u8]], bare: BareNewline) -> Read {
         before += piece.len();
     }
     assert!(found.octets.len() as u64 <= OCTETS_MAX, "{} octets given out", found.octets.len());
-    // The position of a runaway is where the input happened to be cut, which nobody sees: the connection closes.
+    // The position of a runaway message depends on the division of the input; it has no effect, since the connection closes.
     found
 }
 
-/// The message of a wire that ends in its first CR LF . CR LF, by the letter of the RFC; `None` if a line end stands alone.
+/// Message up to the first CR LF . CR LF by the text of the RFC; `None` for a bare CR or LF.
 fn plain_reading(wire: &[u8]) -> Option<Vec<u8>> {
     let body = wire.strip_suffix(b".\r\n")?;
     let mut out = Vec::new();

@@ -1,8 +1,8 @@
-//! Drives a session as the loop in `net` does, and checks what holds for every session.
+//! Drives a session like the loop in `net`, and checks the laws of all sessions.
 
 use waxwing_types::{Action, Input, Monotonic, Session, TlsSession};
 
-/// What a session did, neighbours of one kind joined: how the input was cut must not show in it.
+/// Action of a session, adjacent ones of one kind joined, so that the division of the input does not show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event<Q> {
     Sent(Vec<u8>),
@@ -34,7 +34,7 @@ where
         driver
     }
 
-    /// Shakes hands, if the session waits for it.
+    /// Completes the TLS handshake if the session waits for it.
     pub(crate) fn shake_hands(&mut self) {
         if std::mem::take(&mut self.handshake) {
             self.secured = true;
@@ -47,7 +47,7 @@ where
         }
     }
 
-    /// Gives one input and answers what it opens. Octets in place of a handshake are a failed one.
+    /// Passes one input and answers its questions. Octets instead of a handshake make it fail.
     pub(crate) fn give(&mut self, input: Input<'_, S::Answer>) {
         let failed = self.handshake && matches!(input, Input::Bytes(_));
         self.handshake &= !failed;
@@ -59,7 +59,7 @@ where
         }
     }
 
-    /// Writes down what is to be done; returns the question.
+    /// Records the actions; returns the question.
     fn act(&mut self, actions: Vec<Action<S::Question>>) -> Option<S::Question> {
         let mut question = None;
         for action in actions {
@@ -68,7 +68,7 @@ where
             match action {
                 Action::Send(octets) => self.sent(&octets),
                 Action::Body(octets) => self.body(&octets),
-                // An event once the hands are shaken: octets that came at once or a little later are the same.
+                // Recorded after the handshake, so that octets before and after a short delay compare as equal.
                 Action::StartTls => {
                     assert!(!self.secured && question.is_none(), "a second handshake, or one with a question open");
                     self.handshake = true;

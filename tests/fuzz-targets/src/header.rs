@@ -8,8 +8,8 @@ use crate::layout::{bounded, chop, split_line};
 
 const HEADER_MAX: usize = 4096;
 
-/// Any chopping gives the same and loses nothing; addresses stand where they are said to; a rewrite changes nothing else; what is made
-/// for a 7bit server has no octet above 127.
+/// Any division of the input gives the same and loses nothing; reported positions of addresses are right; a rewrite changes nothing else;
+/// the conversion to 7bit has no octet above 127.
 pub fn header(input: &[u8]) {
     let (sizes, message) = split_line(bounded(input));
     let whole = split(&[message]);
@@ -20,7 +20,7 @@ pub fn header(input: &[u8]) {
     if let Some(rest) = message.strip_prefix(again.as_slice()) {
         assert!(rest.ends_with(&body) && rest.len() - body.len() <= 2, "between header and body is an empty line or nothing");
     } else {
-        // A last line without its end gets one.
+        // A last line without CR LF gets one.
         again.truncate(message.len());
         assert_eq!(again, message, "the fields are what came");
     }
@@ -32,7 +32,7 @@ pub fn header(input: &[u8]) {
     }
 }
 
-/// `None`: the header is too long.
+/// Splits a message; `None` if the header is too long.
 fn split(pieces: &[&[u8]]) -> Option<(HeaderBlock, Vec<u8>)> {
     let mut splitter = Some(HeaderSplitter::new(HEADER_MAX));
     let mut found: Option<(HeaderBlock, Vec<u8>)> = None;

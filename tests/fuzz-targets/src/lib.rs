@@ -1,12 +1,12 @@
-//! A stranger's octets against each part of Waxwing that reads them first, with the laws that hold whatever they are.
+//! Fuzz targets: octets of a peer against each parser of Waxwing, with the laws that hold for any input.
 //!
-//! Owns: the targets, how their input is laid out, the seeds that the transcripts give.
+//! Owns: the targets, the layout of their input, the seeds made from the transcripts.
 //! Uses: types, auth, message, smtp, net (for PROXY headers), transcripts.
-//! Used by: `tests/fuzz` (nightly, libFuzzer), which is no part of the workspace; and by the test that gives the corpus again.
+//! Used by: `tests/fuzz` (nightly, libFuzzer), outside of the workspace; and by the test that replays the corpus.
 //! Never: I/O but reading the corpus; a target that is not also replayed.
 //! Start reading at: [`TARGETS`], then [`server_session`].
 //!
-//! A target panics where a law is broken: that is what a fuzzer looks for.
+//! A target panics where a law is broken, which a fuzzer detects.
 #![forbid(unsafe_code)]
 #![allow(clippy::panic, clippy::expect_used, reason = "a broken law is a panic: that is how a target tells it")]
 
@@ -35,10 +35,10 @@ pub use reply::reply_reader;
 pub use seeds::{Seed, SeedError, seeds, write_seeds};
 pub use server::server_session;
 
-/// A target: takes any octets and panics where a law is broken.
+/// Fuzz target: takes any octets and panics where a law is broken.
 pub type Target = fn(&[u8]);
 
-/// All of them, by the name of their folder in the corpus.
+/// All targets, by the name of their folder in the corpus.
 pub const TARGETS: &[(&str, Target)] = &[
     ("command_line", command_line),
     ("server_session", server_session),
@@ -51,7 +51,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("proxy_header", proxy_header),
 ];
 
-/// The target of that name.
+/// Returns the target of that name.
 #[must_use]
 pub fn target(name: &str) -> Option<Target> {
     TARGETS.iter().find(|(known, _)| *known == name).map(|(_, target)| *target)

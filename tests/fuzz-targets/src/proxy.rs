@@ -2,11 +2,11 @@
 
 use waxwing_net::proxy_protocol::{ProxyHeader, ProxyParseResult, V1_BYTES_MAX, V2_VARIABLE_BYTES_MAX, parse};
 
-/// The longest header of either version, octets.
+/// Maximum size of a header of either version, in octets.
 const HEADER_MAX: usize = V1_BYTES_MAX + 16 + V2_VARIABLE_BYTES_MAX;
 
-/// However far the octets have come: a header that is whole stays the same and is within what came, what can't become one never does, and
-/// a header is not whole before the octets that it was said to need.
+/// Law for every prefix of the input: a complete header stays the same and lies within the prefix, an invalid start never becomes a header, and
+/// no header is complete before the announced number of octets.
 pub fn proxy_header(input: &[u8]) {
     let input = input.get(..HEADER_MAX + 16).unwrap_or(input);
     let mut done: Option<ProxyHeader> = None;

@@ -1,4 +1,4 @@
-//! Target `reply_reader`: a line of sizes, then what a server says to our client.
+//! Target `reply_reader`: a line of sizes, then replies of a server to the client.
 
 use waxwing_smtp::{ReplyParseError, ReplyReader};
 use waxwing_types::Reply;
@@ -7,10 +7,10 @@ use crate::layout::{bounded, chop, split_line};
 
 const LINE_MAX: usize = 200;
 const LINES_MAX: usize = 8;
-/// [`ReplyReader`] keeps so much of a reply's text.
+/// Maximum size of a reply's text in [`ReplyReader`].
 const TEXT_MAX: usize = 2048;
 
-/// Any chopping gives the same up to the first fault, memory is bounded, and a reply that was read prints as one that is read as the same.
+/// Any division of the input gives the same up to the first fault, memory is bounded, and a parsed reply prints as a reply that is parsed as equal.
 pub fn reply_reader(input: &[u8]) {
     let (sizes, wire) = split_line(bounded(input));
     let whole = read(&[wire]);

@@ -1,4 +1,4 @@
-//! The conversations of `tests/transcripts` as inputs: what every fuzzer begins with, and what the test of the corpus gives as well.
+//! Dialogues of `tests/transcripts` as inputs: seeds of every fuzzer, and part of the corpus test.
 
 use std::fs;
 use std::path::Path;
@@ -7,25 +7,25 @@ use waxwing_transcripts::{Stimulus, Transcript, parse};
 
 use crate::server::FLIGHT;
 
-/// An input for a target.
+/// Input for a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seed {
-    /// The target's name.
+    /// Name of the target.
     pub target: &'static str,
-    /// A name for a file, unique within the target.
+    /// File name, unique within the target.
     pub name: String,
-    /// The input.
+    /// Octets of the input.
     pub input: Vec<u8>,
 }
 
-/// The transcripts can't be read.
+/// Failure to read the transcripts.
 #[derive(Debug)]
 pub struct SeedError(pub String);
 
-/// Writes the seeds of a target into the folder that `WAXWING_SEEDS` names, if it names one: the fuzzers do so before they begin.
+/// Writes the seeds of a target into the folder in `WAXWING_SEEDS`, if set; the fuzzers call it at their start.
 ///
 /// # Panics
-/// If that fails.
+/// If writing fails.
 pub fn write_seeds(target: &str) {
     let Some(folder) = std::env::var_os("WAXWING_SEEDS").map(std::path::PathBuf::from) else { return };
     for seed in seeds().expect("transcripts").iter().filter(|seed| seed.target == target) {

@@ -1,4 +1,4 @@
-//! Target `server_session`: a line that says what the host answers, a line of sizes, then what a client sends in a whole session.
+//! Target `server_session`: a line of the host's answers, a line of sizes, then the input of a whole client session.
 
 use std::sync::Arc;
 
@@ -9,13 +9,13 @@ use waxwing_types::{Input, Reply};
 use crate::drive::{Driver, Event};
 use crate::layout::{bare_newline, bounded, chop, split_line};
 
-/// What parts flights: behind it the client has waited for the answers, and shaken hands if it was to. The first octet of a TLS handshake.
+/// Separator of flights: at it the client has received all replies and completed a pending handshake. First octet of a TLS handshake.
 pub(crate) const FLIGHT: u8 = 0x16;
 
-/// Any chopping gives the same; memory is bounded; nothing follows a close; what is sent is whole replies; the end of a message has a
-/// positive reply only if the host committed it; nothing that came in plain text is held when the connection is encrypted.
+/// Any division of the input gives the same; memory is bounded; nothing follows a close; the output is whole replies; the end of a message has a
+/// positive reply only if the host committed it; no plain text is buffered once the connection is encrypted.
 ///
-/// The last letters of the first line choose the kind of listener: `S` offers AUTH only over TLS, `L` speaks LMTP, `N` takes bare line ends.
+/// The last flags of the first line choose the kind of listener: `S` offers AUTH only over TLS, `L` speaks LMTP, `N` takes bare line ends.
 pub fn server_session(input: &[u8]) {
     let (answers, rest) = split_line(bounded(input));
     let (sizes, wire) = split_line(rest);
@@ -47,7 +47,7 @@ fn settings(letters: &[u8]) -> ServerSettings {
     settings
 }
 
-/// What may be held beside the piece at hand: a line.
+/// Maximum of buffered octets besides the present piece: one line.
 const HELD_MAX: usize = 320;
 
 fn run<'w>(
@@ -80,7 +80,7 @@ fn run<'w>(
     events
 }
 
-/// What is sent between two questions is whole replies, and the first behind the end of a message says what the host did.
+/// Checks that the output between two questions is whole replies, and the first reply to the end of a message agrees with the host's answer.
 fn check_replies(events: &[Event<ServerQuestion>], answers: &[u8]) {
     let mut host = Host { answers, at: 0, committed: None };
     for event in events {
@@ -114,7 +114,7 @@ pub(crate) fn whole_replies(octets: &[u8]) -> Vec<Reply> {
     found
 }
 
-/// A host that says what the octets say, over and over: most of them what fits the question.
+/// Host with answers by the octets of a line, repeated; most of them fit the question.
 struct Host<'a> {
     answers: &'a [u8],
     at: usize,

@@ -1,10 +1,10 @@
-//! An SMTP load client and a sink that keep account of every message.
+//! SMTP load client and sink that account for every message.
 //!
-//! Owns: messages with unique Message-IDs and bodies that don't compress; which of them were acknowledged, and which
-//! arrived.
-//! Uses: the standard library. It shares no code with what it measures.
+//! Owns: messages with unique Message-IDs and incompressible bodies; the lists of acknowledged and
+//! received messages.
+//! Uses: the standard library. No code is shared with the measured server.
 //! Used by: `tests/bench` and `tests/e2e`.
-//! Never: talk to anything but 127.0.0.1.
+//! Never: connections to addresses other than 127.0.0.1.
 //! Start reading at: [`main`]; both subcommands print one JSON object as their last line.
 #![forbid(unsafe_code)]
 

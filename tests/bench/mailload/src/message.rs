@@ -1,4 +1,4 @@
-//! The messages: each has a Message-ID of its own and a body that no compression makes smaller.
+//! Test messages, each with a unique Message-ID and an incompressible body.
 
 /// Characters of a body, 64 of them: 6 bits of noise in each.
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -28,7 +28,7 @@ pub(crate) fn text(id: &str, recipient: &str, bytes: usize) -> Vec<u8> {
     message
 }
 
-/// The Message-ID in a header line, if it is one.
+/// Message-ID of a header line, if present.
 pub(crate) fn id_in(line: &[u8]) -> Option<&[u8]> {
     const NAME: &[u8] = b"message-id:";
     let (name, value) = line.split_at_checked(NAME.len())?;
@@ -39,7 +39,7 @@ pub(crate) fn id_in(line: &[u8]) -> Option<&[u8]> {
     value.strip_prefix(b"<").and_then(|value| value.strip_suffix(b">")).or(Some(value))
 }
 
-/// A xorshift generator: noise that is the same in every run of the same name.
+/// Xorshift generator with the same sequence in every run of the same name.
 struct Noise {
     state: u64,
     word: u64,

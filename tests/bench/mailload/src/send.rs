@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::options::Options;
 use crate::{message, percentile};
 
-/// The longest that one reply may take.
+/// Timeout of one reply.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(120);
 const THREAD_STACK_BYTES: usize = 256 << 10;
 
@@ -26,7 +26,7 @@ struct Load {
     next: AtomicUsize,
 }
 
-/// What one thread did.
+/// Result of one thread.
 #[derive(Default)]
 struct Account {
     acknowledged: Vec<String>,
@@ -34,7 +34,7 @@ struct Account {
     error: Option<String>,
 }
 
-/// Sends the messages and says how it went.
+/// Sends the messages and prints the result.
 pub(crate) fn run(options: &Options) -> Result<String, String> {
     let sessions: usize = options.number("sessions", 1)?;
     let load = Arc::new(Load {
@@ -91,7 +91,7 @@ fn now() -> Instant {
 }
 
 impl Load {
-    /// One session's work: what it acknowledged stands even when it ends in an error.
+    /// Runs one session; acknowledged messages count even if the session ends in an error.
     fn session(&self) -> Account {
         let mut account = Account::default();
         account.error = self.send_all(&mut account).err();
@@ -191,7 +191,7 @@ impl Connection {
         }
     }
 
-    /// Says QUIT; what the server answers changes nothing any more.
+    /// Sends QUIT; the reply is ignored.
     fn quit(&mut self) {
         let _ = self.command(b"QUIT\r\n", b'2');
     }

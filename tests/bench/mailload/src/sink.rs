@@ -1,4 +1,4 @@
-//! The sink: an SMTP server that takes everything and remembers the Message-ID of each message.
+//! Sink: an SMTP server that accepts everything and records the Message-ID of each message.
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use crate::options::Options;
 const THREAD_STACK_BYTES: usize = 128 << 10;
 const POLL: Duration = Duration::from_millis(5);
 
-/// What came so far.
+/// Messages received so far.
 #[derive(Default)]
 struct Received {
     /// Message-IDs in the order of arrival; `-` for a message without one.
@@ -24,7 +24,7 @@ struct Received {
 
 type Shared = Arc<Mutex<Received>>;
 
-/// Serves until the expected messages came and no more follow, or the time is over.
+/// Serves until the expected messages have arrived and no more follow, or until the timeout.
 pub(crate) fn run(options: &Options) -> Result<String, String> {
     let port: u16 = options.required("port")?;
     let expect: usize = options.number("expect", usize::MAX)?;
@@ -51,7 +51,7 @@ pub(crate) fn run(options: &Options) -> Result<String, String> {
     ))
 }
 
-/// Whether `expect` messages came in time; afterwards waits until none came for `linger`.
+/// Waits for `expect` messages, then until none arrives for `linger`; false after a timeout.
 fn wait_for(shared: &Shared, expect: usize, started: Instant, timeout: Duration, linger: Duration) -> bool {
     while started.elapsed() < timeout {
         let received = lock(shared);
@@ -85,7 +85,7 @@ fn accept(listener: &TcpListener, shared: &Shared) {
     for stream in listener.incoming().flatten() {
         lock(shared).connections += 1;
         let shared = Arc::clone(shared);
-        // A client that goes away ends its thread; the messages it completed are counted already.
+        // A lost connection ends its thread; completed messages are counted already.
         let thread = std::thread::Builder::new().stack_size(THREAD_STACK_BYTES);
         if let Err(error) = thread.spawn(move || serve(stream, &shared)) {
             eprintln!("sink: no thread for a connection: {error}");
