@@ -100,8 +100,8 @@ mod tests {
 
     #[test]
     fn plain_needs_a_name_a_secret_and_no_third_nul() {
-        let said = parse_plain(b"boss\0anna\0secret").ok();
-        assert_eq!(said.map(|s| (s.authzid, s.user, s.secret)), Some(("boss".into(), "anna".into(), "secret".into())));
+        let parsed = parse_plain(b"boss\0anna\0secret").ok();
+        assert_eq!(parsed.map(|s| (s.authzid, s.user, s.secret)), Some(("boss".into(), "anna".into(), "secret".into())));
         for bad in [&b"anna\0secret"[..], b"\0\0secret", b"\0anna\0", b"\0anna\0a\0b", b"\0\xff\0a", b""] {
             assert_eq!(parse_plain(bad).err(), Some(SaslError::Malformed), "{bad:?}");
         }
@@ -114,8 +114,8 @@ mod tests {
         let mut login = LoginMechanism::default();
         assert!(matches!(login.step(None), Ok(LoginStep::Prompt(b"Username:"))));
         assert!(matches!(login.step(Some(b"anna")), Ok(LoginStep::Prompt(b"Password:"))));
-        let Ok(LoginStep::Complete(said)) = login.step(Some(b"secret")) else { panic!("not done") };
-        assert_eq!((said.user.as_str(), said.secret.as_str()), ("anna", "secret"));
+        let Ok(LoginStep::Complete(parsed)) = login.step(Some(b"secret")) else { panic!("not done") };
+        assert_eq!((parsed.user.as_str(), parsed.secret.as_str()), ("anna", "secret"));
     }
 
     proptest! {

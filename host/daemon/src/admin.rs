@@ -85,7 +85,7 @@ impl ControlHandler for AdminService {
             ControlRequest::UserPasswd { name, records } => users::set_password(&*self.users, &name, &records).await,
             ControlRequest::UserDelete { name } => users::delete(&*self.users, &name).await,
             ControlRequest::TlsShow => Ok(ControlResponse::Tls {
-                certificates: self.listeners.as_ref().map(|doors| doors.fingerprints()).unwrap_or_default(),
+                certificates: self.listeners.as_ref().map(|listeners| listeners.fingerprints()).unwrap_or_default(),
             }),
         };
         answered.unwrap_or_else(ControlResponse::Error)

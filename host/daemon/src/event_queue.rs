@@ -131,8 +131,8 @@ mod tests {
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        let heard = ear.0.lock().clone();
-        assert_eq!((heard.len(), heard[0].as_str(), heard[7].as_str()), (EVENTS_MAX, "delivered 0", "delivered 7"));
+        let received = ear.0.lock().clone();
+        assert_eq!((received.len(), received[0].as_str(), received[7].as_str()), (EVENTS_MAX, "delivered 0", "delivered 7"));
         assert_eq!(queue.dropped.load(Ordering::Relaxed), 0, "they were logged");
     }
 }

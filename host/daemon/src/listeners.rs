@@ -67,8 +67,8 @@ impl Generation {
     ) -> Self {
         let room = |listen: &ListenerConfig| {
             let settings = GuardSettings::from_config(config, mail_source(listen.kind));
-            let door = Arc::new(Guard::new(settings, Arc::clone(shared), listen.name.as_str().into()));
-            ListenerState { listen: listen.clone(), settings: Arc::new(listener_settings(config, listen)), guard: door }
+            let guard = Arc::new(Guard::new(settings, Arc::clone(shared), listen.name.as_str().into()));
+            ListenerState { listen: listen.clone(), settings: Arc::new(listener_settings(config, listen)), guard }
         };
         let rooms = config.listen.iter().map(room).collect();
         Self { config: Arc::clone(config), intake, authenticator, listener_tls: handshakes, listener_states: rooms }

@@ -54,12 +54,12 @@ pub(crate) fn build_routing(config: &Config, services: &TransportServices<'_>) -
     transports.extend(network.iter().map(|transport| Arc::clone(transport) as Arc<dyn Transport>));
     let router = || Router::new(Arc::clone(services.accounts) as _, config.transports.clone());
     let network = network.into_iter().map(|t| (t.name().to_owned(), t)).collect();
-    let ways = RoutingConfig {
+    let routing = RoutingConfig {
         settings: delivery_settings(config),
         router: router(),
         transports: transports.into_iter().map(|t| (t.name().to_owned(), t)).collect::<HashMap<_, _>>(),
     };
-    Ok((ways, Arc::new(Prober::new(router(), network, PROBE_TIME_MAX))))
+    Ok((routing, Arc::new(Prober::new(router(), network, PROBE_TIME_MAX))))
 }
 
 /// Creates the queue manager, the owner of the queue's units; delivery starts with its `run`.

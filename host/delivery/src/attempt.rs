@@ -41,15 +41,8 @@ impl OpenUnit {
     pub(crate) fn new(unit: Unit, message: Message, attempts: usize, taken_up: Timestamp, sent: Vec<Submission>) -> Self {
         let number = unit.attempts.saturating_add(1);
         let key = (unit.id, unit.number);
-        let standing = Mutex::new(UnitProgress { unit, retry_at: None, hold: None, submissions: sent });
-        Self {
-            key,
-            message,
-            progress: standing,
-            open_attempts: AtomicUsize::new(attempts),
-            activated_at: taken_up,
-            attempt_number: number,
-        }
+        let progress = Mutex::new(UnitProgress { unit, retry_at: None, hold: None, submissions: sent });
+        Self { key, message, progress, open_attempts: AtomicUsize::new(attempts), activated_at: taken_up, attempt_number: number }
     }
 
     /// Counts one attempt as ended; returns true while others are open.
@@ -72,11 +65,11 @@ pub(crate) async fn run_attempt(core: Arc<DeliveryContext>, active: Arc<OpenUnit
     };
     let mut hooks = AttemptHooks::for_attempt(&core, &attempt, &active.message);
     let result = run_hooks_and_deliver(&core, &attempt, &active.message, hooks.as_mut()).await;
-    let standing = active.progress.lock().await;
+    let progress = active.progress.lock().await;
     let others_open = active.close_one();
     panic_guard.others_open = Some(others_open);
     let next = if result.aborted {
-        FollowUp::Rescan(standing.unit.due_key())
+        FollowUp::Rescan(progress.unit.due_key())
     } else {
         let times = AttemptTimes {
             received_at: active.message.envelope.origin.received_at,
@@ -97,7 +90,7 @@ pub(crate) async fn run_attempt(core: Arc<DeliveryContext>, active: Arc<OpenUnit
             others_open,
             ended_at: times.ended_at,
         };
-        finished.settle(&core, &active.message, standing, hooks).await
+        finished.settle(&core, &active.message, progress, hooks).await
     };
     if !others_open {
         notify_manager(&core, &active, next).await;
@@ -153,8 +146,8 @@ async fn run_hooks_and_deliver(
 }
 
 async fn call_transport(core: &DeliveryContext, attempt: &Attempt, message: &Message) -> DeliveryResult {
-    let ways = core.routing();
-    let Some(transport) = ways.transports.get(&attempt.next_hop.transport) else {
+    let routing = core.routing();
+    let Some(transport) = routing.transports.get(&attempt.next_hop.transport) else {
         let status =
             Status::local(EnhancedCode::new(4, 3, 5), format!("no transport {} is configured", attempt.next_hop.transport));
         return DeliveryResult::for_all(attempt, &Disposition::Deferred { status, not_before: None });

@@ -116,9 +116,9 @@ pub(crate) async fn build_dsn(
     let full_body = kind == DsnKind::Failure && !message.envelope.require_tls;
     let ret = if full_body { message.envelope.ret } else { Some(DsnReturn::Headers) };
     let body = if ret == Some(DsnReturn::Headers) { None } else { returned_body(core, message).await };
-    let ways = core.routing();
+    let routing = core.routing();
     let dsn = DsnBuilder {
-        reporting_mta: &ways.settings.myhostname,
+        reporting_mta: &routing.settings.myhostname,
         recipient: sender,
         dsn_queue_id: id,
         created_at: now,

@@ -34,13 +34,13 @@ pub struct CurrentRouting(ArcSwap<RoutingConfig>);
 impl CurrentRouting {
     /// Creates the holder of a first configuration.
     #[must_use]
-    pub fn new(ways: RoutingConfig) -> Arc<Self> {
-        Arc::new(Self(ArcSwap::from_pointee(ways)))
+    pub fn new(routing: RoutingConfig) -> Arc<Self> {
+        Arc::new(Self(ArcSwap::from_pointee(routing)))
     }
 
     /// Replaces the configuration for later deliveries.
-    pub fn replace(&self, ways: RoutingConfig) {
-        self.0.store(Arc::new(ways));
+    pub fn replace(&self, routing: RoutingConfig) {
+        self.0.store(Arc::new(routing));
     }
 
     pub(crate) fn current(&self) -> Arc<RoutingConfig> {

@@ -144,8 +144,8 @@ impl Preparation<'_> {
             Verdict::Discard { reason } => Some(self.apply_scan_refusal(reason)),
             Verdict::Reject(reply) | Verdict::Disconnect(reply) => Some(self.apply_scan_refusal(reply.to_string())),
             Verdict::Defer(reply) => {
-                let ways = self.delivery.routing();
-                let settings = &ways.settings;
+                let routing = self.delivery.routing();
+                let settings = &routing.settings;
                 let is_report = self.message.envelope.sender == ReversePath::Null;
                 let lifetime = if is_report { settings.bounce_queue_lifetime } else { settings.maximal_queue_lifetime };
                 let age = self.delivery.services.clock.now().since(self.message.envelope.origin.received_at);

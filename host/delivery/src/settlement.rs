@@ -49,22 +49,22 @@ impl FinishedAttempt<'_> {
         self,
         core: &DeliveryContext,
         message: &Message,
-        mut standing: MutexGuard<'_, UnitProgress>,
+        mut progress: MutexGuard<'_, UnitProgress>,
         mut hooks: Option<AttemptHooks>,
     ) -> FollowUp {
         if let Some(reason) = &self.hold {
-            standing.hold.get_or_insert_with(|| reason.clone());
+            progress.hold.get_or_insert_with(|| reason.clone());
         }
-        let retry = self.run_on_retry(core, message, &standing, hooks.as_mut()).await;
+        let retry = self.run_on_retry(core, message, &progress, hooks.as_mut()).await;
         let mut submitted: Option<Vec<NewMessage>> = None;
         let mut retries = 0;
         loop {
             let PlannedSettlement { decision: consequence, recipient_results: fates, dsns } =
-                self.plan_settlement(core, message, &standing, &retry).await;
+                self.plan_settlement(core, message, &progress, &retry).await;
             let generated = match &submitted {
                 Some(generated) => generated.clone(),
                 None => {
-                    let sent = std::mem::take(&mut standing.submissions);
+                    let sent = std::mem::take(&mut progress.submissions);
                     let generated =
                         self.run_outcome_hooks(core, message, &fates, sent, dsns.submissions, dsns.trace, hooks.take()).await;
                     submitted.insert(generated).clone()
@@ -77,7 +77,7 @@ impl FinishedAttempt<'_> {
             };
             let UnitDecision { remaining, next_state: after, failed: _, retry_at: due, delay_warning_due: _ } = consequence;
             let settle = Settlement {
-                unit: standing.unit.clone(),
+                unit: progress.unit.clone(),
                 remaining,
                 attempts: self.attempt.number,
                 next_state: after,
@@ -89,10 +89,10 @@ impl FinishedAttempt<'_> {
                         core,
                         message,
                         &fates,
-                        standing.hold.as_deref().filter(|_| unit.is_some() && !self.others_open),
+                        progress.hold.as_deref().filter(|_| unit.is_some() && !self.others_open),
                     );
                     let Some(unit) = unit else { return FollowUp::Nothing };
-                    (standing.unit, standing.retry_at) = (unit, due);
+                    (progress.unit, progress.retry_at) = (unit, due);
                     return next;
                 }
                 Err(error @ (SpoolError::Io(_) | SpoolError::Full { .. })) if retries < SETTLE_RETRIES_MAX => {
@@ -103,7 +103,7 @@ impl FinishedAttempt<'_> {
                 Err(error) => {
                     // Without a settlement in the spool the message is tried again, perhaps twice for the same recipient.
                     tracing::error!(target: "queue", "{}: settling the attempt failed: {error}", message.id);
-                    return FollowUp::Rescan(standing.unit.due_key());
+                    return FollowUp::Rescan(progress.unit.due_key());
                 }
             }
         }
@@ -113,18 +113,18 @@ impl FinishedAttempt<'_> {
         &'a self,
         core: &DeliveryContext,
         message: &Message,
-        standing: &'a UnitProgress,
+        progress: &'a UnitProgress,
         retry: &'a NextTry,
     ) -> AttemptResult<'a> {
         let now = core.services.clock.now();
         let warning_at = core.routing().settings.delay_warning_at(&message.envelope);
         AttemptResult {
-            unit: &standing.unit,
+            unit: &progress.unit,
             dispositions: self.dispositions,
             others_open: self.others_open,
-            retry_at: standing.retry_at,
+            retry_at: progress.retry_at,
             retry_decision: retry,
-            hold: standing.hold.as_deref(),
+            hold: progress.hold.as_deref(),
             received_at: message.envelope.origin.received_at,
             null_sender: message.envelope.sender == ReversePath::Null,
             delay_warning_at: warning_at,
@@ -137,7 +137,7 @@ impl FinishedAttempt<'_> {
         &self,
         core: &DeliveryContext,
         message: &Message,
-        standing: &UnitProgress,
+        progress: &UnitProgress,
         hooks: Option<&mut AttemptHooks>,
     ) -> NextTry {
         let Some(hooks) = hooks else { return NextTry::AsPlanned };
@@ -145,7 +145,7 @@ impl FinishedAttempt<'_> {
             Disposition::Deferred { status, .. } => Some(status),
             Disposition::Delivered(_) | Disposition::Failed(_) => None,
         });
-        let ended = self.attempt_result(core, message, standing, &NextTry::AsPlanned);
+        let ended = self.attempt_result(core, message, progress, &NextTry::AsPlanned);
         match deferred {
             Some(status) if !ended.is_expired(&core.routing().settings) => {
                 hooks.run_on_retry(core, self.attempt, message, status).await
@@ -159,12 +159,12 @@ impl FinishedAttempt<'_> {
         &self,
         core: &DeliveryContext,
         message: &Message,
-        standing: &UnitProgress,
+        progress: &UnitProgress,
         retry: &NextTry,
     ) -> PlannedSettlement {
-        let ways = core.routing();
-        let settings = &ways.settings;
-        let ended = self.attempt_result(core, message, standing, retry);
+        let routing = core.routing();
+        let settings = &routing.settings;
+        let ended = self.attempt_result(core, message, progress, retry);
         let mut consequence = decide_unit(&ended, settings);
         let mut dsns = DsnResult::default();
         if !consequence.failed.is_empty() {

@@ -51,18 +51,18 @@ impl Milter {
 
     /// Creates the slot of an SMTP session.
     pub(crate) fn open_slot(self: &Arc<Self>, client: &Arc<SessionClient>) -> SlotGuard {
-        let seat = Arc::new(SessionSlot { _client: Arc::clone(client), session: Mutex::default() });
+        let slot = Arc::new(SessionSlot { _client: Arc::clone(client), session: Mutex::default() });
         let key = client_key(client);
-        self.slots.lock().insert(key, seat);
+        self.slots.lock().insert(key, slot);
         SlotGuard { milter: Arc::clone(self), key }
     }
 }
 
 impl Drop for SlotGuard {
     fn drop(&mut self) {
-        let seat = self.milter.slots.lock().remove(&self.key);
+        let slot = self.milter.slots.lock().remove(&self.key);
         // Dropped outside of the lock: the connection sends QUIT here.
-        drop(seat);
+        drop(slot);
     }
 }
 

@@ -37,51 +37,51 @@ impl MilterPluginSession {
     /// closed the connection since the last call, for example after a restart; the earlier steps had no result.
     async fn query(
         &self,
-        talk: Option<MilterSession>,
+        session: Option<MilterSession>,
         event: &Event,
         context: &Context,
     ) -> Result<(MilterSession, CallOutcome), MilterError> {
         let settings = &self.milter.settings;
-        if let Some(mut talk) = talk {
-            match talk.query(settings, event, context).await {
-                Ok(outcome) => return Ok((talk, outcome)),
+        if let Some(mut session) = session {
+            match session.query(settings, event, context).await {
+                Ok(outcome) => return Ok((session, outcome)),
                 Err(MilterError::Closed(_)) => {}
                 Err(trouble) => return Err(trouble),
             }
         }
-        let mut talk = MilterSession::open(settings).await?;
-        let outcome = talk.query(settings, event, context).await?;
-        Ok((talk, outcome))
+        let mut session = MilterSession::open(settings).await?;
+        let outcome = session.query(settings, event, context).await?;
+        Ok((session, outcome))
     }
 }
 
 #[async_trait]
 impl PluginSession for MilterPluginSession {
     async fn call(&mut self, event: &Event, context: &Context) -> Result<CallOutcome, Fault> {
-        let seat = self.slot(event, context);
-        let talk = match &seat {
-            Some(seat) => seat.session.lock().take(),
+        let slot = self.slot(event, context);
+        let session = match &slot {
+            Some(slot) => slot.session.lock().take(),
             None => self.own_session.take(),
         };
         let settings = &self.milter.settings;
-        let (talk, result) = if matches!(event, Event::Abort) {
-            (abort_session(talk, settings.command_timeout).await, Ok(CallOutcome::from_answer(HookAnswer::Done)))
+        let (session, result) = if matches!(event, Event::Abort) {
+            (abort_session(session, settings.command_timeout).await, Ok(CallOutcome::from_answer(HookAnswer::Done)))
         } else {
-            match self.query(talk, event, context).await {
-                Ok((talk, outcome)) => (Some(talk), Ok(outcome)),
+            match self.query(session, event, context).await {
+                Ok((session, outcome)) => (Some(session), Ok(outcome)),
                 Err(trouble) => (None, Err(trouble.into_fault(&settings.endpoint))),
             }
         };
-        match &seat {
-            Some(seat) => *seat.session.lock() = talk,
-            None => self.own_session = talk,
+        match &slot {
+            Some(slot) => *slot.session.lock() = session,
+            None => self.own_session = session,
         }
         result
     }
 }
 
 /// Ends the transaction of a session; a failed connection is dropped, which has the same effect.
-async fn abort_session(talk: Option<MilterSession>, time: std::time::Duration) -> Option<MilterSession> {
-    let mut talk = talk?;
-    talk.abort(time).await.is_ok().then_some(talk)
+async fn abort_session(session: Option<MilterSession>, time: std::time::Duration) -> Option<MilterSession> {
+    let mut session = session?;
+    session.abort(time).await.is_ok().then_some(session)
 }

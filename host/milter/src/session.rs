@@ -75,10 +75,10 @@ impl MilterSession {
         }
         match teller.run_transaction(event).await? {
             Ok(outcome) => Ok(outcome),
-            Err(said) => {
+            Err(answer) => {
                 self.finished_transaction = context.id;
                 self.abort(settings.command_timeout).await?;
-                Ok(final_outcome(said))
+                Ok(final_outcome(answer))
             }
         }
     }
@@ -115,8 +115,8 @@ impl HookDriver<'_> {
         recipient: Option<&ContextRecipient>,
         command: MilterCommand,
     ) -> Result<MilterReply, MilterError> {
-        let Self { settings, context, session: talk } = self;
-        let line = &mut talk.connection;
+        let Self { settings, context, session } = self;
+        let line = &mut session.connection;
         if let Some(stage) = step.macro_stage() {
             let list = macros_for_stage(stage, line.options(), &settings.hostname, context, recipient);
             if !list.is_empty() {
@@ -145,8 +145,8 @@ impl HookDriver<'_> {
             let ip = Bytes::from(address.to_string());
             let family = if address.is_ipv4() { MilterAddress::Inet(port, ip) } else { MilterAddress::Inet6(port, ip) };
             let name = Bytes::copy_from_slice(client_name(self.context).as_bytes());
-            let said = self.send_step(ProtocolStep::Connect, None, MilterCommand::Connect(name, family)).await?;
-            self.session.session_reply = session_reply(said);
+            let answer = self.send_step(ProtocolStep::Connect, None, MilterCommand::Connect(name, family)).await?;
+            self.session.session_reply = session_reply(answer);
         }
         let helo = match (&self.context.helo, &self.context.client) {
             (Some(helo), _) => Some(Arc::clone(helo)),
@@ -160,20 +160,20 @@ impl HookDriver<'_> {
             self.session.queue_abort();
             let name = Bytes::copy_from_slice(helo.as_bytes());
             self.session.helo = Some(helo);
-            let said = self.send_step(ProtocolStep::Helo, None, MilterCommand::Helo(name)).await?;
-            self.session.session_reply = session_reply(said);
+            let answer = self.send_step(ProtocolStep::Helo, None, MilterCommand::Helo(name)).await?;
+            self.session.session_reply = session_reply(answer);
         }
         Ok(self.session.session_reply.clone())
     }
 
     async fn run_transaction(&mut self, event: &Event) -> StepResult<CallOutcome> {
-        if let Err(said) = self.send_mail().await? {
-            return Ok(Err(said));
+        if let Err(answer) = self.send_mail().await? {
+            return Ok(Err(answer));
         }
         if let Event::Rcpt(recipient) = event {
             return match self.send_recipients(Some(recipient.index)).await? {
                 Ok(dropped) => self.rcpt_outcome(recipient, dropped).await,
-                Err(said) => Ok(Err(said)),
+                Err(answer) => Ok(Err(answer)),
             };
         }
         if !matches!(event, Event::Data | Event::Message) {
@@ -182,10 +182,10 @@ impl HookDriver<'_> {
         }
         let dropped = match self.send_recipients(None).await? {
             Ok(dropped) => dropped,
-            Err(said) => return Ok(Err(said)),
+            Err(answer) => return Ok(Err(answer)),
         };
-        if let Err(said) = self.send_data().await? {
-            return Ok(Err(said));
+        if let Err(answer) = self.send_data().await? {
+            return Ok(Err(answer));
         }
         let outcome = if matches!(event, Event::Message) { self.send_message().await? } else { Ok(continue_outcome()) };
         Ok(outcome.map(|outcome| with_discarded(outcome, dropped)))
@@ -217,7 +217,7 @@ impl HookDriver<'_> {
                     dropped.push((recipient.index, reply.to_string()));
                     last = Some(Verdict::Reject(reply));
                 }
-                said @ (MilterReply::Accept | MilterReply::Verdict(_)) => return Ok(Err(said)),
+                answer @ (MilterReply::Accept | MilterReply::Verdict(_)) => return Ok(Err(answer)),
             }
         }
         match last {
@@ -250,7 +250,7 @@ impl HookDriver<'_> {
             MilterReply::Verdict(verdict @ (Verdict::Reject(_) | Verdict::Defer(_))) => {
                 Ok(with_discarded(CallOutcome::from_answer(HookAnswer::Verdict(verdict)), dropped))
             }
-            said @ (MilterReply::Accept | MilterReply::Verdict(_)) => Err(said),
+            answer @ (MilterReply::Accept | MilterReply::Verdict(_)) => Err(answer),
         })
     }
 
@@ -267,14 +267,15 @@ impl HookDriver<'_> {
         let context = self.context;
         let Some(head) = &context.header else { return Ok(Ok(continue_outcome())) };
         let heads = HeaderEditor::new(head, context.id);
-        if let Err(said) = self.send_header(&heads).await? {
-            return Ok(Err(said));
+        if let Err(answer) = self.send_header(&heads).await? {
+            return Ok(Err(answer));
         }
-        if let Err(said) = continue_or_reply(self.send_step(ProtocolStep::EndOfHeader, None, MilterCommand::EndOfHeader).await?) {
-            return Ok(Err(said));
+        if let Err(answer) = continue_or_reply(self.send_step(ProtocolStep::EndOfHeader, None, MilterCommand::EndOfHeader).await?)
+        {
+            return Ok(Err(answer));
         }
-        if let Err(said) = self.send_body().await? {
-            return Ok(Err(said));
+        if let Err(answer) = self.send_body().await? {
+            return Ok(Err(answer));
         }
         match timeout(END_OF_BODY_TIME_MAX.max(self.settings.content_timeout), self.send_end_of_body(heads)).await {
             Ok(outcome) => outcome.map(Ok),
@@ -293,7 +294,7 @@ impl HookDriver<'_> {
             match self.send_step(ProtocolStep::Header, None, MilterCommand::Header(name, value)).await? {
                 MilterReply::Continue => {}
                 MilterReply::Skip => break,
-                said @ (MilterReply::Accept | MilterReply::Verdict(_)) => return Ok(Err(said)),
+                answer @ (MilterReply::Accept | MilterReply::Verdict(_)) => return Ok(Err(answer)),
             }
         }
         Ok(Ok(()))
@@ -315,7 +316,7 @@ impl HookDriver<'_> {
             match self.send_step(ProtocolStep::Body, None, MilterCommand::Body(piece)).await? {
                 MilterReply::Continue => {}
                 MilterReply::Skip => break,
-                said @ (MilterReply::Accept | MilterReply::Verdict(_)) => return Ok(Err(said)),
+                answer @ (MilterReply::Accept | MilterReply::Verdict(_)) => return Ok(Err(answer)),
             }
         }
         Ok(Ok(()))
@@ -334,11 +335,11 @@ impl HookDriver<'_> {
         loop {
             let response = self.session.connection.reply(step.name(), time).await?;
             let Some(last) = edits.collect(response)? else { continue };
-            let said = interpret(&last, step, terms.protocol)?;
+            let answer = interpret(&last, step, terms.protocol)?;
             // The end of the message ends the milter's transaction in any case, so no abort is needed.
             self.session.transaction = None;
             self.session.finished_transaction = self.context.id;
-            return Ok(match said {
+            return Ok(match answer {
                 MilterReply::Continue | MilterReply::Accept | MilterReply::Skip => {
                     CallOutcome { answer: HookAnswer::Verdict(Verdict::Next), changes: edits.into_changes(), log: Vec::new() }
                 }
@@ -348,14 +349,14 @@ impl HookDriver<'_> {
     }
 }
 
-fn session_reply(said: MilterReply) -> Option<MilterReply> {
-    (!matches!(said, MilterReply::Continue | MilterReply::Skip)).then_some(said)
+fn session_reply(answer: MilterReply) -> Option<MilterReply> {
+    (!matches!(answer, MilterReply::Continue | MilterReply::Skip)).then_some(answer)
 }
 
-fn continue_or_reply(said: MilterReply) -> Result<(), MilterReply> {
-    match said {
+fn continue_or_reply(answer: MilterReply) -> Result<(), MilterReply> {
+    match answer {
         MilterReply::Continue | MilterReply::Skip => Ok(()),
-        MilterReply::Accept | MilterReply::Verdict(_) => Err(said),
+        MilterReply::Accept | MilterReply::Verdict(_) => Err(answer),
     }
 }
 
@@ -374,8 +375,8 @@ fn with_discarded(mut outcome: CallOutcome, dropped: Vec<(u32, String)>) -> Call
 }
 
 /// Returns the outcome of a milter that needs no more of the transaction, or has rejected the transaction.
-fn final_outcome(said: MilterReply) -> CallOutcome {
-    let verdict = match said {
+fn final_outcome(answer: MilterReply) -> CallOutcome {
+    let verdict = match answer {
         MilterReply::Continue | MilterReply::Skip | MilterReply::Accept => Verdict::Next,
         MilterReply::Verdict(verdict) => verdict,
     };

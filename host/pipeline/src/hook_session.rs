@@ -46,9 +46,9 @@ impl HookSession {
 
     /// Closes all plugin sessions and frees the instances for other transactions. A later call opens a new plugin session.
     pub fn release(&mut self) {
-        for seat in &mut self.slots {
-            if matches!(seat, PluginSlot::Active(..)) {
-                *seat = PluginSlot::Idle;
+        for slot in &mut self.slots {
+            if matches!(slot, PluginSlot::Active(..)) {
+                *slot = PluginSlot::Idle;
             }
         }
     }

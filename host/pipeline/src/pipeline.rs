@@ -105,11 +105,11 @@ impl Pipeline {
         if !binding.should_call(event, context) {
             return None;
         }
-        let seat = chain.slots.get_mut(at)?;
-        if matches!(seat, PluginSlot::Idle) || matches!(seat, PluginSlot::Active(_, version) if !Arc::ptr_eq(version, binding)) {
-            *seat = PluginSlot::Active(Arc::clone(&binding.plugin).open_session(), Arc::clone(binding));
+        let slot = chain.slots.get_mut(at)?;
+        if matches!(slot, PluginSlot::Idle) || matches!(slot, PluginSlot::Active(_, version) if !Arc::ptr_eq(version, binding)) {
+            *slot = PluginSlot::Active(Arc::clone(&binding.plugin).open_session(), Arc::clone(binding));
         }
-        let PluginSlot::Active(guest, _) = seat else { return None };
+        let PluginSlot::Active(guest, _) = slot else { return None };
         let began = self.clock.monotonic();
         let pass = record.breaker.permit_call(began);
         let result = match &pass {
@@ -136,7 +136,7 @@ impl Pipeline {
             Ok(outcome) => {
                 entry.with_outcome(&outcome).merge_into(&mut chain.trace);
                 if outcome.changes.skip_rest && !shadow {
-                    *seat = PluginSlot::Skipped;
+                    *slot = PluginSlot::Skipped;
                 }
                 if shadow {
                     chain.record_shadow(at, hook, Some(&outcome.answer));

@@ -17,13 +17,13 @@ pub(crate) struct ShadowAnswer {
 impl HookSession {
     /// Stores the last answer of a shadow at a hook, until the enforcing plugins have decided.
     pub(crate) fn record_shadow(&mut self, at: usize, hook: Hook, answer: Option<&HookAnswer>) {
-        self.shadow_answers.retain(|heard| (heard.index, heard.hook) != (at, hook));
+        self.shadow_answers.retain(|recorded| (recorded.index, recorded.hook) != (at, hook));
         self.shadow_answers.push(ShadowAnswer { index: at, hook, answer: answer.cloned() });
     }
 
     /// Returns the most recent answer, if given by the shadow at this index.
     pub(crate) fn last_shadow(&mut self, at: usize) -> Option<&mut HookAnswer> {
-        self.shadow_answers.last_mut().filter(|heard| heard.index == at)?.answer.as_mut()
+        self.shadow_answers.last_mut().filter(|recorded| recorded.index == at)?.answer.as_mut()
     }
 }
 
@@ -41,7 +41,7 @@ impl Pipeline {
         let hook = event.hook();
         let is_shadow = |at: &usize| bound.bindings.get(*at).is_some_and(|b| b.mode == BindingMode::Shadow);
         for &at in bound.indices(hook).iter().filter(|at| is_shadow(at)) {
-            if !chain.shadow_answers.iter().any(|heard| heard.index == at && heard.hook == hook) {
+            if !chain.shadow_answers.iter().any(|recorded| recorded.index == at && recorded.hook == hook) {
                 let _ = self.call_plugin(at, chain, context, event).await;
             }
         }

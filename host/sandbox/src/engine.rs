@@ -68,9 +68,9 @@ impl Sandbox {
     pub fn new(settings: SandboxSettings, clock: Arc<dyn Clock>) -> Result<Arc<Self>, PluginLoadError> {
         let engine = Engine::new(&engine_config(&settings)).map_err(|e| PluginLoadError::Engine(format!("{e:#}")))?;
         let ticker = Ticker::start(&engine)?;
-        let lane = Arc::new(SlowCallPool::start(settings.slow_call_threads)?);
+        let slow_calls = Arc::new(SlowCallPool::start(settings.slow_call_threads)?);
         let cache = settings.cache_directory.clone().map(|path| CompileCache::open(path, &engine)).transpose()?;
-        Ok(Arc::new(Self { engine, ticker, slow_calls: lane, clock, cache, settings, limiters: Mutex::default() }))
+        Ok(Arc::new(Self { engine, ticker, slow_calls, clock, cache, settings, limiters: Mutex::default() }))
     }
 }
 

@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     /// Where a call ends that computes for so many ticks.
-    async fn ends_on(lane: &SlowCallPool, habit: &CallHistory, ticks: u32) -> ThreadId {
+    async fn ends_on(slow_calls: &SlowCallPool, calls: &CallHistory, ticks: u32) -> ThreadId {
         let watch = CallMonitor::default();
         let seen = watch.clone();
         let job = async move {
@@ -182,35 +182,35 @@ mod tests {
             }
             thread::current().id()
         };
-        run(lane, habit, Duration::from_secs(60), &watch, Box::pin(job)).await.unwrap()
+        run(slow_calls, calls, Duration::from_secs(60), &watch, Box::pin(job)).await.unwrap()
     }
 
     #[tokio::test]
     async fn only_a_call_that_goes_on_computing_changes_its_thread() {
-        let (lane, here) = (SlowCallPool::start(1).unwrap(), thread::current().id());
-        assert_eq!(ends_on(&lane, &CallHistory::default(), 0).await, here);
-        assert_eq!(ends_on(&lane, &CallHistory::default(), QUICK_TICKS).await, here);
-        assert_ne!(ends_on(&lane, &CallHistory::default(), QUICK_TICKS + 1).await, here);
+        let (slow_calls, here) = (SlowCallPool::start(1).unwrap(), thread::current().id());
+        assert_eq!(ends_on(&slow_calls, &CallHistory::default(), 0).await, here);
+        assert_eq!(ends_on(&slow_calls, &CallHistory::default(), QUICK_TICKS).await, here);
+        assert_ne!(ends_on(&slow_calls, &CallHistory::default(), QUICK_TICKS + 1).await, here);
     }
 
     #[tokio::test]
     async fn a_hook_that_computed_begins_on_the_slow_lane_until_it_is_quick_again() {
-        let (lane, habit, here) = (SlowCallPool::start(1).unwrap(), CallHistory::default(), thread::current().id());
-        assert_ne!(ends_on(&lane, &habit, QUICK_TICKS + 1).await, here);
+        let (slow_calls, calls, here) = (SlowCallPool::start(1).unwrap(), CallHistory::default(), thread::current().id());
+        assert_ne!(ends_on(&slow_calls, &calls, QUICK_TICKS + 1).await, here);
         for _ in 0..QUICK_CALLS {
-            assert_ne!(ends_on(&lane, &habit, 0).await, here);
+            assert_ne!(ends_on(&slow_calls, &calls, 0).await, here);
         }
-        assert_eq!(ends_on(&lane, &habit, 0).await, here);
+        assert_eq!(ends_on(&slow_calls, &calls, 0).await, here);
     }
 
     #[tokio::test]
     async fn a_call_that_had_no_turn_is_not_a_quick_one() {
-        let (lane, habit, watch) = (SlowCallPool::start(1).unwrap(), CallHistory::default(), CallMonitor::default());
-        habit.record(QUICK_TICKS + 1);
+        let (slow_calls, calls, watch) = (SlowCallPool::start(1).unwrap(), CallHistory::default(), CallMonitor::default());
+        calls.record(QUICK_TICKS + 1);
         for _ in 0..=QUICK_CALLS {
-            let cut = run(&lane, &habit, Duration::from_millis(1), &watch, Box::pin(std::future::pending::<()>())).await;
+            let cut = run(&slow_calls, &calls, Duration::from_millis(1), &watch, Box::pin(std::future::pending::<()>())).await;
             assert_eq!(cut, Err(CallAborted::TimedOut));
         }
-        assert!(habit.is_slow());
+        assert!(calls.is_slow());
     }
 }

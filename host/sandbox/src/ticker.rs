@@ -74,9 +74,9 @@ impl Ticker {
     }
 
     fn is_busy(&self, seen: &mut u64) -> bool {
-        let begun = self.started.load(Ordering::SeqCst);
-        let news = begun != *seen;
-        *seen = begun;
+        let started = self.started.load(Ordering::SeqCst);
+        let news = started != *seen;
+        *seen = started;
         news || self.is_running()
     }
 

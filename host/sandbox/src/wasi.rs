@@ -195,21 +195,21 @@ struct PluginOutput {
 impl PluginOutput {
     fn log_lines(&self, octets: &[u8]) {
         let max = self.shared.limits.log_line_bytes_max;
-        let mut begun = self.partial_line.lock();
+        let mut partial = self.partial_line.lock();
         for piece in octets.split_inclusive(|b| *b == b'\n') {
             let (text, ends) = piece.strip_suffix(b"\n").map_or((piece, false), |text| (text, true));
-            let remaining = max.saturating_sub(begun.len());
-            begun.extend_from_slice(text.get(..remaining.min(text.len())).unwrap_or_default());
+            let remaining = max.saturating_sub(partial.len());
+            partial.extend_from_slice(text.get(..remaining.min(text.len())).unwrap_or_default());
             if ends {
-                self.log_output(&std::mem::take(&mut *begun));
+                self.log_output(&std::mem::take(&mut *partial));
             }
         }
     }
 
     fn flush_line(&self) {
-        let begun = std::mem::take(&mut *self.partial_line.lock());
-        if !begun.is_empty() {
-            self.log_output(&begun);
+        let partial = std::mem::take(&mut *self.partial_line.lock());
+        if !partial.is_empty() {
+            self.log_output(&partial);
         }
     }
 

@@ -48,7 +48,7 @@ impl ReplyReader {
     /// Returns the number of octets held.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        self.lines.buffered_bytes() + self.partial.as_ref().map_or(0, |begun| begun.text.len())
+        self.lines.buffered_bytes() + self.partial.as_ref().map_or(0, |partial| partial.text.len())
     }
 
     /// Consumes octets up to the end of the next reply. `None` if all input is consumed.
@@ -61,8 +61,8 @@ impl ReplyReader {
                 Err(LineError::TooLong) => return Some(Err(ReplyParseError::LineTooLong)),
             };
             match add_line(self.partial.take(), line, self.lines_max) {
-                Ok((begun, true)) => return Some(begun.finish()),
-                Ok((begun, false)) => self.partial = Some(begun),
+                Ok((partial, true)) => return Some(partial.finish()),
+                Ok((partial, false)) => self.partial = Some(partial),
                 Err(fault) => return Some(Err(fault)),
             }
         }
@@ -71,21 +71,21 @@ impl ReplyReader {
 }
 
 /// Adds a line to a reply, or starts a reply; the flag says whether the line was the last.
-fn add_line(begun: Option<PartialReply>, line: &[u8], lines_max: usize) -> Result<(PartialReply, bool), ReplyParseError> {
+fn add_line(partial: Option<PartialReply>, line: &[u8], lines_max: usize) -> Result<(PartialReply, bool), ReplyParseError> {
     let (code, last, text) = split_line(line).ok_or(ReplyParseError::NotAReply)?;
-    let mut begun = match begun {
+    let mut partial = match partial {
         None => {
             let enhanced = parse_leading_enhanced_code(&text).filter(|e| u16::from(e.class) == code / 100);
             PartialReply { code, enhanced, text: String::new(), lines: 0 }
         }
-        Some(begun) if begun.code != code => return Err(ReplyParseError::CodesDiffer),
-        Some(begun) => begun,
+        Some(partial) if partial.code != code => return Err(ReplyParseError::CodesDiffer),
+        Some(partial) => partial,
     };
-    if begun.lines == lines_max {
+    if partial.lines == lines_max {
         return Err(ReplyParseError::TooManyLines);
     }
-    begun.push_line(&text);
-    Ok((begun, last))
+    partial.push_line(&text);
+    Ok((partial, last))
 }
 
 impl PartialReply {

@@ -24,7 +24,7 @@ impl AddressClassifier for Nowhere {
 }
 
 struct Site {
-    desk: SaslAuthenticator,
+    authenticator: SaslAuthenticator,
     memory: Arc<LoginCache>,
     pipeline: Arc<Pipeline>,
     dir: TempDir,
@@ -65,8 +65,8 @@ fn site_of(users: &str, settings: AuthConfig) -> Site {
     let users = Users::open(&[UserSourceConfig::File(file)], None, true, &clock).unwrap();
     let pipeline = Arc::new(Pipeline::new(Vec::new(), Arc::new(Nowhere), Arc::clone(&clock)));
     let memory = LoginCache::new(clock, [7; 32]).unwrap();
-    let desk = SaslAuthenticator::new(users, settings, &memory, Arc::clone(&pipeline)).unwrap();
-    Site { desk, memory, pipeline, dir }
+    let authenticator = SaslAuthenticator::new(users, settings, &memory, Arc::clone(&pipeline)).unwrap();
+    Site { authenticator, memory, pipeline, dir }
 }
 
 impl Site {
@@ -92,7 +92,7 @@ impl Site {
 
     async fn plain(&self, response: &[u8]) -> AuthProgress {
         let tls = TlsSession::default();
-        let mut exchange = match self.desk.begin("PLAIN", CLIENT, Some(&tls)) {
+        let mut exchange = match self.authenticator.begin("PLAIN", CLIENT, Some(&tls)) {
             Ok(exchange) => exchange,
             Err(reply) => return AuthProgress::Failed(reply),
         };
@@ -104,7 +104,7 @@ impl Site {
 /// The server's first message of SCRAM, without its nonce.
 async fn challenge(site: &Site, user: &str) -> String {
     let tls = TlsSession::default();
-    let mut exchange = site.desk.begin("SCRAM-SHA-256", CLIENT, Some(&tls)).ok().unwrap();
+    let mut exchange = site.authenticator.begin("SCRAM-SHA-256", CLIENT, Some(&tls)).ok().unwrap();
     let (mut chain, mut context) = (site.pipeline.open_session(), Context::new(Source::Api, None));
     let first = format!("n,,n={user},r=abc").into_bytes();
     let AuthProgress::Challenge(said) = exchange.step(&site.pipeline, &mut chain, &mut context, Some(first)).await else {
@@ -152,10 +152,10 @@ async fn unknown_users_and_wrong_passwords_cost_the_same_and_hear_the_same() {
 #[tokio::test]
 async fn what_is_offered_depends_on_tls_and_on_the_records() {
     let (with, without) = (site(true), site(false));
-    assert_eq!(with.desk.mechanisms(CLIENT, true), ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN"]);
-    assert!(with.desk.mechanisms(CLIENT, false).is_empty());
-    assert_eq!(without.desk.mechanisms(CLIENT, true), ["PLAIN", "LOGIN"]);
-    assert!(without.desk.begin("PLAIN", CLIENT, None).is_err_and(|reply| reply.code() == 504));
+    assert_eq!(with.authenticator.mechanisms(CLIENT, true), ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN"]);
+    assert!(with.authenticator.mechanisms(CLIENT, false).is_empty());
+    assert_eq!(without.authenticator.mechanisms(CLIENT, true), ["PLAIN", "LOGIN"]);
+    assert!(without.authenticator.begin("PLAIN", CLIENT, None).is_err_and(|reply| reply.code() == 504));
 }
 
 #[tokio::test]
@@ -169,11 +169,11 @@ async fn an_address_that_fails_often_is_refused_by_the_next_configuration_too() 
     assert_eq!(code(&other.plain(b"\0anna\0right").await), 235);
     let clock = Arc::new(ManualClock::default()) as Arc<dyn Clock>;
     let users = || Users::open(&[UserSourceConfig::File(site.file())], None, false, &clock).unwrap();
-    let desk = |settings| SaslAuthenticator::new(users(), settings, &site.memory, Arc::clone(&site.pipeline)).unwrap();
+    let authenticator = |settings| SaslAuthenticator::new(users(), settings, &site.memory, Arc::clone(&site.pipeline)).unwrap();
     let tls = TlsSession::default();
-    assert!(desk(settings()).begin("PLAIN", CLIENT, Some(&tls)).is_err_and(|reply| reply.code() == 454));
+    assert!(authenticator(settings()).begin("PLAIN", CLIENT, Some(&tls)).is_err_and(|reply| reply.code() == 454));
     assert!(
-        desk(AuthConfig { smtpd_sasl_failure_limit: 0, ..settings() }).begin("PLAIN", CLIENT, Some(&tls)).is_ok(),
+        authenticator(AuthConfig { smtpd_sasl_failure_limit: 0, ..settings() }).begin("PLAIN", CLIENT, Some(&tls)).is_ok(),
         "no limit"
     );
 }
@@ -195,7 +195,7 @@ async fn old_records_are_renewed_at_a_login_and_keys_are_added() {
     let up_to_date = StoredPassword::new_argon2id("right", &[1; ARGON2_SALT_BYTES], CHEAP).unwrap().to_text();
     for old in ["{PLAIN}right", &dear, &up_to_date] {
         let site = site_of(&format!("# mine\nanna:{old}:1:2\nbob:{{PLAIN}}b\n"), rehash.clone());
-        assert_eq!(site.desk.mechanisms(CLIENT, true), ["PLAIN", "LOGIN"]);
+        assert_eq!(site.authenticator.mechanisms(CLIENT, true), ["PLAIN", "LOGIN"]);
         assert_eq!(code(&site.plain(b"\0anna\0wrong").await), 535);
         assert_eq!(code(&site.plain(b"\0anna\0right").await), 235);
         site.until(|site| site.schemes() == ["ARGON2ID", "SCRAM-SHA-256", "PLAIN"]).await;
@@ -207,7 +207,7 @@ async fn old_records_are_renewed_at_a_login_and_keys_are_added() {
         assert_eq!(code(&site.plain(b"\0bob\0b").await), 235);
         site.until(|site| site.schemes().len() == 4).await;
         assert_eq!(code(&site.plain(b"\0nobody\0b").await), 535);
-        assert!(site.desk.mechanisms(CLIENT, true).contains(&"SCRAM-SHA-256".to_owned()), "all have keys by now");
+        assert!(site.authenticator.mechanisms(CLIENT, true).contains(&"SCRAM-SHA-256".to_owned()), "all have keys by now");
     }
 }
 

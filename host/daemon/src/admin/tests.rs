@@ -14,7 +14,7 @@ use waxwing_types::{Address, BodyType, Clock, EnhancedCode, ManualClock, Origin,
 use super::*;
 
 struct Bench {
-    desk: AdminService,
+    admin: AdminService,
     clock: Arc<ManualClock>,
     _dir: tempfile::TempDir,
 }
@@ -47,7 +47,7 @@ async fn bench() -> Bench {
     };
     let (recordings, waiting) = RecordingStore::open(&store, kept, Arc::clone(&clock) as _).unwrap();
     drop(waxwing_net::spawn("recordings", Arc::clone(&recordings).run(waiting)));
-    let desk = AdminService {
+    let admin = AdminService {
         info,
         file: "w.toml".into(),
         spool: Arc::new(spool),
@@ -67,7 +67,7 @@ async fn bench() -> Bench {
         listeners: None,
         users: StoredUsers::open(&store, [7; 32]).unwrap(),
     };
-    Bench { desk, clock, _dir: dir }
+    Bench { admin, clock, _dir: dir }
 }
 
 /// A configuration that does not change.
@@ -82,7 +82,7 @@ impl super::ReloadHandler for Stays {
 
 impl Bench {
     async fn put(&self, hold: Option<&str>) -> QueueId {
-        let id = self.desk.spool.next_queue_id(self.clock.now());
+        let id = self.admin.spool.next_queue_id(self.clock.now());
         let address = |text: &str| Address::parse(text).unwrap();
         let envelope = Envelope {
             sender: ReversePath::Address(address("a@x.example")),
@@ -105,14 +105,14 @@ impl Bench {
             priority: 0,
             attached: Vec::new(),
         };
-        self.desk.spool.enqueue(message).await.unwrap();
+        self.admin.spool.enqueue(message).await.unwrap();
         self.clock.advance(Duration::from_secs(1));
         id
     }
 
     /// One recipient of the first due unit is done, the other deferred.
     async fn defer_one(&self) {
-        let spool = &self.desk.spool;
+        let spool = &self.admin.spool;
         let lease = spool.acquire(waxwing_spool::ShardId::FIRST).await.unwrap();
         let unit = spool.scan_due(&lease, None, self.clock.now(), 1).await.unwrap().remove(0);
         let mut left = unit.recipients[1].clone();
@@ -123,14 +123,14 @@ impl Bench {
     }
 
     async fn page(&self, after: Option<String>, limit: u32) -> QueuePage {
-        let ControlResponse::Queue(page) = self.desk.handle(ControlRequest::QueueList { after, limit }).await else {
+        let ControlResponse::Queue(page) = self.admin.handle(ControlRequest::QueueList { after, limit }).await else {
             panic!("no page")
         };
         page
     }
 
     async fn refused(&self, request: ControlRequest) -> ControlErrorKind {
-        let ControlResponse::Error(problem) = self.desk.handle(request).await else { panic!("not refused") };
+        let ControlResponse::Error(problem) = self.admin.handle(request).await else { panic!("not refused") };
         problem.kind
     }
 }
@@ -173,7 +173,7 @@ async fn a_message_is_shown_with_its_header() {
     let bench = bench().await;
     let id = bench.put(None).await;
     bench.defer_one().await;
-    let ControlResponse::Message(message) = bench.desk.handle(ControlRequest::QueueShow { id }).await else { panic!() };
+    let ControlResponse::Message(message) = bench.admin.handle(ControlRequest::QueueShow { id }).await else { panic!() };
     assert_eq!(message.header.as_deref(), Some("Subject: hi\r\n\r\n"));
     assert_eq!((message.source.as_deref(), message.eight_bit, message.size), (Some("forward"), true, 21));
     assert_eq!(message.tags, [("k".to_owned(), "v".to_owned())]);
@@ -186,7 +186,7 @@ async fn a_message_is_shown_with_its_header() {
 #[tokio::test]
 async fn traces_are_found_or_missed() {
     let bench = bench().await;
-    let id = bench.desk.spool.next_queue_id(bench.clock.now());
+    let id = bench.admin.spool.next_queue_id(bench.clock.now());
     assert_eq!(bench.refused(ControlRequest::Trace { id }).await, ControlErrorKind::NotFound);
     let record = TraceRecord {
         id: id.to_string(),
@@ -199,9 +199,9 @@ async fn traces_are_found_or_missed() {
         result: "550 5.7.1 no".into(),
         entries: Vec::new(),
     };
-    bench.desk.traces.record(record.clone());
+    bench.admin.traces.record(record.clone());
     for request in [ControlRequest::Trace { id }, ControlRequest::TraceLast { limit: 5 }] {
-        let ControlResponse::Trace { records } = bench.desk.handle(request).await else { panic!() };
+        let ControlResponse::Trace { records } = bench.admin.handle(request).await else { panic!() };
         let records: Vec<TraceRecord> = records.into_iter().map(|r| serde_json::from_value(r).unwrap()).collect();
         assert_eq!(records, std::slice::from_ref(&record));
     }
@@ -210,10 +210,10 @@ async fn traces_are_found_or_missed() {
 #[tokio::test]
 async fn the_rest_is_answered_too() {
     let bench = bench().await;
-    assert_eq!(bench.desk.handle(ControlRequest::Ping).await, ControlResponse::Pong(bench.desk.info.clone()));
-    assert_eq!(bench.desk.handle(ControlRequest::PluginList).await, ControlResponse::Plugins { plugins: Vec::new() });
+    assert_eq!(bench.admin.handle(ControlRequest::Ping).await, ControlResponse::Pong(bench.admin.info.clone()));
+    assert_eq!(bench.admin.handle(ControlRequest::PluginList).await, ControlResponse::Plugins { plugins: Vec::new() });
     let nothing = ControlResponse::PluginChanges { changes: Vec::new() };
-    assert_eq!(bench.desk.handle(ControlRequest::PluginReload { name: None }).await, nothing);
+    assert_eq!(bench.admin.handle(ControlRequest::PluginReload { name: None }).await, nothing);
     let name = || "spam".to_owned();
     for request in [
         ControlRequest::PluginReload { name: Some(name()) },
@@ -222,7 +222,7 @@ async fn the_rest_is_answered_too() {
     ] {
         assert_eq!(bench.refused(request).await, ControlErrorKind::NotFound);
     }
-    let ControlResponse::Config { file, text } = bench.desk.handle(ControlRequest::ConfigShow).await else { panic!() };
+    let ControlResponse::Config { file, text } = bench.admin.handle(ControlRequest::ConfigShow).await else { panic!() };
     assert!(file == "w.toml" && text.contains("myhostname = \"h.example\""));
 }
 
@@ -240,13 +240,13 @@ fn page_keys_read_back() {
 async fn what_is_being_tried_is_active_unless_it_is_held() {
     let mut bench = bench().await;
     let (tried, held, waiting) = (bench.put(None).await, bench.put(Some("why")).await, bench.put(None).await);
-    bench.desk.active_units = [(tried, 0), (held, 0)].into_iter().collect();
-    let ControlResponse::Queue(page) = bench.desk.handle(ControlRequest::QueueList { after: None, limit: 10 }).await else {
+    bench.admin.active_units = [(tried, 0), (held, 0)].into_iter().collect();
+    let ControlResponse::Queue(page) = bench.admin.handle(ControlRequest::QueueList { after: None, limit: 10 }).await else {
         panic!()
     };
     let states: Vec<_> = page.units.iter().map(|unit| (unit.id, unit.state)).collect();
     assert_eq!(states, [(held, QueueState::Hold), (tried, QueueState::Active), (waiting, QueueState::Incoming)]);
-    let ControlResponse::Message(shown) = bench.desk.handle(ControlRequest::QueueShow { id: tried }).await else { panic!() };
+    let ControlResponse::Message(shown) = bench.admin.handle(ControlRequest::QueueShow { id: tried }).await else { panic!() };
     assert_eq!(shown.units[0].state, QueueState::Active);
 }
 
@@ -255,8 +255,8 @@ async fn numbers_are_shown_as_prometheus_reads_them() {
     use waxwing_pipeline::Metrics;
     let bench = bench().await;
     bench.put(Some("why")).await;
-    bench.desk.metrics.count("waxwing_plugin_seen", &[("plugin", "x")], 3);
-    let ControlResponse::Metrics { text } = bench.desk.handle(ControlRequest::Metrics).await else { panic!("another answer") };
+    bench.admin.metrics.count("waxwing_plugin_seen", &[("plugin", "x")], 3);
+    let ControlResponse::Metrics { text } = bench.admin.handle(ControlRequest::Metrics).await else { panic!("another answer") };
     for line in [
         "# TYPE waxwing_queue_units gauge",
         "waxwing_queue_units{state=\"hold\"} 1",
@@ -275,11 +275,11 @@ async fn users_come_and_go_by_records_and_none_of_plain_text() {
     let records = |texts: &[&str]| texts.iter().map(|text| PasswordRecordText((*text).to_owned())).collect::<Vec<_>>();
     let hash = "{CRYPT}$6$salt$hash";
     let add = |name: &str, texts: &[&str]| ControlRequest::UserAdd { name: name.into(), records: records(texts) };
-    assert_eq!(bench.desk.handle(add("Anna", &[hash])).await, ControlResponse::UserChanged);
-    let list = bench.desk.handle(ControlRequest::UserList { after: None }).await;
+    assert_eq!(bench.admin.handle(add("Anna", &[hash])).await, ControlResponse::UserChanged);
+    let list = bench.admin.handle(ControlRequest::UserList { after: None }).await;
     let anna = UserStatus { name: "anna".into(), schemes: vec!["SHA512-CRYPT".into()] };
     assert_eq!(list, ControlResponse::Users { users: vec![anna.clone()], next: None });
-    assert_eq!(bench.desk.handle(ControlRequest::UserShow { name: "ANNA".into() }).await, list);
+    assert_eq!(bench.admin.handle(ControlRequest::UserShow { name: "ANNA".into() }).await, list);
     for (request, kind) in [
         (add("anna", &[hash]), ControlErrorKind::Exists),
         (add("a:b", &[hash]), ControlErrorKind::BadRequest),
@@ -288,18 +288,18 @@ async fn users_come_and_go_by_records_and_none_of_plain_text() {
         (ControlRequest::UserPasswd { name: "bob".into(), records: records(&[hash]) }, ControlErrorKind::NotFound),
         (ControlRequest::UserDelete { name: "bob".into() }, ControlErrorKind::NotFound),
     ] {
-        let ControlResponse::Error(problem) = bench.desk.handle(request).await else { panic!("done") };
+        let ControlResponse::Error(problem) = bench.admin.handle(request).await else { panic!("done") };
         assert_eq!(problem.kind, kind, "{problem}");
     }
-    assert_eq!(bench.desk.handle(ControlRequest::UserDelete { name: "anna".into() }).await, ControlResponse::UserChanged);
+    assert_eq!(bench.admin.handle(ControlRequest::UserDelete { name: "anna".into() }).await, ControlResponse::UserChanged);
     for number in 0..=USER_PAGE_MAX {
-        bench.desk.users.change(&format!("u{number:04}"), UserChange::Add(vec![hash.to_owned()])).await.unwrap();
+        bench.admin.users.change(&format!("u{number:04}"), UserChange::Add(vec![hash.to_owned()])).await.unwrap();
     }
-    let ControlResponse::Users { users, next } = bench.desk.handle(ControlRequest::UserList { after: None }).await else {
+    let ControlResponse::Users { users, next } = bench.admin.handle(ControlRequest::UserList { after: None }).await else {
         panic!("no page")
     };
     assert_eq!((users.len(), next.as_deref()), (USER_PAGE_MAX, Some("u0999")));
-    let ControlResponse::Users { users, next } = bench.desk.handle(ControlRequest::UserList { after: next }).await else {
+    let ControlResponse::Users { users, next } = bench.admin.handle(ControlRequest::UserList { after: next }).await else {
         panic!("no page")
     };
     assert_eq!((users.len(), next), (1, None));

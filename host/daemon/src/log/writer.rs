@@ -138,8 +138,8 @@ mod tests {
         let text = String::from_utf8(reader.join().unwrap()).unwrap();
         let kept = text.lines().filter(|line| line.starts_with('x')).count();
         assert!(kept < over);
-        let told: usize = text.lines().filter_map(|l| l.strip_prefix('(')?.split(' ').next()?.parse::<usize>().ok()).sum();
-        assert_eq!(kept + told, over);
+        let reported: usize = text.lines().filter_map(|l| l.strip_prefix('(')?.split(' ').next()?.parse::<usize>().ok()).sum();
+        assert_eq!(kept + reported, over);
     }
 
     #[test]

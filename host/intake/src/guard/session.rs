@@ -130,16 +130,16 @@ impl Session for GuardedSession {
 
 impl GuardedSession {
     pub(super) fn new(
-        door: Arc<Guard>,
+        guard: Arc<Guard>,
         inner: ServerSession,
         client: SocketAddr,
         refusal: Option<(String, Reply)>,
         now: Monotonic,
     ) -> Self {
-        let notes = SessionLog::new(client, Arc::clone(&door.listener), now);
-        let is_exempt = door.settings.is_exempt(client.ip());
+        let notes = SessionLog::new(client, Arc::clone(&guard.listener), now);
+        let is_exempt = guard.settings.is_exempt(client.ip());
         let mut session = Self {
-            guard: door,
+            guard,
             inner,
             phase: GuardPhase::New(refusal),
             log: notes,

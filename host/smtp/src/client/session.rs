@@ -352,19 +352,19 @@ impl ClientSession {
             Ok(reply) => reply,
             Err(fault) => return self.connection_lost(&DisconnectReason::Garbage(fault.to_string())),
         };
-        let Some(awaited) = self.expected_replies.pop_front() else {
+        let Some(expected) = self.expected_replies.pop_front() else {
             return self.connection_lost(&DisconnectReason::Garbage(format!("unsolicited reply: {reply}")));
         };
         if reply.code() == 421 {
-            self.handle_421(awaited, reply);
+            self.handle_421(expected, reply);
         } else {
-            self.handle_expected_reply(now, awaited, reply, actions);
+            self.handle_expected_reply(now, expected, reply, actions);
         }
         self.update_deadline(now);
     }
 
-    fn handle_expected_reply(&mut self, now: Monotonic, awaited: ExpectedReply, reply: Reply, actions: &mut Actions) {
-        match (awaited, reply.code() / 100) {
+    fn handle_expected_reply(&mut self, now: Monotonic, expected: ExpectedReply, reply: Reply, actions: &mut Actions) {
+        match (expected, reply.code() / 100) {
             (ExpectedReply::Greeting, 2) => {
                 self.capabilities.name = first_word(&reply);
                 self.send_ehlo(now, actions);
@@ -405,7 +405,7 @@ impl ClientSession {
             (ExpectedReply::Rset, _) => self.send_next_command(ExpectedReply::Rset, actions),
             (ExpectedReply::Quit, _) => self.phase = ClientPhase::Closing,
             (_, _) => {
-                self.expected_replies.push_front(awaited);
+                self.expected_replies.push_front(expected);
                 self.connection_lost(&DisconnectReason::Garbage(format!("a reply that can't stand here: {reply}")));
             }
         }
@@ -530,8 +530,8 @@ impl ClientSession {
         }
     }
 
-    fn await_reply(&mut self, now: Monotonic, awaited: ExpectedReply) {
-        self.expected_replies.push_back(awaited);
+    fn await_reply(&mut self, now: Monotonic, expected: ExpectedReply) {
+        self.expected_replies.push_back(expected);
         self.update_deadline(now);
     }
 

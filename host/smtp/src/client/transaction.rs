@@ -86,9 +86,9 @@ impl ClientTransaction {
     }
 
     /// Stage of the job, where `awaited` is the stage of the session.
-    pub(super) fn stage(&self, awaited: ClientStage) -> ClientStage {
+    pub(super) fn stage(&self, expected: ClientStage) -> ClientStage {
         match self.state {
-            TransferState::NotStarted | TransferState::CommandsSent => awaited,
+            TransferState::NotStarted | TransferState::CommandsSent => expected,
             TransferState::Body(_) | TransferState::ChunkSent => ClientStage::DataTransfer,
             TransferState::FinalDot | TransferState::EmptyBody => ClientStage::DataDone,
         }

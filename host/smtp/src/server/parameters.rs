@@ -154,9 +154,9 @@ mod tests {
     fn read(
         text: &str,
         settings: &ServerSettings,
-        standing: ParameterContext,
+        accepted: ParameterContext,
     ) -> Result<(Option<u64>, MailOptions), ParameterError> {
-        parse_mail(&parse_parameters(text).unwrap(), settings, standing)
+        parse_mail(&parse_parameters(text).unwrap(), settings, accepted)
     }
 
     #[test]

@@ -14,9 +14,9 @@ impl ClientSession {
         self.send_helo_command(verb, ExpectedReply::Ehlo, now, actions);
     }
 
-    pub(super) fn send_helo_command(&mut self, verb: &str, awaited: ExpectedReply, now: Monotonic, actions: &mut Actions) {
+    pub(super) fn send_helo_command(&mut self, verb: &str, expected: ExpectedReply, now: Monotonic, actions: &mut Actions) {
         actions.push(Action::Send(Bytes::from(format!("{verb} {}\r\n", self.settings.config.smtp_helo_name))));
-        self.await_reply(now, awaited);
+        self.await_reply(now, expected);
     }
 
     /// Continues after an accepted EHLO: with STARTTLS if wanted, else with the first job.

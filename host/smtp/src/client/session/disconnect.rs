@@ -15,12 +15,12 @@ pub(super) fn plaintext_after_starttls() -> DisconnectReason {
 
 impl ClientSession {
     /// Handles 421: the server closes. Before the transaction a 421 says nothing about the message.
-    pub(super) fn handle_421(&mut self, awaited: ExpectedReply, reply: Reply) {
-        match awaited {
+    pub(super) fn handle_421(&mut self, expected: ExpectedReply, reply: Reply) {
+        match expected {
             ExpectedReply::Greeting | ExpectedReply::Ehlo | ExpectedReply::Helo | ExpectedReply::StartTls => {
                 self.refuse_session(&reply)
             }
-            ExpectedReply::Mail | ExpectedReply::Rset => self.expected_replies.push_front(awaited),
+            ExpectedReply::Mail | ExpectedReply::Rset => self.expected_replies.push_front(expected),
             ExpectedReply::Rcpt | ExpectedReply::Data | ExpectedReply::Chunk | ExpectedReply::FinalDot => self.finish_job(&reply),
             ExpectedReply::Quit => self.phase = ClientPhase::Closing,
         }
@@ -28,7 +28,7 @@ impl ClientSession {
     }
 
     pub(super) fn connection_lost(&mut self, reason: &DisconnectReason) {
-        let awaited = self.current_stage();
+        let expected = self.current_stage();
         self.expected_replies.clear();
         self.phase = ClientPhase::Closing;
         for (nth, transaction) in mem::take(&mut self.jobs).into_iter().enumerate() {
@@ -40,7 +40,7 @@ impl ClientSession {
                 continue;
             }
             let result = JobResult::Disconnected {
-                stage: transaction.stage(if nth == 0 { awaited } else { ClientStage::Mail }),
+                stage: transaction.stage(if nth == 0 { expected } else { ClientStage::Mail }),
                 sent_anything: transaction.sent_anything(),
                 final_dot_sent: transaction.final_dot_sent(),
                 reason: reason.clone(),
