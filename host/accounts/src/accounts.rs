@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use waxwing_config::Config;
 use waxwing_pipeline::{AddressClassifier, RecipientDirectory, Table, TableError};
-use waxwing_types::{Address, AddressClass, Clock};
+use waxwing_types::{Address, AddressClass, Clock, MailboxLocation};
 
 use crate::domain_classes::DomainClasses;
 use crate::mailbox_path::{mailbox_path, spool_mailbox_path};
@@ -149,8 +149,8 @@ impl RecipientDirectory for Accounts {
         Self::recipient_exists(self, recipient).await
     }
 
-    async fn maildir_path(&self, recipient: &Address) -> Result<Option<PathBuf>, TableError> {
-        self.mailbox(recipient).await
+    async fn mailbox_location(&self, recipient: &Address) -> Result<Option<MailboxLocation>, TableError> {
+        Ok(self.mailbox(recipient).await?.map(MailboxLocation::maildir))
     }
 }
 

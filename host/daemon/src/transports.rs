@@ -96,7 +96,7 @@ fn local_transports(config: &Config, services: &TransportServices<'_>) -> Vec<Ar
     let store = Arc::new(MaildirStore::new(&config.general.myhostname, Arc::clone(services.clock), MAILDIR_WRITERS_MAX));
     let mut all: Vec<Arc<dyn Transport>> = vec![Arc::new(DiscardTransport), Arc::new(ErrorTransport)];
     for name in ["local", "virtual"] {
-        all.push(Arc::new(MaildirTransport::new(name, Arc::clone(services.accounts) as _, Arc::clone(&store))));
+        all.push(Arc::new(MaildirTransport::new(name, Arc::clone(services.accounts) as _, Arc::clone(&store) as _)));
     }
     for plugin in config.plugins.iter().filter(|p| p.enabled) {
         if let Some(transport) = &plugin.transport {

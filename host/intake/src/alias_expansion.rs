@@ -123,7 +123,8 @@ impl Intake {
                 ExpansionTarget::Address(address) => address,
                 ExpansionTarget::Command(_) | ExpansionTarget::File(_) => return Err(replies::UNSUPPORTED_ALIAS_TARGET),
             };
-            let recipient = Recipient { address, original: Some(original.clone()), notify: from.recipient.notify };
+            let notify = from.recipient.notify;
+            let recipient = Recipient { original: Some(original.clone()), notify, ..Recipient::new(address) };
             let recipient = self.complete_domain(recipient)?;
             worklist.push_back(AliasItem { recipient, depth: from.depth + 1, owner: owner.clone() });
         }

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
@@ -19,8 +18,8 @@ use waxwing_smtp::server::{MailOptions, RcptOptions, ServerAnswer, ServerQuestio
 use waxwing_store::{Store, StoreOptions};
 use waxwing_testkit::FakePlugin;
 use waxwing_types::{
-    Address, AddressClass, BodyType, Edit, Envelope, ManualClock, Message, Origin, Recipient, Reply, ReversePath, Tags,
-    Timestamp, Verdict,
+    Address, AddressClass, BodyType, Edit, Envelope, MailboxLocation, ManualClock, Message, Origin, Recipient, Reply,
+    ReversePath, Tags, Timestamp, Verdict,
 };
 
 use super::*;
@@ -55,7 +54,7 @@ impl RecipientDirectory for Users {
             local => Ok(self.0.contains(&local)),
         }
     }
-    async fn maildir_path(&self, _: &Address) -> Result<Option<PathBuf>, TableError> {
+    async fn mailbox_location(&self, _: &Address) -> Result<Option<MailboxLocation>, TableError> {
         Ok(None)
     }
 }

@@ -1,6 +1,6 @@
 //! Delivery to Maildir mailboxes.
 //!
-//! Owns: files of a Maildir, file names, order of writes and syncs, line endings on disk.
+//! Owns: the interface of mailbox writers, files of a Maildir, file names, order of writes and syncs, line endings on disk.
 //! Uses: types.
 //! Used by: daemon, delivery.
 //! Never: choice of a recipient's mailbox, consequences of a failed delivery.
@@ -10,6 +10,8 @@
 mod crlf_to_lf;
 mod maildir;
 mod maildir_file;
+mod writer;
 
 pub use crlf_to_lf::CrlfToLf;
 pub use maildir::{DeliveredFile, MaildirError, MaildirStore};
+pub use writer::MailboxWriter;

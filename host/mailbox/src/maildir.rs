@@ -53,6 +53,12 @@ pub enum MaildirError {
     /// Read error of the queue.
     #[error("the message can't be read: {0}")]
     Body(io::Error),
+    /// Format, owner or quota that the writer does not support.
+    #[error("{}: mailboxes of this kind are not supported", path.display())]
+    Unsupported {
+        /// Path of the mailbox.
+        path: PathBuf,
+    },
     /// Server is shutting down.
     #[error("the writer has stopped")]
     Stopped,

@@ -1,15 +1,14 @@
 //! Service traits that other crates implement: transports, tables, DNS, HTTP, submission, metrics and traces.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use waxwing_types::{
-    Address, AddressClass, Attempt, BodyType, Disposition, Envelope, Message, Origin, QueueId, Recipient, ReversePath, Source,
-    Tags, Timestamp,
+    Address, AddressClass, Attempt, BodyType, Disposition, Envelope, MailboxLocation, Message, Origin, QueueId, Recipient,
+    ReversePath, Source, Tags, Timestamp,
 };
 
 use crate::{Placement, SUBMISSION_DEPTH_MAX, SUBMITTED_BY_TAG, Submission, TraceRecord};
@@ -357,8 +356,8 @@ pub trait RecipientDirectory: AddressClassifier {
     /// Checks whether a recipient in a local domain exists as a user; `postmaster` always exists (RFC 5321 §4.5.1).
     async fn exists(&self, recipient: &Address) -> Result<bool, TableError>;
 
-    /// Returns the Maildir of a recipient; none if no such user exists.
-    async fn maildir_path(&self, recipient: &Address) -> Result<Option<PathBuf>, TableError>;
+    /// Returns the mailbox of a recipient; none if no such user exists.
+    async fn mailbox_location(&self, recipient: &Address) -> Result<Option<MailboxLocation>, TableError>;
 }
 
 impl<T: AddressClassifier + ?Sized> AddressClassifier for Arc<T> {

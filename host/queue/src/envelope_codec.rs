@@ -1,13 +1,20 @@
 //! Record encoding of envelopes, tags and delivery statuses. Frozen with the record versions that use the encoding.
 
+use std::ffi::OsStr;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::unix::ffi::OsStrExt;
 
 use waxwing_types::{
-    Address, BodyType, DsnReturn, EnhancedCode, Envelope, Notify, Origin, Recipient, ReversePath, Source, Status, Tags, Timestamp,
+    Address, BodyType, DsnReturn, EnhancedCode, Envelope, Notify, Origin, Recipient, RecipientTarget, ReversePath, Source,
+    Status, Tags, Timestamp,
 };
 
 use crate::codec::{MalformedRecord, RecordReader, RecordWriter};
 
+/// Version of message records whose recipients have no target.
+pub(crate) const WITHOUT_TARGETS: u8 = 1;
+
+/// Encodes the envelope of a record of the current version.
 pub(crate) fn write_envelope(out: &mut RecordWriter, envelope: &Envelope) {
     match &envelope.sender {
         ReversePath::Null => out.u8(0),
@@ -21,6 +28,7 @@ pub(crate) fn write_envelope(out: &mut RecordWriter, envelope: &Envelope) {
         write_address(out, &recipient.address);
         out.optional(recipient.original.as_deref());
         out.u8(notify_code(recipient.notify));
+        write_target(out, &recipient.target);
     }
     out.u8(body_flags_code(envelope));
     out.u8(match envelope.ret {
@@ -32,14 +40,17 @@ pub(crate) fn write_envelope(out: &mut RecordWriter, envelope: &Envelope) {
     write_origin(out, &envelope.origin);
 }
 
-pub(crate) fn read_envelope(input: &mut RecordReader<'_>) -> Result<Envelope, MalformedRecord> {
+/// Decodes the envelope of a message record of the given version.
+pub(crate) fn read_envelope(input: &mut RecordReader<'_>, version: u8) -> Result<Envelope, MalformedRecord> {
     let sender = if input.flag()? { ReversePath::Address(read_address(input)?) } else { ReversePath::Null };
     let count = input.count()?;
     let mut recipients = Vec::with_capacity(count);
     for _ in 0..count {
         let address = read_address(input)?;
         let original = input.optional()?;
-        recipients.push(Recipient { address, original, notify: notify_from_code(input.u8()?)? });
+        let notify = notify_from_code(input.u8()?)?;
+        let target = if version == WITHOUT_TARGETS { RecipientTarget::Address } else { read_target(input)? };
+        recipients.push(Recipient { address, original, notify, target });
     }
     let octets = input.u8()?;
     let (body_type, smtputf8, require_tls) = body_flags_from_code(octets)?;
@@ -89,6 +100,29 @@ fn write_address(out: &mut RecordWriter, address: &Address) {
 fn read_address(input: &mut RecordReader<'_>) -> Result<Address, MalformedRecord> {
     let local = input.text()?;
     Address::new(local, input.text()?).map_err(|_| MalformedRecord("an address is not valid"))
+}
+
+fn write_target(out: &mut RecordWriter, target: &RecipientTarget) {
+    match target {
+        RecipientTarget::Address => out.u8(0),
+        RecipientTarget::Command(name) => {
+            out.u8(1);
+            out.text(name);
+        }
+        RecipientTarget::File(path) => {
+            out.u8(2);
+            out.bytes(path.as_os_str().as_bytes());
+        }
+    }
+}
+
+fn read_target(input: &mut RecordReader<'_>) -> Result<RecipientTarget, MalformedRecord> {
+    match input.u8()? {
+        0 => Ok(RecipientTarget::Address),
+        1 => Ok(RecipientTarget::Command(input.text()?.to_owned())),
+        2 => Ok(RecipientTarget::File(OsStr::from_bytes(input.bytes()?).into())),
+        _ => Err(MalformedRecord("the recipient's target is unknown")),
+    }
 }
 
 /// Encodes the body type in the two lowest bits, then SMTPUTF8 and REQUIRETLS, so that older records without either flag

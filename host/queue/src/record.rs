@@ -8,11 +8,11 @@ use waxwing_spool::{DueKey, Unit, UnitRecipient};
 use waxwing_types::{Envelope, QueueId, Tags, Timestamp};
 
 use crate::codec::{MalformedRecord, RECORD_HEADER_BYTES, RecordReader, RecordWriter, open_record, seal_record};
-use crate::envelope_codec::{read_envelope, read_status, read_tags, write_envelope, write_status, write_tags};
+use crate::envelope_codec::{WITHOUT_TARGETS, read_envelope, read_status, read_tags, write_envelope, write_status, write_tags};
 use crate::file_body::{BODY_BLOCK_BYTES, BodyFileRef};
 use crate::keys::{DUE_KEY_BYTES, due_key, parse_due_key};
 
-const MESSAGE_VERSION: u8 = 1;
+const MESSAGE_VERSION: u8 = 2;
 const UNIT_VERSION: u8 = 1;
 const SUSPENDED_VERSION: u8 = 1;
 const STATE_VERSION: u8 = 1;
@@ -100,13 +100,14 @@ pub(crate) fn encode_message(
 }
 
 pub(crate) fn decode_message(id: QueueId, record: &Bytes) -> Result<MessageRecord, MalformedRecord> {
-    let mut input = RecordReader(open_record(record, &id.to_key(), MESSAGE_VERSION)?);
+    let version = if record.first() == Some(&WITHOUT_TARGETS) { WITHOUT_TARGETS } else { MESSAGE_VERSION };
+    let mut input = RecordReader(open_record(record, &id.to_key(), version)?);
     let kind = input.u8()?;
     let fields = u32::from_le_bytes(input.array()?) as usize;
     let header_bytes = u32::from_le_bytes(input.array()?) as usize;
     let mut fields = RecordReader(input.take(fields)?);
     let header = record.slice_ref(input.take(header_bytes)?);
-    let envelope = read_envelope(&mut fields)?;
+    let envelope = read_envelope(&mut fields, version)?;
     let tags = read_tags(&mut fields)?;
     let body = match kind {
         BODY_INLINE => RecordBody::Inline(record.slice_ref(input.0)),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +67,18 @@ pub enum Notify {
     },
 }
 
+/// Destination of a recipient's copy of the message.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RecipientTarget {
+    /// Mailbox of the recipient's address, here or on another server.
+    #[default]
+    Address,
+    /// Command that receives the message, by the name in the configuration.
+    Command(String),
+    /// File to which the message is appended.
+    File(PathBuf),
+}
+
 /// Envelope recipient with DSN options.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recipient {
@@ -75,13 +88,15 @@ pub struct Recipient {
     pub original: Option<String>,
     /// DSN events requested by the sender.
     pub notify: Notify,
+    /// Destination of the message; the address, unless an alias names a command or a file.
+    pub target: RecipientTarget,
 }
 
 impl Recipient {
     /// Creates a recipient without DSN options.
     #[must_use]
     pub fn new(address: Address) -> Self {
-        Self { address, original: None, notify: Notify::Default }
+        Self { address, original: None, notify: Notify::Default, target: RecipientTarget::Address }
     }
 }
 

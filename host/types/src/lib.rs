@@ -1,6 +1,6 @@
 //! Basic types and traits shared by all crates of Waxwing.
 //!
-//! Owns: addresses, envelopes, queue ids, replies, verdicts, edits, dispositions; the traits [`Session`] and [`Clock`];
+//! Owns: addresses, envelopes, mailbox locations, queue ids, replies, verdicts, edits, dispositions; the traits [`Session`] and [`Clock`];
 //! the bounded line splitter.
 //! Uses: nothing of ours.
 //! Used by: accounts, config, control, daemon, delivery, intake, mailbox, message, milter, net, pipeline, queue, sandbox,
@@ -17,6 +17,7 @@ mod endpoint;
 mod envelope;
 mod hex;
 mod line;
+mod mailbox;
 mod message;
 mod network;
 mod queue_id;
@@ -31,9 +32,12 @@ pub use attempt::{Attempt, Disposition, NextHop, Status};
 pub use body::{BodyRead, MemoryBody, StoredBody};
 pub use edit::{Edit, Tags};
 pub use endpoint::{Endpoint, EndpointError};
-pub use envelope::{AddressClass, BodyType, DsnReturn, Envelope, Notify, Origin, Parameter, Recipient, ReversePath, Source};
+pub use envelope::{
+    AddressClass, BodyType, DsnReturn, Envelope, Notify, Origin, Parameter, Recipient, RecipientTarget, ReversePath, Source,
+};
 pub use hex::hex;
 pub use line::{Line, LineError, LineSplitter};
+pub use mailbox::{MailboxFormat, MailboxLocation, MailboxOwner};
 pub use message::Message;
 pub use network::{network_prefix, rate_limit_key};
 pub use queue_id::{ParseQueueIdError, QueueId, QueueIdGenerator};

@@ -85,9 +85,9 @@ pub fn unit_count(id: QueueId) -> u16 {
 pub fn envelope(id: QueueId, received_at: Timestamp) -> Envelope {
     let address = |n: usize| Address::new(format!("r{n}"), &format!("d{}.example", id.as_u64() % 97)).unwrap();
     let recipient = |n: usize| Recipient {
-        address: address(n),
         original: (n % 7 == 3).then(|| format!("rfc822;r{n}")),
         notify: if n % 5 == 4 { Notify::On { success: true, failure: true, delay: false } } else { Notify::Default },
+        ..Recipient::new(address(n))
     };
     Envelope {
         sender: if id.as_u64().is_multiple_of(13) { ReversePath::Null } else { ReversePath::Address(address(0)) },

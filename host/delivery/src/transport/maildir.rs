@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
-use waxwing_mailbox::{MaildirError, MaildirStore};
+use waxwing_mailbox::{MailboxWriter, MaildirError};
 use waxwing_message::trace_fields::{delivered_to, return_path};
 use waxwing_pipeline::{DeliveryResult, RecipientDirectory, Transport};
 use waxwing_types::{Address, Attempt, Disposition, EnhancedCode, Message, Status};
@@ -16,19 +16,19 @@ const DELIVERED_TO: &[u8] = b"Delivered-To:";
 pub struct MaildirTransport {
     name: String,
     directory: Arc<dyn RecipientDirectory>,
-    store: Arc<MaildirStore>,
+    writer: Arc<dyn MailboxWriter>,
 }
 
 impl MaildirTransport {
     /// Creates the transport with its name in the configuration.
     #[must_use]
-    pub fn new(name: &str, mailboxes: Arc<dyn RecipientDirectory>, store: Arc<MaildirStore>) -> Self {
-        Self { name: name.to_owned(), directory: mailboxes, store }
+    pub fn new(name: &str, mailboxes: Arc<dyn RecipientDirectory>, writer: Arc<dyn MailboxWriter>) -> Self {
+        Self { name: name.to_owned(), directory: mailboxes, writer }
     }
 
     async fn deliver_to_recipient(&self, message: &Message, recipient: &Address) -> Disposition {
-        let path = match self.directory.maildir_path(recipient).await {
-            Ok(Some(path)) => path,
+        let mailbox = match self.directory.mailbox_location(recipient).await {
+            Ok(Some(mailbox)) => mailbox,
             Ok(None) => return failed((5, 1, 1), format!("unknown user: \"{recipient}\"")),
             Err(error) => return deferred((4, 3, 0), error.to_string()),
         };
@@ -38,8 +38,8 @@ impl MaildirTransport {
         let mut prefix = BytesMut::new();
         prefix.extend_from_slice(return_path(&message.envelope.sender).raw());
         prefix.extend_from_slice(delivered_to(recipient).raw());
-        match self.store.deliver(&path, prefix.freeze(), message.header.clone(), &*message.body).await {
-            Ok(_) => Disposition::Delivered(Status::local(EnhancedCode::new(2, 0, 0), "delivered to maildir")),
+        match self.writer.write_message(&mailbox, prefix.freeze(), message.header.clone(), &*message.body).await {
+            Ok(()) => Disposition::Delivered(Status::local(EnhancedCode::new(2, 0, 0), "delivered to maildir")),
             Err(error @ MaildirError::Full { .. }) => deferred((4, 3, 1), error.to_string()),
             Err(error) => deferred((4, 2, 0), error.to_string()),
         }

@@ -114,7 +114,7 @@ impl SmtpSessionHandler {
             Ok(class) => class,
             Err(refusal) => return self.reject_by_rule(transaction, &recipient.to_string(), refusal),
         };
-        let recipient = Recipient { address: recipient, original: options.orcpt, notify: options.notify };
+        let recipient = Recipient { original: options.orcpt, notify: options.notify, ..Recipient::new(recipient) };
         let index = transaction.context.push_recipient(recipient, class, parameters);
         let Some(added) = transaction.context.recipients.last().cloned() else { return ServerAnswer::Ok };
         let mut answer = self.run_rcpt_resolved_hook(transaction, &added).await;

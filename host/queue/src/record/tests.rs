@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 use waxwing_types::{
-    Address, BodyType, DsnReturn, EnhancedCode, Notify, Origin, Recipient, ReversePath, Source, Status, Tags, Timestamp,
+    Address, BodyType, DsnReturn, EnhancedCode, Notify, Origin, Recipient, RecipientTarget, ReversePath, Source, Status, Tags,
+    Timestamp,
 };
 
 use super::*;
@@ -12,27 +13,32 @@ use crate::keys::suspended_key;
 
 const ID: QueueId = QueueId::from_u64(0x0001_a2b3_c4d5_e6f7);
 
+/// Reads the fixture of a record version.
+fn read_fixture(version: &str, name: &str) -> Bytes {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(version).join(format!("{name}.hex"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
+    digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+}
+
 /// Compares with the fixture. A fixture that is not there is written, so that a new version can be added; an existing one is
 /// never changed.
-fn check_fixture(name: &str, record: &[u8]) -> Bytes {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/v1").join(format!("{name}.hex"));
+fn check_fixture(version: &str, name: &str, record: &[u8]) -> Bytes {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(version).join(format!("{name}.hex"));
     if std::env::var_os("WAXWING_ADD_FIXTURES").is_some() && !path.exists() {
         let lines: Vec<String> = record.chunks(32).map(|line| line.iter().map(|b| format!("{b:02x}")).collect()).collect();
         std::fs::write(&path, lines.join("\n") + "\n").unwrap();
     }
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
-    let octets = digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap());
-    let fixture: Vec<u8> = octets.collect();
+    let fixture = read_fixture(version, name);
     assert_eq!(fixture, record, "{name}: the layout has changed; make a new version beside the old one");
-    fixture.into()
+    fixture
 }
 
 fn envelope() -> Envelope {
     let recipient = |local: &str, original: Option<&str>, notify| Recipient {
-        address: Address::new(local, "example.org").unwrap(),
         original: original.map(str::to_owned),
         notify,
+        ..Recipient::new(Address::new(local, "example.org").unwrap())
     };
     Envelope {
         sender: ReversePath::Address(Address::new("a b", "example.com").unwrap()),
@@ -86,14 +92,36 @@ fn unit() -> Unit {
     }
 }
 
+/// The envelope with a target of each kind, which version 1 cannot hold.
+fn envelope_with_targets() -> Envelope {
+    let mut envelope = envelope();
+    for (recipient, target) in envelope
+        .recipients
+        .iter_mut()
+        .zip([RecipientTarget::Command("procmail".to_owned()), RecipientTarget::File(PathBuf::from("/var/mail/archive"))])
+    {
+        recipient.target = target;
+    }
+    envelope
+}
+
+#[test]
+fn messages_of_version_1_are_read_with_addresses_as_targets() {
+    let read = decode_message(ID, &read_fixture("v1", "message-inside")).unwrap();
+    assert_eq!((read.envelope, read.tags, &read.header[..]), (envelope(), tags(), &b"Subject: x\r\n\r\n"[..]));
+    let read = decode_message(ID, &read_fixture("v1", "message-file")).unwrap();
+    assert_eq!(read.envelope.recipients, [Recipient::new(Address::new("x", "example.org").unwrap())]);
+    assert!(matches!(read.body, RecordBody::File(body) if body.suffix == 2 && body.block_checksums.len() == 5));
+}
+
 #[test]
 fn message_with_its_body_inside() {
     let body = RecordBody::Inline(Bytes::from_static(b"line\r\n\x00\xff"));
-    let made = encode_message(ID, &envelope(), &tags(), b"Subject: x\r\n\r\n", &body).unwrap();
+    let made = encode_message(ID, &envelope_with_targets(), &tags(), b"Subject: x\r\n\r\n", &body).unwrap();
     assert_eq!((&made.header[..], &made.inline_body[..]), (&b"Subject: x\r\n\r\n"[..], &b"line\r\n\x00\xff"[..]));
-    let read = decode_message(ID, &check_fixture("message-inside", &made.bytes)).unwrap();
+    let read = decode_message(ID, &check_fixture("v2", "message-inside", &made.bytes)).unwrap();
     let header = Bytes::from_static(b"Subject: x\r\n\r\n");
-    assert_eq!(read, MessageRecord { envelope: envelope(), tags: tags(), header, body });
+    assert_eq!(read, MessageRecord { envelope: envelope_with_targets(), tags: tags(), header, body });
 }
 
 #[test]
@@ -111,14 +139,14 @@ fn message_with_its_body_in_a_file() {
         origin: Origin::internal(Source::Dsn, Timestamp::from_millis(0)),
     };
     let made = encode_message(ID, &envelope, &Tags::new(), b"", &body).unwrap();
-    let read = decode_message(ID, &check_fixture("message-file", &made.bytes)).unwrap();
+    let read = decode_message(ID, &check_fixture("v2", "message-file", &made.bytes)).unwrap();
     assert_eq!(read, MessageRecord { envelope, tags: Tags::new(), header: Bytes::new(), body });
 }
 
 #[test]
 fn unit_in_the_due_index() {
     let key = unit().due_key();
-    let record = check_fixture("unit", &encode_unit(&unit(), &due_key(key)));
+    let record = check_fixture("v1", "unit", &encode_unit(&unit(), &due_key(key)));
     assert_eq!(decode_unit(key, &record).unwrap(), unit());
     let elsewhere = DueKey { number: 4, ..key };
     assert!(decode_unit(elsewhere, &record).is_err(), "a record under another key is corrupt");
@@ -136,7 +164,7 @@ fn parked_units() {
             SuspendedUnit::CorruptUnit { detail: "its CRC".to_owned(), next_at, record: Bytes::from_static(b"?") },
         ),
     ] {
-        let record = check_fixture(name, &encode_suspended(&key, &parked));
+        let record = check_fixture("v1", name, &encode_suspended(&key, &parked));
         assert_eq!(decode_suspended(&key, ID, 3, &record).unwrap(), parked);
     }
 }
@@ -144,8 +172,8 @@ fn parked_units() {
 #[test]
 fn state_and_numbers() {
     let state = StateRecord { low: unit().due_key(), last_id: ID };
-    assert_eq!(decode_state(b"state", &check_fixture("state", &encode_state(b"state", state))).unwrap(), state);
-    assert_eq!(decode_number(b"epoch", &check_fixture("number", &encode_number(b"epoch", 300))).unwrap(), 300);
+    assert_eq!(decode_state(b"state", &check_fixture("v1", "state", &encode_state(b"state", state))).unwrap(), state);
+    assert_eq!(decode_number(b"epoch", &check_fixture("v1", "number", &encode_number(b"epoch", 300))).unwrap(), 300);
 }
 
 #[test]
@@ -173,7 +201,9 @@ proptest! {
     #[test]
     fn nothing_panics_on_any_octets(payload in proptest::collection::vec(any::<u8>(), 0..200)) {
         let (due, parked) = (unit().due_key(), suspended_key(ID, 3));
-        drop(decode_message(ID, &sealed(&payload, MESSAGE_VERSION, &ID.to_key())));
+        for version in 1..=MESSAGE_VERSION {
+            drop(decode_message(ID, &sealed(&payload, version, &ID.to_key())));
+        }
         drop(decode_unit(due, &sealed(&payload, UNIT_VERSION, &due_key(due))));
         drop(decode_suspended(&parked, ID, 3, &sealed(&payload, SUSPENDED_VERSION, &parked)));
         let _ = decode_state(b"state", &sealed(&payload, STATE_VERSION, b"state"));
