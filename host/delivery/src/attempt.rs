@@ -11,7 +11,7 @@ use waxwing_types::{Attempt, Disposition, EnhancedCode, Message, NextHop, Status
 
 use crate::attempt_hooks::AttemptHooks;
 use crate::attempt_log::{self, AttemptTimes};
-use crate::manager::{DeliveryContext, FollowUp, UnitFinished, UnitKey};
+use crate::context::{DeliveryContext, FollowUp, UnitFinished, UnitKey};
 use crate::settlement::FinishedAttempt;
 
 /// Delivery unit with open attempts.

@@ -3,33 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
 use waxwing_pipeline::{
     Context, ContextRecipient, DeferralInfo, Event, Hook, HookSession, NextTry, Pipeline, RecipientFate, RecipientOutcome,
     ReplyClass, SessionClient, Submission, TraceEntry,
 };
 use waxwing_types::{Attempt, Disposition, EnhancedCode, Message, NextHop, Reply, Status, Verdict};
 
-use crate::manager::DeliveryContext;
+use crate::context::DeliveryContext;
 use crate::parse_header;
-
-/// Attempts with plugin calls open at a time, so that others wait for an instance instead of being deferred for lack of one.
-/// Holders of a permit wait for nothing but plugins.
-const PLUGIN_CALLS_MAX: usize = 50;
-/// Limit for on-scan, where plugins are slow; otherwise like [`PLUGIN_CALLS_MAX`].
-const PLUGIN_SCANS_MAX: usize = 20;
-
-/// Limits on concurrent plugin calls.
-pub(crate) struct PluginCallLimits {
-    pub(crate) calls: Semaphore,
-    pub(crate) scans: Semaphore,
-}
-
-impl Default for PluginCallLimits {
-    fn default() -> Self {
-        Self { calls: Semaphore::new(PLUGIN_CALLS_MAX), scans: Semaphore::new(PLUGIN_SCANS_MAX) }
-    }
-}
 
 /// Builds the hook context of a queued message for some of its recipients.
 pub(crate) fn hook_context(pipeline: &Pipeline, message: &Message, recipients: &[u32]) -> Context {

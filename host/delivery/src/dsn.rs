@@ -10,7 +10,7 @@ use waxwing_types::{DsnReturn, MemoryBody, Message, Notify, Recipient, ReversePa
 
 use crate::DeliverySettings;
 use crate::attempt_hooks::hook_context;
-use crate::manager::DeliveryContext;
+use crate::context::DeliveryContext;
 use crate::submissions::{inherited_tags, into_new_message};
 
 /// The DSN cannot be built now, with the reason; recipients must not be failed yet.

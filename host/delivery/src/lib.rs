@@ -11,20 +11,26 @@
 mod attempt;
 mod attempt_hooks;
 mod attempt_log;
+mod context;
+mod corrupt;
 mod dead_destinations;
 mod decide;
 mod dsn;
 mod manager;
+mod plugin_call_limits;
 mod prepare;
 mod router;
+mod routing;
 mod settings;
 mod settlement;
 mod smtp;
 mod submissions;
 mod transport;
 
-pub use manager::{ActiveUnits, CurrentRouting, DeliveryServices, QueueManager, RoutingConfig};
+pub use context::{ActiveUnits, DeliveryServices};
+pub use manager::QueueManager;
 pub use router::{ERROR_TRANSPORT, Router};
+pub use routing::{CurrentRouting, RoutingConfig};
 pub use settings::{DeliverySettings, ScanRejectAction};
 pub use smtp::{Prober, SmtpSettings, SmtpTransport, TlsPolicy};
 pub use transport::{DiscardTransport, ErrorTransport, MaildirTransport, PluginTransport};

@@ -1,70 +1,19 @@
 //! Queue manager loop: holds the active queue.
 
-use std::collections::{HashMap, HashSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use waxwing_net::{Shutdown, spawn};
-use waxwing_pipeline::{EventSink, Pipeline, Submit, Trace, Transport};
-use waxwing_spool::{DueKey, Lease, NewUnit, NewUnits, NextState, Settlement, Spool, SpoolError, Unit};
-use waxwing_types::{Clock, Message, QueueId, Timestamp};
+use waxwing_spool::{DueKey, NewUnit, NewUnits, SpoolError, Unit};
+use waxwing_types::{Message, Timestamp};
 
-use crate::attempt_hooks::PluginCallLimits;
+use crate::context::{ActiveUnits, DeliveryContext, DeliveryServices, FollowUp, UnitFinished};
+use crate::corrupt::move_to_corrupt;
 use crate::dead_destinations::DeadDestinations;
+use crate::plugin_call_limits::PluginCallLimits;
 use crate::prepare;
-use crate::{DeliverySettings, Router};
-
-/// Delivery configuration in force.
-pub struct RoutingConfig {
-    /// Limits and times of the queue manager.
-    pub settings: DeliverySettings,
-    /// Routing by recipient address.
-    pub router: Router,
-    /// Transports by name in the configuration.
-    pub transports: HashMap<String, Arc<dyn Transport>>,
-}
-
-/// Routing and transports in force, replaceable on reload. Deliveries under way keep their transport.
-pub struct CurrentRouting(ArcSwap<RoutingConfig>);
-
-impl CurrentRouting {
-    /// Creates the holder of a first configuration.
-    #[must_use]
-    pub fn new(routing: RoutingConfig) -> Arc<Self> {
-        Arc::new(Self(ArcSwap::from_pointee(routing)))
-    }
-
-    /// Replaces the configuration for later deliveries.
-    pub fn replace(&self, routing: RoutingConfig) {
-        self.0.store(Arc::new(routing));
-    }
-
-    pub(crate) fn current(&self) -> Arc<RoutingConfig> {
-        self.0.load_full()
-    }
-}
-
-/// Services used by the queue manager.
-pub struct DeliveryServices {
-    /// Settings, routing and transports.
-    pub routing: Arc<CurrentRouting>,
-    /// Queue storage of messages and units.
-    pub spool: Arc<dyn Spool>,
-    /// Hooks of the queue and of delivery.
-    pub pipeline: Arc<Pipeline>,
-    /// Runs the intake hooks on DSNs and plugin submissions.
-    pub submit: Arc<dyn Submit>,
-    /// Receives accounting events.
-    pub events: Arc<dyn EventSink>,
-    /// Receives the trace of each attempt.
-    pub trace: Arc<dyn Trace>,
-    /// Wall clock and monotonic time.
-    pub clock: Arc<dyn Clock>,
-}
 
 /// Units read from the spool by one scan.
 const SCAN_UNITS_MAX: usize = 200;
@@ -80,76 +29,6 @@ const DRAIN_TIME_MAX: Duration = Duration::from_secs(20);
 const RESCAN_PAUSE: Duration = Duration::from_millis(5);
 /// Pause after an error of the spool.
 const SPOOL_RETRY_PAUSE: Duration = Duration::from_secs(1);
-
-/// Queue id and unit number.
-pub(crate) type UnitKey = (QueueId, u16);
-
-/// Notification: the unit has no open attempt any more.
-pub(crate) struct UnitFinished {
-    pub(crate) key: UnitKey,
-    pub(crate) next: FollowUp,
-}
-
-/// Action of the manager for a unit without open attempts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FollowUp {
-    /// The unit is gone or on hold.
-    Nothing,
-    /// The unit is due at the given time.
-    DueAt(Timestamp),
-    /// The unit was not settled and keeps its place in the due index.
-    Rescan(DueKey),
-}
-
-/// State shared by the manager and all attempts.
-pub(crate) struct DeliveryContext {
-    pub(crate) services: DeliveryServices,
-    pub(crate) lease: Lease,
-    pub(crate) finished: mpsc::Sender<UnitFinished>,
-    /// Limits on concurrent plugin calls.
-    pub(crate) plugin_limits: PluginCallLimits,
-    /// Destinations suspended by plugins.
-    pub(crate) dead_destinations: DeadDestinations,
-}
-
-impl DeliveryContext {
-    /// Returns the configuration in force.
-    pub(crate) fn routing(&self) -> Arc<RoutingConfig> {
-        self.services.routing.current()
-    }
-}
-
-/// Set of units under delivery. Cheap to clone.
-#[derive(Clone, Debug, Default)]
-pub struct ActiveUnits(Arc<Mutex<HashSet<UnitKey>>>);
-
-impl ActiveUnits {
-    /// Returns true while an attempt for the unit is open.
-    #[must_use]
-    pub fn contains(&self, id: QueueId, number: u16) -> bool {
-        self.0.lock().contains(&(id, number))
-    }
-
-    /// Number of active units.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.0.lock().len()
-    }
-
-    fn insert(&self, key: UnitKey) -> bool {
-        self.0.lock().insert(key)
-    }
-
-    fn remove(&self, key: UnitKey) {
-        self.0.lock().remove(&key);
-    }
-}
-
-impl FromIterator<UnitKey> for ActiveUnits {
-    fn from_iter<I: IntoIterator<Item = UnitKey>>(units: I) -> Self {
-        Self(Arc::new(Mutex::new(units.into_iter().collect())))
-    }
-}
 
 /// The queue manager.
 pub struct QueueManager {
@@ -420,30 +299,4 @@ impl QueueManager {
             tracing::warn!(target: "queue", "shutdown: {} attempts aborted", self.active.count());
         }
     }
-}
-
-/// Moves a unit to the corrupt queue.
-async fn move_to_corrupt(core: &DeliveryContext, unit: Unit, why: &str) -> Result<(), SpoolError> {
-    tracing::error!(target: "queue", "{}: moved to the corrupt queue: {why}", unit.id);
-    let settle = Settlement {
-        remaining: unit.recipients.clone(),
-        attempts: unit.attempts,
-        next_state: NextState::Corrupt(why.to_owned()),
-        unit,
-        generated: Vec::new(),
-    };
-    core.services.spool.settle(&core.lease, settle).await.map(drop)
-}
-
-pub(crate) async fn move_to_corrupt_and_notify(core: Arc<DeliveryContext>, unit: Unit) {
-    let (key, due) = ((unit.id, unit.number), unit.due_key());
-    let next = match move_to_corrupt(&core, unit, "the envelope lacks recipients of the unit").await {
-        Ok(()) => FollowUp::Nothing,
-        Err(error) => {
-            tracing::error!(target: "queue", "{}: moving to the corrupt queue failed: {error}", due.id);
-            FollowUp::Rescan(due)
-        }
-    };
-    // The send fails only while the server stops, after the end of the manager.
-    let _ = core.finished.send(UnitFinished { key, next }).await;
 }

@@ -9,7 +9,8 @@ use waxwing_types::{Message, NextHop, ReversePath, Status, Verdict};
 
 use crate::attempt::{self, OpenUnit};
 use crate::attempt_hooks::{hook_context, status_from_reply};
-use crate::manager::{DeliveryContext, FollowUp, UnitFinished, move_to_corrupt_and_notify};
+use crate::context::{DeliveryContext, FollowUp, UnitFinished};
+use crate::corrupt::move_to_corrupt_and_notify;
 use crate::router::ERROR_TRANSPORT;
 use crate::settlement::publish_held;
 use crate::{ScanRejectAction, submissions};

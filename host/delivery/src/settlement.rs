@@ -11,9 +11,9 @@ use waxwing_types::{Attempt, Disposition, Message, ReversePath, Status, Timestam
 
 use crate::attempt::UnitProgress;
 use crate::attempt_hooks::AttemptHooks;
+use crate::context::{DeliveryContext, FollowUp};
 use crate::decide::{AttemptResult, UnitDecision, decide_unit};
 use crate::dsn::{self, DsnDeferred, DsnKind, DsnResult};
-use crate::manager::{DeliveryContext, FollowUp};
 use crate::submissions;
 
 /// Retries of a settlement after errors of files or disk; the message may have been delivered already.

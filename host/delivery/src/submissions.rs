@@ -4,7 +4,7 @@ use waxwing_pipeline::{PreparedMessage, SUBMISSIONS_MAX, SUBMITTED_BY_TAG, Submi
 use waxwing_spool::{NewMessage, SpoolError};
 use waxwing_types::{Message, Tags};
 
-use crate::manager::DeliveryContext;
+use crate::context::DeliveryContext;
 
 /// Runs the intake hooks on submissions. Failed submissions are dropped: the settlement must not wait.
 pub(crate) async fn prepare_all(
