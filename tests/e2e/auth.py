@@ -202,7 +202,7 @@ class Users(Submission):
             (("add", "rest"), "x\n", "already"),
             (("passwd", "nobody"), "x\n", "no user"),
             (("delete", "nobody"), None, "no user"),
-            (("add", "dora", "--in", "ldap:x"), "x\n", "no place"),
+            (("add", "dora", "--in", "ldap:x"), "x\n", "not a user source"),
         ):
             with self.subTest(arguments=arguments):
                 code, said = self.user(*arguments, password=password)

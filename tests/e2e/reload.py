@@ -240,7 +240,7 @@ class Secrets(unittest.TestCase):
                 self.write(self.chain, text)
                 line = self.server.wait_for_log("changed certificates can't be used", 1, SEEN_SECONDS_MAX, before)[-1]
                 self.assertIn(self.chain, line)
-                self.assertIn("the old ones stay", line)
+                self.assertIn("the previous certificates stay in use", line)
                 self.assertEqual(self.shown(), [1])
 
     def test_another_certificate_by_reload(self):
