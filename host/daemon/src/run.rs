@@ -17,6 +17,7 @@ use nix::sys::stat::{Mode, umask};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 use waxwing_config::{Config, ListenAddress, ListenerConfig};
+use waxwing_logging::{LogHandle, LogOutput, LogRotation};
 use waxwing_net::{Shutdown, ShutdownTrigger, UnixSocketListener, spawn};
 use waxwing_spool::SpoolError;
 use waxwing_store::{Store, StoreError};
@@ -24,7 +25,7 @@ use waxwing_store::{Store, StoreError};
 use crate::admin::ReloadHandler as _;
 use crate::bootstrap::{self, RunningServer};
 use crate::clock::SystemClock;
-use crate::log::{self, LogHandle, LogRotation};
+
 use crate::privilege::RunAs;
 use crate::reload::Reloader;
 use crate::signals::{SignalEvent, Signals};
@@ -149,7 +150,7 @@ fn prepare_privileged(start: &RunOptions) -> anyhow::Result<PrivilegedResources>
     let control = control_server::bind(&config.control_socket(), &owner)?;
     let handshakes = ListenerTls::open(config)?;
     owner.drop_privileges()?;
-    let logging = log::start(target, config.log.level, Arc::new(start.clock)).context("starting the log")?;
+    let logging = waxwing_logging::start(target, config.log.level, Arc::new(start.clock)).context("starting the log")?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %start.file.display(), %owner, open_files, "starting");
     for socket in inherited.unclaimed() {
         tracing::warn!(socket, "socket of the supervisor matches no listener by name or address");
@@ -157,8 +158,8 @@ fn prepare_privileged(start: &RunOptions) -> anyhow::Result<PrivilegedResources>
     Ok(PrivilegedResources { listeners: ports, control, listener_tls: handshakes, logging })
 }
 
-fn open_log(config: &Config, owner: &RunAs) -> anyhow::Result<log::LogOutput> {
-    let target = log::LogOutput::open(config.log.file.as_deref());
+fn open_log(config: &Config, owner: &RunAs) -> anyhow::Result<LogOutput> {
+    let target = LogOutput::open(config.log.file.as_deref());
     let name = |path: &Path| format!("log file {}", path.display());
     match &config.log.file {
         None => Ok(target?),

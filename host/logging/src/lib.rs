@@ -1,6 +1,13 @@
 //! Logging: lines are buffered in memory and written by a separate thread, so that logging costs no system call on the mail path.
 //!
 //! Format: `2026-11-24T05:00:00.123Z info delivery: message key=value`
+//!
+//! Owns: the form of a log line, the buffer of lines and the thread that writes them, the reopening of a rotated file.
+//! Uses: config, types.
+//! Used by: daemon.
+//! Never: a system call on the thread of the logged event; a decision on what is logged.
+//! Start reading at: [`start`], then `format.rs`.
+#![forbid(unsafe_code)]
 
 mod format;
 mod writer;
@@ -22,7 +29,7 @@ use waxwing_types::Clock;
 use self::writer::{LineBuffer, WriterThread};
 
 /// Output of the log.
-pub(crate) enum LogOutput {
+pub enum LogOutput {
     /// Standard error stream.
     Stderr,
     /// A file opened for appending, and its absolute path.
@@ -31,7 +38,7 @@ pub(crate) enum LogOutput {
 
 impl LogOutput {
     /// Opens the configured log file for appending, before privileges are dropped.
-    pub(crate) fn open(file: Option<&Path>) -> io::Result<Self> {
+    pub fn open(file: Option<&Path>) -> io::Result<Self> {
         match file {
             None => Ok(Self::Stderr),
             Some(path) => Ok(Self::File(open_file(path)?, std::path::absolute(path)?)),
@@ -52,11 +59,11 @@ fn open_file(path: &Path) -> io::Result<std::fs::File> {
 
 /// Request to reopen the log file after rotation (logrotate(8)).
 #[derive(Clone, Default)]
-pub(crate) struct LogRotation(Arc<AtomicBool>);
+pub struct LogRotation(Arc<AtomicBool>);
 
 impl LogRotation {
     /// Requests a reopen, carried out before the next lines are written.
-    pub(crate) fn request_reopen(&self) {
+    pub fn request_reopen(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
@@ -90,20 +97,20 @@ impl Write for LogFile {
 }
 
 /// Handle of the running log; writes the buffered lines when dropped.
-pub(crate) struct LogHandle {
+pub struct LogHandle {
     _writer: WriterThread,
     rotation: LogRotation,
 }
 
 impl LogHandle {
     /// Returns the rotation handle, for the signal handler.
-    pub(crate) fn rotation(&self) -> LogRotation {
+    pub fn rotation(&self) -> LogRotation {
         self.rotation.clone()
     }
 }
 
 /// Starts logging for the whole process. Starts a thread, so privileges must have been dropped before.
-pub(crate) fn start(target: LogOutput, level: LogLevel, clock: Arc<dyn Clock>) -> io::Result<LogHandle> {
+pub fn start(target: LogOutput, level: LogLevel, clock: Arc<dyn Clock>) -> io::Result<LogHandle> {
     let to_file = matches!(target, LogOutput::File(..));
     let sink = Arc::new(LineBuffer::default());
     let reopener = LogRotation::default();
