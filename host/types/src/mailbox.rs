@@ -28,7 +28,7 @@ pub enum MailboxOwner {
 /// Mailbox of a recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MailboxLocation {
-    /// Storage format.
+    /// Storage format of the mailbox.
     pub format: MailboxFormat,
     /// Directory of a Maildir, or file of an mbox.
     pub path: PathBuf,
