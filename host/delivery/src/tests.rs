@@ -16,7 +16,7 @@ use waxwing_pipeline::{
     TraceRecord, Transport,
 };
 use waxwing_queue::{EmbeddedSpool, KEYSPACES, SpoolSettings};
-use waxwing_smtp::server::{ServerAnswer, ServerQuestion};
+use waxwing_smtp::server::{DropAnswer, MessageAnswer, ServerAnswer, ServerQuestion, StepAnswer};
 use waxwing_smtp::{ClientSettings, ServerSession, ServerSettings};
 use waxwing_spool::{NewBody, NewMessage, Spool};
 use waxwing_store::{Store, StoreOptions};
@@ -51,27 +51,27 @@ struct Remote {
 impl SessionHandler<ServerSession> for Remote {
     async fn answer(&mut self, question: ServerQuestion) -> ServerAnswer {
         match question {
-            ServerQuestion::Connect => (self.script)("connect").map_or(ServerAnswer::Ok, ServerAnswer::Reply),
+            ServerQuestion::Connect => (self.script)("connect").map_or(StepAnswer::Ok, StepAnswer::Reply).into(),
             ServerQuestion::Rcpt { recipient, .. } => match (self.script)(recipient.local()) {
-                Some(reply) => ServerAnswer::Reply(reply),
+                Some(reply) => ServerAnswer::Step(StepAnswer::Reply(reply)),
                 None => {
                     self.to.push(recipient.to_string());
-                    ServerAnswer::Ok
+                    ServerAnswer::Step(StepAnswer::Ok)
                 }
             },
             ServerQuestion::EndOfData => {
                 let message = (std::mem::take(&mut self.to), std::mem::take(&mut self.octets));
                 match (self.script)("data") {
-                    Some(reply) => ServerAnswer::Reply(reply),
+                    Some(reply) => ServerAnswer::Message(MessageAnswer::Reject(reply)),
                     None => {
                         self.seen.messages.lock().unwrap().push(message);
-                        ServerAnswer::Committed(Reply::fixed(250, (2, 0, 0), "kept"))
+                        ServerAnswer::Message(MessageAnswer::Committed(Reply::fixed(250, (2, 0, 0), "kept")))
                     }
                 }
             }
             ServerQuestion::Reset => {
                 self.to.clear();
-                ServerAnswer::Done
+                ServerAnswer::Drop(DropAnswer::Done)
             }
             ServerQuestion::Secured(_)
             | ServerQuestion::Auth(_)
@@ -79,7 +79,7 @@ impl SessionHandler<ServerSession> for Remote {
             | ServerQuestion::Command { .. }
             | ServerQuestion::Helo { .. }
             | ServerQuestion::Mail { .. }
-            | ServerQuestion::Data => ServerAnswer::Ok,
+            | ServerQuestion::Data => ServerAnswer::Step(StepAnswer::Ok),
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use waxwing_message::trace_fields::received;
 use waxwing_message::{HeaderBlock, find_addresses, rewrite_field};
 use waxwing_pipeline::{AddressRole, Event, Hook, Rejected, TraceEntry};
-use waxwing_smtp::server::ServerAnswer;
+use waxwing_smtp::server::MessageAnswer;
 use waxwing_types::{Address, Recipient, Reply, Source, Verdict};
 
 use crate::restrictions::{RestrictionRefusal, RestrictionRequest, RestrictionStage};
@@ -28,7 +28,7 @@ enum ContentOutcome {
 
 impl Intake {
     /// Completes the reception of a message and returns the reply to end of data.
-    pub(crate) async fn finish_message(&self, transaction: &mut MailTransaction) -> ServerAnswer {
+    pub(crate) async fn finish_message(&self, transaction: &mut MailTransaction) -> MessageAnswer {
         let ReceivedMessage { header: head, body } = match transaction.finish_receiving(self).await {
             Ok(received) => received,
             Err(answer) => return answer,
@@ -38,12 +38,12 @@ impl Intake {
         }
         transaction.context.body = Some(body.reader());
         match self.process_content(transaction, head).await {
-            ContentOutcome::Refused(reply) => ServerAnswer::Reply(reply),
-            ContentOutcome::Disconnect(reply) => ServerAnswer::Close(reply),
+            ContentOutcome::Refused(reply) => MessageAnswer::Reject(reply),
+            ContentOutcome::Disconnect(reply) => MessageAnswer::Close(reply),
             ContentOutcome::Discarded(reason) => {
                 tracing::info!(target: "intake", "{}: discarded: {reason}", transaction.id);
                 let answer = transaction.accepted_answer(queued_reply(transaction));
-                if let ServerAnswer::Committed(reply) = answer { ServerAnswer::Discarded(reply) } else { answer }
+                if let MessageAnswer::Committed(reply) = answer { MessageAnswer::Discarded(reply) } else { answer }
             }
             ContentOutcome::Deliver(recipients) => {
                 let count = recipients.len();
@@ -52,7 +52,7 @@ impl Intake {
                         self.log_commit(transaction, count);
                         transaction.accepted_answer(queued_reply(transaction))
                     }
-                    Err(reply) => ServerAnswer::Reply(reply),
+                    Err(reply) => MessageAnswer::Reject(reply),
                 }
             }
         }

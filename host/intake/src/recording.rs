@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use waxwing_message::HeaderBlock;
 use waxwing_pipeline::{RecordedBody, Recording};
-use waxwing_smtp::server::ServerAnswer;
+use waxwing_smtp::server::MessageAnswer;
 use waxwing_types::{BodyRead, Parameter, Reply};
 
 use crate::Intake;
@@ -61,9 +61,9 @@ impl RecordingDraft {
 impl MailTransaction {
     /// Passes the recording of the transaction to the recorder, if enabled. `answer` is the answer that ended the transaction, `None`
     /// after an end by the client. Must be called before the trace is taken.
-    pub(crate) fn submit_recording(&mut self, intake: &Intake, answer: Option<&ServerAnswer>) {
+    pub(crate) fn submit_recording(&mut self, intake: &Intake, answer: Option<&MessageAnswer>) {
         let (Some(recorder), Some(mut draft)) = (&intake.services.recorder, self.recording.take()) else { return };
-        let refusal = draft.refusal.take().map(ServerAnswer::Reply);
+        let refusal = draft.refusal.take().map(MessageAnswer::Reject);
         let (disposition, reply) = final_disposition(answer.or(refusal.as_ref()), self.context.hold.is_some());
         let (head, body) = draft.take_message();
         let client = self.context.client.as_deref();
@@ -91,24 +91,17 @@ impl MailTransaction {
 }
 
 /// Name of the final disposition, and reply text.
-fn final_disposition(answer: Option<&ServerAnswer>, held: bool) -> (&'static str, String) {
+fn final_disposition(answer: Option<&MessageAnswer>, held: bool) -> (&'static str, String) {
     match answer {
-        Some(ServerAnswer::Committed(reply)) => (if held { "hold" } else { "accept" }, reply.to_string()),
-        Some(ServerAnswer::CommittedPerRecipient(replies)) => {
+        Some(MessageAnswer::Committed(reply)) => (if held { "hold" } else { "accept" }, reply.to_string()),
+        Some(MessageAnswer::CommittedPerRecipient(replies)) => {
             let disposition = if held { "hold" } else { "accept" };
             (disposition, replies.iter().map(ToString::to_string).collect::<Vec<_>>().join(" / "))
         }
-        Some(ServerAnswer::Discarded(reply)) => ("discard", reply.to_string()),
-        Some(ServerAnswer::Reply(reply)) if reply.code() < 500 => ("defer", reply.to_string()),
-        Some(ServerAnswer::Reply(reply)) => ("reject", reply.to_string()),
-        Some(ServerAnswer::Close(reply)) => ("disconnect", reply.to_string()),
-        Some(
-            ServerAnswer::Ok
-            | ServerAnswer::OkWithoutExtensions(_)
-            | ServerAnswer::Challenge(_)
-            | ServerAnswer::Authenticated
-            | ServerAnswer::Done,
-        )
-        | None => ("open", String::new()),
+        Some(MessageAnswer::Discarded(reply)) => ("discard", reply.to_string()),
+        Some(MessageAnswer::Reject(reply)) if reply.code() < 500 => ("defer", reply.to_string()),
+        Some(MessageAnswer::Reject(reply)) => ("reject", reply.to_string()),
+        Some(MessageAnswer::Close(reply)) => ("disconnect", reply.to_string()),
+        None => ("open", String::new()),
     }
 }

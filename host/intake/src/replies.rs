@@ -1,6 +1,6 @@
 //! SMTP replies of intake, and the mapping from errors of lower layers to replies.
 
-use waxwing_smtp::server::ServerAnswer;
+use waxwing_smtp::server::{MessageAnswer, StepAnswer};
 use waxwing_spool::SpoolError;
 use waxwing_types::Reply;
 
@@ -25,32 +25,27 @@ pub(crate) const XCLIENT_DENIED: Reply = Reply::fixed(550, (5, 7, 0), "Error: in
 pub(crate) const XCLIENT_SYNTAX: Reply = Reply::fixed(501, (5, 5, 4), "Bad XCLIENT attribute");
 
 /// Returns whether the answer lets the command proceed.
-pub(crate) fn is_acceptance(answer: &ServerAnswer) -> bool {
+pub(crate) fn is_acceptance(answer: &StepAnswer) -> bool {
     match answer {
-        ServerAnswer::Ok | ServerAnswer::OkWithoutExtensions(_) => true,
-        ServerAnswer::Reply(_)
-        | ServerAnswer::Close(_)
-        | ServerAnswer::Committed(_)
-        | ServerAnswer::CommittedPerRecipient(_)
-        | ServerAnswer::Challenge(_)
-        | ServerAnswer::Authenticated
-        | ServerAnswer::Discarded(_)
-        | ServerAnswer::Done => false,
+        StepAnswer::Ok | StepAnswer::OkWithoutExtensions(_) => true,
+        StepAnswer::Reply(_) | StepAnswer::Close(_) => false,
     }
 }
 
 /// Negative reply of the answer, if any.
-pub(crate) fn negative_reply(answer: &ServerAnswer) -> Option<&Reply> {
+pub(crate) fn negative_reply(answer: &StepAnswer) -> Option<&Reply> {
     match answer {
-        ServerAnswer::Reply(reply) | ServerAnswer::Close(reply) => Some(reply).filter(|reply| !reply.is_positive()),
-        ServerAnswer::Ok
-        | ServerAnswer::OkWithoutExtensions(_)
-        | ServerAnswer::Committed(_)
-        | ServerAnswer::CommittedPerRecipient(_)
-        | ServerAnswer::Challenge(_)
-        | ServerAnswer::Authenticated
-        | ServerAnswer::Discarded(_)
-        | ServerAnswer::Done => None,
+        StepAnswer::Reply(reply) | StepAnswer::Close(reply) => Some(reply).filter(|reply| !reply.is_positive()),
+        StepAnswer::Ok | StepAnswer::OkWithoutExtensions(_) => None,
+    }
+}
+
+/// Refusal of the whole message by the answer to an earlier step, if the answer is a refusal.
+pub(crate) fn message_refusal(answer: StepAnswer) -> Option<MessageAnswer> {
+    match answer {
+        StepAnswer::Ok | StepAnswer::OkWithoutExtensions(_) => None,
+        StepAnswer::Reply(reply) => Some(MessageAnswer::Reject(reply)),
+        StepAnswer::Close(reply) => Some(MessageAnswer::Close(reply)),
     }
 }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use waxwing_net::{ConnectionEnd, SessionHandler, spawn};
 use waxwing_pipeline::{AuthExchange, Context, Event, Hook, HookSession, SessionClient};
 use waxwing_smtp::ServerSession;
-use waxwing_smtp::server::{ServerAnswer, ServerQuestion};
+use waxwing_smtp::server::{DropAnswer, ServerAnswer, ServerQuestion, StepAnswer};
 use waxwing_types::{QueueId, Reply, ReversePath, Source, Timestamp};
 
 use crate::Intake;
@@ -81,8 +81,8 @@ impl SmtpSessionHandler {
     }
 
     /// Logs and traces a refusal before the first transaction.
-    fn record_session_refusal(&mut self, id: QueueId, answer: &ServerAnswer, at: &str, now: Timestamp) {
-        let (ServerAnswer::Reply(reply) | ServerAnswer::Close(reply)) = answer else { return };
+    fn record_session_refusal(&mut self, id: QueueId, answer: &StepAnswer, at: &str, now: Timestamp) {
+        let (StepAnswer::Reply(reply) | StepAnswer::Close(reply)) = answer else { return };
         self.log_refusal(id, None, reply);
         let result = format!("refused at {at}: {reply}");
         let entries = self.hooks.trace.clone();
@@ -128,24 +128,26 @@ impl SmtpSessionHandler {
 impl SessionHandler<ServerSession> for SmtpSessionHandler {
     async fn answer(&mut self, question: ServerQuestion) -> ServerAnswer {
         // Boxed futures: otherwise the task of an idle session would reserve some tens of KiB, the size of the largest handler.
-        let answer = match question {
-            ServerQuestion::Connect => Box::pin(self.connect()).await,
-            ServerQuestion::Helo { name, esmtp } => Box::pin(self.helo(name, esmtp)).await,
+        let answer: ServerAnswer = match question {
+            ServerQuestion::Connect => Box::pin(self.connect()).await.into(),
+            ServerQuestion::Helo { name, esmtp } => Box::pin(self.helo(name, esmtp)).await.into(),
             ServerQuestion::Mail { sender, parameters, size, options } => {
-                Box::pin(self.mail(sender, parameters, size, options)).await
+                Box::pin(self.mail(sender, parameters, size, options)).await.into()
             }
-            ServerQuestion::Rcpt { recipient, parameters, options } => Box::pin(self.rcpt(recipient, parameters, options)).await,
-            ServerQuestion::Secured(tls) => Box::pin(self.start_tls(tls)).await,
+            ServerQuestion::Rcpt { recipient, parameters, options } => {
+                Box::pin(self.rcpt(recipient, parameters, options)).await.into()
+            }
+            ServerQuestion::Secured(tls) => Box::pin(self.start_tls(tls)).await.into(),
             ServerQuestion::Auth(step) => Box::pin(self.auth(step)).await,
-            ServerQuestion::Xclient(attributes) => Box::pin(self.xclient(attributes)).await,
-            ServerQuestion::Command { verb, argument } => Box::pin(self.command(&verb, &argument)).await,
-            ServerQuestion::Data => Box::pin(self.data()).await,
-            ServerQuestion::EndOfData => Box::pin(self.end_of_data()).await,
+            ServerQuestion::Xclient(attributes) => Box::pin(self.xclient(attributes)).await.into(),
+            ServerQuestion::Command { verb, argument } => Box::pin(self.command(&verb, &argument)).await.into(),
+            ServerQuestion::Data => Box::pin(self.data()).await.into(),
+            ServerQuestion::EndOfData => Box::pin(self.end_of_data()).await.into(),
             ServerQuestion::Reset => {
                 if let Some(transaction) = self.transaction.take() {
                     Box::pin(transaction.abandon(&self.intake)).await;
                 }
-                ServerAnswer::Done
+                DropAnswer::Done.into()
             }
         };
         let delay = self.take_reply_delay();

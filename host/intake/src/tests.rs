@@ -14,7 +14,9 @@ use waxwing_pipeline::{
     Submit, TableError, TraceRecord,
 };
 use waxwing_queue::{EmbeddedSpool, KEYSPACES, SpoolSettings};
-use waxwing_smtp::server::{MailOptions, RcptOptions, ServerAnswer, ServerQuestion};
+use waxwing_smtp::server::{
+    AuthStepAnswer, DropAnswer, MailOptions, MessageAnswer, RcptOptions, ServerAnswer, ServerQuestion, StepAnswer,
+};
 use waxwing_store::{Store, StoreOptions};
 use waxwing_testkit::FakePlugin;
 use waxwing_types::{
@@ -163,9 +165,9 @@ async fn data(host: &mut SmtpSessionHandler, pieces: &[&str]) -> ServerAnswer {
 
 async fn send(house: &House, to: &[&str], message: &str) -> ServerAnswer {
     let mut host = house.session([10, 0, 0, 1]);
-    assert_eq!(mail(&mut host).await, ServerAnswer::Ok);
+    assert_eq!(mail(&mut host).await, ServerAnswer::Step(StepAnswer::Ok));
     for to in to {
-        assert_eq!(rcpt(&mut host, to).await, ServerAnswer::Ok, "{to}");
+        assert_eq!(rcpt(&mut host, to).await, ServerAnswer::Step(StepAnswer::Ok), "{to}");
     }
     data(&mut host, &[message]).await
 }
@@ -176,16 +178,19 @@ fn address(text: &str) -> Address {
 
 fn code(answer: &ServerAnswer) -> u16 {
     match answer {
-        ServerAnswer::Reply(reply)
-        | ServerAnswer::Close(reply)
-        | ServerAnswer::Committed(reply)
-        | ServerAnswer::Discarded(reply) => reply.code(),
-        ServerAnswer::Ok
-        | ServerAnswer::OkWithoutExtensions(_)
-        | ServerAnswer::CommittedPerRecipient(_)
-        | ServerAnswer::Challenge(_)
-        | ServerAnswer::Authenticated
-        | ServerAnswer::Done => 0,
+        ServerAnswer::Step(StepAnswer::Reply(reply) | StepAnswer::Close(reply))
+        | ServerAnswer::Auth(AuthStepAnswer::Reject(reply) | AuthStepAnswer::Close(reply))
+        | ServerAnswer::Drop(DropAnswer::Close(reply)) => reply.code(),
+        ServerAnswer::Message(
+            MessageAnswer::Committed(reply)
+            | MessageAnswer::Discarded(reply)
+            | MessageAnswer::Reject(reply)
+            | MessageAnswer::Close(reply),
+        ) => reply.code(),
+        ServerAnswer::Step(StepAnswer::Ok | StepAnswer::OkWithoutExtensions(_))
+        | ServerAnswer::Message(MessageAnswer::CommittedPerRecipient(_))
+        | ServerAnswer::Auth(AuthStepAnswer::Challenge(_) | AuthStepAnswer::Authenticated)
+        | ServerAnswer::Drop(DropAnswer::Done) => 0,
     }
 }
 
@@ -243,7 +248,7 @@ async fn a_message_is_committed_as_it_came_but_for_received() {
     mail(&mut host).await;
     rcpt(&mut host, "demo@box.example").await;
     let answer = data(&mut host, &["Subj", "ect: x\r\n", "\r\n.dot\r\n", "end\r\n"]).await;
-    assert!(matches!(answer, ServerAnswer::Committed(_)), "{answer:?}");
+    assert!(matches!(answer, ServerAnswer::Message(MessageAnswer::Committed(_))), "{answer:?}");
     let queued = house.queued().await;
     let head = String::from_utf8(queued[0].header.to_vec()).unwrap();
     assert!(head.starts_with("Received: ") && head.ends_with("\r\nSubject: x\r\n\r\n"), "{head}");
@@ -274,7 +279,7 @@ async fn strangers_write_to_our_users_only() {
     }
     let mut friend = house.session([10, 1, 2, 3]);
     mail(&mut friend).await;
-    assert_eq!(rcpt(&mut friend, "x@elsewhere.example").await, ServerAnswer::Ok);
+    assert_eq!(rcpt(&mut friend, "x@elsewhere.example").await, ServerAnswer::Step(StepAnswer::Ok));
     assert_eq!(code(&rcpt(&mut friend, "nobody@box.example").await), 550);
 }
 
@@ -308,7 +313,7 @@ async fn aliases_are_expanded_once_each_and_loops_end() {
     assert_eq!(to, ["ann@box.example", "bob@box.example", "demo@box.example", "team@alias.example"]);
     let ann = queued[0].envelope.recipients.iter().find(|r| r.address.local() == "ann").unwrap();
     assert_eq!(ann.original.as_deref(), Some("rfc822;team@alias.example"));
-    assert!(matches!(send(&house, &["a1@alias.example"], "\r\nx\r\n").await, ServerAnswer::Committed(_)));
+    assert!(matches!(send(&house, &["a1@alias.example"], "\r\nx\r\n").await, ServerAnswer::Message(MessageAnswer::Committed(_))));
 }
 
 #[tokio::test]
@@ -335,7 +340,7 @@ async fn hooks_decide_and_edit() {
     let mut host = house.session([10, 0, 0, 1]);
     mail(&mut host).await;
     assert_eq!(code(&rcpt(&mut host, "ann@box.example").await), 550);
-    assert_eq!(rcpt(&mut host, "demo").await, ServerAnswer::Ok, "completed by the plugin");
+    assert_eq!(rcpt(&mut host, "demo").await, ServerAnswer::Step(StepAnswer::Ok), "completed by the plugin");
     data(&mut host, &["To: demo, Bob <bob>\r\n\r\nx\r\n"]).await;
     let queued = house.queued().await;
     assert_eq!(recipients(&queued[0]), ["demo@box.example"]);
@@ -374,11 +379,11 @@ async fn hooks_may_delay_a_reply_and_hide_an_extension() {
     let house = house(vec![(slow, FaultPolicy::Defer)]).await;
     let mut host = house.session([10, 0, 0, 1]);
     let helo = host.answer(ServerQuestion::Helo { name: "x".into(), esmtp: true }).await;
-    assert_eq!(helo, ServerAnswer::OkWithoutExtensions(vec!["PIPELINING".to_owned()]));
+    assert_eq!(helo, ServerAnswer::Step(StepAnswer::OkWithoutExtensions(vec!["PIPELINING".to_owned()])));
     mail(&mut host).await;
     rcpt(&mut host, "demo@box.example").await;
     let before = tokio::time::Instant::now();
-    assert!(matches!(data(&mut host, &["\r\nx\r\n"]).await, ServerAnswer::Committed(_)));
+    assert!(matches!(data(&mut host, &["\r\nx\r\n"]).await, ServerAnswer::Message(MessageAnswer::Committed(_))));
     assert!(before.elapsed() >= std::time::Duration::from_millis(20), "a sleep is never shorter than it was asked to be");
 }
 
@@ -388,7 +393,7 @@ async fn discarded_mail_gets_its_250_and_is_not_queued() {
         Ok(CallOutcome::from_answer(HookAnswer::Verdict(Verdict::Discard { reason: "unwanted".into() })))
     });
     let house = house(vec![(discard, FaultPolicy::Defer)]).await;
-    assert!(matches!(send(&house, &["demo@box.example"], "\r\nx\r\n").await, ServerAnswer::Discarded(_)));
+    assert!(matches!(send(&house, &["demo@box.example"], "\r\nx\r\n").await, ServerAnswer::Message(MessageAnswer::Discarded(_))));
     assert!(house.queued().await.is_empty());
 }
 
@@ -473,7 +478,7 @@ async fn data_can_be_refused_and_an_end_without_a_message_is_heard_of() {
     let mut host = house.session([10, 0, 0, 1]);
     mail(&mut host).await;
     rcpt(&mut host, "demo@test").await;
-    assert_eq!(host.answer(ServerQuestion::Data).await, ServerAnswer::Ok);
+    assert_eq!(host.answer(ServerQuestion::Data).await, ServerAnswer::Step(StepAnswer::Ok));
     rcpt(&mut host, "ann@test").await;
     assert_eq!(code(&host.answer(ServerQuestion::Data).await), 554);
     host.answer(ServerQuestion::Reset).await;

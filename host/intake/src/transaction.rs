@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use waxwing_message::{Field, HeaderBlock, HeaderSplit, HeaderSplitter};
 use waxwing_pipeline::{Context, Event, Hook, HookSession, Placement, Rejected, TraceEntry, TraceRecord};
-use waxwing_smtp::server::{MailOptions, ServerAnswer};
+use waxwing_smtp::server::{MailOptions, MessageAnswer, StepAnswer};
 use waxwing_spool::{BodySink, NewBody, NewMessage, Reservation, SpoolError};
 use waxwing_types::{Address, Envelope, Origin, QueueId, Recipient, Reply, ReversePath, Source, Timestamp, Verdict};
 
@@ -55,7 +55,7 @@ enum ReceiveState {
     /// Header block complete, body being written to the spool.
     Body(HeaderBlock, Box<dyn BodySink>),
     /// Refused; the remaining data is discarded.
-    Refused(ServerAnswer),
+    Refused(MessageAnswer),
 }
 
 /// Completely received message.
@@ -110,12 +110,12 @@ impl MailTransaction {
     }
 
     /// Answer to a committed message: a common reply, or separate replies if recipients were refused.
-    pub(crate) fn accepted_answer(&self, reply: Reply) -> ServerAnswer {
+    pub(crate) fn accepted_answer(&self, reply: Reply) -> MessageAnswer {
         if self.refusals.is_empty() {
-            return ServerAnswer::Committed(reply);
+            return MessageAnswer::Committed(reply);
         }
         let refusal = |index| self.refusals.iter().find(|(refused, _)| *refused == index).map(|(_, reply)| reply.clone());
-        ServerAnswer::CommittedPerRecipient(
+        MessageAnswer::CommittedPerRecipient(
             self.accepted.iter().map(|index| refusal(*index).unwrap_or_else(|| reply.clone())).collect(),
         )
     }
@@ -129,7 +129,7 @@ impl MailTransaction {
     /// Consumes a chunk of message data. Errors are reported at end of data.
     pub(crate) async fn write(&mut self, intake: &Intake, piece: Bytes) {
         let state =
-            std::mem::replace(&mut self.receive_state, ReceiveState::Refused(ServerAnswer::Reply(replies::INTERNAL_ERROR)));
+            std::mem::replace(&mut self.receive_state, ReceiveState::Refused(MessageAnswer::Reject(replies::INTERNAL_ERROR)));
         let limit = intake.services.settings.header_size_limit;
         self.receive_state = match state {
             ReceiveState::AwaitingData(reservation) => {
@@ -154,12 +154,12 @@ impl MailTransaction {
                 Ok(head) => write_body(head, intake.services.spool.body_sink(self.id, reservation), rest).await,
                 Err(answer) => ReceiveState::Refused(answer),
             },
-            Err(_) => ReceiveState::Refused(ServerAnswer::Reply(replies::HEADER_TOO_LARGE)),
+            Err(_) => ReceiveState::Refused(MessageAnswer::Reject(replies::HEADER_TOO_LARGE)),
         }
     }
 
     /// Runs `on-headers` on the complete header block; a negative verdict refuses the message before the body arrives.
-    async fn run_headers_hook(&mut self, intake: &Intake, head: HeaderBlock) -> Result<HeaderBlock, ServerAnswer> {
+    async fn run_headers_hook(&mut self, intake: &Intake, head: HeaderBlock) -> Result<HeaderBlock, MessageAnswer> {
         if !self.hooks.has_hook(Hook::OnHeaders) {
             return Ok(head);
         }
@@ -168,14 +168,14 @@ impl MailTransaction {
         let verdict = intake.services.pipeline.verdict(&mut self.hooks, &mut self.context, Event::Headers).await;
         self.context.header = None;
         let answer = answer_for_verdict(self, verdict);
-        if answer == ServerAnswer::Ok { Ok(Arc::unwrap_or_clone(head)) } else { Err(answer) }
+        replies::message_refusal(answer).map_or_else(|| Ok(Arc::unwrap_or_clone(head)), Err)
     }
 
     /// Completes the reception after the last data byte.
-    pub(crate) async fn finish_receiving(&mut self, intake: &Intake) -> Result<ReceivedMessage, ServerAnswer> {
-        let failed = |error: SpoolError| ServerAnswer::Reply(replies::reply_for_spool_error(&error));
+    pub(crate) async fn finish_receiving(&mut self, intake: &Intake) -> Result<ReceivedMessage, MessageAnswer> {
+        let failed = |error: SpoolError| MessageAnswer::Reject(replies::reply_for_spool_error(&error));
         let state =
-            std::mem::replace(&mut self.receive_state, ReceiveState::Refused(ServerAnswer::Reply(replies::INTERNAL_ERROR)));
+            std::mem::replace(&mut self.receive_state, ReceiveState::Refused(MessageAnswer::Reject(replies::INTERNAL_ERROR)));
         let (head, writer) = match state {
             ReceiveState::AwaitingData(reservation) => (
                 self.run_headers_hook(intake, HeaderBlock::default()).await?,
@@ -264,7 +264,7 @@ async fn write_body(head: HeaderBlock, mut writer: Box<dyn BodySink>, piece: Byt
         Ok(()) => ReceiveState::Body(head, writer),
         Err(error) => {
             log_spool_error(&error);
-            ReceiveState::Refused(ServerAnswer::Reply(replies::reply_for_spool_error(&error)))
+            ReceiveState::Refused(MessageAnswer::Reject(replies::reply_for_spool_error(&error)))
         }
     }
 }
@@ -274,18 +274,18 @@ fn log_spool_error(error: &SpoolError) {
 }
 
 /// Answer to a command before end of data, from a verdict.
-pub(crate) fn answer_for_verdict(transaction: &mut MailTransaction, verdict: Verdict) -> ServerAnswer {
+pub(crate) fn answer_for_verdict(transaction: &mut MailTransaction, verdict: Verdict) -> StepAnswer {
     match verdict {
-        Verdict::Next | Verdict::Accept => ServerAnswer::Ok,
-        Verdict::Reject(reply) | Verdict::Defer(reply) => ServerAnswer::Reply(reply),
-        Verdict::Disconnect(reply) => ServerAnswer::Close(reply),
+        Verdict::Next | Verdict::Accept => StepAnswer::Ok,
+        Verdict::Reject(reply) | Verdict::Defer(reply) => StepAnswer::Reply(reply),
+        Verdict::Disconnect(reply) => StepAnswer::Close(reply),
         Verdict::Discard { reason } => {
             transaction.discard.get_or_insert(reason);
-            ServerAnswer::Ok
+            StepAnswer::Ok
         }
         Verdict::Hold { reason } => {
             transaction.context.hold.get_or_insert(reason);
-            ServerAnswer::Ok
+            StepAnswer::Ok
         }
     }
 }

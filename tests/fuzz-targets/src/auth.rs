@@ -14,7 +14,7 @@ use waxwing_auth::{
     ChannelBinding, LoginMechanism, LoginStep, PlainResponse, SaslError, ScramExchange, ScramKeys, parse_oauthbearer,
     parse_plain, parse_xoauth2,
 };
-use waxwing_smtp::server::{AuthStep, ServerAnswer, ServerQuestion};
+use waxwing_smtp::server::{AuthStep, AuthStepAnswer, DropAnswer, MessageAnswer, ServerAnswer, ServerQuestion, StepAnswer};
 use waxwing_smtp::{ReplyReader, ServerSession, ServerSettings};
 use waxwing_types::{Input, Reply};
 
@@ -184,21 +184,21 @@ impl Host<'_> {
             ServerQuestion::Auth(AuthStep::Cancel) => {
                 assert!(!matches!(self.state, State::Nothing), "a cancelled exchange that had not begun");
                 self.state = State::Nothing;
-                ServerAnswer::Done
+                ServerAnswer::Drop(DropAnswer::Done)
             }
             ServerQuestion::Secured(_) => {
                 self.tls = true;
-                ServerAnswer::Ok
+                ServerAnswer::Step(StepAnswer::Ok)
             }
-            ServerQuestion::Reset => ServerAnswer::Done,
-            ServerQuestion::EndOfData => ServerAnswer::Committed(Reply::fixed(250, (2, 0, 0), "queued")),
+            ServerQuestion::Reset => ServerAnswer::Drop(DropAnswer::Done),
+            ServerQuestion::EndOfData => ServerAnswer::Message(MessageAnswer::Committed(Reply::fixed(250, (2, 0, 0), "queued"))),
             ServerQuestion::Connect
             | ServerQuestion::Helo { .. }
             | ServerQuestion::Mail { .. }
             | ServerQuestion::Rcpt { .. }
             | ServerQuestion::Xclient(_)
             | ServerQuestion::Command { .. }
-            | ServerQuestion::Data => ServerAnswer::Ok,
+            | ServerQuestion::Data => ServerAnswer::Step(StepAnswer::Ok),
         }
     }
 
@@ -231,7 +231,7 @@ impl Host<'_> {
                 match login.step(response) {
                     Ok(LoginStep::Prompt(words)) => {
                         self.state = State::Login(login, heard);
-                        ServerAnswer::Challenge(words.to_vec())
+                        ServerAnswer::Auth(AuthStepAnswer::Challenge(words.to_vec()))
                     }
                     Ok(LoginStep::Complete(said)) => {
                         assert!(heard == [said.user.as_bytes(), said.secret.as_bytes()], "LOGIN heard otherwise");
@@ -244,7 +244,7 @@ impl Host<'_> {
             (State::Acknowledge, _) => refused(),
             (state, None) => {
                 self.state = state;
-                ServerAnswer::Challenge(Vec::new())
+                ServerAnswer::Auth(AuthStepAnswer::Challenge(Vec::new()))
             }
             (State::Plain, Some(response)) => self.plain(response),
             (State::Bearer { xoauth2 }, Some(response)) => self.bearer(response, xoauth2),
@@ -294,7 +294,7 @@ impl Host<'_> {
         let known = who.user == USER && (who.authzid.is_empty() || who.authzid == USER);
         let challenge = scram.challenge(if known { KEYS.clone() } else { ScramKeys::dummy(&[9; 32], &who.user) });
         self.state = State::Challenged { scram: Box::new(scram), first: first.to_vec(), known, plus };
-        ServerAnswer::Challenge(challenge)
+        ServerAnswer::Auth(AuthStepAnswer::Challenge(challenge))
     }
 
     /// An authenticated client has sent the proof, the binding of this channel and the nonce of this exchange.
@@ -319,7 +319,7 @@ impl Host<'_> {
         let start = format!("c={},{nonce}", BASE64.encode(bound));
         assert!(without == start || without.starts_with(&format!("{start},")), "{without}, and not {start}");
         self.state = State::Acknowledge;
-        ServerAnswer::Challenge(verifier.clone())
+        ServerAnswer::Auth(AuthStepAnswer::Challenge(verifier.clone()))
     }
 
     fn decide(&mut self, said: &PlainResponse) -> ServerAnswer {
@@ -332,12 +332,12 @@ impl Host<'_> {
 
     fn welcome(&mut self) -> ServerAnswer {
         self.let_in += 1;
-        ServerAnswer::Authenticated
+        ServerAnswer::Auth(AuthStepAnswer::Authenticated)
     }
 }
 
 fn refused() -> ServerAnswer {
-    ServerAnswer::Reply(Reply::fixed(535, (5, 7, 8), "no"))
+    ServerAnswer::Auth(AuthStepAnswer::Reject(Reply::fixed(535, (5, 7, 8), "no")))
 }
 
 #[cfg(test)]

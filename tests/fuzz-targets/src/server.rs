@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use waxwing_smtp::server::{Protocol, ServerAnswer, ServerQuestion};
+use waxwing_smtp::server::{AuthStepAnswer, DropAnswer, MessageAnswer, Protocol, ServerAnswer, ServerQuestion, StepAnswer};
 use waxwing_smtp::{ReplyReader, ServerSession, ServerSettings};
 use waxwing_types::{Input, Reply};
 
@@ -127,23 +127,23 @@ impl Host<'_> {
         let choice = self.answers.get(self.at % self.answers.len().max(1)).copied().unwrap_or(b'a');
         self.at += 1;
         let answer = match choice {
-            b'n' => ServerAnswer::Reply(Reply::fixed(550, (5, 1, 1), "no\nnot at all")),
-            b'l' => ServerAnswer::Reply(Reply::fixed(450, (4, 2, 0), "later")),
-            b'g' => ServerAnswer::Reply(Reply::fixed(421, (4, 3, 2), "gone")),
-            b'c' => ServerAnswer::Close(Reply::fixed(554, (5, 7, 1), "go away")),
-            b'w' => ServerAnswer::Reply(Reply::plain(354, "go")),
-            b'b' => ServerAnswer::Reply(Reply::plain(7, "bad\r\n250 smuggled")),
-            b'p' => ServerAnswer::Reply(Reply::plain(250, "fine")),
-            b'k' => ServerAnswer::Committed(Reply::fixed(450, (4, 2, 0), "not committed at all")),
-            b'e' => ServerAnswer::CommittedPerRecipient(vec![
+            b'n' => question.reject_with(Reply::fixed(550, (5, 1, 1), "no\nnot at all")),
+            b'l' => question.reject_with(Reply::fixed(450, (4, 2, 0), "later")),
+            b'g' => question.reject_with(Reply::fixed(421, (4, 3, 2), "gone")),
+            b'c' => question.close_with(Reply::fixed(554, (5, 7, 1), "go away")),
+            b'w' => question.reject_with(Reply::plain(354, "go")),
+            b'b' => question.reject_with(Reply::plain(7, "bad\r\n250 smuggled")),
+            b'p' => question.reject_with(Reply::plain(250, "fine")),
+            b'k' => ServerAnswer::Message(MessageAnswer::Committed(Reply::fixed(450, (4, 2, 0), "not committed at all"))),
+            b'e' => ServerAnswer::Message(MessageAnswer::CommittedPerRecipient(vec![
                 Reply::fixed(250, (2, 0, 0), "one"),
                 Reply::fixed(550, (5, 0, 0), "two"),
-            ]),
-            b'd' => ServerAnswer::Done,
-            b'o' => ServerAnswer::Ok,
-            b'x' => ServerAnswer::OkWithoutExtensions(vec!["SIZE".to_owned(), "PIPELINING".to_owned()]),
-            b'h' => ServerAnswer::Challenge(b"challenge".to_vec()),
-            b'i' => ServerAnswer::Authenticated,
+            ])),
+            b'd' => ServerAnswer::Drop(DropAnswer::Done),
+            b'o' => ServerAnswer::Step(StepAnswer::Ok),
+            b'x' => ServerAnswer::Step(StepAnswer::OkWithoutExtensions(vec!["SIZE".to_owned(), "PIPELINING".to_owned()])),
+            b'h' => ServerAnswer::Auth(AuthStepAnswer::Challenge(b"challenge".to_vec())),
+            b'i' => ServerAnswer::Auth(AuthStepAnswer::Authenticated),
             _ => fitting(question),
         };
         self.committed = (*question == ServerQuestion::EndOfData).then(|| is_commit(&answer));
@@ -153,9 +153,9 @@ impl Host<'_> {
 
 pub(crate) fn fitting(question: &ServerQuestion) -> ServerAnswer {
     match question {
-        ServerQuestion::EndOfData => ServerAnswer::Committed(Reply::fixed(250, (2, 0, 0), "queued")),
-        ServerQuestion::Reset => ServerAnswer::Done,
-        ServerQuestion::Auth(_) => ServerAnswer::Authenticated,
+        ServerQuestion::EndOfData => ServerAnswer::Message(MessageAnswer::Committed(Reply::fixed(250, (2, 0, 0), "queued"))),
+        ServerQuestion::Reset => ServerAnswer::Drop(DropAnswer::Done),
+        ServerQuestion::Auth(_) => ServerAnswer::Auth(AuthStepAnswer::Authenticated),
         ServerQuestion::Connect
         | ServerQuestion::Helo { .. }
         | ServerQuestion::Mail { .. }
@@ -163,21 +163,16 @@ pub(crate) fn fitting(question: &ServerQuestion) -> ServerAnswer {
         | ServerQuestion::Secured(_)
         | ServerQuestion::Xclient(_)
         | ServerQuestion::Command { .. }
-        | ServerQuestion::Data => ServerAnswer::Ok,
+        | ServerQuestion::Data => ServerAnswer::Step(StepAnswer::Ok),
     }
 }
 
 fn is_commit(answer: &ServerAnswer) -> bool {
     let negative = |reply: &Reply| (400..600).contains(&reply.code());
     match answer {
-        ServerAnswer::Committed(reply) | ServerAnswer::Discarded(reply) => !negative(reply),
-        ServerAnswer::CommittedPerRecipient(replies) => replies.iter().any(|reply| !negative(reply)),
-        ServerAnswer::Ok
-        | ServerAnswer::OkWithoutExtensions(_)
-        | ServerAnswer::Reply(_)
-        | ServerAnswer::Close(_)
-        | ServerAnswer::Challenge(_)
-        | ServerAnswer::Authenticated
-        | ServerAnswer::Done => false,
+        ServerAnswer::Message(MessageAnswer::Committed(reply) | MessageAnswer::Discarded(reply)) => !negative(reply),
+        ServerAnswer::Message(MessageAnswer::CommittedPerRecipient(replies)) => replies.iter().any(|reply| !negative(reply)),
+        ServerAnswer::Message(MessageAnswer::Reject(_) | MessageAnswer::Close(_)) => false,
+        ServerAnswer::Step(_) | ServerAnswer::Auth(_) | ServerAnswer::Drop(_) => false,
     }
 }

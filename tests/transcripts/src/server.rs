@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use waxwing_smtp::server::{AuthStep, BareNewline, MailOptions, Protocol, RcptOptions, ServerAnswer, ServerQuestion};
+use waxwing_smtp::server::{
+    AuthStep, AuthStepAnswer, BareNewline, DropAnswer, MailOptions, MessageAnswer, Protocol, RcptOptions, ServerAnswer,
+    ServerQuestion, StepAnswer,
+};
 use waxwing_smtp::{ReplyReader, ServerSession, ServerSettings};
 use waxwing_types::Reply;
 
@@ -86,17 +89,38 @@ fn set_number(settings: &mut ServerSettings, key: &str, number: u32) -> Option<(
 fn rule(text: &str) -> Result<(String, ServerAnswer), String> {
     let (question, answer) = text.split_once(" -> ").ok_or_else(|| format!("no `->` in {text}"))?;
     let answer = match answer.split_once(' ') {
-        _ if answer == "yes" => ServerAnswer::Ok,
-        _ if answer == "authenticated" => ServerAnswer::Authenticated,
-        Some(("challenge", rest)) => ServerAnswer::Challenge(rest.as_bytes().to_vec()),
-        _ if answer == "challenge" => ServerAnswer::Challenge(Vec::new()),
-        Some(("each", rest)) => ServerAnswer::CommittedPerRecipient(rest.split(" | ").map(reply).collect::<Result<_, _>>()?),
-        Some(("close", rest)) => ServerAnswer::Close(reply(rest)?),
-        Some(("discard", rest)) => ServerAnswer::Discarded(reply(rest)?),
-        Some(("commit", rest)) => ServerAnswer::Committed(reply(rest)?),
-        Some(_) | None => ServerAnswer::Reply(reply(answer)?),
+        _ if answer == "yes" => ServerAnswer::Step(StepAnswer::Ok),
+        _ if answer == "authenticated" => ServerAnswer::Auth(AuthStepAnswer::Authenticated),
+        Some(("challenge", rest)) => ServerAnswer::Auth(AuthStepAnswer::Challenge(rest.as_bytes().to_vec())),
+        _ if answer == "challenge" => ServerAnswer::Auth(AuthStepAnswer::Challenge(Vec::new())),
+        Some(("each", rest)) => {
+            ServerAnswer::Message(MessageAnswer::CommittedPerRecipient(rest.split(" | ").map(reply).collect::<Result<_, _>>()?))
+        }
+        Some(("close", rest)) => close_answer(question, reply(rest)?),
+        Some(("discard", rest)) => ServerAnswer::Message(MessageAnswer::Discarded(reply(rest)?)),
+        Some(("commit", rest)) => ServerAnswer::Message(MessageAnswer::Committed(reply(rest)?)),
+        Some(_) | None => reply_answer(question, reply(answer)?),
     };
     Ok((question.to_owned(), answer))
+}
+
+/// Reply as an answer of the kind that the question has.
+fn reply_answer(question: &str, reply: Reply) -> ServerAnswer {
+    match question.split(' ').next() {
+        Some("AUTH") => ServerAnswer::Auth(AuthStepAnswer::Reject(reply)),
+        Some("END") => ServerAnswer::Message(MessageAnswer::Reject(reply)),
+        Some(_) | None => ServerAnswer::Step(StepAnswer::Reply(reply)),
+    }
+}
+
+/// As [`reply_answer`], with the end of the connection.
+fn close_answer(question: &str, reply: Reply) -> ServerAnswer {
+    match question.split(' ').next() {
+        Some("AUTH") if question == "AUTH cancel" => ServerAnswer::Drop(DropAnswer::Close(reply)),
+        Some("AUTH") => ServerAnswer::Auth(AuthStepAnswer::Close(reply)),
+        Some("END") => ServerAnswer::Message(MessageAnswer::Close(reply)),
+        Some(_) | None => ServerAnswer::Step(StepAnswer::Close(reply)),
+    }
 }
 
 /// Output line for MAIL options; `None` for default options.
@@ -143,47 +167,58 @@ impl ScriptedSession for ScriptedServer {
 
     fn answer(&mut self, question: ServerQuestion, lines: &mut Vec<String>) -> ServerAnswer {
         match question {
-            ServerQuestion::Connect => self.scripted_answer("CONNECT", ServerAnswer::Ok),
-            ServerQuestion::Helo { name, .. } => self.scripted_answer(&format!("HELO {name}"), ServerAnswer::Ok),
+            ServerQuestion::Connect => self.scripted_answer("CONNECT", ServerAnswer::Step(StepAnswer::Ok)),
+            ServerQuestion::Helo { name, .. } => {
+                self.scripted_answer(&format!("HELO {name}"), ServerAnswer::Step(StepAnswer::Ok))
+            }
             ServerQuestion::Mail { sender, options, .. } => {
                 lines.extend(format_mail(options));
-                self.scripted_answer(format!("MAIL {sender}").trim_end(), ServerAnswer::Ok)
+                self.scripted_answer(format!("MAIL {sender}").trim_end(), ServerAnswer::Step(StepAnswer::Ok))
             }
             ServerQuestion::Rcpt { recipient, options, .. } => {
                 lines.extend(format_rcpt(options));
-                self.scripted_answer(&format!("RCPT {recipient}"), ServerAnswer::Ok)
+                self.scripted_answer(&format!("RCPT {recipient}"), ServerAnswer::Step(StepAnswer::Ok))
             }
             ServerQuestion::Secured(_) => {
                 lines.push("secured".to_owned());
-                self.scripted_answer("SECURED", ServerAnswer::Ok)
+                self.scripted_answer("SECURED", ServerAnswer::Step(StepAnswer::Ok))
             }
             ServerQuestion::Auth(step) => {
                 let step = format_auth(&step);
                 lines.push(format!("Q: {step}"));
                 self.scripted_answer(
                     &step,
-                    ServerAnswer::Reply(Reply::fixed(535, (5, 7, 8), "Authentication credentials invalid")),
+                    ServerAnswer::Auth(AuthStepAnswer::Reject(Reply::fixed(
+                        535,
+                        (5, 7, 8),
+                        "Authentication credentials invalid",
+                    ))),
                 )
             }
             ServerQuestion::Xclient(attributes) => {
                 let word = |(name, value): &(String, Option<String>)| format!(" {name}={}", value.as_deref().unwrap_or("?"));
                 let attributes: String = attributes.iter().map(word).collect();
                 lines.push(format!("Q: XCLIENT{attributes}"));
-                self.scripted_answer(&format!("XCLIENT{attributes}"), ServerAnswer::Ok)
+                self.scripted_answer(&format!("XCLIENT{attributes}"), ServerAnswer::Step(StepAnswer::Ok))
             }
-            ServerQuestion::Command { verb, .. } => self.scripted_answer(&format!("COMMAND {verb}"), ServerAnswer::Ok),
-            ServerQuestion::Data => self.scripted_answer("DATA", ServerAnswer::Ok),
+            ServerQuestion::Command { verb, .. } => {
+                self.scripted_answer(&format!("COMMAND {verb}"), ServerAnswer::Step(StepAnswer::Ok))
+            }
+            ServerQuestion::Data => self.scripted_answer("DATA", ServerAnswer::Step(StepAnswer::Ok)),
             ServerQuestion::EndOfData => {
                 let message = std::mem::take(&mut self.message);
                 let shown = message.split_inclusive(|octet| *octet == b'\n').map(|line| format!("M> {}", escape_bytes(line)));
                 lines.extend(shown);
                 lines.push("M.".to_owned());
-                self.scripted_answer("END", ServerAnswer::Committed(Reply::fixed(250, (2, 0, 0), "Ok: queued")))
+                self.scripted_answer(
+                    "END",
+                    ServerAnswer::Message(MessageAnswer::Committed(Reply::fixed(250, (2, 0, 0), "Ok: queued"))),
+                )
             }
             ServerQuestion::Reset => {
                 self.message.clear();
                 lines.push("reset".to_owned());
-                ServerAnswer::Done
+                ServerAnswer::Drop(DropAnswer::Done)
             }
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use waxwing_net::{ConnectionEnd, SessionHandler, Shutdown};
-use waxwing_smtp::server::{ServerAnswer, ServerQuestion};
+use waxwing_smtp::server::ServerQuestion;
 use waxwing_types::Reply;
 
 use super::session::{GuardAnswer, GuardQuestion, GuardedSession};
@@ -48,7 +48,7 @@ impl SessionHandler<GuardedSession> for GuardedSessionHandler {
                 let answer = inner.answer(question).await;
                 GuardAnswer::Session(answer, changes_client.then(|| client_identity(inner)))
             }
-            (GuardQuestion::Session(_), None) => GuardAnswer::Session(ServerAnswer::Close(NO_HANDLER), None),
+            (GuardQuestion::Session(question), None) => GuardAnswer::Session(question.close_with(NO_HANDLER), None),
         }
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use waxwing_net::{RateExceeded, RateKind};
 use waxwing_smtp::ServerSession;
-use waxwing_smtp::server::{AuthStep, ServerAnswer, ServerQuestion};
+use waxwing_smtp::server::{AuthStep, AuthStepAnswer, DropAnswer, MessageAnswer, ServerAnswer, ServerQuestion, StepAnswer};
 use waxwing_types::{Action, Input, Monotonic, Reply, Session};
 
 use super::session_log::{ClientIdentity, SessionEnd, SessionLog};
@@ -358,11 +358,11 @@ impl GuardedSession {
         });
         if let Err(exceeded) = counted {
             self.log_refusal(&exceeded.to_string(), &refusal);
-            return Some((at, ServerAnswer::Reply(refusal)));
+            return Some((at, question.reject_with(refusal)));
         }
         if rate != RateKind::Auths && self.guard.exceeds_memory_limit(RECIPIENT_BYTES) {
             self.log_refusal("smtpd_sessions_memory_max", &NO_MEMORY);
-            return Some((at, ServerAnswer::Close(NO_MEMORY)));
+            return Some((at, question.close_with(NO_MEMORY)));
         }
         None
     }
@@ -452,12 +452,7 @@ impl GuardedSession {
     }
 
     fn record_answer(&mut self, now: Monotonic, answer: &ServerAnswer) {
-        let is_positive = match answer {
-            ServerAnswer::Reply(reply) | ServerAnswer::Committed(reply) | ServerAnswer::Discarded(reply) => reply.is_positive(),
-            ServerAnswer::CommittedPerRecipient(replies) => replies.iter().any(Reply::is_positive),
-            ServerAnswer::Ok | ServerAnswer::OkWithoutExtensions(_) | ServerAnswer::Authenticated | ServerAnswer::Done => true,
-            ServerAnswer::Close(_) | ServerAnswer::Challenge(_) => false,
-        };
+        let is_positive = is_positive(answer);
         match self.open_question {
             OpenQuestion::Rcpt if is_positive => {
                 self.log.recipients += 1;
@@ -472,7 +467,7 @@ impl GuardedSession {
             }
             OpenQuestion::Reset => (self.recipients, self.header_bytes) = (0, 0),
             // Replies 4yz reveal nothing about the credentials.
-            OpenQuestion::Auth if matches!(answer, ServerAnswer::Reply(reply) | ServerAnswer::Close(reply) if reply.code() >= 500) =>
+            OpenQuestion::Auth if matches!(answer, ServerAnswer::Auth(AuthStepAnswer::Reject(reply) | AuthStepAnswer::Close(reply)) if reply.code() >= 500) =>
             {
                 // The limit refuses the next attempt, not the current answer.
                 let _ = self.count_rate(now, RateKind::AuthFailures);
@@ -547,4 +542,19 @@ fn xclient_address(attributes: &[(String, Option<String>)]) -> Option<IpAddr> {
     let text = value.as_deref()?;
     let bare = if text.get(..5).is_some_and(|prefix| prefix.eq_ignore_ascii_case("IPV6:")) { text.get(5..)? } else { text };
     bare.parse().ok()
+}
+
+fn is_positive(answer: &ServerAnswer) -> bool {
+    match answer {
+        ServerAnswer::Step(StepAnswer::Reply(reply))
+        | ServerAnswer::Message(MessageAnswer::Committed(reply) | MessageAnswer::Discarded(reply)) => reply.is_positive(),
+        ServerAnswer::Message(MessageAnswer::CommittedPerRecipient(replies)) => replies.iter().any(Reply::is_positive),
+        ServerAnswer::Step(StepAnswer::Ok | StepAnswer::OkWithoutExtensions(_))
+        | ServerAnswer::Auth(AuthStepAnswer::Authenticated)
+        | ServerAnswer::Drop(DropAnswer::Done) => true,
+        ServerAnswer::Step(StepAnswer::Close(_))
+        | ServerAnswer::Message(MessageAnswer::Reject(_) | MessageAnswer::Close(_))
+        | ServerAnswer::Auth(AuthStepAnswer::Challenge(_) | AuthStepAnswer::Reject(_) | AuthStepAnswer::Close(_))
+        | ServerAnswer::Drop(DropAnswer::Close(_)) => false,
+    }
 }

@@ -127,13 +127,13 @@ impl Talk<'_> {
 }
 
 fn answer(question: &waxwing_smtp::server::ServerQuestion) -> waxwing_smtp::server::ServerAnswer {
-    use waxwing_smtp::server::{ServerAnswer, ServerQuestion};
+    use waxwing_smtp::server::{DropAnswer, MessageAnswer, ServerAnswer, ServerQuestion, StepAnswer};
     match question {
         ServerQuestion::Rcpt { recipient, .. } if recipient.local().contains("no") => {
-            ServerAnswer::Reply(Reply::fixed(550, (5, 1, 1), "User unknown"))
+            ServerAnswer::Step(StepAnswer::Reply(Reply::fixed(550, (5, 1, 1), "User unknown")))
         }
-        ServerQuestion::EndOfData => ServerAnswer::Committed(Reply::fixed(250, (2, 0, 0), "queued")),
-        ServerQuestion::Reset => ServerAnswer::Done,
+        ServerQuestion::EndOfData => ServerAnswer::Message(MessageAnswer::Committed(Reply::fixed(250, (2, 0, 0), "queued"))),
+        ServerQuestion::Reset => ServerAnswer::Drop(DropAnswer::Done),
         ServerQuestion::Connect
         | ServerQuestion::Helo { .. }
         | ServerQuestion::Mail { .. }
@@ -142,7 +142,7 @@ fn answer(question: &waxwing_smtp::server::ServerQuestion) -> waxwing_smtp::serv
         | ServerQuestion::Auth(_)
         | ServerQuestion::Xclient(_)
         | ServerQuestion::Command { .. }
-        | ServerQuestion::Data => ServerAnswer::Ok,
+        | ServerQuestion::Data => ServerAnswer::Step(StepAnswer::Ok),
     }
 }
 
@@ -377,7 +377,7 @@ fn bodies_pass() {
     let world = World::new(settings());
     let mut session = world.door.new_session(Arc::new(ServerSettings::new("h")), CLIENT.parse().unwrap(), Admission::Admitted);
     let mut actions = Vec::new();
-    let yes = || GuardAnswer::Session(waxwing_smtp::server::ServerAnswer::Ok, None);
+    let yes = || GuardAnswer::Session(waxwing_smtp::server::ServerAnswer::Step(waxwing_smtp::server::StepAnswer::Ok), None);
     session.step(Monotonic::default(), Input::Start, &mut actions);
     session.step(Monotonic::default(), Input::Answer(yes()), &mut actions);
     for line in ["EHLO c\r\n", "MAIL FROM:<>\r\n", "RCPT TO:<c@d.example>\r\n", "DATA\r\n"] {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use waxwing_pipeline::{AuthExchange, AuthProgress};
-use waxwing_smtp::server::{AuthStep, ServerAnswer};
+use waxwing_smtp::server::{AuthStep, AuthStepAnswer, DropAnswer, ServerAnswer};
 use waxwing_types::Reply;
 
 use super::SmtpSessionHandler;
@@ -14,15 +14,15 @@ impl SmtpSessionHandler {
         match step {
             AuthStep::Cancel => {
                 self.auth_exchange = None;
-                ServerAnswer::Done
+                DropAnswer::Done.into()
             }
             AuthStep::Begin(mechanism, response) => match self.begin_exchange(&mechanism) {
-                Ok(exchange) => self.auth_step(mechanism, exchange, response).await,
-                Err(reply) => self.fail_authentication(&mechanism, reply),
+                Ok(exchange) => self.auth_step(mechanism, exchange, response).await.into(),
+                Err(reply) => self.fail_authentication(&mechanism, reply).into(),
             },
             AuthStep::Response(response) => match self.auth_exchange.take() {
-                Some((mechanism, exchange)) => self.auth_step(mechanism, exchange, Some(response)).await,
-                None => ServerAnswer::Reply(replies::NO_AUTH_EXCHANGE),
+                Some((mechanism, exchange)) => self.auth_step(mechanism, exchange, Some(response)).await.into(),
+                None => AuthStepAnswer::Reject(replies::NO_AUTH_EXCHANGE).into(),
             },
         }
     }
@@ -39,19 +39,19 @@ impl SmtpSessionHandler {
         mechanism: String,
         mut exchange: Box<dyn AuthExchange>,
         response: Option<Vec<u8>>,
-    ) -> ServerAnswer {
+    ) -> AuthStepAnswer {
         let pipeline = &self.intake.services.pipeline;
         match exchange.step(pipeline, &mut self.hooks, &mut self.context, response).await {
             AuthProgress::Challenge(challenge) => {
                 self.auth_exchange = Some((mechanism, exchange));
-                ServerAnswer::Challenge(challenge)
+                AuthStepAnswer::Challenge(challenge)
             }
             AuthProgress::Done { user } => {
                 self.hooks.release();
                 let peer = self.connection_peer.ip();
                 tracing::info!(target: "smtpd", "authenticated: client={peer}, sasl_method={mechanism}, sasl_username={user}");
                 self.context.user = Some(Arc::new((user, mechanism)));
-                ServerAnswer::Authenticated
+                AuthStepAnswer::Authenticated
             }
             AuthProgress::Failed(reply) => {
                 self.hooks.release();
@@ -60,11 +60,11 @@ impl SmtpSessionHandler {
         }
     }
 
-    fn fail_authentication(&mut self, mechanism: &str, reply: Reply) -> ServerAnswer {
+    fn fail_authentication(&mut self, mechanism: &str, reply: Reply) -> AuthStepAnswer {
         let peer = self.context.client.as_ref().map(|c| c.peer.to_string()).unwrap_or_default();
         tracing::info!(target: "smtpd", "authentication failed: client={peer}, sasl_method={mechanism}: {reply}");
         self.totals.refused += 1;
         self.totals.last_refusal = Some(reply.clone());
-        ServerAnswer::Reply(reply)
+        AuthStepAnswer::Reject(reply)
     }
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use waxwing_pipeline::{Event, SessionClient, TraceEntry};
-use waxwing_smtp::server::ServerAnswer;
+use waxwing_smtp::server::StepAnswer;
 use waxwing_types::{TlsSession, Verdict};
 
 use super::SmtpSessionHandler;
@@ -12,7 +12,7 @@ use crate::restrictions::{RestrictionRefusal, RestrictionRequest, RestrictionSta
 
 impl SmtpSessionHandler {
     /// Handles a new client: connect, or XCLIENT by a proxy.
-    pub(super) async fn connect(&mut self) -> ServerAnswer {
+    pub(super) async fn connect(&mut self) -> StepAnswer {
         self.resolve_client_name().await;
         match self.apply_session_restrictions(RestrictionStage::Connect).await {
             Some(answer) => answer,
@@ -41,7 +41,7 @@ impl SmtpSessionHandler {
     }
 
     /// Evaluates restrictions before MAIL. Only refusals and HOLD have an effect at this point.
-    async fn apply_session_restrictions(&mut self, stage: RestrictionStage) -> Option<ServerAnswer> {
+    async fn apply_session_restrictions(&mut self, stage: RestrictionStage) -> Option<StepAnswer> {
         let context = &self.context;
         let request = RestrictionRequest { stage, context, esmtp: self.esmtp, sender: None, recipient: None, size: 0 };
         let outcome = self.intake.evaluate_restrictions(&mut self.hooks, &request).await;
@@ -51,18 +51,18 @@ impl SmtpSessionHandler {
         TraceEntry::server_step(now, "intake", rule.clone(), "", reply.to_string()).append_to(&mut self.hooks.trace);
         self.refusing_rule = Some(rule);
         let id = self.intake.services.spool.next_queue_id(now);
-        let answer = ServerAnswer::Reply(reply);
+        let answer = StepAnswer::Reply(reply);
         self.record_session_refusal(id, &answer, if stage == RestrictionStage::Connect { "CONNECT" } else { "HELO" }, now);
         Some(answer)
     }
 
-    pub(super) async fn run_session_hook(&mut self, event: Event) -> ServerAnswer {
+    pub(super) async fn run_session_hook(&mut self, event: Event) -> StepAnswer {
         let hook = event.hook();
         let pipeline = &self.intake.services.pipeline;
         let answer = match pipeline.verdict(&mut self.hooks, &mut self.context, event).await {
-            Verdict::Next | Verdict::Accept | Verdict::Hold { .. } | Verdict::Discard { .. } => return ServerAnswer::Ok,
-            Verdict::Reject(reply) | Verdict::Defer(reply) => ServerAnswer::Reply(reply),
-            Verdict::Disconnect(reply) => ServerAnswer::Close(reply),
+            Verdict::Next | Verdict::Accept | Verdict::Hold { .. } | Verdict::Discard { .. } => return StepAnswer::Ok,
+            Verdict::Reject(reply) | Verdict::Defer(reply) => StepAnswer::Reply(reply),
+            Verdict::Disconnect(reply) => StepAnswer::Close(reply),
         };
         // No queue ID exists before MAIL: the trace of a session refusal gets a fresh ID.
         let now = self.intake.services.clock.now();
@@ -72,7 +72,7 @@ impl SmtpSessionHandler {
     }
 
     /// Handles the end of the TLS handshake: everything learned from the client before is discarded (RFC 3207 §4.2).
-    pub(super) async fn start_tls(&mut self, tls: TlsSession) -> ServerAnswer {
+    pub(super) async fn start_tls(&mut self, tls: TlsSession) -> StepAnswer {
         self.context.tls = Some(Arc::new(tls));
         self.reset_client_state();
         self.run_session_hook(Event::Tls).await
@@ -87,7 +87,7 @@ impl SmtpSessionHandler {
         self.auth_exchange = None;
     }
 
-    pub(super) async fn helo(&mut self, name: String, esmtp: bool) -> ServerAnswer {
+    pub(super) async fn helo(&mut self, name: String, esmtp: bool) -> StepAnswer {
         self.context.helo = Some(name.as_str().into());
         self.context.hidden_capabilities = Arc::default();
         self.esmtp = esmtp;
@@ -97,8 +97,8 @@ impl SmtpSessionHandler {
         let answer = self.run_session_hook(Event::Helo(name)).await;
         // Clients may stay idle after HELO for a long time: plugin instances are released meanwhile.
         self.hooks.release();
-        if answer == ServerAnswer::Ok && !self.context.hidden_capabilities.is_empty() {
-            return ServerAnswer::OkWithoutExtensions(self.context.hidden_capabilities.to_vec());
+        if answer == StepAnswer::Ok && !self.context.hidden_capabilities.is_empty() {
+            return StepAnswer::OkWithoutExtensions(self.context.hidden_capabilities.to_vec());
         }
         answer
     }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use waxwing_pipeline::{AddressRole, ContextRecipient, Event, Hook, Rejected};
-use waxwing_smtp::server::{MailOptions, RcptOptions, ServerAnswer};
+use waxwing_smtp::server::{MailOptions, MessageAnswer, RcptOptions, StepAnswer};
 use waxwing_types::{Address, AddressClass, Origin, Parameter, Recipient, ReversePath};
 
 use super::SmtpSessionHandler;
 use crate::recording::RecordingDraft;
 use crate::relay_control::is_postmaster;
-use crate::replies::{self, is_acceptance, negative_reply};
+use crate::replies::{self, is_acceptance, message_refusal, negative_reply};
 use crate::restrictions::{RestrictionRefusal, RestrictionRequest, RestrictionStage};
 use crate::transaction::{MailTransaction, answer_for_verdict};
 
@@ -21,11 +21,11 @@ impl SmtpSessionHandler {
         parameters: Vec<Parameter>,
         size: Option<u64>,
         options: MailOptions,
-    ) -> ServerAnswer {
+    ) -> StepAnswer {
         let services = &self.intake.services;
         let reservation = match services.spool.reserve_space(size.unwrap_or(0)) {
             Ok(reservation) => reservation,
-            Err(error) => return ServerAnswer::Reply(replies::reply_for_spool_error(&error)),
+            Err(error) => return StepAnswer::Reply(replies::reply_for_spool_error(&error)),
         };
         let now = services.clock.now();
         let mut context = self.context.clone();
@@ -60,12 +60,14 @@ impl SmtpSessionHandler {
         } else {
             self.context.delay_reply = transaction.context.delay_reply;
             transaction.notify_abort(&self.intake).await;
-            self.record_transaction_refusal(&mut transaction, &answer, "MAIL");
+            if let Some(refusal) = message_refusal(answer.clone()) {
+                self.record_transaction_refusal(&mut transaction, &refusal, "MAIL");
+            }
         }
         answer
     }
 
-    async fn start_transaction(&mut self, transaction: &mut MailTransaction, sender: ReversePath) -> ServerAnswer {
+    async fn start_transaction(&mut self, transaction: &mut MailTransaction, sender: ReversePath) -> StepAnswer {
         let sender = match sender {
             ReversePath::Null => ReversePath::Null,
             ReversePath::Address(address) => match self.complete_address(transaction, address, AddressRole::EnvelopeSender).await
@@ -81,8 +83,8 @@ impl SmtpSessionHandler {
         self.run_hook(transaction, Event::Mail(sender)).await
     }
 
-    pub(super) async fn rcpt(&mut self, recipient: Address, parameters: Vec<Parameter>, options: RcptOptions) -> ServerAnswer {
-        let Some(mut transaction) = self.transaction.take() else { return ServerAnswer::Reply(replies::INTERNAL_ERROR) };
+    pub(super) async fn rcpt(&mut self, recipient: Address, parameters: Vec<Parameter>, options: RcptOptions) -> StepAnswer {
+        let Some(mut transaction) = self.transaction.take() else { return StepAnswer::Reply(replies::INTERNAL_ERROR) };
         if let Some(draft) = &mut transaction.recording {
             draft.add_recipient(recipient.to_string(), &parameters);
         }
@@ -103,7 +105,7 @@ impl SmtpSessionHandler {
         recipient: Address,
         parameters: Vec<Parameter>,
         options: RcptOptions,
-    ) -> ServerAnswer {
+    ) -> StepAnswer {
         // RFC 5321 §4.5.1: postmaster without a domain exists, whatever `myorigin` is.
         let is_local_postmaster = recipient.has_no_domain() && is_postmaster(&recipient);
         let recipient = match self.complete_address(transaction, recipient, AddressRole::EnvelopeRecipient).await {
@@ -116,7 +118,7 @@ impl SmtpSessionHandler {
         };
         let recipient = Recipient { original: options.orcpt, notify: options.notify, ..Recipient::new(recipient) };
         let index = transaction.context.push_recipient(recipient, class, parameters);
-        let Some(added) = transaction.context.recipients.last().cloned() else { return ServerAnswer::Ok };
+        let Some(added) = transaction.context.recipients.last().cloned() else { return StepAnswer::Ok };
         let mut answer = self.run_rcpt_resolved_hook(transaction, &added).await;
         if is_acceptance(&answer) {
             answer = self.run_hook(transaction, Event::Rcpt(added)).await;
@@ -161,17 +163,17 @@ impl SmtpSessionHandler {
     }
 
     /// Records a refusal by the server: entry in the trace, rule in the log.
-    fn reject_by_rule(&mut self, transaction: &mut MailTransaction, subject: &str, refusal: RestrictionRefusal) -> ServerAnswer {
+    fn reject_by_rule(&mut self, transaction: &mut MailTransaction, subject: &str, refusal: RestrictionRefusal) -> StepAnswer {
         let RestrictionRefusal { reply, rule } = refusal;
         transaction.trace_decision(self.intake.services.clock.now(), &rule, subject, &reply);
         self.refusing_rule = Some(rule);
-        ServerAnswer::Reply(reply)
+        StepAnswer::Reply(reply)
     }
 
     /// Runs `on-rcpt-resolved` with the alias expansion of the recipient, if any plugin has the hook.
-    async fn run_rcpt_resolved_hook(&mut self, transaction: &mut MailTransaction, recipient: &ContextRecipient) -> ServerAnswer {
+    async fn run_rcpt_resolved_hook(&mut self, transaction: &mut MailTransaction, recipient: &ContextRecipient) -> StepAnswer {
         if !transaction.hooks.has_hook(Hook::OnRcptResolved) {
-            return ServerAnswer::Ok;
+            return StepAnswer::Ok;
         }
         let expanded = self.intake.expand(transaction, vec![recipient.recipient.clone()]).await;
         let targets = match expanded {
@@ -183,7 +185,7 @@ impl SmtpSessionHandler {
                     &recipient.recipient.address.to_string(),
                     &reply,
                 );
-                return ServerAnswer::Reply(reply);
+                return StepAnswer::Reply(reply);
             }
         };
         self.run_hook(transaction, Event::RcptResolved { recipient: recipient.clone(), targets }).await
@@ -195,7 +197,7 @@ impl SmtpSessionHandler {
         transaction: &mut MailTransaction,
         address: Address,
         role: AddressRole,
-    ) -> Result<Address, ServerAnswer> {
+    ) -> Result<Address, StepAnswer> {
         let services = &self.intake.services;
         let MailTransaction { hooks, context, .. } = &mut *transaction;
         let address = match services.pipeline.rewrite(hooks, context, address, role).await {
@@ -205,27 +207,27 @@ impl SmtpSessionHandler {
         if !address.has_no_domain() {
             return Ok(address);
         }
-        address.with_domain(&services.settings.myorigin).map_err(|_| ServerAnswer::Reply(replies::BAD_ADDRESS))
+        address.with_domain(&services.settings.myorigin).map_err(|_| StepAnswer::Reply(replies::BAD_ADDRESS))
     }
 
-    async fn run_hook(&mut self, transaction: &mut MailTransaction, event: Event) -> ServerAnswer {
+    async fn run_hook(&mut self, transaction: &mut MailTransaction, event: Event) -> StepAnswer {
         let MailTransaction { hooks, context, .. } = transaction;
         let verdict = self.intake.services.pipeline.verdict(hooks, context, event).await;
         answer_for_verdict(transaction, verdict)
     }
 
     /// Runs the command hook, with the transaction's context if a transaction is open. A reply of the hook never ends the transaction.
-    pub(super) async fn command(&mut self, verb: &str, argument: &Bytes) -> ServerAnswer {
+    pub(super) async fn command(&mut self, verb: &str, argument: &Bytes) -> StepAnswer {
         let pipeline = &self.intake.services.pipeline;
         let (hooks, context) = match &mut self.transaction {
             Some(transaction) => (&mut transaction.hooks, &mut transaction.context),
             None => (&mut self.hooks, &mut self.context),
         };
-        pipeline.command_reply(hooks, context, verb, argument).await.map_or(ServerAnswer::Ok, ServerAnswer::Reply)
+        pipeline.command_reply(hooks, context, verb, argument).await.map_or(StepAnswer::Ok, StepAnswer::Reply)
     }
 
-    pub(super) async fn data(&mut self) -> ServerAnswer {
-        let Some(mut transaction) = self.transaction.take() else { return ServerAnswer::Reply(replies::INTERNAL_ERROR) };
+    pub(super) async fn data(&mut self) -> StepAnswer {
+        let Some(mut transaction) = self.transaction.take() else { return StepAnswer::Reply(replies::INTERNAL_ERROR) };
         let answer = match self.apply_restrictions(&mut transaction, RestrictionStage::Data, None).await {
             Ok(()) => self.run_hook(&mut transaction, Event::Data).await,
             Err(refusal) => self.reject_by_rule(&mut transaction, "DATA", refusal),
@@ -240,27 +242,21 @@ impl SmtpSessionHandler {
         answer
     }
 
-    pub(super) async fn end_of_data(&mut self) -> ServerAnswer {
-        let Some(mut transaction) = self.transaction.take() else { return ServerAnswer::Reply(replies::INTERNAL_ERROR) };
+    pub(super) async fn end_of_data(&mut self) -> MessageAnswer {
+        let Some(mut transaction) = self.transaction.take() else { return MessageAnswer::Reject(replies::INTERNAL_ERROR) };
         let answer = self.intake.finish_message(&mut transaction).await;
         self.refusing_rule = transaction.refusing_rule.take();
         let done = match &answer {
-            ServerAnswer::Committed(reply) | ServerAnswer::Discarded(reply) => Some(reply.to_string()),
-            ServerAnswer::CommittedPerRecipient(replies) => {
+            MessageAnswer::Committed(reply) | MessageAnswer::Discarded(reply) => Some(reply.to_string()),
+            MessageAnswer::CommittedPerRecipient(replies) => {
                 Some(replies.iter().map(ToString::to_string).collect::<Vec<_>>().join(" / "))
             }
-            ServerAnswer::Ok
-            | ServerAnswer::OkWithoutExtensions(_)
-            | ServerAnswer::Reply(_)
-            | ServerAnswer::Close(_)
-            | ServerAnswer::Challenge(_)
-            | ServerAnswer::Authenticated
-            | ServerAnswer::Done => None,
+            MessageAnswer::Reject(_) | MessageAnswer::Close(_) => None,
         };
         match done {
             Some(result) => {
                 self.totals.messages += 1;
-                if matches!(answer, ServerAnswer::Discarded(_)) {
+                if matches!(answer, MessageAnswer::Discarded(_)) {
                     transaction.notify_abort(&self.intake).await;
                 }
                 transaction.submit_recording(&self.intake, Some(&answer));
@@ -276,8 +272,8 @@ impl SmtpSessionHandler {
     }
 
     /// Logs and traces the refusal that ended a transaction.
-    fn record_transaction_refusal(&mut self, transaction: &mut MailTransaction, answer: &ServerAnswer, at: &str) {
-        if let ServerAnswer::Reply(reply) | ServerAnswer::Close(reply) = answer {
+    fn record_transaction_refusal(&mut self, transaction: &mut MailTransaction, answer: &MessageAnswer, at: &str) {
+        if let MessageAnswer::Reject(reply) | MessageAnswer::Close(reply) = answer {
             self.log_refusal(transaction.id, transaction.context.sender.as_deref(), reply);
             transaction.submit_recording(&self.intake, Some(answer));
             transaction.record_trace(&self.intake, format!("refused at {at}: {reply}"), self.intake.services.clock.now());

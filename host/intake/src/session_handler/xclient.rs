@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use waxwing_pipeline::SessionClient;
-use waxwing_smtp::server::ServerAnswer;
+use waxwing_smtp::server::StepAnswer;
 
 use super::SmtpSessionHandler;
 use crate::replies;
@@ -29,16 +29,16 @@ struct XclientAttributes {
 
 impl SmtpSessionHandler {
     /// Restarts the session with the attributes of another client.
-    pub(super) async fn xclient(&mut self, attributes: Vec<(String, Option<String>)>) -> ServerAnswer {
+    pub(super) async fn xclient(&mut self, attributes: Vec<(String, Option<String>)>) -> StepAnswer {
         let (settings, proxy) = (&self.intake.services.settings, self.connection_peer.ip());
         let is_login = attributes.iter().any(|(name, value)| name.eq_ignore_ascii_case("LOGIN") && value.is_some());
         if !contains_address(&settings.xclient_hosts, proxy)
             || is_login && !contains_address(&settings.xclient_login_hosts, proxy)
         {
             tracing::warn!(target: "smtpd", "XCLIENT: {proxy} is not authorized");
-            return ServerAnswer::Reply(replies::XCLIENT_DENIED);
+            return StepAnswer::Reply(replies::XCLIENT_DENIED);
         }
-        let Some(attributes) = parse_attributes(&attributes) else { return ServerAnswer::Reply(replies::XCLIENT_SYNTAX) };
+        let Some(attributes) = parse_attributes(&attributes) else { return StepAnswer::Reply(replies::XCLIENT_SYNTAX) };
         self.reset_client_state();
         self.hooks = self.intake.services.pipeline.open_session();
         self.apply_xclient(attributes);

@@ -17,9 +17,12 @@ async fn after(house: &House, sender: ReversePath, to: &str, notify: Notify) -> 
     let options = RcptOptions { notify, orcpt: Some(format!("rfc822;{to}")) };
     assert_eq!(
         host.answer(ServerQuestion::Rcpt { recipient: address(to), parameters: Vec::new(), options }).await,
-        ServerAnswer::Ok
+        ServerAnswer::Step(StepAnswer::Ok)
     );
-    assert!(matches!(data(&mut host, &["Subject: x\r\n\r\nsecret\r\n"]).await, ServerAnswer::Committed(_)));
+    assert!(matches!(
+        data(&mut host, &["Subject: x\r\n\r\nsecret\r\n"]).await,
+        ServerAnswer::Message(MessageAnswer::Committed(_))
+    ));
     let (reports, mail): (Vec<Message>, Vec<Message>) = house
         .queued()
         .await

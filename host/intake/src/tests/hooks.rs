@@ -55,16 +55,16 @@ async fn targets_of_a_recipient_are_told_and_can_be_refused() {
     let house = house(vec![(aliases, FaultPolicy::Defer), (telling(&[Hook::OnRcptResolved], &heard), FaultPolicy::Defer)]).await;
     let mut host = house.session([10, 0, 0, 1]);
     mail(&mut host).await;
-    assert_eq!(rcpt(&mut host, "one@alias.example").await, ServerAnswer::Ok);
+    assert_eq!(rcpt(&mut host, "one@alias.example").await, ServerAnswer::Step(StepAnswer::Ok));
     assert_eq!(code(&rcpt(&mut host, "all@alias.example").await), 550);
-    assert_eq!(rcpt(&mut host, "x@elsewhere.example").await, ServerAnswer::Ok);
+    assert_eq!(rcpt(&mut host, "x@elsewhere.example").await, ServerAnswer::Step(StepAnswer::Ok));
     let expected = [
         "one@alias.example: ann@box.example",
         "all@alias.example: ann@box.example bob@box.example demo@box.example",
         "x@elsewhere.example: x@elsewhere.example",
     ];
     assert_eq!(*heard.lock().unwrap(), expected);
-    assert!(matches!(data(&mut host, &["\r\nx\r\n"]).await, ServerAnswer::Committed(_)));
+    assert!(matches!(data(&mut host, &["\r\nx\r\n"]).await, ServerAnswer::Message(MessageAnswer::Committed(_))));
     let mut to = recipients(&house.queued().await[0]);
     to.sort();
     assert_eq!(to, ["ann@box.example", "x@elsewhere.example"]);
@@ -79,7 +79,7 @@ async fn a_header_is_told_before_its_body_and_can_be_refused() {
     }
     assert_eq!(*heard.lock().unwrap(), ["2 fields, body false", "1 fields, body false", "0 fields, body false"]);
     let refused = send(&house, &["demo@test"], "X-No: 1\r\n\r\nbody\r\n").await;
-    assert!(matches!(&refused, ServerAnswer::Close(reply) if reply.code() == 421), "{refused:?}");
+    assert!(matches!(&refused, ServerAnswer::Message(MessageAnswer::Close(reply)) if reply.code() == 421), "{refused:?}");
     assert_eq!(house.queued().await.len(), 3);
 }
 
@@ -89,9 +89,9 @@ async fn other_commands_and_the_end_are_told() {
     let house = house(vec![(telling(&[Hook::OnCommand, Hook::OnDisconnect], &heard), FaultPolicy::Defer)]).await;
     let mut host = house.session([10, 0, 0, 1]);
     let command = |verb: &str| ServerQuestion::Command { verb: verb.to_owned(), argument: Bytes::from_static(b"a b") };
-    assert_eq!(host.answer(command("VRFY")).await, ServerAnswer::Ok);
+    assert_eq!(host.answer(command("VRFY")).await, ServerAnswer::Step(StepAnswer::Ok));
     mail(&mut host).await;
-    assert_eq!(host.answer(command("XPING")).await, ServerAnswer::Reply(Reply::plain(250, "pong")));
+    assert_eq!(host.answer(command("XPING")).await, ServerAnswer::Step(StepAnswer::Reply(Reply::plain(250, "pong"))));
     host.connection_ended(waxwing_net::ConnectionEnd::PeerGone);
     drop(host);
     for _ in 0..1000 {

@@ -30,9 +30,9 @@ async fn the_steps_before_mail_are_in_every_trace_and_a_refusal_there_has_its_ow
     });
     let house = house(vec![(greeter, FaultPolicy::Defer)]).await;
     let mut host = house.session([192, 0, 2, 1]);
-    assert_eq!(host.answer(ServerQuestion::Connect).await, ServerAnswer::Ok);
+    assert_eq!(host.answer(ServerQuestion::Connect).await, ServerAnswer::Step(StepAnswer::Ok));
     assert_eq!(code(&host.answer(ServerQuestion::Helo { name: "bad".into(), esmtp: true }).await), 550);
-    assert_eq!(host.answer(ServerQuestion::Helo { name: "good".into(), esmtp: true }).await, ServerAnswer::Ok);
+    assert_eq!(host.answer(ServerQuestion::Helo { name: "good".into(), esmtp: true }).await, ServerAnswer::Step(StepAnswer::Ok));
     mail(&mut host).await;
     rcpt(&mut host, "demo@box.example").await;
     data(&mut host, &["\r\nx\r\n"]).await;
@@ -60,7 +60,7 @@ async fn postmaster_without_domain_exists_and_nobody_routes_through_us() {
     }
     let mut friend = house.session([10, 0, 0, 1]);
     mail(&mut friend).await;
-    assert_eq!(rcpt(&mut friend, "x%elsewhere.example@relay.example").await, ServerAnswer::Ok);
+    assert_eq!(rcpt(&mut friend, "x%elsewhere.example@relay.example").await, ServerAnswer::Step(StepAnswer::Ok));
 }
 
 #[tokio::test]

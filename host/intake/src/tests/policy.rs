@@ -78,8 +78,8 @@ const STRANGER: [u8; 4] = [192, 0, 2, 1];
 /// What the client `from` hears at RCPT, and the rule in the trace.
 pub(super) async fn heard(house: &House, from: [u8; 4], helo: &str, sender: &str, to: &str) -> (u16, String) {
     let mut host = house.session(from);
-    assert_eq!(host.answer(ServerQuestion::Connect).await, ServerAnswer::Ok);
-    assert_eq!(host.answer(ServerQuestion::Helo { name: helo.into(), esmtp: true }).await, ServerAnswer::Ok);
+    assert_eq!(host.answer(ServerQuestion::Connect).await, ServerAnswer::Step(StepAnswer::Ok));
+    assert_eq!(host.answer(ServerQuestion::Helo { name: helo.into(), esmtp: true }).await, ServerAnswer::Step(StepAnswer::Ok));
     let sender = if sender.is_empty() { ReversePath::Null } else { ReversePath::Address(address(sender)) };
     host.answer(ServerQuestion::Mail { sender, parameters: Vec::new(), size: None, options: MailOptions::default() }).await;
     let answer = rcpt(&mut host, to).await;
@@ -162,7 +162,7 @@ async fn tables_say_what_is_done() {
         mail(&mut host).await;
         let answer = rcpt(&mut host, "demo@box.example").await;
         assert_eq!(code(&answer), expected, "{value}: {answer:?}");
-        if let ServerAnswer::Reply(reply) = &answer {
+        if let ServerAnswer::Step(StepAnswer::Reply(reply)) = &answer {
             assert!(reply.to_string().contains(text), "{value}: {reply}");
         }
     }
@@ -197,8 +197,8 @@ async fn tables_change_the_message_too() {
     let mut host = house.session(STRANGER);
     mail(&mut host).await;
     rcpt(&mut host, "demo@box.example").await;
-    assert_eq!(host.answer(ServerQuestion::Data).await, ServerAnswer::Ok);
-    assert!(matches!(data(&mut host, &["Subject: x\r\n\r\n"]).await, ServerAnswer::Discarded(_)));
+    assert_eq!(host.answer(ServerQuestion::Data).await, ServerAnswer::Step(StepAnswer::Ok));
+    assert!(matches!(data(&mut host, &["Subject: x\r\n\r\n"]).await, ServerAnswer::Message(MessageAnswer::Discarded(_))));
 }
 
 #[tokio::test]

@@ -67,7 +67,7 @@ async fn refusals_of_mail_and_message_are_told_apart_by_their_code() {
         )])
         .await;
         let mut host = house.session([10, 0, 0, 1]);
-        if mail(&mut host).await == ServerAnswer::Ok {
+        if mail(&mut host).await == ServerAnswer::Step(StepAnswer::Ok) {
             rcpt(&mut host, "demo@box.example").await;
             data(&mut host, &["Subject: x\r\n\r\nbody\r\n"]).await;
         }

@@ -54,7 +54,7 @@ async fn auth(host: &mut SmtpSessionHandler, response: Option<&[u8]>) -> ServerA
 pub(super) async fn log_in(host: &mut SmtpSessionHandler) {
     host.answer(ServerQuestion::Secured(tls())).await;
     ehlo(host).await;
-    assert_eq!(auth(host, Some(b"ann")).await, ServerAnswer::Authenticated);
+    assert_eq!(auth(host, Some(b"ann")).await, ServerAnswer::Auth(AuthStepAnswer::Authenticated));
 }
 
 #[tokio::test]
@@ -69,9 +69,9 @@ async fn tls_is_known_and_what_was_said_before_it_forgotten() {
     let house = house(vec![(listener, FaultPolicy::Defer)]).await;
     let mut host = house.session([10, 0, 0, 1]);
     ehlo(&mut host).await;
-    assert_eq!(host.answer(ServerQuestion::Secured(tls())).await, ServerAnswer::Ok);
+    assert_eq!(host.answer(ServerQuestion::Secured(tls())).await, ServerAnswer::Step(StepAnswer::Ok));
     ehlo(&mut host).await;
-    assert_eq!(mail(&mut host).await, ServerAnswer::Ok);
+    assert_eq!(mail(&mut host).await, ServerAnswer::Step(StepAnswer::Ok));
     let version = Some("TLSv1.3".to_owned());
     let expected = [(Hook::OnTls, version.clone(), None, None), (Hook::OnMail, version, Some("client.example".into()), None)];
     assert_eq!(seen.lock().unwrap().as_slice(), expected);
@@ -90,8 +90,8 @@ async fn who_authenticated_may_relay() {
     assert_eq!(code(&auth(&mut host, Some(b"ann")).await), 504, "not in the clear");
     host.answer(ServerQuestion::Secured(tls())).await;
     ehlo(&mut host).await;
-    assert_eq!(auth(&mut host, None).await, ServerAnswer::Challenge(b"who?".to_vec()));
-    assert_eq!(host.answer(ServerQuestion::Auth(AuthStep::Cancel)).await, ServerAnswer::Done);
+    assert_eq!(auth(&mut host, None).await, ServerAnswer::Auth(AuthStepAnswer::Challenge(b"who?".to_vec())));
+    assert_eq!(host.answer(ServerQuestion::Auth(AuthStep::Cancel)).await, ServerAnswer::Drop(DropAnswer::Done));
     let late = host.answer(ServerQuestion::Auth(AuthStep::Response(b"ann".to_vec()))).await;
     assert_eq!(code(&late), 503, "the exchange was given up");
     assert_eq!(code(&auth(&mut host, Some(b"bob")).await), 535);
@@ -99,10 +99,13 @@ async fn who_authenticated_may_relay() {
     assert_eq!(code(&rcpt(&mut host, "x@far.example").await), 554, "nobody is authenticated yet");
     host.answer(ServerQuestion::Reset).await;
     auth(&mut host, None).await;
-    assert_eq!(host.answer(ServerQuestion::Auth(AuthStep::Response(b"ann".to_vec()))).await, ServerAnswer::Authenticated);
+    assert_eq!(
+        host.answer(ServerQuestion::Auth(AuthStep::Response(b"ann".to_vec()))).await,
+        ServerAnswer::Auth(AuthStepAnswer::Authenticated)
+    );
     assert_eq!(host.context_user(), Some(("ann@box.example".into(), "PLAIN".into())));
     mail(&mut host).await;
-    assert_eq!(rcpt(&mut host, "x@far.example").await, ServerAnswer::Ok);
+    assert_eq!(rcpt(&mut host, "x@far.example").await, ServerAnswer::Step(StepAnswer::Ok));
     assert_eq!(code(&data(&mut host, &["Subject: x\r\n\r\n"]).await), 250);
     let message = house.queued().await.remove(0);
     assert_eq!(message.envelope.origin.user.as_deref(), Some("ann@box.example"));
@@ -123,24 +126,24 @@ async fn only_named_networks_speak_for_others() {
     assert_eq!(code(&xclient(&mut host, &[("ADDR", "192.0.2.1"), ("LOGIN", "ann")]).await), 550, "LOGIN needs more");
     assert_eq!(code(&xclient(&mut host, &[("ADDR", "192.0.2.256")]).await), 501);
     mail(&mut host).await;
-    assert_eq!(rcpt(&mut host, "x@far.example").await, ServerAnswer::Ok, "it still speaks for itself");
+    assert_eq!(rcpt(&mut host, "x@far.example").await, ServerAnswer::Step(StepAnswer::Ok), "it still speaks for itself");
     host.answer(ServerQuestion::Reset).await;
     assert_eq!(
         xclient(&mut host, &[("ADDR", "IPV6:2001:db8::1"), ("NAME", "C.example."), ("PROTO", "ESMTP")]).await,
-        ServerAnswer::Ok
+        ServerAnswer::Step(StepAnswer::Ok)
     );
     mail(&mut host).await;
     assert_eq!(code(&rcpt(&mut host, "x@far.example").await), 554, "the proxy's rights are not its client's");
-    assert_eq!(rcpt(&mut host, "demo@box.example").await, ServerAnswer::Ok);
+    assert_eq!(rcpt(&mut host, "demo@box.example").await, ServerAnswer::Step(StepAnswer::Ok));
     data(&mut host, &["Subject: x\r\n\r\n"]).await;
     let origin = house.queued().await.remove(0).envelope.origin.clone();
     assert_eq!((origin.peer.unwrap().ip(), origin.client_name), ("2001:db8::1".parse().unwrap(), Some("c.example".into())));
     // Who it speaks for does not decide whether it may.
-    assert_eq!(xclient(&mut host, &[("ADDR", "192.0.2.7"), ("NAME", "[UNAVAILABLE]")]).await, ServerAnswer::Ok);
+    assert_eq!(xclient(&mut host, &[("ADDR", "192.0.2.7"), ("NAME", "[UNAVAILABLE]")]).await, ServerAnswer::Step(StepAnswer::Ok));
     let mut host = house.session([10, 9, 9, 1]);
-    assert_eq!(xclient(&mut host, &[("ADDR", "192.0.2.1"), ("LOGIN", "ann")]).await, ServerAnswer::Ok);
+    assert_eq!(xclient(&mut host, &[("ADDR", "192.0.2.1"), ("LOGIN", "ann")]).await, ServerAnswer::Step(StepAnswer::Ok));
     mail(&mut host).await;
-    assert_eq!(rcpt(&mut host, "x@far.example").await, ServerAnswer::Ok);
+    assert_eq!(rcpt(&mut host, "x@far.example").await, ServerAnswer::Step(StepAnswer::Ok));
 }
 
 #[tokio::test]
@@ -156,11 +159,17 @@ async fn the_parameters_reach_the_envelope() {
         ..MailOptions::default()
     };
     let sender = ReversePath::Null;
-    assert_eq!(host.answer(ServerQuestion::Mail { sender, parameters: Vec::new(), size: None, options }).await, ServerAnswer::Ok);
+    assert_eq!(
+        host.answer(ServerQuestion::Mail { sender, parameters: Vec::new(), size: None, options }).await,
+        ServerAnswer::Step(StepAnswer::Ok)
+    );
     let notify = Notify::On { success: true, failure: false, delay: true };
     let options = RcptOptions { notify, orcpt: Some("rfc822;a@b.example".into()) };
     let recipient = address("demo@box.example");
-    assert_eq!(host.answer(ServerQuestion::Rcpt { recipient, parameters: Vec::new(), options }).await, ServerAnswer::Ok);
+    assert_eq!(
+        host.answer(ServerQuestion::Rcpt { recipient, parameters: Vec::new(), options }).await,
+        ServerAnswer::Step(StepAnswer::Ok)
+    );
     assert_eq!(code(&data(&mut host, &["Subject: x\r\n\r\n"]).await), 250);
     let envelope = house.queued().await.remove(0).envelope;
     assert!(envelope.smtputf8 && envelope.require_tls);
@@ -200,18 +209,18 @@ async fn each_recipient_has_its_own_reply_where_the_protocol_has_room() {
         };
         let answer = send(&["demo@box.example", "nobody@box.example", "bob@box.example", "ann@box.example"]).await;
         match (&answer, each) {
-            (ServerAnswer::CommittedPerRecipient(replies), true) => {
+            (ServerAnswer::Message(MessageAnswer::CommittedPerRecipient(replies)), true) => {
                 assert_eq!(replies.iter().map(Reply::code).collect::<Vec<_>>(), [250, 550, 250], "{via:?}");
             }
-            (ServerAnswer::Committed(_), false) => {}
+            (ServerAnswer::Message(MessageAnswer::Committed(_)), false) => {}
             _ => panic!("{via:?} {prdr}: {answer:?}"),
         }
         assert_eq!(house.queued().await[0].envelope.recipients.len(), 1);
-        assert!(matches!(send(&["demo@box.example"]).await, ServerAnswer::Committed(_)), "all alike");
+        assert!(matches!(send(&["demo@box.example"]).await, ServerAnswer::Message(MessageAnswer::Committed(_))), "all alike");
         let refused = send(&["bob@box.example"]).await;
         match each {
             true => assert_eq!(code(&refused), 550),
-            false => assert!(matches!(refused, ServerAnswer::Discarded(_))),
+            false => assert!(matches!(refused, ServerAnswer::Message(MessageAnswer::Discarded(_)))),
         }
     }
 }

@@ -144,7 +144,7 @@ async fn the_reply_says_what_the_other_server_said() {
     mail(&mut host).await;
     let mut said = Vec::new();
     for to in ["bad@relay.example", "later@relay.example"] {
-        let ServerAnswer::Reply(reply) = rcpt(&mut host, to).await else { panic!("{to}") };
+        let ServerAnswer::Step(StepAnswer::Reply(reply)) = rcpt(&mut host, to).await else { panic!("{to}") };
         said.push(reply.to_string());
     }
     assert_eq!(

@@ -13,7 +13,7 @@ use waxwing_net::{
     connect, drive, spawn,
 };
 use waxwing_smtp::client::{ClientAnswer, ClientJob, ClientQuestion, JobResult};
-use waxwing_smtp::server::ServerAnswer;
+use waxwing_smtp::server::{ServerAnswer, StepAnswer};
 use waxwing_smtp::{ClientSession, ClientSettings, ServerSession, ServerSettings};
 use waxwing_types::{Address, BodyType, Recipient, Reply, ReversePath};
 
@@ -32,7 +32,7 @@ fn serve(counts: &Arc<SessionCounts>, shutdown: &Shutdown) -> (SocketAddr, mpsc:
         async move {
             let (mut host, mut controls) = willing();
             if accepted.admission != Admission::Admitted {
-                host.connect = ServerAnswer::Close(Reply::fixed(421, (4, 7, 0), "Too many connections"));
+                host.connect = ServerAnswer::Step(StepAnswer::Close(Reply::fixed(421, (4, 7, 0), "Too many connections")));
             }
             let session = ServerSession::new(Arc::new(ServerSettings::new("mx.example")));
             drive(accepted.stream, TlsMode::None, session, host, clock(), shutdown).await;

@@ -6,7 +6,7 @@ use waxwing_types::{LineError, Reply};
 
 use super::session::{Actions, ServerSession, closing_reply, is_negative};
 use super::state::{PendingServerQuestion, ServerState, SessionProgress};
-use super::{AuthStep, ServerAnswer, ServerQuestion, ServerSettings, replies};
+use super::{AuthStep, AuthStepAnswer, DropAnswer, ServerQuestion, ServerSettings, replies};
 use crate::command::SaslResponse;
 
 /// Line sent by the client within an AUTH exchange.
@@ -64,33 +64,26 @@ impl ServerSession {
         self.ask(ServerQuestion::Auth(AuthStep::Cancel), PendingServerQuestion::AuthCancelled(over), actions);
     }
 
-    pub(super) fn auth_answered(&mut self, answer: ServerAnswer, actions: &mut Actions) {
+    pub(super) fn auth_answered(&mut self, answer: AuthStepAnswer, actions: &mut Actions) {
         match answer {
-            ServerAnswer::Challenge(octets) => {
+            AuthStepAnswer::Challenge(octets) => {
                 self.send(&Reply::plain(334, BASE64.encode(octets)), actions);
                 self.state = ServerState::AuthExchange;
             }
-            ServerAnswer::Authenticated => {
+            AuthStepAnswer::Authenticated => {
                 self.authenticated = true;
                 self.send(&replies::AUTHENTICATED, actions);
             }
-            ServerAnswer::Reply(reply) if is_negative(&reply) => self.refuse(&reply, actions),
-            ServerAnswer::Close(reply) => self.close(&closing_reply(reply), actions),
-            // Answers not valid for AUTH: authentication must never succeed by mistake.
-            ServerAnswer::Ok
-            | ServerAnswer::OkWithoutExtensions(_)
-            | ServerAnswer::Done
-            | ServerAnswer::Reply(_)
-            | ServerAnswer::Committed(_)
-            | ServerAnswer::CommittedPerRecipient(_)
-            | ServerAnswer::Discarded(_) => self.refuse(&replies::AUTH_TEMPORARY_FAILURE, actions),
+            AuthStepAnswer::Reject(reply) if is_negative(&reply) => self.refuse(&reply, actions),
+            AuthStepAnswer::Reject(_) => self.refuse(&replies::AUTH_TEMPORARY_FAILURE, actions),
+            AuthStepAnswer::Close(reply) => self.close(&closing_reply(reply), actions),
         }
     }
 
-    pub(super) fn auth_cancelled(&mut self, reply: &Reply, answer: ServerAnswer, actions: &mut Actions) {
-        if let ServerAnswer::Close(reply) = answer {
-            return self.close(&closing_reply(reply), actions);
+    pub(super) fn auth_cancelled(&mut self, reply: &Reply, answer: DropAnswer, actions: &mut Actions) {
+        match answer {
+            DropAnswer::Done => self.refuse(reply, actions),
+            DropAnswer::Close(reply) => self.close(&closing_reply(reply), actions),
         }
-        self.refuse(reply, actions);
     }
 }

@@ -7,7 +7,7 @@ use super::session::{Actions, ReplyDecision, ServerSession, reply_decision};
 use super::state::{
     AfterReset, BdatChunk, ChunkAction, PendingEnd, PendingServerQuestion, ServerState, ServerTransaction, SessionProgress,
 };
-use super::{BareNewline, ServerAnswer, ServerQuestion, replies};
+use super::{BareNewline, ServerQuestion, StepAnswer, replies};
 use crate::bdat_reader::BdatReader;
 use crate::data_reader::BodySlices;
 
@@ -52,7 +52,7 @@ impl ServerSession {
         self.ask(ServerQuestion::Reset, PendingServerQuestion::Reset(AfterReset::SkipChunk(chunk)), actions);
     }
 
-    pub(super) fn first_chunk_answered(&mut self, mut chunk: BdatChunk, answer: ServerAnswer, actions: &mut Actions) {
+    pub(super) fn first_chunk_answered(&mut self, mut chunk: BdatChunk, answer: StepAnswer, actions: &mut Actions) {
         let SessionProgress::Transaction(mut transaction) = self.progress else {
             return self.close(&replies::INTERNAL_CLOSING, actions);
         };

@@ -4,14 +4,14 @@ use waxwing_types::{Action, Reply, TlsSession};
 
 use super::session::{Actions, ReplyDecision, ServerSession, reply_decision};
 use super::state::{AfterReset, PendingServerQuestion, ServerState, SessionProgress, TlsStart};
-use super::{Protocol, ServerAnswer, ServerQuestion, replies};
+use super::{Protocol, ServerQuestion, StepAnswer, replies};
 use crate::command::XCLIENT_ATTRIBUTES;
 
 /// Maximum number allowed in a value of LIMITS (RFC 9422 §4).
 const LIMIT_VALUE_MAX: usize = 999_999;
 
 impl ServerSession {
-    pub(super) fn connect_answered(&mut self, tls: Option<TlsSession>, answer: ServerAnswer, actions: &mut Actions) {
+    pub(super) fn connect_answered(&mut self, tls: Option<TlsSession>, answer: StepAnswer, actions: &mut Actions) {
         match (reply_decision(answer), tls) {
             (ReplyDecision::Accept(reply), None) => self.send_greeting(reply, actions),
             (ReplyDecision::Accept(reply), Some(tls)) => {
@@ -24,7 +24,7 @@ impl ServerSession {
 
     /// Handles the answer to [`ServerQuestion::Secured`]. A refusal has no command to reply to: after STARTTLS the
     /// client takes the refusal for the reply to EHLO.
-    pub(super) fn secured_answered(&mut self, begins: TlsStart, answer: ServerAnswer, actions: &mut Actions) {
+    pub(super) fn secured_answered(&mut self, begins: TlsStart, answer: StepAnswer, actions: &mut Actions) {
         match (reply_decision(answer), begins) {
             (ReplyDecision::Accept(_), TlsStart::Implicit(reply)) => self.send_greeting(reply, actions),
             (ReplyDecision::Accept(_), TlsStart::StartTls) => {}
@@ -54,8 +54,8 @@ impl ServerSession {
         }
     }
 
-    pub(super) fn helo_answered(&mut self, esmtp: bool, answer: ServerAnswer, actions: &mut Actions) {
-        if let ServerAnswer::OkWithoutExtensions(hidden) = answer {
+    pub(super) fn helo_answered(&mut self, esmtp: bool, answer: StepAnswer, actions: &mut Actions) {
+        if let StepAnswer::OkWithoutExtensions(hidden) = answer {
             return self.helo_accepted(esmtp, &hidden, actions);
         }
         match reply_decision(answer) {
@@ -145,7 +145,7 @@ impl ServerSession {
     }
 
     /// Restarts the session for another client. Input behind the command stays valid: it came from the same proxy.
-    pub(super) fn xclient_answered(&mut self, login: bool, answer: ServerAnswer, actions: &mut Actions) {
+    pub(super) fn xclient_answered(&mut self, login: bool, answer: StepAnswer, actions: &mut Actions) {
         match reply_decision(answer) {
             ReplyDecision::Accept(reply) => {
                 self.progress = SessionProgress::NoHelo;

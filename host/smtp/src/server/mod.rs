@@ -1,5 +1,6 @@
 //! Server side: settings, questions and answers; [`ServerSession`] holds the states.
 
+mod answer;
 mod auth;
 mod bdat;
 mod ehlo;
@@ -13,8 +14,9 @@ mod transaction;
 use std::fmt;
 
 use bytes::Bytes;
-use waxwing_types::{Address, BodyType, DsnReturn, Notify, Parameter, Reply, ReversePath, TlsSession};
+use waxwing_types::{Address, BodyType, DsnReturn, Notify, Parameter, ReversePath, TlsSession};
 
+pub use answer::{AuthStepAnswer, DropAnswer, MessageAnswer, ServerAnswer, StepAnswer};
 pub use session::ServerSession;
 pub use settings::{BareNewline, Protocol, ServerSettings};
 
@@ -22,7 +24,7 @@ pub use settings::{BareNewline, Protocol, ServerSettings};
 /// [`ServerQuestion::Reset`], and with the session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerQuestion {
-    /// A client has connected. [`ServerAnswer::Ok`] sends the greeting of the settings; a 220 reply replaces the
+    /// A client has connected. [`StepAnswer::Ok`] sends the greeting of the settings; a 220 reply replaces the
     /// greeting; a negative reply closes the connection.
     Connect,
     /// HELO or EHLO received. The session adds the extensions to a positive answer.
@@ -53,15 +55,15 @@ pub enum ServerQuestion {
         options: RcptOptions,
     },
     /// TLS is established: by STARTTLS, or from the start of the connection, right after [`ServerQuestion::Connect`].
-    /// After STARTTLS the client starts again with EHLO (RFC 3207 §4.2). [`ServerAnswer::Ok`] continues the session.
+    /// After STARTTLS the client starts again with EHLO (RFC 3207 §4.2). [`StepAnswer::Ok`] continues the session.
     Secured(TlsSession),
-    /// AUTH, or the next step of an AUTH exchange (RFC 4954). [`ServerAnswer::Challenge`] continues the exchange;
-    /// [`ServerAnswer::Authenticated`] and a negative reply end the exchange.
+    /// AUTH, or the next step of an AUTH exchange (RFC 4954). [`AuthStepAnswer::Challenge`] continues the exchange;
+    /// the other answers end the exchange.
     Auth(AuthStep),
     /// XCLIENT (Postfix XCLIENT_README): name and address of another client for the session. A positive answer restarts
     /// the session with a greeting.
     Xclient(Vec<(String, Option<String>)>),
-    /// Command unknown to the server, or left to policy: VRFY, EXPN, ETRN. [`ServerAnswer::Ok`] selects the default
+    /// Command unknown to the server, or left to policy: VRFY, EXPN, ETRN. [`StepAnswer::Ok`] selects the default
     /// reply of the session.
     Command {
         /// Verb in upper case.
@@ -72,8 +74,8 @@ pub enum ServerQuestion {
     /// DATA or the first BDAT received. A positive answer to DATA becomes 354.
     Data,
     /// The message is complete; with BDAT, after the LAST chunk. All [`waxwing_types::Action::Body`] actions were given
-    /// before. Only [`ServerAnswer::Committed`], [`ServerAnswer::CommittedPerRecipient`] and
-    /// [`ServerAnswer::Discarded`] become a positive reply.
+    /// before. Only [`MessageAnswer::Committed`], [`MessageAnswer::CommittedPerRecipient`] and
+    /// [`MessageAnswer::Discarded`] become a positive reply.
     EndOfData,
     /// The transaction ended without commit: by RSET, by a repeated HELO, or by a refusal of the message within the
     /// session. The host drops the data of the transaction.
@@ -116,7 +118,7 @@ pub enum AuthStep {
     /// Next client response, base64-decoded.
     Response(Vec<u8>),
     /// Exchange cancelled by the client (`*`) or by invalid base64: the host drops the exchange and answers
-    /// [`ServerAnswer::Done`].
+    /// [`DropAnswer::Done`].
     Cancel,
 }
 
@@ -129,32 +131,4 @@ impl fmt::Debug for AuthStep {
             Self::Cancel => f.write_str("Cancel"),
         }
     }
-}
-
-/// Answer of the host to a [`ServerQuestion`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ServerAnswer {
-    /// Accepts with the default reply of the session.
-    Ok,
-    /// For [`ServerQuestion::Helo`]: accepts, and leaves the extensions with the given keywords (upper case) out of the
-    /// EHLO reply. For other questions the same as [`ServerAnswer::Ok`].
-    OkWithoutExtensions(Vec<String>),
-    /// Accepts or rejects with the given reply. A code not fitting the question is replaced by the default reply, or by
-    /// 451 at the end of data.
-    Reply(Reply),
-    /// Rejects, and closes the connection after the reply.
-    Close(Reply),
-    /// The message is in the queue and synced to disk.
-    Committed(Reply),
-    /// As [`ServerAnswer::Committed`], with PRDR or in LMTP (RFC 2033): a reply for each accepted RCPT, in order. At
-    /// least one reply is positive.
-    CommittedPerRecipient(Vec<Reply>),
-    /// For [`ServerQuestion::Auth`]: challenge for the client, not yet base64-encoded.
-    Challenge(Vec<u8>),
-    /// For [`ServerQuestion::Auth`]: the client is authenticated.
-    Authenticated,
-    /// The message was discarded on purpose, with a positive reply to the client.
-    Discarded(Reply),
-    /// Acknowledges [`ServerQuestion::Reset`] and [`AuthStep::Cancel`].
-    Done,
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use waxwing_types::{Action, Input, Line, LineError, LineSplitter, Monotonic, Reply, Session, TlsSession};
 
 use super::state::{AfterReset, PendingEnd, PendingServerQuestion, ServerState, SessionProgress, TlsStart};
-use super::{Protocol, ServerAnswer, ServerQuestion, ServerSettings, replies};
+use super::{Protocol, ServerAnswer, ServerQuestion, ServerSettings, StepAnswer, replies};
 use crate::command::{Command, CommandError, Verb, as_policy_command, parse_verb};
 use crate::input_buffer::InputBuffer;
 
@@ -353,25 +353,25 @@ impl ServerSession {
         let ServerState::AwaitingAnswer(asked) = mem::replace(&mut self.state, ServerState::Command) else { return };
         self.deadline = self.now + self.settings.command_idle;
         match asked {
-            PendingServerQuestion::Connect(tls) => self.connect_answered(tls, answer, actions),
-            PendingServerQuestion::Secured(begins) => self.secured_answered(begins, answer, actions),
-            PendingServerQuestion::Helo { esmtp } => self.helo_answered(esmtp, answer, actions),
-            PendingServerQuestion::Xclient { login } => self.xclient_answered(login, answer, actions),
-            PendingServerQuestion::Auth => self.auth_answered(answer, actions),
-            PendingServerQuestion::AuthCancelled(reply) => self.auth_cancelled(&reply, answer, actions),
-            PendingServerQuestion::Mail(transaction) => self.mail_answered(transaction, answer, actions),
-            PendingServerQuestion::Rcpt => self.rcpt_answered(answer, actions),
-            PendingServerQuestion::Data => self.data_answered(answer, actions),
-            PendingServerQuestion::Chunk(chunk) => self.first_chunk_answered(chunk, answer, actions),
-            PendingServerQuestion::EndOfData => self.end_of_data_answered(answer, actions),
-            PendingServerQuestion::Reset(then) => self.reset_answered(then, answer, actions),
-            PendingServerQuestion::Command(default_action) => self.command_answered(default_action, answer, actions),
+            PendingServerQuestion::Connect(tls) => self.connect_answered(tls, answer.into_step(), actions),
+            PendingServerQuestion::Secured(begins) => self.secured_answered(begins, answer.into_step(), actions),
+            PendingServerQuestion::Helo { esmtp } => self.helo_answered(esmtp, answer.into_step(), actions),
+            PendingServerQuestion::Xclient { login } => self.xclient_answered(login, answer.into_step(), actions),
+            PendingServerQuestion::Auth => self.auth_answered(answer.into_auth(), actions),
+            PendingServerQuestion::AuthCancelled(reply) => self.auth_cancelled(&reply, answer.into_drop(), actions),
+            PendingServerQuestion::Mail(transaction) => self.mail_answered(transaction, answer.into_step(), actions),
+            PendingServerQuestion::Rcpt => self.rcpt_answered(answer.into_step(), actions),
+            PendingServerQuestion::Data => self.data_answered(answer.into_step(), actions),
+            PendingServerQuestion::Chunk(chunk) => self.first_chunk_answered(chunk, answer.into_step(), actions),
+            PendingServerQuestion::EndOfData => self.end_of_data_answered(answer.into_message(), actions),
+            PendingServerQuestion::Reset(then) => self.reset_answered(then, answer.into_drop(), actions),
+            PendingServerQuestion::Command(default_action) => self.command_answered(default_action, answer.into_step(), actions),
         }
     }
 
     /// Handles the answer to [`ServerQuestion::Command`]. With 221 or 3yz the client would wait for further action, so
     /// both are replaced.
-    fn command_answered(&mut self, default_action: Result<Command, CommandError>, answer: ServerAnswer, actions: &mut Actions) {
+    fn command_answered(&mut self, default_action: Result<Command, CommandError>, answer: StepAnswer, actions: &mut Actions) {
         match (reply_decision(answer), default_action) {
             (ReplyDecision::Reject(reply), _) => self.refuse(&reply, actions),
             (ReplyDecision::Close(reply), _) => self.close(&reply, actions),
@@ -525,19 +525,13 @@ pub(super) fn is_negative(reply: &Reply) -> bool {
     (400..600).contains(&reply.code())
 }
 
-pub(super) fn reply_decision(answer: ServerAnswer) -> ReplyDecision {
+pub(super) fn reply_decision(answer: StepAnswer) -> ReplyDecision {
     match answer {
-        ServerAnswer::Ok | ServerAnswer::OkWithoutExtensions(_) => ReplyDecision::Accept(None),
-        ServerAnswer::Reply(reply) if is_negative(&reply) => ReplyDecision::Reject(reply),
-        ServerAnswer::Reply(reply) if (200..400).contains(&reply.code()) => ReplyDecision::Accept(Some(reply)),
-        ServerAnswer::Close(reply) => ReplyDecision::Close(closing_reply(reply)),
-        ServerAnswer::Reply(_)
-        | ServerAnswer::Committed(_)
-        | ServerAnswer::CommittedPerRecipient(_)
-        | ServerAnswer::Challenge(_)
-        | ServerAnswer::Authenticated
-        | ServerAnswer::Discarded(_)
-        | ServerAnswer::Done => ReplyDecision::Reject(replies::INTERNAL),
+        StepAnswer::Ok | StepAnswer::OkWithoutExtensions(_) => ReplyDecision::Accept(None),
+        StepAnswer::Reply(reply) if is_negative(&reply) => ReplyDecision::Reject(reply),
+        StepAnswer::Reply(reply) if (200..400).contains(&reply.code()) => ReplyDecision::Accept(Some(reply)),
+        StepAnswer::Reply(_) => ReplyDecision::Reject(replies::INTERNAL),
+        StepAnswer::Close(reply) => ReplyDecision::Close(closing_reply(reply)),
     }
 }
 

@@ -8,7 +8,7 @@ use super::session::{Actions, ReplyDecision, ServerSession, closing_reply, is_ne
 use super::state::{
     AfterReset, IncomingMessage, PendingEnd, PendingServerQuestion, ServerState, ServerTransaction, SessionProgress,
 };
-use super::{Protocol, ServerAnswer, ServerQuestion, replies};
+use super::{DropAnswer, MessageAnswer, Protocol, ServerQuestion, StepAnswer, replies};
 use crate::data_reader::{BodySlices, DataEvent, DataReader, DataRefusal};
 
 impl ServerSession {
@@ -48,7 +48,7 @@ impl ServerSession {
         }
     }
 
-    pub(super) fn mail_answered(&mut self, transaction: ServerTransaction, answer: ServerAnswer, actions: &mut Actions) {
+    pub(super) fn mail_answered(&mut self, transaction: ServerTransaction, answer: StepAnswer, actions: &mut Actions) {
         match reply_decision(answer) {
             ReplyDecision::Accept(reply) => {
                 self.progress = SessionProgress::Transaction(transaction);
@@ -81,7 +81,7 @@ impl ServerSession {
         self.ask(ServerQuestion::Rcpt { recipient, parameters, options }, PendingServerQuestion::Rcpt, actions);
     }
 
-    pub(super) fn rcpt_answered(&mut self, answer: ServerAnswer, actions: &mut Actions) {
+    pub(super) fn rcpt_answered(&mut self, answer: StepAnswer, actions: &mut Actions) {
         match reply_decision(answer) {
             ReplyDecision::Accept(reply) => {
                 if let SessionProgress::Transaction(transaction) = &mut self.progress {
@@ -117,7 +117,7 @@ impl ServerSession {
         }
     }
 
-    pub(super) fn data_answered(&mut self, answer: ServerAnswer, actions: &mut Actions) {
+    pub(super) fn data_answered(&mut self, answer: StepAnswer, actions: &mut Actions) {
         match reply_decision(answer) {
             ReplyDecision::Accept(_) => self.start_data(actions),
             ReplyDecision::Reject(reply) => self.refuse(&reply, actions),
@@ -186,30 +186,21 @@ impl ServerSession {
         self.refuse(reply, actions);
     }
 
-    pub(super) fn end_of_data_answered(&mut self, answer: ServerAnswer, actions: &mut Actions) {
+    pub(super) fn end_of_data_answered(&mut self, answer: MessageAnswer, actions: &mut Actions) {
         let (transaction, replies) = self.end_transaction();
         match answer {
-            ServerAnswer::Committed(reply) | ServerAnswer::Discarded(reply) if !is_negative(&reply) => {
+            MessageAnswer::Committed(reply) | MessageAnswer::Discarded(reply) if !is_negative(&reply) => {
                 self.reset_error_count();
                 let reply = if reply.code() == 250 { reply } else { replies::MESSAGE_ACCEPTED };
                 (0..replies).for_each(|_| self.send(&reply, actions));
             }
-            ServerAnswer::Reply(reply) | ServerAnswer::Committed(reply) | ServerAnswer::Discarded(reply)
-                if is_negative(&reply) =>
-            {
+            MessageAnswer::CommittedPerRecipient(each) => self.send_recipient_replies(transaction, each, actions),
+            MessageAnswer::Close(reply) => self.close(&closing_reply(reply), actions),
+            MessageAnswer::Committed(reply) | MessageAnswer::Discarded(reply) | MessageAnswer::Reject(reply) => {
+                // A positive reply needs a commit.
+                let reply = if is_negative(&reply) { reply } else { replies::INTERNAL };
                 self.refuse_per_recipient(replies, &reply, actions);
             }
-            ServerAnswer::CommittedPerRecipient(each) => self.send_recipient_replies(transaction, each, actions),
-            ServerAnswer::Close(reply) => self.close(&closing_reply(reply), actions),
-            // All other answers would give a positive reply without a commit.
-            ServerAnswer::Ok
-            | ServerAnswer::OkWithoutExtensions(_)
-            | ServerAnswer::Done
-            | ServerAnswer::Reply(_)
-            | ServerAnswer::Committed(_)
-            | ServerAnswer::Challenge(_)
-            | ServerAnswer::Authenticated
-            | ServerAnswer::Discarded(_) => self.refuse_per_recipient(replies, &replies::INTERNAL, actions),
         }
     }
 
@@ -249,8 +240,8 @@ impl ServerSession {
         }
     }
 
-    pub(super) fn reset_answered(&mut self, then: AfterReset, answer: ServerAnswer, actions: &mut Actions) {
-        if let ServerAnswer::Close(reply) = answer {
+    pub(super) fn reset_answered(&mut self, then: AfterReset, answer: DropAnswer, actions: &mut Actions) {
+        if let DropAnswer::Close(reply) = answer {
             return self.close(&closing_reply(reply), actions);
         }
         match then {

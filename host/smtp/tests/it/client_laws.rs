@@ -225,8 +225,12 @@ fn converse(bodies: &[Vec<u8>], sizes: &[usize], piece: usize, pipelining: bool)
     });
     let session = ServerSession::new(Arc::new(ServerSettings::new("s.example")));
     let mut server = Driver::start(session, |question: &server::ServerQuestion| {
-        let committed = server::ServerAnswer::Committed(Reply::fixed(250, (2, 0, 0), "queued"));
-        if *question == server::ServerQuestion::EndOfData { committed } else { server::ServerAnswer::Ok }
+        let committed = server::ServerAnswer::Message(server::MessageAnswer::Committed(Reply::fixed(250, (2, 0, 0), "queued")));
+        if *question == server::ServerQuestion::EndOfData {
+            committed
+        } else {
+            server::ServerAnswer::Step(server::StepAnswer::Ok)
+        }
     });
     while !client.closed || !server.closed {
         let to_client = String::from_utf8(std::mem::take(&mut server.sent)).unwrap();

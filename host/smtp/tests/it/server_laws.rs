@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::common::{Driver, Event, chop};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use waxwing_smtp::server::{ServerAnswer, ServerQuestion};
+use waxwing_smtp::server::{AuthStepAnswer, DropAnswer, MessageAnswer, ServerAnswer, ServerQuestion, StepAnswer};
 use waxwing_smtp::{Command, ReplyReader, SaslResponse, ServerSession, ServerSettings};
 use waxwing_types::{Address, EnhancedCode, Input, Reply, ReversePath};
 
@@ -43,15 +43,20 @@ fn any_answer() -> impl Strategy<Value = ServerAnswer> {
         Just(Reply::plain(999, "bad")),
     ];
     prop_oneof![
-        12 => Just(ServerAnswer::Ok),
-        4 => reply.clone().prop_map(ServerAnswer::Committed),
-        2 => reply.clone().prop_map(ServerAnswer::Reply),
-        1 => reply.clone().prop_map(ServerAnswer::Discarded),
-        1 => reply.clone().prop_map(ServerAnswer::Close),
-        1 => Just(ServerAnswer::Done),
-        2 => vec(reply, 0..4).prop_map(ServerAnswer::CommittedPerRecipient),
-        1 => Just(ServerAnswer::Challenge(b"what?".to_vec())),
-        1 => Just(ServerAnswer::Authenticated),
+        12 => Just(ServerAnswer::Step(StepAnswer::Ok)),
+        4 => reply.clone().prop_map(MessageAnswer::Committed).prop_map(ServerAnswer::Message),
+        2 => reply.clone().prop_map(StepAnswer::Reply).prop_map(ServerAnswer::Step),
+        1 => reply.clone().prop_map(MessageAnswer::Discarded).prop_map(ServerAnswer::Message),
+        1 => reply.clone().prop_map(StepAnswer::Close).prop_map(ServerAnswer::Step),
+        1 => Just(ServerAnswer::Drop(DropAnswer::Done)),
+        1 => reply.clone().prop_map(MessageAnswer::Reject).prop_map(ServerAnswer::Message),
+        1 => reply.clone().prop_map(MessageAnswer::Close).prop_map(ServerAnswer::Message),
+        1 => reply.clone().prop_map(AuthStepAnswer::Reject).prop_map(ServerAnswer::Auth),
+        1 => reply.clone().prop_map(AuthStepAnswer::Close).prop_map(ServerAnswer::Auth),
+        1 => reply.clone().prop_map(DropAnswer::Close).prop_map(ServerAnswer::Drop),
+        2 => vec(reply, 0..4).prop_map(MessageAnswer::CommittedPerRecipient).prop_map(ServerAnswer::Message),
+        1 => Just(ServerAnswer::Auth(AuthStepAnswer::Challenge(b"what?".to_vec()))),
+        1 => Just(ServerAnswer::Auth(AuthStepAnswer::Authenticated)),
     ]
 }
 
@@ -129,7 +134,7 @@ fn run(pieces: &[&[u8]], answers: &[ServerAnswer]) -> Vec<Event<ServerQuestion>>
     let settings = settings();
     let mut given = answers.iter().cycle();
     let session = ServerSession::new(Arc::clone(&settings));
-    let mut driver = Driver::start(session, |_| given.next().cloned().unwrap_or(ServerAnswer::Ok));
+    let mut driver = Driver::start(session, |_| given.next().cloned().unwrap_or(ServerAnswer::Step(StepAnswer::Ok)));
     for piece in pieces {
         driver.give(Input::Bytes(piece));
         assert!(driver.session.held_bytes() <= settings.auth_line_bytes_max + piece.len());
@@ -162,7 +167,7 @@ proptest! {
     #[test]
     fn each_command_has_one_final_reply(lines in vec(any_line(), 1..40), answers in vec(any_answer(), 1..12)) {
         let mut given = answers.iter().cycle();
-        let mut driver = Driver::start(ServerSession::new(settings()), |_| given.next().cloned().unwrap_or(ServerAnswer::Ok));
+        let mut driver = Driver::start(ServerSession::new(settings()), |_| given.next().cloned().unwrap_or(ServerAnswer::Step(StepAnswer::Ok)));
         let mut replies = replies(&mut driver.sent);
         prop_assert_eq!(replies.len(), 1, "the greeting");
         let mut in_message = false;
@@ -192,7 +197,7 @@ proptest! {
         chunks in vec((0_usize..30, any::<bool>()), 1..8), answers in vec(any_answer(), 1..12), size in 1_usize..50,
     ) {
         let mut given = answers.iter().cycle();
-        let mut driver = Driver::start(ServerSession::new(settings()), |_| given.next().cloned().unwrap_or(ServerAnswer::Ok));
+        let mut driver = Driver::start(ServerSession::new(settings()), |_| given.next().cloned().unwrap_or(ServerAnswer::Step(StepAnswer::Ok)));
         let mut input = b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<c@d>\r\n".to_vec();
         for (octets, last) in &chunks {
             input.extend_from_slice(format!("BDAT {octets}{}\r\n", if *last { " LAST" } else { "" }).as_bytes());
@@ -213,7 +218,7 @@ proptest! {
         let mut lmtp = (*settings()).clone();
         lmtp.protocol = waxwing_smtp::server::Protocol::Lmtp;
         let mut driver = Driver::start(ServerSession::new(Arc::new(lmtp)), |question: &ServerQuestion| {
-            if *question == ServerQuestion::EndOfData { answer.clone() } else { ServerAnswer::Ok }
+            if *question == ServerQuestion::EndOfData { answer.clone() } else { ServerAnswer::Step(StepAnswer::Ok) }
         });
         driver.give(Input::Bytes(b"LHLO c\r\nMAIL FROM:<>\r\n"));
         (0..recipients).for_each(|_| driver.give(Input::Bytes(b"RCPT TO:<c@d>\r\n")));
@@ -229,11 +234,11 @@ proptest! {
     /// STARTTLS forgets what was said before it, and what was said behind it in plain text is never heard.
     #[test]
     fn nothing_crosses_the_handshake(before in any_input(), behind in any_line(), size in 1_usize..40) {
-        let mut driver = Driver::start(ServerSession::new(settings()), |_| ServerAnswer::Ok);
+        let mut driver = Driver::start(ServerSession::new(settings()), |_| ServerAnswer::Step(StepAnswer::Ok));
         driver.give(Input::Bytes(&before));
         driver.give(Input::Bytes(b"\r\n.\r\nRSET\r\nSTARTTLS\r\n"));
         if driver.handshake && !driver.closed {
-            let mut other = Driver::start(ServerSession::new(settings()), |_| ServerAnswer::Ok);
+            let mut other = Driver::start(ServerSession::new(settings()), |_| ServerAnswer::Step(StepAnswer::Ok));
             other.give(Input::Bytes(&[b"STARTTLS\r\n", behind.as_slice()].concat()));
             prop_assert!(other.closed || behind.is_empty());
             driver.shake_hands();
@@ -250,22 +255,17 @@ proptest! {
     #[test]
     fn no_positive_reply_to_end_of_data_without_commit(answer in any_answer()) {
         let mut driver = Driver::start(ServerSession::new(settings()), |question: &ServerQuestion| {
-            if *question == ServerQuestion::EndOfData { answer.clone() } else { ServerAnswer::Ok }
+            if *question == ServerQuestion::EndOfData { answer.clone() } else { ServerAnswer::Step(StepAnswer::Ok) }
         });
         driver.give(Input::Bytes(b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<c@d>\r\nDATA\r\n"));
         driver.sent.clear();
         driver.give(Input::Bytes(b"x\r\n.\r\n"));
         let replies = replies(&mut driver.sent);
         let committed = match &answer {
-            ServerAnswer::Committed(reply) | ServerAnswer::Discarded(reply) => !(400..600).contains(&reply.code()),
-            ServerAnswer::CommittedPerRecipient(replies) => replies.iter().take(1).any(|reply| !(400..600).contains(&reply.code())),
-            ServerAnswer::Ok
-            | ServerAnswer::OkWithoutExtensions(_)
-            | ServerAnswer::Challenge(_)
-            | ServerAnswer::Authenticated
-            | ServerAnswer::Done
-            | ServerAnswer::Reply(_)
-            | ServerAnswer::Close(_) => false,
+            ServerAnswer::Message(MessageAnswer::Committed(reply) | MessageAnswer::Discarded(reply)) => !(400..600).contains(&reply.code()),
+            ServerAnswer::Message(MessageAnswer::CommittedPerRecipient(replies)) => replies.iter().take(1).any(|reply| !(400..600).contains(&reply.code())),
+            ServerAnswer::Message(MessageAnswer::Reject(_) | MessageAnswer::Close(_)) => false,
+            ServerAnswer::Step(_) | ServerAnswer::Auth(_) | ServerAnswer::Drop(_) => false,
         };
         prop_assert_eq!(replies[0].is_positive(), committed, "{:?}", replies);
     }
@@ -276,7 +276,7 @@ proptest! {
         let mut submission = (*settings()).clone();
         submission.auth_required = true;
         let mut driver = Driver::start(ServerSession::new(Arc::new(submission)), |question: &ServerQuestion| {
-            if matches!(question, ServerQuestion::Auth(_)) { answer.clone() } else { ServerAnswer::Ok }
+            if matches!(question, ServerQuestion::Auth(_)) { answer.clone() } else { ServerAnswer::Step(StepAnswer::Ok) }
         });
         driver.give(Input::Bytes(b"EHLO c\r\n"));
         driver.give(Input::Bytes(if initial { b"AUTH LOGIN =\r\n" } else { b"AUTH LOGIN\r\n" }));
@@ -285,7 +285,7 @@ proptest! {
         driver.give(Input::Bytes(b"MAIL FROM:<>\r\n"));
         let replies = replies(&mut driver.sent);
         let taken = replies.first().is_some_and(Reply::is_positive);
-        prop_assert_eq!(taken, answer == ServerAnswer::Authenticated, "{:?}", replies);
+        prop_assert_eq!(taken, answer == ServerAnswer::Auth(AuthStepAnswer::Authenticated), "{:?}", replies);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{Semaphore, mpsc};
 use waxwing_net::SessionHandler;
-use waxwing_smtp::server::{ServerAnswer, ServerQuestion};
+use waxwing_smtp::server::{DropAnswer, MessageAnswer, ServerAnswer, ServerQuestion, StepAnswer};
 use waxwing_smtp::{ServerSession, ServerSettings};
 use waxwing_types::{ManualClock, Reply};
 
@@ -111,7 +111,7 @@ pub(crate) fn host(commits: usize, bodies: usize) -> (TestHost, Controls) {
         message: Vec::new(),
         commits: Arc::clone(&commits),
         bodies: Arc::clone(&bodies),
-        connect: ServerAnswer::Ok,
+        connect: ServerAnswer::Step(StepAnswer::Ok),
     };
     (host, Controls { messages, commits, bodies })
 }
@@ -127,9 +127,9 @@ impl SessionHandler<ServerSession> for TestHost {
             ServerQuestion::EndOfData => {
                 self.commits.acquire().await.unwrap().forget();
                 self.messages.send(std::mem::take(&mut self.message)).await.unwrap();
-                ServerAnswer::Committed(Reply::fixed(250, (2, 0, 0), "queued"))
+                ServerAnswer::Message(MessageAnswer::Committed(Reply::fixed(250, (2, 0, 0), "queued")))
             }
-            ServerQuestion::Reset => ServerAnswer::Done,
+            ServerQuestion::Reset => ServerAnswer::Drop(DropAnswer::Done),
             ServerQuestion::Secured(_)
             | ServerQuestion::Auth(_)
             | ServerQuestion::Xclient(_)
@@ -137,7 +137,7 @@ impl SessionHandler<ServerSession> for TestHost {
             | ServerQuestion::Helo { .. }
             | ServerQuestion::Mail { .. }
             | ServerQuestion::Rcpt { .. }
-            | ServerQuestion::Data => ServerAnswer::Ok,
+            | ServerQuestion::Data => ServerAnswer::Step(StepAnswer::Ok),
         }
     }
 
