@@ -6,7 +6,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use waxwing_pipeline::{EventSink, Pipeline, Submit, Trace};
-use waxwing_spool::{DueKey, Lease, Spool};
+use waxwing_spool::transition::{Transition, UnitCommand, UnitTarget};
+use waxwing_spool::{DueKey, Lease, ListKey, Settlement, Spool, SpoolError, Unit};
 use waxwing_types::{Clock, QueueId, Timestamp};
 
 use crate::dead_destinations::DeadDestinations;
@@ -49,12 +50,20 @@ pub(crate) enum FollowUp {
     DueAt(Timestamp),
     /// The unit was not settled and keeps its place in the due index.
     Rescan(DueKey),
+    /// A command of the operator was applied to the unit.
+    Commanded {
+        /// Position of the unit before the command.
+        from: DueKey,
+        /// Position in the due index after the command; none for a unit removed or on hold.
+        due: Option<DueKey>,
+    },
 }
 
 /// State shared by the manager and all attempts.
 pub(crate) struct DeliveryContext {
     pub(crate) services: DeliveryServices,
-    pub(crate) lease: Lease,
+    /// Leases of all shards.
+    pub(crate) leases: Vec<Lease>,
     pub(crate) finished: mpsc::Sender<UnitFinished>,
     /// Limits on concurrent plugin calls.
     pub(crate) plugin_limits: PluginCallLimits,
@@ -66,6 +75,27 @@ impl DeliveryContext {
     /// Returns the configuration in force.
     pub(crate) fn routing(&self) -> Arc<RoutingConfig> {
         self.services.routing.current()
+    }
+
+    /// Settles an attempt under the lease of the unit's shard. Errors of [`Spool::settle`].
+    pub(crate) async fn settle(&self, settlement: Settlement) -> Result<Option<Unit>, SpoolError> {
+        let lease = self.lease(settlement.unit.id)?;
+        self.services.spool.settle(lease, settlement).await
+    }
+
+    /// Applies an operator's command under the lease of the unit's shard. Errors of [`Spool::apply_command`].
+    pub(crate) async fn apply_command(&self, target: UnitTarget, command: UnitCommand) -> Result<Transition, SpoolError> {
+        let id = match target.key {
+            ListKey::Suspended(id, _) => id,
+            ListKey::Due(key) => key.id,
+        };
+        self.services.spool.apply_command(self.lease(id)?, target, command, self.services.clock.now()).await
+    }
+
+    fn lease(&self, id: QueueId) -> Result<&Lease, SpoolError> {
+        let shard = self.services.spool.shard_for(id);
+        let lease = self.leases.iter().find(|lease| lease.shard() == shard);
+        lease.ok_or(SpoolError::Invalid("no lease of the unit's shard"))
     }
 }
 

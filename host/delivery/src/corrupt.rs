@@ -16,7 +16,7 @@ pub(crate) async fn move_to_corrupt(core: &DeliveryContext, unit: Unit, why: &st
         unit,
         generated: Vec::new(),
     };
-    core.services.spool.settle(&core.lease, settle).await.map(drop)
+    core.settle(settle).await.map(drop)
 }
 
 /// Moves a unit to the corrupt queue and notifies the manager.

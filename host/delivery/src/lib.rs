@@ -11,6 +11,7 @@
 mod attempt;
 mod attempt_hooks;
 mod attempt_log;
+mod commands;
 mod context;
 mod corrupt;
 mod dead_destinations;
@@ -23,10 +24,12 @@ mod router;
 mod routing;
 mod settings;
 mod settlement;
+mod shard;
 mod smtp;
 mod submissions;
 mod transport;
 
+pub use commands::{CommandSummary, CommandTarget, QueueCommandError, QueueManagerHandle};
 pub use context::{ActiveUnits, DeliveryServices};
 pub use manager::QueueManager;
 pub use router::{ERROR_TRANSPORT, Router};

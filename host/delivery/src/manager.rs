@@ -5,15 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use waxwing_net::{Shutdown, spawn};
-use waxwing_spool::{DueKey, NewUnit, NewUnits, SpoolError, Unit};
-use waxwing_types::{Message, Timestamp};
+use waxwing_spool::{DueKey, NewUnit, SpoolError, Unit};
+use waxwing_types::{Message, QueueId, Timestamp};
 
+use crate::commands::{self, QueueManagerHandle, QueuedCommand};
 use crate::context::{ActiveUnits, DeliveryContext, DeliveryServices, FollowUp, UnitFinished};
 use crate::corrupt::move_to_corrupt;
 use crate::dead_destinations::DeadDestinations;
 use crate::plugin_call_limits::PluginCallLimits;
 use crate::prepare;
+use crate::shard::{ShardEvent, ShardState, next_event};
 
 /// Units read from the spool by one scan.
 const SCAN_UNITS_MAX: usize = 200;
@@ -25,8 +28,6 @@ const FINISHED_QUEUE_MAX: usize = 4_096;
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 /// Time for open attempts to end after a shutdown request.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(20);
-/// Pause between two scans of the due index for dropped new-unit notifications.
-const RESCAN_PAUSE: Duration = Duration::from_millis(5);
 /// Pause after an error of the spool.
 const SPOOL_RETRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -34,43 +35,41 @@ const SPOOL_RETRY_PAUSE: Duration = Duration::from_secs(1);
 pub struct QueueManager {
     context: Arc<DeliveryContext>,
     finished: mpsc::Receiver<UnitFinished>,
+    inbox: mpsc::Receiver<QueuedCommand>,
+    handle: QueueManagerHandle,
+    /// Command under way; the next one waits.
+    command: Option<JoinHandle<()>>,
     active: ActiveUnits,
-    /// Position of the scan in the due index. Units below are announced by notification or by their own attempt.
-    scan_position: Option<DueKey>,
-    /// Highest key reached by any scan. A notification of a unit above is the first mention of the unit.
-    highest_scanned: Option<DueKey>,
-    /// Scheduled rescan: its time, and the lowest key to read again.
-    rescan_at: Option<(Timestamp, DueKey)>,
-    /// Time of the next scan of the due index.
-    next_scan_at: Timestamp,
-    /// Time of the last scan.
-    last_scan_at: Timestamp,
+    /// State of each shard, the shard scanned last at the end.
+    shards: Vec<ShardState>,
 }
 
 impl QueueManager {
-    /// Acquires the lease on the spool's units. Errors if the spool fails.
-    pub async fn new(parts: DeliveryServices) -> Result<Self, SpoolError> {
-        let lease = parts.spool.acquire(waxwing_spool::ShardId::FIRST).await?;
-        let (done, finished) = mpsc::channel(FINISHED_QUEUE_MAX);
-        let wake_at = parts.clock.now();
-        let core = Arc::new(DeliveryContext {
-            services: parts,
-            lease,
-            finished: done,
+    /// Acquires the leases on all shards of the spool. Errors if the spool fails.
+    pub async fn new(services: DeliveryServices) -> Result<Self, SpoolError> {
+        let spool = Arc::clone(&services.spool);
+        let now = services.clock.now();
+        let mut leases = Vec::new();
+        for shard in spool.shards() {
+            leases.push(spool.acquire(shard).await?);
+        }
+        let (finished_sender, finished) = mpsc::channel(FINISHED_QUEUE_MAX);
+        let (handle, inbox) = QueueManagerHandle::new();
+        let shards = leases.iter().map(|lease| ShardState::new(Arc::clone(&spool), *lease, now)).collect();
+        let context = Arc::new(DeliveryContext {
+            services,
+            leases,
+            finished: finished_sender,
             plugin_limits: PluginCallLimits::default(),
             dead_destinations: DeadDestinations::default(),
         });
-        let active = ActiveUnits::default();
-        Ok(Self {
-            context: core,
-            finished,
-            active,
-            scan_position: None,
-            highest_scanned: None,
-            rescan_at: None,
-            next_scan_at: wake_at,
-            last_scan_at: wake_at,
-        })
+        Ok(Self { context, finished, inbox, handle, command: None, active: ActiveUnits::default(), shards })
+    }
+
+    /// Returns a sender of the operator's commands.
+    #[must_use]
+    pub fn handle(&self) -> QueueManagerHandle {
+        self.handle.clone()
     }
 
     /// Returns the set of active units, for the operator's listings.
@@ -82,12 +81,8 @@ impl QueueManager {
     /// Delivers until shutdown, then waits up to 20 seconds for open attempts. Returns early with an error only if the spool is
     /// lost.
     pub async fn run(mut self, mut shutdown: Shutdown) -> Result<(), SpoolError> {
-        let spool = Arc::clone(&self.context.services.spool);
-        let mut fresh = spool.new_units(waxwing_spool::ShardId::FIRST);
-        let mut hints = true;
-        let mut rescan = spool.rescan_from(waxwing_spool::ShardId::FIRST);
         let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
-        let mut armed_for = self.next_scan_at;
+        let mut armed_for = None;
         loop {
             while let Ok(done) = self.finished.try_recv() {
                 self.handle_finished(&done);
@@ -96,69 +91,66 @@ impl QueueManager {
                 break;
             }
             let now = self.context.services.clock.now();
-            self.detect_clock_step(now);
+            self.shards.iter_mut().for_each(|shard| shard.detect_clock_step(now));
             let may_scan = self.scan_capacity() >= self.scan_capacity_min();
-            if may_scan && now >= self.next_scan_at {
-                self.scan(now).await?;
-                self.start_announced_units(&mut fresh);
+            if may_scan && self.scan_due_shard(now).await? {
                 continue;
             }
-            if armed_for != self.next_scan_at {
-                armed_for = self.next_scan_at;
-                sleep.as_mut().reset(tokio::time::Instant::now() + armed_for.since(now).min(SLEEP_MAX));
+            let next_scan_at = self.next_scan_at(now);
+            if armed_for != Some(next_scan_at) {
+                armed_for = Some(next_scan_at);
+                sleep.as_mut().reset(tokio::time::Instant::now() + next_scan_at.since(now).min(SLEEP_MAX));
             }
+            let (has_capacity, accepts_commands) = (self.has_capacity(), self.command.is_none());
             tokio::select! {
                 biased;
                 () = shutdown.wait() => break,
                 Some(done) = self.finished.recv() => self.handle_finished(&done),
-                from = &mut rescan => {
-                    rescan = spool.rescan_from(waxwing_spool::ShardId::FIRST);
-                    self.rewind_scan(from);
-                    self.next_scan_at = self.next_scan_at.min(self.last_scan_at + RESCAN_PAUSE);
-                }
-                hint = fresh.recv(), if hints && self.has_capacity() => match hint {
-                    Some(hint) => self.start_new_unit(hint),
-                    None => hints = false,
+                Some(()) = wait_for_command(&mut self.command) => self.command = None,
+                Some(command) = self.inbox.recv(), if accepts_commands => self.start_command(command),
+                event = next_event(&mut self.shards, has_capacity) => match event {
+                    ShardEvent::NewUnit(new_unit) => self.start_new_unit(new_unit),
+                    ShardEvent::ScanBroughtForward => {}
                 },
-                () = &mut sleep, if may_scan => armed_for = Timestamp::default(),
+                () = &mut sleep, if may_scan => armed_for = None,
             }
         }
         self.drain().await;
         Ok(())
     }
 
+    fn start_command(&mut self, command: QueuedCommand) {
+        let (context, active) = (Arc::clone(&self.context), self.active.clone());
+        self.command = Some(spawn("queue-command", commands::execute(context, active, command)));
+    }
+
     fn handle_finished(&mut self, done: &UnitFinished) {
         self.active.remove(done.key);
+        let pause = self.context.routing().settings.minimal_backoff_time;
+        let now = self.context.services.clock.now();
+        let Some(shard) = self.shard_of_message(done.key.0) else { return };
         match done.next {
             FollowUp::Nothing => {}
-            FollowUp::DueAt(at) => {
-                self.rewind_scan(DueKey::first_at(at));
-                self.next_scan_at = self.next_scan_at.min(at);
-            }
-            FollowUp::Rescan(key) => {
-                let pause = self.context.routing().settings.minimal_backoff_time;
-                self.schedule_rescan(key, self.context.services.clock.now() + pause);
+            FollowUp::DueAt(at) => shard.schedule_due(at),
+            FollowUp::Rescan(key) => shard.schedule_rescan(key, now + pause),
+            FollowUp::Commanded { from, due } => {
+                shard.mark_seen(from);
+                if let Some(key) = due {
+                    shard.mark_seen(key);
+                    shard.schedule_due(key.next_at);
+                }
             }
         }
     }
 
-    /// Moves the start of the next scan back to `key`.
-    fn rewind_scan(&mut self, key: DueKey) {
-        self.scan_position = self.scan_position.map(|position| position.min(key.previous()));
+    fn shard_of_message(&mut self, id: QueueId) -> Option<&mut ShardState> {
+        let shard = self.context.services.spool.shard_for(id);
+        self.shards.iter_mut().find(|state| state.lease.shard() == shard)
     }
 
-    /// Schedules a rescan for a unit already passed by the scan.
-    fn schedule_rescan(&mut self, key: DueKey, at: Timestamp) {
-        let (earliest, least) = self.rescan_at.unwrap_or((at, key));
-        self.rescan_at = Some((earliest.min(at), least.min(key)));
-        self.next_scan_at = self.next_scan_at.min(at);
-    }
-
-    /// Restarts the scan after a backward step of the clock: units may be due at times already scanned.
-    fn detect_clock_step(&mut self, now: Timestamp) {
-        if now < self.last_scan_at {
-            (self.scan_position, self.next_scan_at, self.last_scan_at) = (None, now, now);
-        }
+    /// Time of the next scan of any shard.
+    fn next_scan_at(&self, now: Timestamp) -> Timestamp {
+        self.shards.iter().map(|shard| shard.next_scan_at).min().unwrap_or(now + SLEEP_MAX)
     }
 
     fn has_capacity(&self) -> bool {
@@ -177,52 +169,53 @@ impl QueueManager {
     }
 
     /// Starts units announced during a scan, at most as many as a scan reads.
-    fn start_announced_units(&mut self, fresh: &mut NewUnits) {
+    fn start_announced_units(&mut self, shard: &mut ShardState) {
         for _ in 0..SCAN_UNITS_MAX {
             if !self.has_capacity() {
                 return;
             }
-            match fresh.try_recv() {
-                Some(hint) => self.start_new_unit(hint),
+            match shard.try_new_unit() {
+                Some(new_unit) if shard.accepts_new_unit(&new_unit.unit) => self.start_attempts(new_unit.unit, new_unit.message),
+                Some(_) => {}
                 None => return,
             }
         }
     }
 
-    /// Starts a new unit. A scan may have been faster, and the unit gone by now.
+    /// Starts a new unit.
     fn start_new_unit(&mut self, NewUnit { unit, message }: NewUnit) {
-        let key = unit.due_key();
-        let first_seen = self.highest_scanned.is_none_or(|passed| key > passed);
-        match first_seen.then_some(true).or_else(|| self.context.services.spool.is_current(&unit)) {
-            Some(true) => self.start_attempts(unit, message),
-            Some(false) => {}
-            None => {
-                self.rewind_scan(key);
-                self.next_scan_at = self.next_scan_at.min(self.last_scan_at + RESCAN_PAUSE);
-            }
+        if self.shard_of_message(unit.id).is_some_and(|shard| shard.accepts_new_unit(&unit)) {
+            self.start_attempts(unit, message);
         }
     }
 
-    /// Activates due units: one batch, within the capacity.
-    async fn scan(&mut self, now: Timestamp) -> Result<(), SpoolError> {
-        let spool = Arc::clone(&self.context.services.spool);
-        let lease = self.context.lease;
-        self.last_scan_at = now;
-        if let Some((_, key)) = self.rescan_at.take_if(|(at, _)| *at <= now) {
-            self.rewind_scan(key);
+    /// Scans a shard whose scan is due; false if none is.
+    async fn scan_due_shard(&mut self, now: Timestamp) -> Result<bool, SpoolError> {
+        let Some(index) = self.shards.iter().position(|shard| shard.next_scan_at <= now) else { return Ok(false) };
+        let mut shard = self.shards.remove(index);
+        let result = self.scan(&mut shard, now).await;
+        if result.is_ok() {
+            self.start_announced_units(&mut shard);
         }
+        // At the end, so that the other shards take their turn.
+        self.shards.push(shard);
+        result.map(|()| true)
+    }
+
+    /// Activates due units of a shard: one batch, within the capacity.
+    async fn scan(&mut self, shard: &mut ShardState, now: Timestamp) -> Result<(), SpoolError> {
+        let spool = Arc::clone(&self.context.services.spool);
+        shard.begin_scan(now);
         let wanted = self.scan_capacity().min(SCAN_UNITS_MAX);
-        let units = match spool.scan_due(&lease, self.scan_position, now, wanted).await {
+        let units = match spool.scan_due(&shard.lease, shard.scan_position, now, wanted).await {
             Ok(units) => units,
-            Err(error) => return self.handle_scan_error(error, now),
+            Err(error) => return handle_scan_error(shard, error, now),
         };
         let scanned_all = units.len() < wanted;
         for unit in units {
-            let key = unit.due_key();
-            self.scan_position = Some(key);
-            self.highest_scanned = self.highest_scanned.max(Some(key));
+            shard.advance(unit.due_key());
             if !self.active.contains(unit.id, unit.number) {
-                self.load_and_start(unit, now).await?;
+                self.load_and_start(shard, unit, now).await?;
             }
         }
         if !scanned_all {
@@ -230,28 +223,15 @@ impl QueueManager {
         }
         // All due units are active. Later units are announced by notification, so only later due times matter here.
         let activated = DueKey::first_at(now + Duration::from_millis(1)).previous();
-        match spool.next_due(&lease, self.scan_position.max(Some(activated))).await {
-            Ok(next) => self.next_scan_at = next.unwrap_or(now + SLEEP_MAX).min(now + SLEEP_MAX),
-            Err(error) => return self.handle_scan_error(error, now),
+        match spool.next_due(&shard.lease, shard.scan_position.max(Some(activated))).await {
+            Ok(next) => shard.end_scan(next.unwrap_or(now + SLEEP_MAX).min(now + SLEEP_MAX)),
+            Err(error) => return handle_scan_error(shard, error, now),
         }
-        if let Some((at, _)) = self.rescan_at {
-            self.next_scan_at = self.next_scan_at.min(at);
-        }
-        Ok(())
-    }
-
-    /// Handles an error of the whole queue: temporary errors lead to another scan.
-    fn handle_scan_error(&mut self, error: SpoolError, now: Timestamp) -> Result<(), SpoolError> {
-        if error.is_fatal() {
-            return Err(error);
-        }
-        tracing::error!(target: "queue", "reading the queue failed, retrying: {error}");
-        self.next_scan_at = now + SPOOL_RETRY_PAUSE;
         Ok(())
     }
 
     /// Loads and starts one unit. An error of one unit does not delay others: the unit is rescanned later.
-    async fn load_and_start(&mut self, unit: Unit, now: Timestamp) -> Result<(), SpoolError> {
+    async fn load_and_start(&mut self, shard: &mut ShardState, unit: Unit, now: Timestamp) -> Result<(), SpoolError> {
         let key = unit.due_key();
         let result = match self.context.services.spool.load(unit.id).await {
             Ok(message) => {
@@ -266,7 +246,7 @@ impl QueueManager {
             Err(error) if error.is_fatal() => Err(error),
             Err(error) => {
                 tracing::error!(target: "queue", "{}: reading the message failed, retrying later: {error}", key.id);
-                self.schedule_rescan(key, now + self.context.routing().settings.minimal_backoff_time);
+                shard.schedule_rescan(key, now + self.context.routing().settings.minimal_backoff_time);
                 Ok(())
             }
             Ok(()) => Ok(()),
@@ -299,4 +279,21 @@ impl QueueManager {
             tracing::warn!(target: "queue", "shutdown: {} attempts aborted", self.active.count());
         }
     }
+}
+
+/// Handles an error of a whole shard: temporary errors lead to another scan.
+fn handle_scan_error(shard: &mut ShardState, error: SpoolError, now: Timestamp) -> Result<(), SpoolError> {
+    if error.is_fatal() {
+        return Err(error);
+    }
+    tracing::error!(target: "queue", "reading the queue failed, retrying: {error}");
+    shard.next_scan_at = now + SPOOL_RETRY_PAUSE;
+    Ok(())
+}
+
+/// Waits for the end of the command under way; `None` without one.
+async fn wait_for_command(command: &mut Option<JoinHandle<()>>) -> Option<()> {
+    // A panic in a command ends that command only: the sender is answered by the closed channel.
+    let _ = command.as_mut()?.await;
+    Some(())
 }

@@ -215,7 +215,7 @@ impl Preparation<'_> {
         let held = if let NextState::Hold(reason) = &after { Some(reason.clone()) } else { None };
         let next = if let NextState::RetryAt(at) = after { FollowUp::DueAt(at) } else { FollowUp::Nothing };
         let settle = Settlement { unit: unit.clone(), remaining, attempts, next_state: after, generated };
-        match core.services.spool.settle(&core.lease, settle).await {
+        match core.settle(settle).await {
             Ok(_) => {
                 if let Some(reason) = held {
                     publish_held(core, message, &reason);

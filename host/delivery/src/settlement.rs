@@ -83,7 +83,7 @@ impl FinishedAttempt<'_> {
                 next_state: after,
                 generated,
             };
-            match core.services.spool.settle(&core.lease, settle).await {
+            match core.settle(settle).await {
                 Ok(unit) => {
                     self.publish_events(
                         core,

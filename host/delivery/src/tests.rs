@@ -1,4 +1,4 @@
-//! The queue manager over the real spool, with real SMTP over loopback and a server that answers by a script.
+//! Queue manager over the spool in memory, in two shards, with real SMTP over loopback and a scripted server.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -15,11 +15,9 @@ use waxwing_pipeline::{
     Binding, DnsError, EventSink, InternalMessage, MxHost, Pipeline, Placement, PreparedMessage, Submit, SubmitError, Trace,
     TraceRecord, Transport,
 };
-use waxwing_queue::{EmbeddedSpool, KEYSPACES, SpoolSettings};
 use waxwing_smtp::server::{DropAnswer, MessageAnswer, ServerAnswer, ServerQuestion, StepAnswer};
 use waxwing_smtp::{ClientSettings, ServerSession, ServerSettings};
-use waxwing_spool::{NewBody, NewMessage, Spool};
-use waxwing_store::{Store, StoreOptions};
+use waxwing_spool::{MemorySpool, MemorySpoolSettings, NewBody, NewMessage, Spool};
 use waxwing_testkit::{FakeResolver, FixedClassifier};
 use waxwing_types::{
     Address, BodyType, Clock, Envelope, ManualClock, Origin, Recipient, Reply, ReversePath, Source, Tags, Timestamp, TlsLevel,
@@ -27,6 +25,7 @@ use waxwing_types::{
 
 use super::*;
 
+mod commands;
 mod extensions;
 mod faults;
 mod hooks;
@@ -154,7 +153,7 @@ impl EventSink for EventRecorder {
 }
 
 struct DeliveryHarness {
-    spool: Arc<EmbeddedSpool>,
+    spool: Arc<MemorySpool>,
     clock: Arc<ManualClock>,
     remote: SocketAddr,
     seen: Arc<RemoteLog>,
@@ -162,12 +161,12 @@ struct DeliveryHarness {
     active: ActiveUnits,
     recorder: Arc<EventRecorder>,
     manager: tokio::task::JoinHandle<()>,
-    _dir: tempfile::TempDir,
+    handle: QueueManagerHandle,
 }
 
 /// What a test may want otherwise.
 struct HarnessOptions {
-    hint_bytes_max: u64,
+    new_units_max: usize,
     active_limit: usize,
     /// Reports that can't be made at first.
     reports_unavailable: usize,
@@ -181,7 +180,7 @@ struct HarnessOptions {
 }
 
 const DEFAULT_OPTIONS: HarnessOptions = HarnessOptions {
-    hint_bytes_max: 16 << 20,
+    new_units_max: 4_096,
     active_limit: 20_000,
     reports_unavailable: 0,
     waiting: 0,
@@ -200,15 +199,10 @@ async fn harness_with(
     words: ReplyScript,
     routes: impl FnOnce(u16) -> BTreeMap<String, Route>,
 ) -> DeliveryHarness {
-    let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::default());
     let (stop, shutdown) = Shutdown::new();
-    let store = Store::open(&dir.path().join("db"), &StoreOptions::new(&KEYSPACES)).unwrap();
-    drop(spawn("store", store.completion_dispatcher()));
-    let mut settings = SpoolSettings::new(1 << 20, clock.clone());
-    settings.queue_minfree = 0;
-    settings.new_unit_bytes_max = wishes.hint_bytes_max;
-    let spool = Arc::new(EmbeddedSpool::open(&store, &dir.path().join("bodies"), settings).await.unwrap());
+    let settings = MemorySpoolSettings { shards: 2, new_units_max: wishes.new_units_max, ..MemorySpoolSettings::default() };
+    let spool = Arc::new(MemorySpool::new(settings));
     let (remote, seen) = remote(words, clock.clone(), shutdown.clone()).await;
     let mx = |names: &[&str]| Ok(names.iter().map(|name| MxHost { preference: 10, name: (*name).to_owned() }).collect());
     let names = FakeResolver::default()
@@ -259,9 +253,9 @@ async fn harness_with(
         enqueue(&spool, clock.now(), "a@us.test", &["x@mx.example"], &format!("waiting {number}\r\n")).await;
     }
     let manager = QueueManager::new(parts).await.unwrap();
-    let active = manager.active_units();
+    let (active, handle) = (manager.active_units(), manager.handle());
     let manager = spawn("manager", async move { manager.run(shutdown).await.unwrap() });
-    DeliveryHarness { spool, clock, remote, seen, stop, active, recorder: kept, manager, _dir: dir }
+    DeliveryHarness { spool, clock, remote, seen, stop, active, recorder: kept, manager, handle }
 }
 
 fn smtp_settings(port: u16, tls: TlsLevel, connector: Option<TlsConnector>) -> SmtpSettings {
@@ -285,11 +279,11 @@ fn smtp_settings(port: u16, tls: TlsLevel, connector: Option<TlsConnector>) -> S
     }
 }
 
-async fn enqueue(spool: &EmbeddedSpool, received_at: Timestamp, sender: &str, to: &[&str], body: &str) {
+async fn enqueue(spool: &MemorySpool, received_at: Timestamp, sender: &str, to: &[&str], body: &str) {
     spool.enqueue(new_message(spool, received_at, sender, to, body)).await.unwrap();
 }
 
-fn new_message(spool: &EmbeddedSpool, received_at: Timestamp, sender: &str, to: &[&str], body: &str) -> NewMessage {
+fn new_message(spool: &MemorySpool, received_at: Timestamp, sender: &str, to: &[&str], body: &str) -> NewMessage {
     let sender = if sender.is_empty() { ReversePath::Null } else { ReversePath::Address(address(sender)) };
     NewMessage {
         id: spool.next_queue_id(received_at),

@@ -131,7 +131,7 @@ async fn what_waits_at_the_shutdown_stays_as_it_was() {
 
 #[tokio::test]
 async fn a_unit_whose_hint_was_dropped_is_found_though_it_is_older_than_what_was_scanned() {
-    let house = harness_with(HarnessOptions { hint_bytes_max: 0, ..DEFAULT_OPTIONS }, |_| None, by_mx).await;
+    let house = harness_with(HarnessOptions { new_units_max: 0, ..DEFAULT_OPTIONS }, |_| None, by_mx).await;
     let early = house.clock.now();
     house.clock.advance(Duration::from_secs(10));
     house.send("a@us.test", &["x@mx.example"], "1\r\n").await;
