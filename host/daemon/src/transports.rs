@@ -55,7 +55,7 @@ pub(crate) fn build_routing(config: &Config, services: &TransportServices<'_>) -
     let router = || Router::new(Arc::clone(services.accounts) as _, config.transports.clone());
     let network = network.into_iter().map(|t| (t.name().to_owned(), t)).collect();
     let routing = RoutingConfig {
-        settings: delivery_settings(config),
+        settings: DeliverySettings::from_config(config),
         router: router(),
         transports: transports.into_iter().map(|t| (t.name().to_owned(), t)).collect::<HashMap<_, _>>(),
     };
@@ -74,21 +74,6 @@ pub(crate) async fn build_queue_manager(services: QueueManagerServices) -> anyho
         clock: services.clock,
     };
     Ok(QueueManager::new(parts).await?)
-}
-
-fn delivery_settings(config: &Config) -> DeliverySettings {
-    DeliverySettings {
-        myhostname: config.general.myhostname.clone(),
-        qmgr_message_active_limit: config.queue.qmgr_message_active_limit,
-        minimal_backoff_time: config.queue.minimal_backoff_time,
-        maximal_backoff_time: config.queue.maximal_backoff_time,
-        maximal_queue_lifetime: config.queue.maximal_queue_lifetime,
-        bounce_queue_lifetime: config.queue.bounce_queue_lifetime,
-        bounce_size_limit: usize::try_from(config.queue.bounce_size_limit).unwrap_or(usize::MAX),
-        delay_warning_time: config.queue.delay_warning_time,
-        scan_refusal: config.queue.scan_refusal,
-        ..DeliverySettings::default()
-    }
 }
 
 /// Builds the transports without a network connection, and those of plugins.

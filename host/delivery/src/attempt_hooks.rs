@@ -108,7 +108,7 @@ impl AttemptHooks {
             let mut not_before = None;
             if class == ReplyClass::DestinationDead {
                 let now = core.services.clock.now();
-                let until = now + core.routing().settings.minimal_backoff_time;
+                let until = now + core.routing().settings.queue.minimal_backoff_time;
                 core.dead_destinations.suspend(hop, now, until, &format!("{code} {}", status.text));
                 not_before = Some(until);
             }

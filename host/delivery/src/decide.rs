@@ -54,14 +54,15 @@ pub(crate) struct AttemptResult<'a> {
 impl AttemptResult<'_> {
     /// Returns true for messages older than their queue lifetime.
     pub(crate) fn is_expired(&self, settings: &DeliverySettings) -> bool {
-        let lifetime = if self.null_sender { settings.bounce_queue_lifetime } else { settings.maximal_queue_lifetime };
+        let lifetime =
+            if self.null_sender { settings.queue.bounce_queue_lifetime } else { settings.queue.maximal_queue_lifetime };
         self.now.since(self.received_at) >= lifetime
     }
 
     /// Retry time of recipients deferred by the attempt.
     fn next_retry_at(&self, settings: &DeliverySettings) -> Timestamp {
         let pause = match self.retry_decision {
-            NextTry::After(time) => (*time).clamp(RETRY_PAUSE_MIN, settings.maximal_queue_lifetime.max(RETRY_PAUSE_MIN)),
+            NextTry::After(time) => (*time).clamp(RETRY_PAUSE_MIN, settings.queue.maximal_queue_lifetime.max(RETRY_PAUSE_MIN)),
             NextTry::AsPlanned | NextTry::GiveUp => settings.backoff(self.now.since(self.received_at)),
         };
         self.now + pause
@@ -193,7 +194,7 @@ mod tests {
             hold: None,
             ..ended(&unit, dispositions, others_open, now)
         };
-        decide_unit(&ended, &DeliverySettings::default())
+        decide_unit(&ended, &DeliverySettings::new("us.test", waxwing_config::QueueConfig::default()))
     }
 
     fn ended<'a>(unit: &'a Unit, dispositions: &'a [(u32, Disposition)], others_open: bool, now: Timestamp) -> AttemptResult<'a> {
@@ -242,7 +243,7 @@ mod tests {
     fn the_last_attempt_of_a_unit_keeps_what_the_others_asked_for() {
         let (unit, now) = (unit(), Timestamp::from_millis(11_000));
         let late = Timestamp::from_millis(9_000_000);
-        let settings = DeliverySettings::default();
+        let settings = DeliverySettings::new("us.test", waxwing_config::QueueConfig::default());
         let first = decide_unit(&ended(&unit, &[(0, deferred(Some(late)))], true, now), &settings);
         assert_eq!((first.next_state, first.retry_at), (NextState::RetryAt(unit.next_at), Some(late)));
         let rest = [(1, Disposition::Delivered(status(2))), (2, deferred(None))];
@@ -256,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_late_message_is_warned_of_once_and_not_early() {
-        let settings = DeliverySettings::default();
+        let settings = DeliverySettings::new("us.test", waxwing_config::QueueConfig::default());
         let received = Timestamp::from_millis(1_000);
         let at = received + Duration::from_secs(4 * 3_600);
         let mut unit = Unit { next_at: received, ..unit() };
@@ -282,7 +283,7 @@ mod tests {
     fn a_plugin_may_set_the_pause_or_give_up() {
         let (unit, now) = (unit(), Timestamp::from_millis(11_000));
         let all: Vec<_> = (0..3).map(|index| (index, deferred(None))).collect();
-        let settings = DeliverySettings::default();
+        let settings = DeliverySettings::new("us.test", waxwing_config::QueueConfig::default());
         let with =
             |retry: NextTry| decide_unit(&AttemptResult { retry_decision: &retry, ..ended(&unit, &all, false, now) }, &settings);
         assert_eq!(with(NextTry::After(Duration::from_secs(7))).next_state, NextState::RetryAt(now + Duration::from_secs(7)));

@@ -195,10 +195,10 @@ async fn run_on_dsn(
 
 /// Body of the message, if within `bounce_size_limit`.
 async fn returned_body(core: &DeliveryContext, message: &Message) -> Option<Bytes> {
-    let limit = core.routing().settings.bounce_size_limit;
-    if message.size() > limit as u64 {
+    let limit = core.routing().settings.queue.bounce_size_limit;
+    if message.size() > limit {
         return None;
     }
-    let body = message.body.read(0, limit).await.ok()?;
+    let body = message.body.read(0, usize::try_from(limit).unwrap_or(usize::MAX)).await.ok()?;
     (body.len() as u64 == message.body.size()).then_some(body)
 }

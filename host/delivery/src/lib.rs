@@ -34,7 +34,7 @@ pub use context::{ActiveUnits, DeliveryServices};
 pub use manager::QueueManager;
 pub use router::{ERROR_TRANSPORT, Router};
 pub use routing::{CurrentRouting, RoutingConfig};
-pub use settings::{DeliverySettings, ScanRejectAction};
+pub use settings::DeliverySettings;
 pub use smtp::{Prober, SmtpSettings, SmtpTransport, TlsPolicy};
 pub use transport::{DiscardTransport, ErrorTransport, MaildirTransport, PluginTransport};
 

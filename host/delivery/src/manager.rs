@@ -126,7 +126,7 @@ impl QueueManager {
 
     fn handle_finished(&mut self, done: &UnitFinished) {
         self.active.remove(done.key);
-        let pause = self.context.routing().settings.minimal_backoff_time;
+        let pause = self.context.routing().settings.queue.minimal_backoff_time;
         let now = self.context.services.clock.now();
         let Some(shard) = self.shard_of_message(done.key.0) else { return };
         match done.next {
@@ -154,18 +154,18 @@ impl QueueManager {
     }
 
     fn has_capacity(&self) -> bool {
-        self.active.count() < self.context.routing().settings.qmgr_message_active_limit
+        self.active.count() < self.context.routing().settings.queue.qmgr_message_active_limit
     }
 
     /// Number of units a scan may activate.
     fn scan_capacity(&self) -> usize {
-        let limit = self.context.routing().settings.qmgr_message_active_limit;
+        let limit = self.context.routing().settings.queue.qmgr_message_active_limit;
         (limit - limit / NEW_UNIT_SHARE).saturating_sub(self.active.count())
     }
 
     /// Smallest capacity worth a scan.
     fn scan_capacity_min(&self) -> usize {
-        SCAN_UNITS_MAX.min(self.context.routing().settings.qmgr_message_active_limit / 2).max(1)
+        SCAN_UNITS_MAX.min(self.context.routing().settings.queue.qmgr_message_active_limit / 2).max(1)
     }
 
     /// Starts units announced during a scan, at most as many as a scan reads.
@@ -246,7 +246,7 @@ impl QueueManager {
             Err(error) if error.is_fatal() => Err(error),
             Err(error) => {
                 tracing::error!(target: "queue", "{}: reading the message failed, retrying later: {error}", key.id);
-                shard.schedule_rescan(key, now + self.context.routing().settings.minimal_backoff_time);
+                shard.schedule_rescan(key, now + self.context.routing().settings.queue.minimal_backoff_time);
                 Ok(())
             }
             Ok(()) => Ok(()),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use waxwing_config::ScanRejectAction;
 use waxwing_net::spawn;
 use waxwing_pipeline::{Context, Event, Hook, HookSession, TraceEntry, TraceRecord};
 use waxwing_spool::{NextState, Settlement, Unit, UnitRecipient};
@@ -13,7 +14,7 @@ use crate::context::{DeliveryContext, FollowUp, UnitFinished};
 use crate::corrupt::move_to_corrupt_and_notify;
 use crate::router::ERROR_TRANSPORT;
 use crate::settlement::publish_held;
-use crate::{ScanRejectAction, submissions};
+use crate::submissions;
 
 /// Returns true if hooks must run before the attempts of the unit.
 pub(crate) fn needs_hooks(core: &DeliveryContext, unit: &Unit) -> bool {
@@ -148,7 +149,8 @@ impl Preparation<'_> {
                 let routing = self.delivery.routing();
                 let settings = &routing.settings;
                 let is_report = self.message.envelope.sender == ReversePath::Null;
-                let lifetime = if is_report { settings.bounce_queue_lifetime } else { settings.maximal_queue_lifetime };
+                let lifetime =
+                    if is_report { settings.queue.bounce_queue_lifetime } else { settings.queue.maximal_queue_lifetime };
                 let age = self.delivery.services.clock.now().since(self.message.envelope.origin.received_at);
                 Some(match age >= lifetime {
                     true => SkipReason::Hold(format!("not scanned within the queue lifetime: {reply}")),
@@ -160,7 +162,7 @@ impl Preparation<'_> {
 
     /// Applies `scan_refusal`. The sender is unauthenticated, perhaps forged, and gets no DSN.
     fn apply_scan_refusal(&self, why: String) -> SkipReason {
-        match self.delivery.routing().settings.scan_refusal {
+        match self.delivery.routing().settings.queue.scan_refusal {
             ScanRejectAction::Hold => SkipReason::Hold(format!("refused by on-scan: {why}")),
             ScanRejectAction::Discard => SkipReason::Discard(why),
         }
@@ -200,7 +202,7 @@ impl Preparation<'_> {
         let tried = unit.attempts.max(1);
         let (result, after, attempts, remaining) = match reason {
             SkipReason::Retry(status) => {
-                let at = core.services.clock.now() + core.routing().settings.minimal_backoff_time;
+                let at = core.services.clock.now() + core.routing().settings.queue.minimal_backoff_time;
                 let result = format!("scan deferred: {}", status.text);
                 let waiting = |r: UnitRecipient| UnitRecipient { last_status: Some(status.clone()), ..r };
                 (result, NextState::RetryAt(at), unit.attempts, remaining.into_iter().map(waiting).collect())

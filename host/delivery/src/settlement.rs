@@ -176,7 +176,9 @@ impl FinishedAttempt<'_> {
                 }
             }
         }
-        for (kind, list) in self.informational_dsns(message, &consequence, ended.received_at + settings.maximal_queue_lifetime) {
+        for (kind, list) in
+            self.informational_dsns(message, &consequence, ended.received_at + settings.queue.maximal_queue_lifetime)
+        {
             match dsn::build_dsn(core, message, kind, &list).await {
                 Ok(result) => dsns.merge(result),
                 // Deliveries stand and deferred recipients are retried: an informational DSN may be lost.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::net::TcpListener;
-use waxwing_config::{Route, SmtpConfig};
+use waxwing_config::{QueueConfig, Route, ScanRejectAction, SmtpConfig};
 use waxwing_net::{SessionHandler, Shutdown, ShutdownTrigger, TlsConnector, TlsMode, drive, spawn};
 use waxwing_pipeline::{
     Binding, DnsError, EventSink, InternalMessage, MxHost, Pipeline, Placement, PreparedMessage, Submit, SubmitError, Trace,
@@ -230,13 +230,13 @@ async fn harness_with(
         default_transport: Route::for_transport("smtp"),
     };
     let kept = Arc::new(EventRecorder::default());
+    let queue = QueueConfig {
+        qmgr_message_active_limit: wishes.active_limit,
+        scan_refusal: wishes.scan_refusal,
+        ..QueueConfig::default()
+    };
     let ways = RoutingConfig {
-        settings: DeliverySettings {
-            myhostname: "us.test".into(),
-            qmgr_message_active_limit: wishes.active_limit,
-            scan_refusal: wishes.scan_refusal,
-            ..DeliverySettings::default()
-        },
+        settings: DeliverySettings::new("us.test", queue),
         router: Router::new(Arc::new(FixedClassifier::REMOTE), routes),
         transports: transports.into_iter().map(|t| (t.name().to_owned(), t)).collect(),
     };
