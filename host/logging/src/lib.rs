@@ -230,7 +230,7 @@ mod tests {
         assert_eq!(
             text,
             "2027-01-15T08:00:00.000Z info delivery: queued 5 to=<a@b> delay=1.5 note=\"two words\" status=sent\n\
-             2027-01-15T08:00:00.000Z warn log: code=4\n"
+             2027-01-15T08:00:00.000Z warn logging: code=4\n"
         );
     }
 
