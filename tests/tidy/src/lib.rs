@@ -1,6 +1,6 @@
 //! The rules of this source tree, as functions that list what breaks them.
 //!
-//! Owns: layers, crate headers, limits of size, names and documentation comments, dependencies that are declared and
+//! Owns: layers, crate headers, circles of imports, limits of size, names and documentation comments, dependencies that are declared and
 //! not used, paths named in pages, frozen folders.
 //! Uses: `cargo metadata` and `git ls-files`, nothing of ours.
 //! Used by: `cargo test -p waxwing-tidy`, which the static stage of `cargo ci` runs.
@@ -8,9 +8,11 @@
 //! Start reading at: `tests/tree.rs`, one test for each rule; each module's own tests show it failing on bad input.
 #![forbid(unsafe_code)]
 
+pub mod circles;
 pub mod dependencies;
 pub mod frozen;
 pub mod headers;
+pub mod imports;
 pub mod layers;
 pub mod mask;
 pub mod metadata;

@@ -1,12 +1,13 @@
 //! One test for each rule, over the tree as it is.
 use std::collections::BTreeMap;
 
+use waxwing_tidy::circles::CrateModules;
 use waxwing_tidy::headers::Edges;
 use waxwing_tidy::metadata::Metadata;
 use waxwing_tidy::names::{BannedWords, PublicTypes};
 use waxwing_tidy::size::Oversize;
 use waxwing_tidy::{
-    Finding, assert_none, dependencies, frozen, headers, layers, names, pages, prose, roots, size, sources, tree, words,
+    Finding, assert_none, circles, dependencies, frozen, headers, layers, names, pages, prose, roots, size, sources, tree, words,
 };
 
 type Rule = fn(&str, &str) -> Vec<Finding>;
@@ -123,6 +124,25 @@ fn public_type_names_are_unique() {
     }
     let allowed = names::read_list(&read("tests/tidy/shared-types.txt").unwrap()).unwrap();
     assert_none("type names", &names::shared_type_names(&types, &allowed));
+}
+
+#[test]
+fn files_import_in_one_direction() {
+    let root = tree::root();
+    let allowed = circles::read_allowed(&read("tests/tidy/circles.txt").unwrap()).unwrap();
+    let mut crates: BTreeMap<String, BTreeMap<String, String>> =
+        allowed.iter().map(|(folder, _)| (folder.clone(), BTreeMap::new())).collect();
+    for path in tree::files(&root).into_iter().filter(|path| path.starts_with("host/") && sources::is_product(path)) {
+        if let Some((folder, file)) = path.split_once("/src/") {
+            let source = tree::text(&root, &path).unwrap_or_default();
+            crates.entry(folder.to_owned()).or_default().insert(file.to_owned(), source);
+        }
+    }
+    let findings = crates.iter().flat_map(|(folder, files)| {
+        let modules = CrateModules::parse(files.iter().map(|(file, source)| (file.as_str(), source.as_str())));
+        circles::against_allowed(folder, &modules, &allowed)
+    });
+    assert_none("circles of imports", &findings.collect::<Vec<_>>());
 }
 
 #[test]
