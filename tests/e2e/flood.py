@@ -138,7 +138,7 @@ class Flood(unittest.TestCase):
         server = self.server("line")
         transaction_ms(server)
         line = server.wait_for_log(DISCONNECT + ".*messages=1")[0]
-        for part in ["[127.0.0.1]:", "listener=smtp", "helo=client.example.test", "tls=-", "user=-", "messages=1",
+        for part in ["[127.0.0.1]:", "listener=smtp", "helo=client.example.test", "tls=-", "sasl_username=-", "messages=1",
                      "recipients=1", "refused=0", "octets_in=", "octets_out=", "seconds=", "limit=-", "last_refusal=-"]:
             self.assertIn(part, line)
 

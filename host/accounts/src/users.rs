@@ -208,7 +208,7 @@ fn parse_records(texts: &[String]) -> Vec<StoredPassword> {
 fn parse_content(path: &str, text: &str, plain: bool) -> UserFileContent {
     let mut users = HashMap::new();
     for problem in parse_users(text, plain, &mut users) {
-        tracing::warn!(path, problem, "invalid line of the user file skipped");
+        tracing::warn!(file = path, error = problem, "invalid line of the user file skipped");
     }
     let has_keys = |records: &Vec<StoredPassword>| records.iter().any(|record| matches!(record, StoredPassword::Scram(_)));
     let keys = users.values().all(has_keys);

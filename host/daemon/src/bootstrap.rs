@@ -206,7 +206,7 @@ async fn sweep_traces(traces: Arc<TraceStore>, clock: Arc<dyn Clock>, mut shutdo
             () = shutdown.wait() => return,
         }
         match traces.sweep(clock.now()).await {
-            Ok(swept) if swept.records > 0 => tracing::debug!(swept.records, swept.bytes, "old traces removed"),
+            Ok(swept) if swept.records > 0 => tracing::debug!(records = swept.records, bytes = swept.bytes, "old traces removed"),
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "old traces could not be removed"),
         }

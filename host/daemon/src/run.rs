@@ -252,7 +252,7 @@ async fn main_task(
     let RunningServer { store, listeners, queue_manager: mut manager, reloader } = bootstrap::start(parts).await?;
     for port in &ports {
         tracing::info!(
-            name = port.listen.name,
+            listener = port.listen.name,
             kind = crate::listeners::mail_source(port.listen.kind).as_str(),
             "listening on {}",
             port.address

@@ -96,7 +96,7 @@ impl Drop for UnreferencedFile {
         let (files, name) = (self.files.clone(), body_file_name(self.id, self.suffix));
         let remove = move || {
             if let Err(error) = files.remove(&name) {
-                tracing::warn!(%name, %error, "an unused body file stays until the next start");
+                tracing::warn!(file = %name, %error, "an unused body file stays until the next start");
             }
         };
         match tokio::runtime::Handle::try_current() {

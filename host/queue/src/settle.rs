@@ -123,7 +123,7 @@ impl SpoolInner {
             removed.map_err(|error| (name, error))
         };
         if let Ok(Err((name, error))) = self.bodies.blocking.run(unlink).await {
-            tracing::warn!(%name, %error, "a body file stays until the next start");
+            tracing::warn!(file = %name, %error, "a body file stays until the next start");
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod frozen;
 pub mod headers;
 pub mod imports;
 pub mod layers;
+pub mod log_fields;
 pub mod mask;
 pub mod metadata;
 pub mod names;

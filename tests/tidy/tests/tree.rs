@@ -3,11 +3,13 @@ use std::collections::BTreeMap;
 
 use waxwing_tidy::circles::CrateModules;
 use waxwing_tidy::headers::Edges;
+use waxwing_tidy::log_fields::LogFields;
 use waxwing_tidy::metadata::Metadata;
 use waxwing_tidy::names::{BannedWords, PublicTypes};
 use waxwing_tidy::size::Oversize;
 use waxwing_tidy::{
-    Finding, assert_none, circles, dependencies, frozen, headers, layers, names, pages, prose, roots, size, sources, tree, words,
+    Finding, assert_none, circles, dependencies, frozen, headers, layers, log_fields, names, pages, prose, roots, size, sources,
+    tree, words,
 };
 
 type Rule = fn(&str, &str) -> Vec<Finding>;
@@ -218,4 +220,17 @@ fn declared_dependencies_are_used() {
 #[test]
 fn each_crate_has_one_test_binary() {
     assert_none("test binaries", &sources::several_test_binaries(&tree::files(&tree::root())));
+}
+
+#[test]
+fn log_fields_are_listed_on_their_page() {
+    const PAGE: &str = "docs/logging.md";
+    let root = tree::root();
+    let mut fields = LogFields::new();
+    for path in tree::files(&root).into_iter().filter(|path| path.starts_with("host/") && sources::is_product(path)) {
+        if let Some(text) = tree::text(&root, &path) {
+            log_fields::collect_log_fields(&mut fields, &path, &text);
+        }
+    }
+    assert_none("log fields", &log_fields::compare_with_page(&fields, PAGE, &read(PAGE).unwrap()));
 }

@@ -164,10 +164,10 @@ pub(super) fn log_change(change: &PluginChange) {
     let PluginChange { name, change: what, before, version, note } = change;
     let note = note.as_deref().unwrap_or_default();
     match what.as_str() {
-        "unchanged" => tracing::debug!(target: "plugins", name, version, "unchanged"),
+        "unchanged" => tracing::debug!(target: "plugins", plugin = name, version, "unchanged"),
         "failed" => {
-            tracing::error!(target: "plugins", name, version, error = note, "not reloaded: the version before stays in service")
+            tracing::error!(target: "plugins", plugin = name, version, error = note, "not reloaded: the version before stays in service")
         }
-        what => tracing::info!(target: "plugins", name, version, before, note, "{what}"),
+        what => tracing::info!(target: "plugins", plugin = name, version, before, note, "{what}"),
     }
 }

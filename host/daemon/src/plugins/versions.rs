@@ -85,7 +85,7 @@ impl PluginVersions {
         let binding = Binding::initial(&plugin.name, loaded, binding_settings(plugin), loader.clock.now());
         let hooks: Vec<&str> = binding.plugin.exports().iter().map(|hook| hook.as_str()).collect();
         let micros = loader.clock.monotonic().since(began).as_micros();
-        tracing::info!(name = plugin.name, version = %binding.version, hooks = %hooks.join(","), micros, "plugin loaded");
+        tracing::info!(plugin = plugin.name, version = %binding.version, hooks = %hooks.join(","), micros, "plugin loaded");
         let mut slot = Self {
             plugin: Arc::new(plugin.clone()),
             current: LoadedVersion { binding, number: 1, hash },
@@ -100,7 +100,7 @@ impl PluginVersions {
             let (source, watched) = read_watched(loader, plugin, canary.file.clone()).await?;
             slot.canary_file = Some(watched);
             let version = slot.load_next(loader, Track::Canary, source).await?;
-            tracing::info!(name = plugin.name, version = %version.binding.version, percent = canary.percent, "canary loaded");
+            tracing::info!(plugin = plugin.name, version = %version.binding.version, percent = canary.percent, "canary loaded");
             slot.canary = Some(version);
         }
         Ok(slot)

@@ -111,7 +111,7 @@ impl SessionLog {
             listener = &*self.listener,
             helo = or_none(&self.helo),
             tls = or_none(&self.tls),
-            user = or_none(&self.identity.user),
+            sasl_username = or_none(&self.identity.user),
             messages = self.messages,
             recipients = self.recipients,
             refused = self.refused,
