@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use waxwing_message::HeaderBlock;
 use waxwing_pipeline::{
     Context, ContextRecipient, DeferralInfo, Event, Hook, HookSession, NextTry, Pipeline, RecipientFate, RecipientOutcome,
     ReplyClass, SessionClient, Submission, TraceEntry,
@@ -10,7 +11,6 @@ use waxwing_pipeline::{
 use waxwing_types::{Attempt, Disposition, EnhancedCode, Message, NextHop, Reply, Status, Verdict};
 
 use crate::context::DeliveryContext;
-use crate::parse_header;
 
 /// Builds the hook context of a queued message for some of its recipients.
 pub(crate) fn hook_context(pipeline: &Pipeline, message: &Message, recipients: &[u32]) -> Context {
@@ -22,7 +22,7 @@ pub(crate) fn hook_context(pipeline: &Pipeline, message: &Message, recipients: &
     context.helo = origin.helo.as_deref().map(Into::into);
     context.user = origin.user.as_ref().map(|user| Arc::new((user.clone(), String::new())));
     context.sender = Some(Arc::new(envelope.sender.clone()));
-    context.header = Some(Arc::new(parse_header(message)));
+    context.header = Some(Arc::new(HeaderBlock::split(message.header.clone()).0));
     context.body = Some(Arc::clone(&message.body));
     context.tags = Arc::clone(&message.tags);
     let recipient = |index: &u32| {

@@ -1,17 +1,14 @@
 //! DSNs to the sender about failed, delayed or delivered recipients (RFC 3461 §6, RFC 3464).
 
-use std::sync::Arc;
-
 use bytes::Bytes;
+use waxwing_generated::{OnDsnResult, prepare_dsn, run_on_dsn, store_prepared};
 use waxwing_message::{DsnAction, DsnBuilder, DsnRecipient};
-use waxwing_pipeline::{Hook, InternalMessage, PreparedMessage, Submission, SubmitError, TraceEntry};
+use waxwing_pipeline::{Hook, PreparedMessage, Submission, SubmitError, TraceEntry};
 use waxwing_spool::NewMessage;
-use waxwing_types::{DsnReturn, MemoryBody, Message, Notify, Recipient, ReversePath, Status, Timestamp};
+use waxwing_types::{DsnReturn, Message, Notify, Recipient, ReversePath, Status, Timestamp};
 
 use crate::DeliverySettings;
-use crate::attempt_hooks::hook_context;
 use crate::context::DeliveryContext;
-use crate::submissions::{inherited_tags, into_new_message};
 
 /// The DSN cannot be built now, with the reason; recipients must not be failed yet.
 pub(crate) struct DsnDeferred(pub(crate) String);
@@ -117,7 +114,7 @@ pub(crate) async fn build_dsn(
     let ret = if full_body { message.envelope.ret } else { Some(DsnReturn::Headers) };
     let body = if ret == Some(DsnReturn::Headers) { None } else { returned_body(core, message).await };
     let routing = core.routing();
-    let dsn = DsnBuilder {
+    let builder = DsnBuilder {
         reporting_mta: &routing.settings.myhostname,
         recipient: sender,
         dsn_queue_id: id,
@@ -130,18 +127,17 @@ pub(crate) async fn build_dsn(
         smtputf8: message.envelope.smtputf8,
         header: &message.header,
         body: body.as_deref(),
-    }
-    .build();
-    let envelope = dsn.envelope(sender.clone(), message.envelope.require_tls, now);
-    let mail = InternalMessage { id, envelope, content: dsn.content, cause: Some(message.id), tags: inherited_tags(message) };
-    match core.services.submit.prepare(mail).await {
+    };
+    match prepare_dsn(&*core.services.submit, &builder, message.envelope.require_tls, &message.tags).await {
         Ok(prepared) => {
-            let (prepared, mut result) = run_on_dsn(core, prepared, kind).await;
-            let Some(prepared) = prepared else {
+            let OnDsnResult { dsn, submissions, trace } = call_on_dsn(core, prepared, kind).await;
+            let mut result = DsnResult { messages: Vec::new(), submissions, trace };
+            let Some(dsn) = dsn else {
                 tracing::info!(target: "bounce", "{}: a plugin suppressed the sender's notification", message.id);
                 return Ok(result);
             };
-            result.messages.push(into_new_message(core, prepared).await.map_err(|error| DsnDeferred(error.to_string()))?);
+            let stored = store_prepared(&*core.services.spool, dsn).await;
+            result.messages.push(stored.map_err(|error| DsnDeferred(error.to_string()))?);
             let subject = match kind {
                 DsnKind::Failure => "non-delivery",
                 DsnKind::Delay { .. } => "delay",
@@ -158,39 +154,17 @@ pub(crate) async fn build_dsn(
     }
 }
 
-/// Runs on-dsn: returns the DSN as edited, or none if suppressed.
-async fn run_on_dsn(
-    core: &DeliveryContext,
-    mut prepared: PreparedMessage,
-    kind: DsnKind,
-) -> (Option<PreparedMessage>, DsnResult) {
+/// Runs on-dsn within the limit on concurrent plugin calls.
+async fn call_on_dsn(core: &DeliveryContext, prepared: PreparedMessage, kind: DsnKind) -> OnDsnResult {
     let pipeline = &core.services.pipeline;
-    let mut chain = pipeline.open_session();
-    if !chain.has_hook(Hook::OnDsn) {
-        return (Some(prepared), DsnResult::default());
-    }
-    let dsn = Message {
-        id: prepared.id,
-        envelope: Arc::new(prepared.envelope.clone()),
-        header: prepared.header.clone(),
-        body: Arc::new(MemoryBody::new(prepared.body.clone())),
-        tags: Arc::new(prepared.tags.clone()),
+    let permit = match pipeline.has_hook(Hook::OnDsn) {
+        // The semaphore is never closed.
+        true => core.plugin_limits.calls.acquire().await.ok(),
+        false => None,
     };
-    let all_recipients: Vec<u32> = (0..).take(dsn.envelope.recipients.len()).collect();
-    let mut context = hook_context(pipeline, &dsn, &all_recipients);
-    let before = context.header.clone();
-    // The semaphore is never closed.
-    let permit = core.plugin_limits.calls.acquire().await;
-    let keep = pipeline.should_send_dsn(&mut chain, &mut context, kind.as_str()).await;
-    chain.release();
+    let result = run_on_dsn(pipeline, prepared, kind.as_str()).await;
     drop(permit);
-    if let (Some(before), Some(after)) = (&before, &context.header)
-        && !Arc::ptr_eq(before, after)
-    {
-        prepared.header = after.to_bytes(prepared.body.is_empty());
-    }
-    let result = DsnResult { messages: Vec::new(), submissions: context.submissions.as_ref().clone(), trace: chain.trace };
-    (keep.then_some(prepared), result)
+    result
 }
 
 /// Body of the message, if within `bounce_size_limit`.

@@ -2,7 +2,7 @@
 //!
 //! Owns: routing, attempts, retries, DSNs, and the plugin hooks about them; the native transports (SMTP, Maildir, discard, error) and the
 //! plugin transport.
-//! Uses: mailbox, message, net, pipeline, smtp, config, spool, types.
+//! Uses: generated, mailbox, message, net, pipeline, smtp, config, spool, types.
 //! Used by: daemon.
 //! Never: WebAssembly, a listening socket, a write to the spool except by settlement.
 //! Start reading at: [`QueueManager::run`], then `prepare.rs`, `attempt.rs` and `settlement.rs`.
@@ -37,19 +37,6 @@ pub use routing::{CurrentRouting, RoutingConfig};
 pub use settings::DeliverySettings;
 pub use smtp::{Prober, SmtpSettings, SmtpTransport, TlsPolicy};
 pub use transport::{DiscardTransport, ErrorTransport, MaildirTransport, PluginTransport};
-
-use waxwing_message::{HeaderBlock, HeaderSplit, HeaderSplitter};
-use waxwing_types::Message;
-
-/// Parses the stored header block of a message.
-pub(crate) fn parse_header(message: &Message) -> HeaderBlock {
-    let mut splitter = HeaderSplitter::new(message.header.len());
-    match splitter.push(message.header.clone()) {
-        Ok(HeaderSplit::Complete(head, _)) => head,
-        Ok(HeaderSplit::Incomplete) => splitter.finish().0,
-        Err(_) => HeaderBlock::default(),
-    }
-}
 
 #[cfg(test)]
 mod tests;

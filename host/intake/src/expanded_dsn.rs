@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use waxwing_generated::{prepare_dsn, run_on_dsn};
 use waxwing_message::{DsnAction, DsnBuilder, DsnRecipient};
-use waxwing_pipeline::{Context, Hook, InternalMessage, PreparedMessage, SUBMITTED_BY_TAG, Submit, SubmitError};
-use waxwing_types::{DsnReturn, EnhancedCode, MemoryBody, Notify, Recipient, ReversePath, Source, Status};
+use waxwing_pipeline::{PreparedMessage, SubmitError};
+use waxwing_types::{DsnReturn, EnhancedCode, Notify, Recipient, ReversePath, Status};
 
 use crate::Intake;
 use crate::transaction::MailTransaction;
@@ -44,7 +45,7 @@ impl Intake {
         let id = services.spool.next_queue_id(now);
         let options = &transaction.options;
         let head = transaction.context.header.as_ref().map(|head| head.to_bytes(true)).unwrap_or_default();
-        let dsn = DsnBuilder {
+        let builder = DsnBuilder {
             reporting_mta: &services.settings.myhostname,
             recipient: sender,
             dsn_queue_id: id,
@@ -58,15 +59,10 @@ impl Intake {
             smtputf8: options.smtputf8,
             header: &head,
             body: None,
-        }
-        .build();
-        let envelope = dsn.envelope(sender.clone(), options.require_tls, now);
-        let authors =
-            transaction.context.tags.get(SUBMITTED_BY_TAG).map(|authors| (SUBMITTED_BY_TAG.to_owned(), authors.clone()));
-        let (cause, tags) = (Some(transaction.id), authors.into_iter().collect());
-        let result = self.prepare(InternalMessage { id, envelope, content: dsn.content, cause, tags }).await;
+        };
+        let result = prepare_dsn(self, &builder, options.require_tls, &transaction.context.tags).await;
         let prepared = match result {
-            Ok(prepared) => self.run_on_dsn(prepared).await,
+            Ok(prepared) => run_on_dsn(&services.pipeline, prepared, "success").await.dsn,
             Err(error @ SubmitError::Temporary(_)) => return Err(error),
             Err(SubmitError::Refused(why) | SubmitError::Discarded(why)) => {
                 tracing::error!(target: "intake", "{}: expanded DSN not sent: {why}", transaction.id);
@@ -77,31 +73,5 @@ impl Intake {
             tracing::info!(target: "intake", "{}: sender delivery status notification: {id}", transaction.id);
         }
         Ok(prepared)
-    }
-
-    /// Runs `on-dsn` on the DSN; `None` if a plugin suppresses the DSN.
-    async fn run_on_dsn(&self, mut prepared: PreparedMessage) -> Option<PreparedMessage> {
-        let pipeline = &self.services.pipeline;
-        let mut hooks = pipeline.open_session();
-        if !hooks.has_hook(Hook::OnDsn) {
-            return Some(prepared);
-        }
-        let mut context = Context::new(Source::Dsn, None);
-        context.id = Some(prepared.id);
-        context.sender = Some(Arc::new(prepared.envelope.sender.clone()));
-        context.tags = Arc::new(prepared.tags.clone());
-        let (head, _) = crate::submit::split_message(prepared.header.clone());
-        let before = Arc::new(head);
-        context.header = Some(Arc::clone(&before));
-        context.body = Some(Arc::new(MemoryBody::new(prepared.body.clone())));
-        for recipient in &prepared.envelope.recipients {
-            let class = pipeline.class_of(&recipient.address);
-            context.push_recipient(recipient.clone(), class, Vec::new());
-        }
-        let is_sent = pipeline.should_send_dsn(&mut hooks, &mut context, "success").await;
-        if let Some(after) = context.header.filter(|after| !Arc::ptr_eq(&before, after)) {
-            prepared.header = after.to_bytes(prepared.body.is_empty());
-        }
-        is_sent.then_some(prepared)
     }
 }

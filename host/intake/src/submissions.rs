@@ -1,7 +1,8 @@
 //! Messages submitted by plugins. Each submission passes the same hooks as received mail and is committed in the same batch as the
 //! message under which a plugin submitted the mail.
 
-use waxwing_pipeline::{Context, PreparedMessage, SUBMISSIONS_MAX, Submission, Submit, SubmitError, TraceEntry};
+use waxwing_generated::{SubmissionBatch, SubmissionCause, prepare_submission, store_prepared};
+use waxwing_pipeline::{Context, PreparedMessage, Submission, SubmitError, TraceEntry};
 use waxwing_spool::{NewMessage, SpoolError};
 use waxwing_types::Reply;
 
@@ -18,12 +19,14 @@ impl Intake {
     ) -> Result<Vec<PreparedMessage>, SubmitError> {
         let submissions = std::mem::take(&mut transaction.context.submissions);
         let mut prepared = Vec::with_capacity(submissions.len());
-        for (number, submission) in submissions.iter().enumerate() {
-            let result = match number < SUBMISSIONS_MAX {
-                true => self.prepare_one(&transaction.context, submission).await,
-                false => Err(SubmitError::Refused(format!("more than {SUBMISSIONS_MAX} submissions for a message"))),
-            };
-            match result {
+        let batch = SubmissionBatch {
+            submit: self,
+            clock: &*self.services.clock,
+            cause: cause_of(&transaction.context),
+            scope: "for a message",
+        };
+        for (position, submission) in submissions.iter().enumerate() {
+            match batch.prepare(position, submission).await.map_err(SubmitError::from) {
                 Ok(one) => prepared.push(one),
                 Err(error @ SubmitError::Temporary(_)) => return Err(error),
                 Err(error) => {
@@ -38,16 +41,11 @@ impl Intake {
         Ok(prepared)
     }
 
-    async fn prepare_one(&self, cause: &Context, submission: &Submission) -> Result<PreparedMessage, SubmitError> {
-        let mail = submission.to_internal_message(&cause.tags, cause.id, self.services.clock.now())?;
-        self.prepare(mail).await
-    }
-
     /// Converts prepared messages to the form expected by the spool.
     pub(crate) async fn build_new_messages(&self, prepared: Vec<PreparedMessage>) -> Result<Vec<NewMessage>, SpoolError> {
         let mut messages = Vec::with_capacity(prepared.len());
         for one in prepared {
-            messages.push(waxwing_spool::store_prepared(&*self.services.spool, one).await?);
+            messages.push(store_prepared(&*self.services.spool, one).await?);
         }
         Ok(messages)
     }
@@ -63,13 +61,17 @@ impl Intake {
     }
 
     async fn enqueue_one(&self, context: &Context, submission: &Submission) -> Result<(), SubmitError> {
-        let prepared = self.prepare_one(context, submission).await?;
+        let prepared = prepare_submission(self, &*self.services.clock, cause_of(context), submission).await?;
         let failed = |error: SpoolError| SubmitError::Temporary(error.to_string());
         for message in self.build_new_messages(vec![prepared]).await.map_err(failed)? {
             self.services.spool.enqueue(message).await.map_err(failed)?;
         }
         Ok(())
     }
+}
+
+fn cause_of(context: &Context) -> SubmissionCause<'_> {
+    SubmissionCause { id: context.id, tags: &context.tags }
 }
 
 /// Reply to the client when a submission fails temporarily.

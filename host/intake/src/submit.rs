@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use waxwing_message::HeaderBlock;
 use waxwing_message::trace_fields::received;
-use waxwing_message::{HeaderBlock, HeaderSplit, HeaderSplitter};
 use waxwing_pipeline::{Context, InternalMessage, Placement, PreparedMessage, Rejected, Submit, SubmitError};
 use waxwing_smtp::server::MailOptions;
 use waxwing_types::{MemoryBody, Recipient, ReversePath, Source, Verdict};
@@ -19,7 +18,7 @@ type PreparedParts = (Vec<Recipient>, Placement, Vec<PreparedMessage>);
 impl Submit for Intake {
     async fn prepare(&self, mail: InternalMessage) -> Result<PreparedMessage, SubmitError> {
         let InternalMessage { id, envelope, content, cause, tags } = mail;
-        let (mut head, body) = split_message(content);
+        let (mut head, body) = HeaderBlock::split(content);
         head.prepend(received(&self.services.settings.myhostname, id, &envelope, None));
         let is_dsn = envelope.origin.source == Source::Dsn;
         let mut context = Context::new(envelope.origin.source, None);
@@ -114,14 +113,5 @@ impl Intake {
             Ok(_) => Err(SubmitError::Discarded("no recipients left".to_owned())),
             Err(reply) => Err(SubmitError::Temporary(reply.to_string())),
         }
-    }
-}
-
-pub(crate) fn split_message(content: Bytes) -> (HeaderBlock, Bytes) {
-    let mut splitter = HeaderSplitter::new(content.len());
-    match splitter.push(content.clone()) {
-        Ok(HeaderSplit::Complete(head, body)) => (head, body),
-        Ok(HeaderSplit::Incomplete) => splitter.finish(),
-        Err(_) => (HeaderBlock::default(), content),
     }
 }

@@ -3,7 +3,7 @@
 //! Owns: the header block and its edits, the split between header and body, trace fields, addresses in fields, DSNs,
 //! MIME parts and their edits, the conversion to 7bit.
 //! Uses: types.
-//! Used by: daemon, delivery, intake, milter, pipeline, sandbox, state, tool.
+//! Used by: daemon, delivery, generated, intake, milter, pipeline, sandbox, state, tool.
 //! Never: I/O, a clock, a whole large body.
 //! Start reading at: [`HeaderBlock`].
 #![forbid(unsafe_code)]

@@ -3,8 +3,8 @@
 //! Owns: the trait [`Spool`] with its types: messages to be enqueued, delivery units, leases of shards, settlements, the
 //! operator's commands, the queue listing, errors; the interfaces of an engine's bodies, reservations and notifications; the
 //! engine in memory.
-//! Uses: pipeline, types.
-//! Used by: daemon, delivery, intake, queue.
+//! Uses: types.
+//! Used by: daemon, delivery, generated, intake, queue.
 //! Never: a store, a file, a runtime; knowledge of a particular engine.
 //! Start reading at: [`Spool`], then [`Unit`].
 #![forbid(unsafe_code)]
@@ -18,20 +18,18 @@ mod listing_types;
 mod memory;
 mod new_message;
 mod new_units;
-mod prepared;
 mod reservation;
 mod spool;
 pub mod transition;
 mod unit;
 
-pub use body::{BODY_INLINE_BYTES_MAX, BodySink, EngineBody, NewBody};
+pub use body::{BODY_INLINE_BYTES_MAX, BodySink, EngineBody, NewBody, store_body};
 pub use error::SpoolError;
 pub use lease::{Lease, ShardId};
 pub use listing_types::{ListEntry, ListKey, ListMessage, ListPage, MessageDetail, SpoolStats, UnitState};
 pub use memory::{MemorySpool, MemorySpoolSettings};
 pub use new_message::{HEADER_BLOCK_BYTES_MAX, NewMessage};
 pub use new_units::{NewUnit, NewUnitSource, NewUnits};
-pub use prepared::{store_body, store_prepared};
 pub use reservation::{Reservation, ReservedSpace};
 pub use spool::Spool;
 pub use unit::{DueKey, NextState, Settlement, UNIT_RECIPIENTS_MAX, Unit, UnitRecipient};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use waxwing_message::{binary_to_seven_bit, to_seven_bit};
+use waxwing_message::{HeaderBlock, binary_to_seven_bit, to_seven_bit};
 use waxwing_net::{SessionHandler, TlsError};
 use waxwing_pipeline::FinalDsnAction;
 use waxwing_smtp::client::{
@@ -16,7 +16,6 @@ use waxwing_types::{Address, BodyType, Disposition, EnhancedCode, MemoryBody, Me
 
 use super::destination::{Destination, PendingDelivery};
 use super::{SmtpContext, dispositions};
-use crate::parse_header;
 
 /// Octets of a text line without CRLF (RFC 5321 §4.5.3.1.6).
 const TEXT_LINE_BYTES_MAX: usize = 998;
@@ -272,7 +271,7 @@ impl ClientSessionHandler {
             body_octets.extend_from_slice(&piece);
         }
         let body_octets = Bytes::from(body_octets);
-        let head = parse_header(message);
+        let (head, _) = HeaderBlock::split(message.header.clone());
         let converted = match missing {
             MissingExtension::BinaryMime => binary_to_seven_bit(&head, &body_octets),
             MissingExtension::EightBitMime | MissingExtension::SmtpUtf8 | MissingExtension::RequireTls => {

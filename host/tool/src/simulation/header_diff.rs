@@ -1,20 +1,9 @@
 //! Differences between two message headers.
 
-use bytes::Bytes;
-use waxwing_message::{HeaderBlock, HeaderSplit, HeaderSplitter};
+use waxwing_message::HeaderBlock;
 
 /// Maximum number of header fields for a comparison field by field; for more fields only the counts are printed.
 const FIELDS_MAX: usize = 2000;
-
-/// Splits a message into header block and body.
-pub(crate) fn split_message(content: &Bytes) -> (HeaderBlock, Bytes) {
-    let mut splitter = HeaderSplitter::new(content.len());
-    match splitter.push(content.clone()) {
-        Ok(HeaderSplit::Complete(head, body)) => (head, body),
-        Ok(HeaderSplit::Incomplete) => splitter.finish(),
-        Err(_) => (HeaderBlock::default(), content.clone()),
-    }
-}
 
 /// Returns removed (`-`) and added (`+`) fields in header order, each as one unfolded line.
 pub(crate) fn header_diff(before: &HeaderBlock, after: &HeaderBlock) -> Vec<String> {
@@ -65,10 +54,12 @@ pub(crate) fn longest_common_subsequence<T: PartialEq>(old: &[T], new: &[T]) -> 
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn head(text: &str) -> HeaderBlock {
-        split_message(&Bytes::copy_from_slice(text.as_bytes())).0
+        HeaderBlock::split(Bytes::copy_from_slice(text.as_bytes())).0
     }
 
     #[test]
@@ -82,7 +73,7 @@ mod tests {
 
     #[test]
     fn a_message_without_an_empty_line_is_header() {
-        let (head, body) = split_message(&Bytes::from_static(b"A: 1\r\nB: 2\r\n"));
+        let (head, body) = HeaderBlock::split(Bytes::from_static(b"A: 1\r\nB: 2\r\n"));
         assert_eq!((head.fields().len(), body.len()), (2, 0));
     }
 }

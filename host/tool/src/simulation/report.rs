@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use serde_json::{Value, json};
+use waxwing_message::HeaderBlock;
 use waxwing_pipeline::TraceEntry;
 
-use super::header_diff::{header_diff, split_message};
+use super::header_diff::header_diff;
 use super::{TestCase, TestResult, TransactionOutcome};
 use crate::ToolError;
 use crate::formatting::{format_micros, format_path, sanitize};
@@ -32,8 +33,8 @@ pub(crate) fn as_json(plugin: &str, test_case: &TestCase, result: &TestResult) -
         "hold": null,
     });
     if let (Some(queued), Some(content), Some(map)) = (&result.queued, &test_case.content, report.as_object_mut()) {
-        let (head, body) = split_message(content);
-        let lines = header_diff(&head, &split_message(&queued.header).0);
+        let (head, body) = HeaderBlock::split(content.clone());
+        let lines = header_diff(&head, &HeaderBlock::split(queued.header.clone()).0);
         map.insert("header".to_owned(), json!(lines));
         let changed = body != queued.body;
         map.insert("body".to_owned(), json!({ "before": body.len(), "after": queued.body.len(), "changed": changed }));
@@ -92,8 +93,8 @@ fn print_changes(test_case: &TestCase, result: &TestResult, out: &mut dyn Write)
         };
     };
     writeln!(out, "\nChanges, without this server's Received:")?;
-    let (head, body) = split_message(content);
-    let mut lines: Vec<String> = header_diff(&head, &split_message(&queued.header).0);
+    let (head, body) = HeaderBlock::split(content.clone());
+    let mut lines: Vec<String> = header_diff(&head, &HeaderBlock::split(queued.header.clone()).0);
     if body != queued.body {
         lines.push(format!("~ body: {} octets became {}", body.len(), queued.body.len()));
     }

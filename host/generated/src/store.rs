@@ -1,15 +1,9 @@
-//! Stores generated messages, above the interface of the engines: from mail that passed all hooks to a [`NewMessage`].
+//! Conversion of generated messages for the spool.
 
 use std::pin::Pin;
 
-use bytes::Bytes;
 use waxwing_pipeline::{Placement, PreparedMessage};
-use waxwing_types::QueueId;
-
-use crate::body::{BODY_INLINE_BYTES_MAX, NewBody};
-use crate::error::SpoolError;
-use crate::new_message::NewMessage;
-use crate::spool::Spool;
+use waxwing_spool::{NewMessage, Spool, SpoolError, store_body};
 
 /// Boxed future, because attached messages may have attachments of their own.
 type NewMessageFuture<'a> = Pin<Box<dyn Future<Output = Result<NewMessage, SpoolError>> + Send + 'a>>;
@@ -27,14 +21,4 @@ pub fn store_prepared(spool: &dyn Spool, prepared: PreparedMessage) -> NewMessag
         let Placement { hold, not_before, priority } = placement;
         Ok(NewMessage { id, envelope, header, body, tags, hold, not_before, priority, attached })
     })
-}
-
-/// Stores a body from memory, of any length; bodies too large for a record go to the engine.
-pub async fn store_body(spool: &dyn Spool, id: QueueId, bytes: Bytes) -> Result<NewBody, SpoolError> {
-    if bytes.len() <= BODY_INLINE_BYTES_MAX {
-        return NewBody::inline(bytes);
-    }
-    let mut sink = spool.body_sink(id, spool.reserve_space(bytes.len() as u64)?);
-    sink.write(bytes).await?;
-    sink.finish().await
 }
