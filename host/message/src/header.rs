@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use memchr::memchr;
 use waxwing_types::Edit;
 
-use crate::{Field, FieldError, HeaderSplit, HeaderSplitter};
+use crate::{Field, FieldError};
 
 /// All header fields of a message, and whether an empty line follows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,18 +42,6 @@ impl HeaderBlock {
             fields.extend(Field::from_raw(raw.slice(start..)));
         }
         Self { fields, separator }
-    }
-
-    /// Splits a message in memory into header block and body. A message without an end of the header has an empty body, unless
-    /// the last line is no field.
-    #[must_use]
-    pub fn split(message: Bytes) -> (Self, Bytes) {
-        let mut splitter = HeaderSplitter::new(message.len());
-        match splitter.push(message.clone()) {
-            Ok(HeaderSplit::Complete(header, body)) => (header, body),
-            Ok(HeaderSplit::Incomplete) => splitter.finish(),
-            Err(_) => (Self::default(), message),
-        }
     }
 
     /// Returns the fields in order.

@@ -88,6 +88,20 @@ impl HeaderSplitter {
     }
 }
 
+impl HeaderBlock {
+    /// Splits a message in memory into header block and body. A message without an end of the header has an empty body, unless
+    /// the last line is no field.
+    #[must_use]
+    pub fn split(message: Bytes) -> (Self, Bytes) {
+        let mut splitter = HeaderSplitter::new(message.len());
+        match splitter.push(message.clone()) {
+            Ok(HeaderSplit::Complete(header, body)) => (header, body),
+            Ok(HeaderSplit::Incomplete) => splitter.finish(),
+            Err(_) => (Self::default(), message),
+        }
+    }
+}
+
 /// Examines complete lines from `*line` on, and sets `*line` to the first line not yet examined.
 fn find_header_end(text: &[u8], line: &mut usize) -> Option<HeaderEnd> {
     loop {
@@ -149,6 +163,8 @@ mod tests {
             (b"", b"", b""),
             (b"A: 1\r\n\r\n", b"A: 1\r\n\r\n", b""),
         ] {
+            let (fields, rest) = HeaderBlock::split(Bytes::from_static(message));
+            assert_eq!((&fields.to_bytes(rest.is_empty())[..], &rest[..]), (head, body), "in one piece");
             for piece in 1..=message.len().max(1) {
                 let (h, b) = split(message, piece);
                 assert_eq!((&h[..], &b[..]), (head, body), "{:?} in pieces of {piece}", String::from_utf8_lossy(message));

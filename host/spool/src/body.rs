@@ -6,10 +6,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use waxwing_types::{BodyRead, MemoryBody, QueueId};
+use waxwing_types::{BodyRead, MemoryBody};
 
 use crate::error::SpoolError;
-use crate::spool::Spool;
 
 /// Maximum size in octets of a body stored inside the message record; also the most that a [`BodySink`] buffers.
 pub const BODY_INLINE_BYTES_MAX: usize = 256 << 10;
@@ -117,14 +116,4 @@ impl fmt::Debug for NewBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NewBody").field("size", &self.size()).finish_non_exhaustive()
     }
-}
-
-/// Stores a body from memory, of any length; bodies too large for a record go to the engine.
-pub async fn store_body(spool: &dyn Spool, id: QueueId, bytes: Bytes) -> Result<NewBody, SpoolError> {
-    if bytes.len() <= BODY_INLINE_BYTES_MAX {
-        return NewBody::inline(bytes);
-    }
-    let mut sink = spool.body_sink(id, spool.reserve_space(bytes.len() as u64)?);
-    sink.write(bytes).await?;
-    sink.finish().await
 }

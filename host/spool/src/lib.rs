@@ -20,10 +20,11 @@ mod new_message;
 mod new_units;
 mod reservation;
 mod spool;
+mod store_body;
 pub mod transition;
 mod unit;
 
-pub use body::{BODY_INLINE_BYTES_MAX, BodySink, EngineBody, NewBody, store_body};
+pub use body::{BODY_INLINE_BYTES_MAX, BodySink, EngineBody, NewBody};
 pub use error::SpoolError;
 pub use lease::{Lease, ShardId};
 pub use listing_types::{ListEntry, ListKey, ListMessage, ListPage, MessageDetail, SpoolStats, UnitState};
@@ -32,4 +33,5 @@ pub use new_message::{HEADER_BLOCK_BYTES_MAX, NewMessage};
 pub use new_units::{NewUnit, NewUnitSource, NewUnits};
 pub use reservation::{Reservation, ReservedSpace};
 pub use spool::Spool;
+pub use store_body::store_body;
 pub use unit::{DueKey, NextState, Settlement, UNIT_RECIPIENTS_MAX, Unit, UnitRecipient};
