@@ -5,12 +5,9 @@ use std::collections::{HashSet, VecDeque};
 use waxwing_pipeline::{Expansion, ExpansionTarget, Hook, ResolvedRecipient};
 use waxwing_types::{Recipient, Reply, ReversePath};
 
-use crate::expanded_dsn::{ExpandedAliases, notify_for_members};
+use crate::expanded_aliases::{ExpandedAliases, ExpandedRecipient, notify_for_members};
 use crate::transaction::MailTransaction;
 use crate::{Intake, replies};
-
-/// Recipient, and the owner of the list that contains the recipient.
-pub(crate) type ExpandedRecipient = (Recipient, Option<ReversePath>);
 
 /// Recipient in the worklist of the expansion.
 struct AliasItem {

@@ -1,32 +1,13 @@
 //! DSN with action "expanded", sent when the sender requested success DSNs and an alias has several members (RFC 3461 §5.2.7).
 
-use std::sync::Arc;
-
 use waxwing_generated::{prepare_dsn, run_on_dsn};
 use waxwing_message::{DsnAction, DsnBuilder, DsnRecipient};
 use waxwing_pipeline::{PreparedMessage, SubmitError};
-use waxwing_types::{DsnReturn, EnhancedCode, Notify, Recipient, ReversePath, Status};
+use waxwing_types::{DsnReturn, EnhancedCode, ReversePath, Status};
 
 use crate::Intake;
+use crate::expanded_aliases::ExpandedAliases;
 use crate::transaction::MailTransaction;
-
-/// Aliases whose expansion must be reported to the sender.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ExpandedAliases {
-    /// Recipient of the DSN: the envelope sender before replacement by a list owner.
-    pub(crate) sender: Option<Arc<ReversePath>>,
-    /// Aliases with several members.
-    pub(crate) aliases: Vec<Recipient>,
-}
-
-/// NOTIFY value for the members of an alias: the expanded DSN replaces the success DSNs of members.
-pub(crate) fn notify_for_members(notify: Notify) -> Notify {
-    match notify {
-        Notify::On { success: true, failure: false, delay: false } => Notify::Never,
-        Notify::On { success: true, failure, delay } => Notify::On { success: false, failure, delay },
-        Notify::On { success: false, .. } | Notify::Default | Notify::Never => notify,
-    }
-}
 
 impl Intake {
     /// Prepares the expanded DSN to be committed with the message, if requested.

@@ -1,16 +1,12 @@
-//! Session recording: keeps the client's commands and message unchanged while hooks edit the message, and passes both to the recorder at
-//! the end.
+//! Session recording: keeps the client's commands and message unchanged while hooks edit the message.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use waxwing_message::HeaderBlock;
-use waxwing_pipeline::{RecordedBody, Recording};
+use waxwing_pipeline::{Context, RecordedBody, Recording, TraceEntry};
 use waxwing_smtp::server::MessageAnswer;
-use waxwing_types::{BodyRead, Parameter, Reply};
-
-use crate::Intake;
-use crate::transaction::MailTransaction;
+use waxwing_types::{BodyRead, Origin, Parameter, QueueId, Reply};
 
 /// Maximum number of recipients in a recording.
 const RECIPIENTS_MAX: usize = 1000;
@@ -25,6 +21,15 @@ pub(crate) struct RecordingDraft {
     body: Option<Arc<dyn BodyRead>>,
     /// Last reply to RCPT, if negative.
     refusal: Option<Reply>,
+}
+
+/// Server side of a recorded transaction.
+pub(crate) struct RecordedTransaction<'a> {
+    pub(crate) id: QueueId,
+    pub(crate) origin: &'a Origin,
+    pub(crate) context: &'a Context,
+    /// Trace of the transaction.
+    pub(crate) entries: &'a [TraceEntry],
 }
 
 impl RecordingDraft {
@@ -47,6 +52,34 @@ impl RecordingDraft {
         (self.header, self.body) = (Some(head.clone()), Some(body));
     }
 
+    /// Completes the recording of a transaction. `answer` is the answer that ended the transaction, `None` after an end by the client.
+    pub(crate) fn finish(mut self, transaction: &RecordedTransaction<'_>, answer: Option<&MessageAnswer>) -> Recording {
+        let RecordedTransaction { id, origin, context, entries } = *transaction;
+        let refusal = self.refusal.take().map(MessageAnswer::Reject);
+        let (disposition, reply) = final_disposition(answer.or(refusal.as_ref()), context.hold.is_some());
+        let (head, body) = self.take_message();
+        Recording {
+            id: id.to_string(),
+            at: origin.received_at,
+            peer: origin.peer,
+            client_name: origin.client_name.clone(),
+            listener: context.client.as_deref().map(|client| client.listener.to_string()).unwrap_or_default(),
+            source: origin.source,
+            helo: origin.helo.clone().unwrap_or_default(),
+            esmtp: origin.esmtp,
+            sender: self.sender,
+            mail_parameters: self.mail_parameters,
+            recipients: self.recipients,
+            header: head,
+            body,
+            redacted_headers: Vec::new(),
+            tags: context.tags.as_ref().clone(),
+            final_verdict: disposition.to_owned(),
+            reply,
+            entries: entries.to_vec(),
+        }
+    }
+
     /// Message as far as available in memory: recordings cause no disk reads.
     fn take_message(&mut self) -> (Option<Bytes>, RecordedBody) {
         let (Some(head), Some(body)) = (self.header.take(), self.body.take()) else { return (None, RecordedBody::None) };
@@ -55,38 +88,6 @@ impl RecordingDraft {
             None => RecordedBody::TooLarge { size: body.size() },
         };
         (Some(head.to_bytes(false)), recorded)
-    }
-}
-
-impl MailTransaction {
-    /// Passes the recording of the transaction to the recorder, if enabled. `answer` is the answer that ended the transaction, `None`
-    /// after an end by the client. Must be called before the trace is taken.
-    pub(crate) fn submit_recording(&mut self, intake: &Intake, answer: Option<&MessageAnswer>) {
-        let (Some(recorder), Some(mut draft)) = (&intake.services.recorder, self.recording.take()) else { return };
-        let refusal = draft.refusal.take().map(MessageAnswer::Reject);
-        let (disposition, reply) = final_disposition(answer.or(refusal.as_ref()), self.context.hold.is_some());
-        let (head, body) = draft.take_message();
-        let client = self.context.client.as_deref();
-        recorder.record(Recording {
-            id: self.id.to_string(),
-            at: self.origin.received_at,
-            peer: self.origin.peer,
-            client_name: self.origin.client_name.clone(),
-            listener: client.map(|client| client.listener.to_string()).unwrap_or_default(),
-            source: self.origin.source,
-            helo: self.origin.helo.clone().unwrap_or_default(),
-            esmtp: self.origin.esmtp,
-            sender: draft.sender,
-            mail_parameters: draft.mail_parameters,
-            recipients: draft.recipients,
-            header: head,
-            body,
-            redacted_headers: Vec::new(),
-            tags: self.context.tags.as_ref().clone(),
-            final_verdict: disposition.to_owned(),
-            reply,
-            entries: self.hooks.trace.clone(),
-        });
     }
 }
 

@@ -179,3 +179,11 @@ impl Drop for SmtpSessionHandler {
         tracing::debug!(target: "smtpd", "disconnect from {peer} helo={helo} messages={messages} refused={refused}{quoted}");
     }
 }
+
+impl Intake {
+    /// Creates the session handler of a server session.
+    #[must_use]
+    pub fn session_handler(self: &Arc<Self>, client: SessionClient, via: Source) -> SmtpSessionHandler {
+        SmtpSessionHandler::new(Arc::clone(self), client, via)
+    }
+}

@@ -4,10 +4,9 @@
 use waxwing_generated::{SubmissionBatch, SubmissionCause, prepare_submission, store_prepared};
 use waxwing_pipeline::{Context, PreparedMessage, Submission, SubmitError, TraceEntry};
 use waxwing_spool::{NewMessage, SpoolError};
-use waxwing_types::Reply;
 
+use crate::Intake;
 use crate::transaction::MailTransaction;
-use crate::{Intake, replies};
 
 impl Intake {
     /// Runs the hooks on all submissions of the transaction. A submission rejected or discarded by another plugin is dropped and logged.
@@ -72,10 +71,4 @@ impl Intake {
 
 fn cause_of(context: &Context) -> SubmissionCause<'_> {
     SubmissionCause { id: context.id, tags: &context.tags }
-}
-
-/// Reply to the client when a submission fails temporarily.
-pub(crate) fn reply_for_submit_error(error: &SubmitError) -> Reply {
-    tracing::warn!(target: "intake", "submission failed temporarily, message deferred: {error}");
-    replies::SUBMISSION_UNAVAILABLE
 }

@@ -3,25 +3,26 @@
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use waxwing_net::SessionHandler;
 use waxwing_pipeline::{
     AddressClassifier, Binding, BindingSettings, CallOutcome, Context, Event, Expansion, ExpansionTarget, Fault, FaultKind,
-    FaultPolicy, Hook, HookAnswer, InternalMessage, Plugin, RecipientDirectory, RecordedBody, Recorder, Recording, Resolution,
-    Submit, TableError, TraceRecord,
+    FaultPolicy, Hook, HookAnswer, InternalMessage, Pipeline, Plugin, RecipientDirectory, RecordedBody, Recorder, Recording,
+    Resolution, SessionClient, Submit, TableError, Trace, TraceRecord,
 };
 use waxwing_queue::{EmbeddedSpool, KEYSPACES, SpoolSettings};
 use waxwing_smtp::server::{
     AuthStepAnswer, DropAnswer, MailOptions, MessageAnswer, RcptOptions, ServerAnswer, ServerQuestion, StepAnswer,
 };
+use waxwing_spool::Spool;
 use waxwing_store::{Store, StoreOptions};
 use waxwing_testkit::FakePlugin;
 use waxwing_types::{
     Address, AddressClass, BodyType, Edit, Envelope, MailboxLocation, ManualClock, Message, Origin, Recipient, Reply,
-    ReversePath, Tags, Timestamp, Verdict,
+    ReversePath, Source, Tags, Timestamp, Verdict,
 };
 
 use super::*;

@@ -1,18 +1,18 @@
-//! Mail transaction, from MAIL to the commit.
+//! Mail transaction, from MAIL to the end of data.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use waxwing_message::{Field, HeaderBlock, HeaderSplit, HeaderSplitter};
-use waxwing_pipeline::{Context, Event, Hook, HookSession, Placement, Rejected, TraceEntry, TraceRecord};
+use waxwing_pipeline::{Context, Event, Hook, HookSession, TraceEntry, TraceRecord};
 use waxwing_smtp::server::{MailOptions, MessageAnswer, StepAnswer};
-use waxwing_spool::{BodySink, NewBody, NewMessage, Reservation, SpoolError};
+use waxwing_spool::{BodySink, NewBody, Reservation, SpoolError};
 use waxwing_types::{Address, Envelope, Origin, QueueId, Recipient, Reply, ReversePath, Source, Timestamp, Verdict};
 
-use crate::expanded_dsn::ExpandedAliases;
-use crate::recording::RecordingDraft;
+use crate::expanded_aliases::ExpandedAliases;
+use crate::recording::{RecordedTransaction, RecordingDraft};
 use crate::restrictions::{RestrictionOutcome, RestrictionRefusal};
-use crate::{Intake, IntakeSettings, replies, submissions};
+use crate::{Intake, IntakeSettings, replies};
 
 /// Maximum number of header fields added to a message by restrictions.
 const PREPENDED_MAX: usize = 100;
@@ -223,6 +223,14 @@ impl MailTransaction {
         }
     }
 
+    /// Passes the recording of the transaction to the recorder, if enabled. `answer` is the answer that ended the transaction, `None`
+    /// after an end by the client. Must be called before the trace is taken.
+    pub(crate) fn submit_recording(&mut self, intake: &Intake, answer: Option<&MessageAnswer>) {
+        let (Some(recorder), Some(draft)) = (&intake.services.recorder, self.recording.take()) else { return };
+        let (id, origin, context, entries) = (self.id, &self.origin, &self.context, &self.hooks.trace);
+        recorder.record(draft.finish(&RecordedTransaction { id, origin, context, entries }, answer));
+    }
+
     /// Adds a decision of the server to the trace.
     pub(crate) fn trace_decision(&mut self, at: Timestamp, step: &str, subject: &str, reply: &Reply) {
         let entry = TraceEntry::server_step(at, "intake", step.to_owned(), subject, reply.to_string());
@@ -287,62 +295,5 @@ pub(crate) fn answer_for_verdict(transaction: &mut MailTransaction, verdict: Ver
             transaction.context.hold.get_or_insert(reason);
             StepAnswer::Ok
         }
-    }
-}
-
-impl Intake {
-    /// Commits the message with all submissions and DSNs. On return without error the message is synced to disk.
-    pub(crate) async fn commit(
-        &self,
-        transaction: &mut MailTransaction,
-        recipients: Vec<Recipient>,
-        body: NewBody,
-    ) -> Result<(), Reply> {
-        let Placement { hold, not_before, priority } = self.enqueue_options(transaction).await.map_err(reply_for_fault)?;
-        let mut submissions =
-            self.prepare_submissions(transaction).await.map_err(|error| submissions::reply_for_submit_error(&error))?;
-        submissions
-            .extend(self.prepare_expanded_dsn(transaction).await.map_err(|error| submissions::reply_for_submit_error(&error))?);
-        let submissions = self.build_new_messages(submissions).await.map_err(|error| replies::reply_for_spool_error(&error))?;
-        let context = &transaction.context;
-        let body = match &context.replaced_body {
-            Some(bytes) => waxwing_spool::store_body(&*self.services.spool, transaction.id, bytes.clone())
-                .await
-                .map_err(|e| replies::reply_for_spool_error(&e))?,
-            None => body,
-        };
-        let head = context.header.as_ref().map(|h| h.to_bytes(body.size() == 0)).unwrap_or_default();
-        let message = NewMessage {
-            id: transaction.id,
-            envelope: transaction.envelope(recipients),
-            header: head,
-            body,
-            tags: Arc::unwrap_or_clone(Arc::clone(&context.tags)),
-            hold,
-            not_before,
-            priority,
-            attached: submissions,
-        };
-        self.services.spool.enqueue(message).await.map_err(|error| {
-            tracing::error!(target: "intake", "{}: enqueue failed: {error}", transaction.id);
-            replies::reply_for_spool_error(&error)
-        })
-    }
-
-    /// Enqueue options set by plugins. A hold reason from any hook takes precedence.
-    pub(crate) async fn enqueue_options(&self, transaction: &mut MailTransaction) -> Result<Placement, Rejected> {
-        let MailTransaction { hooks, context, .. } = transaction;
-        let mut placement = self.services.pipeline.enqueue_placement(hooks, context).await?;
-        placement.hold = context.hold.clone().or(placement.hold);
-        context.hold.clone_from(&placement.hold);
-        Ok(placement)
-    }
-}
-
-/// Reply to the client when a plugin fault before the commit rejects the message.
-fn reply_for_fault(ended: Rejected) -> Reply {
-    match ended.0 {
-        Verdict::Reject(reply) | Verdict::Defer(reply) | Verdict::Disconnect(reply) => reply,
-        Verdict::Next | Verdict::Accept | Verdict::Hold { .. } | Verdict::Discard { .. } => replies::INTERNAL_ERROR,
     }
 }
