@@ -15,3 +15,6 @@ mod submissions;
 pub use dsn::{OnDsnResult, prepare_dsn, run_on_dsn};
 pub use store::store_prepared;
 pub use submissions::{SubmissionBatch, SubmissionCause, SubmissionError, prepare_submission};
+
+#[cfg(test)]
+mod tests;
