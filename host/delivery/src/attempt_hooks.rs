@@ -20,6 +20,7 @@ pub(crate) fn hook_context(pipeline: &Pipeline, message: &Message, recipients: &
     let mut context = Context::new(origin.source, origin.peer.map(client));
     context.id = Some(message.id);
     context.helo = origin.helo.as_deref().map(Into::into);
+    context.esmtp = origin.esmtp;
     context.user = origin.user.as_ref().map(|user| Arc::new((user.clone(), String::new())));
     context.sender = Some(Arc::new(envelope.sender.clone()));
     context.header = Some(Arc::new(HeaderBlock::split(message.header.clone()).0));

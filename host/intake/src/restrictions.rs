@@ -38,7 +38,6 @@ pub(crate) enum RestrictionStage {
 pub(crate) struct RestrictionRequest<'a> {
     pub(crate) stage: RestrictionStage,
     pub(crate) context: &'a Context,
-    pub(crate) esmtp: bool,
     pub(crate) sender: Option<&'a ReversePath>,
     /// Recipient and address class.
     pub(crate) recipient: Option<(&'a Address, AddressClass)>,

@@ -29,7 +29,6 @@ pub struct SmtpSessionHandler {
     pub(crate) context: Context,
     /// Plugin sessions of the hooks before MAIL.
     hooks: HookSession,
-    esmtp: bool,
     /// Mechanism and state of an open AUTH exchange.
     auth_exchange: Option<(String, Box<dyn AuthExchange>)>,
     transaction: Option<Box<MailTransaction>>,
@@ -57,7 +56,6 @@ impl SmtpSessionHandler {
             connection_peer: connected,
             context,
             hooks,
-            esmtp: false,
             auth_exchange: None,
             transaction: None,
             refusing_rule: None,

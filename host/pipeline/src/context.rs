@@ -58,6 +58,8 @@ pub struct Context {
     pub tls: Option<Arc<TlsSession>>,
     /// Argument of HELO or EHLO.
     pub helo: Option<Arc<str>>,
+    /// Client greeted with EHLO.
+    pub esmtp: bool,
     /// Authenticated user and SASL mechanism.
     pub user: Option<Arc<(String, String)>>,
     /// Envelope sender, after MAIL FROM.
@@ -111,6 +113,7 @@ impl Context {
             client: None,
             tls: None,
             helo: None,
+            esmtp: false,
             user: None,
             sender: None,
             mail_parameters: Arc::default(),

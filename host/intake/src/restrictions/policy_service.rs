@@ -42,7 +42,7 @@ fn request_attributes(request: &RestrictionRequest<'_>) -> String {
     for (key, value) in [
         ("request", "smtpd_access_policy".to_owned()),
         ("protocol_state", protocol_state(request.stage).to_owned()),
-        ("protocol_name", if request.esmtp { "ESMTP" } else { "SMTP" }.to_owned()),
+        ("protocol_name", if request.context.esmtp { "ESMTP" } else { "SMTP" }.to_owned()),
         ("client_address", client.map(|c| c.peer.ip().to_canonical().to_string()).unwrap_or_default()),
         ("client_name", name.to_owned()),
         ("client_port", client.map(|c| c.peer.port().to_string()).unwrap_or_default()),

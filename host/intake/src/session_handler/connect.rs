@@ -43,7 +43,7 @@ impl SmtpSessionHandler {
     /// Evaluates restrictions before MAIL. Only refusals and HOLD have an effect at this point.
     async fn apply_session_restrictions(&mut self, stage: RestrictionStage) -> Option<StepAnswer> {
         let context = &self.context;
-        let request = RestrictionRequest { stage, context, esmtp: self.esmtp, sender: None, recipient: None, size: 0 };
+        let request = RestrictionRequest { stage, context, sender: None, recipient: None, size: 0 };
         let outcome = self.intake.evaluate_restrictions(&mut self.hooks, &request).await;
         self.context.hold = self.context.hold.take().or(outcome.hold);
         let RestrictionRefusal { reply, rule } = outcome.refusal?;
@@ -83,14 +83,14 @@ impl SmtpSessionHandler {
         self.context.helo = None;
         self.context.user = None;
         self.context.hidden_capabilities = Arc::default();
-        self.esmtp = false;
+        self.context.esmtp = false;
         self.auth_exchange = None;
     }
 
     pub(super) async fn helo(&mut self, name: String, esmtp: bool) -> StepAnswer {
         self.context.helo = Some(name.as_str().into());
         self.context.hidden_capabilities = Arc::default();
-        self.esmtp = esmtp;
+        self.context.esmtp = esmtp;
         if let Some(refusal) = self.apply_session_restrictions(RestrictionStage::Helo).await {
             return refusal;
         }

@@ -38,7 +38,7 @@ impl SmtpSessionHandler {
             peer: context.client.as_ref().map(|c| c.peer),
             client_name: context.client.as_ref().and_then(|c| c.name.clone()),
             helo: context.helo.as_deref().map(str::to_owned),
-            esmtp: self.esmtp,
+            esmtp: context.esmtp,
             user: context.user.as_ref().map(|u| u.0.clone()),
             source: context.source,
             received_at: now,
@@ -157,7 +157,7 @@ impl SmtpSessionHandler {
     ) -> Result<(), RestrictionRefusal> {
         let MailTransaction { hooks, context, size, .. } = transaction;
         let sender = context.sender.clone();
-        let request = RestrictionRequest { stage, context, esmtp: self.esmtp, sender: sender.as_deref(), recipient, size: *size };
+        let request = RestrictionRequest { stage, context, sender: sender.as_deref(), recipient, size: *size };
         let outcome = self.intake.evaluate_restrictions(hooks, &request).await;
         transaction.apply_restriction_outcome(outcome)
     }

@@ -56,7 +56,7 @@ impl SmtpSessionHandler {
         self.context.client = Some(Arc::new(SessionClient { peer, name: name.unwrap_or(old), listener }));
         self.context.helo = helo.flatten().map(Arc::from);
         self.context.user = login.flatten().map(|user| Arc::new((user, "XCLIENT".to_owned())));
-        self.esmtp = esmtp.unwrap_or(false);
+        self.context.esmtp = esmtp.unwrap_or(false);
         tracing::info!(target: "smtpd", "XCLIENT: {} → client {peer}", self.connection_peer);
     }
 }
