@@ -1,7 +1,7 @@
 //! Aliases files: a name, a colon, a list (aliases(5)). The right-hand side stays text; the plugin `aliases` parses the list.
 
-use crate::file_table::TableEntries;
 use crate::logical_lines::{logical_lines, split_quoted_key};
+use crate::table_entries::TableEntries;
 
 /// Parses the text of an aliases file. Names are folded to lower case; of two equal names the first counts.
 #[must_use]

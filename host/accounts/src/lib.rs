@@ -16,6 +16,7 @@ mod file_table;
 mod logical_lines;
 mod mailbox_path;
 mod password_policy;
+mod table_entries;
 mod table_list;
 mod texthash;
 mod user_file;
@@ -28,9 +29,10 @@ pub use authenticator::{
     FAILURE_CLIENTS_MAX, HASH_WAIT, HASHES_MAX, LoginCache, REHASH_QUEUE_MAX, SaslAuthenticator, VERIFIED_AGE, VERIFIED_MAX,
 };
 pub use domain_classes::DomainClasses;
-pub use file_table::{FileTable, TableEntries, TableFormat};
+pub use file_table::{FileTable, TableFormat};
 pub use mailbox_path::{MailboxPathError, mailbox_path};
 pub use password_policy::{PasswordPolicy, random_bytes};
+pub use table_entries::TableEntries;
 pub use table_list::{InlineTable, TableList};
 pub use texthash::parse_texthash;
 pub use user_file::{LOCK_WAIT, UserEntry, UserError, UserFile, UserName, UserNameError};

@@ -1,7 +1,7 @@
 //! `texthash:` files: a key, white space, a value (postmap(1)).
 
-use crate::file_table::TableEntries;
 use crate::logical_lines::{logical_lines, split_quoted_key};
+use crate::table_entries::TableEntries;
 
 /// Parses the text of a `texthash:` file. Keys are folded to lower case; of two equal keys the first counts.
 #[must_use]

@@ -3,11 +3,9 @@
 use std::cell::RefCell;
 use std::fmt::{self, Write};
 
-use tracing::Event;
 use tracing::field::{Field, Visit};
+use tracing::{Event, Level};
 use waxwing_types::Timestamp;
-
-use super::level_name;
 
 thread_local! {
     static LINE: RefCell<String> = const { RefCell::new(String::new()) };
@@ -122,6 +120,16 @@ impl fmt::Write for EscapedWriter<'_> {
             }
         }
         Ok(())
+    }
+}
+
+fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "error",
+        Level::WARN => "warn",
+        Level::INFO => "info",
+        Level::DEBUG => "debug",
+        Level::TRACE => "trace",
     }
 }
 

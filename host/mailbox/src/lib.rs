@@ -8,10 +8,12 @@
 #![forbid(unsafe_code)]
 
 mod crlf_to_lf;
+mod error;
 mod maildir;
 mod maildir_file;
 mod writer;
 
 pub use crlf_to_lf::CrlfToLf;
-pub use maildir::{DeliveredFile, MaildirError, MaildirStore};
+pub use error::MaildirError;
+pub use maildir::{DeliveredFile, MaildirStore};
 pub use writer::MailboxWriter;

@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::crlf_to_lf::CrlfToLf;
-use crate::maildir::MaildirError;
+use crate::error::MaildirError;
 
 /// Access for the owner only.
 const DIRECTORY_MODE: u32 = 0o700;

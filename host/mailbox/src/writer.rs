@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use waxwing_types::{BodyRead, MailboxFormat, MailboxLocation};
 
-use crate::maildir::{MaildirError, MaildirStore};
+use crate::error::MaildirError;
+use crate::maildir::MaildirStore;
 
 /// Writes messages to mailboxes.
 #[async_trait]

@@ -1,14 +1,12 @@
 //! Arguments and answers of hooks, and the changes that a call stages.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use waxwing_types::{Address, Disposition, Edit, NextHop, QueueId, Reply, ReversePath, Verdict};
+use waxwing_types::{Address, Disposition, Edit, NextHop, Reply, Verdict};
 
-use crate::ContextRecipient;
+use crate::{ContextRecipient, Submission};
 
 /// Secret that a client gives to authenticate. Never printed, not even by `Debug`.
 #[derive(Clone, PartialEq, Eq)]
@@ -158,21 +156,6 @@ pub enum TableLookup {
     Absent,
     /// Temporary failure of the table, with the reason.
     Unavailable(String),
-}
-
-/// Message that a plugin sends (`submit`), committed together with the message that caused it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Submission {
-    /// Queue id of the new message, as returned to the plugin.
-    pub id: QueueId,
-    /// Envelope sender (MAIL FROM).
-    pub sender: ReversePath,
-    /// Envelope recipients (RCPT TO).
-    pub recipients: Vec<Address>,
-    /// Complete message: header block and body, with CRLF line ends.
-    pub content: Bytes,
-    /// Name of the submitting plugin; set by the pipeline.
-    pub submitter: Arc<str>,
 }
 
 /// Result of expanding a recipient, as in aliases(5).

@@ -7,7 +7,7 @@ use serde::Serialize;
 use waxwing_types::{QueueId, Reply, Source, Timestamp, Verdict};
 
 use crate::breaker::Breaker;
-use crate::{BreakerSettings, BreakerState, Context, Event, Fault, FaultKind, Hook, Plugin};
+use crate::{BreakerSettings, BreakerState, Context, Event, Fault, FaultKind, Hook, Plugin, TraceEntry};
 
 /// Number of characters of the plugin's hash in a version label.
 const VERSION_DIGITS: usize = 8;
@@ -241,6 +241,12 @@ impl Binding {
             (Some(canary), Some(id)) if transaction_percentile(id) < u64::from(canary.percent) => &canary.binding,
             (Some(_) | None, _) => self,
         }
+    }
+
+    /// Creates the trace entry of a call, still without its result.
+    pub(crate) fn trace_entry(&self, hook: Hook, at: Timestamp, micros: u64, subject: String) -> TraceEntry {
+        let step = TraceEntry::server_step(at, Arc::clone(&self.name), hook.as_str(), subject, "");
+        TraceEntry { version: Arc::clone(&self.version), micros, shadow: self.mode == BindingMode::Shadow, ..step }
     }
 
     /// Checks whether the stable version or the canary exports a hook and the mode is not `Off`.

@@ -10,7 +10,7 @@ use waxwing_types::{
     Address, AddressClass, BodyRead, Edit, MemoryBody, Parameter, QueueId, Recipient, ReversePath, Source, Tags, TlsSession,
 };
 
-use crate::{AddressClassifier, StagedChanges, Submission};
+use crate::{AddressClassifier, ContextRecipient, SUBMITTED_BY_TAG, StagedChanges, Submission};
 
 /// Client of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,24 +25,6 @@ pub struct SessionClient {
 
 /// Prefix of tag names reserved for the server: no plugin can set such a tag.
 pub const HOST_TAG_PREFIX: &str = "waxwing.";
-/// Tag with the names of the plugins whose submissions led to this message, comma separated, the latest last. The named plugins
-/// are not called for this message.
-pub const SUBMITTED_BY_TAG: &str = "waxwing.authors";
-/// Maximum number of submissions that may cause one another in a row.
-pub const SUBMISSION_DEPTH_MAX: usize = 5;
-
-/// Envelope recipient as visible to hooks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ContextRecipient {
-    /// Index in this transaction; constant until the transaction ends.
-    pub index: u32,
-    /// Address, ORCPT and NOTIFY (RFC 3461 §4).
-    pub recipient: Recipient,
-    /// Address class, which determines the delivery transport.
-    pub class: AddressClass,
-    /// ESMTP parameters of RCPT.
-    pub parameters: Vec<Parameter>,
-}
 
 /// Session, transaction and message as visible to hooks. Cloning is cheap: a plugin session keeps a clone for the duration of a
 /// call.

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use crate::binding_table::BindingTable;
-use crate::shadow::ShadowAnswer;
-use crate::{Binding, Hook, PluginSession, TraceEntry};
+use crate::{Binding, Hook, HookAnswer, PluginSession, TraceEntry};
 
 /// One plugin session for each binding, opened at the first call, and the trace of all calls. An SMTP session has one hook
 /// session for the hooks before MAIL and a new hook session for each transaction; only tags pass from one to the other. A hook
@@ -16,6 +15,14 @@ pub struct HookSession {
     pub trace: Vec<TraceEntry>,
     /// Answers of shadows at the current hook, kept until the enforcing plugins have decided.
     pub(crate) shadow_answers: Vec<ShadowAnswer>,
+}
+
+/// Answer of a shadow; none if the call ended in a fault.
+pub(crate) struct ShadowAnswer {
+    /// Index in the binding table.
+    pub(crate) index: usize,
+    pub(crate) hook: Hook,
+    pub(crate) answer: Option<HookAnswer>,
 }
 
 /// State of one binding in a hook session.
@@ -51,5 +58,16 @@ impl HookSession {
                 *slot = PluginSlot::Idle;
             }
         }
+    }
+
+    /// Stores the last answer of a shadow at a hook, until the enforcing plugins have decided.
+    pub(crate) fn record_shadow(&mut self, at: usize, hook: Hook, answer: Option<&HookAnswer>) {
+        self.shadow_answers.retain(|recorded| (recorded.index, recorded.hook) != (at, hook));
+        self.shadow_answers.push(ShadowAnswer { index: at, hook, answer: answer.cloned() });
+    }
+
+    /// Returns the most recent answer, if given by the shadow at this index.
+    pub(crate) fn last_shadow(&mut self, at: usize) -> Option<&mut HookAnswer> {
+        self.shadow_answers.last_mut().filter(|recorded| recorded.index == at)?.answer.as_mut()
     }
 }

@@ -15,8 +15,10 @@ mod binding;
 mod binding_table;
 mod breaker;
 mod context;
+mod context_recipient;
 mod delivery_hooks;
 mod event;
+mod fault;
 mod hook;
 mod hook_session;
 mod intake_hooks;
@@ -26,28 +28,32 @@ mod plugin;
 mod recording;
 mod services;
 mod shadow;
+mod submission;
 mod trace;
 mod user_store;
 
 pub use answer::{
     AuthAnswer, CallOutcome, DeferralInfo, Expansion, ExpansionTarget, HookAnswer, NextTry, Placement, RecipientFate,
-    RecipientOutcome, ReplyClass, Resolution, Secret, StagedChanges, StoredCredential, Submission, Symbol, TableLookup,
+    RecipientOutcome, ReplyClass, Resolution, Secret, StagedChanges, StoredCredential, Symbol, TableLookup,
 };
 pub use authenticator::{AuthExchange, AuthProgress, Authenticator};
 pub use binding::{Binding, BindingConditions, BindingMode, BindingSettings, BindingStatus, Canary, FaultPolicy, HookCounts};
 pub use breaker::{BreakerSettings, BreakerState};
-pub use context::{Context, ContextRecipient, EditError, HOST_TAG_PREFIX, SUBMISSION_DEPTH_MAX, SUBMITTED_BY_TAG, SessionClient};
+pub use context::{Context, EditError, HOST_TAG_PREFIX, SessionClient};
+pub use context_recipient::ContextRecipient;
 pub use event::{AddressRole, Event};
+pub use fault::{Fault, FaultKind};
 pub use hook::{Hook, HookSet};
 pub use hook_session::HookSession;
 pub use intake_hooks::ResolvedRecipient;
 pub use pipeline::{Pipeline, Rejected};
-pub use plugin::{Fault, FaultKind, Plugin, PluginSession};
+pub use plugin::{Plugin, PluginSession};
 pub use recording::{REDACTED, RecordedBody, Recorder, Recording};
 pub use services::{
     AddressClassifier, AddressProbe, DeliveryResult, DnsError, DnsRecords, EventSink, FinalDsnAction, HttpClient, HttpError,
-    HttpRequest, HttpResponse, InternalMessage, KvEntry, KvError, KvStore, Metrics, MxHost, PreparedMessage, RecipientDirectory,
-    Resolver, SUBMISSIONS_MAX, Submit, SubmitError, Table, TableError, Trace, Transport,
+    HttpRequest, HttpResponse, KvEntry, KvError, KvStore, Metrics, MxHost, PreparedMessage, RecipientDirectory, Resolver, Submit,
+    Table, TableError, Trace, Transport,
 };
+pub use submission::{InternalMessage, SUBMISSION_DEPTH_MAX, SUBMISSIONS_MAX, SUBMITTED_BY_TAG, Submission, SubmitError};
 pub use trace::{TRACE_ENTRIES_MAX, TraceEntry, TraceRecord};
 pub use user_store::{SCRAM_SCHEME, UserChange, UserStore, UserStoreError};

@@ -9,7 +9,7 @@ use crate::binding_table::BindingTable;
 use crate::hook_session::PluginSlot;
 use crate::{
     AddressClassifier, Binding, BindingMode, BindingStatus, BreakerState, Context, Event, Fault, FaultKind, Hook, HookAnswer,
-    HookSession, TraceEntry,
+    HookSession,
 };
 
 /// Plugins of a configuration, in configured order. The list can be replaced while mail is processed: open hook sessions
@@ -118,7 +118,7 @@ impl Pipeline {
         };
         let micros = u64::try_from(self.clock.monotonic().since(began).as_micros()).unwrap_or(u64::MAX);
         let shadow = binding.mode == BindingMode::Shadow;
-        let entry = TraceEntry::for_call(binding, hook, self.clock.now(), micros, event.subject());
+        let entry = binding.trace_entry(hook, self.clock.now(), micros, event.subject());
         let result = result.and_then(|outcome| match shadow {
             true => Ok(outcome),
             false => match context.apply(&outcome.changes, &binding.name, &*bound.address_classes) {

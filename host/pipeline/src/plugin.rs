@@ -1,72 +1,10 @@
-//! Interface of a plugin, and the faults of plugin calls.
+//! Interface of a plugin.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
 
-use crate::{CallOutcome, Context, Event, HookSet};
-
-/// Kind of fault that ended a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum FaultKind {
-    /// Wall-time limit exceeded.
-    TimeLimit,
-    /// CPU-time limit exceeded.
-    CpuLimit,
-    /// Memory limit exceeded.
-    MemoryLimit,
-    /// WebAssembly trap: a panic, an access out of bounds, a stack overflow.
-    Trap,
-    /// Answer not allowed by the contract.
-    BadAnswer,
-    /// No instance free within the wait time: always answered with 451.
-    PoolExhausted,
-    /// Failure of the host during the call, for instance in reading the message; or failure of a server behind the plugin.
-    Host,
-    /// External program unreachable, or connection closed by the program.
-    Connection,
-    /// Calls suspended by the circuit breaker after repeated faults.
-    BreakerOpen,
-}
-
-impl FaultKind {
-    /// Returns the name in logs, traces and metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::TimeLimit => "time-limit",
-            Self::CpuLimit => "cpu-limit",
-            Self::MemoryLimit => "memory-limit",
-            Self::Trap => "trap",
-            Self::BadAnswer => "bad-answer",
-            Self::PoolExhausted => "pool-exhausted",
-            Self::Host => "host",
-            Self::Connection => "connection",
-            Self::BreakerOpen => "breaker-open",
-        }
-    }
-}
-
-/// Call that did not return an answer. Staged changes of the call are dropped.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}: {text}", kind.as_str())]
-pub struct Fault {
-    /// Kind of the fault.
-    pub kind: FaultKind,
-    /// Description for the operator, one line.
-    pub text: String,
-    /// Log lines of the call before the fault.
-    pub log: Vec<String>,
-}
-
-impl Fault {
-    /// Creates a fault without log lines.
-    pub fn new(kind: FaultKind, text: impl Into<String>) -> Self {
-        Self { kind, text: text.into(), log: Vec::new() }
-    }
-}
+use crate::{CallOutcome, Context, Event, Fault, HookSet};
 
 /// Plugin that can be bound to hooks: a WebAssembly component, a milter, or native code.
 pub trait Plugin: Send + Sync {

@@ -7,11 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use waxwing_types::{
-    Address, AddressClass, Attempt, BodyType, Disposition, Envelope, MailboxLocation, Message, Origin, QueueId, Recipient,
-    ReversePath, Source, Tags, Timestamp,
+    Address, AddressClass, Attempt, Disposition, Envelope, MailboxLocation, Message, QueueId, ReversePath, Tags,
 };
 
-use crate::{Placement, SUBMISSION_DEPTH_MAX, SUBMITTED_BY_TAG, Submission, TraceRecord};
+use crate::{InternalMessage, Placement, SubmitError, TraceRecord};
 
 /// Delivery transport (Postfix transport(5)).
 #[async_trait]
@@ -241,54 +240,6 @@ pub trait Metrics: Send + Sync {
     fn observe(&self, name: &str, labels: &[(&str, &str)], value: f64);
 }
 
-/// Message created by the server itself, such as a DSN or a forwarded message.
-#[derive(Clone)]
-pub struct InternalMessage {
-    /// Queue id, assigned by the spool that will store the message.
-    pub id: QueueId,
-    /// Sender, recipients and source of the message.
-    pub envelope: Envelope,
-    /// Complete message: header block and body, with CRLF line ends.
-    pub content: Bytes,
-    /// Queue id of the message that caused this message.
-    pub cause: Option<QueueId>,
-    /// Initial tags of the message.
-    pub tags: Tags,
-}
-
-impl Submission {
-    /// Builds the internal message of this submission, caused by a message with the given tags. Returns `Refused` after too
-    /// many submissions in a row.
-    pub fn to_internal_message(
-        &self,
-        tags: &Tags,
-        cause: Option<QueueId>,
-        now: Timestamp,
-    ) -> Result<InternalMessage, SubmitError> {
-        let before = tags.get(SUBMITTED_BY_TAG).map_or("", String::as_str);
-        if before.split(',').filter(|name| !name.is_empty()).count() >= SUBMISSION_DEPTH_MAX {
-            return Err(SubmitError::Refused(format!("{SUBMISSION_DEPTH_MAX} messages led one to the next")));
-        }
-        let authors = if before.is_empty() { self.submitter.to_string() } else { format!("{before},{}", self.submitter) };
-        let envelope = Envelope {
-            sender: self.sender.clone(),
-            recipients: self.recipients.iter().cloned().map(Recipient::new).collect(),
-            body_type: if self.content.is_ascii() { BodyType::SevenBit } else { BodyType::EightBitMime },
-            ret: None,
-            envid: None,
-            smtputf8: false,
-            require_tls: false,
-            origin: Origin::internal(Source::Forward, now),
-        };
-        let tags = Tags::from([(SUBMITTED_BY_TAG.to_owned(), authors)]);
-        Ok(InternalMessage { id: self.id, envelope, content: self.content.clone(), cause, tags })
-    }
-}
-
-/// Maximum number of messages that plugins may send with one commit or settlement, not counting the submissions attached to
-/// these messages.
-pub const SUBMISSIONS_MAX: usize = 100;
-
 /// Internal message after all hooks, ready to be committed together with the cause.
 #[derive(Clone)]
 pub struct PreparedMessage {
@@ -306,20 +257,6 @@ pub struct PreparedMessage {
     pub placement: Placement,
     /// Submissions of plugins for the same commit.
     pub attached: Vec<PreparedMessage>,
-}
-
-/// Rejection of an internal message.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SubmitError {
-    /// Refused by a hook.
-    #[error("refused: {0}")]
-    Refused(String),
-    /// Discarded by a hook.
-    #[error("discarded: {0}")]
-    Discarded(String),
-    /// Temporary failure, with the reason.
-    #[error("not now: {0}")]
-    Temporary(String),
 }
 
 /// Submission of internal messages through the same hooks as any other message.

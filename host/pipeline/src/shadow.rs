@@ -4,28 +4,8 @@ use std::sync::Arc;
 
 use waxwing_types::Verdict;
 
-use crate::{BindingMode, Context, Event, Hook, HookAnswer, HookSession, Pipeline, TraceEntry};
-
-/// Answer of a shadow; none if the call ended in a fault.
-pub(crate) struct ShadowAnswer {
-    /// Index in the binding table.
-    index: usize,
-    hook: Hook,
-    answer: Option<HookAnswer>,
-}
-
-impl HookSession {
-    /// Stores the last answer of a shadow at a hook, until the enforcing plugins have decided.
-    pub(crate) fn record_shadow(&mut self, at: usize, hook: Hook, answer: Option<&HookAnswer>) {
-        self.shadow_answers.retain(|recorded| (recorded.index, recorded.hook) != (at, hook));
-        self.shadow_answers.push(ShadowAnswer { index: at, hook, answer: answer.cloned() });
-    }
-
-    /// Returns the most recent answer, if given by the shadow at this index.
-    pub(crate) fn last_shadow(&mut self, at: usize) -> Option<&mut HookAnswer> {
-        self.shadow_answers.last_mut().filter(|recorded| recorded.index == at)?.answer.as_mut()
-    }
-}
+use crate::hook_session::ShadowAnswer;
+use crate::{BindingMode, Context, Event, HookAnswer, HookSession, Pipeline};
 
 impl Pipeline {
     /// Compares all shadows with the decision. Shadows not called yet, because an earlier plugin decided, are called now. A
@@ -53,7 +33,7 @@ impl Pipeline {
                 record.counters.record_comparison(agrees);
             }
             if !agrees {
-                let entry = TraceEntry::for_call(binding, hook, self.clock.now(), 0, event.subject());
+                let entry = binding.trace_entry(hook, self.clock.now(), 0, event.subject());
                 entry.with_difference(&answer, decided).append_to(&mut chain.trace);
             }
         }

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use waxwing_types::{Edit, Timestamp};
 
 use crate::{
-    AuthAnswer, Binding, BindingMode, CallOutcome, ExpansionTarget, Fault, Hook, HookAnswer, NextTry, ReplyClass, Resolution,
-    StagedChanges, Symbol, TableLookup,
+    AuthAnswer, CallOutcome, ExpansionTarget, Fault, HookAnswer, NextTry, ReplyClass, Resolution, StagedChanges, Symbol,
+    TableLookup,
 };
 
 /// Maximum number of entries for one session or transaction: a client can name a thousand recipients, and a header block as
@@ -75,11 +75,6 @@ impl TraceEntry {
             log: Vec::new(),
             shadow: false,
         }
-    }
-
-    pub(crate) fn for_call(by: &Binding, hook: Hook, at: Timestamp, micros: u64, subject: String) -> Self {
-        let step = Self::server_step(at, Arc::clone(&by.name), hook.as_str(), subject, "");
-        Self { version: Arc::clone(&by.version), micros, shadow: by.mode == BindingMode::Shadow, ..step }
     }
 
     /// Sets the result to the difference between a shadow's answer and the decision.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::engine::{Mutation, Op};
-use crate::store::Keyspace;
+use crate::keyspace::Keyspace;
 
 /// Maximum octets of a key.
 pub const BATCH_KEY_BYTES_MAX: usize = 1024;

@@ -16,8 +16,8 @@ use crate::batch::Batch;
 use crate::completion::{CommitResult, CompletionQueue, Waiter};
 use crate::crash::crash_point;
 use crate::engine::{Durability, Engine, Op};
-use crate::store::{PERMIT_BYTES, Urgency};
-use crate::{StoreError, StoreOptions};
+use crate::error::StoreError;
+use crate::options::{PERMIT_BYTES, StoreOptions, Urgency};
 
 /// Number of watchdog checks within the stuck-commit timeout.
 const WATCHDOG_CHECKS: u32 = 4;

@@ -17,8 +17,10 @@ mod crash;
 mod engine;
 mod error;
 mod fjall_engine;
+mod keyspace;
 #[cfg(feature = "test-engine")]
 mod lossy_engine;
+mod options;
 mod store;
 
 pub use batch::{BATCH_KEY_BYTES_MAX, BATCH_VALUE_BYTES_MAX, Batch};
@@ -26,6 +28,8 @@ pub use completion::{Completion, CompletionDispatcher};
 pub use crash::crash_point;
 pub use engine::{Durability, Engine, KeyspaceId, Mutation, Op, Row};
 pub use error::StoreError;
+pub use keyspace::Keyspace;
 #[cfg(feature = "test-engine")]
 pub use lossy_engine::LossyEngine;
-pub use store::{Keyspace, QueuePermit, Store, StoreOptions, StoreStats, Urgency};
+pub use options::{StoreOptions, Urgency};
+pub use store::{QueuePermit, Store, StoreStats};

@@ -1,75 +1,19 @@
-//! Store handle, keyspaces and options.
+//! Store handle: commits and statistics.
 
-use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::batch::Batch;
 use crate::committer::{Committer, CommitterState, PendingBatch};
 use crate::completion::{Completion, CompletionDispatcher};
-use crate::engine::{Engine, KeyspaceId, Row};
+use crate::engine::{Engine, KeyspaceId};
 use crate::error::StoreError;
 use crate::fjall_engine::FjallEngine;
-
-/// Octets per permit of the committer's queue.
-pub(crate) const PERMIT_BYTES: usize = 256;
-
-/// Options for opening a store.
-#[derive(Clone, Debug)]
-pub struct StoreOptions {
-    /// Names of the keyspaces; missing keyspaces are created.
-    pub keyspaces: Vec<&'static str>,
-    /// Maximum octets of all journals, at least 64 MiB.
-    pub journal_bytes_max: u64,
-    /// Octets of a keyspace's memtable before a flush.
-    pub memtable_bytes: u64,
-    /// Octets of the block cache.
-    pub cache_bytes: u64,
-    /// Maximum octets queued for the committer; further writers wait.
-    pub queue_bytes_max: usize,
-    /// Maximum octets of a merged batch.
-    pub merged_bytes_max: usize,
-    /// Maximum time that a lazy write waits for another commit.
-    pub lazy_delay: Duration,
-    /// Commit time after which the store counts as stuck and is poisoned.
-    pub commit_stuck: Duration,
-    /// Acknowledges writes before the sync: the defect that crash tests must detect. Never set otherwise; no effect without
-    /// `test-engine`.
-    #[doc(hidden)]
-    pub ack_before_sync: bool,
-}
-
-impl StoreOptions {
-    /// Returns the default options for the given keyspaces.
-    #[must_use]
-    pub fn new(keyspaces: &[&'static str]) -> Self {
-        Self {
-            keyspaces: keyspaces.to_vec(),
-            journal_bytes_max: 64 << 20,
-            memtable_bytes: 16 << 20,
-            cache_bytes: 8 << 20,
-            queue_bytes_max: 64 << 20,
-            merged_bytes_max: 8 << 20,
-            lazy_delay: Duration::from_millis(50),
-            commit_stuck: Duration::from_secs(30),
-            ack_before_sync: false,
-        }
-    }
-}
-
-/// Urgency of a write: whether the committer is woken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Urgency {
-    /// Written as soon as the committer is free.
-    Now,
-    /// Written with the next urgent commit, or after `lazy_delay`.
-    Lazy,
-}
+use crate::keyspace::Keyspace;
+use crate::options::{PERMIT_BYTES, StoreOptions, Urgency};
 
 /// Counters since the store was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -219,53 +163,4 @@ impl std::fmt::Debug for Store {
 /// Number of permits for a batch. A batch larger than the whole queue takes all permits instead of waiting for ever.
 fn permits_for(shared: &CommitterState, bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX).clamp(1, shared.permits_max)
-}
-
-/// Named part of the database. All reads block, mostly for microseconds, sometimes for a disk access.
-#[derive(Clone)]
-pub struct Keyspace {
-    id: KeyspaceId,
-    engine: Arc<dyn Engine>,
-}
-
-impl Keyspace {
-    pub(crate) fn id(&self) -> KeyspaceId {
-        self.id
-    }
-
-    /// Returns the value of a key.
-    pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        self.engine.get(self.id, key).map_err(read_error)
-    }
-
-    /// Returns whether the key exists.
-    pub fn contains(&self, key: &[u8]) -> Result<bool, StoreError> {
-        self.engine.contains(self.id, key).map_err(read_error)
-    }
-
-    /// Returns at most `limit` rows in key order. A scan walks over removed keys too: start behind them.
-    pub fn range(&self, from: Bound<&[u8]>, to: Bound<&[u8]>, limit: usize) -> Result<Vec<Row>, StoreError> {
-        self.engine.range(self.id, from, to, limit).map_err(read_error)
-    }
-
-    /// Frees the space of removed rows by rewriting the remaining rows, so that equal free space is needed. Blocks for
-    /// seconds.
-    pub fn compact(&self) -> Result<(), StoreError> {
-        self.engine.compact(self.id).map_err(|reason| StoreError::Compact(reason.into()))
-    }
-
-    /// Returns the row with the greatest key.
-    pub fn last(&self) -> Result<Option<Row>, StoreError> {
-        self.engine.last(self.id).map_err(read_error)
-    }
-}
-
-impl std::fmt::Debug for Keyspace {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Keyspace").field(&self.id.0).finish()
-    }
-}
-
-fn read_error(reason: String) -> StoreError {
-    StoreError::Read(reason.into())
 }

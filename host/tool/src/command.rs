@@ -3,32 +3,19 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use waxwing_config::HostEnvironment;
 use waxwing_control::{ControlRequest, TRACE_LAST_MAX};
 use waxwing_types::{QueueId, Timestamp};
 
 use crate::component::{BuiltinPlugins, ComponentSource};
+use crate::options::GlobalOptions;
 use crate::plugin_run::{self, RunArgs, ServerRunner};
 use crate::plugin_test::{self, TestArgs};
 use crate::replay::{self, ReplayArgs};
 use crate::simulation::Simulate;
 use crate::user::UserCommand;
 use crate::{ControlClient, ToolError, check, check_milter, config, paths, plugin, plugin_new, queue, reload, tls, trace, user};
-
-/// Options common to all commands.
-#[derive(Args, Clone, Debug, Default)]
-pub struct GlobalOptions {
-    /// Configuration file [default: /etc/waxwing/waxwing.toml, else the file of `waxwing dev`]
-    #[arg(long, global = true, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Control socket of the running server [default: from the configuration]
-    #[arg(long, global = true, value_name = "PATH")]
-    pub socket: Option<PathBuf>,
-    /// Print JSON, one object per line
-    #[arg(long, global = true)]
-    pub json: bool,
-}
 
 /// Administration commands of the binary.
 #[derive(Subcommand, Clone, Debug)]

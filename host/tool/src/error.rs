@@ -3,8 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::plugin_new::NewPluginError;
-use crate::user::UserCommandError;
+use waxwing_accounts::{SECRET_BYTES_MAX, UserError, UserNameError};
 use waxwing_config::ConfigError;
 use waxwing_control::{ControlError, FrameError};
 
@@ -97,4 +96,65 @@ impl ToolError {
     pub fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
+}
+
+/// Reason for the failure to create a plugin or a component.
+#[derive(Debug, thiserror::Error)]
+pub enum NewPluginError {
+    /// Invalid name of a plugin.
+    #[error("{name:?} is not a valid plugin name: {reason}")]
+    Name {
+        /// Name given by the user.
+        name: String,
+        /// Violated rule for names.
+        reason: String,
+    },
+    /// Existing target folder; nothing is overwritten.
+    #[error("{} is there already; nothing was changed", .0.display())]
+    Exists(PathBuf),
+    /// I/O error of a file.
+    #[error("{}: {error}", path.display())]
+    File {
+        /// Path of the file.
+        path: PathBuf,
+        /// Error of the operating system.
+        error: io::Error,
+    },
+    /// Core module without the plugin contract.
+    #[error("{}: {reason}", module.display())]
+    Component {
+        /// Path of the core module.
+        module: PathBuf,
+        /// Error of the component builder.
+        reason: String,
+    },
+}
+
+/// Reason for the failure of a user command.
+#[derive(Debug, thiserror::Error)]
+pub enum UserCommandError {
+    /// Configuration without user sources.
+    #[error("{} has no user sources: add users = [\"file:/path\"] or [\"store:\"], or give --in", .0.display())]
+    NoUserSource(PathBuf),
+    /// Invalid value of `--in`.
+    #[error("\"{0}\" is not a user source: write file:/path or store:")]
+    InvalidUserSource(String),
+    /// Empty or too long password, or a password with control characters.
+    #[error("a password has 1 to {SECRET_BYTES_MAX} octets and no control characters")]
+    InvalidPassword,
+    /// Different text at the second prompt.
+    #[error("the two passwords differ; nothing was changed")]
+    PasswordsDiffer,
+    /// Read error of the password.
+    #[error("the password can't be read: {0}")]
+    Input(io::Error),
+    /// Failure to compute a password record.
+    #[error("the password cannot be hashed: no system randomness, or an invalid cost in password_argon2_*")]
+    HashFailed,
+    /// Invalid name of a user.
+    #[error(transparent)]
+    Name(#[from] UserNameError),
+    /// Failed change or listing of users.
+    #[error(transparent)]
+    Users(#[from] UserError),
 }

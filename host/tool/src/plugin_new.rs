@@ -11,6 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::ToolError;
+use crate::error::NewPluginError;
 
 /// Maximum length of a plugin name, in bytes.
 const NAME_BYTES_MAX: usize = 40;
@@ -100,38 +101,6 @@ pub(crate) enum PluginLanguage {
     Js,
     Python,
     C,
-}
-
-/// Reason for the failure to create a plugin or a component.
-#[derive(Debug, thiserror::Error)]
-pub enum NewPluginError {
-    /// Invalid name of a plugin.
-    #[error("{name:?} is not a valid plugin name: {reason}")]
-    Name {
-        /// Name given by the user.
-        name: String,
-        /// Violated rule for names.
-        reason: String,
-    },
-    /// Existing target folder; nothing is overwritten.
-    #[error("{} is there already; nothing was changed", .0.display())]
-    Exists(PathBuf),
-    /// I/O error of a file.
-    #[error("{}: {error}", path.display())]
-    File {
-        /// Path of the file.
-        path: PathBuf,
-        /// Error of the operating system.
-        error: io::Error,
-    },
-    /// Core module without the plugin contract.
-    #[error("{}: {reason}", module.display())]
-    Component {
-        /// Path of the core module.
-        module: PathBuf,
-        /// Error of the component builder.
-        reason: String,
-    },
 }
 
 /// Creates the folder and prints the next steps.

@@ -6,8 +6,8 @@ use toml::{Table, Value};
 use waxwing_config::DevPorts;
 
 use crate::ToolError;
-use crate::command::GlobalOptions;
 use crate::component::{BuiltinPlugins, ComponentSource};
+use crate::options::GlobalOptions;
 use crate::simulation::setup::{self, PluginArgs};
 
 /// Default distance between the SMTP port and the submission port.

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use waxwing_types::{Source, Timestamp};
 
 use crate::ToolError;
-use crate::command::GlobalOptions;
 use crate::component::{BuiltinPlugins, ComponentSource, read_bounded_file};
 use crate::formatting::sanitize;
+use crate::options::GlobalOptions;
 use crate::queue::print_json;
 use crate::simulation::setup::{self, PluginArgs};
 use crate::simulation::{Simulate, TestCase, TransactionOutcome, golden, report};

@@ -1,53 +1,22 @@
 //! Commands `waxwing user add`, `passwd`, `list` and `delete`.
 
 use std::io::{self, BufRead, IsTerminal as _, Read as _, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::{Args, Subcommand};
 use nix::unistd::{User, geteuid};
 use serde_json::json;
-use waxwing_accounts::{
-    PasswordCost, PasswordPolicy, SECRET_BYTES_MAX, StoredPassword, UserEntry, UserError, UserName, UserNameError,
-};
+use waxwing_accounts::{PasswordCost, PasswordPolicy, SECRET_BYTES_MAX, StoredPassword, UserEntry, UserError, UserName};
 use waxwing_config::{Config, UserSourceConfig};
 
-use crate::ToolError;
+use crate::{ToolError, UserCommandError};
 mod backend;
 
-use crate::command::GlobalOptions;
 use crate::formatting::sanitize;
+use crate::options::GlobalOptions;
 use crate::paths::{config_file, load_config};
 use crate::queue::print_json;
 use backend::UserBackend;
-
-/// Reason for the failure of a user command.
-#[derive(Debug, thiserror::Error)]
-pub enum UserCommandError {
-    /// Configuration without user sources.
-    #[error("{} has no user sources: add users = [\"file:/path\"] or [\"store:\"], or give --in", .0.display())]
-    NoUserSource(PathBuf),
-    /// Invalid value of `--in`.
-    #[error("\"{0}\" is not a user source: write file:/path or store:")]
-    InvalidUserSource(String),
-    /// Empty or too long password, or a password with control characters.
-    #[error("a password has 1 to {SECRET_BYTES_MAX} octets and no control characters")]
-    InvalidPassword,
-    /// Different text at the second prompt.
-    #[error("the two passwords differ; nothing was changed")]
-    PasswordsDiffer,
-    /// Read error of the password.
-    #[error("the password can't be read: {0}")]
-    Input(io::Error),
-    /// Failure to compute a password record.
-    #[error("the password cannot be hashed: no system randomness, or an invalid cost in password_argon2_*")]
-    HashFailed,
-    /// Invalid name of a user.
-    #[error(transparent)]
-    Name(#[from] UserNameError),
-    /// Failed change or listing of users.
-    #[error(transparent)]
-    Users(#[from] UserError),
-}
 
 /// Subcommands of `waxwing user`.
 #[derive(Subcommand, Clone, Debug)]

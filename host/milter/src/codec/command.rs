@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::codec::text::{PacketReader, write_packet, write_text};
-use crate::codec::{ActionFlags, MilterOptions, MilterPacket, PacketError, ProtocolFlags};
+use crate::codec::{ActionFlags, MilterPacket, PacketError, ProtocolFlags};
 
 /// Stage for which a milter can select macros (`SMFIM_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,6 +63,19 @@ pub enum MilterAddress {
     Inet(u16, Bytes),
     /// Port and IPv6 address.
     Inet6(u16, Bytes),
+}
+
+/// Options of a negotiation. Only a milter sends `macros`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MilterOptions {
+    /// Protocol version of the peer.
+    pub version: u32,
+    /// Offered or requested actions.
+    pub actions: ActionFlags,
+    /// Offered or requested protocol flags.
+    pub protocol: ProtocolFlags,
+    /// Names of the macros that the milter selects for a stage, instead of the defaults.
+    pub macros: Vec<(MacroStage, Vec<String>)>,
 }
 
 /// A packet to a milter. NUL bytes within texts are removed.

@@ -9,7 +9,7 @@ mod packet;
 mod response;
 mod text;
 
-pub use command::{MacroStage, MilterAddress, MilterCommand};
+pub use command::{MacroStage, MilterAddress, MilterCommand, MilterOptions};
 pub use flags::{ActionFlags, ProtocolFlags};
 pub use packet::{MilterPacket, PacketError, PacketSplitter, RESPONSE_BYTES_MAX};
 pub use response::MilterResponse;
@@ -20,16 +20,3 @@ pub const PROTOCOL_VERSION: u32 = 6;
 pub const PROTOCOL_VERSION_MIN: u32 = 2;
 /// Maximum size of a body packet in bytes (`MILTER_CHUNK_SIZE`), a limit of libmilter.
 pub const CHUNK_BYTES_MAX: usize = 65_535;
-
-/// Options of a negotiation. Only a milter sends `macros`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MilterOptions {
-    /// Protocol version of the peer.
-    pub version: u32,
-    /// Offered or requested actions.
-    pub actions: ActionFlags,
-    /// Offered or requested protocol flags.
-    pub protocol: ProtocolFlags,
-    /// Names of the macros that the milter selects for a stage, instead of the defaults.
-    pub macros: Vec<(MacroStage, Vec<String>)>,
-}

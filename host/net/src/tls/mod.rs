@@ -2,7 +2,9 @@
 
 mod certificates;
 mod client;
+mod error;
 mod maybe_tls;
+mod provider;
 mod self_signed;
 mod server;
 mod session_info;
@@ -10,13 +12,13 @@ mod session_info;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rustls::crypto::CryptoProvider;
-
 pub use certificates::{
     CertificateInfo, CertificateStore, Certificates, PEM_FILE_BYTES_MAX, load_authorities, readable_by_others,
 };
 pub use client::{ServerVerification, TlsClient, TlsConnector};
+pub use error::TlsError;
 pub(crate) use maybe_tls::{HandshakeRole, MaybeTlsStream};
+pub(crate) use provider::crypto_provider;
 pub use self_signed::self_signed;
 pub use server::{ClientCertPolicy, TlsServer};
 
@@ -39,32 +41,4 @@ pub enum TlsMode {
     },
     /// Handshake as the client, on request of the session.
     Connect(TlsClient),
-}
-
-/// Failure of a handshake, or of loading keys and certificates.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// Handshake requested on a connection without TLS.
-    #[error("TLS is not configured here")]
-    NotConfigured,
-    /// Handshake not completed within the time.
-    #[error("handshake timeout")]
-    Timeout,
-    /// Handshake aborted by the shutdown of the server.
-    #[error("the server is shutting down")]
-    Shutdown,
-    /// Error of rustls or the socket.
-    #[error("{0}")]
-    Handshake(#[from] std::io::Error),
-    /// Configuration rejected by rustls.
-    #[error("{0}")]
-    Rustls(#[from] rustls::Error),
-    /// Certificates or keys that cannot be used, with the reason.
-    #[error("{0}")]
-    Unusable(String),
-}
-
-/// Returns the cryptography provider of all connections.
-pub(crate) fn crypto_provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }

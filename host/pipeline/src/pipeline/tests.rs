@@ -17,7 +17,7 @@ use waxwing_types::Timestamp;
 
 use crate::{
     AddressRole, BindingConditions, BindingSettings, CallOutcome, FaultPolicy, Hook, HookSet, Plugin, PluginSession,
-    StagedChanges,
+    StagedChanges, TraceEntry,
 };
 
 type Script = Box<dyn Fn(&Event, &Context) -> Result<CallOutcome, Fault> + Send + Sync>;

@@ -6,9 +6,8 @@ use waxwing_accounts::{StoredPassword, UserEntry, UserFile, UserName};
 use waxwing_config::UserSourceConfig;
 use waxwing_control::{ControlRequest, ControlResponse, PasswordRecordText};
 
-use super::UserCommandError;
-use crate::command::GlobalOptions;
-use crate::{ControlClient, ToolError, paths};
+use crate::options::GlobalOptions;
+use crate::{ControlClient, ToolError, UserCommandError, paths};
 
 pub(super) struct UserBackend {
     pub(super) label: String,
