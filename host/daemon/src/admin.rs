@@ -14,6 +14,7 @@ use waxwing_control::{
 use waxwing_delivery::ActiveUnits;
 use waxwing_intake::GuardState;
 use waxwing_pipeline::{BindingMode, BindingStatus, FaultPolicy, Pipeline, UserStore};
+use waxwing_plugins::PluginManager;
 use waxwing_spool::{DueKey, ListEntry, ListKey, Spool, SpoolError, Unit, UnitState};
 use waxwing_state::{MetricsRegistry, RecordingPage, RecordingStore, TraceError, TraceQueryResult, TraceStore};
 use waxwing_types::{Envelope, QueueId, Timestamp};
@@ -21,7 +22,6 @@ use waxwing_types::{Envelope, QueueId, Timestamp};
 use crate::control_server::ControlHandler;
 use crate::listeners::Listeners;
 use crate::metrics;
-use crate::plugins::PluginManager;
 
 mod users;
 

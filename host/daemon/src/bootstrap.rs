@@ -14,6 +14,7 @@ use waxwing_control::DaemonInfo;
 use waxwing_delivery::{CurrentRouting, QueueManager};
 use waxwing_net::{Shutdown, spawn};
 use waxwing_pipeline::{Context, Event, Pipeline, UserStore};
+use waxwing_plugins::{PluginManager, ServiceInput, open_services};
 use waxwing_queue::{EmbeddedSpool, SpoolSettings};
 use waxwing_spool::{Spool, SpoolError};
 use waxwing_state::{
@@ -26,13 +27,11 @@ use waxwing_types::{Clock, Source};
 use crate::admin::AdminService;
 use crate::event_queue::EventQueue;
 use crate::listeners::{Listeners, new_guard_state};
-use crate::plugin_services::ServiceInput;
-use crate::plugins::PluginManager;
 use crate::reload::{Reloader, SharedServices};
 use crate::supervisor::Supervisor;
 use crate::tls::ListenerTls;
 use crate::transports::QueueManagerServices;
-use crate::{control_server, plugin_services, plugins, transports};
+use crate::{control_server, transports};
 
 /// Directory of the database, below `queue_directory`.
 const STORE_DIRECTORY: &str = "store";
@@ -81,8 +80,8 @@ pub(crate) async fn start(parts: StartInput) -> anyhow::Result<RunningServer> {
     let metrics = Arc::new(MetricsRegistry::default());
     let opened =
         ServiceInput { store: &store, spool: &spool, resolver: &resolver, metrics: &metrics, clock: &clock, shutdown: &shutdown };
-    let (verify_cache, plugin_services) = plugin_services::open(&config, &opened)?;
-    let loaded = plugins::load(&config, &accounts, &clock, waxwing_bundle::standard_component, plugin_services).await?;
+    let (verify_cache, plugin_services) = open_services(&config, &opened)?;
+    let loaded = waxwing_plugins::load(&config, &accounts, &clock, waxwing_bundle::standard_component, plugin_services).await?;
     let pipeline = Arc::new(Pipeline::new(loaded.bindings(), Arc::clone(&accounts) as _, Arc::clone(&clock)));
     let plugin_manager = PluginManager::new(loaded, Arc::clone(&pipeline));
     drop(spawn("plugin files", Arc::clone(&plugin_manager).watch_files(shutdown.clone())));

@@ -11,7 +11,7 @@ use waxwing_types::Clock;
 
 use crate::clock::SystemClock;
 use crate::simulation::Simulator;
-use crate::{dev, plugins, run};
+use crate::{dev, run};
 
 /// A mail server whose every decision a WebAssembly component can take.
 #[derive(Parser, Debug)]
@@ -101,7 +101,7 @@ fn format_error(error: &anyhow::Error) -> String {
             let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
             mistakes.render(colour).trim_end().to_owned()
         }
-        Some(ConfigError::Read { .. }) | None => format!("waxwing: {}", plugins::error_chain(error)),
+        Some(ConfigError::Read { .. }) | None => format!("waxwing: {}", waxwing_plugins::error_chain(error)),
     }
 }
 

@@ -1,8 +1,8 @@
 //! `waxwing`, the server program: reads the configuration, builds and connects the services, runs and stops them.
 //!
 //! Owns: command line, startup and shutdown order, privileges, clock, log, server side of the control socket.
-//! Uses: accounts, config, control, delivery, intake, logging, mailbox, message, milter, net, pipeline, queue,
-//! sandbox, smtp, spool, state, store, tool, types, web.
+//! Uses: accounts, config, control, delivery, intake, logging, mailbox, message, net, pipeline, plugins, queue,
+//! sandbox, smtp, spool, state, store, tool, types.
 //! Used by: administrators and process supervisors; no crate.
 //! Never: a decision on mail.
 //! Start reading at: [`run::run`], then `bootstrap.rs`.
@@ -17,9 +17,6 @@ mod dev;
 mod event_queue;
 mod listeners;
 mod metrics;
-mod plugin_services;
-mod plugin_tables;
-mod plugins;
 mod privilege;
 mod reload;
 mod rlimits;

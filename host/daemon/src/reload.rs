@@ -17,12 +17,12 @@ use waxwing_delivery::{CurrentRouting, Prober, RoutingConfig};
 use waxwing_intake::{GuardState, Intake, IntakeSettings, Policy, Verifier};
 use waxwing_net::Shutdown;
 use waxwing_pipeline::{Authenticator, KvStore, Pipeline, Recorder, Resolver, Trace, UserStore};
+use waxwing_plugins::{PluginManager, error_chain};
 use waxwing_spool::Spool;
 use waxwing_types::Clock;
 
 use crate::admin::ReloadHandler;
 use crate::listeners::{Generation, Listeners, is_same_socket};
-use crate::plugins::{PluginManager, error_chain};
 use crate::privilege::RunAs;
 use crate::run::BoundListener;
 use crate::supervisor::Supervisor;

@@ -29,7 +29,7 @@ use waxwing_tool::{Simulate, TestCase, TestResult, TestSetup, ToolError};
 use waxwing_types::{Clock, Monotonic, Timestamp};
 
 use crate::clock::SystemClock;
-use crate::{listeners, plugins};
+use crate::listeners;
 
 /// Longest time for a transaction; plugins can delay replies.
 const CASE_TIME_MAX: Duration = Duration::from_secs(300);
@@ -48,7 +48,7 @@ pub(crate) struct Simulator {
 
 impl Simulate for Simulator {
     fn simulate(&self, cast: TestSetup, scenes: &[TestCase]) -> Result<Vec<TestResult>, ToolError> {
-        self.run_all(cast, scenes).map_err(|error| ToolError::Simulation(plugins::error_chain(&error)))
+        self.run_all(cast, scenes).map_err(|error| ToolError::Simulation(waxwing_plugins::error_chain(&error)))
     }
 }
 
@@ -133,9 +133,15 @@ impl TestServer {
             meter: Some(Arc::clone(&meter)),
             ..SandboxSettings::default()
         };
-        let loaded =
-            plugins::load_with(sandbox, &config, &accounts, &clock, waxwing_bundle::standard_component, HostServices::default())
-                .await?;
+        let loaded = waxwing_plugins::load_with(
+            sandbox,
+            &config,
+            &accounts,
+            &clock,
+            waxwing_bundle::standard_component,
+            HostServices::default(),
+        )
+        .await?;
         let pipeline = Arc::new(Pipeline::new(loaded.bindings(), Arc::clone(&accounts) as _, Arc::clone(&clock)));
         let traces = Arc::new(TraceCollector::default());
         let intake = Intake::new(IntakeServices {

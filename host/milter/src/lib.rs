@@ -3,7 +3,7 @@
 //! Owns: the milter protocol, version 6, as implemented by libmilter ([`codec`]); the packets sent at each hook, and
 //! the conversion of changes to edits; the connection test of a milter ([`probe_milter`]).
 //! Uses: message, pipeline, types.
-//! Used by: daemon, tool.
+//! Used by: plugins, tool.
 //! Never: decisions on mail, changes to a message: the pipeline applies the verdicts and edits of a milter.
 //! Start reading at: [`Milter`], then `session.rs`.
 #![forbid(unsafe_code)]

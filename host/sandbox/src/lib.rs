@@ -3,7 +3,7 @@
 //! Owns: the wasmtime engine and the instance pool, the compile cache, the import check, limits of time and memory, the life
 //! cycle of instances, the changes staged by a call, the texts of load errors and faults.
 //! Uses: bindings, message, pipeline, types.
-//! Used by: daemon, tool. The daemon loads plugins, tool inspects and tests plugins.
+//! Used by: daemon, plugins, tool. The crate plugins loads components, tool inspects and tests them.
 //! Never: decides about mail, applies an edit, knows a transport.
 //! Start reading at: [`Sandbox`], then `plugin.rs`, then `instance.rs`.
 #![deny(unsafe_code)]

@@ -2,7 +2,7 @@
 //!
 //! Owns: the engine (fjall), the order of writes, the moment at which a write is durable, poison and watchdog.
 //! Uses: nothing of ours.
-//! Used by: daemon, queue, state.
+//! Used by: daemon, plugins, queue, state.
 //! Never: the meaning of records; a commit acknowledged before its sync; a delay to collect more writes.
 //! Start reading at: [`Store::commit`], then `committer.rs`.
 //!

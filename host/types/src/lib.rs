@@ -4,7 +4,7 @@
 //! the bounded line splitter.
 //! Uses: nothing of ours.
 //! Used by: accounts, config, control, daemon, delivery, generated, intake, logging, mailbox, message, milter, net, pipeline,
-//! queue, sandbox, smtp, spool, state, tool.
+//! plugins, queue, sandbox, smtp, spool, state, tool.
 //! Never: I/O, a clock, randomness, the grammar of a protocol beyond addresses.
 //! Start reading at: [`Envelope`], then [`Session`].
 #![forbid(unsafe_code)]

@@ -2,7 +2,7 @@
 //!
 //! Owns: URL grants, the permitted IP addresses, the limits of requests and responses.
 //! Uses: pipeline.
-//! Used by: daemon.
+//! Used by: plugins.
 //! Never: a redirect, a proxy, a cookie; a connection to an unchecked address.
 //! Start reading at: [`WebClient`], then `url_grant.rs`, then `address_scope.rs`.
 #![forbid(unsafe_code)]

@@ -36,7 +36,7 @@ async fn bench() -> Bench {
     let shared = Arc::clone(&clock) as Arc<dyn Clock>;
     let accounts = Arc::new(waxwing_accounts::Accounts::open(&config, &shared).unwrap());
     let loaded =
-        crate::plugins::load(&config, &accounts, &shared, |_| None, waxwing_sandbox::HostServices::default()).await.unwrap();
+        waxwing_plugins::load(&config, &accounts, &shared, |_| None, waxwing_sandbox::HostServices::default()).await.unwrap();
     let pipeline = Arc::new(Pipeline::new(Vec::new(), Arc::new(FixedClassifier::REMOTE), shared));
     let kept = RecordingConfig {
         enabled: true,

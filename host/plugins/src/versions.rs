@@ -9,14 +9,15 @@ use waxwing_control::PluginChange;
 use waxwing_milter::Milter;
 use waxwing_pipeline::{Binding, Canary, Plugin};
 
-use super::file_watcher::{FileFingerprint, PluginFile};
-use super::settings::binding_settings;
-use super::{BuiltinLookup, PluginLoader, error_chain};
+use crate::error::error_chain;
+use crate::file_watcher::{FileFingerprint, PluginFile};
+use crate::loader::{BuiltinLookup, PluginLoader};
+use crate::settings::binding_settings;
 
 /// A loaded version of a plugin.
 #[derive(Clone)]
-pub(super) struct LoadedVersion {
-    pub(super) binding: Arc<Binding>,
+pub(crate) struct LoadedVersion {
+    pub(crate) binding: Arc<Binding>,
     /// Serial number of the load, from 1.
     number: u32,
     hash: blake3::Hash,
@@ -24,30 +25,30 @@ pub(super) struct LoadedVersion {
 
 /// Versions and files of a plugin. Changes are made on a copy and stored at once, so that readers never wait for a load.
 #[derive(Clone)]
-pub(super) struct PluginVersions {
-    pub(super) plugin: Arc<config::PluginConfig>,
-    pub(super) current: LoadedVersion,
-    pub(super) previous: Option<LoadedVersion>,
+pub(crate) struct PluginVersions {
+    pub(crate) plugin: Arc<config::PluginConfig>,
+    pub(crate) current: LoadedVersion,
+    pub(crate) previous: Option<LoadedVersion>,
     canary: Option<LoadedVersion>,
     /// Component file; `None` for built-in plugins and milters.
-    pub(super) file: Option<PluginFile>,
-    pub(super) canary_file: Option<PluginFile>,
+    pub(crate) file: Option<PluginFile>,
+    pub(crate) canary_file: Option<PluginFile>,
     /// Number of loads so far, the serial number of the latest version.
     loads: u32,
     /// Error of the last reload that failed.
-    pub(super) last_error: Option<String>,
+    pub(crate) last_error: Option<String>,
 }
 
 /// Selects the stable or the canary version and file of a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Track {
+pub(crate) enum Track {
     Stable,
     Canary,
 }
 
 /// Trigger of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ReloadTrigger {
+pub(crate) enum ReloadTrigger {
     /// The file has changed: content tried before is not tried again.
     FileChanged,
     /// The operator reloads all plugins: content that failed is tried again, content rolled back is not.
@@ -58,7 +59,7 @@ pub(super) enum ReloadTrigger {
 
 impl PluginVersions {
     /// Loads the configured version of a plugin, and its canary, at startup.
-    pub(super) async fn load(
+    pub(crate) async fn load(
         loader: &PluginLoader,
         plugin: &config::PluginConfig,
         builtin: BuiltinLookup,
@@ -107,7 +108,7 @@ impl PluginVersions {
     }
 
     /// Returns the binding for the pipeline, with the canary attached.
-    pub(super) fn binding(&self) -> Arc<Binding> {
+    pub(crate) fn binding(&self) -> Arc<Binding> {
         let (Some(version), Some(settings)) = (&self.canary, &self.plugin.canary) else {
             return Arc::clone(&self.current.binding);
         };
@@ -115,7 +116,7 @@ impl PluginVersions {
         self.current.binding.with_canary(Some(Canary { binding: Arc::clone(&version.binding), percent }))
     }
 
-    pub(super) fn file_mut(&mut self, track: Track) -> Option<&mut PluginFile> {
+    pub(crate) fn file_mut(&mut self, track: Track) -> Option<&mut PluginFile> {
         match track {
             Track::Stable => self.file.as_mut(),
             Track::Canary => self.canary_file.as_mut(),
@@ -130,7 +131,7 @@ impl PluginVersions {
     }
 
     /// Reads a file of the plugin again and loads changed content, subject to the trigger's rules. `None`: the plugin has no such file.
-    pub(super) async fn reload(&mut self, loader: &PluginLoader, track: Track, trigger: ReloadTrigger) -> Option<PluginChange> {
+    pub(crate) async fn reload(&mut self, loader: &PluginLoader, track: Track, trigger: ReloadTrigger) -> Option<PluginChange> {
         let path = self.file_mut(track)?.path.clone();
         let stamp = FileFingerprint::read(&path);
         let read = loader.read_file(&self.plugin, &path).await;
@@ -198,7 +199,7 @@ impl PluginVersions {
     }
 
     /// Removes the canary, or else restores the previous version. Removed content is not loaded again until the file changes.
-    pub(super) fn roll_back(&mut self) -> Result<PluginChange, String> {
+    pub(crate) fn roll_back(&mut self) -> Result<PluginChange, String> {
         if let Some(canary) = self.canary.take() {
             self.last_error = None;
             let note = format!("its canary {} serves no more transactions", canary.binding.version);
@@ -215,7 +216,7 @@ impl PluginVersions {
     }
 
     /// Makes the canary the stable version.
-    pub(super) fn promote(&mut self) -> Result<PluginChange, String> {
+    pub(crate) fn promote(&mut self) -> Result<PluginChange, String> {
         let Some(canary) = self.canary.take() else {
             return Err(format!("{} has no canary", self.plugin.name));
         };
@@ -230,7 +231,7 @@ impl PluginVersions {
     }
 
     /// Describes a change with the current version as both old and new version.
-    pub(in crate::plugins) fn describe_change(&self, change: &str, note: Option<String>) -> PluginChange {
+    pub(crate) fn describe_change(&self, change: &str, note: Option<String>) -> PluginChange {
         let version = self.current.binding.version.to_string();
         PluginChange { name: self.plugin.name.clone(), change: change.to_owned(), before: version.clone(), version, note }
     }

@@ -7,34 +7,28 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use waxwing_control::{ControlError, ControlErrorKind, PluginChange};
 use waxwing_net::Shutdown;
-use waxwing_pipeline::{Binding, Pipeline};
+use waxwing_pipeline::Pipeline;
 
-use super::file_watcher::FileFingerprint;
-use super::versions::{PluginVersions, ReloadTrigger, Track};
-use super::{LoadedPlugins, PluginLoader};
+use crate::file_watcher::FileFingerprint;
+use crate::load::LoadedPlugins;
+use crate::loader::PluginLoader;
+use crate::versions::{PluginVersions, ReloadTrigger, Track};
 
 /// Interval of the checks of plugin files.
 const POLL_PERIOD: Duration = Duration::from_secs(1);
 
 /// Plugins, their versions, and the pipeline that calls them.
-pub(crate) struct PluginManager {
-    pub(super) loader: ArcSwap<PluginLoader>,
-    pub(super) plugins: Mutex<Vec<PluginVersions>>,
-    pub(super) pipeline: Arc<Pipeline>,
+pub struct PluginManager {
+    pub(crate) loader: ArcSwap<PluginLoader>,
+    pub(crate) plugins: Mutex<Vec<PluginVersions>>,
+    pub(crate) pipeline: Arc<Pipeline>,
     /// Serialises changes of plugins.
-    pub(super) change_lock: tokio::sync::Mutex<()>,
-}
-
-impl LoadedPlugins {
-    /// Returns the bindings, in configuration order.
-    pub(crate) fn bindings(&self) -> Vec<Arc<Binding>> {
-        self.versions.iter().map(PluginVersions::binding).collect()
-    }
+    pub(crate) change_lock: tokio::sync::Mutex<()>,
 }
 
 impl PluginManager {
     /// Creates the manager; `pipeline` must have been built from the bindings of `loaded`.
-    pub(crate) fn new(loaded: LoadedPlugins, pipeline: Arc<Pipeline>) -> Arc<Self> {
+    pub fn new(loaded: LoadedPlugins, pipeline: Arc<Pipeline>) -> Arc<Self> {
         let LoadedPlugins { loader, versions: slots } = loaded;
         loader.tables.set_pipeline(&pipeline);
         Arc::new(Self {
@@ -46,14 +40,14 @@ impl PluginManager {
     }
 
     /// Returns the version that `waxwing plugin rollback` would restore, and the error of the last failed reload.
-    pub(crate) fn last_change(&self, plugin: &str) -> (Option<String>, Option<String>) {
+    pub fn last_change(&self, plugin: &str) -> (Option<String>, Option<String>) {
         let slots = self.plugins.lock();
         let Some(slot) = slots.iter().find(|slot| slot.plugin.name == plugin) else { return (None, None) };
         (slot.previous.as_ref().map(|previous| previous.binding.version.to_string()), slot.last_error.clone())
     }
 
     /// Reads the files of all plugins, or of the plugin `name`, again; if a version fails to load, the current version stays in service.
-    pub(crate) async fn reload(&self, name: Option<&str>) -> Result<Vec<PluginChange>, ControlError> {
+    pub async fn reload(&self, name: Option<&str>) -> Result<Vec<PluginChange>, ControlError> {
         let _turn = self.change_lock.lock().await;
         let trigger = if name.is_some() { ReloadTrigger::OnePlugin } else { ReloadTrigger::AllPlugins };
         let wanted: Vec<usize> = match name {
@@ -73,12 +67,12 @@ impl PluginManager {
     }
 
     /// Undoes the last change of a plugin (`waxwing plugin rollback`).
-    pub(crate) async fn roll_back(&self, name: &str) -> Result<PluginChange, ControlError> {
+    pub async fn roll_back(&self, name: &str) -> Result<PluginChange, ControlError> {
         self.change_one(name, PluginVersions::roll_back).await
     }
 
     /// Makes a plugin's canary the stable version (`waxwing plugin promote`).
-    pub(crate) async fn promote(&self, name: &str) -> Result<PluginChange, ControlError> {
+    pub async fn promote(&self, name: &str) -> Result<PluginChange, ControlError> {
         self.change_one(name, PluginVersions::promote).await
     }
 
@@ -97,7 +91,7 @@ impl PluginManager {
     }
 
     /// Polls the plugin files until shutdown, even with no files yet: a reload may add some.
-    pub(crate) async fn watch_files(self: Arc<Self>, mut shutdown: Shutdown) {
+    pub async fn watch_files(self: Arc<Self>, mut shutdown: Shutdown) {
         loop {
             tokio::select! {
                 () = tokio::time::sleep(POLL_PERIOD) => {}
@@ -108,7 +102,7 @@ impl PluginManager {
     }
 
     /// Checks all plugin files once and reloads the changed files.
-    pub(super) async fn poll_files(&self) {
+    pub(crate) async fn poll_files(&self) {
         let _turn = self.change_lock.lock().await;
         let mut files = Vec::new();
         for (at, slot) in self.plugins.lock().iter_mut().enumerate() {
@@ -160,7 +154,7 @@ fn unknown_plugin(name: &str) -> ControlError {
     ControlError { kind: ControlErrorKind::NotFound, text: format!("no plugin \"{name}\" is loaded") }
 }
 
-pub(super) fn log_change(change: &PluginChange) {
+pub(crate) fn log_change(change: &PluginChange) {
     let PluginChange { name, change: what, before, version, note } = change;
     let note = note.as_deref().unwrap_or_default();
     match what.as_str() {

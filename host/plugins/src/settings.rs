@@ -11,9 +11,9 @@ use waxwing_pipeline::{BindingConditions, BindingMode, BindingSettings, BreakerS
 use waxwing_sandbox::{InstanceMode, MessageAccess, PluginGrants, PluginLimits, PluginSettings};
 use waxwing_web::UrlGrant;
 
-use crate::plugin_tables::PluginTables;
+use crate::tables::PluginTables;
 
-pub(super) fn binding_settings(plugin: &config::PluginConfig) -> BindingSettings {
+pub(crate) fn binding_settings(plugin: &config::PluginConfig) -> BindingSettings {
     BindingSettings {
         when: when(&plugin.when),
         mode: mode(plugin.mode),
@@ -23,7 +23,7 @@ pub(super) fn binding_settings(plugin: &config::PluginConfig) -> BindingSettings
 }
 
 /// Returns the server's configuration values readable by every plugin.
-pub(super) fn server_values(config: &Config) -> BTreeMap<String, Value> {
+pub(crate) fn server_values(config: &Config) -> BTreeMap<String, Value> {
     let values = [
         ("myhostname", json!(config.general.myhostname)),
         ("mydomain", json!(config.general.mydomain)),
@@ -39,7 +39,7 @@ pub(super) fn server_values(config: &Config) -> BTreeMap<String, Value> {
     values.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
-pub(super) fn plugin_settings(
+pub(crate) fn plugin_settings(
     plugin: &config::PluginConfig,
     accounts: &Accounts,
     tables: &PluginTables,
@@ -90,7 +90,7 @@ pub(super) fn plugin_settings(
     Ok(settings)
 }
 
-pub(super) fn to_usize(octets: u64) -> usize {
+pub(crate) fn to_usize(octets: u64) -> usize {
     usize::try_from(octets).unwrap_or(usize::MAX)
 }
 

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 /// Fingerprint of a file: device, inode, size, and the modification and change times in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FileFingerprint([i128; 5]);
+pub(crate) struct FileFingerprint([i128; 5]);
 
 impl FileFingerprint {
     /// Reads the current fingerprint; `None` if the file does not exist.
-    pub(super) fn read(path: &Path) -> Option<Self> {
+    pub(crate) fn read(path: &Path) -> Option<Self> {
         let metadata = std::fs::metadata(path).ok()?;
         let time = |seconds: i64, nanoseconds: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);
         let (modified, changed) = (time(metadata.mtime(), metadata.mtime_nsec()), time(metadata.ctime(), metadata.ctime_nsec()));
@@ -19,29 +19,29 @@ impl FileFingerprint {
 
 /// A plugin file polled for changes.
 #[derive(Clone, Debug)]
-pub(super) struct PluginFile {
-    pub(super) path: PathBuf,
+pub(crate) struct PluginFile {
+    pub(crate) path: PathBuf,
     last_read: Option<FileFingerprint>,
     /// Fingerprint that differs from the last read; the file may still be written to.
     pending: Option<Option<FileFingerprint>>,
     /// Hash of the content tried last, in service or not; polling does not try the same content again.
-    pub(super) tried_hash: blake3::Hash,
+    pub(crate) tried_hash: blake3::Hash,
 }
 
 impl PluginFile {
     /// Creates the state for a file just read; `stamp` was taken before the read.
-    pub(super) fn new(path: PathBuf, stamp: Option<FileFingerprint>, tried: blake3::Hash) -> Self {
+    pub(crate) fn new(path: PathBuf, stamp: Option<FileFingerprint>, tried: blake3::Hash) -> Self {
         Self { path, last_read: stamp, pending: None, tried_hash: tried }
     }
 
     /// Records a read of the file, made just after `stamp` was taken.
-    pub(super) fn mark_read(&mut self, stamp: Option<FileFingerprint>) {
+    pub(crate) fn mark_read(&mut self, stamp: Option<FileFingerprint>) {
         self.last_read = stamp;
         self.pending = None;
     }
 
     /// Tells whether to read the file: changed, and the same at two polls in a row, so that no writer is active.
-    pub(super) fn check_changed(&mut self, stamp: Option<FileFingerprint>) -> bool {
+    pub(crate) fn check_changed(&mut self, stamp: Option<FileFingerprint>) -> bool {
         if stamp == self.last_read {
             self.pending = None;
             return false;

@@ -17,19 +17,28 @@ use waxwing_web::WebClient;
 /// Interval of the sweeps of expired kv entries.
 const SWEEP_PERIOD: Duration = Duration::from_secs(5);
 
+/// Component in the lines of the log.
+const LOG_TARGET: &str = "plugin_services";
+
 /// Services opened before, needed to build the plugin services.
-pub(crate) struct ServiceInput<'a> {
-    pub(crate) store: &'a Store,
-    pub(crate) spool: &'a Arc<dyn Spool>,
-    pub(crate) resolver: &'a Arc<dyn Resolver>,
-    pub(crate) metrics: &'a Arc<MetricsRegistry>,
-    pub(crate) clock: &'a Arc<dyn Clock>,
-    pub(crate) shutdown: &'a Shutdown,
+pub struct ServiceInput<'a> {
+    /// Database of the kv entries.
+    pub store: &'a Store,
+    /// Spool, for the queue ids of submitted mail.
+    pub spool: &'a Arc<dyn Spool>,
+    /// Resolver for the DNS lookups of plugins.
+    pub resolver: &'a Arc<dyn Resolver>,
+    /// Registry of the metrics counted by plugins.
+    pub metrics: &'a Arc<MetricsRegistry>,
+    /// Clock of expiry and queue ids.
+    pub clock: &'a Arc<dyn Clock>,
+    /// Signal that ends the sweeps.
+    pub shutdown: &'a Shutdown,
 }
 
 /// Opens the kv store, also used by the server, and builds the plugin services. HTTP is set up only if granted to a plugin, since setup
 /// reads the certificate authorities of the system.
-pub(crate) fn open(config: &Config, opened: &ServiceInput<'_>) -> anyhow::Result<(Arc<dyn KvStore>, HostServices)> {
+pub fn open_services(config: &Config, opened: &ServiceInput<'_>) -> anyhow::Result<(Arc<dyn KvStore>, HostServices)> {
     let kv = KvStores::open(opened.store, Arc::clone(opened.clock))?;
     drop(waxwing_net::spawn("kv sweep", sweep_expired(kv.clone(), opened.shutdown.clone())));
     let wanted = config.plugins.iter().any(|plugin| plugin.enabled && !plugin.grants.http.is_empty());
@@ -55,8 +64,8 @@ async fn sweep_expired(kv: KvStores, mut shutdown: Shutdown) {
         }
         match kv.sweep().await {
             Ok(0) => {}
-            Ok(entries) => tracing::debug!(entries, "expired kv entries removed"),
-            Err(error) => tracing::warn!(%error, "expired kv entries could not be removed"),
+            Ok(entries) => tracing::debug!(target: LOG_TARGET, entries, "expired kv entries removed"),
+            Err(error) => tracing::warn!(target: LOG_TARGET, %error, "expired kv entries could not be removed"),
         }
     }
 }

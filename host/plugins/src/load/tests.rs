@@ -6,6 +6,7 @@ use waxwing_pipeline::{Context as MailContext, Event, Pipeline};
 use waxwing_types::{Address, ManualClock, Source};
 
 use super::*;
+use crate::manager::PluginManager;
 
 const NO_STANDARD: &str = "[plugins.cleanup]\nenabled = false\n[plugins.aliases]\nenabled = false\n";
 

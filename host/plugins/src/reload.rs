@@ -8,11 +8,13 @@ use waxwing_config::{self as config, Config};
 use waxwing_control::PluginChange;
 use waxwing_pipeline::{AddressClassifier, Binding};
 
-use super::versions::{PluginVersions, ReloadTrigger, Track};
-use super::{BuiltinLookup, PluginLoader, PluginManager};
+use crate::loader::{BuiltinLookup, PluginLoader};
+use crate::manager::PluginManager;
+use crate::manager::log_change;
+use crate::versions::{PluginVersions, ReloadTrigger, Track};
 
 /// Plugins of a new configuration, loaded but not yet in service. Blocks all other changes of plugins while alive.
-pub(crate) struct StagedReload<'a> {
+pub struct StagedReload<'a> {
     _change_lock: tokio::sync::MutexGuard<'a, ()>,
     loader: Arc<PluginLoader>,
     plugins: Vec<PluginVersions>,
@@ -21,7 +23,7 @@ pub(crate) struct StagedReload<'a> {
 
 impl PluginManager {
     /// Loads plugins that are new or have changed settings, and checks the files of the others. On error nothing changes.
-    pub(crate) async fn stage_reload(
+    pub async fn stage_reload(
         &self,
         config: &Arc<Config>,
         accounts: &Arc<Accounts>,
@@ -53,13 +55,13 @@ impl PluginManager {
     }
 
     /// Puts the staged plugins into service for hook sessions opened from now on; returns the changes.
-    pub(crate) fn commit_reload(&self, renewal: StagedReload<'_>, classes: Arc<dyn AddressClassifier>) -> Vec<PluginChange> {
+    pub fn commit_reload(&self, renewal: StagedReload<'_>, classes: Arc<dyn AddressClassifier>) -> Vec<PluginChange> {
         let StagedReload { loader, plugins: slots, changes, .. } = renewal;
         let bindings: Vec<Arc<Binding>> = slots.iter().map(PluginVersions::binding).collect();
         self.loader.store(loader);
         *self.plugins.lock() = slots;
         self.pipeline.replace_with_classes(bindings, classes);
-        changes.iter().for_each(super::manager::log_change);
+        changes.iter().for_each(log_change);
         changes
     }
 }

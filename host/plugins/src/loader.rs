@@ -1,10 +1,4 @@
-//! Plugins of the configuration: loads and binds them in configuration order, reloads files, keeps versions.
-
-mod file_watcher;
-mod manager;
-mod reload;
-mod settings;
-mod versions;
+//! Loader: builds plugins from component files and the configuration.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -19,92 +13,59 @@ use waxwing_milter::MilterSettings;
 use waxwing_sandbox::{HostServices, PluginLoadError, Sandbox, SandboxSettings, WasmPlugin};
 use waxwing_types::{Clock, Endpoint};
 
-pub(crate) use manager::PluginManager;
-use settings::{plugin_settings, to_usize};
-use versions::PluginVersions;
-
-use crate::plugin_tables::PluginTables;
+use crate::settings::{plugin_settings, server_values, to_usize};
+use crate::tables::PluginTables;
 
 /// Largest component file, in bytes.
 const COMPONENT_BYTES_MAX: u64 = 64 << 20;
-/// Directory of compiled plugins below `queue_directory`, so that only the first start compiles.
-const CACHE_DIRECTORY: &str = "plugins";
 
 /// Lookup of the built-in components by plugin name.
-pub(crate) type BuiltinLookup = fn(&str) -> Option<&'static [u8]>;
+pub type BuiltinLookup = fn(&str) -> Option<&'static [u8]>;
 
 /// Builds a plugin from a component file and the configuration.
 pub(crate) struct PluginLoader {
-    config: Arc<Config>,
+    pub(crate) config: Arc<Config>,
     accounts: Arc<Accounts>,
-    clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
     /// WebAssembly engine; `None` without components, since milters need no engine.
-    sandbox: Option<Arc<Sandbox>>,
+    pub(crate) sandbox: Option<Arc<Sandbox>>,
     sandbox_settings: SandboxSettings,
     server_values: Arc<BTreeMap<String, Value>>,
     services: HostServices,
     /// Tables served by plugins; usable once the pipeline is set.
-    tables: PluginTables,
-}
-
-/// Plugins loaded at startup, in configuration order.
-pub(crate) struct LoadedPlugins {
-    loader: PluginLoader,
-    versions: Vec<PluginVersions>,
-}
-
-/// Loads all enabled plugins. The first failure ends the startup: mail must not pass without its filters.
-pub(crate) async fn load(
-    config: &Arc<Config>,
-    accounts: &Arc<Accounts>,
-    clock: &Arc<dyn Clock>,
-    builtin: BuiltinLookup,
-    ports: HostServices,
-) -> anyhow::Result<LoadedPlugins> {
-    let settings = SandboxSettings {
-        cache_directory: Some(config.general.queue_directory.join(CACHE_DIRECTORY)),
-        instances_max: config.plugins.iter().filter(|plugin| plugin.enabled).map(|plugin| plugin.limits.instances).sum(),
-        ..SandboxSettings::default()
-    };
-    load_with(settings, config, accounts, clock, builtin, ports).await
-}
-
-/// Loads all enabled plugins with explicit engine settings.
-pub(crate) async fn load_with(
-    settings: SandboxSettings,
-    config: &Arc<Config>,
-    accounts: &Arc<Accounts>,
-    clock: &Arc<dyn Clock>,
-    builtin: BuiltinLookup,
-    ports: HostServices,
-) -> anyhow::Result<LoadedPlugins> {
-    let wanted: Vec<&config::PluginConfig> = config.plugins.iter().filter(|plugin| plugin.enabled).collect();
-    let memory_bytes_max = wanted.iter().map(|plugin| to_usize(plugin.limits.memory)).max().unwrap_or_default();
-    let settings = SandboxSettings { memory_bytes_max, ..settings };
-    let loader = PluginLoader {
-        sandbox_settings: settings.clone(),
-        config: Arc::clone(config),
-        accounts: Arc::clone(accounts),
-        clock: Arc::clone(clock),
-        sandbox: match wanted.iter().all(|plugin| plugin.milter.is_some()) {
-            true => None,
-            false => Some(Sandbox::new(settings.clone(), Arc::clone(clock))?),
-        },
-        server_values: Arc::new(settings::server_values(config)),
-        services: ports,
-        tables: PluginTables::default(),
-    };
-    let mut slots = Vec::with_capacity(wanted.len());
-    for plugin in wanted {
-        slots.push(PluginVersions::load(&loader, plugin, builtin).await?);
-    }
-    Ok(LoadedPlugins { loader, versions: slots })
+    pub(crate) tables: PluginTables,
 }
 
 impl PluginLoader {
+    /// Creates the loader of the first configuration, with an engine if a component is to be loaded.
+    pub(crate) fn new(
+        settings: SandboxSettings,
+        config: &Arc<Config>,
+        accounts: &Arc<Accounts>,
+        clock: &Arc<dyn Clock>,
+        services: HostServices,
+    ) -> anyhow::Result<Self> {
+        let wanted = || config.plugins.iter().filter(|plugin| plugin.enabled);
+        let memory_bytes_max = wanted().map(|plugin| to_usize(plugin.limits.memory)).max().unwrap_or_default();
+        let settings = SandboxSettings { memory_bytes_max, ..settings };
+        Ok(Self {
+            sandbox_settings: settings.clone(),
+            config: Arc::clone(config),
+            accounts: Arc::clone(accounts),
+            clock: Arc::clone(clock),
+            sandbox: match wanted().all(|plugin| plugin.milter.is_some()) {
+                true => None,
+                false => Some(Sandbox::new(settings, Arc::clone(clock))?),
+            },
+            server_values: Arc::new(server_values(config)),
+            services,
+            tables: PluginTables::default(),
+        })
+    }
+
     /// Builds the loader for a new configuration. The engine is reused if large enough; otherwise a second engine runs beside the first
     /// until the last plugin of the first is dropped.
-    fn for_config(&self, config: &Arc<Config>, accounts: &Arc<Accounts>) -> anyhow::Result<Self> {
+    pub(crate) fn for_config(&self, config: &Arc<Config>, accounts: &Arc<Accounts>) -> anyhow::Result<Self> {
         let wanted = || config.plugins.iter().filter(|plugin| plugin.enabled);
         let settings = SandboxSettings {
             memory_bytes_max: wanted().map(|plugin| to_usize(plugin.limits.memory)).max().unwrap_or_default(),
@@ -129,22 +90,25 @@ impl PluginLoader {
             clock: Arc::clone(&self.clock),
             sandbox,
             sandbox_settings: settings,
-            server_values: Arc::new(settings::server_values(config)),
+            server_values: Arc::new(server_values(config)),
             services: ports,
             tables: self.tables.clone(),
         })
     }
 
     /// Tells whether a plugin would be the same under the next configuration: equal settings, server values and tables.
-    fn is_equivalent(&self, plugin: &config::PluginConfig, next: &Self, wanted: &config::PluginConfig) -> bool {
-        let tables = |loader: &Self, name: &str| format!("{:?}", loader.config.lookup_tables(name));
-        format!("{plugin:?}") == format!("{wanted:?}")
+    pub(crate) fn is_equivalent(&self, plugin: &config::PluginConfig, next: &Self, wanted: &config::PluginConfig) -> bool {
+        plugin == wanted
             && self.server_values == next.server_values
-            && plugin.grants.lookup.iter().all(|name| tables(self, name) == tables(next, name))
+            && plugin.grants.lookup.iter().all(|name| self.config.lookup_tables(name) == next.config.lookup_tables(name))
     }
 
     /// Compiles on a blocking thread, then applies grants and limits and runs `on-load`.
-    async fn load(&self, plugin: &config::PluginConfig, source: Cow<'static, [u8]>) -> anyhow::Result<Arc<WasmPlugin>> {
+    pub(crate) async fn load(
+        &self,
+        plugin: &config::PluginConfig,
+        source: Cow<'static, [u8]>,
+    ) -> anyhow::Result<Arc<WasmPlugin>> {
         let sandbox = self.sandbox.as_ref().context("the server was started without plugins")?;
         let mut settings = plugin_settings(plugin, &self.accounts, &self.tables, &self.server_values)?;
         settings.services = self.services.clone();
@@ -157,7 +121,8 @@ impl PluginLoader {
         loaded.map_err(|error| self.with_config_position(plugin, error))
     }
 
-    fn milter_settings(&self, plugin: &config::PluginConfig, endpoint: Endpoint) -> MilterSettings {
+    /// Returns the settings of a milter from the configuration of its plugin.
+    pub(crate) fn milter_settings(&self, plugin: &config::PluginConfig, endpoint: Endpoint) -> MilterSettings {
         MilterSettings {
             origin: self.config.general.myorigin.clone(),
             connect_timeout: plugin.milter_connect_timeout,
@@ -184,13 +149,18 @@ impl PluginLoader {
         anyhow::Error::from(error).context(self.config.position(&path).to_string())
     }
 
-    fn builtin_component(&self, plugin: &config::PluginConfig, builtin: BuiltinLookup) -> anyhow::Result<&'static [u8]> {
+    /// Returns the component of a built-in plugin.
+    pub(crate) fn builtin_component(
+        &self,
+        plugin: &config::PluginConfig,
+        builtin: BuiltinLookup,
+    ) -> anyhow::Result<&'static [u8]> {
         let missing = || anyhow!("{}: no built-in plugin \"{}\"", self.position(plugin), plugin.name);
         builtin(&plugin.name).ok_or_else(missing)
     }
 
     /// Reads a component file on a blocking thread.
-    async fn read_file(&self, plugin: &config::PluginConfig, path: &Path) -> anyhow::Result<Vec<u8>> {
+    pub(crate) async fn read_file(&self, plugin: &config::PluginConfig, path: &Path) -> anyhow::Result<Vec<u8>> {
         let from = path.to_owned();
         let read = tokio::task::spawn_blocking(move || read_component(&from)).await?;
         read.with_context(|| format!("{}: plugin \"{}\"", self.position(plugin), plugin.name))
@@ -203,18 +173,3 @@ fn read_component(path: &Path) -> anyhow::Result<Vec<u8>> {
     anyhow::ensure!(size <= COMPONENT_BYTES_MAX, "{} is larger than 64 MiB", path.display());
     std::fs::read(path).with_context(of)
 }
-
-/// Joins an error and its causes into a line, without causes already contained in an earlier text.
-pub(crate) fn error_chain(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if !text.contains(&cause) {
-            text.push_str(if text.is_empty() { "" } else { ": " });
-            text.push_str(&cause);
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests;
