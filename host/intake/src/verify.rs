@@ -4,7 +4,6 @@ mod cache;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -14,6 +13,7 @@ use waxwing_pipeline::{AddressProbe, KvError, KvStore};
 use waxwing_types::{Address, Clock, Disposition, Timestamp};
 
 use cache::CachedProbe;
+pub(crate) use cache::ProbeResult;
 
 /// Namespace of the cache in the plugin key-value store; plugin names contain no dot.
 const NAMESPACE: &str = "verify.addresses";
@@ -25,8 +25,6 @@ const EVICTIONS: usize = 4;
 /// Maximum number of concurrent recipient probes, and of sender probes. Separate limits: forged sender addresses must not delay recipient
 /// verification.
 const PROBES_MAX: usize = 50;
-/// Minimum time between probes of an address, whatever the result.
-const PROBE_INTERVAL_MIN: Duration = Duration::from_secs(60);
 
 /// Reply codes and action for addresses without successful verification.
 #[derive(Clone, Copy, Debug)]
@@ -53,17 +51,6 @@ impl UnverifiedAction {
             },
         }
     }
-}
-
-/// Result of an address probe.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum ProbeResult {
-    /// Mail server accepts mail for the address.
-    Deliverable,
-    /// Mail server refuses mail for the address, with reply text.
-    Undeliverable(String),
-    /// No result at present, with reason.
-    Unknown(String),
 }
 
 /// Role of the verified address.

@@ -6,12 +6,14 @@ use waxwing_config::{Restriction, RestrictionKind, RestrictionSubject};
 use waxwing_pipeline::HookSession;
 use waxwing_types::{AddressClass, Reply, ReversePath};
 
-use super::sender_login::LOGIN_RULE;
 use super::{
     DEPTH_MAX, Policy, RestrictionDecision, RestrictionOutcome, RestrictionRefusal, RestrictionRequest, RestrictionStage,
     default_subject, dnsbl, host_names, rejection_reply, rule_label,
 };
 use crate::{Intake, replies};
+
+/// Rule of the implicit sender login check on submission listeners.
+pub(super) const LOGIN_RULE: &str = "smtpd_sender_login_maps";
 
 /// State of an evaluation.
 pub(crate) struct RestrictionEvaluator<'a> {

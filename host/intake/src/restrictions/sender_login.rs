@@ -5,11 +5,9 @@ use waxwing_message::{HeaderBlock, find_addresses};
 use waxwing_pipeline::{Context, Table, TableError};
 use waxwing_types::{Address, ReversePath, Source};
 
+use super::evaluate::LOGIN_RULE;
 use super::{Policy, RestrictionDecision, RestrictionEvaluator, RestrictionRefusal, rejection_reply, reply_with_text};
 use crate::{Intake, replies};
-
-/// Rule of the implicit sender login check on submission listeners.
-pub(super) const LOGIN_RULE: &str = "smtpd_sender_login_maps";
 
 /// User names permitted to send as an address; `None` for an address missing from the table.
 pub(crate) async fn sender_owners(maps: &dyn Table, address: &Address) -> Result<Option<Vec<String>>, TableError> {

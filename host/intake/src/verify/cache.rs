@@ -5,12 +5,23 @@ use std::time::Duration;
 use waxwing_config::AddressVerifyConfig;
 use waxwing_types::Timestamp;
 
-use super::{PROBE_INTERVAL_MIN, ProbeResult};
-
 /// Maximum bytes of stored reply text.
 pub(super) const REPLY_TEXT_BYTES_MAX: usize = 300;
 /// Version of the storage format.
 const VERSION: u8 = 1;
+/// Minimum time between probes of an address, whatever the result.
+const PROBE_INTERVAL_MIN: Duration = Duration::from_secs(60);
+
+/// Result of an address probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ProbeResult {
+    /// Mail server accepts mail for the address.
+    Deliverable,
+    /// Mail server refuses mail for the address, with reply text.
+    Undeliverable(String),
+    /// No result at present, with reason.
+    Unknown(String),
+}
 
 /// Cached result of an address probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
