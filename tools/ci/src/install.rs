@@ -4,7 +4,8 @@ use std::process::{Command, Stdio};
 
 use crate::process::{is_installed, output_of, run_step};
 
-const WASM_TARGET: &str = "wasm32-unknown-unknown";
+/// Target of the plugins, and of the build that proves the pure crates pure.
+pub(crate) const WASM_TARGET: &str = "wasm32-unknown-unknown";
 const WASI_TARGET: &str = "wasm32-wasip2";
 /// Environment variable that forces a toolchain, `rustup` or `debian`; read by the build of the plugins too.
 const TOOLCHAIN_VARIABLE: &str = "WAXWING_GUEST_TOOLCHAIN";
@@ -85,7 +86,8 @@ fn missing_wasm(by_rustup: &str, by_apt: &str) -> String {
     )
 }
 
-fn has_rustup_target() -> bool {
+/// Checks for the library of the target in the toolchain of `rustc`.
+pub(crate) fn has_rustup_target() -> bool {
     let libraries = output_of("rustc", &["--print", "target-libdir", "--target", WASM_TARGET]);
     libraries.is_some_and(|folder| Path::new(&folder).is_dir())
 }

@@ -18,7 +18,7 @@ use std::process::{Command, ExitCode};
 const USAGE: &str = "\
 usage: cargo dev [ARGUMENTS]          prepare, build and run `waxwing dev ARGUMENTS`
        cargo ci [--stage STAGE] ...   prepare and run all checks, or only those of a stage
-STAGE: static (format, lints, documentation, tree rules, dependencies)
+STAGE: static (format, lints, documentation, tree rules, pure crates, dependencies)
        unit   (unit, property, transcript and crash tests)
        e2e    (real clients and servers against the built server)";
 
