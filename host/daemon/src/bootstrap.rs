@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use waxwing_accounts::{Accounts, LoginCache, random_bytes};
 use waxwing_config::Config;
 use waxwing_control::DaemonInfo;
-use waxwing_delivery::{CurrentRouting, QueueManager};
+use waxwing_delivery::{CurrentRouting, DeliveryServices, QueueManager};
 use waxwing_net::{Shutdown, spawn};
 use waxwing_pipeline::{Context, Event, Pipeline, UserStore};
 use waxwing_plugins::{PluginManager, ServiceInput, open_services};
@@ -26,11 +26,12 @@ use waxwing_types::{Clock, Source};
 
 use crate::admin::AdminService;
 use crate::event_queue::EventQueue;
+use crate::generation::CurrentGeneration;
 use crate::listeners::{Listeners, new_guard_state};
-use crate::reload::{Reloader, SharedServices};
+use crate::reload::Reloader;
+use crate::services::Services;
 use crate::supervisor::Supervisor;
 use crate::tls::ListenerTls;
-use crate::transports::QueueManagerServices;
 use crate::{control_server, transports};
 
 /// Directory of the database, below `queue_directory`.
@@ -86,7 +87,7 @@ pub(crate) async fn start(parts: StartInput) -> anyhow::Result<RunningServer> {
     let plugin_manager = PluginManager::new(loaded, Arc::clone(&pipeline));
     drop(spawn("plugin files", Arc::clone(&plugin_manager).watch_files(shutdown.clone())));
     let guard_state = new_guard_state(&config, Arc::clone(&metrics) as _, &clock);
-    let shared_services = SharedServices {
+    let services = Services {
         file: file.clone(),
         pipeline: Arc::clone(&pipeline),
         spool: Arc::clone(&spool),
@@ -100,17 +101,17 @@ pub(crate) async fn start(parts: StartInput) -> anyhow::Result<RunningServer> {
         logins,
         shutdown: shutdown.clone(),
     };
-    let (routing, prober) = shared_services.build_routing(&config, &accounts)?;
-    let current = shared_services.new_generation(&config, &accounts, handshakes, prober)?;
-    let listeners = Listeners::new(current, Arc::clone(&guard_state), shutdown.clone());
-    drop(spawn("ticks", run_ticks(Arc::clone(&pipeline), Arc::clone(&listeners), shutdown.clone())));
+    let (routing, prober) = transports::build_routing(&config, &accounts, &services)?;
+    let generation = CurrentGeneration::new(services.new_generation(&config, &accounts, handshakes, prober)?);
+    let listeners = Listeners::new(Arc::clone(&generation), Arc::clone(&guard_state), shutdown.clone());
+    drop(spawn("ticks", run_ticks(Arc::clone(&pipeline), Arc::clone(&generation), shutdown.clone())));
     let routing = CurrentRouting::new(routing);
-    let manager = start_queue_manager(&shared_services, &routing, &listeners).await?;
+    let manager = start_queue_manager(&services, &routing, generation).await?;
     let active = manager.active_units();
     let manager = spawn("queue manager", manager.run(shutdown.clone()));
     let config = Arc::new(ArcSwap::new(config));
     let reloader = Arc::new(Reloader {
-        services: shared_services,
+        services,
         config: Arc::clone(&config),
         plugin_manager: Arc::clone(&plugin_manager),
         routing,
@@ -176,20 +177,20 @@ fn open_trace_stores(
 }
 
 async fn start_queue_manager(
-    services: &SharedServices,
+    services: &Services,
     routing: &Arc<CurrentRouting>,
-    listeners: &Arc<Listeners>,
+    generation: Arc<CurrentGeneration>,
 ) -> anyhow::Result<QueueManager> {
-    transports::build_queue_manager(QueueManagerServices {
+    let services = DeliveryServices {
         routing: Arc::clone(routing),
         pipeline: Arc::clone(&services.pipeline),
         spool: Arc::clone(&services.spool),
-        submit: Arc::clone(listeners) as _,
+        submit: generation,
         events: EventQueue::start(&services.pipeline, services.shutdown.clone()) as _,
         trace: Arc::clone(&services.trace),
         clock: Arc::clone(&services.clock),
-    })
-    .await
+    };
+    Ok(QueueManager::new(services).await?)
 }
 
 async fn open_spool(config: &Config, store: &Store, clock: &Arc<dyn Clock>) -> anyhow::Result<EmbeddedSpool> {
@@ -223,7 +224,7 @@ async fn run_recorder(recordings: Arc<RecordingStore>, waiting: RecordingQueue, 
 }
 
 /// Calls `on-tick` at each interval, and enqueues the submissions of plugins.
-async fn run_ticks(pipeline: Arc<Pipeline>, listeners: Arc<Listeners>, mut shutdown: Shutdown) {
+async fn run_ticks(pipeline: Arc<Pipeline>, generation: Arc<CurrentGeneration>, mut shutdown: Shutdown) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(TICK_PERIOD) => {}
@@ -231,7 +232,7 @@ async fn run_ticks(pipeline: Arc<Pipeline>, listeners: Arc<Listeners>, mut shutd
         }
         let mut context = Context::new(Source::Api, None);
         pipeline.notify(&mut pipeline.open_session(), &mut context, Event::Tick).await;
-        listeners.intake().enqueue_submissions(&mut context).await;
+        generation.intake().enqueue_submissions(&mut context).await;
     }
 }
 

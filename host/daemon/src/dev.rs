@@ -10,10 +10,11 @@ use anyhow::Context;
 use waxwing_config::{Config, DEV_CERTIFICATE, DEV_DOMAIN, DEV_USER, HostEnvironment, ListenAddress, ListenerKind};
 use waxwing_tool::{CONFIG_FILE, DevArgs, SYSTEM_CONFIG};
 
+use crate::bound_listener::BoundListener;
 use crate::clock::SystemClock;
-use crate::listeners;
+use crate::listener_settings::mail_source;
 use crate::privilege::RunAs;
-use crate::run::{self, BoundListener};
+use crate::run;
 use crate::tls;
 
 /// User to run as when started by root.
@@ -74,7 +75,7 @@ fn program_name() -> String {
 
 fn banner(ports: &[(ListenerKind, ListenAddress)], maildir: &Path, dir: &Path, program: &str, is_default: bool) -> String {
     let listening: Vec<String> =
-        ports.iter().map(|(kind, address)| format!("{address} ({})", listeners::mail_source(*kind).as_str())).collect();
+        ports.iter().map(|(kind, address)| format!("{address} ({})", mail_source(*kind).as_str())).collect();
     let smtp =
         ports.iter().find(|(kind, _)| *kind == ListenerKind::Smtp).map_or(String::new(), |(_, address)| address.to_string());
     let config = if is_default { String::new() } else { format!(" --config {}", shell_quoted(&dir.join(CONFIG_FILE))) };

@@ -10,17 +10,21 @@
 
 mod admin;
 mod bootstrap;
+mod bound_listener;
 mod cli;
 mod clock;
 mod control_server;
 mod dev;
 mod event_queue;
+mod generation;
+mod listener_settings;
 mod listeners;
 mod metrics;
 mod privilege;
 mod reload;
 mod rlimits;
 mod run;
+mod services;
 mod signals;
 mod simulation;
 mod supervisor;

@@ -4,8 +4,6 @@
 //! then threads, plugins and the store; then the first byte from the network. Shutdown: no new connections, sessions and deliveries finish
 //! their current step, the store closes, the log is flushed.
 
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,16 +14,16 @@ use anyhow::Context;
 use nix::sys::stat::{Mode, umask};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
-use waxwing_config::{Config, ListenAddress, ListenerConfig};
+use waxwing_config::Config;
 use waxwing_logging::{LogHandle, LogOutput, LogRotation};
-use waxwing_net::{Shutdown, ShutdownTrigger, UnixSocketListener, spawn};
+use waxwing_net::{Shutdown, ShutdownTrigger, spawn};
 use waxwing_spool::SpoolError;
 use waxwing_store::{Store, StoreError};
 
 use crate::admin::ReloadHandler as _;
 use crate::bootstrap::{self, RunningServer};
+use crate::bound_listener::BoundListener;
 use crate::clock::SystemClock;
-
 use crate::privilege::RunAs;
 use crate::reload::Reloader;
 use crate::signals::{SignalEvent, Signals};
@@ -60,54 +58,6 @@ pub(crate) struct RunOptions {
 
 /// Callback that receives the bound listeners.
 pub(crate) type OnReady = Box<dyn FnOnce(&[BoundListener])>;
-
-/// A bound listener, not yet accepting.
-pub(crate) struct BoundListener {
-    /// Declaration in the configuration.
-    pub(crate) listen: ListenerConfig,
-    /// Actual address; port 0 has been replaced by a free port.
-    pub(crate) address: ListenAddress,
-    /// Listening socket, without accepts so far.
-    pub(crate) socket: ListenSocket,
-}
-
-/// Socket of a listener.
-pub(crate) enum ListenSocket {
-    Inet(std::net::TcpListener),
-    /// Unix socket at a path.
-    Local(UnixSocketListener),
-}
-
-impl BoundListener {
-    /// Binds the socket. Ports below 1024 and paths in directories of root need root privileges.
-    pub(crate) fn open(listen: &ListenerConfig, owner: &RunAs) -> anyhow::Result<Self> {
-        Self::try_open(listen, owner).with_context(|| format!("listener \"{}\"", listen.name))
-    }
-
-    fn try_open(listen: &ListenerConfig, owner: &RunAs) -> anyhow::Result<Self> {
-        let socket = match &listen.address {
-            ListenAddress::Inet(address) => ListenSocket::Inet(waxwing_net::bind_tcp(*address)?),
-            ListenAddress::Unix(path) => {
-                // The umask denies all others access until owner and mode are set.
-                let socket = waxwing_net::bind_unix(path)?;
-                owner.set_user_and_group(path, listen.user.as_deref(), listen.group.as_deref())?;
-                std::fs::set_permissions(path, Permissions::from_mode(listen.socket_mode()))
-                    .with_context(|| path.display().to_string())?;
-                ListenSocket::Local(socket)
-            }
-        };
-        Self::from_socket(listen, socket)
-    }
-
-    /// Wraps an existing socket, such as a socket of the supervisor.
-    pub(crate) fn from_socket(listen: &ListenerConfig, socket: ListenSocket) -> anyhow::Result<Self> {
-        let address = match &socket {
-            ListenSocket::Inet(socket) => ListenAddress::Inet(socket.local_addr()?),
-            ListenSocket::Local(_) => listen.address.clone(),
-        };
-        Ok(Self { listen: listen.clone(), address, socket })
-    }
-}
 
 /// Runs the server until a signal arrives or the store fails.
 pub(crate) fn run(start: RunOptions) -> anyhow::Result<ExitCode> {
@@ -253,7 +203,7 @@ async fn main_task(
     for port in &ports {
         tracing::info!(
             listener = port.listen.name,
-            kind = crate::listeners::mail_source(port.listen.kind).as_str(),
+            kind = crate::listener_settings::mail_source(port.listen.kind).as_str(),
             "listening on {}",
             port.address
         );

@@ -29,7 +29,7 @@ use waxwing_tool::{Simulate, TestCase, TestResult, TestSetup, ToolError};
 use waxwing_types::{Clock, Monotonic, Timestamp};
 
 use crate::clock::SystemClock;
-use crate::listeners;
+use crate::listener_settings;
 
 /// Longest time for a transaction; plugins can delay replies.
 const CASE_TIME_MAX: Duration = Duration::from_secs(300);
@@ -155,7 +155,7 @@ impl TestServer {
             recorder: None,
             clock: Arc::clone(&clock),
         });
-        let settings = Arc::new(listeners::server_settings(&config));
+        let settings = Arc::new(listener_settings::server_settings(&config));
         Ok(Self { intake, spool, traces, meter, settings, clock: simulated_clock, _store: store })
     }
 

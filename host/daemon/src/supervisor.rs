@@ -12,7 +12,7 @@ use listenfd::ListenFd;
 use waxwing_config::{ListenAddress, ListenerConfig};
 use waxwing_net::{Shutdown, UnixSocketListener};
 
-use crate::run::ListenSocket;
+use crate::bound_listener::ListenSocket;
 
 /// Inherited sockets examined at most.
 const SOCKETS_MAX: usize = 256;
@@ -195,7 +195,8 @@ mod tests {
         let listen =
             |name: &str, address: &ListenAddress| ListenerConfig { name: name.into(), address: address.clone(), ..example() };
         let taken = |handed: &mut InheritedSockets, name, address| {
-            let bound = crate::run::BoundListener::from_socket(&example(), handed.take(&listen(name, address))?).unwrap();
+            let bound =
+                crate::bound_listener::BoundListener::from_socket(&example(), handed.take(&listen(name, address))?).unwrap();
             Some(bound.address)
         };
         let (a, b) = (one.address().unwrap(), two.address().unwrap());
