@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use waxwing_config::{Config, Network};
+use waxwing_config::{Config, GuardConfig};
 use waxwing_net::{Admission, RateKind, RateLimiter, RateSettings, SessionCounts};
 use waxwing_pipeline::Metrics;
 use waxwing_smtp::{ServerSession, ServerSettings};
@@ -44,42 +44,23 @@ const TOO_MANY_ERRORS: Reply = Reply::fixed(421, (4, 7, 0), "Error: too many err
 const PREGREET: Reply = Reply::fixed(521, (5, 5, 1), "Protocol error: wait for the greeting");
 const TIMED_OUT: Reply = Reply::fixed(421, (4, 4, 2), "Timeout, closing");
 
-/// Session limits of a listener, by configuration key.
+/// Session limits of a listener.
 #[derive(Clone, Debug)]
 pub struct GuardSettings {
     /// Keys `smtpd_client_*_rate_limit`, `anvil_rate_time_unit` and `smtpd_network_*`.
     pub rates: RateSettings,
-    /// Key `smtpd_client_event_limit_exceptions`: networks exempt from all limits per client.
-    pub exempt_networks: Vec<Network>,
-    /// Key `smtpd_soft_error_limit`: number of errors before replies are delayed.
-    pub soft_error_limit: u32,
-    /// Key `smtpd_error_sleep_time`: duration of the tarpit delay.
-    pub tarpit_delay: Duration,
-    /// Key `postscreen_greet_wait`: delay before the greeting; zero disables the pregreet test.
-    pub greet_wait: Duration,
-    /// Key `postscreen_greet_ttl`: time for which a passed pregreet test is remembered.
-    pub greet_ttl: Duration,
-    /// Key `smtpd_per_request_deadline`: `smtpd_timeout` limits a whole command instead of a single read.
-    pub per_request_deadline: bool,
-    /// Key `smtpd_min_data_rate`, bytes per second.
-    pub min_data_rate: u32,
+    /// Kind of the listener.
+    pub via: Source,
     /// Key `smtpd_timeout`: time for a command.
-    pub timeout: Duration,
-    /// Key `smtpd_stress_timeout`: time for a command under stress.
-    pub stress_timeout: Duration,
-    /// Key `smtpd_stress_percent`: percentage of `smtpd_sessions_max` above which the server is under stress.
-    pub stress_percent: u32,
-    /// Key `smtpd_stress_hard_error_limit`: number of errors that end a session under stress.
-    pub stress_errors_max: u32,
-    /// Key `smtpd_sessions_memory_max`, bytes.
-    pub memory_max: u64,
+    pub smtpd_timeout: Duration,
     /// Key `header_size_limit`, bytes: the part of a message held in memory.
-    pub header_bytes_max: u64,
+    pub header_size_limit: u64,
+    /// Section of the guard.
+    pub config: GuardConfig,
 }
 
 impl GuardSettings {
-    /// Reads the keys of a configuration for a listener of kind `via`. Submission listeners have no greeting delay: mail programs of
-    /// users wait less patiently than mail servers.
+    /// Reads the keys of a configuration for a listener of kind `via`.
     #[must_use]
     pub fn from_config(config: &Config, via: Source) -> Self {
         let prefix = |bits: u32| u8::try_from(bits).unwrap_or(u8::MAX);
@@ -96,26 +77,24 @@ impl GuardSettings {
         rates.network_prefix_v6 = prefix(config.guard.smtpd_network_prefix_ipv6);
         Self {
             rates,
-            exempt_networks: config.guard.smtpd_client_event_limit_exceptions.clone(),
-            soft_error_limit: config.guard.smtpd_soft_error_limit,
-            tarpit_delay: config.guard.smtpd_error_sleep_time,
-            greet_wait: if via == Source::Smtp { config.guard.postscreen_greet_wait } else { Duration::ZERO },
-            greet_ttl: config.guard.postscreen_greet_ttl,
-            per_request_deadline: config.guard.smtpd_per_request_deadline,
-            min_data_rate: config.guard.smtpd_min_data_rate,
-            timeout: config.smtpd.smtpd_timeout,
-            stress_timeout: config.guard.smtpd_stress_timeout,
-            stress_percent: config.guard.smtpd_stress_percent,
-            stress_errors_max: config.guard.smtpd_stress_hard_error_limit,
-            memory_max: config.guard.smtpd_sessions_memory_max,
-            header_bytes_max: config.smtpd.header_size_limit,
+            via,
+            smtpd_timeout: config.smtpd.smtpd_timeout,
+            header_size_limit: config.smtpd.header_size_limit,
+            config: config.guard.clone(),
         }
     }
 
     /// Returns whether the client is exempt from all limits.
     #[must_use]
     pub fn is_exempt(&self, client: IpAddr) -> bool {
-        self.exempt_networks.iter().any(|network| network.contains(client))
+        self.config.smtpd_client_event_limit_exceptions.iter().any(|network| network.contains(client))
+    }
+
+    /// Delay before the greeting (`postscreen_greet_wait`). Submission listeners have none: mail programs of users wait less patiently
+    /// than mail servers.
+    #[must_use]
+    pub fn greet_wait(&self) -> Duration {
+        if self.via == Source::Smtp { self.config.postscreen_greet_wait } else { Duration::ZERO }
     }
 }
 
@@ -206,13 +185,13 @@ impl Guard {
 
     /// Returns whether `more` additional bytes would exceed `smtpd_sessions_memory_max`.
     fn exceeds_memory_limit(&self, more: u64) -> bool {
-        self.state.memory_held().saturating_add(more) > self.settings.memory_max
+        self.state.memory_held().saturating_add(more) > self.settings.config.smtpd_sessions_memory_max
     }
 
     /// Returns whether the number of open sessions has reached `smtpd_stress_percent`.
     fn is_under_stress(&self) -> bool {
         let (open, max) = self.state.sessions.admitted_and_max();
-        open as u64 * 100 >= u64::from(self.settings.stress_percent) * max as u64
+        open as u64 * 100 >= u64::from(self.settings.config.smtpd_stress_percent) * max as u64
     }
 
     /// Counts a refusal under the name of the limit.

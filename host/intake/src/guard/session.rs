@@ -60,7 +60,7 @@ pub struct GuardedSession {
     armed_deadline: Option<Monotonic>,
     /// Accepted recipients of the transaction.
     recipients: u64,
-    /// Bytes of the message received so far, capped at `header_bytes_max`.
+    /// Bytes of the message received so far, capped at `header_size_limit`.
     header_bytes: u64,
     /// Bytes added to the shared memory total for this session.
     accounted_bytes: u64,
@@ -174,9 +174,9 @@ impl GuardedSession {
             return self.refuse_and_close(now, &limit, &reply, out);
         }
         let settings = &self.guard.settings;
-        let is_delayed = !settings.greet_wait.is_zero() && !self.is_exempt;
-        if is_delayed && !self.guard.state.rates.is_greeted(self.client_ip(), now, settings.greet_ttl) {
-            self.phase = GuardPhase::Greeting(now + settings.greet_wait);
+        let is_delayed = !settings.greet_wait().is_zero() && !self.is_exempt;
+        if is_delayed && !self.guard.state.rates.is_greeted(self.client_ip(), now, settings.config.postscreen_greet_ttl) {
+            self.phase = GuardPhase::Greeting(now + settings.greet_wait());
         } else {
             self.open(now, out);
         }
@@ -201,10 +201,10 @@ impl GuardedSession {
 
     /// Credits time for received bytes at the minimum data rate, so that neither a command nor a message can be stretched without limit.
     fn with_data_rate_credit(&self, now: Monotonic, octets: usize) -> Monotonic {
-        if !self.guard.settings.per_request_deadline {
+        if !self.guard.settings.config.smtpd_per_request_deadline {
             return now;
         }
-        let micros = (octets as u64).saturating_mul(1_000_000) / u64::from(self.guard.settings.min_data_rate);
+        let micros = (octets as u64).saturating_mul(1_000_000) / u64::from(self.guard.settings.config.smtpd_min_data_rate);
         now.min(self.deadline_base + Duration::from_micros(micros))
     }
 
@@ -232,7 +232,7 @@ impl GuardedSession {
         self.armed_deadline = None;
         match self.phase {
             GuardPhase::Greeting(until) if now >= until => {
-                self.guard.state.rates.mark_greeted(self.client_ip(), now, self.guard.settings.greet_ttl);
+                self.guard.state.rates.mark_greeted(self.client_ip(), now, self.guard.settings.config.postscreen_greet_ttl);
                 self.open(now, out);
             }
             GuardPhase::Open if self.inner_deadline.is_some_and(|deadline| now >= deadline) => {
@@ -246,9 +246,9 @@ impl GuardedSession {
 
     fn check_deadlines(&mut self, now: Monotonic, out: &mut Actions) {
         let settings = &self.guard.settings;
-        let limit = if settings.per_request_deadline && now >= self.deadline_base + settings.timeout {
+        let limit = if settings.config.smtpd_per_request_deadline && now >= self.deadline_base + settings.smtpd_timeout {
             "smtpd_per_request_deadline"
-        } else if now >= self.deadline_base + settings.stress_timeout && self.guard.is_under_stress() {
+        } else if now >= self.deadline_base + settings.config.smtpd_stress_timeout && self.guard.is_under_stress() {
             "smtpd_stress_timeout"
         } else {
             self.last_stress_check = now;
@@ -291,8 +291,8 @@ impl GuardedSession {
                     out.push(Action::Ask(GuardQuestion::Session(question)));
                 }
                 Action::Body(chunk) => {
-                    let header_bytes_max = self.guard.settings.header_bytes_max;
-                    self.header_bytes = header_bytes_max.min(self.header_bytes + chunk.len() as u64);
+                    let header_size_limit = self.guard.settings.header_size_limit;
+                    self.header_bytes = header_size_limit.min(self.header_bytes + chunk.len() as u64);
                     out.push(Action::Body(chunk));
                 }
                 Action::WakeAt(deadline) => self.inner_deadline = Some(deadline),
@@ -313,7 +313,10 @@ impl GuardedSession {
     fn enforce_session_limits(&mut self, now: Monotonic, exceeded: Option<RateExceeded>, out: &mut Actions) {
         let (limit, reply) = if let Some(exceeded) = exceeded {
             (exceeded.to_string(), &TOO_MANY_ERRORS)
-        } else if self.errors >= self.guard.settings.stress_errors_max && !self.is_exempt && self.guard.is_under_stress() {
+        } else if self.errors >= self.guard.settings.config.smtpd_stress_hard_error_limit
+            && !self.is_exempt
+            && self.guard.is_under_stress()
+        {
             ("smtpd_stress_hard_error_limit".to_owned(), &TOO_MANY_ERRORS)
         } else if self.header_bytes > 0 && self.guard.exceeds_memory_limit(self.bytes_held().saturating_sub(self.accounted_bytes))
         {
@@ -483,13 +486,15 @@ impl GuardedSession {
     /// Withholds replies from a client with many errors for `smtpd_error_sleep_time`. During the delay no input is read from the client.
     fn tarpit(&mut self, out: &mut Actions) {
         let settings = &self.guard.settings;
-        let is_delayed = self.errors > settings.soft_error_limit && !self.is_exempt && !settings.tarpit_delay.is_zero();
+        let is_delayed = self.errors > settings.config.smtpd_soft_error_limit
+            && !self.is_exempt
+            && !settings.config.smtpd_error_sleep_time.is_zero();
         let has_reply = out.iter().any(|action| matches!(action, Action::Send(_)));
         if !is_delayed || !has_reply || !matches!(self.phase, GuardPhase::Open) || out.contains(&Action::StartTls) {
             return;
         }
         self.phase = GuardPhase::Delaying(std::mem::take(out));
-        out.push(Action::Ask(GuardQuestion::Delay(settings.tarpit_delay)));
+        out.push(Action::Ask(GuardQuestion::Delay(settings.config.smtpd_error_sleep_time)));
     }
 
     fn bytes_held(&self) -> u64 {
@@ -512,9 +517,10 @@ impl GuardedSession {
         let deadline = match self.phase {
             GuardPhase::Greeting(until) => Some(until),
             GuardPhase::Open if !out.iter().any(|action| matches!(action, Action::Ask(_))) => {
-                let request = settings.per_request_deadline.then(|| self.deadline_base + settings.timeout);
-                let is_checked = settings.stress_timeout < settings.timeout;
-                let stress_check = is_checked.then(|| self.deadline_base.max(self.last_stress_check) + settings.stress_timeout);
+                let request = settings.config.smtpd_per_request_deadline.then(|| self.deadline_base + settings.smtpd_timeout);
+                let is_checked = settings.config.smtpd_stress_timeout < settings.smtpd_timeout;
+                let stress_check =
+                    is_checked.then(|| self.deadline_base.max(self.last_stress_check) + settings.config.smtpd_stress_timeout);
                 [self.inner_deadline, request, stress_check].into_iter().flatten().min()
             }
             GuardPhase::Open | GuardPhase::New(_) | GuardPhase::Delaying(_) | GuardPhase::Closed => return,

@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 
+use waxwing_config::{GuardConfig, SmtpdConfig};
 use waxwing_net::SessionLimits;
 use waxwing_types::{Action, Input, ManualClock, Monotonic, Session};
 
@@ -28,22 +29,16 @@ struct World {
 }
 
 fn settings() -> GuardSettings {
-    GuardSettings {
-        rates: RateSettings::new(Duration::from_secs(60)),
-        exempt_networks: vec!["127.0.0.0/8".parse().unwrap()],
-        soft_error_limit: 2,
-        tarpit_delay: Duration::from_secs(1),
-        greet_wait: Duration::ZERO,
-        greet_ttl: Duration::from_secs(3600),
-        per_request_deadline: true,
-        min_data_rate: 500,
-        timeout: Duration::from_secs(300),
-        stress_timeout: Duration::from_secs(10),
-        stress_percent: 80,
-        stress_errors_max: 1,
-        memory_max: 1 << 20,
-        header_bytes_max: 100 << 10,
-    }
+    let config = GuardConfig {
+        smtpd_client_event_limit_exceptions: vec!["127.0.0.0/8".parse().unwrap()],
+        smtpd_soft_error_limit: 2,
+        postscreen_greet_ttl: Duration::from_secs(3600),
+        smtpd_sessions_memory_max: 1 << 20,
+        ..GuardConfig::default()
+    };
+    let SmtpdConfig { smtpd_timeout, header_size_limit, .. } = SmtpdConfig::default();
+    let rates = RateSettings::new(config.anvil_rate_time_unit);
+    GuardSettings { rates, via: Source::Smtp, smtpd_timeout, header_size_limit, config }
 }
 
 impl World {
@@ -211,7 +206,9 @@ fn counts_of_open_sessions_are_told_as_they_are() {
 
 #[test]
 fn who_speaks_before_the_greeting_is_refused() {
-    let world = World::new(GuardSettings { greet_wait: Duration::from_secs(2), ..settings() });
+    let mut settings = settings();
+    settings.config.postscreen_greet_wait = Duration::from_secs(2);
+    let world = World::new(settings);
     let mut talk = world.come(CLIENT);
     assert_eq!(talk.said, "");
     assert!(talk.say("EHLO c.example\r\n").starts_with("521 5.5.1 Protocol error") && talk.closed);
@@ -344,7 +341,9 @@ fn memory_of_all_sessions_is_bounded() {
 
 #[test]
 fn a_long_header_counts_as_memory() {
-    let world = World::new(GuardSettings { memory_max: 64 << 10, ..settings() });
+    let mut settings = settings();
+    settings.config.smtpd_sessions_memory_max = 64 << 10;
+    let world = World::new(settings);
     let mut talk = world.come(CLIENT);
     talk.say("EHLO c.example\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\n");
     let mut said = String::new();
