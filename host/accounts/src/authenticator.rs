@@ -82,7 +82,13 @@ impl Authenticator for SaslAuthenticator {
         names.into_iter().map(str::to_owned).collect()
     }
 
-    fn begin(&self, mechanism: &str, client: IpAddr, tls: Option<&TlsSession>) -> Result<Box<dyn AuthExchange>, Reply> {
+    fn begin(
+        &self,
+        protocol: &'static str,
+        mechanism: &str,
+        client: IpAddr,
+        tls: Option<&TlsSession>,
+    ) -> Result<Box<dyn AuthExchange>, Reply> {
         let mechanism = mechanism.to_ascii_uppercase();
         if !self.mechanisms(client, tls.is_some()).contains(&mechanism) {
             return Err(NOT_OFFERED);
@@ -101,7 +107,7 @@ impl Authenticator for SaslAuthenticator {
             "SCRAM-SHA-256-PLUS" if !exporter.is_empty() => ExchangeState::Scram { plus: true, tls: true, exporter },
             _ => return Err(NOT_OFFERED),
         };
-        Ok(Box::new(SaslExchange { shared: Arc::clone(&self.shared), client, state }))
+        Ok(Box::new(SaslExchange { shared: Arc::clone(&self.shared), protocol, client, state }))
     }
 }
 
@@ -123,6 +129,8 @@ enum ExchangeState {
 
 struct SaslExchange {
     shared: Arc<AuthenticatorShared>,
+    /// Protocol of the session, for plugins.
+    protocol: &'static str,
     client: IpAddr,
     state: ExchangeState,
 }
@@ -233,7 +241,7 @@ impl SaslExchange {
     /// Checks a bearer token by plugins. A bad token first gets an error challenge in JSON (RFC 7628 §3.2.2).
     async fn check_token(&mut self, query: PluginQuery<'_>, credentials: BearerCredentials) -> AuthProgress {
         let PluginQuery { pipeline, chain, context } = query;
-        match pipeline.authenticate(chain, context, "smtp", &credentials.user, Secret::Token(credentials.token)).await {
+        match pipeline.authenticate(chain, context, self.protocol, &credentials.user, Secret::Token(credentials.token)).await {
             AuthAnswer::Allow(user) => AuthProgress::Done { user },
             AuthAnswer::Unavailable(_) => AuthProgress::Failed(TEMPORARY_FAILURE),
             AuthAnswer::Deny | AuthAnswer::NotMine => {
@@ -249,7 +257,7 @@ impl SaslExchange {
         let acts_for_self = credentials.authzid.is_empty() || credentials.authzid.eq_ignore_ascii_case(&user);
         if acts_for_self && pipeline.has_hook(Hook::OnAuth) {
             let secret = Secret::Password(credentials.secret.clone());
-            match pipeline.authenticate(chain, context, "smtp", &user, secret).await {
+            match pipeline.authenticate(chain, context, self.protocol, &user, secret).await {
                 AuthAnswer::Allow(user) => return AuthProgress::Done { user },
                 AuthAnswer::Deny => return self.deny_with_delay().await,
                 AuthAnswer::Unavailable(_) => return AuthProgress::Failed(TEMPORARY_FAILURE),

@@ -14,8 +14,14 @@ pub trait Authenticator: Send + Sync {
     fn mechanisms(&self, client: IpAddr, tls: bool) -> Vec<String>;
 
     /// Starts an exchange. Returns a refusal reply for a mechanism that is not offered, or for a client with too many recent
-    /// failures.
-    fn begin(&self, mechanism: &str, client: IpAddr, tls: Option<&TlsSession>) -> Result<Box<dyn AuthExchange>, Reply>;
+    /// failures. `protocol`: name of the session's protocol in lower case, as shown to plugins.
+    fn begin(
+        &self,
+        protocol: &'static str,
+        mechanism: &str,
+        client: IpAddr,
+        tls: Option<&TlsSession>,
+    ) -> Result<Box<dyn AuthExchange>, Reply>;
 }
 
 /// One AUTH exchange (RFC 4422 §3). Dropped when the client cancels.

@@ -92,7 +92,7 @@ impl Site {
 
     async fn plain(&self, response: &[u8]) -> AuthProgress {
         let tls = TlsSession::default();
-        let mut exchange = match self.authenticator.begin("PLAIN", CLIENT, Some(&tls)) {
+        let mut exchange = match self.authenticator.begin("smtp", "PLAIN", CLIENT, Some(&tls)) {
             Ok(exchange) => exchange,
             Err(reply) => return AuthProgress::Failed(reply),
         };
@@ -104,7 +104,7 @@ impl Site {
 /// The server's first message of SCRAM, without its nonce.
 async fn challenge(site: &Site, user: &str) -> String {
     let tls = TlsSession::default();
-    let mut exchange = site.authenticator.begin("SCRAM-SHA-256", CLIENT, Some(&tls)).ok().unwrap();
+    let mut exchange = site.authenticator.begin("smtp", "SCRAM-SHA-256", CLIENT, Some(&tls)).ok().unwrap();
     let (mut chain, mut context) = (site.pipeline.open_session(), Context::new(Source::Api, None));
     let first = format!("n,,n={user},r=abc").into_bytes();
     let AuthProgress::Challenge(said) = exchange.step(&site.pipeline, &mut chain, &mut context, Some(first)).await else {
@@ -155,7 +155,7 @@ async fn what_is_offered_depends_on_tls_and_on_the_records() {
     assert_eq!(with.authenticator.mechanisms(CLIENT, true), ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN"]);
     assert!(with.authenticator.mechanisms(CLIENT, false).is_empty());
     assert_eq!(without.authenticator.mechanisms(CLIENT, true), ["PLAIN", "LOGIN"]);
-    assert!(without.authenticator.begin("PLAIN", CLIENT, None).is_err_and(|reply| reply.code() == 504));
+    assert!(without.authenticator.begin("smtp", "PLAIN", CLIENT, None).is_err_and(|reply| reply.code() == 504));
 }
 
 #[tokio::test]
@@ -171,9 +171,11 @@ async fn an_address_that_fails_often_is_refused_by_the_next_configuration_too() 
     let users = || Users::open(&[UserSourceConfig::File(site.file())], None, false, &clock).unwrap();
     let authenticator = |settings| SaslAuthenticator::new(users(), settings, &site.memory, Arc::clone(&site.pipeline)).unwrap();
     let tls = TlsSession::default();
-    assert!(authenticator(settings()).begin("PLAIN", CLIENT, Some(&tls)).is_err_and(|reply| reply.code() == 454));
+    assert!(authenticator(settings()).begin("smtp", "PLAIN", CLIENT, Some(&tls)).is_err_and(|reply| reply.code() == 454));
     assert!(
-        authenticator(AuthConfig { smtpd_sasl_failure_limit: 0, ..settings() }).begin("PLAIN", CLIENT, Some(&tls)).is_ok(),
+        authenticator(AuthConfig { smtpd_sasl_failure_limit: 0, ..settings() })
+            .begin("smtp", "PLAIN", CLIENT, Some(&tls))
+            .is_ok(),
         "no limit"
     );
 }

@@ -9,6 +9,9 @@ use waxwing_types::Reply;
 use super::SmtpSessionHandler;
 use crate::replies;
 
+/// Protocol of the session as shown to plugins; submission and LMTP are dialects of SMTP.
+const PROTOCOL: &str = "smtp";
+
 impl SmtpSessionHandler {
     pub(super) async fn auth(&mut self, step: AuthStep) -> ServerAnswer {
         match step {
@@ -31,7 +34,7 @@ impl SmtpSessionHandler {
         let (Some(authenticator), Some(client)) = (&self.intake.services.authenticator, &self.context.client) else {
             return Err(replies::NO_AUTH);
         };
-        authenticator.begin(mechanism, client.peer.ip(), self.context.tls.as_deref())
+        authenticator.begin(PROTOCOL, mechanism, client.peer.ip(), self.context.tls.as_deref())
     }
 
     async fn auth_step(

@@ -17,7 +17,13 @@ impl Authenticator for Doorman {
     fn mechanisms(&self, _: IpAddr, _: bool) -> Vec<String> {
         vec!["PLAIN".into()]
     }
-    fn begin(&self, mechanism: &str, _: IpAddr, tls: Option<&TlsSession>) -> Result<Box<dyn AuthExchange>, Reply> {
+    fn begin(
+        &self,
+        _: &'static str,
+        mechanism: &str,
+        _: IpAddr,
+        tls: Option<&TlsSession>,
+    ) -> Result<Box<dyn AuthExchange>, Reply> {
         match (mechanism, tls) {
             ("PLAIN", Some(_)) => Ok(Box::new(Exchange)),
             _ => Err(Reply::fixed(504, (5, 5, 4), "not offered")),
