@@ -3,7 +3,7 @@
 //! Owns: the formats of `texthash:` and aliases files with their reloading, the classes of domains, the existence of recipients, the paths
 //! of mailboxes; the users, changes of user files, and the SASL logins of clients.
 //! Uses: auth, config, pipeline, types.
-//! Used by: daemon, plugins, tool.
+//! Used by: admin, daemon, plugins, tool.
 //! Never: writes a mailbox, expands an alias (the plugin `aliases` does).
 //! Start reading at: [`Accounts`], then [`Users`] and [`SaslAuthenticator`].
 #![forbid(unsafe_code)]

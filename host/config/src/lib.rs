@@ -2,7 +2,7 @@
 //!
 //! Owns: the keys, units and defaults; the checks; the display of errors, effective values and the reference.
 //! Uses: types.
-//! Used by: accounts, daemon, delivery, intake, logging, net, plugins, smtp, state, tool.
+//! Used by: accounts, admin, daemon, delivery, intake, logging, net, plugins, smtp, state, tool.
 //! Never: the network, a clock, the content of files named in the configuration.
 //! Start reading at: [`Config`], whose fields are the keys; then `section.rs`, the macro that generates the reader of
 //! a table.

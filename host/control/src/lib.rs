@@ -2,7 +2,7 @@
 //!
 //! Owns: requests, responses, their limits, splitting and parsing of lines.
 //! Uses: types.
-//! Used by: daemon (server), plugins (reports of changes), tool (client).
+//! Used by: admin (server), daemon, plugins (reports of changes), tool (client).
 //! Never: a socket, a runtime, a clock; the meaning of plugin or queue states beyond their names.
 //! Start reading at: [`ControlRequest`], then [`ControlResponse`].
 #![forbid(unsafe_code)]

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio::task::JoinHandle;
 use waxwing_accounts::{Accounts, LoginCache, random_bytes};
+use waxwing_admin::AdminService;
 use waxwing_config::Config;
 use waxwing_control::DaemonInfo;
 use waxwing_delivery::{CurrentRouting, DeliveryServices, QueueManager};
@@ -24,7 +25,6 @@ use waxwing_state::{
 use waxwing_store::{Store, StoreOptions};
 use waxwing_types::{Clock, Source};
 
-use crate::admin::AdminService;
 use crate::event_queue::EventQueue;
 use crate::generation::CurrentGeneration;
 use crate::listeners::{Listeners, new_guard_state};
@@ -32,7 +32,7 @@ use crate::reload::Reloader;
 use crate::services::Services;
 use crate::supervisor::Supervisor;
 use crate::tls::ListenerTls;
-use crate::{control_server, transports};
+use crate::transports;
 
 /// Directory of the database, below `queue_directory`.
 const STORE_DIRECTORY: &str = "store";
@@ -133,7 +133,7 @@ pub(crate) async fn start(parts: StartInput) -> anyhow::Result<RunningServer> {
         guard_state,
         reload_handler: Arc::clone(&reloader) as _,
         users,
-        listeners: Some(Arc::clone(&listeners)),
+        listeners: Some(Arc::clone(&listeners) as _),
     };
     drop(spawn("control", serve_control(control, Arc::new(admin), shutdown)));
     Ok(RunningServer { store, listeners, queue_manager: manager, reloader })
@@ -237,7 +237,7 @@ async fn run_ticks(pipeline: Arc<Pipeline>, generation: Arc<CurrentGeneration>, 
 }
 
 async fn serve_control(listener: UnixListener, admin: Arc<AdminService>, shutdown: Shutdown) {
-    if let Err(error) = control_server::serve(listener, admin, shutdown).await {
+    if let Err(error) = waxwing_admin::serve(listener, admin, shutdown).await {
         tracing::error!(%error, "the control socket is closed");
     }
 }

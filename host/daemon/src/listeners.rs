@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
+use waxwing_admin::ListenerCertificates;
 use waxwing_config::{Config, ListenerConfig};
 use waxwing_intake::{GuardState, GuardedSessionHandler};
 use waxwing_net::{
@@ -79,11 +80,6 @@ impl Listeners {
         }
     }
 
-    /// Returns the SHA-256 fingerprints of the certificates in use, the default certificate first.
-    pub(crate) fn fingerprints(&self) -> Vec<String> {
-        self.generation.load().listener_tls.fingerprints()
-    }
-
     /// Returns the configuration of the open listeners.
     pub(crate) fn open_listeners(&self) -> Vec<ListenerConfig> {
         self.open.lock().iter().map(|opened| opened.listen.clone()).collect()
@@ -97,6 +93,12 @@ impl Listeners {
         self.generation.replace(current);
         self.open.lock().retain(|opened| listen.iter().any(|wanted| is_same_socket(wanted, &opened.listen)));
         self.open(ports);
+    }
+}
+
+impl ListenerCertificates for Listeners {
+    fn fingerprints(&self) -> Vec<String> {
+        self.generation.load().listener_tls.fingerprints()
     }
 }
 

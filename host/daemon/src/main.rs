@@ -1,25 +1,22 @@
 //! `waxwing`, the server program: reads the configuration, builds and connects the services, runs and stops them.
 //!
-//! Owns: command line, startup and shutdown order, privileges, clock, log, server side of the control socket.
-//! Uses: accounts, config, control, delivery, intake, logging, mailbox, message, net, pipeline, plugins, queue,
+//! Owns: command line, startup and shutdown order, privileges, clock, log.
+//! Uses: accounts, admin, config, control, delivery, intake, logging, mailbox, message, net, pipeline, plugins, queue,
 //! sandbox, smtp, spool, state, store, tool, types.
 //! Used by: administrators and process supervisors; no crate.
 //! Never: a decision on mail.
 //! Start reading at: [`run::run`], then `bootstrap.rs`.
 #![forbid(unsafe_code)]
 
-mod admin;
 mod bootstrap;
 mod bound_listener;
 mod cli;
 mod clock;
-mod control_server;
 mod dev;
 mod event_queue;
 mod generation;
 mod listener_settings;
 mod listeners;
-mod metrics;
 mod privilege;
 mod reload;
 mod rlimits;

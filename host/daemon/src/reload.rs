@@ -9,12 +9,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use waxwing_accounts::Accounts;
+use waxwing_admin::ReloadHandler;
 use waxwing_config::{Config, HostEnvironment};
 use waxwing_control::{ControlError, ControlErrorKind, ReloadReport};
 use waxwing_delivery::CurrentRouting;
 use waxwing_plugins::{PluginManager, error_chain};
 
-use crate::admin::ReloadHandler;
 use crate::bound_listener::BoundListener;
 use crate::listeners::{Listeners, is_same_socket};
 use crate::privilege::RunAs;

@@ -14,22 +14,22 @@ use anyhow::Context;
 use nix::sys::stat::{Mode, umask};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
+use waxwing_admin::ReloadHandler as _;
 use waxwing_config::Config;
 use waxwing_logging::{LogHandle, LogOutput, LogRotation};
 use waxwing_net::{Shutdown, ShutdownTrigger, spawn};
 use waxwing_spool::SpoolError;
 use waxwing_store::{Store, StoreError};
 
-use crate::admin::ReloadHandler as _;
 use crate::bootstrap::{self, RunningServer};
 use crate::bound_listener::BoundListener;
 use crate::clock::SystemClock;
 use crate::privilege::RunAs;
 use crate::reload::Reloader;
+use crate::rlimits;
 use crate::signals::{SignalEvent, Signals};
 use crate::supervisor::{InheritedSockets, Supervisor};
 use crate::tls::ListenerTls;
-use crate::{control_server, rlimits};
 
 /// Time for sessions and deliveries to finish. Aborted deliveries are tried again after the next start.
 const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(20);
@@ -97,7 +97,9 @@ fn prepare_privileged(start: &RunOptions) -> anyhow::Result<PrivilegedResources>
     if !config.domains.virtual_mailbox_base.exists() && !config.domains.virtual_mailbox_domains.is_empty() {
         owner.create_directory(&config.domains.virtual_mailbox_base)?;
     }
-    let control = control_server::bind(&config.control_socket(), &owner)?;
+    let control_socket = config.control_socket();
+    let control = waxwing_admin::bind(&control_socket)?;
+    owner.set_owner(&control_socket)?;
     let handshakes = ListenerTls::open(config)?;
     owner.drop_privileges()?;
     let logging = waxwing_logging::start(target, config.log.level, Arc::new(start.clock)).context("starting the log")?;

@@ -3,7 +3,7 @@
 //! Owns: routing, attempts, retries, DSNs, and the plugin hooks about them; the native transports (SMTP, Maildir, discard, error) and the
 //! plugin transport.
 //! Uses: generated, mailbox, message, net, pipeline, smtp, config, spool, types.
-//! Used by: daemon.
+//! Used by: admin, daemon.
 //! Never: WebAssembly, a listening socket, a write to the spool except by settlement.
 //! Start reading at: [`QueueManager::run`], then `prepare.rs`, `attempt.rs` and `settlement.rs`.
 #![forbid(unsafe_code)]

@@ -3,7 +3,7 @@
 //! Owns: relay control, restrictions and address verification, the path of a message from MAIL to the commit, alias expansion, hooks for
 //! internally generated mail, the session guard and the session log line.
 //! Uses: config, generated, message, net, pipeline, smtp, spool, types.
-//! Used by: daemon.
+//! Used by: admin, daemon.
 //! Never: a socket, WebAssembly, a delivery.
 //! Start reading at: `session_handler.rs` (questions of an SMTP session), then `transaction.rs`.
 #![forbid(unsafe_code)]

@@ -3,7 +3,7 @@
 //! Owns: the loop [`drive`]; TLS and certificates; the PROXY header; listeners, session limits and the accept loop;
 //! outbound connections; the policy client; shutdown and the spawn helper; the DNS resolver.
 //! Uses: config, pipeline, types; the traits `Resolver` and `Session`.
-//! Used by: daemon, delivery, intake, plugins, tool.
+//! Used by: admin, daemon, delivery, intake, plugins, tool.
 //! Never: the grammar of a mail protocol, decisions on mail, a clock other than the given clock.
 //! Start reading at: [`drive`].
 #![forbid(unsafe_code)]

@@ -3,7 +3,7 @@
 //! Owns: the list of hooks, the arguments and answers of each hook, the rules that combine the answers of several plugins, the
 //! consequences of a fault, the content of a trace; the traits of transports, tables, resolvers and submission.
 //! Uses: message, types.
-//! Used by: accounts, daemon, delivery, generated, intake, milter, net, plugins, sandbox, state, tool, web. The crates sandbox and milter
+//! Used by: accounts, admin, daemon, delivery, generated, intake, milter, net, plugins, sandbox, state, tool, web. The crates sandbox and milter
 //! implement [`Plugin`], intake and delivery call [`Pipeline`], the others implement the service traits.
 //! Never: WebAssembly, a runtime, I/O, a clock of its own.
 //! Start reading at: [`Pipeline::verdict`], then [`Context`].

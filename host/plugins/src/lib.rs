@@ -3,7 +3,7 @@
 //! Owns: the translation of `[plugins.NAME]` to settings of sandbox, milter and pipeline; versions, canaries and
 //! rollback; the polling of component files; tables served by plugins; the services behind the plugin contract.
 //! Uses: accounts, config, control, milter, net, pipeline, sandbox, spool, state, store, types, web.
-//! Used by: daemon.
+//! Used by: admin, daemon.
 //! Never: calls a hook, except to look up a table; a change of the configuration; a control connection.
 //! Start reading at: [`load`], then [`PluginManager`] and `versions.rs`.
 #![forbid(unsafe_code)]

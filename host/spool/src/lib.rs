@@ -4,7 +4,7 @@
 //! operator's commands, the queue listing, errors; the interfaces of an engine's bodies, reservations and notifications; the
 //! engine in memory.
 //! Uses: types.
-//! Used by: daemon, delivery, generated, intake, plugins, queue.
+//! Used by: admin, daemon, delivery, generated, intake, plugins, queue.
 //! Never: a store, a file, a runtime; knowledge of a particular engine.
 //! Start reading at: [`Spool`], then [`Unit`].
 #![forbid(unsafe_code)]

@@ -3,7 +3,7 @@
 //! Owns: storage, queries, limits and redaction of traces and recordings; storage, accounting and expiry of kv entries; storage of users;
 //! the metrics registry.
 //! Uses: config, message, pipeline, store, types.
-//! Used by: daemon, plugins.
+//! Used by: admin, daemon, plugins.
 //! Never: a delay on the mail path; a sync for a trace or a kv entry.
 //! Start reading at: [`TraceStore`], then [`RecordingStore`], [`KvStores`], [`StoredUsers`], [`MetricsRegistry`].
 #![forbid(unsafe_code)]

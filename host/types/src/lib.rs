@@ -3,7 +3,7 @@
 //! Owns: addresses, envelopes, mailbox locations, queue ids, replies, verdicts, edits, dispositions; the traits [`Session`] and [`Clock`];
 //! the bounded line splitter.
 //! Uses: nothing of ours.
-//! Used by: accounts, config, control, daemon, delivery, generated, intake, logging, mailbox, message, milter, net, pipeline,
+//! Used by: accounts, admin, config, control, daemon, delivery, generated, intake, logging, mailbox, message, milter, net, pipeline,
 //! plugins, queue, sandbox, smtp, spool, state, tool.
 //! Never: I/O, a clock, randomness, the grammar of a protocol beyond addresses.
 //! Start reading at: [`Envelope`], then [`Session`].

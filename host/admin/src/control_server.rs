@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use nix::unistd::geteuid;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
@@ -17,7 +16,7 @@ use waxwing_control::{
 };
 use waxwing_net::{Shutdown, UnixBindError, bind_unix, spawn};
 
-use crate::privilege::{PrivilegeError, RunAs};
+use crate::handler::ControlHandler;
 
 /// Clients served at the same time; further clients wait.
 const CLIENTS_MAX: usize = 8;
@@ -28,16 +27,9 @@ const READ_BYTES: usize = 4096;
 /// Pause after a failed accept, for instance for want of file descriptors.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 
-/// Handler of control requests.
-#[async_trait]
-pub(crate) trait ControlHandler: Send + Sync {
-    /// Handles a single request and returns the response.
-    async fn handle(&self, request: ControlRequest) -> ControlResponse;
-}
-
 /// Error when the control socket is created.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ControlSocketError {
+pub enum ControlSocketError {
     /// The path is not usable, or another server listens there.
     #[error("control socket: {0}")]
     Bind(#[from] UnixBindError),
@@ -49,22 +41,18 @@ pub(crate) enum ControlSocketError {
         /// Error of the operating system.
         error: io::Error,
     },
-    /// The socket could not be given to `mail_owner`.
-    #[error(transparent)]
-    Privilege(#[from] PrivilegeError),
 }
 
-/// Binds the control socket with mode 0600, owned by `mail_owner`; replaces the stale socket of a server that has ended.
-pub(crate) fn bind(path: &Path, owner: &RunAs) -> Result<UnixListener, ControlSocketError> {
+/// Binds the control socket with mode 0600, owned by the current user; replaces the stale socket of a server that has ended.
+pub fn bind(path: &Path) -> Result<UnixListener, ControlSocketError> {
     let failed = |error| ControlSocketError::System { path: path.to_owned(), error };
     let listener = bind_unix(path)?.into_socket();
     std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).map_err(failed)?;
-    owner.set_owner(path)?;
     Ok(listener)
 }
 
 /// Serves clients until shutdown.
-pub(crate) async fn serve(listener: UnixListener, handler: Arc<dyn ControlHandler>, mut shutdown: Shutdown) -> io::Result<()> {
+pub async fn serve(listener: UnixListener, handler: Arc<dyn ControlHandler>, mut shutdown: Shutdown) -> io::Result<()> {
     let listener = tokio::net::UnixListener::from_std(listener)?;
     let permits = Arc::new(Semaphore::new(CLIENTS_MAX));
     loop {
@@ -140,6 +128,7 @@ async fn send_response(stream: &mut tokio::net::UnixStream, response: &ControlRe
 
 #[cfg(test)]
 mod tests {
+    use async_trait::async_trait;
     use waxwing_tool::ControlClient;
 
     use super::*;
@@ -157,7 +146,7 @@ mod tests {
     }
 
     fn start(path: &Path) -> (waxwing_net::ShutdownTrigger, tokio::task::JoinHandle<io::Result<()>>) {
-        let listener = bind(path, &RunAs::CurrentUser).unwrap();
+        let listener = bind(path).unwrap();
         let (trigger, shutdown) = Shutdown::new();
         (trigger, spawn("test", serve(listener, Arc::new(Parrot), shutdown)))
     }
@@ -216,13 +205,13 @@ mod tests {
     async fn a_running_server_is_not_pushed_aside() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("control");
-        let listener = bind(&path, &RunAs::CurrentUser).unwrap();
-        assert!(matches!(bind(&path, &RunAs::CurrentUser), Err(ControlSocketError::Bind(UnixBindError::InUse(_)))));
+        let listener = bind(&path).unwrap();
+        assert!(matches!(bind(&path), Err(ControlSocketError::Bind(UnixBindError::InUse(_)))));
         drop(listener);
-        bind(&path, &RunAs::CurrentUser).unwrap();
+        bind(&path).unwrap();
         let file = dir.path().join("file");
         std::fs::write(&file, "precious").unwrap();
-        assert!(matches!(bind(&file, &RunAs::CurrentUser), Err(ControlSocketError::Bind(UnixBindError::NotASocket(_)))));
+        assert!(matches!(bind(&file), Err(ControlSocketError::Bind(UnixBindError::NotASocket(_)))));
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
     }
 }

@@ -4,7 +4,7 @@ use waxwing_accounts::{StoredPassword, UserName};
 use waxwing_control::{ControlError, ControlErrorKind, ControlResponse, PasswordRecordText, USER_PAGE_MAX, UserStatus};
 use waxwing_pipeline::{UserChange, UserStore, UserStoreError};
 
-use super::control_error;
+use crate::handler::control_error;
 
 /// Returns a page of users, in the order of names, after the name `after`.
 pub(super) fn list(users: &dyn UserStore, after: Option<&str>) -> ControlResponse {

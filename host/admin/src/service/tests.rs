@@ -3,9 +3,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use waxwing_config::{HostEnvironment, RecordingConfig, TraceConfig};
 use waxwing_control::{PasswordRecordText, USER_PAGE_MAX, UserStatus};
+use waxwing_net::{SessionCounts, SessionLimits};
 use waxwing_pipeline::{Trace, TraceRecord, UserChange};
 use waxwing_queue::{EmbeddedSpool, SpoolSettings};
-use waxwing_spool::{NewBody, NewMessage, NextState, Settlement};
+use waxwing_spool::{MemorySpool, MemorySpoolSettings, NewBody, NewMessage, NextState, Settlement};
 use waxwing_state::{RECORDING_KEYSPACE, StoredUsers, TRACE_KEYSPACE, USERS_KEYSPACE};
 use waxwing_store::{Store, StoreOptions};
 use waxwing_testkit::FixedClassifier;
@@ -28,6 +29,11 @@ async fn bench() -> Bench {
     let mut settings = SpoolSettings::new(1 << 20, Arc::clone(&clock) as _);
     settings.queue_minfree = 0;
     let spool = EmbeddedSpool::open(&store, &dir.path().join("bodies"), settings).await.unwrap();
+    bench_on(Arc::new(spool), &store, dir, clock).await
+}
+
+/// The service on a given queue; the other stores are in `store`.
+async fn bench_on(spool: Arc<dyn Spool>, store: &Store, dir: tempfile::TempDir, clock: Arc<ManualClock>) -> Bench {
     let limits = TraceConfig { bytes_max: 1 << 20, age_max: Duration::from_secs(1000) };
     let facts = HostEnvironment { hostname: "h.example".into(), is_root: false, path_exists: |_| false };
     let info = DaemonInfo { version: "1".into(), pid: 7, hostname: "h.example".into(), started_at: Timestamp::default() };
@@ -45,27 +51,27 @@ async fn bench() -> Bench {
         redact_body: false,
         redact_headers: Vec::new(),
     };
-    let (recordings, waiting) = RecordingStore::open(&store, kept, Arc::clone(&clock) as _).unwrap();
+    let (recordings, waiting) = RecordingStore::open(store, kept, Arc::clone(&clock) as _).unwrap();
     drop(waxwing_net::spawn("recordings", Arc::clone(&recordings).run(waiting)));
     let admin = AdminService {
         info,
         file: "w.toml".into(),
-        spool: Arc::new(spool),
-        traces: Arc::new(TraceStore::open(&store, limits).unwrap()),
+        spool,
+        traces: Arc::new(TraceStore::open(store, limits).unwrap()),
         recordings,
         plugin_manager: PluginManager::new(loaded, Arc::clone(&pipeline)),
         pipeline,
         metrics: Arc::default(),
-        guard_state: crate::listeners::new_guard_state(
-            &config,
-            Arc::new(waxwing_state::MetricsRegistry::default()),
-            &(Arc::clone(&clock) as _),
+        guard_state: GuardState::new(
+            SessionCounts::with_limits(SessionLimits::new(10, 10)),
+            Arc::new(MetricsRegistry::default()),
+            Arc::clone(&clock) as _,
         ),
         config: Arc::new(arc_swap::ArcSwap::new(config)),
         reload_handler: Arc::new(Stays),
         active_units: ActiveUnits::default(),
         listeners: None,
-        users: StoredUsers::open(&store, [7; 32]).unwrap(),
+        users: StoredUsers::open(store, [7; 32]).unwrap(),
     };
     Bench { admin, clock, _dir: dir }
 }
@@ -74,7 +80,7 @@ async fn bench() -> Bench {
 struct Stays;
 
 #[async_trait::async_trait]
-impl super::ReloadHandler for Stays {
+impl ReloadHandler for Stays {
     async fn reload(&self) -> Result<waxwing_control::ReloadReport, ControlError> {
         Err(control_error(ControlErrorKind::Failed, "the configuration has a mistake"))
     }
@@ -166,6 +172,19 @@ async fn the_queue_is_listed_page_by_page() {
     assert_eq!(pages, whole.units);
     let nowhere = ControlRequest::QueueList { after: Some("due.x".into()), limit: 1 };
     assert_eq!(bench.refused(nowhere).await, ControlErrorKind::BadRequest);
+}
+
+#[tokio::test]
+async fn any_engine_of_the_queue_is_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions::new(&[TRACE_KEYSPACE, RECORDING_KEYSPACE, USERS_KEYSPACE]);
+    let store = Store::open(&dir.path().join("store"), &options).unwrap();
+    let spool = Arc::new(MemorySpool::new(MemorySpoolSettings::default()));
+    let bench = bench_on(spool, &store, dir, Arc::default()).await;
+    let id = bench.put(Some("why")).await;
+    let page = bench.page(None, 10).await;
+    assert_eq!(page.units.iter().map(|unit| (unit.id, unit.state)).collect::<Vec<_>>(), [(id, QueueState::Hold)]);
+    assert_eq!(page.totals.hold, 1);
 }
 
 #[tokio::test]

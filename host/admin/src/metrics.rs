@@ -2,17 +2,31 @@
 
 use std::fmt::Write;
 
-use waxwing_pipeline::BreakerState;
+use waxwing_intake::GuardState;
+use waxwing_pipeline::{BreakerState, Pipeline};
+use waxwing_spool::Spool;
+use waxwing_state::MetricsRegistry;
 
-use crate::admin::AdminService;
+/// Sources of the metrics.
+#[derive(Clone, Copy)]
+pub struct MetricsSources<'a> {
+    /// Queue of messages.
+    pub spool: &'a dyn Spool,
+    /// Sessions of the server.
+    pub guard_state: &'a GuardState,
+    /// Bound plugins with their counts.
+    pub pipeline: &'a Pipeline,
+    /// Registry of the other metrics.
+    pub registry: &'a MetricsRegistry,
+}
 
 /// Renders all metrics in the Prometheus text format, version 0.0.4.
-pub(crate) fn render(admin: &AdminService) -> String {
+pub fn render(sources: &MetricsSources<'_>) -> String {
     let mut out = String::new();
-    write_queue(admin, &mut out);
-    write_sessions(admin, &mut out);
-    write_hooks(admin, &mut out);
-    out.push_str(&admin.metrics.render());
+    write_queue(sources.spool, &mut out);
+    write_sessions(sources.guard_state, &mut out);
+    write_hooks(sources.pipeline, &mut out);
+    out.push_str(&sources.registry.render());
     out
 }
 
@@ -25,8 +39,8 @@ fn write_metric(out: &mut String, name: &str, kind: &str, values: impl Iterator<
     }
 }
 
-fn write_queue(admin: &AdminService, out: &mut String) {
-    let stats = admin.spool.stats();
+fn write_queue(spool: &dyn Spool, out: &mut String) {
+    let stats = spool.stats();
     let states = [("incoming", stats.incoming), ("deferred", stats.deferred), ("hold", stats.hold), ("corrupt", stats.corrupt)];
     let states = states.into_iter().map(|(state, units)| (format!("{{state=\"{state}\"}}"), units));
     write_metric(out, "waxwing_queue_units", "gauge", states);
@@ -35,9 +49,8 @@ fn write_queue(admin: &AdminService, out: &mut String) {
     write_metric(out, "waxwing_queue_settled_total", "counter", plain(stats.settled));
 }
 
-fn write_sessions(admin: &AdminService, out: &mut String) {
+fn write_sessions(guard_state: &GuardState, out: &mut String) {
     let plain = |value| [(String::new(), value)].into_iter();
-    let guard_state = &admin.guard_state;
     write_metric(out, "waxwing_smtpd_sessions", "gauge", plain(guard_state.sessions.admitted() as u64));
     write_metric(out, "waxwing_smtpd_sessions_memory_bytes", "gauge", plain(guard_state.memory_held()));
     write_metric(out, "waxwing_smtpd_dropped_total", "counter", plain(guard_state.sessions.closed_silently()));
@@ -46,8 +59,8 @@ fn write_sessions(admin: &AdminService, out: &mut String) {
     write_metric(out, "waxwing_smtpd_rate_clients_forgotten_total", "counter", plain(forgotten));
 }
 
-fn write_hooks(admin: &AdminService, out: &mut String) {
-    let status = admin.pipeline.status();
+fn write_hooks(pipeline: &Pipeline, out: &mut String) {
+    let status = pipeline.status();
     let breakers = status.iter().map(|plugin| {
         let state = match plugin.breaker {
             BreakerState::Closed => 0,

@@ -9,7 +9,7 @@ use waxwing_config::{Config, Visibility};
 use waxwing_control::{
     ControlError, ControlErrorKind, ControlRequest, ControlResponse, DaemonInfo, HookStatus, LastAttempt, MessageInfo,
     PluginChange, PluginStatus, QueuePage, QueueState, QueueTotals, QueuedRecipient, QueuedUnit, RECORDING_PAGE_MAX,
-    ReloadReport, SHOWN_HEADER_BYTES_MAX, TRACE_LAST_MAX,
+    SHOWN_HEADER_BYTES_MAX, TRACE_LAST_MAX,
 };
 use waxwing_delivery::ActiveUnits;
 use waxwing_intake::GuardState;
@@ -19,9 +19,8 @@ use waxwing_spool::{DueKey, ListEntry, ListKey, Spool, SpoolError, Unit, UnitSta
 use waxwing_state::{MetricsRegistry, RecordingPage, RecordingStore, TraceError, TraceQueryResult, TraceStore};
 use waxwing_types::{Envelope, QueueId, Timestamp};
 
-use crate::control_server::ControlHandler;
-use crate::listeners::Listeners;
-use crate::metrics;
+use crate::handler::{ControlHandler, ListenerCertificates, ReloadHandler, control_error};
+use crate::metrics::{MetricsSources, render};
 
 mod users;
 
@@ -29,29 +28,35 @@ mod users;
 const RECORDING_PAGE_BYTES: u64 = 2 << 20;
 
 /// Handler of all control requests, with the objects to query.
-pub(crate) struct AdminService {
-    pub(crate) info: DaemonInfo,
-    pub(crate) config: Arc<ArcSwap<Config>>,
-    pub(crate) file: PathBuf,
-    pub(crate) spool: Arc<dyn Spool>,
-    pub(crate) traces: Arc<TraceStore>,
-    pub(crate) recordings: Arc<RecordingStore>,
-    pub(crate) pipeline: Arc<Pipeline>,
-    pub(crate) metrics: Arc<MetricsRegistry>,
-    pub(crate) plugin_manager: Arc<PluginManager>,
-    pub(crate) active_units: ActiveUnits,
-    /// Listeners of the server; `None` in a process without listeners.
-    pub(crate) listeners: Option<Arc<Listeners>>,
-    pub(crate) guard_state: Arc<GuardState>,
-    pub(crate) reload_handler: Arc<dyn ReloadHandler>,
-    pub(crate) users: Arc<dyn UserStore>,
-}
-
-/// Reloads the configuration of the running server.
-#[async_trait]
-pub(crate) trait ReloadHandler: Send + Sync {
-    /// Reloads the whole configuration; on error nothing changes.
-    async fn reload(&self) -> Result<ReloadReport, ControlError>;
+pub struct AdminService {
+    /// Version, process and host of the server.
+    pub info: DaemonInfo,
+    /// Configuration in service.
+    pub config: Arc<ArcSwap<Config>>,
+    /// Path of the configuration file.
+    pub file: PathBuf,
+    /// Queue of messages.
+    pub spool: Arc<dyn Spool>,
+    /// Traces of transactions.
+    pub traces: Arc<TraceStore>,
+    /// Recordings of transactions.
+    pub recordings: Arc<RecordingStore>,
+    /// Bound plugins with their counts.
+    pub pipeline: Arc<Pipeline>,
+    /// Registry of metrics.
+    pub metrics: Arc<MetricsRegistry>,
+    /// Versions of the plugins.
+    pub plugin_manager: Arc<PluginManager>,
+    /// Units with a delivery attempt in progress.
+    pub active_units: ActiveUnits,
+    /// Certificates of the listeners; `None` in a process without listeners.
+    pub listeners: Option<Arc<dyn ListenerCertificates>>,
+    /// Sessions of the server, counted for the metrics.
+    pub guard_state: Arc<GuardState>,
+    /// Reloads the configuration.
+    pub reload_handler: Arc<dyn ReloadHandler>,
+    /// Users in the store.
+    pub users: Arc<dyn UserStore>,
 }
 
 #[async_trait]
@@ -71,7 +76,7 @@ impl ControlHandler for AdminService {
             ControlRequest::PluginReload { name } => {
                 self.plugin_manager.reload(name.as_deref()).await.map(|changes| ControlResponse::PluginChanges { changes })
             }
-            ControlRequest::Metrics => Ok(ControlResponse::Metrics { text: metrics::render(self) }),
+            ControlRequest::Metrics => Ok(ControlResponse::Metrics { text: render(&self.metrics_sources()) }),
             ControlRequest::PluginRollback { name } => plugin_change_response(self.plugin_manager.roll_back(&name).await),
             ControlRequest::PluginPromote { name } => plugin_change_response(self.plugin_manager.promote(&name).await),
             ControlRequest::Reload => self.reload_handler.reload().await.map(ControlResponse::Reloaded),
@@ -93,6 +98,10 @@ impl ControlHandler for AdminService {
 }
 
 impl AdminService {
+    fn metrics_sources(&self) -> MetricsSources<'_> {
+        MetricsSources { spool: &*self.spool, guard_state: &self.guard_state, pipeline: &self.pipeline, registry: &self.metrics }
+    }
+
     async fn queue_list(&self, after: Option<&str>, limit: usize) -> Result<ControlResponse, ControlError> {
         let bad = || control_error(ControlErrorKind::BadRequest, "no page of the queue begins there");
         let after = after.map(|text| parse_page_key(text).ok_or_else(bad)).transpose()?;
@@ -213,10 +222,6 @@ fn recordings_response(page: &RecordingPage) -> Result<ControlResponse, ControlE
     let recordings = page.recordings.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>();
     let recordings = recordings.map_err(|error| control_error(ControlErrorKind::Failed, error.to_string()))?;
     Ok(ControlResponse::Recordings { recordings, next: page.next.map(|id| id.to_string()) })
-}
-
-fn control_error(kind: ControlErrorKind, text: impl Into<String>) -> ControlError {
-    ControlError { kind, text: text.into() }
 }
 
 fn spool_error(error: SpoolError) -> ControlError {
