@@ -9,7 +9,8 @@
 //! - Methods are not seen: an `impl` block in another file than its type makes that file depend on the type, not the
 //!   reverse.
 //!
-//! The rule holds for the crates of the server (`host/`). The list of the circles that are allowed is a ratchet: a circle may lose files or go, and the list with it.
+//! The rule holds for the crates of the server (`host/`). The list of the circles that are allowed is a ratchet: a circle may lose files
+//! or go, and the list with it.
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Finding;

@@ -8,6 +8,9 @@ use crate::sources::without_tests;
 /// The macros that write a line, of the crate `tracing`.
 const MACROS: &[&str] = &["tracing::trace!(", "tracing::debug!(", "tracing::info!(", "tracing::warn!(", "tracing::error!("];
 
+/// The macros that build a part of a line, in a file that writes lines.
+const TEXT_MACROS: &[&str] = &["format!(", "write!("];
+
 /// Fields in use: name, and the first place that writes it.
 pub type LogFields = BTreeMap<String, String>;
 
@@ -15,14 +18,33 @@ pub type LogFields = BTreeMap<String, String>;
 pub fn collect_log_fields(fields: &mut LogFields, path: &str, source: &str) {
     let source = without_tests(source);
     let masked = mask(source);
-    for start in MACROS.iter().flat_map(|name| masked.match_indices(name).map(|(at, found)| at + found.len())) {
-        let length = argument_length(masked.get(start..).unwrap_or_default());
-        let arguments = masked.get(start..start + length).unwrap_or_default();
-        let text = source.get(start..start + length).unwrap_or_default();
-        let line = masked.get(..start).unwrap_or_default().matches('\n').count() + 1;
-        for name in structured_fields(arguments, text).into_iter().chain(fields_of_text(text)) {
-            fields.entry(name).or_insert_with(|| format!("{path}:{line}"));
-        }
+    let mut has_line = false;
+    for (start, arguments, text) in calls(source, &masked, MACROS) {
+        has_line = true;
+        let names = structured_fields(arguments, text).into_iter().chain(fields_of_text(text));
+        insert_all(fields, names, path, line_of(&masked, start));
+    }
+    for (start, _, text) in calls(source, &masked, TEXT_MACROS).filter(|_| has_line) {
+        insert_all(fields, fields_of_text(text), path, line_of(&masked, start));
+    }
+}
+
+/// Calls of macros: position, arguments as masked, arguments as written.
+fn calls<'a>(source: &'a str, masked: &'a str, macros: &'a [&str]) -> impl Iterator<Item = (usize, &'a str, &'a str)> {
+    let starts = macros.iter().flat_map(move |name| masked.match_indices(name).map(|(at, found)| at + found.len()));
+    starts.map(move |start| {
+        let end = start + argument_length(masked.get(start..).unwrap_or_default());
+        (start, masked.get(start..end).unwrap_or_default(), source.get(start..end).unwrap_or_default())
+    })
+}
+
+fn line_of(masked: &str, at: usize) -> usize {
+    masked.get(..at).unwrap_or_default().matches('\n').count() + 1
+}
+
+fn insert_all(fields: &mut LogFields, names: impl IntoIterator<Item = String>, path: &str, line: usize) {
+    for name in names {
+        fields.entry(name).or_insert_with(|| format!("{path}:{line}"));
     }
 }
 
@@ -116,13 +138,15 @@ mod tests {
         let source = r#"
             tracing::info!(target: "smtpd", client = %peer.ip(), listener, limit = list(&[1, 2]), "refused: {reply}");
             tracing::warn!(%error, ?key, "no = field, {name}");
-            tracing::info!("{id}: to=<{to}>, relay={relay}");
+            tracing::info!("{id}: to=<{to}>{orig}, relay={relay}");
+            write!(f, " orig_to=<{}>", self.0)
         "#;
-        assert_eq!(names(source), ["client", "error", "key", "limit", "listener", "relay", "to"]);
+        assert_eq!(names(source), ["client", "error", "key", "limit", "listener", "orig_to", "relay", "to"]);
     }
 
     #[test]
-    fn lines_of_tests_do_not_count() {
+    fn lines_of_tests_and_texts_of_other_files_do_not_count() {
+        assert_eq!(names("fn f() { format!(\"r={nonce}\") }"), Vec::<String>::new());
         assert_eq!(
             names("// tracing::info!(a = 1)\n#[cfg(test)]\nmod tests { fn f() { tracing::info!(b = 1); } }"),
             Vec::<String>::new()
