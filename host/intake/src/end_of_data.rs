@@ -104,9 +104,8 @@ impl Intake {
     /// Evaluates `smtpd_end_of_data_restrictions`.
     async fn apply_end_of_data_restrictions(&self, transaction: &mut MailTransaction) -> Option<Reply> {
         let MailTransaction { hooks, context, .. } = &mut *transaction;
-        let sender = context.sender.clone();
         let stage = RestrictionStage::EndOfData;
-        let request = RestrictionRequest { stage, context, sender: sender.as_deref(), recipient: None, size: context.size() };
+        let request = RestrictionRequest { stage, context, recipient: None, size: context.size() };
         let outcome = self.evaluate_restrictions(hooks, &request).await;
         let Err(RestrictionRefusal { reply, rule }) = transaction.apply_restriction_outcome(outcome) else {
             let prepend = std::mem::take(&mut transaction.prepend);

@@ -38,10 +38,17 @@ pub(crate) enum RestrictionStage {
 pub(crate) struct RestrictionRequest<'a> {
     pub(crate) stage: RestrictionStage,
     pub(crate) context: &'a Context,
-    pub(crate) sender: Option<&'a ReversePath>,
     /// Recipient and address class.
     pub(crate) recipient: Option<(&'a Address, AddressClass)>,
+    /// Size of the message in bytes: as declared before the end of data, 0 if unknown.
     pub(crate) size: u64,
+}
+
+impl RestrictionRequest<'_> {
+    /// Envelope sender, after MAIL.
+    fn sender(&self) -> Option<&ReversePath> {
+        self.context.sender.as_deref()
+    }
 }
 
 /// Negative reply, with the responsible rule.
@@ -121,7 +128,7 @@ fn subject_value(request: &RestrictionRequest<'_>, about: RestrictionSubject) ->
             None => "unknown".to_owned(),
         },
         RestrictionSubject::Helo => request.context.helo.as_deref().unwrap_or_default().to_owned(),
-        RestrictionSubject::Sender => request.sender.map(ToString::to_string).unwrap_or_default(),
+        RestrictionSubject::Sender => request.sender().map(ToString::to_string).unwrap_or_default(),
         RestrictionSubject::Recipient => request.recipient.map(|(address, _)| address.to_string()).unwrap_or_default(),
     }
 }

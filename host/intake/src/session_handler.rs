@@ -34,23 +34,14 @@ pub struct SmtpSessionHandler {
     transaction: Option<Box<MailTransaction>>,
     /// Rule of the last refusal by the server, until logged.
     refusing_rule: Option<String>,
-    totals: SessionTotals,
     end: Option<ConnectionEnd>,
 }
 
-/// Counters for the session's debug log line.
-#[derive(Default)]
-struct SessionTotals {
-    messages: u64,
-    refused: u64,
-    last_refusal: Option<Reply>,
-}
-
 impl SmtpSessionHandler {
-    pub(crate) fn new(intake: Arc<Intake>, client: SessionClient, via: Source) -> Self {
+    pub(crate) fn new(intake: Arc<Intake>, client: SessionClient, source: Source) -> Self {
         let hooks = intake.services.pipeline.open_session();
         let connected = client.peer;
-        let context = Context::new(via, Some(Arc::new(client)));
+        let context = Context::new(source, Some(Arc::new(client)));
         Self {
             intake,
             connection_peer: connected,
@@ -59,7 +50,6 @@ impl SmtpSessionHandler {
             auth_exchange: None,
             transaction: None,
             refusing_rule: None,
-            totals: SessionTotals::default(),
             end: None,
         }
     }
@@ -113,13 +103,11 @@ impl SmtpSessionHandler {
     }
 
     fn log_refusal(&mut self, id: QueueId, sender: Option<&ReversePath>, reply: &Reply) {
-        self.totals.refused += 1;
         let peer = self.context.client.as_ref().map(|c| c.peer.to_string()).unwrap_or_default();
         let sender = sender.map(ToString::to_string).unwrap_or_default();
         let helo = self.context.helo.as_deref().unwrap_or_default();
         let rule = self.refusing_rule.take().map(|rule| format!(" rule={rule:?}")).unwrap_or_default();
         tracing::info!(target: "smtpd", "{id}: reject: from {peer}: {reply}; from=<{sender}> helo=<{helo}>{rule}");
-        self.totals.last_refusal = Some(reply.clone());
     }
 }
 
@@ -167,21 +155,16 @@ impl SessionHandler<ServerSession> for SmtpSessionHandler {
 }
 
 impl Drop for SmtpSessionHandler {
-    /// Writes a debug log line and notifies hooks of the disconnect in a separate task.
+    /// Notifies hooks of the disconnect in a separate task.
     fn drop(&mut self) {
         self.notify_disconnect();
-        let peer = self.context.client.as_ref().map(|c| c.peer.to_string()).unwrap_or_default();
-        let helo = self.context.helo.as_deref().unwrap_or("-");
-        let SessionTotals { messages, refused, last_refusal } = &self.totals;
-        let quoted = last_refusal.as_ref().map(|r| format!(" last refusal: {r}")).unwrap_or_default();
-        tracing::debug!(target: "smtpd", "disconnect from {peer} helo={helo} messages={messages} refused={refused}{quoted}");
     }
 }
 
 impl Intake {
     /// Creates the session handler of a server session.
     #[must_use]
-    pub fn session_handler(self: &Arc<Self>, client: SessionClient, via: Source) -> SmtpSessionHandler {
-        SmtpSessionHandler::new(Arc::clone(self), client, via)
+    pub fn session_handler(self: &Arc<Self>, client: SessionClient, source: Source) -> SmtpSessionHandler {
+        SmtpSessionHandler::new(Arc::clone(self), client, source)
     }
 }

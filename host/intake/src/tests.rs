@@ -219,7 +219,7 @@ fn aliases(table: &'static [(&'static str, &'static [&'static str])]) -> Arc<Fak
 }
 
 /// Mail that is made here.
-fn made(house: &House, via: Source) -> InternalMessage {
+fn made(house: &House, source: Source) -> InternalMessage {
     InternalMessage {
         id: house.spool.next_queue_id(Timestamp::from_millis(1)),
         envelope: Envelope {
@@ -230,7 +230,7 @@ fn made(house: &House, via: Source) -> InternalMessage {
             envid: None,
             smtputf8: false,
             require_tls: false,
-            origin: Origin::internal(via, Timestamp::from_millis(1)),
+            origin: Origin::internal(source, Timestamp::from_millis(1)),
         },
         content: Bytes::from_static(b"Subject: report\r\n\r\nfailed\r\n"),
         cause: None,

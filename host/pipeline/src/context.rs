@@ -87,7 +87,7 @@ pub enum EditError {
 impl Context {
     /// Creates the context of a new session or of an internal message.
     #[must_use]
-    pub fn new(via: Source, client: Option<Arc<SessionClient>>) -> Self {
+    pub fn new(source: Source, client: Option<Arc<SessionClient>>) -> Self {
         // The empty lists are shared, since each plugin call may create a context.
         static NOTHING: LazyLock<Context> = LazyLock::new(|| Context {
             id: None,
@@ -110,7 +110,7 @@ impl Context {
             hidden_capabilities: Arc::default(),
             submissions: Arc::default(),
         });
-        Self { source: via, client, ..NOTHING.clone() }
+        Self { source, client, ..NOTHING.clone() }
     }
 
     /// Adds a recipient and returns the index of the recipient.

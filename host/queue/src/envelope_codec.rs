@@ -211,8 +211,8 @@ fn read_origin(input: &mut RecordReader<'_>) -> Result<Origin, MalformedRecord> 
     })
 }
 
-fn source_code(via: Source) -> u8 {
-    match via {
+fn source_code(source: Source) -> u8 {
+    match source {
         Source::Smtp => 0,
         Source::Submission => 1,
         Source::Lmtp => 2,

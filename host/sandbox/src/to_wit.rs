@@ -54,8 +54,8 @@ fn address_class(class: AddressClass) -> wit::AddressClass {
     }
 }
 
-pub(crate) fn source(via: Source) -> wit::Source {
-    match via {
+pub(crate) fn source(source: Source) -> wit::Source {
+    match source {
         Source::Smtp => wit::Source::Smtp,
         Source::Submission => wit::Source::Submission,
         Source::Lmtp => wit::Source::Lmtp,

@@ -49,8 +49,8 @@ const TIMED_OUT: Reply = Reply::fixed(421, (4, 4, 2), "Timeout, closing");
 pub struct GuardSettings {
     /// Keys `smtpd_client_*_rate_limit`, `anvil_rate_time_unit` and `smtpd_network_*`.
     pub rates: RateSettings,
-    /// Kind of the listener.
-    pub via: Source,
+    /// Source of the listener's mail.
+    pub source: Source,
     /// Key `smtpd_timeout`: time for a command.
     pub smtpd_timeout: Duration,
     /// Key `header_size_limit`, bytes: the part of a message held in memory.
@@ -60,9 +60,9 @@ pub struct GuardSettings {
 }
 
 impl GuardSettings {
-    /// Reads the keys of a configuration for a listener of kind `via`.
+    /// Reads the keys of a configuration for a listener with this source of mail.
     #[must_use]
-    pub fn from_config(config: &Config, via: Source) -> Self {
+    pub fn from_config(config: &Config, source: Source) -> Self {
         let prefix = |bits: u32| u8::try_from(bits).unwrap_or(u8::MAX);
         let mut rates = RateSettings::new(config.guard.anvil_rate_time_unit)
             .with_limit(RateKind::Connections, config.guard.smtpd_client_connection_rate_limit)
@@ -77,7 +77,7 @@ impl GuardSettings {
         rates.network_prefix_v6 = prefix(config.guard.smtpd_network_prefix_ipv6);
         Self {
             rates,
-            via,
+            source,
             smtpd_timeout: config.smtpd.smtpd_timeout,
             header_size_limit: config.smtpd.header_size_limit,
             config: config.guard.clone(),
@@ -94,7 +94,7 @@ impl GuardSettings {
     /// than mail servers.
     #[must_use]
     pub fn greet_wait(&self) -> Duration {
-        if self.via == Source::Smtp { self.config.postscreen_greet_wait } else { Duration::ZERO }
+        if self.source == Source::Smtp { self.config.postscreen_greet_wait } else { Duration::ZERO }
     }
 }
 

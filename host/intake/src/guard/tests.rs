@@ -38,7 +38,7 @@ fn settings() -> GuardSettings {
     };
     let SmtpdConfig { smtpd_timeout, header_size_limit, .. } = SmtpdConfig::default();
     let rates = RateSettings::new(config.anvil_rate_time_unit);
-    GuardSettings { rates, via: Source::Smtp, smtpd_timeout, header_size_limit, config }
+    GuardSettings { rates, source: Source::Smtp, smtpd_timeout, header_size_limit, config }
 }
 
 impl World {

@@ -154,7 +154,7 @@ fn lookup_keys(request: &RestrictionRequest<'_>, about: RestrictionSubject) -> V
             name.into_iter().chain(network_keys(client.peer.ip())).collect()
         }
         RestrictionSubject::Helo => request.context.helo.as_deref().map(domain_keys).unwrap_or_default(),
-        RestrictionSubject::Sender => match request.sender {
+        RestrictionSubject::Sender => match request.sender() {
             Some(ReversePath::Address(address)) => address_keys(address),
             Some(ReversePath::Null) => vec![NULL_SENDER.to_owned()],
             None => Vec::new(),

@@ -44,7 +44,7 @@ impl RestrictionEvaluator<'_> {
 
     /// Verifies the sender address, except `<>` and the sender of address probes.
     pub(super) async fn reject_unverified_sender(&mut self, rule: &Restriction) -> RestrictionDecision {
-        let Some(sender) = self.request.sender else { return RestrictionDecision::Dunno };
+        let Some(sender) = self.request.sender() else { return RestrictionDecision::Dunno };
         let is_probe = self.policy.verifier.as_ref().is_some_and(|v| v.config.address_verify_sender == *sender);
         match sender {
             ReversePath::Address(address) if !is_probe => self.check_verified(address, VerifyRole::Sender, rule).await,

@@ -43,7 +43,7 @@ pub(super) async fn reject_rhsbl(
     let domain = match about {
         RestrictionSubject::Client => request.context.client.as_ref().and_then(|client| client.name.clone()),
         RestrictionSubject::Helo => request.context.helo.as_deref().map(str::to_owned),
-        RestrictionSubject::Sender => request.sender.and_then(ReversePath::address).map(|address| address.domain().to_owned()),
+        RestrictionSubject::Sender => request.sender().and_then(ReversePath::address).map(|address| address.domain().to_owned()),
         RestrictionSubject::Recipient => request.recipient.map(|(address, _)| address.domain().to_owned()),
     };
     let Some(domain) = domain.filter(|domain| !domain.is_empty() && !domain.starts_with('[')) else {

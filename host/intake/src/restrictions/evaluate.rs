@@ -172,12 +172,12 @@ impl RestrictionEvaluator<'_> {
     }
 
     fn sender_class(&self) -> AddressClass {
-        let address = self.request.sender.and_then(ReversePath::address);
+        let address = self.request.sender().and_then(ReversePath::address);
         address.map_or(AddressClass::Local, |address| self.intake.services.directory.class_of(address))
     }
 
     fn reject_multi_recipient_bounce(&self) -> RestrictionDecision {
-        let is_bounce = self.request.sender == Some(&ReversePath::Null);
+        let is_bounce = self.request.sender() == Some(&ReversePath::Null);
         let is_complete = matches!(self.request.stage, RestrictionStage::Data | RestrictionStage::EndOfData);
         match is_bounce && is_complete && self.request.context.recipients.len() > 1 {
             true => {
@@ -188,7 +188,7 @@ impl RestrictionEvaluator<'_> {
     }
 
     async fn reject_unlisted_sender(&mut self) -> RestrictionDecision {
-        let Some(ReversePath::Address(address)) = self.request.sender else { return RestrictionDecision::Dunno };
+        let Some(ReversePath::Address(address)) = self.request.sender() else { return RestrictionDecision::Dunno };
         let directory = &self.intake.services.directory;
         match directory.class_of(address) {
             AddressClass::Relay | AddressClass::Remote => RestrictionDecision::Dunno,

@@ -112,7 +112,7 @@ pub(super) fn reject_non_fqdn(request: &RestrictionRequest<'_>, about: Restricti
     let (name, why) = match about {
         RestrictionSubject::Helo => (request.context.helo.as_deref(), "need fully-qualified hostname"),
         RestrictionSubject::Sender => {
-            (request.sender.and_then(ReversePath::address).map(Address::domain), "need fully-qualified address")
+            (request.sender().and_then(ReversePath::address).map(Address::domain), "need fully-qualified address")
         }
         RestrictionSubject::Recipient => (request.recipient.map(|(address, _)| address.domain()), "need fully-qualified address"),
         RestrictionSubject::Client => (None, ""),
@@ -139,7 +139,7 @@ pub(super) async fn reject_unknown_sender(
     request: &RestrictionRequest<'_>,
     class: AddressClass,
 ) -> RestrictionDecision {
-    match request.sender {
+    match request.sender() {
         Some(ReversePath::Address(address)) if class == AddressClass::Remote => require_dns_answer(
             request,
             RestrictionSubject::Sender,

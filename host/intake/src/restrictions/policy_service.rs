@@ -29,7 +29,7 @@ impl RestrictionEvaluator<'_> {
 fn request_attributes(request: &RestrictionRequest<'_>) -> String {
     let context = request.context;
     let client = context.client.as_deref();
-    let sender = match request.sender {
+    let sender = match request.sender() {
         Some(ReversePath::Address(address)) => address.to_string(),
         Some(ReversePath::Null) | None => String::new(),
     };

@@ -64,7 +64,7 @@ impl RestrictionEvaluator<'_> {
     /// Compares the sender address with the login. `authenticated`: authenticated users may send only from owned addresses.
     /// `unauthenticated`: clients without authentication must not use an owned address.
     pub(super) async fn check_sender_login(&mut self, authenticated: bool, unauthenticated: bool) -> RestrictionDecision {
-        let (Some(maps), Some(ReversePath::Address(sender))) = (&self.policy.login_maps, self.request.sender) else {
+        let (Some(maps), Some(ReversePath::Address(sender))) = (&self.policy.login_maps, self.request.sender()) else {
             return RestrictionDecision::Dunno;
         };
         let owners = match sender_owners(&**maps, sender).await {

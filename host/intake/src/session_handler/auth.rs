@@ -66,8 +66,6 @@ impl SmtpSessionHandler {
     fn fail_authentication(&mut self, mechanism: &str, reply: Reply) -> AuthStepAnswer {
         let peer = self.context.client.as_ref().map(|c| c.peer.to_string()).unwrap_or_default();
         tracing::info!(target: "smtpd", "authentication failed: client={peer}, sasl_method={mechanism}: {reply}");
-        self.totals.refused += 1;
-        self.totals.last_refusal = Some(reply.clone());
         AuthStepAnswer::Reject(reply)
     }
 }

@@ -43,7 +43,7 @@ impl SmtpSessionHandler {
     /// Evaluates restrictions before MAIL. Only refusals and HOLD have an effect at this point.
     async fn apply_session_restrictions(&mut self, stage: RestrictionStage) -> Option<StepAnswer> {
         let context = &self.context;
-        let request = RestrictionRequest { stage, context, sender: None, recipient: None, size: 0 };
+        let request = RestrictionRequest { stage, context, recipient: None, size: 0 };
         let outcome = self.intake.evaluate_restrictions(&mut self.hooks, &request).await;
         self.context.hold = self.context.hold.take().or(outcome.hold);
         let RestrictionRefusal { reply, rule } = outcome.refusal?;

@@ -156,8 +156,7 @@ impl SmtpSessionHandler {
         recipient: Option<(&Address, AddressClass)>,
     ) -> Result<(), RestrictionRefusal> {
         let MailTransaction { hooks, context, size, .. } = transaction;
-        let sender = context.sender.clone();
-        let request = RestrictionRequest { stage, context, sender: sender.as_deref(), recipient, size: *size };
+        let request = RestrictionRequest { stage, context, recipient, size: *size };
         let outcome = self.intake.evaluate_restrictions(hooks, &request).await;
         transaction.apply_restriction_outcome(outcome)
     }
@@ -255,7 +254,6 @@ impl SmtpSessionHandler {
         };
         match done {
             Some(result) => {
-                self.totals.messages += 1;
                 if matches!(answer, MessageAnswer::Discarded(_)) {
                     transaction.notify_abort(&self.intake).await;
                 }
