@@ -190,29 +190,34 @@ impl AdminService {
     where
         F: FnOnce(&RecordingStore) -> Result<RecordingPage, TraceError> + Send + 'static,
     {
-        let failed = |error: &dyn std::fmt::Display| control_error(ControlErrorKind::Failed, error.to_string());
-        self.recordings.flush().await.map_err(|error| failed(&error))?;
-        let recordings = Arc::clone(&self.recordings);
-        match tokio::task::spawn_blocking(move || read(&recordings)).await {
-            Ok(page) => page.map_err(|error| failed(&error)),
-            Err(error) => Err(failed(&error)),
-        }
+        self.recordings.flush().await.map_err(|error| store_error(&error))?;
+        read_blocking(&self.recordings, read).await
     }
 
-    /// Reads traces on a blocking thread, since reads of the store would stall the reactor.
     async fn read_traces<F>(&self, read: F) -> Result<TraceQueryResult, ControlError>
     where
         F: FnOnce(&TraceStore) -> Result<TraceQueryResult, TraceError> + Send + 'static,
     {
-        let failed = |error: &dyn std::fmt::Display| control_error(ControlErrorKind::Failed, error.to_string());
         // A trace written just before the request must be found: flush first.
-        self.traces.flush().await.map_err(|error| failed(&error))?;
-        let traces = Arc::clone(&self.traces);
-        match tokio::task::spawn_blocking(move || read(&traces)).await {
-            Ok(found) => found.map_err(|error| failed(&error)),
-            Err(error) => Err(failed(&error)),
-        }
+        self.traces.flush().await.map_err(|error| store_error(&error))?;
+        read_blocking(&self.traces, read).await
     }
+}
+
+/// Reads a store on a blocking thread, since the read would stall the reactor.
+async fn read_blocking<S, T, F>(store: &Arc<S>, read: F) -> Result<T, ControlError>
+where
+    S: Send + Sync + 'static,
+    T: Send + 'static,
+    F: FnOnce(&S) -> Result<T, TraceError> + Send + 'static,
+{
+    let store = Arc::clone(store);
+    let result = tokio::task::spawn_blocking(move || read(&store)).await.map_err(|error| store_error(&error))?;
+    result.map_err(|error| store_error(&error))
+}
+
+fn store_error(error: &dyn std::fmt::Display) -> ControlError {
+    control_error(ControlErrorKind::Failed, error.to_string())
 }
 
 fn recordings_response(page: &RecordingPage) -> Result<ControlResponse, ControlError> {

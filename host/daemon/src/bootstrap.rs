@@ -15,8 +15,9 @@ use waxwing_control::DaemonInfo;
 use waxwing_delivery::{CurrentRouting, DeliveryServices, QueueManager};
 use waxwing_net::{Shutdown, spawn};
 use waxwing_pipeline::{Context, Event, Pipeline, UserStore};
-use waxwing_plugins::{PluginManager, ServiceInput, open_services};
+use waxwing_plugins::{PluginManager, ServiceInput, open_services, sandbox_settings};
 use waxwing_queue::{EmbeddedSpool, SpoolSettings};
+use waxwing_sandbox::HostServices;
 use waxwing_spool::{Spool, SpoolError};
 use waxwing_state::{
     KV_KEYSPACE, MetricsRegistry, RECORDING_KEYSPACE, RecordingQueue, RecordingStore, StoredUsers, TRACE_KEYSPACE, TraceStore,
@@ -69,7 +70,7 @@ pub(crate) struct RunningServer {
 
 /// Builds all services and starts their tasks. The server can accept mail after the return.
 pub(crate) async fn start(parts: StartInput) -> anyhow::Result<RunningServer> {
-    let StartInput { config, file, control_socket: control, listener_tls: handshakes, clock, supervisor, shutdown } = parts;
+    let StartInput { config, file, control_socket: control, listener_tls, clock, supervisor, shutdown } = parts;
     let store = open_store(&config)?;
     // Ends with the store, not with the shutdown signal.
     drop(spawn("store", store.completion_dispatcher()));
@@ -82,9 +83,8 @@ pub(crate) async fn start(parts: StartInput) -> anyhow::Result<RunningServer> {
     let opened =
         ServiceInput { store: &store, spool: &spool, resolver: &resolver, metrics: &metrics, clock: &clock, shutdown: &shutdown };
     let (verify_cache, plugin_services) = open_services(&config, &opened)?;
-    let loaded = waxwing_plugins::load(&config, &accounts, &clock, waxwing_bundle::standard_component, plugin_services).await?;
-    let pipeline = Arc::new(Pipeline::new(loaded.bindings(), Arc::clone(&accounts) as _, Arc::clone(&clock)));
-    let plugin_manager = PluginManager::new(loaded, Arc::clone(&pipeline));
+    let plugin_manager = load_plugins(&config, &accounts, &clock, plugin_services).await?;
+    let pipeline = plugin_manager.pipeline();
     drop(spawn("plugin files", Arc::clone(&plugin_manager).watch_files(shutdown.clone())));
     let guard_state = new_guard_state(&config, Arc::clone(&metrics) as _, &clock);
     let services = Services {
@@ -102,7 +102,7 @@ pub(crate) async fn start(parts: StartInput) -> anyhow::Result<RunningServer> {
         shutdown: shutdown.clone(),
     };
     let (routing, prober) = transports::build_routing(&config, &accounts, &services)?;
-    let generation = CurrentGeneration::new(services.new_generation(&config, &accounts, handshakes, prober)?);
+    let generation = CurrentGeneration::new(services.new_generation(&config, &accounts, listener_tls, prober)?);
     let listeners = Listeners::new(Arc::clone(&generation), Arc::clone(&guard_state), shutdown.clone());
     drop(spawn("ticks", run_ticks(Arc::clone(&pipeline), Arc::clone(&generation), shutdown.clone())));
     let routing = CurrentRouting::new(routing);
@@ -137,6 +137,19 @@ pub(crate) async fn start(parts: StartInput) -> anyhow::Result<RunningServer> {
     };
     drop(spawn("control", serve_control(control, Arc::new(admin), shutdown)));
     Ok(RunningServer { store, listeners, queue_manager: manager, reloader })
+}
+
+/// Loads the plugins of the configuration and binds them.
+async fn load_plugins(
+    config: &Arc<Config>,
+    accounts: &Arc<Accounts>,
+    clock: &Arc<dyn Clock>,
+    services: HostServices,
+) -> anyhow::Result<Arc<PluginManager>> {
+    let builtin = waxwing_bundle::standard_component;
+    let loaded = waxwing_plugins::load(sandbox_settings(config), config, accounts, clock, builtin, services).await?;
+    let pipeline = Arc::new(Pipeline::new(loaded.bindings(), Arc::clone(accounts) as _, Arc::clone(clock)));
+    Ok(PluginManager::new(loaded, pipeline))
 }
 
 /// Opens the users of the store and the login cache.
@@ -200,11 +213,7 @@ async fn open_spool(config: &Config, store: &Store, clock: &Arc<dyn Clock>) -> a
 }
 
 async fn sweep_traces(traces: Arc<TraceStore>, clock: Arc<dyn Clock>, mut shutdown: Shutdown) {
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(SWEEP_PERIOD) => {}
-            () = shutdown.wait() => return,
-        }
+    while shutdown.sleep(SWEEP_PERIOD).await {
         match traces.sweep(clock.now()).await {
             Ok(swept) if swept.records > 0 => tracing::debug!(records = swept.records, bytes = swept.bytes, "old traces removed"),
             Ok(_) => {}
@@ -225,11 +234,7 @@ async fn run_recorder(recordings: Arc<RecordingStore>, waiting: RecordingQueue, 
 
 /// Calls `on-tick` at each interval, and enqueues the submissions of plugins.
 async fn run_ticks(pipeline: Arc<Pipeline>, generation: Arc<CurrentGeneration>, mut shutdown: Shutdown) {
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(TICK_PERIOD) => {}
-            () = shutdown.wait() => return,
-        }
+    while shutdown.sleep(TICK_PERIOD).await {
         let mut context = Context::new(Source::Api, None);
         pipeline.notify(&mut pipeline.open_session(), &mut context, Event::Tick).await;
         generation.intake().enqueue_submissions(&mut context).await;

@@ -36,7 +36,7 @@ impl Generation {
         config: &Arc<Config>,
         intake: Arc<Intake>,
         authenticator: Option<Arc<dyn Authenticator>>,
-        handshakes: Arc<ListenerTls>,
+        listener_tls: Arc<ListenerTls>,
         shared: &Arc<GuardState>,
     ) -> Self {
         let new_state = |listen: &ListenerConfig| {
@@ -45,7 +45,7 @@ impl Generation {
             ListenerState { listen: listen.clone(), settings: Arc::new(listener_settings(config, listen)), guard }
         };
         let listener_states = config.listen.iter().map(new_state).collect();
-        Self { config: Arc::clone(config), intake, authenticator, listener_tls: handshakes, listener_states }
+        Self { config: Arc::clone(config), intake, authenticator, listener_tls, listener_states }
     }
 
     /// Tells whether a client is exempt from the limits of the accept loop (`smtpd_client_event_limit_exceptions`).

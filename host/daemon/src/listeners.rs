@@ -43,16 +43,16 @@ impl Listeners {
     }
 
     /// Opens listeners: accepts connections from now on.
-    pub(crate) fn open(self: &Arc<Self>, ports: Vec<BoundListener>) {
-        for port in ports {
+    pub(crate) fn open(self: &Arc<Self>, bound: Vec<BoundListener>) {
+        for listener in bound {
             let (close, closed) = Shutdown::new();
-            self.open.lock().push(OpenListener { listen: port.listen.clone(), _close: close });
-            drop(spawn("listener", Arc::clone(self).run_listener(port, closed)));
+            self.open.lock().push(OpenListener { listen: listener.listen.clone(), _close: close });
+            drop(spawn("listener", Arc::clone(self).run_listener(listener, closed)));
         }
     }
 
-    async fn run_listener(self: Arc<Self>, port: BoundListener, mut closed: Shutdown) {
-        let name: Arc<str> = port.listen.name.as_str().into();
+    async fn run_listener(self: Arc<Self>, listener: BoundListener, mut closed: Shutdown) {
+        let name: Arc<str> = listener.listen.name.as_str().into();
         let listeners = Arc::clone(&self);
         let accept = AcceptSettings {
             task_name: "session",
@@ -61,10 +61,10 @@ impl Listeners {
         };
         let serve = |accepted| run_session(self.generation.load(), &self, &name, None, accepted);
         let serve_local = |accepted| run_session(self.generation.load(), &self, &name, Some(LOCAL_CLIENT_NAME), accepted);
-        let proxy = proxy_settings(&self.generation.load().config, &port.listen);
+        let proxy = proxy_settings(&self.generation.load().config, &listener.listen);
         let shutdown = self.shutdown.clone();
         let serving = async {
-            match (port.socket, proxy) {
+            match (listener.socket, proxy) {
                 (ListenSocket::Inet(socket), None) => accept_loop(socket, accept, shutdown, serve).await,
                 (ListenSocket::Inet(socket), Some(proxy)) => accept_proxied(socket, accept, proxy, shutdown, serve).await,
                 (ListenSocket::Local(socket), _) => accept_unix(socket, accept, shutdown, serve_local).await,
@@ -85,14 +85,14 @@ impl Listeners {
         self.open.lock().iter().map(|opened| opened.listen.clone()).collect()
     }
 
-    /// Installs a generation for new sessions. Closes the listeners missing from the new configuration and opens `ports`; the others stay
+    /// Installs a generation for new sessions. Closes the listeners missing from the new configuration and opens `bound`; the others stay
     /// open.
-    pub(crate) fn install(self: &Arc<Self>, current: Generation, ports: Vec<BoundListener>) {
+    pub(crate) fn install(self: &Arc<Self>, current: Generation, bound: Vec<BoundListener>) {
         self.guard_state.sessions.set_limits(session_limits(&current.config));
         let listen = current.config.listen.clone();
         self.generation.replace(current);
         self.open.lock().retain(|opened| listen.iter().any(|wanted| is_same_socket(wanted, &opened.listen)));
-        self.open(ports);
+        self.open(bound);
     }
 }
 

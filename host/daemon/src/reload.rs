@@ -73,12 +73,12 @@ impl Reloader {
         let accounts = Arc::new(tokio::task::spawn_blocking(move || Accounts::open(&opener, &clock)).await??);
         let before = self.listeners.open_listeners();
         let missing = config.listen.iter().filter(|wanted| !before.iter().any(|open| is_same_socket(open, wanted)));
-        let ports = missing.map(|listen| BoundListener::open(listen, &RunAs::CurrentUser)).collect::<anyhow::Result<Vec<_>>>()?;
+        let bound = missing.map(|listen| BoundListener::open(listen, &RunAs::CurrentUser)).collect::<anyhow::Result<Vec<_>>>()?;
         // Certificates are read as the unprivileged user: if only root can read a key, the reload fails and the old configuration stays.
         let opener = Arc::clone(&config);
-        let handshakes = Arc::new(tokio::task::spawn_blocking(move || ListenerTls::open(&opener)).await??);
+        let listener_tls = Arc::new(tokio::task::spawn_blocking(move || ListenerTls::open(&opener)).await??);
         let (routing, prober) = transports::build_routing(&config, &accounts, &self.services)?;
-        let current = self.services.new_generation(&config, &accounts, handshakes, prober)?;
+        let current = self.services.new_generation(&config, &accounts, listener_tls, prober)?;
         let staged = self.plugin_manager.stage_reload(&config, &accounts, waxwing_bundle::standard_component).await?;
         // No step fails from here on.
         let plugins = self.plugin_manager.commit_reload(staged, Arc::clone(&accounts) as _);
@@ -86,8 +86,8 @@ impl Reloader {
         let names = |listen: &waxwing_config::ListenerConfig| format!("{} on {}", listen.name, listen.address);
         let closed = before.iter().filter(|open| !config.listen.iter().any(|wanted| is_same_socket(open, wanted)));
         let closed = closed.map(names).collect();
-        let opened = ports.iter().map(|port| names(&port.listen)).collect();
-        self.listeners.install(current, ports);
+        let opened = bound.iter().map(|listener| names(&listener.listen)).collect();
+        self.listeners.install(current, bound);
         self.config.store(config);
         Ok(ReloadReport { file: self.services.file.display().to_string(), opened, closed, plugins, next_start })
     }

@@ -1,6 +1,6 @@
 //! Startup and shutdown order of the server.
 //!
-//! Startup, still as root if started by root: resource limits, log file, ports, directories, control socket. Then privileges are dropped;
+//! Startup, still as root if started by root: resource limits, log file, listening sockets, directories, control socket. Then privileges are dropped;
 //! then threads, plugins and the store; then the first byte from the network. Shutdown: no new connections, sessions and deliveries finish
 //! their current step, the store closes, the log is flushed.
 
@@ -62,9 +62,9 @@ pub(crate) type OnReady = Box<dyn FnOnce(&[BoundListener])>;
 /// Runs the server until a signal arrives or the store fails.
 pub(crate) fn run(start: RunOptions) -> anyhow::Result<ExitCode> {
     umask(UMASK);
-    let PrivilegedResources { listeners: ports, control, listener_tls: handshakes, logging } = prepare_privileged(&start)?;
+    let PrivilegedResources { listeners: bound, control, listener_tls, logging } = prepare_privileged(&start)?;
     let runtime = build_runtime(start.config.runtime.workers)?;
-    let (store, code) = runtime.block_on(main_task(start, ports, control, handshakes, logging.rotation()))?;
+    let (store, code) = runtime.block_on(main_task(start, bound, control, listener_tls, logging.rotation()))?;
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIME_MAX);
     // Last handle of the store: writes pending data and closes the database.
     drop(store);
@@ -92,7 +92,7 @@ fn prepare_privileged(start: &RunOptions) -> anyhow::Result<PrivilegedResources>
             .take(listen)
             .map_or_else(|| BoundListener::open(listen, &owner), |socket| BoundListener::from_socket(listen, socket))
     };
-    let ports = config.listen.iter().map(bind).collect::<anyhow::Result<Vec<_>>>()?;
+    let bound = config.listen.iter().map(bind).collect::<anyhow::Result<Vec<_>>>()?;
     owner.create_directory(&config.general.queue_directory)?;
     if !config.domains.virtual_mailbox_base.exists() && !config.domains.virtual_mailbox_domains.is_empty() {
         owner.create_directory(&config.domains.virtual_mailbox_base)?;
@@ -100,14 +100,14 @@ fn prepare_privileged(start: &RunOptions) -> anyhow::Result<PrivilegedResources>
     let control_socket = config.control_socket();
     let control = waxwing_admin::bind(&control_socket)?;
     owner.set_owner(&control_socket)?;
-    let handshakes = ListenerTls::open(config)?;
+    let listener_tls = ListenerTls::open(config)?;
     owner.drop_privileges()?;
     let logging = waxwing_logging::start(target, config.log.level, Arc::new(start.clock)).context("starting the log")?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %start.file.display(), %owner, open_files, "starting");
     for socket in inherited.unclaimed() {
         tracing::warn!(socket, "socket of the supervisor matches no listener by name or address");
     }
-    Ok(PrivilegedResources { listeners: ports, control, listener_tls: handshakes, logging })
+    Ok(PrivilegedResources { listeners: bound, control, listener_tls, logging })
 }
 
 fn open_log(config: &Config, owner: &RunAs) -> anyhow::Result<LogOutput> {
@@ -180,9 +180,9 @@ async fn reload_on_sighup(reloader: Arc<Reloader>) {
 
 async fn main_task(
     start: RunOptions,
-    ports: Vec<BoundListener>,
+    bound: Vec<BoundListener>,
     control: UnixListener,
-    handshakes: ListenerTls,
+    listener_tls: ListenerTls,
     reopener: LogRotation,
 ) -> anyhow::Result<(Store, ExitCode)> {
     let RunOptions { config, file, clock, on_ready } = start;
@@ -191,27 +191,27 @@ async fn main_task(
     let socket = config.control_socket();
     let supervisor = Arc::new(Supervisor::from_env());
     let watchdog = (Arc::clone(&supervisor), shutdown.clone());
-    let (clock, supervised, handshakes) = (Arc::new(clock), Arc::clone(&supervisor), Arc::new(handshakes));
+    let (clock, supervised, listener_tls) = (Arc::new(clock), Arc::clone(&supervisor), Arc::new(listener_tls));
     let parts = bootstrap::StartInput {
         config: Arc::clone(&config),
         file,
         control_socket: control,
-        listener_tls: handshakes,
+        listener_tls,
         clock,
         supervisor: supervised,
         shutdown,
     };
     let RunningServer { store, listeners, queue_manager: mut manager, reloader } = bootstrap::start(parts).await?;
-    for port in &ports {
+    for listener in &bound {
         tracing::info!(
-            listener = port.listen.name,
-            kind = crate::listener_settings::mail_source(port.listen.kind).as_str(),
+            listener = listener.listen.name,
+            kind = crate::listener_settings::mail_source(listener.listen.kind).as_str(),
             "listening on {}",
-            port.address
+            listener.address
         );
     }
-    on_ready(&ports);
-    listeners.open(ports);
+    on_ready(&bound);
+    listeners.open(bound);
     drop(listeners);
     supervisor.ready();
     drop(spawn("watchdog", async move { watchdog.0.send_watchdog(watchdog.1).await }));

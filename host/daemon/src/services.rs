@@ -39,7 +39,7 @@ impl Services {
         &self,
         config: &Arc<Config>,
         accounts: &Arc<Accounts>,
-        handshakes: Arc<ListenerTls>,
+        listener_tls: Arc<ListenerTls>,
         prober: Arc<Prober>,
     ) -> anyhow::Result<Generation> {
         let authenticator = self.authenticator(config)?;
@@ -61,8 +61,8 @@ impl Services {
             recorder: config.recording.enabled.then(|| Arc::clone(&self.recorder)),
             clock: Arc::clone(&self.clock),
         });
-        handshakes.poll_certificates();
-        Ok(Generation::new(config, intake, Some(authenticator), handshakes, &self.guard_state))
+        listener_tls.poll_certificates();
+        Ok(Generation::new(config, intake, Some(authenticator), listener_tls, &self.guard_state))
     }
 
     /// Builds the SASL authenticator.

@@ -133,7 +133,7 @@ impl TestServer {
             meter: Some(Arc::clone(&meter)),
             ..SandboxSettings::default()
         };
-        let loaded = waxwing_plugins::load_with(
+        let loaded = waxwing_plugins::load(
             sandbox,
             &config,
             &accounts,

@@ -72,12 +72,9 @@ impl Supervisor {
     /// Sends watchdog notifications at half the required interval, until shutdown.
     pub(crate) async fn send_watchdog(&self, mut shutdown: Shutdown) {
         let Some(period) = self.watchdog else { return };
-        loop {
+        self.notify("WATCHDOG=1");
+        while shutdown.sleep(period / 2).await {
             self.notify("WATCHDOG=1");
-            tokio::select! {
-                () = tokio::time::sleep(period / 2) => {}
-                () = shutdown.wait() => return,
-            }
         }
     }
 }

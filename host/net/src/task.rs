@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use pin_project_lite::pin_project;
 use tokio::sync::watch;
@@ -34,6 +35,14 @@ impl Shutdown {
     pub async fn wait(&mut self) {
         // An error means a dropped trigger, at the end of the server.
         let _ = self.0.wait_for(|triggered| *triggered).await;
+    }
+
+    /// Sleeps for the duration; returns false if the shutdown started before the end.
+    pub async fn sleep(&mut self, duration: Duration) -> bool {
+        tokio::select! {
+            () = tokio::time::sleep(duration) => true,
+            () = self.wait() => false,
+        }
     }
 }
 
@@ -93,5 +102,18 @@ impl<F: Future> Future for PanicLogger<F> {
         let output = ready!(this.future.poll(cx));
         *this.finished = true;
         Poll::Ready(output)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_sleep_ends_early_at_the_shutdown() {
+        let (trigger, mut shutdown) = Shutdown::new();
+        assert!(shutdown.sleep(Duration::from_millis(1)).await);
+        trigger.trigger();
+        assert!(!shutdown.sleep(Duration::from_secs(5)).await);
     }
 }

@@ -29,25 +29,25 @@ pub(crate) struct PluginFile {
 }
 
 impl PluginFile {
-    /// Creates the state for a file just read; `stamp` was taken before the read.
-    pub(crate) fn new(path: PathBuf, stamp: Option<FileFingerprint>, tried: blake3::Hash) -> Self {
-        Self { path, last_read: stamp, pending: None, tried_hash: tried }
+    /// Creates the state for a file just read; `fingerprint` was taken before the read.
+    pub(crate) fn new(path: PathBuf, fingerprint: Option<FileFingerprint>, tried: blake3::Hash) -> Self {
+        Self { path, last_read: fingerprint, pending: None, tried_hash: tried }
     }
 
-    /// Records a read of the file, made just after `stamp` was taken.
-    pub(crate) fn mark_read(&mut self, stamp: Option<FileFingerprint>) {
-        self.last_read = stamp;
+    /// Records a read of the file, made just after `fingerprint` was taken.
+    pub(crate) fn mark_read(&mut self, fingerprint: Option<FileFingerprint>) {
+        self.last_read = fingerprint;
         self.pending = None;
     }
 
     /// Tells whether to read the file: changed, and the same at two polls in a row, so that no writer is active.
-    pub(crate) fn check_changed(&mut self, stamp: Option<FileFingerprint>) -> bool {
-        if stamp == self.last_read {
+    pub(crate) fn check_changed(&mut self, fingerprint: Option<FileFingerprint>) -> bool {
+        if fingerprint == self.last_read {
             self.pending = None;
             return false;
         }
-        let is_settled = self.pending == Some(stamp);
-        self.pending = Some(stamp);
+        let is_settled = self.pending == Some(fingerprint);
+        self.pending = Some(fingerprint);
         is_settled
     }
 }
@@ -61,12 +61,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("p.wasm");
         std::fs::write(&path, "one").unwrap();
-        let stamp = FileFingerprint::read(&path);
-        let mut watched = PluginFile::new(path.clone(), stamp, blake3::hash(b"one"));
-        assert!(!watched.check_changed(stamp));
+        let fingerprint = FileFingerprint::read(&path);
+        let mut watched = PluginFile::new(path.clone(), fingerprint, blake3::hash(b"one"));
+        assert!(!watched.check_changed(fingerprint));
         std::fs::write(&path, "two and").unwrap();
         let half = FileFingerprint::read(&path);
-        assert_ne!(half, stamp);
+        assert_ne!(half, fingerprint);
         assert!(!watched.check_changed(half), "it may be half of it");
         std::fs::write(&path, "two and three").unwrap();
         let whole = FileFingerprint::read(&path);
@@ -81,10 +81,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (path, other) = (dir.path().join("p.wasm"), dir.path().join("other"));
         std::fs::write(&path, "one").unwrap();
-        let stamp = FileFingerprint::read(&path);
+        let fingerprint = FileFingerprint::read(&path);
         std::fs::write(&other, "two").unwrap();
         std::fs::rename(&other, &path).unwrap();
-        assert_ne!(FileFingerprint::read(&path), stamp);
+        assert_ne!(FileFingerprint::read(&path), fingerprint);
         std::fs::remove_file(&path).unwrap();
         assert_eq!(FileFingerprint::read(&path), None);
     }

@@ -20,7 +20,7 @@ mod tables;
 mod versions;
 
 pub use error::error_chain;
-pub use load::{LoadedPlugins, load, load_with};
+pub use load::{LoadedPlugins, load, sandbox_settings};
 pub use loader::BuiltinLookup;
 pub use manager::PluginManager;
 pub use reload::StagedReload;

@@ -9,6 +9,7 @@ use waxwing_sandbox::{HostServices, SandboxSettings};
 use waxwing_types::Clock;
 
 use crate::loader::{BuiltinLookup, PluginLoader};
+use crate::settings::{enabled_plugins, instances_max};
 use crate::versions::PluginVersions;
 
 /// Directory of compiled plugins below `queue_directory`, so that only the first start compiles.
@@ -28,37 +29,28 @@ impl LoadedPlugins {
     }
 }
 
-/// Loads all enabled plugins. The first failure ends the startup: mail must not pass without its filters.
-pub async fn load(
-    config: &Arc<Config>,
-    accounts: &Arc<Accounts>,
-    clock: &Arc<dyn Clock>,
-    builtin: BuiltinLookup,
-    ports: HostServices,
-) -> anyhow::Result<LoadedPlugins> {
-    let settings = SandboxSettings {
-        cache_directory: Some(config.general.queue_directory.join(CACHE_DIRECTORY)),
-        instances_max: config.plugins.iter().filter(|plugin| plugin.enabled).map(|plugin| plugin.limits.instances).sum(),
-        ..SandboxSettings::default()
-    };
-    load_with(settings, config, accounts, clock, builtin, ports).await
+/// Engine settings of a server: the cache below `queue_directory`, and as many instances as the plugins may have in all.
+#[must_use]
+pub fn sandbox_settings(config: &Config) -> SandboxSettings {
+    let cache_directory = Some(config.general.queue_directory.join(CACHE_DIRECTORY));
+    SandboxSettings { cache_directory, instances_max: instances_max(config), ..SandboxSettings::default() }
 }
 
-/// Loads all enabled plugins with explicit engine settings.
-pub async fn load_with(
+/// Loads all enabled plugins. The first failure ends the startup: mail must not pass without its filters.
+pub async fn load(
     settings: SandboxSettings,
     config: &Arc<Config>,
     accounts: &Arc<Accounts>,
     clock: &Arc<dyn Clock>,
     builtin: BuiltinLookup,
-    ports: HostServices,
+    services: HostServices,
 ) -> anyhow::Result<LoadedPlugins> {
-    let loader = PluginLoader::new(settings, config, accounts, clock, ports)?;
-    let mut slots = Vec::new();
-    for plugin in config.plugins.iter().filter(|plugin| plugin.enabled) {
-        slots.push(PluginVersions::load(&loader, plugin, builtin).await?);
+    let loader = PluginLoader::new(settings, config, accounts, clock, services)?;
+    let mut versions = Vec::new();
+    for plugin in enabled_plugins(config) {
+        versions.push(PluginVersions::load(&loader, plugin, builtin).await?);
     }
-    Ok(LoadedPlugins { loader, versions: slots })
+    Ok(LoadedPlugins { loader, versions })
 }
 
 #[cfg(test)]

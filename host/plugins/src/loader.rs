@@ -13,7 +13,8 @@ use waxwing_milter::MilterSettings;
 use waxwing_sandbox::{HostServices, PluginLoadError, Sandbox, SandboxSettings, WasmPlugin};
 use waxwing_types::{Clock, Endpoint};
 
-use crate::settings::{plugin_settings, server_values, to_usize};
+use crate::services::http_client;
+use crate::settings::{instances_max, memory_bytes_max, needs_engine, plugin_settings, server_values, to_usize};
 use crate::tables::PluginTables;
 
 /// Largest component file, in bytes.
@@ -45,17 +46,15 @@ impl PluginLoader {
         clock: &Arc<dyn Clock>,
         services: HostServices,
     ) -> anyhow::Result<Self> {
-        let wanted = || config.plugins.iter().filter(|plugin| plugin.enabled);
-        let memory_bytes_max = wanted().map(|plugin| to_usize(plugin.limits.memory)).max().unwrap_or_default();
-        let settings = SandboxSettings { memory_bytes_max, ..settings };
+        let settings = SandboxSettings { memory_bytes_max: memory_bytes_max(config), ..settings };
         Ok(Self {
             sandbox_settings: settings.clone(),
             config: Arc::clone(config),
             accounts: Arc::clone(accounts),
             clock: Arc::clone(clock),
-            sandbox: match wanted().all(|plugin| plugin.milter.is_some()) {
-                true => None,
-                false => Some(Sandbox::new(settings, Arc::clone(clock))?),
+            sandbox: match needs_engine(config) {
+                true => Some(Sandbox::new(settings, Arc::clone(clock))?),
+                false => None,
             },
             server_values: Arc::new(server_values(config)),
             services,
@@ -66,23 +65,21 @@ impl PluginLoader {
     /// Builds the loader for a new configuration. The engine is reused if large enough; otherwise a second engine runs beside the first
     /// until the last plugin of the first is dropped.
     pub(crate) fn for_config(&self, config: &Arc<Config>, accounts: &Arc<Accounts>) -> anyhow::Result<Self> {
-        let wanted = || config.plugins.iter().filter(|plugin| plugin.enabled);
         let settings = SandboxSettings {
-            memory_bytes_max: wanted().map(|plugin| to_usize(plugin.limits.memory)).max().unwrap_or_default(),
-            instances_max: wanted().map(|plugin| plugin.limits.instances).sum(),
+            memory_bytes_max: memory_bytes_max(config),
+            instances_max: instances_max(config),
             ..self.sandbox_settings.clone()
         };
         let fits = settings.memory_bytes_max <= self.sandbox_settings.memory_bytes_max
             && settings.instances_max <= self.sandbox_settings.instances_max;
         let (sandbox, settings) = match &self.sandbox {
             Some(sandbox) if fits => (Some(Arc::clone(sandbox)), self.sandbox_settings.clone()),
-            _ if wanted().all(|plugin| plugin.milter.is_some()) => (None, settings),
+            _ if !needs_engine(config) => (None, settings),
             Some(_) | None => (Some(Sandbox::new(settings.clone(), Arc::clone(&self.clock))?), settings),
         };
-        let mut ports = self.services.clone();
-        if ports.http_client.is_none() && wanted().any(|plugin| !plugin.grants.http.is_empty()) {
-            let resolver = ports.resolver.as_ref().context("there is no resolver")?;
-            ports.http_client = Some(Arc::new(waxwing_web::WebClient::new(resolver).context("[plugins.NAME.grants] http")?));
+        let mut services = self.services.clone();
+        if let (None, Some(resolver)) = (&services.http_client, &services.resolver) {
+            services.http_client = http_client(config, resolver)?;
         }
         Ok(Self {
             config: Arc::clone(config),
@@ -91,7 +88,7 @@ impl PluginLoader {
             sandbox,
             sandbox_settings: settings,
             server_values: Arc::new(server_values(config)),
-            services: ports,
+            services,
             tables: self.tables.clone(),
         })
     }

@@ -29,11 +29,11 @@ pub struct PluginManager {
 impl PluginManager {
     /// Creates the manager; `pipeline` must have been built from the bindings of `loaded`.
     pub fn new(loaded: LoadedPlugins, pipeline: Arc<Pipeline>) -> Arc<Self> {
-        let LoadedPlugins { loader, versions: slots } = loaded;
+        let LoadedPlugins { loader, versions: plugins } = loaded;
         loader.tables.set_pipeline(&pipeline);
         Arc::new(Self {
             loader: ArcSwap::from_pointee(loader),
-            plugins: Mutex::new(slots),
+            plugins: Mutex::new(plugins),
             pipeline,
             change_lock: tokio::sync::Mutex::default(),
         })
@@ -41,14 +41,14 @@ impl PluginManager {
 
     /// Returns the version that `waxwing plugin rollback` would restore, and the error of the last failed reload.
     pub fn last_change(&self, plugin: &str) -> (Option<String>, Option<String>) {
-        let slots = self.plugins.lock();
-        let Some(slot) = slots.iter().find(|slot| slot.plugin.name == plugin) else { return (None, None) };
-        (slot.previous.as_ref().map(|previous| previous.binding.version.to_string()), slot.last_error.clone())
+        let plugins = self.plugins.lock();
+        let Some(versions) = plugins.iter().find(|versions| versions.plugin.name == plugin) else { return (None, None) };
+        (versions.previous.as_ref().map(|previous| previous.binding.version.to_string()), versions.last_error.clone())
     }
 
     /// Reads the files of all plugins, or of the plugin `name`, again; if a version fails to load, the current version stays in service.
     pub async fn reload(&self, name: Option<&str>) -> Result<Vec<PluginChange>, ControlError> {
-        let _turn = self.change_lock.lock().await;
+        let _guard = self.change_lock.lock().await;
         let trigger = if name.is_some() { ReloadTrigger::OnePlugin } else { ReloadTrigger::AllPlugins };
         let wanted: Vec<usize> = match name {
             Some(name) => vec![self.index_of(name)?],
@@ -59,8 +59,8 @@ impl PluginManager {
             for track in [Track::Stable, Track::Canary] {
                 changes.extend(self.reload_one(at, track, trigger).await);
             }
-            if let (Some(_), true, Some(slot)) = (name, changes.is_empty(), self.versions_at(at)) {
-                changes.push(slot.describe_change("unchanged", Some("it is a part of the program".to_owned())));
+            if let (Some(_), true, Some(versions)) = (name, changes.is_empty(), self.versions_at(at)) {
+                changes.push(versions.describe_change("unchanged", Some("it is a part of the program".to_owned())));
             }
         }
         Ok(changes)
@@ -81,43 +81,47 @@ impl PluginManager {
         name: &str,
         how: fn(&mut PluginVersions) -> Result<PluginChange, String>,
     ) -> Result<PluginChange, ControlError> {
-        let _turn = self.change_lock.lock().await;
+        let _guard = self.change_lock.lock().await;
         let at = self.index_of(name)?;
-        let mut slot = self.versions_at(at).ok_or_else(|| unknown_plugin(name))?;
-        let change = how(&mut slot).map_err(|text| ControlError { kind: ControlErrorKind::Failed, text })?;
-        self.install(at, slot);
+        let mut versions = self.versions_at(at).ok_or_else(|| unknown_plugin(name))?;
+        let change = how(&mut versions).map_err(|text| ControlError { kind: ControlErrorKind::Failed, text })?;
+        self.install(at, versions);
         log_change(&change);
         Ok(change)
     }
 
+    /// Returns the pipeline that the plugins are bound to.
+    #[must_use]
+    pub fn pipeline(&self) -> Arc<Pipeline> {
+        Arc::clone(&self.pipeline)
+    }
+
     /// Polls the plugin files until shutdown, even with no files yet: a reload may add some.
     pub async fn watch_files(self: Arc<Self>, mut shutdown: Shutdown) {
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(POLL_PERIOD) => {}
-                () = shutdown.wait() => return,
-            }
+        while shutdown.sleep(POLL_PERIOD).await {
             self.poll_files().await;
         }
     }
 
     /// Checks all plugin files once and reloads the changed files.
     pub(crate) async fn poll_files(&self) {
-        let _turn = self.change_lock.lock().await;
+        let _guard = self.change_lock.lock().await;
         let mut files = Vec::new();
-        for (at, slot) in self.plugins.lock().iter_mut().enumerate() {
+        for (at, versions) in self.plugins.lock().iter_mut().enumerate() {
             for track in [Track::Stable, Track::Canary] {
-                files.extend(slot.file_mut(track).map(|watched| (at, track, watched.path.clone())));
+                files.extend(versions.file_mut(track).map(|watched| (at, track, watched.path.clone())));
             }
         }
         if files.is_empty() {
             return;
         }
-        let stamps =
+        let fingerprints =
             move || files.into_iter().map(|(at, track, path)| (at, track, FileFingerprint::read(&path))).collect::<Vec<_>>();
-        let Ok(stamps) = tokio::task::spawn_blocking(stamps).await else { return };
-        for (at, track, stamp) in stamps {
-            let changed = |slot: &mut PluginVersions| slot.file_mut(track).is_some_and(|watched| watched.check_changed(stamp));
+        let Ok(fingerprints) = tokio::task::spawn_blocking(fingerprints).await else { return };
+        for (at, track, fingerprint) in fingerprints {
+            let changed = |versions: &mut PluginVersions| {
+                versions.file_mut(track).is_some_and(|watched| watched.check_changed(fingerprint))
+            };
             if self.plugins.lock().get_mut(at).is_some_and(changed) {
                 self.reload_one(at, track, ReloadTrigger::FileChanged).await;
             }
@@ -125,15 +129,15 @@ impl PluginManager {
     }
 
     async fn reload_one(&self, at: usize, track: Track, trigger: ReloadTrigger) -> Option<PluginChange> {
-        let mut slot = self.versions_at(at)?;
-        let change = slot.reload(&self.loader.load_full(), track, trigger).await?;
-        self.install(at, slot);
+        let mut versions = self.versions_at(at)?;
+        let change = versions.reload(&self.loader.load_full(), track, trigger).await?;
+        self.install(at, versions);
         log_change(&change);
         Some(change)
     }
 
     fn index_of(&self, name: &str) -> Result<usize, ControlError> {
-        self.plugins.lock().iter().position(|slot| slot.plugin.name == name).ok_or_else(|| unknown_plugin(name))
+        self.plugins.lock().iter().position(|versions| versions.plugin.name == name).ok_or_else(|| unknown_plugin(name))
     }
 
     fn versions_at(&self, at: usize) -> Option<PluginVersions> {
@@ -141,12 +145,12 @@ impl PluginManager {
     }
 
     /// Installs a version set, in effect for hook sessions opened from now on.
-    fn install(&self, at: usize, slot: PluginVersions) {
-        let mut slots = self.plugins.lock();
-        if let Some(place) = slots.get_mut(at) {
-            *place = slot;
+    fn install(&self, at: usize, versions: PluginVersions) {
+        let mut plugins = self.plugins.lock();
+        if let Some(place) = plugins.get_mut(at) {
+            *place = versions;
         }
-        self.pipeline.replace(slots.iter().map(PluginVersions::binding).collect());
+        self.pipeline.replace(plugins.iter().map(PluginVersions::binding).collect());
     }
 }
 

@@ -11,6 +11,7 @@ use waxwing_pipeline::{AddressClassifier, Binding};
 use crate::loader::{BuiltinLookup, PluginLoader};
 use crate::manager::PluginManager;
 use crate::manager::log_change;
+use crate::settings::enabled_plugins;
 use crate::versions::{PluginVersions, ReloadTrigger, Track};
 
 /// Plugins of a new configuration, loaded but not yet in service. Blocks all other changes of plugins while alive.
@@ -29,37 +30,38 @@ impl PluginManager {
         accounts: &Arc<Accounts>,
         builtin: BuiltinLookup,
     ) -> anyhow::Result<StagedReload<'_>> {
-        let turn = self.change_lock.lock().await;
+        let guard = self.change_lock.lock().await;
         let before = self.loader.load_full();
         let loader = Arc::new(before.for_config(config, accounts)?);
         let old: Vec<PluginVersions> = self.plugins.lock().clone();
-        let mut renewal =
-            StagedReload { _change_lock: turn, loader: Arc::clone(&loader), plugins: Vec::new(), changes: Vec::new() };
-        for plugin in config.plugins.iter().filter(|plugin| plugin.enabled) {
-            let kept =
-                old.iter().find(|slot| slot.plugin.name == plugin.name && before.is_equivalent(&slot.plugin, &loader, plugin));
+        let mut staged =
+            StagedReload { _change_lock: guard, loader: Arc::clone(&loader), plugins: Vec::new(), changes: Vec::new() };
+        for plugin in enabled_plugins(config) {
+            let kept = old
+                .iter()
+                .find(|versions| versions.plugin.name == plugin.name && before.is_equivalent(&versions.plugin, &loader, plugin));
             let added = match kept {
-                Some(slot) => renewal.stage_unchanged(slot.clone()).await,
-                None => renewal.stage_new(plugin, old.iter().find(|slot| slot.plugin.name == plugin.name), builtin).await,
+                Some(versions) => staged.stage_unchanged(versions.clone()).await,
+                None => staged.stage_new(plugin, old.iter().find(|versions| versions.plugin.name == plugin.name), builtin).await,
             };
             if let Err(error) = added {
                 // The plugins to be replaced stay in service.
-                old.iter().for_each(|slot| slot.current.binding.plugin.set_retired(false));
+                old.iter().for_each(|versions| versions.current.binding.plugin.set_retired(false));
                 return Err(error);
             }
         }
-        for gone in old.iter().filter(|slot| renewal.plugins.iter().all(|new| new.plugin.name != slot.plugin.name)) {
-            renewal.changes.push(gone.describe_change("removed", None));
+        for gone in old.iter().filter(|versions| staged.plugins.iter().all(|new| new.plugin.name != versions.plugin.name)) {
+            staged.changes.push(gone.describe_change("removed", None));
         }
-        Ok(renewal)
+        Ok(staged)
     }
 
     /// Puts the staged plugins into service for hook sessions opened from now on; returns the changes.
-    pub fn commit_reload(&self, renewal: StagedReload<'_>, classes: Arc<dyn AddressClassifier>) -> Vec<PluginChange> {
-        let StagedReload { loader, plugins: slots, changes, .. } = renewal;
-        let bindings: Vec<Arc<Binding>> = slots.iter().map(PluginVersions::binding).collect();
+    pub fn commit_reload(&self, staged: StagedReload<'_>, classes: Arc<dyn AddressClassifier>) -> Vec<PluginChange> {
+        let StagedReload { loader, plugins, changes, .. } = staged;
+        let bindings: Vec<Arc<Binding>> = plugins.iter().map(PluginVersions::binding).collect();
         self.loader.store(loader);
-        *self.plugins.lock() = slots;
+        *self.plugins.lock() = plugins;
         self.pipeline.replace_with_classes(bindings, classes);
         changes.iter().for_each(log_change);
         changes
@@ -68,9 +70,9 @@ impl PluginManager {
 
 impl StagedReload<'_> {
     /// Stages a plugin with unchanged settings, reloading changed files.
-    async fn stage_unchanged(&mut self, mut slot: PluginVersions) -> anyhow::Result<()> {
+    async fn stage_unchanged(&mut self, mut versions: PluginVersions) -> anyhow::Result<()> {
         for track in [Track::Stable, Track::Canary] {
-            match slot.reload(&self.loader, track, ReloadTrigger::AllPlugins).await {
+            match versions.reload(&self.loader, track, ReloadTrigger::AllPlugins).await {
                 Some(change) if change.is_failed() => {
                     return Err(anyhow!("plugin \"{}\": {}", change.name, change.note.unwrap_or_default()));
                 }
@@ -78,7 +80,7 @@ impl StagedReload<'_> {
                 Some(_) | None => {}
             }
         }
-        self.plugins.push(slot);
+        self.plugins.push(versions);
         Ok(())
     }
 
@@ -89,14 +91,14 @@ impl StagedReload<'_> {
         before: Option<&PluginVersions>,
         builtin: BuiltinLookup,
     ) -> anyhow::Result<()> {
-        let slot =
+        let versions =
             PluginVersions::load(&self.loader, plugin, builtin).await.with_context(|| format!("plugin \"{}\"", plugin.name))?;
-        let mut change = slot.describe_change(if before.is_some() { "reloaded" } else { "added" }, None);
+        let mut change = versions.describe_change(if before.is_some() { "reloaded" } else { "added" }, None);
         if let Some(before) = before {
             change.before = before.current.binding.version.to_string();
         }
         self.changes.push(change);
-        self.plugins.push(slot);
+        self.plugins.push(versions);
         Ok(())
     }
 }

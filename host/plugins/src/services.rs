@@ -14,6 +14,8 @@ use waxwing_store::Store;
 use waxwing_types::Clock;
 use waxwing_web::WebClient;
 
+use crate::settings::enabled_plugins;
+
 /// Interval of the sweeps of expired kv entries.
 const SWEEP_PERIOD: Duration = Duration::from_secs(5);
 
@@ -41,27 +43,28 @@ pub struct ServiceInput<'a> {
 pub fn open_services(config: &Config, opened: &ServiceInput<'_>) -> anyhow::Result<(Arc<dyn KvStore>, HostServices)> {
     let kv = KvStores::open(opened.store, Arc::clone(opened.clock))?;
     drop(waxwing_net::spawn("kv sweep", sweep_expired(kv.clone(), opened.shutdown.clone())));
-    let wanted = config.plugins.iter().any(|plugin| plugin.enabled && !plugin.grants.http.is_empty());
-    let web = wanted.then(|| WebClient::new(opened.resolver)).transpose().context("[plugins.NAME.grants] http")?;
     let (spool, clock) = (Arc::clone(opened.spool), Arc::clone(opened.clock));
     let new_id: NewQueueId = Arc::new(move || spool.next_queue_id(clock.now()));
     let kv: Arc<dyn KvStore> = Arc::new(kv);
-    let ports = HostServices {
+    let services = HostServices {
         kv: Some(Arc::clone(&kv)),
         resolver: Some(Arc::clone(opened.resolver)),
-        http_client: web.map(|web| Arc::new(web) as Arc<dyn HttpClient>),
+        http_client: http_client(config, opened.resolver)?,
         metrics: Some(Arc::clone(opened.metrics) as _),
         new_id: Some(new_id),
     };
-    Ok((kv, ports))
+    Ok((kv, services))
+}
+
+/// Builds the HTTP client, if HTTP is granted to a plugin.
+pub(crate) fn http_client(config: &Config, resolver: &Arc<dyn Resolver>) -> anyhow::Result<Option<Arc<dyn HttpClient>>> {
+    let is_granted = enabled_plugins(config).any(|plugin| !plugin.grants.http.is_empty());
+    let client = is_granted.then(|| WebClient::new(resolver)).transpose().context("[plugins.NAME.grants] http")?;
+    Ok(client.map(|client| Arc::new(client) as _))
 }
 
 async fn sweep_expired(kv: KvStores, mut shutdown: Shutdown) {
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(SWEEP_PERIOD) => {}
-            () = shutdown.wait() => return,
-        }
+    while shutdown.sleep(SWEEP_PERIOD).await {
         match kv.sweep().await {
             Ok(0) => {}
             Ok(entries) => tracing::debug!(target: LOG_TARGET, entries, "expired kv entries removed"),

@@ -13,6 +13,26 @@ use waxwing_web::UrlGrant;
 
 use crate::tables::PluginTables;
 
+/// Plugins to be loaded, in configuration order.
+pub(crate) fn enabled_plugins(config: &Config) -> impl Iterator<Item = &config::PluginConfig> {
+    config.plugins.iter().filter(|plugin| plugin.enabled)
+}
+
+/// Instances of all plugins together.
+pub(crate) fn instances_max(config: &Config) -> u32 {
+    enabled_plugins(config).map(|plugin| plugin.limits.instances).sum()
+}
+
+/// Largest memory of an instance, in bytes.
+pub(crate) fn memory_bytes_max(config: &Config) -> usize {
+    enabled_plugins(config).map(|plugin| to_usize(plugin.limits.memory)).max().unwrap_or_default()
+}
+
+/// Whether a component is to be loaded; milters need no engine.
+pub(crate) fn needs_engine(config: &Config) -> bool {
+    enabled_plugins(config).any(|plugin| plugin.milter.is_none())
+}
+
 pub(crate) fn binding_settings(plugin: &config::PluginConfig) -> BindingSettings {
     BindingSettings {
         when: when(&plugin.when),

@@ -87,7 +87,7 @@ impl PluginVersions {
         let hooks: Vec<&str> = binding.plugin.exports().iter().map(|hook| hook.as_str()).collect();
         let micros = loader.clock.monotonic().since(began).as_micros();
         tracing::info!(plugin = plugin.name, version = %binding.version, hooks = %hooks.join(","), micros, "plugin loaded");
-        let mut slot = Self {
+        let mut versions = Self {
             plugin: Arc::new(plugin.clone()),
             current: LoadedVersion { binding, number: 1, hash },
             previous: None,
@@ -99,12 +99,12 @@ impl PluginVersions {
         };
         if let Some(canary) = &plugin.canary {
             let (source, watched) = read_watched(loader, plugin, canary.file.clone()).await?;
-            slot.canary_file = Some(watched);
-            let version = slot.load_next(loader, Track::Canary, source).await?;
+            versions.canary_file = Some(watched);
+            let version = versions.load_next(loader, Track::Canary, source).await?;
             tracing::info!(plugin = plugin.name, version = %version.binding.version, percent = canary.percent, "canary loaded");
-            slot.canary = Some(version);
+            versions.canary = Some(version);
         }
-        Ok(slot)
+        Ok(versions)
     }
 
     /// Returns the binding for the pipeline, with the canary attached.
@@ -133,11 +133,11 @@ impl PluginVersions {
     /// Reads a file of the plugin again and loads changed content, subject to the trigger's rules. `None`: the plugin has no such file.
     pub(crate) async fn reload(&mut self, loader: &PluginLoader, track: Track, trigger: ReloadTrigger) -> Option<PluginChange> {
         let path = self.file_mut(track)?.path.clone();
-        let stamp = FileFingerprint::read(&path);
+        let fingerprint = FileFingerprint::read(&path);
         let read = loader.read_file(&self.plugin, &path).await;
         let had_failed = self.last_error.is_some();
         let watched = self.file_mut(track)?;
-        watched.mark_read(stamp);
+        watched.mark_read(fingerprint);
         let source = match read {
             Ok(source) => source,
             Err(error) => return Some(self.record_failure(&error)),
@@ -249,8 +249,8 @@ async fn read_watched(
     plugin: &config::PluginConfig,
     path: PathBuf,
 ) -> anyhow::Result<(Vec<u8>, PluginFile)> {
-    let stamp = FileFingerprint::read(&path);
+    let fingerprint = FileFingerprint::read(&path);
     let source = loader.read_file(plugin, &path).await?;
     let hash = blake3::hash(&source);
-    Ok((source, PluginFile::new(path, stamp, hash)))
+    Ok((source, PluginFile::new(path, fingerprint, hash)))
 }

@@ -9,19 +9,15 @@ use waxwing_accounts::{LoginCache, PasswordCost, SaslAuthenticator, Users};
 use waxwing_auth::{ARGON2_SALT_BYTES, ScramKeys, StoredPassword};
 use waxwing_config::AuthConfig;
 use waxwing_config::UserSourceConfig;
-use waxwing_pipeline::{AddressClassifier, AuthProgress, Authenticator as _, Context, Pipeline};
-use waxwing_types::{Address, AddressClass, Clock, ManualClock, Source, TlsSession};
+use waxwing_pipeline::{
+    AuthAnswer, AuthProgress, Authenticator as _, Binding, BindingSettings, CallOutcome, Context, Event, Hook, HookAnswer,
+    Pipeline,
+};
+use waxwing_testkit::{FakePlugin, FixedClassifier};
+use waxwing_types::{Clock, ManualClock, Source, TlsSession};
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const CHEAP: PasswordCost = PasswordCost { memory_kib: 64, passes: 1, lanes: 1 };
-
-struct Nowhere;
-
-impl AddressClassifier for Nowhere {
-    fn class_of(&self, _: &Address) -> AddressClass {
-        AddressClass::Remote
-    }
-}
 
 struct Site {
     authenticator: SaslAuthenticator,
@@ -58,12 +54,16 @@ fn site(scram: bool) -> Site {
 }
 
 fn site_of(users: &str, settings: AuthConfig) -> Site {
+    site_with(users, settings, Vec::new())
+}
+
+fn site_with(users: &str, settings: AuthConfig, bindings: Vec<Arc<Binding>>) -> Site {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("users");
     std::fs::write(&file, users).unwrap();
     let clock = Arc::new(ManualClock::default()) as Arc<dyn Clock>;
     let users = Users::open(&[UserSourceConfig::File(file)], None, true, &clock).unwrap();
-    let pipeline = Arc::new(Pipeline::new(Vec::new(), Arc::new(Nowhere), Arc::clone(&clock)));
+    let pipeline = Arc::new(Pipeline::new(bindings, Arc::new(FixedClassifier::REMOTE), Arc::clone(&clock)));
     let memory = LoginCache::new(clock, [7; 32]).unwrap();
     let authenticator = SaslAuthenticator::new(users, settings, &memory, Arc::clone(&pipeline)).unwrap();
     Site { authenticator, memory, pipeline, dir }
@@ -91,8 +91,12 @@ impl Site {
     }
 
     async fn plain(&self, response: &[u8]) -> AuthProgress {
+        self.plain_over("smtp", response).await
+    }
+
+    async fn plain_over(&self, protocol: &'static str, response: &[u8]) -> AuthProgress {
         let tls = TlsSession::default();
-        let mut exchange = match self.authenticator.begin("smtp", "PLAIN", CLIENT, Some(&tls)) {
+        let mut exchange = match self.authenticator.begin(protocol, "PLAIN", CLIENT, Some(&tls)) {
             Ok(exchange) => exchange,
             Err(reply) => return AuthProgress::Failed(reply),
         };
@@ -156,6 +160,19 @@ async fn what_is_offered_depends_on_tls_and_on_the_records() {
     assert!(with.authenticator.mechanisms(CLIENT, false).is_empty());
     assert_eq!(without.authenticator.mechanisms(CLIENT, true), ["PLAIN", "LOGIN"]);
     assert!(without.authenticator.begin("smtp", "PLAIN", CLIENT, None).is_err_and(|reply| reply.code() == 504));
+}
+
+#[tokio::test]
+async fn on_auth_receives_the_protocol_of_the_session() {
+    let plugin = FakePlugin::new(&[Hook::OnAuth], |event, _| {
+        let Event::Auth { protocol, .. } = event else { panic!("another hook") };
+        Ok(CallOutcome::from_answer(HookAnswer::Auth(AuthAnswer::Allow(format!("user of {protocol}")))))
+    });
+    let site = site_with(&anna(false), settings(), vec![Binding::new("directory", plugin, BindingSettings::default())]);
+    for protocol in ["smtp", "imap"] {
+        let AuthProgress::Done { user } = site.plain_over(protocol, b"\0anna\0secret").await else { panic!("{protocol}") };
+        assert_eq!(user, format!("user of {protocol}"));
+    }
 }
 
 #[tokio::test]

@@ -41,8 +41,8 @@ async fn bench_on(spool: Arc<dyn Spool>, store: &Store, dir: tempfile::TempDir, 
     let config = Arc::new(Config::parse("w.toml".as_ref(), text, &facts).unwrap());
     let shared = Arc::clone(&clock) as Arc<dyn Clock>;
     let accounts = Arc::new(waxwing_accounts::Accounts::open(&config, &shared).unwrap());
-    let loaded =
-        waxwing_plugins::load(&config, &accounts, &shared, |_| None, waxwing_sandbox::HostServices::default()).await.unwrap();
+    let (engine, services) = (waxwing_plugins::sandbox_settings(&config), waxwing_sandbox::HostServices::default());
+    let loaded = waxwing_plugins::load(engine, &config, &accounts, &shared, |_| None, services).await.unwrap();
     let pipeline = Arc::new(Pipeline::new(Vec::new(), Arc::new(FixedClassifier::REMOTE), shared));
     let kept = RecordingConfig {
         enabled: true,

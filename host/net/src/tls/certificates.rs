@@ -226,11 +226,7 @@ impl CertificateStore {
     /// Checks the files periodically until the shutdown.
     pub async fn watch_files(self: Arc<Self>, mut shutdown: Shutdown) {
         warn_if_readable(&self.files);
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(POLL_INTERVAL) => {}
-                () = shutdown.wait() => return,
-            }
+        while shutdown.sleep(POLL_INTERVAL).await {
             let store = Arc::clone(&self);
             match tokio::task::spawn_blocking(move || store.reload_if_changed()).await {
                 Ok(Ok(true)) => {

@@ -24,7 +24,7 @@ async fn load_in(dir: tempfile::TempDir, text: &str) -> anyhow::Result<House> {
     std::fs::create_dir(&config.general.queue_directory)?;
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
     let accounts = Arc::new(Accounts::open(&config, &clock)?);
-    let loaded = load(&config, &accounts, &clock, |_| None, HostServices::default()).await?;
+    let loaded = load(sandbox_settings(&config), &config, &accounts, &clock, |_| None, HostServices::default()).await?;
     Ok(House { dir, loaded })
 }
 
